@@ -1,0 +1,166 @@
+"""The vocabulary of spans that migrated history and new runs share.
+
+Keys and limits are those of MLflow 3.9 (``mlflow.tracing.constant``, ``mlflow.store.tracking``);
+a few are read only by MLflow 3.10 and later and are harmless before. Nothing here imports mlflow,
+so that ``scan`` starts fast; ``tests/test_conventions.py`` holds the names against the installed one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+from migrator.model import Json
+
+# ------------------------------------------------------------------ keys on runs
+PARENT_RUN_ID = "mlflow.parentRunId"
+RUN_NAME = "mlflow.runName"
+
+# ------------------------------------------------------------------ keys on spans
+SPAN_REQUEST_ID = "mlflow.traceRequestId"
+SPAN_EXPERIMENT_ID = "mlflow.experimentId"
+SPAN_TYPE = "mlflow.spanType"
+SPAN_INPUTS = "mlflow.spanInputs"
+SPAN_OUTPUTS = "mlflow.spanOutputs"
+SPAN_USAGE = "mlflow.chat.tokenUsage"
+SPAN_TOOLS = "mlflow.chat.tools"
+SPAN_MODEL = "mlflow.llm.model"  # read by 3.10 and later
+SPAN_PROVIDER = "mlflow.llm.provider"  # read by 3.10 and later
+SPAN_COST = "mlflow.llm.cost"  # read by 3.10 and later
+
+# Attributes under mlflow.* are hidden in 3.9's attribute view, so these stand beside them.
+PLAIN_MODEL = "model"
+PLAIN_PROVIDER = "provider"
+PLAIN_COST = "cost_usd"
+LEGACY = "legacy."  # legacy.param.<key>, legacy.metric.<key>, legacy.tag.<key>, legacy.<fact>
+
+# ----------------------------------------------------------------- keys on traces
+TRACE_NAME = "mlflow.traceName"  # tag
+SPANS_LOCATION = "mlflow.trace.spansLocation"  # tag
+SPANS_IN_DATABASE = "TRACKING_STORE"
+ARTIFACT_LOCATION = "mlflow.artifactLocation"  # tag
+LINKED_PROMPTS = "mlflow.linkedPrompts"  # tag
+SCHEMA_VERSION = "mlflow.trace_schema.version"  # metadata, "3"
+SIZE_STATS = "mlflow.trace.sizeStats"  # metadata
+SIZE_BYTES = "mlflow.trace.sizeBytes"  # metadata
+TRACE_USAGE = "mlflow.trace.tokenUsage"  # metadata
+TRACE_COST = "mlflow.trace.cost"  # metadata, read by 3.10 and later
+TRACE_SESSION = "mlflow.trace.session"  # metadata
+TRACE_USER = "mlflow.trace.user"  # metadata
+SOURCE_RUN = "mlflow.sourceRun"  # metadata
+
+# Ours: what a rebuilt trace says of its origin (tags, so that they show as columns).
+MIGRATOR_VERSION = "migrator.version"
+MIGRATOR_PROFILE = "migrator.profile"
+MIGRATOR_ROLE = "migrator.role"
+MIGRATOR_ROOT_RUN = "migrator.root_run_id"
+MIGRATOR_INFERENCES = "migrator.inferences"
+MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
+MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
+MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
+
+# ------------------------------------------------------------ keys on experiments
+EXPERIMENT_KIND = "mlflow.experimentKind"
+EXPERIMENT_KIND_GENAI = "genai_development"
+
+# ------------------------------------------------------------------------- limits
+PREVIEW_CHARS = 1000
+METADATA_CHARS = 250  # what MLflow's REST layer lets through, though the column holds 8000
+TRACE_TAG_CHARS = 4096  # likewise
+ID_COLUMN_CHARS = 50
+MAX_DICT_DEPTH = 30  # protobuf gives up above 32 nested objects, 48 nested arrays
+MAX_LIST_DEPTH = 45
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+def trace_id_of(run_id: str) -> str:
+    """Return the trace id of a tree's root run: ``tr-`` and 32 hex digits.
+
+    A run id of 32 hex digits is used as it is, any other is hashed.
+    """
+    if _is_hex(run_id, 32):
+        return f"tr-{run_id.lower()}"
+    return f"tr-{hashlib.sha256(run_id.encode()).hexdigest()[:32]}"
+
+
+def span_id_of(trace_id: str, name: str) -> str:
+    """Return the span id (16 hex digits, never all zero) for ``name`` (a run id) in a trace."""
+    digest = hashlib.sha256(f"{trace_id}/{name}".encode()).hexdigest()[:16]
+    return digest if digest != "0" * 16 else "0" * 15 + "1"
+
+
+def encode(value: Json) -> str:
+    """Return ``value`` as the JSON text that MLflow keeps in a span attribute.
+
+    Non-ASCII text stays readable, because the trace search is a LIKE over it. Values that break
+    MLflow's REST layer are made harmless first (``sanitize``).
+    """
+    return json.dumps(sanitize(value), ensure_ascii=False)
+
+
+def sanitize(value: Json) -> Json:
+    """Return ``value`` without what MLflow 3.9 can't send over REST.
+
+    Integers beyond 64 bits, NaN and infinities become text, lone surrogates ``?``, NUL characters
+    vanish, and what is nested too deeply becomes JSON text.
+    """
+    return _sanitize(value, 0, 0)
+
+
+def _sanitize(value: Json, dicts: int, lists: int) -> Json:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, int):
+        return value if INT64_MIN <= value <= INT64_MAX else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    # One budget for both kinds: an object costs three protobuf levels, an array two.
+    if 3 * dicts + 2 * lists > 3 * MAX_DICT_DEPTH:
+        return clean_text(json.dumps(value, ensure_ascii=False, default=str))
+    if isinstance(value, Mapping):
+        return {
+            clean_text(str(key)): _sanitize(item, dicts + 1, lists) for key, item in value.items()
+        }
+    return [_sanitize(item, dicts, lists + 1) for item in value]
+
+
+def clean_text(text: str) -> str:
+    """Return ``text`` without NUL characters and lone surrogates (they break REST calls)."""
+    if "\x00" in text:
+        text = text.replace("\x00", "")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text
+
+
+def preview(value: Json) -> str | None:
+    """Return what the trace list shows of inputs or outputs: at most 1,000 characters."""
+    if value is None:
+        return None
+    text = clean_text(value) if isinstance(value, str) else encode(value)
+    return cut(text, PREVIEW_CHARS)
+
+
+def cut(text: str, limit: int) -> str:
+    """Return ``text`` in at most ``limit`` characters, ending in ``...`` where it was cut."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _is_hex(text: str, digits: int) -> bool:
+    return len(text) == digits and all(c in "0123456789abcdefABCDEF" for c in text)
+
+
+def is_chat(value: Json) -> bool:
+    """Tell whether ``value`` is a list of chat messages as MLflow's chat view reads them."""
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and bool(value)
+        and all(isinstance(m, Mapping) and "role" in m and "content" in m for m in value)
+    )

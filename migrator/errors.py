@@ -1,0 +1,35 @@
+"""Errors that a user can cause or meet. Each reads: what, where, why, what to do.
+
+MigrateError
+├── SourceError        the file store can't be opened
+├── TargetError        the database can't be written
+├── OptionError        options that don't fit together, an unreadable profile
+└── LedgerError        the counts don't close: a defect of ours; nothing was published
+"""
+
+from __future__ import annotations
+
+
+class MigrateError(Exception):
+    """Base of all errors that the command line prints as one message and exit code 1."""
+
+    def __init__(self, what: str, *, todo: str = "") -> None:
+        super().__init__(f"{what} {todo}".strip())
+        self.what = what
+        self.todo = todo
+
+
+class SourceError(MigrateError):
+    """The source is missing, unreadable, or not a file store."""
+
+
+class TargetError(MigrateError):
+    """The target is not a database that can be written."""
+
+
+class OptionError(MigrateError):
+    """An option's value is unusable; exit code 2."""
+
+
+class LedgerError(MigrateError):
+    """What was found is not what was accounted for. Nothing has been published."""

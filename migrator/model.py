@@ -1,0 +1,412 @@
+"""The plain values that cross from one stage to the next.
+
+Records (``…Record``) are what the extractor read: the source's own words, decoded, nothing decided.
+Plans (``…Plan``) are what the transformer decided: what the loader writes and ``verify`` expects.
+Everything is frozen, so that a decision can be shown, tested and compared before it has an effect.
+
+Units are in the names: ``_ms`` milliseconds and ``_ns`` nanoseconds since the Unix epoch (UTC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from migrator.issues import Issue
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+
+
+class Kind(str, Enum):
+    """The kinds of entity that the ledger counts, in the order in which it prints them."""
+
+    EXPERIMENT = "experiment"
+    EXPERIMENT_TAG = "experiment tag"
+    RUN = "run"
+    PARAM = "param"
+    METRIC_POINT = "metric point"
+    TAG = "run tag"
+    DATASET = "dataset"
+    INPUT = "run input"
+    OUTPUT = "run output"
+    LOGGED_MODEL = "logged model"
+    LOGGED_MODEL_PARAM = "logged model param"
+    LOGGED_MODEL_METRIC = "logged model metric"
+    LOGGED_MODEL_TAG = "logged model tag"
+    REGISTERED_MODEL = "registered model"
+    REGISTERED_MODEL_TAG = "registered model tag"
+    ALIAS = "alias"
+    MODEL_VERSION = "model version"
+    MODEL_VERSION_TAG = "model version tag"
+    TRACE = "trace"
+    TRACE_TAG = "trace tag"
+    TRACE_METADATA = "trace metadata"
+    SPAN = "span"
+    ASSESSMENT = "assessment"
+
+
+Counts: TypeAlias = "Mapping[Kind, int]"
+
+
+# ---------------------------------------------------------------------------- what was read
+
+
+class MetricPoint(NamedTuple):
+    """One line of a metric file. A NamedTuple: stores hold millions of these."""
+
+    timestamp_ms: int
+    value: float
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """A file below a run's ``artifacts/``; ``path`` is relative to it, with ``/``."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """An experiment directory. ``experiment_id`` is the directory's name."""
+
+    experiment_id: str
+    name: str
+    artifact_location: str
+    lifecycle_stage: str  # active | deleted (deleted too when it lies in .trash)
+    creation_ms: int | None
+    last_update_ms: int | None
+    tags: Mapping[str, str]
+    path: str  # absolute directory
+
+    @property
+    def deleted(self) -> bool:
+        return self.lifecycle_stage == "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """What a run consumed: a dataset of its experiment, or (3.x) a logged model."""
+
+    source_type: str  # DATASET | MODEL
+    source_id: str  # the dataset's directory name (md5), or the model id
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """A logged model that a run produced, at a step (3.x)."""
+
+    model_id: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run directory. ``run_id`` is the directory's name."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str  # RUNNING | SCHEDULED | FINISHED | FAILED | KILLED
+    start_ms: int | None
+    end_ms: int | None
+    lifecycle_stage: str  # active | deleted
+    deleted_ms: int | None
+    user_id: str
+    source_type: str  # NOTEBOOK | JOB | LOCAL | PROJECT | UNKNOWN
+    source_name: str
+    source_version: str
+    entry_point_name: str
+    artifact_uri: str  # as recorded; it may point to another machine
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, tuple[MetricPoint, ...]]  # in file order, exact repeats merged
+    artifacts: tuple[ArtifactFile, ...]
+    texts: Mapping[str, str]  # the artifacts that were asked for, decoded, by relative path
+    inputs: tuple[InputRecord, ...]
+    outputs: tuple[OutputRecord, ...]
+    path: str  # absolute directory
+    artifact_dir: str | None  # absolute directory in which the artifacts really lie, if any
+    deleted_with_experiment: bool = False  # deleted only because its experiment was
+
+    @property
+    def deleted(self) -> bool:
+        return self.lifecycle_stage == "deleted"
+
+    @property
+    def parent_run_id(self) -> str | None:
+        return self.tags.get("mlflow.parentRunId") or None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """A dataset of an experiment. ``dataset_id`` is the directory's name (md5 of name and digest)."""
+
+    dataset_id: str
+    experiment_id: str
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None
+    profile: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedModelMetric:
+    """One point of a logged model's metric; it belongs to the run that measured it."""
+
+    key: str
+    timestamp_ms: int
+    value: float
+    step: int
+    run_id: str
+    dataset_name: str | None
+    dataset_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedModelRecord:
+    """A logged model of MLflow 3.x (``<experiment>/models/m-…``)."""
+
+    model_id: str
+    experiment_id: str
+    name: str
+    artifact_location: str
+    creation_ms: int
+    last_updated_ms: int
+    status: int  # 0 unspecified, 1 PENDING, 2 READY, 3 FAILED
+    status_message: str | None
+    lifecycle_stage: str
+    model_type: str | None
+    source_run_id: str | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: tuple[LoggedModelMetric, ...]
+    path: str
+    artifact_dir: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersionRecord:
+    """A version of a registered model or prompt."""
+
+    name: str
+    version: int
+    creation_ms: int | None
+    last_updated_ms: int | None
+    description: str | None
+    user_id: str | None
+    current_stage: str | None
+    source: str | None
+    run_id: str | None
+    status: str | None
+    status_message: str | None
+    run_link: str | None
+    storage_location: str | None
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModelRecord:
+    """A registered model or prompt (``models/<name>``), with its versions."""
+
+    name: str
+    creation_ms: int | None
+    last_updated_ms: int | None
+    description: str | None
+    tags: Mapping[str, str]
+    aliases: Mapping[str, int]
+    versions: tuple[ModelVersionRecord, ...]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """Something that happened at one moment of a span. ``attributes`` are plain JSON values."""
+
+    name: str
+    time_ns: int
+    attributes: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRecord:
+    """A span of a native trace, whatever format its ``traces.json`` had.
+
+    Ids are hex (16 digits); ``attributes`` hold JSON text, as MLflow keeps them.
+    """
+
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    start_ns: int
+    end_ns: int | None
+    status: str  # UNSET | OK | ERROR
+    status_message: str
+    attributes: Mapping[str, str]
+    events: tuple[SpanEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssessmentRecord:
+    """Feedback on a trace, or what was expected of it (MLflow 3.2 and later)."""
+
+    assessment_id: str
+    name: str
+    type: str  # feedback | expectation
+    value: Json
+    error: Json  # {error_code, error_message, stack_trace} or None
+    source_type: str  # HUMAN | LLM_JUDGE | CODE
+    source_id: str | None
+    created_ms: int
+    last_updated_ms: int
+    run_id: str | None = None
+    span_id: str | None = None  # 16 hex digits; None for the whole trace
+    rationale: str | None = None
+    overrides: str | None = None
+    valid: bool = True
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRecord:
+    """A trace that MLflow itself wrote (2.14 and later)."""
+
+    trace_id: str  # the directory's name
+    experiment_id: str
+    timestamp_ms: int
+    execution_ms: int | None
+    status: str  # OK | ERROR | IN_PROGRESS | STATE_UNSPECIFIED
+    client_request_id: str | None
+    request_preview: str | None
+    response_preview: str | None
+    tags: Mapping[str, str]
+    metadata: Mapping[str, str]
+    assessments: tuple[AssessmentRecord, ...]
+    spans: tuple[SpanRecord, ...]
+    path: str
+    spans_path: str | None  # where traces.json was found
+
+
+# --------------------------------------------------------------------- what was decided
+
+
+class Role(str, Enum):
+    """What a tree of runs was (``docs/reference/mapping.md``)."""
+
+    WORKFLOW = "workflow"  # root and steps: one trace
+    SESSION = "session"  # children are turns: a trace each, one session id
+    BATCH = "batch"  # children are independent cases: a trace each
+    CALL = "call"  # a childless run that recorded one LLM call, query or request
+    SWEEP = "sweep"  # trials or folds: stays runs
+    PIPELINE = "pipeline"  # ML stages: stays runs
+    TRAINING = "training"  # a childless run without LLM evidence: stays a run
+
+
+class SpanType:
+    """MLflow's span types (``mlflow.entities.SpanType`` of 3.9)."""
+
+    LLM = "LLM"
+    CHAT_MODEL = "CHAT_MODEL"
+    CHAIN = "CHAIN"
+    AGENT = "AGENT"
+    TOOL = "TOOL"
+    RETRIEVER = "RETRIEVER"
+    EMBEDDING = "EMBEDDING"
+    RERANKER = "RERANKER"
+    PARSER = "PARSER"
+    MEMORY = "MEMORY"
+    WORKFLOW = "WORKFLOW"
+    TASK = "TASK"
+    GUARDRAIL = "GUARDRAIL"
+    EVALUATOR = "EVALUATOR"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentPlan:
+    """An experiment as the target will hold it.
+
+    ``target_id`` is the source's id wherever the target's integer column can hold it and nobody
+    else has it; otherwise one derived from the source, with the old one kept in a tag.
+    """
+
+    record: ExperimentRecord
+    target_id: int
+    target_name: str
+    artifact_location: str
+    tags: Mapping[str, str]
+    merged: bool = False  # an experiment of the target, or of an earlier source, takes its runs
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of a span or trace (keys of ``mlflow.chat.tokenUsage``)."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanPlan:
+    """A span as it will be written. ``attributes`` hold JSON text (``conventions.encode``)."""
+
+    span_id: str  # 16 hex digits
+    parent_span_id: str | None
+    name: str
+    type: str
+    status: str  # UNSET | OK | ERROR
+    status_message: str
+    start_ns: int
+    end_ns: int  # never before start_ns
+    attributes: Mapping[str, str]
+    events: tuple[SpanEvent, ...] = ()
+    run_id: str | None = None  # the run it was rebuilt from
+    origins: Mapping[str, str] = field(default_factory=dict)  # "inputs" -> "artifact inputs.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TracePlan:
+    """A trace as it will be written: rebuilt from runs, or a native one carried over.
+
+    ``spans`` begin with the one root and hold every parent before its children.
+    """
+
+    trace_id: str  # tr- and 32 hex digits
+    experiment_id: str  # the source's
+    timestamp_ms: int
+    execution_ms: int | None
+    status: str  # OK | ERROR | IN_PROGRESS | STATE_UNSPECIFIED
+    name: str | None
+    client_request_id: str | None
+    request_preview: str | None
+    response_preview: str | None
+    tags: Mapping[str, str]  # user's and ours; all that goes into trace_tags
+    metadata: Mapping[str, str]  # all that goes into trace_request_metadata
+    usage: TokenUsage | None  # rows of trace_metrics
+    spans: tuple[SpanPlan, ...]
+    assessments: tuple[AssessmentRecord, ...]
+    run_ids: tuple[str, ...]  # runs whose page lists this trace, the source run first
+    prompts: tuple[str, ...] = ()  # linked prompt versions, "name/version"
+    native: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TreePlan:
+    """What becomes of one tree of runs, and why."""
+
+    root_run_id: str
+    run_ids: tuple[str, ...]  # every run of the tree, the root first
+    depth: int  # 1 for a childless root
+    role: Role
+    profile: str | None  # the profile that took it, None for none
+    reasons: tuple[str, ...]  # sentences for scan, show and the report
+    traces: tuple[TracePlan, ...]  # empty when it stays runs
+    left_as_runs: str | None  # why there is no trace: "sweeps", "pipelines", "flat", "deleted", …
+    issues: tuple[Issue, ...] = ()

@@ -1,0 +1,1 @@
+"""Turns records into plans: pure functions, no files, no database."""
