@@ -1,3 +1,3 @@
-"""mlflow-migrate: MLflow file stores, with their nested runs, into an MLflow 3.9 database with traces."""
+"""mlflow-migrate: MLflow file stores to MLflow 3.9, nested runs as traces."""
 
 __version__ = "0.1.0"

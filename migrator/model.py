@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from migrator.issues import Issue
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 class Kind(str, Enum):
@@ -48,6 +48,75 @@ class Kind(str, Enum):
 
 
 Counts: TypeAlias = "Mapping[Kind, int]"
+
+
+# --------------------------------------------------------------------------- what was found
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A directory that the index pass took for an entity, before anything in it was parsed."""
+
+    entity_id: str  # the directory's name
+    path: str  # absolute
+    experiment_id: str | None = None  # of the experiment directory it lies in
+    in_trash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry(Entry):
+    """A run directory, and what joins it to a tree."""
+
+    parent_run_id: str | None = None  # tag mlflow.parentRunId
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEntry(Entry):
+    """A native trace's directory, and the run that it was written in."""
+
+    source_run_id: str | None = None  # metadata mlflow.sourceRun
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIndex:
+    """What one walk over a file store found. Light: a few hundred bytes a run.
+
+    Entries are sorted by path, so that nothing depends on the order of the directory.
+    """
+
+    root: str  # absolute path of the store (the directory that holds the experiments)
+    experiments: tuple[Entry, ...]
+    runs: tuple[RunEntry, ...]
+    datasets: tuple[Entry, ...]
+    traces: tuple[TraceEntry, ...]
+    logged_models: tuple[Entry, ...]
+    registered_models: tuple[Entry, ...]
+    files: int  # regular files below root, whatever they are
+    size_bytes: int
+    ignored_files: int  # those that belong to no entity; each is named by an issue
+    issues: tuple[Issue, ...]
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted(Generic[T]):
+    """One entity's directory, read.
+
+    ``found`` is counted from directory listings and line counts, never from what parsing gave;
+    ``record`` is None when nothing could be kept (an issue of severity REJECTED says why).
+    ``merged`` counts what was found twice and kept once (equal metric points).
+    Of the regular files in the directory, ``files_read + files_referred + files_ignored`` are all.
+    """
+
+    record: T | None
+    found: Counts
+    merged: Counts
+    issues: tuple[Issue, ...]
+    files_read: int = 0
+    files_referred: int = 0  # artifacts
+    files_ignored: int = 0  # each named by an issue
 
 
 # ---------------------------------------------------------------------------- what was read
@@ -144,7 +213,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class DatasetRecord:
-    """A dataset of an experiment. ``dataset_id`` is the directory's name (md5 of name and digest)."""
+    """A dataset of an experiment. ``dataset_id`` is the directory's name (an md5)."""
 
     dataset_id: str
     experiment_id: str

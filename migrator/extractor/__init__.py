@@ -1,1 +1,1 @@
-"""Reads MLflow file stores into records and issues. Reads files only; never writes, never imports mlflow."""
+"""Reads MLflow file stores into records and issues; never writes, never imports mlflow."""

@@ -1,0 +1,62 @@
+"""The import table: stages never import one another, and only the loader imports mlflow."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "migrator"
+GROUND = {"model", "conventions", "errors", "issues", "__init__"}
+ALLOWED = {
+    "model": {"issues"},
+    "conventions": {"model"},
+    "errors": set(),
+    "issues": set(),
+    "__init__": set(),
+    "extractor": GROUND,
+    "transformer": GROUND,
+    "loader": GROUND,
+    "report": GROUND,
+    "pipeline": GROUND | {"extractor", "transformer", "loader", "report"},
+    "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
+    "cli": GROUND | {"pipeline", "verify", "report"},
+}
+MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.append(node.module or "")
+            if node.module == "migrator":
+                names += [f"migrator.{alias.name}" for alias in node.names]
+    return names
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
+    room = room_of(path)
+    for name in imports_of(path):
+        if name.startswith("migrator.") and name != "migrator.__version__":
+            target = name.split(".")[1]
+            assert target == room or target in ALLOWED[room], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_loader_and_verify_import_mlflow(path: Path) -> None:
+    for name in imports_of(path):
+        if name.split(".")[0] in {"mlflow", "alembic"}:
+            assert room_of(path) in MLFLOW_ALLOWED, f"{path} imports {name}"
