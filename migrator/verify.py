@@ -151,14 +151,16 @@ class Comparer:
     def _open(self, path: Path) -> None:
         from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
+        from sqlalchemy.engine import URL
 
         class ReadOnlyTracking(Tracking):  # type: ignore[misc]
             def _create_default_experiment(self, session: Any) -> None:
                 """Leave the database as it is; MLflow would add experiment 0 on opening."""
 
-        # SQLite decodes the %2F. MLflow makes the parent directories of what it takes for a path:
-        # without slashes that is the current one.
-        uri = f"sqlite:///file:{quote(str(path), safe='')}?mode=ro&uri=true"
+        # SQLite decodes the path. MLflow makes the parent directories of what it takes for one:
+        # with its slashes encoded that is the current directory.
+        file = f"file:{quote(str(path), safe='')}"
+        uri = str(URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"}))
         self._tracking: Any = ReadOnlyTracking(uri, "mlruns")
         self._registry: Any = Registry(uri)
 

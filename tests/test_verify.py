@@ -711,15 +711,15 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     ),
     "a version changes": (
         "UPDATE model_versions SET description = 'x', source = 'file:///n', run_id = NULL,"
-        " current_stage = 'Production' WHERE version = 1;"
+        " current_stage = 'Production', storage_location = 'file:///n' WHERE version = 1;"
         "UPDATE model_version_tags SET value = 'r'",
         [
             (Kind.MODEL_VERSION, name)
             for name in (
                 "description",
+                "current_stage",
                 "source",
                 "run_id",
-                "current_stage",
                 "tag p",
                 "download location",
             )
