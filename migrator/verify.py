@@ -23,11 +23,15 @@ What MLflow itself makes of a value, and is therefore not a difference:
 - A model or version without a time, an experiment without one: any time is right.
 - MLflow 3.17 and later keep a trace's session (cut to its column), token usage and cost in columns
   and serve them again as JSON, maybe in another order and without keys that are not numbers.
-- Keys that this tool adds (``migrator.*``), and ``mlflow.experimentKind``, may stand beside what is
-  expected. So may, on a trace, the few keys without which MLflow can't serve it (``_SERVING``).
+- Values in assessments that MLflow can't send over REST are made harmless (``conventions``).
+- Keys that begin with ``migrator.``, and ``mlflow.experimentKind``, may stand beside what is
+  expected. Those that this tool gives an experiment may have another value: it never overwrites.
 - An experiment that was there before (``ExperimentPlan.merged``) keeps its own fields and tags.
+- Of two items with one id, from two sources, the first is expected; of two equal edges between a
+  run and a dataset or model, the first.
 
-Not compared: rows that MLflow has no way to show, and the model inputs of a run that expects none.
+Not compared: inputs whose dataset the source does not have, and the model inputs of a run that
+expects none (MLflow shows them run by run only).
 """
 
 from __future__ import annotations
@@ -76,15 +80,6 @@ _EVERYTHING = 2**31 - 1
 _MAX_FLOAT = 1.7976931348623157e308
 _DELETED_VERSION = "Deleted_Internal"
 _OURS = "migrator."
-_SERVING = {
-    conventions.SPANS_LOCATION,
-    conventions.ARTIFACT_LOCATION,
-    conventions.TRACE_NAME,
-    conventions.SCHEMA_VERSION,
-    conventions.SIZE_STATS,
-    conventions.SIZE_BYTES,
-    conventions.TRACE_USAGE,
-}
 _SERVED_FROM_COLUMNS = {
     conventions.TRACE_SESSION,
     conventions.TRACE_USAGE,
@@ -128,8 +123,8 @@ class Comparer:
     """Compares what is handed to it with a SQLite database that MLflow can open.
 
     The database is opened read-only, so that MLflow can't create it, upgrade it, or add its
-    default experiment. Items are buffered and compared in chunks; memory follows the largest item.
-    Datasets of an experiment are handed over before its runs, which name them by id.
+    default experiment. Items are buffered and compared in chunks; memory follows the largest item
+    and the number of ids.
 
     Raises ``TargetError`` when ``uri`` (``sqlite:///path``) names no MLflow database, or one of a
     schema revision that the installed MLflow does not read.
@@ -141,7 +136,9 @@ class Comparer:
         self._open(path)
         self._findings = _Findings()
         self._experiments: dict[int, _ExpectedExperiment] = {}
+        self._seen: set[tuple[Kind, str]] = set()
         self._dataset_names: dict[tuple[int, str], tuple[str, str]] = {}
+        self._waiting: list[tuple[_Entity, RunRecord, int, Any]] = []
         self._runs: list[tuple[RunRecord, int]] = []
         self._points = 0
         self._datasets: list[tuple[DatasetRecord, int]] = []
@@ -170,14 +167,21 @@ class Comparer:
         """Expect an experiment; it is looked up at ``finish``, when all its tags are known."""
         expected = self._experiments.setdefault(plan.target_id, _ExpectedExperiment())
         expected.plan = expected.plan or plan
-        expected.tags.update(plan.tags)
+        for key, value in plan.tags.items():
+            if key in plan.record.tags:
+                expected.tags.setdefault(key, value)
+            else:
+                expected.own_tags.add(key)
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
-        """Expect a tag on an experiment of the target."""
-        self._experiments.setdefault(experiment_id, _ExpectedExperiment()).tags[key] = value
+        """Expect a tag on an experiment of the target; one that was there keeps its ``value``."""
+        del value
+        self._experiments.setdefault(experiment_id, _ExpectedExperiment()).own_tags.add(key)
 
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
         """Expect a run, with its params, tags, metric histories, inputs and outputs."""
+        if self._is_second(Kind.RUN, run.run_id):
+            return
         self._runs.append((run, experiment_id))
         self._points += sum(map(len, run.metrics.values()))
         if len(self._runs) >= _RUNS_PER_CHUNK or self._points >= _POINTS_PER_CHUNK:
@@ -187,20 +191,26 @@ class Comparer:
         """Expect a dataset of an experiment."""
         name = (record.name, record.digest)
         self._dataset_names[experiment_id, record.dataset_id] = name
+        if self._is_second(Kind.DATASET, f"{experiment_id}/{record.name}/{record.digest}"):
+            return
         self._datasets.append((record, experiment_id))
         if len(self._datasets) >= _DATASETS_PER_CHUNK:
             self._compare_datasets()
 
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
         """Expect a logged model, with its params, tags and metrics."""
-        self._compare_logged_model(record, experiment_id)
+        if not self._is_second(Kind.LOGGED_MODEL, record.model_id):
+            self._compare_logged_model(record, experiment_id)
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
-        self._compare_registered_model(record)
+        if not self._is_second(Kind.REGISTERED_MODEL, record.name):
+            self._compare_registered_model(record)
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Expect a trace, with its spans, tags, metadata, token counts and assessments."""
+        if self._is_second(Kind.TRACE, plan.trace_id):
+            return
         self._traces.append((plan, experiment_id))
         self._spans += len(plan.spans)
         if len(self._traces) >= _TRACES_PER_CHUNK or self._spans >= _SPANS_PER_CHUNK:
@@ -212,9 +222,16 @@ class Comparer:
         self._compare_datasets()
         self._compare_runs()
         self._compare_traces()
+        for of, run, experiment_id, entity in self._waiting:
+            self._compare_inputs(of, run, experiment_id, entity)
         self._tracking.engine.dispose()
         self._registry.engine.dispose()
         return self._findings.result()
+
+    def _is_second(self, kind: Kind, entity_id: str) -> bool:
+        known = len(self._seen)
+        self._seen.add((kind, entity_id))
+        return len(self._seen) == known
 
     # ------------------------------------------------------------------------ experiments
 
@@ -240,8 +257,11 @@ class Comparer:
                 "tag",
                 expected.tags,
                 found.tags,
-                allowed=found.tags if merged else {conventions.EXPERIMENT_KIND},
+                allowed=found.tags if merged else {conventions.EXPERIMENT_KIND, *expected.own_tags},
             )
+            of.count(Kind.EXPERIMENT_TAG, len(expected.own_tags - expected.tags.keys()))
+            for key in sorted(expected.own_tags - found.tags.keys()):
+                of.differs(f"tag {key}", "one", MISSING)
 
     # ------------------------------------------------------------------------------- runs
 
@@ -257,7 +277,16 @@ class Comparer:
                 continue
             self._compare_run(of, run, experiment_id, entity, columns[run.run_id])
             self._compare_metrics(of, run, entity, histories)
-            self._compare_inputs(of, run, experiment_id, entity)
+            if self._knows_datasets(run, experiment_id):
+                self._compare_inputs(of, run, experiment_id, entity)
+            else:
+                self._waiting.append((of, run, experiment_id, entity))
+
+    def _knows_datasets(self, run: RunRecord, experiment_id: int) -> bool:
+        return all(
+            item.source_type == "MODEL" or (experiment_id, item.source_id) in self._dataset_names
+            for item in run.inputs
+        )
 
     def _find_runs(self, runs: Sequence[tuple[RunRecord, int]]) -> dict[str, Any]:
         """Return MLflow's entities by run id; a run of another experiment is found as well."""
@@ -354,19 +383,19 @@ class Comparer:
                     of.differs(f"latest metric {key}", _show_point(right[0]), shown)
 
     def _compare_inputs(self, of: _Entity, run: RunRecord, experiment_id: int, found: Any) -> None:
-        datasets = {}
+        datasets: dict[tuple[str, str], Mapping[str, str]] = {}
         models = set()
         for item in run.inputs:
             if item.source_type == "MODEL":
                 models.add(item.source_id)
-            else:
-                name = self._dataset_names.get((experiment_id, item.source_id))
-                datasets[name or (item.source_id, "dataset not handed over")] = item.tags
-        of.count(Kind.INPUT, len(run.inputs))
+            elif (experiment_id, item.source_id) in self._dataset_names:
+                name = self._dataset_names[experiment_id, item.source_id]
+                datasets.setdefault(name, item.tags)
         found_datasets = {
             (item.dataset.name, item.dataset.digest): {tag.key: tag.value for tag in item.tags}
             for item in found.inputs.dataset_inputs
         }
+        of.count(Kind.INPUT, len(datasets) + len(models))
         of.check("dataset inputs", sorted(datasets), sorted(found_datasets))
         for name in sorted(datasets.keys() & found_datasets.keys()):
             label = f"tag of input {name[0]} {name[1]}"
@@ -374,11 +403,14 @@ class Comparer:
         if models:
             found_models = {item.model_id for item in found.inputs.model_inputs or ()}
             of.check("model inputs", sorted(models), sorted(found_models))
-        of.count(Kind.OUTPUT, len(run.outputs))
+        outputs: dict[str, int] = {}
+        for output in run.outputs:
+            outputs.setdefault(output.model_id, output.step)
+        of.count(Kind.OUTPUT, len(outputs))
         of.check(
             "model outputs",
-            sorted((item.model_id, item.step) for item in run.outputs),
-            sorted((item.model_id, item.step) for item in found.outputs.model_outputs),
+            sorted(outputs.items()),
+            sorted((output.model_id, output.step) for output in found.outputs.model_outputs),
         )
 
     def _compare_datasets(self) -> None:
@@ -421,21 +453,25 @@ class Comparer:
         of.check("source_run_id", record.source_run_id or "", found.source_run_id or "")
         of.mapping(Kind.LOGGED_MODEL_PARAM, "param", record.params, found.params or {})
         of.mapping(Kind.LOGGED_MODEL_TAG, "tag", record.tags, found.tags or {})
-        of.count(Kind.LOGGED_MODEL_METRIC, len(record.metrics))
-        expected: dict[tuple[str, str, str, str], set[_Point]] = defaultdict(set)
+        self._compare_model_metrics(of, record, found)
+
+    def _compare_model_metrics(self, of: _Entity, record: LoggedModelRecord, found: Any) -> None:
+        once: dict[tuple[str, str, int, int], tuple[str, _Point]] = {}
         for metric in record.metrics:
-            timestamp_ms, step, value, _ = _expected_point(
-                MetricPoint(metric.timestamp_ms, metric.value, metric.step)
-            )
-            dataset = (metric.dataset_name or "", metric.dataset_digest or "")
-            point = (timestamp_ms, step, value, False)
-            expected[(metric.key, metric.run_id, *dataset)].add(point)
-        points: dict[tuple[str, str, str, str], list[_Point]] = defaultdict(list)
+            point = MetricPoint(metric.timestamp_ms, metric.value, metric.step)
+            timestamp_ms, step, value, _ = _expected_point(point)
+            name = _model_metric_name(metric)
+            row = (metric.key, metric.run_id, timestamp_ms, step)  # MLflow's primary key
+            once.setdefault(row, (name, (timestamp_ms, step, value, False)))
+        of.count(Kind.LOGGED_MODEL_METRIC, len(once))
+        expected: dict[str, set[_Point]] = defaultdict(set)
+        for name, encoded in once.values():
+            expected[name].add(encoded)
+        points: dict[str, list[_Point]] = defaultdict(list)
         for item in found.metrics or ():
-            dataset = (item.dataset_name or "", item.dataset_digest or "")
-            points[(item.key, item.run_id, *dataset)].append(_found_point(item))
+            points[_model_metric_name(item)].append(_found_point(item))
         for name in sorted(expected.keys() | points.keys()):
-            of.points(f"metric {' '.join(name)}".strip(), expected[name], points[name])
+            of.points(f"metric {name}", expected[name], points[name])
 
     def _compare_registered_model(self, record: RegisteredModelRecord) -> None:
         found = _read(self._registry.get_registered_model, record.name)
@@ -480,7 +516,7 @@ class Comparer:
         of.check("current_stage", record.current_stage or "None", found.current_stage or "None")
         of.check("source", record.source or "", found.source or "")
         of.check("run_id", record.run_id or "", found.run_id or "")
-        of.check_known("status", record.status, found.status)
+        of.check("status", record.status or "READY", found.status)
         of.check("status_message", record.status_message or "", found.status_message or "")
         of.check("run_link", record.run_link or "", found.run_link or "")
         of.mapping(Kind.MODEL_VERSION_TAG, "tag", record.tags, found.tags)
@@ -575,15 +611,15 @@ class Comparer:
         of.check("client_request_id", plan.client_request_id, info.client_request_id)
         of.check("request_preview", plan.request_preview, info.request_preview)
         of.check("response_preview", plan.response_preview, info.response_preview)
-        of.mapping(Kind.TRACE_TAG, "tag", plan.tags, info.tags, allowed=_SERVING)
-        if plan.name is not None:
-            of.check("name", plan.name, info.tags.get(conventions.TRACE_NAME))
+        of.mapping(Kind.TRACE_TAG, "tag", plan.tags, info.tags)
         metadata = dict(info.trace_metadata)
-        if self._serves_from_columns:
-            for key in _SERVED_FROM_COLUMNS & plan.metadata.keys() & metadata.keys():
-                if _same_from_column(plan.metadata[key], metadata[key]):
-                    metadata[key] = plan.metadata[key]
-        of.mapping(Kind.TRACE_METADATA, "metadata", plan.metadata, metadata, allowed=_SERVING)
+        from_columns = _SERVED_FROM_COLUMNS if self._serves_from_columns else set()
+        for key in from_columns & plan.metadata.keys() & metadata.keys():
+            if _same_from_column(plan.metadata[key], metadata[key]):
+                metadata[key] = plan.metadata[key]
+        # Token usage is served even where only its rows were written.
+        usage = from_columns & {conventions.TRACE_USAGE} if plan.usage else set()
+        of.mapping(Kind.TRACE_METADATA, "metadata", plan.metadata, metadata, allowed=usage)
         stats = info.trace_metadata.get(conventions.SIZE_STATS)
         if stats is not None:
             of.check("number of spans in size stats", len(plan.spans), _span_count(stats))
@@ -614,11 +650,12 @@ class Comparer:
             of.differs("type", record.type, type(found).__name__.lower())
             return
         of.check("name", record.name, found.name)
-        of.check("value", _canonical(record.value), _canonical(body.value))
+        value = conventions.sanitize(record.value)
+        of.check("value", _canonical(value), _canonical(body.value))
         error = getattr(body, "error", None)
         of.check(
             "error",
-            _canonical(_without_none(record.error)),
+            _canonical(_without_none(conventions.sanitize(record.error))),
             _canonical(None if error is None else _without_none(error.to_dictionary())),
         )
         of.check("source_type", record.source_type, found.source.source_type)
@@ -684,11 +721,6 @@ def _compare_span(of: _Entity, plan: TracePlan, span: SpanPlan, found: Any) -> N
     """Compare a span with what MLflow makes of its content."""
     from mlflow.tracing.otel.translation import translate_loaded_span
 
-    served = {
-        conventions.SPAN_REQUEST_ID: json.dumps(plan.trace_id),
-        conventions.SPAN_TYPE: json.dumps(span.type),
-        conventions.SPAN_EXPERIMENT_ID: None,
-    }
     attributes = dict(translate_loaded_span({"attributes": dict(span.attributes)})["attributes"])
     data = found.to_dict()
     of.check("trace_id", plan.trace_id, found.trace_id)
@@ -700,9 +732,7 @@ def _compare_span(of: _Entity, plan: TracePlan, span: SpanPlan, found: Any) -> N
         of.check("status message", span.status_message, found.status.description or "")
     of.check("start_ns", span.start_ns, found.start_time_ns)
     of.check("end_ns", span.end_ns, found.end_time_ns)
-    of.mapping(
-        Kind.SPAN, "attribute", attributes, data["attributes"], allowed=served, counted=False
-    )
+    of.mapping(Kind.SPAN, "attribute", attributes, data["attributes"], counted=False)
     of.check(
         "events",
         [(event.name, event.time_ns, _canonical(event.attributes)) for event in span.events],
@@ -728,6 +758,7 @@ def _compare_span_row(of: _Entity, span: SpanPlan, experiment_id: int, row: Any)
 class _ExpectedExperiment:
     plan: ExperimentPlan | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    own_tags: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -927,6 +958,12 @@ def _found_point(metric: Any) -> _Point:
     if value is None or math.isnan(value):
         return metric.timestamp, metric.step, 0.0, True
     return metric.timestamp, metric.step, value, False
+
+
+def _model_metric_name(metric: Any) -> str:
+    """Return the name of a logged model's series: of our record or of MLflow's ``Metric``."""
+    parts = (metric.key, metric.run_id, metric.dataset_name or "", metric.dataset_digest or "")
+    return " ".join(parts).strip()
 
 
 def _order(point: _Point) -> tuple[int, int, float]:

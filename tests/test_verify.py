@@ -155,7 +155,12 @@ def spans() -> tuple[SpanPlan, ...]:
     start = T0 * 1_000_000
 
     def plan(span_id: str, parent: str | None, kind: str, order: int, **more: Any) -> SpanPlan:
-        attributes = {"mlflow.spanInputs": json.dumps({"q": order}), "model": '"gpt-4o"'}
+        attributes = {
+            "mlflow.traceRequestId": json.dumps(TRACE),
+            "mlflow.spanType": json.dumps(kind),
+            "mlflow.spanInputs": json.dumps({"q": order}),
+            "model": '"gpt-4o"',
+        }
         base = SpanPlan(
             span_id=span_id,
             parent_span_id=parent,
@@ -215,14 +220,10 @@ def write_trace(store: Any, experiment_id: str, run_id: str) -> None:
                     resource=Resource.get_empty(),
                     status=Status(StatusCode[span.status], span.status_message or None),
                     events=[
-                        Event(event.name, dict(event.attributes), event.time_ns)  # type: ignore[arg-type]
+                        Event(event.name, dict(event.attributes), event.time_ns)
                         for event in span.events
                     ],
-                    attributes={
-                        "mlflow.traceRequestId": json.dumps(TRACE),
-                        "mlflow.spanType": json.dumps(span.type),
-                        **span.attributes,
-                    },
+                    attributes=dict(span.attributes),
                 )
             )
             for span in spans()
@@ -341,8 +342,14 @@ def records(
         client_request_id="req-1",
         request_preview="question",
         response_preview="answer",
-        tags={"team": "search", "mlflow.traceName": "step 0"},
+        tags={
+            "team": "search",
+            "mlflow.traceName": "step 0",
+            "mlflow.trace.spansLocation": "TRACKING_STORE",
+            "mlflow.artifactLocation": (f"{experiment.artifact_location}/traces/{TRACE}/artifacts"),
+        },
         metadata={
+            "mlflow.trace.sizeStats": json.dumps({"num_spans": 3}),
             "mlflow.trace.session": "s-1",
             "mlflow.sourceRun": run_id,
             "mlflow.trace.tokenUsage": json.dumps(
@@ -532,8 +539,8 @@ def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
         Kind.MODEL_VERSION: 2,
         Kind.MODEL_VERSION_TAG: 1,
         Kind.TRACE: 1,
-        Kind.TRACE_TAG: 2,
-        Kind.TRACE_METADATA: 3,
+        Kind.TRACE_TAG: 4,
+        Kind.TRACE_METADATA: 4,
         Kind.SPAN: 3,
         Kind.ASSESSMENT: 2,
     }
@@ -767,7 +774,10 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     "the count of spans in the size stats is wrong": (
         "UPDATE trace_request_metadata SET value = '{\"num_spans\": 2}'"
         " WHERE key = 'mlflow.trace.sizeStats'",
-        [(Kind.TRACE, "number of spans in size stats")],
+        [
+            (Kind.TRACE, "metadata mlflow.trace.sizeStats"),
+            (Kind.TRACE, "number of spans in size stats"),
+        ],
     ),
     "a token metric changes": (
         "UPDATE trace_metrics SET value = 16 WHERE key = 'total_tokens'",
@@ -823,7 +833,7 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     ),
     "the spans can't be found": (
         "DELETE FROM trace_tags WHERE key = 'mlflow.trace.spansLocation'",
-        [(Kind.SPAN, "span")] * 3,
+        [(Kind.TRACE, "tag mlflow.trace.spansLocation"), *[(Kind.SPAN, "span")] * 3],
     ),
     "every column of a span changes": (
         "UPDATE spans SET parent_span_id = NULL, name = 'x', type = 'LLM', status = 'ERROR',"
@@ -1009,6 +1019,36 @@ def test_a_tag_set_later_belongs_to_the_experiment(copy: Written) -> None:
     comparer.add_experiment(copy.experiment)
     fields = [item.field for item in comparer.finish().differences]
     assert fields == ["tag mlflow.experimentKind"]
+
+
+def test_a_tag_of_ours_may_have_the_value_that_was_there(copy: Written) -> None:
+    comparer = open_comparer(copy.path)
+    comparer.add_experiment(copy.experiment)
+    comparer.set_experiment_tag(copy.experiment_id, "team", "another")
+    assert comparer.finish().same
+
+
+def test_the_second_of_two_items_with_one_id_is_not_expected(copy: Written) -> None:
+    comparer = open_comparer(copy.path)
+    number = copy.experiment_id
+    comparer.add_run(replace(copy.deleted_run), number)
+    comparer.add_run(replace(copy.deleted_run, name="of another source"), number)
+    comparer.add_trace(copy.trace, number)
+    comparer.add_trace(replace(copy.trace, status="OK"), number)
+    result = comparer.finish()
+    assert result.same
+    assert result.compared[Kind.RUN] == 1
+
+
+def test_a_dataset_may_come_after_its_run(copy: Written) -> None:
+    script = "DELETE FROM inputs WHERE source_type = 'DATASET'"
+    for fault, expected in ((None, []), (script, ["dataset inputs"])):
+        if fault:
+            execute(copy.path, fault)
+        comparer = open_comparer(copy.path)
+        comparer.add_run(copy.run, copy.experiment_id)
+        comparer.add_dataset(copy.dataset, copy.experiment_id)
+        assert [item.field for item in comparer.finish().differences] == expected
 
 
 def test_the_list_of_differences_is_cut_and_all_are_counted(copy: Written) -> None:
