@@ -167,9 +167,7 @@ class Ledger:
             for kind in Kind
             if self.found[kind] != self.outcome(kind)
         ]
-        accounted = (
-            self.files_read + self.files_referred + self.files_ignored + self.files_left_out
-        )
+        accounted = self.files_read + self.files_referred + self.files_ignored + self.files_left_out
         if self.files != accounted:
             sentences.append(f"files: found {self.files}, accounted for {accounted}")
         return sentences
@@ -203,9 +201,7 @@ class Ledger:
             if self.found[kind] or self.outcome(kind)
         ]
 
-    def add_outcome(
-        self, converted: Mapping[Kind, int], already_there: Mapping[Kind, int]
-    ) -> None:
+    def add_outcome(self, converted: Mapping[Kind, int], already_there: Mapping[Kind, int]) -> None:
         """Take in what the loader reports to have written and to have found there."""
         self.converted.update(converted)
         self.already_there.update(already_there)

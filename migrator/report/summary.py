@@ -95,12 +95,13 @@ class Outcome:
     version: str
     sources: tuple[str, ...]
     target: str | None  # None for a scan
-    dry_run: bool
+    dry_run: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     experiments: list[ExperimentSummary] = field(default_factory=list)
     backup: str | None = None
     report_path: str | None = None
     schema: str | None = None
+    left_out_experiments: int = 0  # by --experiment
     seconds: float = 0.0
 
     @property
@@ -142,8 +143,12 @@ class Outcome:
             },
             "left_as_runs": dict(self.left_as_runs),
             "experiments": [
-                {**asdict(e), "roles": dict(e.roles), "profiles": dict(e.profiles),
-                 "left_as_runs": dict(e.left_as_runs)}
+                {
+                    **asdict(e),
+                    "roles": dict(e.roles),
+                    "profiles": dict(e.profiles),
+                    "left_as_runs": dict(e.left_as_runs),
+                }
                 for e in self.experiments
             ],
             "issues": [
