@@ -326,7 +326,9 @@ def _print_trees(trees: list[PlannedTree]) -> None:
 
     for planned in trees:
         plan = planned.plan
-        became = f"{len(plan.traces)} trace(s)" if plan.traces else f"stays runs: {plan.left_as_runs}"
+        became = (
+            f"{len(plan.traces)} trace(s)" if plan.traces else f"stays runs: {plan.left_as_runs}"
+        )
         click.echo("\n".join(run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)))
         click.echo(f"    = {plan.role.value}, {became}")
 

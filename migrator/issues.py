@@ -33,12 +33,34 @@ class Code(str, Enum):
     # A stage's author adds members here, each with its entry below.
     FILE_IGNORED = "file-ignored"
 
+    # pipeline: the same entity more than once
+    ENTITY_REPEATED = "entity-repeated"
+    ENTITY_CLASHES = "entity-clashes"
+    EXPERIMENT_TAG_DIFFERS = "experiment-tag-differs"
+
 
 CATALOG: dict[Code, CatalogEntry] = {
     Code.FILE_IGNORED: CatalogEntry(
         Severity.NOTE,
         "A file that is not part of MLflow's layout (an editor's, a sync tool's, a README).",
         "Nothing; it stays where it is.",
+    ),
+    Code.ENTITY_REPEATED: CatalogEntry(
+        Severity.NOTE,
+        "The same run, trace, dataset or model lies in two places with the same content.",
+        "Nothing; one of the two was taken.",
+    ),
+    Code.ENTITY_CLASHES: CatalogEntry(
+        Severity.REJECTED,
+        "A run, trace, dataset or model id occurs twice with different content; an id is unique in "
+        "a database, so only the first (active before deleted, then by path) was taken.",
+        "Decide which of the two directories is right, or give one of them another id, and convert "
+        "again.",
+    ),
+    Code.EXPERIMENT_TAG_DIFFERS: CatalogEntry(
+        Severity.REJECTED,
+        "Two sources share an experiment, but one of its tags has different values in them.",
+        "Set the tag to the value that you want in both, or set it in the database afterwards.",
     ),
 }
 

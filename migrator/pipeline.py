@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from migrator import __version__, extractor, loader, transformer
@@ -31,6 +32,7 @@ from migrator.model import (
     TracePlan,
     TreePlan,
 )
+from migrator.report.files import check_report_path, free_report_path, write_report
 from migrator.report.ledger import counts_of, rebuilt_counts_of
 from migrator.report.summary import ExperimentSummary, Outcome
 
@@ -546,10 +548,12 @@ def convert(
 ) -> Outcome:
     """Write the sources into the database at ``to``, whole or not at all.
 
-    Raises SourceError, OptionError, TargetError, and LedgerError (a defect); the target is
-    untouched then.
+    The report goes to ``report``, or to a new file beside the target. Raises SourceError,
+    OptionError, TargetError, and LedgerError (a defect); the target is untouched then.
     """
     began = time.monotonic()
+    if report is not None:
+        check_report_path(report)
     target = loader.open_target(to, schema)
     stores = open_stores(sources, progress)
     outcome = _outcome(stores, target=target.uri)
@@ -580,6 +584,10 @@ def convert(
         outcome.backup = result.backup_path
         outcome.schema = result.revision
     outcome.seconds = time.monotonic() - began
+    if report is not None or not dry_run:
+        path = Path(report) if report is not None else free_report_path(target.path)
+        outcome.report_path = str(path)
+        write_report(outcome, path)
     return outcome
 
 

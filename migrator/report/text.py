@@ -122,9 +122,7 @@ def issues_text(outcome: Outcome, verbose: bool) -> str:
         if len(issues) > len(shown):
             lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
         lines.append(f"    What to do: {CATALOG[issues[0].code].action}")
-    notes = sum(
-        issue.count for issue in outcome.ledger.issues if issue.severity is Severity.NOTE
-    )
+    notes = sum(issue.count for issue in outcome.ledger.issues if issue.severity is Severity.NOTE)
     if notes and not verbose:
         lines.append(f"{notes:,} notes about things that lose nothing; -v shows them.")
     return "\n".join(lines)
@@ -206,7 +204,9 @@ def look_text(outcome: Outcome) -> str:
 # ------------------------------------------------------------------------- small pieces
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: set[int] | None = None) -> str:
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], left: set[int] | None = None
+) -> str:
     """Return an aligned text table; the first column and those in ``left`` are left-aligned."""
     lefts = {0} if left is None else left
     lines = [list(header), *(list(row) for row in rows)]
