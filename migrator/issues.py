@@ -38,6 +38,15 @@ class Code(str, Enum):
     ENTITY_CLASHES = "entity-clashes"
     EXPERIMENT_TAG_DIFFERS = "experiment-tag-differs"
 
+    # loader
+    TARGET_DIFFERS = "target-differs"
+    LOAD_DUPLICATE = "load-duplicate"
+    LOAD_REFUSED = "load-refused"
+    LOAD_WITHOUT_PARENT = "load-without-parent"
+    LOAD_TEXT_REPAIRED = "load-text-repaired"
+    LOAD_MODEL_NAN = "load-model-nan"
+    LOAD_DEFAULT_ADDED = "load-default-added"
+
 
 CATALOG: dict[Code, CatalogEntry] = {
     Code.FILE_IGNORED: CatalogEntry(
@@ -61,6 +70,48 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.REJECTED,
         "Two sources share an experiment, but one of its tags has different values in them.",
         "Set the tag to the value that you want in both, or set it in the database afterwards.",
+    # loader
+    Code.TARGET_DIFFERS: CatalogEntry(
+        Severity.DEGRADED,
+        "The target already holds this, with other values; it was left as the target has it.",
+        "Compare the two; to take over the source's values, delete it in the target and convert "
+        "again, or convert into a new database.",
+    ),
+    Code.LOAD_DUPLICATE: CatalogEntry(
+        Severity.REJECTED,
+        "The sources hold two entities of one id with different places; the first was taken.",
+        "If the second is a copy there is nothing to do; otherwise convert it into a database "
+        "of its own.",
+    ),
+    Code.LOAD_REFUSED: CatalogEntry(
+        Severity.REJECTED,
+        "The database refuses this row: its key is taken, or a value is outside what the column "
+        "can hold.",
+        "Correct the value in the source's file and convert again.",
+    ),
+    Code.LOAD_WITHOUT_PARENT: CatalogEntry(
+        Severity.REJECTED,
+        "This belongs to something that is not in the source, or was rejected itself.",
+        "Restore what it belongs to and convert again.",
+    ),
+    Code.LOAD_TEXT_REPAIRED: CatalogEntry(
+        Severity.DEGRADED,
+        "Text holds half characters (lone surrogates), which no database can store; each became "
+        "a question mark.",
+        "Nothing; the source keeps the text as it is.",
+    ),
+    Code.LOAD_MODEL_NAN: CatalogEntry(
+        Severity.DEGRADED,
+        "A logged model's metric is NaN. MLflow's database has no NaN there and stores 0, as "
+        "MLflow itself does; the run's own metric keeps NaN.",
+        "Read this value from the run's metric, not from the model's.",
+    ),
+    Code.LOAD_DEFAULT_ADDED: CatalogEntry(
+        Severity.NOTE,
+        "An experiment with another id than 0 is called Default. MLflow would try to make "
+        "experiment 0 of that name and fail to open the database, so that an empty, deleted "
+        "experiment 0 was added.",
+        "Nothing.",
     ),
 }
 
