@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -67,7 +66,7 @@ def selection(command: F) -> F:
                 help="Only this experiment; may be repeated.",
             ),
             click.option("--no-runs", is_flag=True, help="Leave the runs out, write traces only."),
-            click.option("--no-traces", is_flag=True, help="Leave all traces out, write runs only."),
+            click.option("--no-traces", is_flag=True, help="Leave traces out, write runs only."),
             click.option(
                 "--include", multiple=True, type=GROUPS,
                 help="Make traces also of these; by default they stay runs only.",

@@ -70,6 +70,7 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.REJECTED,
         "Two sources share an experiment, but one of its tags has different values in them.",
         "Set the tag to the value that you want in both, or set it in the database afterwards.",
+    ),
     # loader
     Code.TARGET_DIFFERS: CatalogEntry(
         Severity.DEGRADED,

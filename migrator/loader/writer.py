@@ -294,7 +294,7 @@ class Writer:
                 value,
                 experiment_id,
                 metric.run_id,
-                None,  # MLflow leaves dataset_uuid empty here, and finds datasets by name and digest
+                None,  # dataset_uuid: MLflow leaves it empty, and goes by name and digest
                 metric.dataset_name,
                 metric.dataset_digest,
             )

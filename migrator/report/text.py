@@ -132,9 +132,9 @@ def would_make(outcome: Outcome) -> str:
     """Return what ``convert`` would make of the runs, and what it leaves as runs."""
     rebuilt = outcome.ledger.rebuilt
     native = sum(e.native_traces for e in outcome.experiments)
+    runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
     lines = [
-        f"convert would write {outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]:,}"
-        f" runs, and rebuild {rebuilt[Kind.TRACE]:,} traces with {rebuilt[Kind.SPAN]:,} spans"
+        f"convert would write {runs:,} runs, and rebuild {rebuilt[Kind.TRACE]:,} traces with {rebuilt[Kind.SPAN]:,} spans"
         " from them."
     ]
     if native:
@@ -172,10 +172,10 @@ def stay_lines(outcome: Outcome) -> list[str]:
 def files_text(outcome: Outcome) -> str:
     """Return what became of every regular file of the source."""
     ledger = outcome.ledger
-    left = f", {ledger.files_left_out:,} left out" if ledger.files_left_out else ""
+    left = f" + {ledger.files_left_out:,} left out" if ledger.files_left_out else ""
     return (
-        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + "
-        f"{ledger.files_referred:,} artifacts left in place + {ledger.files_ignored:,} ignored{left}"
+        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
+        f"artifacts left in place + {ledger.files_ignored:,} ignored{left}"
     )
 
 
