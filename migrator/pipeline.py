@@ -33,7 +33,7 @@ from migrator.model import (
     TreePlan,
 )
 from migrator.report.files import check_report_path, free_report_path, write_report
-from migrator.report.ledger import counts_of, rebuilt_counts_of
+from migrator.report.ledger import Ledger, counts_of, trace_counts_of
 from migrator.report.summary import ExperimentSummary, Outcome
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
@@ -165,6 +165,7 @@ class Migration:
         self.on_tree = on_tree
         self.progress = progress
         self.handed: Counter[Kind] = Counter()  # what of the found went to the sink
+        self.ours: Counter[Kind] = Counter()  # what we added to native traces
         self.plans: dict[tuple[int, bool, str], ExperimentPlan] = {}  # store, in trash, id
         self.summaries: dict[tuple[int, bool, str], ExperimentSummary] = {}
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
@@ -336,7 +337,7 @@ class Migration:
         summary.add_tree(planned.plan)
         for trace in planned.plan.traces if self.options.traces else ():
             summary.add_trace(trace)
-            self.ledger.rebuilt.update(rebuilt_counts_of(trace))
+            self.ledger.rebuilt.update(trace_counts_of(trace))
             self.sink.add_trace(trace, root.target_id)
         if self.on_tree is not None:
             self.on_tree(planned)
@@ -416,6 +417,8 @@ class Migration:
                     continue
                 trace, issues = transformer.plan_native_trace(record)
                 self.ledger.add_issues(issues)
+                self.ours.update(trace_counts_of(trace))
+                self.ours.subtract(counts_of(record))
                 self.summaries[_experiment_key(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
 
@@ -577,18 +580,28 @@ def convert(
             writer.finish()
             progress("publishing", 0, 0)
             result = writer.publish()
-        ledger = outcome.ledger
-        ledger.add_outcome(result.converted, result.already_there)
-        ledger.add_issues(result.issues)
-        ledger.rebuilt_new.update(result.rebuilt)
+        _add_result(outcome.ledger, result, migration.ours)
         outcome.backup = result.backup_path
-        outcome.schema = result.revision
+        outcome.schema = target.wanted
     outcome.seconds = time.monotonic() - began
     if report is not None or not dry_run:
-        path = Path(report) if report is not None else free_report_path(target.path)
+        path = Path(report) if report is not None else free_report_path(Path(target.path))
         outcome.report_path = str(path)
         write_report(outcome, path)
     return outcome
+
+
+def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) -> None:
+    """Enter what the loader did; what we added to native traces was not found, so not counted."""
+    converted, there = Counter(result.converted), Counter(result.already_there)
+    for kind, count in ours.items():
+        new = min(count, converted[kind])
+        converted[kind] -= new
+        there[kind] -= count - new
+    ledger.add_outcome(converted, there)
+    ledger.merged.update(result.merged)
+    ledger.add_issues(result.issues)
+    ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})
 
 
 def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:

@@ -101,11 +101,13 @@ def _(item: TraceRecord) -> Counts:
     )
 
 
-def rebuilt_counts_of(plan: TracePlan) -> Counts:
-    """Return what a trace rebuilt from runs adds to the target (it was not *found* as such)."""
+def trace_counts_of(plan: TracePlan) -> Counts:
+    """Return what a planned trace, native or rebuilt, adds to the target."""
     return Counter(
         {
             Kind.TRACE: 1,
+            Kind.TRACE_TAG: len(plan.tags),
+            Kind.TRACE_METADATA: len(plan.metadata),
             Kind.SPAN: len(plan.spans),
             Kind.ASSESSMENT: len(plan.assessments),
         }

@@ -134,8 +134,8 @@ def would_make(outcome: Outcome) -> str:
     native = sum(e.native_traces for e in outcome.experiments)
     runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
     lines = [
-        f"convert would write {runs:,} runs, and rebuild {rebuilt[Kind.TRACE]:,} traces with {rebuilt[Kind.SPAN]:,} spans"
-        " from them."
+        f"convert would write {runs:,} runs, and rebuild {rebuilt[Kind.TRACE]:,} traces with "
+        f"{rebuilt[Kind.SPAN]:,} spans from them."
     ]
     if native:
         lines.append(f"{native:,} traces that MLflow wrote itself are carried over.")
