@@ -109,6 +109,7 @@ class TreeReader:
     options: transformer.PlanOptions
     artifact_roots: Mapping[str, tuple[str, ...]]  # by the root of the store
     native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
+    known_traces: frozenset[str]  # all native traces
 
     def read(self, entry: RunEntry) -> Extracted[RunRecord]:
         """Read one run, with the texts that the profiles ask for."""
@@ -124,9 +125,10 @@ class TreeReader:
     ) -> PlannedTree:
         """Decide what a tree becomes; ``runs`` lacks those that could not be read."""
         tree = transformer.RunTree(root_id, runs, children)
-        return PlannedTree(
-            tree, transformer.plan_tree(tree, self.profiles, self.options, self.native)
+        plan = transformer.plan_tree(
+            tree, self.profiles, self.options, self.native, self.known_traces
         )
+        return PlannedTree(tree, plan)
 
 
 def open_stores(sources: Sequence[str], progress: Progress = no_progress) -> list[Store]:
@@ -287,6 +289,7 @@ class Migration:
             ),
             {store.index.root: store.artifact_roots for store in self.stores},
             self._native_by_run(),
+            frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
         )
         done = 0
         for tree in forest.trees:
