@@ -7,12 +7,13 @@ so that ``scan`` starts fast; ``tests/test_conventions.py`` holds the names agai
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 
-from migrator.model import Json
+from migrator.model import Json, SpanPlan
 
 # ------------------------------------------------------------------ keys on runs
 PARENT_RUN_ID = "mlflow.parentRunId"
@@ -57,6 +58,7 @@ MIGRATOR_PROFILE = "migrator.profile"
 MIGRATOR_ROLE = "migrator.role"
 MIGRATOR_ROOT_RUN = "migrator.root_run_id"
 MIGRATOR_INFERENCES = "migrator.inferences"
+MIGRATOR_UNFINISHED = "migrator.unfinished"  # "true": a run had no end (left RUNNING, killed)
 MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
@@ -89,6 +91,40 @@ def span_id_of(trace_id: str, name: str) -> str:
     """Return the span id (16 hex digits, never all zero) for ``name`` (a run id) in a trace."""
     digest = hashlib.sha256(f"{trace_id}/{name}".encode()).hexdigest()[:16]
     return digest if digest != "0" * 16 else "0" * 15 + "1"
+
+
+def span_content(trace_id: str, span: SpanPlan) -> str:
+    """Return the text of a row's ``spans.content``: what MLflow 3.9 dumps of ``Span.to_dict()``.
+
+    Ids are base64 of their raw bytes; attributes stay JSON text inside JSON. Unlike MLflow the
+    text keeps non-ASCII letters, so that the trace search (a LIKE over it) finds them.
+    ``trace_id`` is ``tr-`` and 32 hex digits.
+    """
+    return json.dumps(
+        {
+            "trace_id": _base64_of_hex(trace_id.removeprefix("tr-")),
+            "span_id": _base64_of_hex(span.span_id),
+            "parent_span_id": span.parent_span_id and _base64_of_hex(span.parent_span_id),
+            "name": span.name,
+            "start_time_unix_nano": span.start_ns,
+            "end_time_unix_nano": span.end_ns,
+            "events": [
+                {
+                    "name": event.name,
+                    "time_unix_nano": event.time_ns,
+                    "attributes": dict(event.attributes),
+                }
+                for event in span.events
+            ],
+            "status": {"code": f"STATUS_CODE_{span.status}", "message": span.status_message},
+            "attributes": dict(span.attributes),
+        },
+        ensure_ascii=False,
+    )
+
+
+def _base64_of_hex(digits: str) -> str:
+    return base64.b64encode(bytes.fromhex(digits)).decode("ascii")
 
 
 def encode(value: Json) -> str:

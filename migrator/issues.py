@@ -33,12 +33,191 @@ class Code(str, Enum):
     # A stage's author adds members here, each with its entry below.
     FILE_IGNORED = "file-ignored"
 
+    # pipeline: the same entity more than once
+    ENTITY_REPEATED = "entity-repeated"
+    ENTITY_CLASHES = "entity-clashes"
+    EXPERIMENT_TAG_DIFFERS = "experiment-tag-differs"
+
+    # loader
+    TARGET_DIFFERS = "target-differs"
+    LOAD_DUPLICATE = "load-duplicate"
+    LOAD_REFUSED = "load-refused"
+    LOAD_WITHOUT_PARENT = "load-without-parent"
+    LOAD_TEXT_REPAIRED = "load-text-repaired"
+    LOAD_MODEL_NAN = "load-model-nan"
+    LOAD_DEFAULT_ADDED = "load-default-added"
+    # transformer: trees of runs
+    RUN_PARENT_MISSING = "run-parent-missing"
+    RUN_PARENT_SELF = "run-parent-self"
+    RUN_PARENT_CYCLE = "run-parent-cycle"
+    RUN_PARENT_ELSEWHERE = "run-parent-elsewhere"
+    # transformer: traces rebuilt from runs
+    ARTIFACT_NOT_JSON = "artifact-not-json"
+    PROFILE_AMBIGUOUS = "profile-ambiguous"
+    RUN_WITHOUT_TIME = "run-without-time"
+    RUN_ENDS_BEFORE_START = "run-ends-before-start"
+    SESSION_ID_CHANGED = "session-id-changed"
+    # transformer: traces that MLflow wrote
+    TRACE_ID_CHANGED = "trace-id-changed"
+    TRACE_WITHOUT_SPANS = "trace-without-spans"
+    TRACE_ROOT_ADDED = "trace-root-added"
+    TRACE_SPAN_CLOSED = "trace-span-closed"
+    TRACE_VALUE_CHANGED = "trace-value-changed"
+    # transformer: experiments
+    EXPERIMENT_ID_CHANGED = "experiment-id-changed"
+    EXPERIMENT_RENAMED = "experiment-renamed"
+    EXPERIMENT_MERGED = "experiment-merged"
+
 
 CATALOG: dict[Code, CatalogEntry] = {
     Code.FILE_IGNORED: CatalogEntry(
         Severity.NOTE,
         "A file that is not part of MLflow's layout (an editor's, a sync tool's, a README).",
         "Nothing; it stays where it is.",
+    ),
+    Code.ENTITY_REPEATED: CatalogEntry(
+        Severity.NOTE,
+        "The same run, trace, dataset or model lies in two places with the same content.",
+        "Nothing; one of the two was taken.",
+    ),
+    Code.ENTITY_CLASHES: CatalogEntry(
+        Severity.REJECTED,
+        "A run, trace, dataset or model id occurs twice with different content; an id is unique in "
+        "a database, so only the first (active before deleted, then by path) was taken.",
+        "Decide which of the two directories is right, or give one of them another id, and convert "
+        "again.",
+    ),
+    Code.EXPERIMENT_TAG_DIFFERS: CatalogEntry(
+        Severity.REJECTED,
+        "Two sources share an experiment, but one of its tags has different values in them.",
+        "Set the tag to the value that you want in both, or set it in the database afterwards.",
+    ),
+    # loader
+    Code.TARGET_DIFFERS: CatalogEntry(
+        Severity.DEGRADED,
+        "The target already holds this, with other values; it was left as the target has it.",
+        "Compare the two; to take over the source's values, delete it in the target and convert "
+        "again, or convert into a new database.",
+    ),
+    Code.LOAD_DUPLICATE: CatalogEntry(
+        Severity.REJECTED,
+        "The sources hold two entities of one id with different places; the first was taken.",
+        "If the second is a copy there is nothing to do; otherwise convert it into a database "
+        "of its own.",
+    ),
+    Code.LOAD_REFUSED: CatalogEntry(
+        Severity.REJECTED,
+        "The database refuses this row: its key is taken, or a value is outside what the column "
+        "can hold.",
+        "Correct the value in the source's file and convert again.",
+    ),
+    Code.LOAD_WITHOUT_PARENT: CatalogEntry(
+        Severity.REJECTED,
+        "This belongs to something that is not in the source, or was rejected itself.",
+        "Restore what it belongs to and convert again.",
+    ),
+    Code.LOAD_TEXT_REPAIRED: CatalogEntry(
+        Severity.DEGRADED,
+        "Text holds half characters (lone surrogates), which no database can store; each became "
+        "a question mark.",
+        "Nothing; the source keeps the text as it is.",
+    ),
+    Code.LOAD_MODEL_NAN: CatalogEntry(
+        Severity.DEGRADED,
+        "A logged model's metric is NaN. MLflow's database has no NaN there and stores 0, as "
+        "MLflow itself does; the run's own metric keeps NaN.",
+        "Read this value from the run's metric, not from the model's.",
+    ),
+    Code.LOAD_DEFAULT_ADDED: CatalogEntry(
+        Severity.NOTE,
+        "An experiment with another id than 0 is called Default. MLflow would try to make "
+        "experiment 0 of that name and fail to open the database, so that an empty, deleted "
+        "experiment 0 was added.",
+        "Nothing.",
+    ),
+    Code.RUN_PARENT_MISSING: CatalogEntry(
+        Severity.NOTE,
+        "A run names a parent that is not in the store (deleted for good, or in another store).",
+        "If the parent lies in another store, convert both in one call.",
+    ),
+    Code.RUN_PARENT_SELF: CatalogEntry(
+        Severity.NOTE, "A run names itself as its parent.", "Nothing; it is a root now."
+    ),
+    Code.RUN_PARENT_CYCLE: CatalogEntry(
+        Severity.DEGRADED,
+        "Runs name one another as parents in a circle.",
+        "Correct the tag mlflow.parentRunId of the run that should be the root, and convert again.",
+    ),
+    Code.RUN_PARENT_ELSEWHERE: CatalogEntry(
+        Severity.NOTE,
+        "A run and its parent lie in different experiments.",
+        "Nothing; the trace belongs to the root's experiment.",
+    ),
+    Code.ARTIFACT_NOT_JSON: CatalogEntry(
+        Severity.NOTE,
+        "A .json artifact that a trace is made from does not parse as JSON.",
+        "Nothing; its text is in the trace as it is.",
+    ),
+    Code.PROFILE_AMBIGUOUS: CatalogEntry(
+        Severity.NOTE,
+        "More than one profile recognises a tree of runs; the first one took it.",
+        "Name the profile with --profile, or make its [[recognise]] stricter.",
+    ),
+    Code.RUN_WITHOUT_TIME: CatalogEntry(
+        Severity.DEGRADED,
+        "A run has no start time, and nothing in it or around it has a time either.",
+        "Nothing can be done; its trace stands at the start of 1970.",
+    ),
+    Code.RUN_ENDS_BEFORE_START: CatalogEntry(
+        Severity.DEGRADED,
+        "A run's end lies before its start (a clock was set back).",
+        "Nothing; its span ends where it starts.",
+    ),
+    Code.SESSION_ID_CHANGED: CatalogEntry(
+        Severity.DEGRADED,
+        "A session or user id that MLflow can't open: over 250 characters, or with a quote in it.",
+        "Look for the id that the message gives.",
+    ),
+    Code.TRACE_ID_CHANGED: CatalogEntry(
+        Severity.NOTE,
+        "A trace's id is not in MLflow 3's form, without which its pages do not open.",
+        "Search for the old id in metadata migrator.source_trace_id.",
+    ),
+    Code.TRACE_WITHOUT_SPANS: CatalogEntry(
+        Severity.DEGRADED,
+        "A trace has no spans: they were never written, or its traces.json was not found.",
+        "Put the traces.json where the message says, and convert again.",
+    ),
+    Code.TRACE_ROOT_ADDED: CatalogEntry(
+        Severity.DEGRADED,
+        "A trace has several roots, or spans whose parent is missing; MLflow needs one root.",
+        "Nothing; a span named after the trace holds them together.",
+    ),
+    Code.TRACE_SPAN_CLOSED: CatalogEntry(
+        Severity.DEGRADED,
+        "A span or trace was never closed, or ends before it starts.",
+        "Nothing; it ends at its last child or event.",
+    ),
+    Code.TRACE_VALUE_CHANGED: CatalogEntry(
+        Severity.DEGRADED,
+        "A value in a trace breaks MLflow's API (an integer beyond 64 bits, deep nesting, …) or is "
+        "longer than it lets through.",
+        "Nothing; the value is kept as text, cut where the message says so.",
+    ),
+    Code.EXPERIMENT_ID_CHANGED: CatalogEntry(
+        Severity.NOTE,
+        "An experiment's id is not a number that the database can hold, or is taken there.",
+        "Search for the old id in the experiment's tag migrator.source_experiment_id.",
+    ),
+    Code.EXPERIMENT_RENAMED: CatalogEntry(
+        Severity.NOTE,
+        "An experiment's name is taken, or longer than 256 characters.",
+        "The old name is in the experiment's tag migrator.source_experiment_name.",
+    ),
+    Code.EXPERIMENT_MERGED: CatalogEntry(
+        Severity.NOTE,
+        "Two experiments of one name from different sources became one.",
+        "Convert the sources into separate databases if they should stay apart.",
     ),
 }
 

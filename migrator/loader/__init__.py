@@ -1,1 +1,19 @@
-"""Writes records and plans into an MLflow database. The only stage that imports mlflow."""
+"""Writes records and plans into an MLflow database. The only stage that imports mlflow.
+
+``open_target`` checks the database, a ``Writer`` fills a staging file beside it and publishes that
+in one step, ``upgrade_database`` carries a converted database to a newer MLflow. MLflow itself is
+imported only when a schema is made or upgraded.
+"""
+
+from migrator.loader.target import Target, open_target
+from migrator.loader.upgrade import UpgradeResult, upgrade_database
+from migrator.loader.writer import LoadResult, Writer
+
+__all__ = [
+    "LoadResult",
+    "Target",
+    "UpgradeResult",
+    "Writer",
+    "open_target",
+    "upgrade_database",
+]

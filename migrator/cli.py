@@ -1,0 +1,336 @@
+"""The command line. Each command parses, calls one function of the pipeline, prints.
+
+Heavy imports happen inside the commands, so that ``--help`` and ``scan`` start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from migrator import __version__
+from migrator.errors import MigrateError, OptionError
+
+if TYPE_CHECKING:
+    from migrator.pipeline import Options, PlannedTree, Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_SOURCE = "./mlruns"
+DEFAULT_TARGET = "sqlite:///mlflow.db"
+GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted"])
+EXIT_REJECTS = 3
+EXIT_INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """The group of commands; turns errors that a user can meet into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OptionError as error:
+            raise click.UsageError(str(error), ctx) from error
+        except MigrateError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("Interrupted; the target is untouched.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlflow-migrate")
+def main() -> None:
+    """Move MLflow file stores (./mlruns) into an MLflow 3.9 database, nested runs as traces.
+
+    \b
+    mlflow-migrate scan ./mlruns        what is there, and what would become of it
+    mlflow-migrate convert ./mlruns     write it to sqlite:///mlflow.db
+    mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
+    """
+
+
+def selection(command: F) -> F:
+    """Add the options that decide what becomes of the source; all commands share them."""
+    for option in reversed(
+        [
+            click.option(
+                "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
+                help="Only this experiment; may be repeated.",
+            ),
+            click.option("--no-runs", is_flag=True, help="Leave the runs out, write traces only."),
+            click.option("--no-traces", is_flag=True, help="Leave traces out, write runs only."),
+            click.option(
+                "--include", multiple=True, type=GROUPS,
+                help="Make traces also of these; by default they stay runs only.",
+            ),
+            click.option(
+                "--exclude", multiple=True, type=GROUPS, help="Make no traces of these.",
+            ),
+            click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
+            click.option(
+                "--profile-file", "profile_files", multiple=True, metavar="FILE",
+                type=click.Path(exists=True, dir_okay=False),
+                help="Add a profile of your own (TOML); may be repeated.",
+            ),
+            click.option(
+                "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
+                show_default=True,
+                help="When the target has another experiment of the same name or id.",
+            ),
+            click.option(
+                "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
+                show_default=True,
+                help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
+                "mostly traces, genai all, keep none.",
+            ),
+        ]
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def output(command: F) -> F:
+    """Add the options that decide what is printed."""
+    for option in reversed(
+        [
+            click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines."),
+            click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+            click.option("-v", "--verbose", is_flag=True, help="Print every issue and note."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+
+
+@main.command()
+@SOURCES
+@selection
+@output
+@click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
+@click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
+def scan(
+    sources: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    as_csv: bool,
+    tree: str | None,
+    **selected: Any,
+) -> None:
+    """Say what a file store holds, what is damaged, and what convert would make of it.
+
+    \b
+    mlflow-migrate scan ./mlruns
+    mlflow-migrate scan ./mlruns --tree my-experiment
+
+    SOURCE is a file store (default ./mlruns), its parent directory, or a file: URI; several
+    sources are scanned as one. Nothing is written.
+    """
+    from migrator import pipeline
+    from migrator.report.text import scan_text
+
+    trees: list[PlannedTree] = []
+    options = _options(selected | ({"experiments": (tree,)} if tree else {}))
+    with _progress(quiet or as_json or as_csv) as progress:
+        outcome = pipeline.scan(
+            sources or (DEFAULT_SOURCE,),
+            options,
+            on_tree=trees.append if tree else None,
+            progress=progress,
+        )
+    if as_json:
+        _print_json(outcome.as_dict())
+    elif as_csv:
+        from migrator.report.frame import experiments_csv
+
+        click.echo(experiments_csv(outcome), nl=False)
+    elif tree:
+        _print_trees(trees)
+    elif not quiet:
+        command = shlex.join(["mlflow-migrate", "convert", *sources])
+        click.echo(scan_text(outcome, command, verbose))
+    sys.exit(outcome.exit_code)
+
+
+@main.command()
+@SOURCES
+@click.option(
+    "--to", default=DEFAULT_TARGET, show_default=True, metavar="URI",
+    help="The database to write: sqlite:///relative.db or sqlite:////absolute.db.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Do everything but write.")
+@click.option(
+    "--schema", metavar="3.9|latest",
+    help="The schema of a new database; by default that of the installed MLflow.",
+)  # fmt: skip
+@click.option(
+    "--report", metavar="FILE", help="Where to write the report (JSON); default: beside the target."
+)
+@selection
+@output
+def convert(
+    sources: tuple[str, ...],
+    to: str,
+    dry_run: bool,
+    schema: str | None,
+    report: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selected: Any,
+) -> None:
+    """Write file stores into an MLflow database, with their nested runs as traces.
+
+    \b
+    mlflow-migrate convert ./mlruns --to sqlite:///mlflow.db
+
+    A new database appears only when it is complete; an existing one is backed up and changed in
+    one transaction. The source is only read. Converting again changes nothing.
+
+    Exit codes: 0 all converted; 1 could not run, nothing written; 2 usage; 3 converted, but
+    something was rejected and is named in the report; 130 interrupted, target untouched.
+    """
+    from migrator import pipeline
+    from migrator.report.text import convert_text
+
+    with _progress(quiet or as_json) as progress:
+        outcome = pipeline.convert(
+            sources or (DEFAULT_SOURCE,),
+            to,
+            _options(selected),
+            schema=schema,
+            dry_run=dry_run,
+            report=report,
+            progress=progress,
+        )
+    if as_json:
+        _print_json(outcome.as_dict())
+    elif not quiet:
+        click.echo(convert_text(outcome, verbose))
+    sys.exit(outcome.exit_code)
+
+
+@main.command()
+@SOURCES
+@click.option(
+    "--against", default=DEFAULT_TARGET, show_default=True, metavar="URI", help="The database."
+)
+@selection
+@output
+def verify(
+    sources: tuple[str, ...],
+    against: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selected: Any,
+) -> None:
+    """Read the source and a converted database again, and say where they differ.
+
+    \b
+    mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
+
+    The database is read through MLflow's own client. Give the options that convert was given.
+    Exit code 3 if anything differs.
+    """
+    from migrator.verify import verify as compare
+
+    with _progress(quiet or as_json) as progress:
+        result = compare(
+            sources or (DEFAULT_SOURCE,), against, _options(selected), progress=progress
+        )
+    if as_json:
+        _print_json(result.as_dict())
+    elif not quiet:
+        click.echo(result.as_text(verbose))
+    sys.exit(EXIT_REJECTS if result.total_differences else 0)
+
+
+@main.command()
+@click.argument("run_id")
+@SOURCES
+@selection
+def show(run_id: str, sources: tuple[str, ...], **selected: Any) -> None:
+    """Draw the tree of a run and, below it, the trace that it becomes.
+
+    \b
+    mlflow-migrate show 3f2a91 ./mlruns
+
+    RUN_ID may be shortened. For every span: type, start, duration, status, tokens, and where
+    its inputs and outputs came from.
+    """
+    from migrator import pipeline
+    from migrator.report.tree import show_text
+
+    planned = pipeline.show(run_id, sources or (DEFAULT_SOURCE,), _options(selected))
+    click.echo(show_text(planned.plan, planned.tree.runs, planned.tree.children))
+
+
+def _options(selected: dict[str, Any]) -> Options:
+    from migrator.pipeline import Options
+
+    return Options(
+        experiments=tuple(selected["experiments"]),
+        runs=not selected["no_runs"],
+        traces=not selected["no_traces"],
+        include=frozenset(selected["include"]),
+        exclude=frozenset(selected["exclude"]),
+        profile=selected["profile"],
+        profile_files=tuple(selected["profile_files"]),
+        on_conflict=selected["on_conflict"],
+        experiment_kind=selected["experiment_kind"],
+    )
+
+
+@contextmanager
+def _progress(silent: bool) -> Iterator[Progress]:
+    """Yield a function that draws progress on a terminal, and nothing in a pipe."""
+    from migrator.pipeline import no_progress
+
+    if silent or not sys.stderr.isatty():
+        yield no_progress
+        return
+    from tqdm import tqdm
+
+    bar = tqdm(file=sys.stderr, leave=False)
+
+    def draw(stage: str, done: int, total: int) -> None:
+        if bar.desc != f"{stage}: ":
+            bar.reset()
+            bar.set_description(stage, refresh=False)
+        bar.total = total or None
+        bar.update(done - bar.n)
+
+    with bar:
+        yield draw
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _print_trees(trees: list[PlannedTree]) -> None:
+    from migrator.report.tree import run_tree
+
+    for planned in trees:
+        plan = planned.plan
+        became = (
+            f"{len(plan.traces)} trace(s)" if plan.traces else f"stays runs: {plan.left_as_runs}"
+        )
+        click.echo("\n".join(run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)))
+        click.echo(f"    = {plan.role.value}, {became}")
+
+
+if __name__ == "__main__":
+    main()

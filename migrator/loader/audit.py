@@ -1,0 +1,180 @@
+"""What lies in a staging file: counted, and checked, by SQL of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from migrator.errors import LedgerError
+from migrator.issues import Code, Issue
+from migrator.loader.rows import COLUMNS, KINDS
+from migrator.loader.schema import PROMOTED
+from migrator.model import Kind
+
+_EXAMPLES = 5
+
+# Which traces are native, and which experiment tags are ours, is known to the writer alone.
+SIDE_TABLES = (
+    "CREATE TEMP TABLE native (trace_id TEXT PRIMARY KEY)",
+    "CREATE TEMP TABLE own_tags (key TEXT, experiment_id INTEGER, "
+    "PRIMARY KEY (key, experiment_id))",
+    # Rows that MLflow 3.17's migration turns into columns, by trace.
+    "CREATE TEMP TABLE promoted (trace_id TEXT, tbl TEXT, n INTEGER)",
+)
+
+
+class Slice(NamedTuple):
+    """The rows of one kind: a table and a condition on its rows ``s``."""
+
+    kind: Kind
+    table: str
+    condition: str
+    rebuilt: bool = False
+
+
+def _slices() -> list[Slice]:
+    ids = {
+        "trace_info": "request_id",
+        "trace_tags": "request_id",
+        "trace_request_metadata": "request_id",
+        "spans": "trace_id",
+        "assessments": "trace_id",
+    }
+    slices = []
+    for table, kind in KINDS.items():
+        if table in ids:
+            native = f"s.{ids[table]} IN (SELECT trace_id FROM temp.native)"
+            slices.append(Slice(kind, table, native))
+            slices.append(Slice(kind, table, f"NOT {native}", rebuilt=True))
+        elif table == "inputs":
+            slices.append(Slice(Kind.INPUT, table, "s.source_type <> 'RUN_OUTPUT'"))
+            slices.append(Slice(Kind.OUTPUT, table, "s.source_type = 'RUN_OUTPUT'"))
+        elif table == "experiment_tags":
+            own = "(s.key, s.experiment_id) IN (SELECT key, experiment_id FROM temp.own_tags)"
+            slices.append(Slice(kind, table, f"NOT {own}"))
+        else:
+            slices.append(Slice(kind, table, "1"))
+    return slices
+
+
+SLICES = _slices()
+
+
+def key_columns(db: sqlite3.Connection, table: str, database: str = "main") -> tuple[str, ...]:
+    """Return the columns of a table's primary key, in key order."""
+    info = db.execute(f"PRAGMA {database}.table_info({quoted(table)})").fetchall()
+    return tuple(row[1] for row in sorted((row for row in info if row[5]), key=lambda r: r[5]))
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def count(db: sqlite3.Connection, table: str) -> int:
+    return int(db.execute(f"SELECT count(*) FROM main.{quoted(table)}").fetchone()[0])
+
+
+def by_kind(db: sqlite3.Connection) -> tuple[Counter[Kind], Counter[Kind]]:
+    """Return how many of each kind came from the source, and how many were rebuilt from runs."""
+    source: Counter[Kind] = Counter()
+    rebuilt: Counter[Kind] = Counter()
+    for kind, table, condition, is_rebuilt in SLICES:
+        found = db.execute(f"SELECT count(*) FROM main.{table} AS s WHERE {condition}").fetchone()
+        (rebuilt if is_rebuilt else source)[kind] += found[0]
+    return source, rebuilt
+
+
+def remember_promoted(db: sqlite3.Connection) -> None:
+    """Note, by trace, the rows that a newer schema keeps in columns of ``trace_info``."""
+    for table in ("trace_tags", "trace_request_metadata"):
+        keys = PROMOTED[table]
+        db.execute(
+            "INSERT INTO temp.promoted SELECT request_id, ?, count(*) FROM main."
+            f"{table} WHERE key IN ({', '.join('?' * len(keys))}) GROUP BY request_id",
+            (table, *keys),
+        )
+
+
+def drop_orphans(db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
+    """Take out rows whose parent is missing; MLflow's migrations would abort on some of them."""
+    dropped: Counter[str] = Counter()
+    issues: list[Issue] = []
+    while found := db.execute("PRAGMA main.foreign_key_check").fetchall():
+        by_table: dict[tuple[str, str], list[int]] = {}
+        for table, rowid, parent, _ in found:
+            by_table.setdefault((table, parent), []).append(rowid)
+        gone: set[tuple[str, int]] = set()
+        for (table, parent), rowids in by_table.items():
+            fresh = [rowid for rowid in rowids if (table, rowid) not in gone]
+            gone.update((table, rowid) for rowid in fresh)
+            key = ", ".join(key_columns(db, table))
+            named = [
+                "/".join(
+                    map(
+                        str, db.execute(f"SELECT {key} FROM {table} WHERE rowid=?", (r,)).fetchone()
+                    )
+                )
+                for r in fresh[:_EXAMPLES]
+            ]
+            db.executemany(f"DELETE FROM {table} WHERE rowid=?", [(r,) for r in fresh])
+            dropped[table] += len(fresh)
+            kind = KINDS.get(table)
+            if fresh and kind is not None:
+                issues.append(
+                    Issue(
+                        Code.LOAD_WITHOUT_PARENT,
+                        "",
+                        f"{len(fresh)} of kind {kind.value} belong to rows of {parent} that are "
+                        f"not there: {', '.join(named)}{', …' if len(fresh) > len(named) else ''}.",
+                        kind=kind,
+                        entity_id=named[0],
+                        count=len(fresh),
+                    )
+                )
+    return dropped, issues
+
+
+def check(db: sqlite3.Connection, written: Mapping[str, int], promoted: Mapping[str, int]) -> None:
+    """Check the finished file: sound, and every row that was written is there.
+
+    ``promoted`` counts the rows that MLflow's migration may have turned into columns. Raises
+    LedgerError.
+    """
+    for table in COLUMNS:
+        there, wanted = count(db, table), written.get(table, 0)
+        if there not in (wanted, wanted - promoted.get(table, 0)):
+            raise LedgerError(
+                f"Table {table} holds {there} rows where {wanted} were written; nothing was "
+                "published.",
+                todo="This is a defect of mlflow-migrate: please report it.",
+            )
+    check_sound(db)
+
+
+def check_sound(db: sqlite3.Connection) -> None:
+    """Check that the main database is whole and no reference dangles; raises LedgerError."""
+    faults = [row[0] for row in db.execute("PRAGMA main.integrity_check(5)")]
+    if faults != ["ok"]:
+        raise LedgerError(
+            f"The database made is not sound ({'; '.join(faults)}); nothing was published.",
+            todo="Check the disk and try again.",
+        )
+    dangling = db.execute("PRAGMA main.foreign_key_check").fetchone()
+    if dangling:
+        raise LedgerError(
+            f"A row of {dangling[0]} refers to a row of {dangling[2]} that is not there; nothing "
+            "was published.",
+            todo="This is a defect of mlflow-migrate: please report it.",
+        )
+
+
+def promoted_rows(db: sqlite3.Connection) -> dict[str, int]:
+    """Return by table how many rows a newer schema keeps in columns of ``trace_info``."""
+    return {
+        table: db.execute(
+            f"SELECT count(*) FROM main.{table} WHERE key IN ({', '.join('?' * len(keys))})", keys
+        ).fetchone()[0]
+        for table, keys in PROMOTED.items()
+    }

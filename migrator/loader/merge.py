@@ -1,0 +1,324 @@
+"""Taking a finished staging file's rows into a database that is in use."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from migrator.errors import LedgerError, TargetError
+from migrator.issues import Code, Issue
+from migrator.loader import audit, staging
+from migrator.loader.audit import quoted
+from migrator.loader.rows import KINDS
+from migrator.loader.target import Target, connect, reporting
+from migrator.model import Kind
+
+_WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
+_EXAMPLES = 3
+
+# Columns that say nothing of the source: drawn at random, or stamped when written.
+_INCIDENTAL = {
+    "datasets": {"dataset_uuid"},
+    "inputs": {"input_uuid"},
+    "experiments": {"last_update_time"},
+}
+
+
+@dataclass(slots=True)
+class Merged:
+    """What the target already had, and the backup made before anything was added."""
+
+    already: Counter[Kind] = field(default_factory=Counter)
+    rebuilt_already: Counter[Kind] = field(default_factory=Counter)
+    issues: list[Issue] = field(default_factory=list)
+    backup_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+
+    def matches(self, a: str, b: str) -> str:
+        return " AND ".join(f"{a}.{quoted(c)} = {b}.{quoted(c)}" for c in self.key)
+
+    @property
+    def in_target(self) -> str:
+        """The condition that the target has a row of the key of ``s``."""
+        return (
+            f"EXISTS (SELECT 1 FROM target.{quoted(self.name)} AS t WHERE {self.matches('t', 's')})"
+        )
+
+
+def merge(
+    db: sqlite3.Connection, target: Target, joined: Collection[int], *, backup: bool
+) -> Merged:
+    """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
+
+    A row whose key the target has is left as the target has it. Before the first change the
+    target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
+    ``joined`` are experiments whose own row is not compared.
+    """
+    db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
+    db.execute("PRAGMA foreign_keys=ON")
+    db.execute("ATTACH DATABASE ? AS target", (target.path,))
+    db.execute("PRAGMA target.synchronous=FULL")
+    merged = Merged()
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        _check_unchanged(db, target)
+        tables = _tables(db)
+        _check_names(db, target)
+        _adopt_ids(db)
+        missing = _count(db, tables, merged)
+        behind = _latest_behind(db)
+        merged.issues += _differences(db, tables, joined)
+        if not any(missing.values()) and not behind:
+            db.execute("ROLLBACK")
+            return merged
+        if backup:
+            # A connection of its own: ours holds the lock, under which others may still read.
+            with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
+                merged.backup_path = back_up(source, target.path, str(target.revision))
+        try:
+            _insert(db, target, tables, missing)
+            _update_latest(db)
+            db.execute("COMMIT")
+        except BaseException:
+            if merged.backup_path:  # nothing has changed, so it is of no use
+                Path(merged.backup_path).unlink(missing_ok=True)
+            raise
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    finally:
+        with contextlib.suppress(sqlite3.OperationalError):
+            db.execute("DETACH DATABASE target")
+    return merged
+
+
+def _check_unchanged(db: sqlite3.Connection, target: Target) -> None:
+    revisions = [row[0] for row in db.execute("SELECT version_num FROM target.alembic_version")]
+    if revisions != [target.revision]:
+        raise TargetError(
+            f"{target.path} was upgraded while the conversion ran; it was left as it is.",
+            todo="Convert again.",
+        )
+
+
+def _tables(db: sqlite3.Connection) -> list[_Table]:
+    """Return the staging file's tables, each after those that its foreign keys refer to."""
+    names = [
+        name
+        for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type='table'")
+        if not name.startswith("sqlite_") and name != "alembic_version"
+    ]
+    parents = {
+        name: {row[2] for row in db.execute(f"PRAGMA main.foreign_key_list({quoted(name)})")}
+        & set(names) - {name}
+        for name in names
+    }
+    ordered: list[str] = []
+    while len(ordered) < len(names):
+        free = [n for n in names if n not in ordered and parents[n] <= set(ordered)]
+        if not free:
+            raise LedgerError(f"The tables {sorted(set(names) - set(ordered))} refer in a circle.")
+        ordered += sorted(free)
+    return [_table(db, name) for name in ordered if audit.count(db, name)]
+
+
+def _table(db: sqlite3.Connection, name: str) -> _Table:
+    def columns(database: str) -> tuple[str, ...]:
+        info = db.execute(f"PRAGMA {database}.table_xinfo({quoted(name)})")
+        return tuple(row[1] for row in info if row[6] == 0)  # 2 and 3 are computed columns
+
+    ours = columns("main")
+    if not set(ours) <= set(columns("target")):
+        raise TargetError(
+            f"The target's table {name} is not as MLflow made it: columns are missing.",
+            todo="Choose another target.",
+        )
+    return _Table(name, ours, audit.key_columns(db, name))
+
+
+def _check_names(db: sqlite3.Connection, target: Target) -> None:
+    columns = _table(db, "experiments").columns
+    workspace = " AND t.workspace = s.workspace" if "workspace" in columns else ""
+    taken = db.execute(
+        "SELECT s.name, s.experiment_id, t.experiment_id FROM main.experiments AS s "
+        f"JOIN target.experiments AS t ON t.name = s.name{workspace} "
+        "WHERE t.experiment_id <> s.experiment_id ORDER BY 1"
+    ).fetchone()
+    if taken:
+        raise TargetError(
+            f"The target has an experiment '{taken[0]}' of its own (id {taken[2]}; the source's "
+            f"is {taken[1]}).",
+            todo="Say what to do with --on-conflict merge or --on-conflict rename.",
+        )
+
+
+def _adopt_ids(db: sqlite3.Connection) -> None:
+    """Take over the target's own random ids of datasets and inputs in the staging file."""
+    other = (
+        "SELECT t.dataset_uuid FROM main.datasets AS d JOIN target.datasets AS t "
+        "ON t.experiment_id = d.experiment_id AND t.name = d.name AND t.digest = d.digest "
+        "WHERE t.dataset_uuid <> d.dataset_uuid AND d.dataset_uuid = main.inputs.source_id"
+    )
+    db.execute(
+        f"UPDATE main.inputs SET source_id = ({other}) "
+        f"WHERE source_type = 'DATASET' AND EXISTS ({other})"
+    )
+    key = ("source_type", "source_id", "destination_type", "destination_id")
+    same = " AND ".join(f"t.{c} = i.{c}" for c in key)
+    other = (
+        f"SELECT t.input_uuid FROM main.inputs AS i JOIN target.inputs AS t ON {same} "
+        "WHERE t.input_uuid <> i.input_uuid AND i.input_uuid = main.input_tags.input_uuid"
+    )
+    db.execute(f"UPDATE main.input_tags SET input_uuid = ({other}) WHERE EXISTS ({other})")
+
+
+def _count(db: sqlite3.Connection, tables: Sequence[_Table], merged: Merged) -> Counter[str]:
+    """Count what the target has (into ``merged``); return by table how many rows it lacks."""
+    missing: Counter[str] = Counter()
+    slices: dict[str, list[audit.Slice]] = {}
+    for one in audit.SLICES:
+        slices.setdefault(one.table, []).append(one)
+    for table in tables:
+        found = db.execute(
+            f"SELECT count(*) FROM main.{quoted(table.name)} AS s WHERE NOT {table.in_target}"
+        )
+        missing[table.name] = found.fetchone()[0]
+        for kind, _, condition, rebuilt in slices.get(table.name, ()):
+            found = db.execute(
+                f"SELECT count(*) FROM main.{table.name} AS s "
+                f"WHERE {condition} AND {table.in_target}"
+            )
+            counter = merged.rebuilt_already if rebuilt else merged.already
+            counter[kind] += found.fetchone()[0]
+    _count_promoted(db, merged)
+    return missing
+
+
+def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
+    """Count the rows that a newer schema keeps in columns, of traces that the target has."""
+    found = db.execute(
+        "SELECT p.tbl, p.trace_id IN (SELECT trace_id FROM temp.native), sum(p.n) "
+        "FROM temp.promoted AS p JOIN target.trace_info AS t ON t.request_id = p.trace_id "
+        "GROUP BY 1, 2"
+    )
+    for table, native, n in found.fetchall():
+        (merged.already if native else merged.rebuilt_already)[KINDS[table]] += n
+
+
+# MLflow's rule for the latest metric: the greatest (step, timestamp, value).
+_BEHIND = (
+    "FROM main.latest_metrics AS s JOIN target.latest_metrics AS t "
+    "ON t.key = s.key AND t.run_uuid = s.run_uuid "
+    "WHERE (s.step, s.timestamp, s.value) > (t.step, t.timestamp, t.value)"
+)
+
+
+def _latest_behind(db: sqlite3.Connection) -> int:
+    return int(db.execute(f"SELECT count(*) {_BEHIND}").fetchone()[0])
+
+
+def _update_latest(db: sqlite3.Connection) -> None:
+    db.execute(
+        "UPDATE target.latest_metrics AS t SET (value, timestamp, step, is_nan) = "
+        "(s.value, s.timestamp, s.step, s.is_nan) FROM main.latest_metrics AS s "
+        "WHERE t.key = s.key AND t.run_uuid = s.run_uuid "
+        "AND (s.step, s.timestamp, s.value) > (t.step, t.timestamp, t.value)"
+    )
+
+
+def _differences(
+    db: sqlite3.Connection, tables: Sequence[_Table], joined: Collection[int]
+) -> list[Issue]:
+    """Return an issue for each kind of which the target has rows with other values."""
+    issues = []
+    for table in tables:
+        kind = KINDS.get(table.name)
+        skipped = _INCIDENTAL.get(table.name, set()) | set(table.key)
+        values = [quoted(c) for c in table.columns if c not in skipped]
+        if kind is None or not values:
+            continue
+        condition = " OR ".join(f"s.{c} IS NOT t.{c}" for c in values)
+        if table.name == "experiment_tags":
+            condition = (
+                f"({condition}) AND (s.key, s.experiment_id) NOT IN "
+                "(SELECT key, experiment_id FROM temp.own_tags)"
+            )
+        key = ", ".join(f"s.{quoted(c)}" for c in table.key)
+        found = db.execute(
+            f"SELECT {key} FROM main.{table.name} AS s JOIN target.{table.name} AS t "
+            f"ON {table.matches('t', 's')} WHERE {condition} ORDER BY {key}"
+        )
+        different = [row for row in found if table.name != "experiments" or row[0] not in joined]
+        if different:
+            named = ["/".join(map(str, row)) for row in different[:_EXAMPLES]]
+            more = ", …" if len(different) > len(named) else ""
+            issues.append(
+                Issue(
+                    Code.TARGET_DIFFERS,
+                    "",
+                    f"The target has {len(different)} of kind {kind.value} with other values: "
+                    f"{', '.join(named)}{more}.",
+                    kept="what the target has",
+                    kind=kind,
+                    entity_id=named[0],
+                    count=len(different),
+                )
+            )
+    return issues
+
+
+def _insert(
+    db: sqlite3.Connection, target: Target, tables: Sequence[_Table], missing: Counter[str]
+) -> None:
+    for table in tables:
+        if not missing[table.name]:
+            continue
+        columns = ", ".join(map(quoted, table.columns))
+        try:
+            added = db.execute(
+                f"INSERT INTO target.{quoted(table.name)} ({columns}) "
+                f"SELECT {columns} FROM main.{quoted(table.name)} AS s WHERE NOT {table.in_target}"
+            ).rowcount
+        except sqlite3.IntegrityError as error:
+            raise TargetError(
+                f"{target.path} refuses rows of table {table.name} ({error}); it was left as it "
+                "is.",
+                todo="Convert into a new database, and report this with the message.",
+            ) from error
+        if added != missing[table.name]:
+            raise LedgerError(
+                f"{added} rows went into table {table.name} where {missing[table.name]} were "
+                "missing; the target was left as it is."
+            )
+
+
+def back_up(source: sqlite3.Connection, path: str, revision: str) -> str:
+    """Copy a database to ``NAME.backup-REVISION-N``, which appears when it is complete.
+
+    ``source`` is a connection to the database in ``path``. Unfinished, the copy bears a staging
+    file's name and is swept away like one. Returns the backup's path.
+    """
+    file = staging.StagingFile(path)
+    try:
+        with reporting(file.path):
+            with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous=OFF")  # it is synced when it gets its name
+                source.backup(copy)
+            Path(file.path).chmod(Path(path).stat().st_mode & 0o777)
+            number = 1
+            while not staging.publish_new(file.path, f"{path}.backup-{revision}-{number}"):
+                number += 1
+    finally:
+        file.remove()
+    return f"{path}.backup-{revision}-{number}"

@@ -1,0 +1,425 @@
+"""Records and plans as rows of MLflow 3.9.0's tables. Pure functions: no database.
+
+Columns and encodings are those of ``mlflow.store.tracking.dbmodels.models`` and
+``mlflow.store.model_registry.dbmodels.models`` at revision ``d3e4f5a6b7c8``. The column lists
+are written out because a newer MLflow's table objects know columns that 3.9 lacks. Where MLflow
+draws an id at random, ours is a hash of what the row says, so that converting twice is converting
+once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from migrator import conventions
+from migrator.model import (
+    AssessmentRecord,
+    DatasetRecord,
+    ExperimentPlan,
+    Kind,
+    LoggedModelRecord,
+    MetricPoint,
+    RegisteredModelRecord,
+    RunRecord,
+    TracePlan,
+)
+
+Value: TypeAlias = "str | int | float | bool | None"
+Row: TypeAlias = "tuple[Value, ...]"
+
+# Table by table, parents before children.
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "experiments": (
+        "experiment_id",
+        "name",
+        "artifact_location",
+        "lifecycle_stage",
+        "creation_time",
+        "last_update_time",
+    ),
+    "experiment_tags": ("key", "value", "experiment_id"),
+    "runs": (
+        "run_uuid",
+        "name",
+        "source_type",
+        "source_name",
+        "entry_point_name",
+        "user_id",
+        "status",
+        "start_time",
+        "end_time",
+        "deleted_time",
+        "source_version",
+        "lifecycle_stage",
+        "artifact_uri",
+        "experiment_id",
+    ),
+    "tags": ("key", "value", "run_uuid"),
+    "params": ("key", "value", "run_uuid"),
+    "metrics": ("key", "value", "timestamp", "run_uuid", "step", "is_nan"),
+    "latest_metrics": ("key", "value", "timestamp", "step", "is_nan", "run_uuid"),
+    "datasets": (
+        "dataset_uuid",
+        "experiment_id",
+        "name",
+        "digest",
+        "dataset_source_type",
+        "dataset_source",
+        "dataset_schema",
+        "dataset_profile",
+    ),
+    "inputs": (
+        "input_uuid",
+        "source_type",
+        "source_id",
+        "destination_type",
+        "destination_id",
+        "step",
+    ),
+    "input_tags": ("input_uuid", "name", "value"),
+    "logged_models": (
+        "model_id",
+        "experiment_id",
+        "name",
+        "artifact_location",
+        "creation_timestamp_ms",
+        "last_updated_timestamp_ms",
+        "status",
+        "lifecycle_stage",
+        "model_type",
+        "source_run_id",
+        "status_message",
+    ),
+    "logged_model_params": ("model_id", "experiment_id", "param_key", "param_value"),
+    "logged_model_tags": ("model_id", "experiment_id", "tag_key", "tag_value"),
+    "logged_model_metrics": (
+        "model_id",
+        "metric_name",
+        "metric_timestamp_ms",
+        "metric_step",
+        "metric_value",
+        "experiment_id",
+        "run_id",
+        "dataset_uuid",
+        "dataset_name",
+        "dataset_digest",
+    ),
+    "registered_models": ("name", "creation_time", "last_updated_time", "description"),
+    "registered_model_tags": ("key", "value", "name"),
+    "model_versions": (
+        "name",
+        "version",
+        "creation_time",
+        "last_updated_time",
+        "description",
+        "user_id",
+        "current_stage",
+        "source",
+        "storage_location",
+        "run_id",
+        "run_link",
+        "status",
+        "status_message",
+    ),
+    "model_version_tags": ("key", "value", "name", "version"),
+    "registered_model_aliases": ("alias", "version", "name"),
+    "trace_info": (
+        "request_id",
+        "experiment_id",
+        "timestamp_ms",
+        "execution_time_ms",
+        "status",
+        "client_request_id",
+        "request_preview",
+        "response_preview",
+    ),
+    "trace_tags": ("key", "value", "request_id"),
+    "trace_request_metadata": ("key", "value", "request_id"),
+    "trace_metrics": ("request_id", "key", "value"),
+    "spans": (
+        "trace_id",
+        "experiment_id",
+        "span_id",
+        "parent_span_id",
+        "name",
+        "type",
+        "status",
+        "start_time_unix_nano",
+        "end_time_unix_nano",
+        "content",
+    ),
+    "assessments": (
+        "assessment_id",
+        "trace_id",
+        "name",
+        "assessment_type",
+        "value",
+        "error",
+        "created_timestamp",
+        "last_updated_timestamp",
+        "source_type",
+        "source_id",
+        "run_id",
+        "span_id",
+        "rationale",
+        "overrides",
+        "valid",
+        "assessment_metadata",
+    ),
+    "entity_associations": (
+        "association_id",
+        "source_type",
+        "source_id",
+        "destination_type",
+        "destination_id",
+        "created_time",
+    ),
+}
+
+# Which kind of entity a table's rows are; tables that are missing here hold no entity of their own.
+KINDS: Mapping[str, Kind] = {
+    "experiments": Kind.EXPERIMENT,
+    "experiment_tags": Kind.EXPERIMENT_TAG,
+    "runs": Kind.RUN,
+    "tags": Kind.TAG,
+    "params": Kind.PARAM,
+    "metrics": Kind.METRIC_POINT,
+    "datasets": Kind.DATASET,
+    "inputs": Kind.INPUT,  # those of type RUN_OUTPUT are Kind.OUTPUT
+    "logged_models": Kind.LOGGED_MODEL,
+    "logged_model_params": Kind.LOGGED_MODEL_PARAM,
+    "logged_model_tags": Kind.LOGGED_MODEL_TAG,
+    "logged_model_metrics": Kind.LOGGED_MODEL_METRIC,
+    "registered_models": Kind.REGISTERED_MODEL,
+    "registered_model_tags": Kind.REGISTERED_MODEL_TAG,
+    "model_versions": Kind.MODEL_VERSION,
+    "model_version_tags": Kind.MODEL_VERSION_TAG,
+    "registered_model_aliases": Kind.ALIAS,
+    "trace_info": Kind.TRACE,
+    "trace_tags": Kind.TRACE_TAG,
+    "trace_request_metadata": Kind.TRACE_METADATA,
+    "spans": Kind.SPAN,
+    "assessments": Kind.ASSESSMENT,
+}
+
+_MAX_FLOAT = 1.7976931348623157e308  # what SqlAlchemyStore.sanitize_metric_value makes of inf
+
+
+def derived_id(*parts: object) -> str:
+    """Return 32 hex digits where MLflow draws a random uuid: a hash of what the row says."""
+    text = "/".join(str(part) for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def number(value: float) -> tuple[float, bool]:
+    """Return a metric value as MLflow's SQL store keeps it, and whether it is NaN."""
+    if math.isnan(value):
+        return 0.0, True
+    if math.isinf(value):
+        return math.copysign(_MAX_FLOAT, value), False
+    return value, False
+
+
+def experiment_row(plan: ExperimentPlan) -> Row:
+    record = plan.record
+    return (
+        plan.target_id,
+        plan.target_name,
+        plan.artifact_location,
+        record.lifecycle_stage,
+        record.creation_ms,
+        record.last_update_ms,
+    )
+
+
+def run_row(run: RunRecord, experiment_id: int) -> Row:
+    return (
+        run.run_id,
+        run.name,
+        run.source_type,
+        run.source_name,
+        run.entry_point_name,
+        run.user_id,
+        run.status,
+        run.start_ms,
+        run.end_ms,
+        run.deleted_ms,
+        run.source_version,
+        run.lifecycle_stage,
+        run.artifact_uri,
+        experiment_id,
+    )
+
+
+def metric_rows(
+    run_id: str, key: str, points: tuple[MetricPoint, ...]
+) -> tuple[list[Row], Row | None]:
+    """Return the rows of ``metrics`` without repeats, and the row of ``latest_metrics``.
+
+    The latest point is the one with the greatest (step, timestamp, value), NaN counting as the 0
+    that is stored for it, and of equal ones the first: the rule of
+    ``SqlAlchemyStore._update_latest_metrics_if_necessary`` (3.9.0).
+    """
+    rows: dict[Row, None] = {}
+    latest: tuple[tuple[int, int, float], bool] | None = None
+    for timestamp, raw, step in points:
+        if -_MAX_FLOAT <= raw <= _MAX_FLOAT:  # false for NaN too
+            value, is_nan = raw, False
+        else:
+            value, is_nan = number(raw)
+        rows[(key, value, timestamp, run_id, step, is_nan)] = None
+        order = (step, timestamp, value)
+        if latest is None or order > latest[0]:
+            latest = (order, is_nan)
+    if latest is None:
+        return [], None
+    (step, timestamp, value), is_nan = latest
+    return list(rows), (key, value, timestamp, step, is_nan, run_id)
+
+
+def dataset_uuid(experiment_id: int, name: str, digest: str) -> str:
+    return derived_id("dataset", experiment_id, name, digest)
+
+
+def dataset_row(record: DatasetRecord, experiment_id: int) -> Row:
+    return (
+        dataset_uuid(experiment_id, record.name, record.digest),
+        experiment_id,
+        record.name,
+        record.digest,
+        record.source_type,
+        record.source,
+        record.schema,
+        record.profile,
+    )
+
+
+def input_row(source: tuple[str, str], destination: tuple[str, str], step: int = 0) -> Row:
+    """Return a row of ``inputs``: from (type, id) to (type, id)."""
+    return (derived_id("input", *source, *destination), *source, *destination, step)
+
+
+def logged_model_row(record: LoggedModelRecord, experiment_id: int) -> Row:
+    return (
+        record.model_id,
+        experiment_id,
+        record.name,
+        record.artifact_location,
+        record.creation_ms,
+        record.last_updated_ms,
+        record.status,
+        record.lifecycle_stage,
+        record.model_type,
+        record.source_run_id,
+        record.status_message,
+    )
+
+
+def model_version_rows(record: RegisteredModelRecord) -> list[Row]:
+    return [
+        (
+            version.name,
+            version.version,
+            version.creation_ms,
+            version.last_updated_ms,
+            version.description,
+            version.user_id,
+            # MLflow's queries leave out rows whose stage is NULL.
+            "None" if version.current_stage is None else version.current_stage,
+            version.source,
+            version.storage_location,
+            version.run_id,
+            version.run_link,
+            version.status or "READY",
+            version.status_message,
+        )
+        for version in record.versions
+    ]
+
+
+def trace_row(plan: TracePlan, experiment_id: int) -> Row:
+    return (
+        plan.trace_id,
+        experiment_id,
+        plan.timestamp_ms,
+        plan.execution_ms,
+        plan.status,
+        plan.client_request_id,
+        plan.request_preview,
+        plan.response_preview,
+    )
+
+
+def usage_rows(plan: TracePlan) -> Iterator[Row]:
+    usage = plan.usage
+    if usage is None:
+        return
+    for key, value in (
+        ("input_tokens", usage.input_tokens),
+        ("output_tokens", usage.output_tokens),
+        ("total_tokens", usage.total_tokens),
+    ):
+        if value is not None:
+            yield (plan.trace_id, key, float(value))
+
+
+def span_rows(plan: TracePlan, experiment_id: int) -> list[Row]:
+    return [
+        (
+            plan.trace_id,
+            experiment_id,
+            span.span_id,
+            span.parent_span_id,
+            span.name,
+            span.type,
+            span.status,
+            span.start_ns,
+            span.end_ns,
+            conventions.span_content(plan.trace_id, span),
+        )
+        for span in plan.spans
+    ]
+
+
+def assessment_row(record: AssessmentRecord, trace_id: str) -> Row:
+    """The JSON texts are MLflow's own form (ASCII): feedback filters compare them as text."""
+    return (
+        record.assessment_id,
+        trace_id,
+        record.name,
+        record.type,
+        json.dumps(conventions.sanitize(record.value)),
+        None if record.error is None else json.dumps(conventions.sanitize(record.error)),
+        record.created_ms,
+        record.last_updated_ms,
+        record.source_type,
+        record.source_id,
+        record.run_id,
+        record.span_id,
+        record.rationale,
+        record.overrides,
+        record.valid,
+        json.dumps(dict(record.metadata)) if record.metadata else None,
+    )
+
+
+def association_rows(plan: TracePlan) -> Iterator[Row]:
+    """Return the rows that link a trace to runs and to prompt versions.
+
+    MLflow stamps them with the time of writing; ours carry the trace's own time.
+    """
+    links = [("run", run_id) for run_id in plan.run_ids]
+    links += [("prompt_version", prompt) for prompt in plan.prompts]
+    for kind, name in dict.fromkeys(links):
+        yield (
+            derived_id("association", plan.trace_id, kind, name),
+            "trace",
+            plan.trace_id,
+            kind,
+            name,
+            plan.timestamp_ms,
+        )

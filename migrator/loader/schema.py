@@ -1,0 +1,287 @@
+"""The schema revisions of MLflow's database: which there are, making one, carrying one on.
+
+MLflow's Alembic chain (``mlflow/store/db_migrations``) does all the work; what stands here is
+which revision, and what MLflow's own migrations leave empty.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import math
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from migrator import conventions
+from migrator.errors import OptionError, TargetError
+
+MLFLOW_39 = "d3e4f5a6b7c8"  # the head of MLflow 3.9.0: what our rows are written for
+
+# Heads of released versions, read from each release's own migrations; to name a database's maker.
+RELEASES = {
+    "97727af70f4d": "1.30",
+    "7f2a7d5fae7d": "2.4",
+    "acf3f17fdcc7": "2.9",
+    "5b0e9adcef9c": "2.14",
+    "f5a4f2784254": "2.17",
+    "0584bdc529eb": "2.22",
+    "bda7b8c39065": "3.1",
+    "bf29a5ff90ea": "3.5",
+    MLFLOW_39: "3.9",
+    "1b5f0d9ad7c1": "3.10",
+    "dc11669786a5": "3.17",
+}
+
+_REVISION = re.compile(
+    r"^(down_revision|revision)(?:\s*:[^=\n]*)?\s*=\s*(?:[\"'](\w+)[\"']|None)", re.MULTILINE
+)
+
+# What revision 75868b020152 (MLflow 3.17) turns from rows into columns of trace_info.
+PROMOTED = {
+    "trace_tags": (conventions.TRACE_NAME,),
+    "trace_request_metadata": (
+        conventions.TRACE_SESSION,
+        conventions.TRACE_USAGE,
+        conventions.TRACE_COST,
+    ),
+    "trace_metrics": ("input_tokens", "output_tokens", "total_tokens"),
+}
+_COSTS = ("input_cost", "output_cost", "total_cost")
+_DIMENSION_CHARS = 500  # of spans.model_name and model_provider
+
+
+def installed_mlflow() -> str:
+    """Return the version of the installed MLflow, without importing it."""
+    for name in ("mlflow", "mlflow-skinny"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise TargetError(
+        "MLflow is not installed, and its own migrations make the database.",
+        todo="Install it: pip install 'mlflow==3.9.*'",
+    )
+
+
+def chain() -> tuple[str, ...]:
+    """Return the installed MLflow's schema revisions, oldest first.
+
+    Reads the ``revision`` lines of ``mlflow/store/db_migrations/versions/*.py`` instead of
+    importing them: several import all of MLflow, which takes seconds.
+    """
+    version = installed_mlflow()
+    spec = importlib.util.find_spec("mlflow")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    after: dict[str | None, str] = {}
+    for place in places:
+        for path in Path(place, "store", "db_migrations", "versions").glob("*.py"):
+            found = dict(_REVISION.findall(path.read_text(encoding="utf-8")))
+            if "revision" in found:
+                after[found.get("down_revision") or None] = found["revision"]
+    revisions: list[str] = []
+    at: str | None = None
+    while at in after:
+        at = after.pop(at)
+        revisions.append(at)
+    if MLFLOW_39 not in revisions:
+        raise TargetError(
+            f"The installed MLflow {version} doesn't know the schema of MLflow 3.9, "
+            "which the rows are written for.",
+            todo="Install MLflow 3.9 or a newer 3.x: pip install 'mlflow==3.9.*'",
+        )
+    return tuple(revisions)
+
+
+def wanted_revision(schema: str | None) -> str:
+    """Return the revision that ``--schema`` means: ``3.9``, or ``latest`` (also None).
+
+    Raises OptionError for any other word.
+    """
+    if schema == "3.9":
+        return MLFLOW_39
+    if schema in (None, "latest"):
+        return chain()[-1]
+    raise OptionError(
+        f"There is no schema '{schema}'.",
+        todo="Allowed are 3.9 and latest (that of the installed MLflow, which is the default).",
+    )
+
+
+def maker(revision: str) -> str:
+    """Return words for the MLflow version that made a database of this revision."""
+    known = RELEASES.get(revision)
+    return f"schema {revision}, MLflow {known}" if known else f"schema {revision}"
+
+
+# ------------------------------------------------------------------------ MLflow's own chain
+
+
+def create(path: str) -> None:
+    """Make an empty database at the schema of MLflow 3.9.0 in ``path`` (0.7 to 2 s)."""
+    with _alembic(path) as (engine, run):
+        from mlflow.store.tracking.dbmodels.initial_models import Base
+
+        Base.metadata.create_all(engine)
+        run(MLFLOW_39)
+
+
+def upgrade(path: str, revision: str) -> None:
+    """Carry the database in ``path`` to ``revision`` by MLflow's own migrations."""
+    with _alembic(path) as (_engine, run):
+        run(revision)
+
+
+@contextmanager
+def _alembic(path: str) -> Iterator[tuple[Any, Any]]:
+    """Yield an engine on ``path``, and a function that upgrades it to a revision."""
+    import sqlalchemy
+    from alembic import command
+
+    with _quiet():
+        from mlflow.store.db import utils
+
+        engine = sqlalchemy.create_engine(
+            sqlalchemy.URL.create("sqlite", database=path), poolclass=sqlalchemy.pool.NullPool
+        )
+        sqlalchemy.event.listen(engine, "connect", lambda raw, _: tune(raw))
+
+        def run(revision: str) -> None:
+            # The URL is not used: env.py takes the connection that we hand over.
+            config = utils._get_alembic_config("sqlite://")
+            with engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, revision)
+
+        try:
+            yield engine, run
+        except sqlalchemy.exc.DBAPIError as error:
+            if isinstance(error.orig, sqlite3.Error):
+                raise error.orig from error
+            raise
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow and Alembic from printing their progress."""
+    import mlflow  # noqa: F401  # sets up its loggers: before we turn them down
+
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def tune(connection: sqlite3.Connection) -> None:
+    """Make a staging file's connection fast.
+
+    A staging file is thrown away after any failure, so that it needs no journal on disk and no
+    sync before it is published. The journal is kept in memory all the same: a savepoint needs it.
+    """
+    for pragma in ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-65536"):
+        connection.execute(f"PRAGMA {pragma}").close()
+    connection.execute("PRAGMA temp_store=MEMORY").close()
+
+
+# -------------------------------------------------------------------- what MLflow leaves empty
+
+
+def finish(db: sqlite3.Connection) -> int:
+    """Fill what newer schemas hold of a span and MLflow's migrations leave empty.
+
+    MLflow 3.10 and later read a span's model, provider and cost from columns of their own, which
+    its migrations don't fill from the spans' content. 3.10 to 3.16 keep them in
+    ``spans.dimension_attributes`` and ``span_metrics``, 3.17 and later in five columns of
+    ``spans``. Returns the number of spans filled; those that hold any such value are left alone.
+    """
+    columns = {row[1] for row in db.execute("PRAGMA table_xinfo(spans)")}
+    if "model_name" in columns:
+        columns_filled = (*_COSTS, "model_name", "model_provider")
+        empty = " AND ".join(f"{name} IS NULL" for name in columns_filled)
+    elif "dimension_attributes" in columns:
+        empty = (
+            "dimension_attributes IS NULL AND NOT EXISTS (SELECT 1 FROM span_metrics AS m "
+            "WHERE m.trace_id = spans.trace_id AND m.span_id = spans.span_id)"
+        )
+    else:
+        return 0
+    found = []
+    for trace_id, span_id, content in db.execute(
+        "SELECT trace_id, span_id, content FROM spans "
+        f"WHERE {empty} AND content LIKE '%\"mlflow.llm.%'"
+    ):
+        model, provider, costs = _llm_facts(content)
+        if model or provider or any(cost is not None for cost in costs):
+            found.append((model, provider, *costs, trace_id, span_id))
+    if "model_name" in columns:
+        db.executemany(
+            "UPDATE spans SET model_name=?, model_provider=?, input_cost=?, output_cost=?, "
+            "total_cost=? WHERE trace_id=? AND span_id=?",
+            found,
+        )
+    else:
+        db.executemany(
+            "UPDATE spans SET dimension_attributes=? WHERE trace_id=? AND span_id=?",
+            [(_dimensions(model, provider), *key) for model, provider, _, _, _, *key in found],
+        )
+        db.executemany(
+            "INSERT INTO span_metrics (trace_id, span_id, key, value) VALUES (?, ?, ?, ?)",
+            [
+                (*key, name, cost)
+                for _, _, *costs, trace_id, span_id in found
+                for key in ((trace_id, span_id),)
+                for name, cost in zip(_COSTS, costs, strict=True)
+                if cost is not None
+            ],
+        )
+    return len(found)
+
+
+def _llm_facts(content: str) -> tuple[str | None, str | None, Sequence[float | None]]:
+    """Return model, provider and the three costs that a span's content names."""
+    try:
+        attributes = json.loads(content).get("attributes") or {}
+    except (ValueError, AttributeError):
+        return None, None, (None, None, None)
+
+    def value(key: str) -> Any:
+        try:
+            return json.loads(attributes[key])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def text(key: str) -> str | None:
+        found = value(key)
+        return found[:_DIMENSION_CHARS] if isinstance(found, str) and found else None
+
+    cost = value(conventions.SPAN_COST)
+    cost = cost if isinstance(cost, dict) else {}
+    return (
+        text(conventions.SPAN_MODEL),
+        text(conventions.SPAN_PROVIDER),
+        [_number(cost.get(name)) for name in _COSTS],
+    )
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _dimensions(model: str | None, provider: str | None) -> str | None:
+    pairs = {conventions.SPAN_MODEL: model, conventions.SPAN_PROVIDER: provider}
+    pairs = {key: value for key, value in pairs.items() if value}
+    return json.dumps(pairs) if pairs else None

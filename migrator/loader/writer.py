@@ -1,0 +1,547 @@
+"""The writer: records and plans in, a complete and checked database out.
+
+Rows go by ``sqlite3.executemany`` and not by SQLAlchemy Core: they are tuples already, and on the
+same rows Core takes about twice the time (``docs/performance.md``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from migrator import conventions
+from migrator.errors import LedgerError, TargetError
+from migrator.issues import Code, Issue
+from migrator.loader import audit, merge, rows, schema, staging
+from migrator.loader.rows import COLUMNS, KINDS, Row
+from migrator.loader.schema import MLFLOW_39
+from migrator.loader.target import Target, reporting
+from migrator.model import (
+    Counts,
+    DatasetRecord,
+    ExperimentPlan,
+    Kind,
+    LoggedModelRecord,
+    RegisteredModelRecord,
+    RunRecord,
+    TracePlan,
+)
+
+_BATCH = 40_000  # rows kept before they are written; 256 characters of span content count as one
+_CHARS_A_ROW = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What has become of everything that was added.
+
+    ``converted`` and ``already_there`` count what the source had; traces rebuilt from runs (and
+    their tags, spans, …) are counted apart, and tags of ours on experiments not at all.
+    ``merged`` is what was added twice and kept once. What was refused is in ``issues``, with
+    severity REJECTED.
+    """
+
+    converted: Counts
+    already_there: Counts
+    merged: Counts
+    rebuilt: Counts
+    rebuilt_already_there: Counts
+    issues: tuple[Issue, ...]
+    backup_path: str | None = None
+
+
+class Writer:
+    """Writes one conversion: ``with Writer(target) as writer: add…, finish(), publish()``.
+
+    Entering starts making the schema in a thread (about as long as importing MLflow), so that the
+    source can be read meanwhile. Leaving removes the staging file whatever has happened. Methods
+    raise TargetError when the target can't be written; one bad row never stops the others.
+    The methods are for one thread.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._buffer: defaultdict[str, list[Row]] = defaultdict(list)
+        self._pending = 0
+        self._written: Counter[str] = Counter()
+        self._merged: Counter[Kind] = Counter()
+        self._issues: list[Issue] = []
+        self._seen: defaultdict[Kind, set[str]] = defaultdict(set)
+        self._experiments: dict[int, Row] = {}
+        self._joined: set[int] = set()  # experiments that take the place of another source's
+        self._tags: dict[tuple[int, str], tuple[str, bool]] = {}  # -> value, is it our own
+        self._native: list[tuple[str]] = []
+        self._datasets: dict[tuple[int, str], str] = {}  # (experiment, directory) -> uuid
+        self._waiting: list[tuple[int, RunRecord]] = []  # runs whose dataset was not yet added
+        self._counts: tuple[Counter[Kind], Counter[Kind]] | None = None  # source's, rebuilt
+        self._placeholders = 0
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Writer:
+        self._file = staging.StagingFile(self._target.path)
+        self._db: sqlite3.Connection | None = None
+        self._maker = threading.Thread(target=self._make_schema, name="schema")
+        self._maker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._maker.join()  # it must not make the file anew after we have removed it
+        if self._db is not None:
+            self._db.close()
+        self._file.remove()
+
+    def _make_schema(self) -> None:
+        try:
+            schema.create(self._file.path)
+        except BaseException as error:  # noqa: BLE001  # raised where the schema is needed
+            self._failure = error
+
+    def _ready(self) -> sqlite3.Connection:
+        """Return the connection to the staging file, when its schema is there."""
+        if self._db is None:
+            self._maker.join()
+            if self._failure is not None:
+                raise self._failure
+            self._db = sqlite3.connect(self._file.path, isolation_level=None)
+            schema.tune(self._db)
+            for statement in audit.SIDE_TABLES:
+                self._db.execute(statement)
+            self._db.execute("BEGIN")
+        return self._db
+
+    # ------------------------------------------------------------------------------ adding
+
+    def add_experiment(self, plan: ExperimentPlan) -> None:
+        """Add an experiment and its tags; a second one of the same target id joins the first."""
+        if plan.target_id in self._experiments:
+            self._merged[Kind.EXPERIMENT] += 1
+        else:
+            self._experiments[plan.target_id] = rows.experiment_row(plan)
+        if plan.merged:
+            self._joined.add(plan.target_id)
+        for key, value in plan.tags.items():
+            self._add_experiment_tag(plan, key, value)
+
+    def _add_experiment_tag(self, plan: ExperimentPlan, key: str, value: str) -> None:
+        if key not in plan.record.tags:
+            self.set_experiment_tag(plan.target_id, key, value)
+            return
+        there, own = self._tags.get((plan.target_id, key), ("", True))
+        if own:  # none is there yet, or one of ours, which gives way to the source's
+            self._tags[(plan.target_id, key)] = (value, False)
+            return
+        if there == value:
+            self._merged[Kind.EXPERIMENT_TAG] += 1
+            return
+        self._issues.append(
+            Issue(
+                Code.LOAD_REFUSED,
+                plan.record.path,
+                f"Experiment {plan.target_name} has tag {key} from another source already, with "
+                "another value.",
+                kept="the first value",
+                kind=Kind.EXPERIMENT_TAG,
+                entity_id=f"{plan.target_id}/{key}",
+            )
+        )
+
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
+        """Give an experiment a tag of ours, unless it has one of that name."""
+        self._tags.setdefault((experiment_id, key), (value, True))
+
+    def add_run(self, run: RunRecord, experiment_id: int) -> None:
+        """Add a run with its params, tags, metrics, inputs and outputs."""
+        run_id = run.run_id
+        if run_id in self._seen[Kind.RUN]:
+            points = sum(map(len, run.metrics.values()))
+            self._refuse_duplicate(
+                Kind.RUN,
+                run_id,
+                run.path,
+                {
+                    Kind.PARAM: len(run.params),
+                    Kind.TAG: len(run.tags),
+                    Kind.METRIC_POINT: points,
+                    Kind.INPUT: len(run.inputs),
+                    Kind.OUTPUT: len(run.outputs),
+                },
+            )
+            return
+        self._seen[Kind.RUN].add(run_id)
+        self._put("runs", [rows.run_row(run, experiment_id)])
+        self._put("params", [(key, value, run_id) for key, value in run.params.items()])
+        self._put("tags", [(key, value, run_id) for key, value in run.tags.items()])
+        for key, points_of_key in run.metrics.items():
+            points_rows, latest = rows.metric_rows(run_id, key, points_of_key)
+            self._merged[Kind.METRIC_POINT] += len(points_of_key) - len(points_rows)
+            self._put("metrics", points_rows)
+            if latest is not None:
+                self._put("latest_metrics", [latest])
+        if run.inputs:
+            self._add_inputs(run, experiment_id)
+        if run.outputs:
+            self._add_edges(
+                Kind.OUTPUT,
+                [
+                    rows.input_row(
+                        ("RUN_OUTPUT", run_id), ("MODEL_OUTPUT", output.model_id), output.step
+                    )
+                    for output in run.outputs
+                ],
+            )
+
+    def _add_inputs(self, run: RunRecord, experiment_id: int) -> None:
+        known = all(
+            source.source_type != "DATASET" or (experiment_id, source.source_id) in self._datasets
+            for source in run.inputs
+        )
+        if known:
+            self._write_inputs(run, experiment_id)
+        else:
+            self._waiting.append((experiment_id, run))
+
+    def _write_inputs(self, run: RunRecord, experiment_id: int) -> None:
+        edges: list[Row] = []
+        tags: dict[tuple[str, str], str] = {}
+        for source in run.inputs:
+            if source.source_type == "DATASET":
+                uuid = self._datasets.get((experiment_id, source.source_id))
+                if uuid is None:
+                    self._issues.append(
+                        Issue(
+                            Code.LOAD_WITHOUT_PARENT,
+                            run.path,
+                            f"Run {run.run_id} used dataset {source.source_id}, which is not in "
+                            f"experiment {run.experiment_id}.",
+                            kind=Kind.INPUT,
+                            entity_id=f"{run.run_id}/{source.source_id}",
+                        )
+                    )
+                    continue
+                edge = rows.input_row(("DATASET", uuid), ("RUN", run.run_id))
+            else:
+                edge = rows.input_row(("RUN_INPUT", run.run_id), ("MODEL_INPUT", source.source_id))
+            edges.append(edge)
+            for name, value in source.tags.items():
+                tags.setdefault((str(edge[0]), name), value)
+        self._add_edges(Kind.INPUT, edges)
+        self._put("input_tags", [(*key, value) for key, value in tags.items()])
+
+    def _add_edges(self, kind: Kind, edges: Sequence[Row]) -> None:
+        """Add rows of ``inputs``, of equal ones the first, as MLflow does."""
+        once = {edge[:5]: edge for edge in reversed(edges)}
+        self._merged[kind] += len(edges) - len(once)
+        self._put("inputs", list(once.values()))
+
+    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
+        """Add a dataset; of those with one name and digest in an experiment, one is kept."""
+        row = rows.dataset_row(record, experiment_id)
+        uuid = str(row[0])
+        self._datasets[(experiment_id, record.dataset_id)] = uuid
+        if uuid in self._seen[Kind.DATASET]:
+            self._merged[Kind.DATASET] += 1
+            return
+        self._seen[Kind.DATASET].add(uuid)
+        self._put("datasets", [row])
+
+    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
+        """Add a logged model with its params, tags and metrics."""
+        model_id = record.model_id
+        if model_id in self._seen[Kind.LOGGED_MODEL]:
+            self._refuse_duplicate(
+                Kind.LOGGED_MODEL,
+                model_id,
+                record.path,
+                {
+                    Kind.LOGGED_MODEL_PARAM: len(record.params),
+                    Kind.LOGGED_MODEL_TAG: len(record.tags),
+                    Kind.LOGGED_MODEL_METRIC: len(record.metrics),
+                },
+            )
+            return
+        self._seen[Kind.LOGGED_MODEL].add(model_id)
+        self._put("logged_models", [rows.logged_model_row(record, experiment_id)])
+        own = (model_id, experiment_id)
+        self._put("logged_model_params", [(*own, k, v) for k, v in record.params.items()])
+        self._put("logged_model_tags", [(*own, k, v) for k, v in record.tags.items()])
+        points: dict[Row, Row] = {}
+        for metric in record.metrics:
+            value, is_nan = rows.number(metric.value)
+            if is_nan:
+                self._issues.append(
+                    Issue(
+                        Code.LOAD_MODEL_NAN,
+                        record.path,
+                        f"Metric {metric.key} of logged model {model_id} is NaN at step "
+                        f"{metric.step}.",
+                        kept="0.0, as MLflow stores it",
+                        kind=Kind.LOGGED_MODEL_METRIC,
+                        entity_id=f"{model_id}/{metric.key}",
+                    )
+                )
+            key = (model_id, metric.key, metric.timestamp_ms, metric.step, metric.run_id)
+            row = (
+                *key[:4],
+                value,
+                experiment_id,
+                metric.run_id,
+                None,  # dataset_uuid: MLflow leaves it empty, and goes by name and digest
+                metric.dataset_name,
+                metric.dataset_digest,
+            )
+            there = points.setdefault(key, row)
+            if there is not row and there == row:
+                self._merged[Kind.LOGGED_MODEL_METRIC] += 1
+            elif there is not row:
+                self._issues.append(
+                    Issue(
+                        Code.LOAD_REFUSED,
+                        record.path,
+                        f"Logged model {model_id} has two values of {metric.key} at one time "
+                        f"and step: {there[4]!r} and {value!r}; the database holds one.",
+                        kept=f"{there[4]!r}",
+                        kind=Kind.LOGGED_MODEL_METRIC,
+                        entity_id=f"{model_id}/{metric.key}",
+                    )
+                )
+        self._put("logged_model_metrics", list(points.values()))
+
+    def add_registered_model(self, record: RegisteredModelRecord) -> None:
+        """Add a registered model or prompt with its tags, versions and aliases."""
+        name = record.name
+        if name in self._seen[Kind.REGISTERED_MODEL]:
+            self._refuse_duplicate(
+                Kind.REGISTERED_MODEL,
+                name,
+                record.path,
+                {
+                    Kind.REGISTERED_MODEL_TAG: len(record.tags),
+                    Kind.ALIAS: len(record.aliases),
+                    Kind.MODEL_VERSION: len(record.versions),
+                    Kind.MODEL_VERSION_TAG: sum(len(v.tags) for v in record.versions),
+                },
+            )
+            return
+        self._seen[Kind.REGISTERED_MODEL].add(name)
+        self._put(
+            "registered_models",
+            [(name, record.creation_ms, record.last_updated_ms, record.description)],
+        )
+        self._put("registered_model_tags", [(k, v, name) for k, v in record.tags.items()])
+        self._put("model_versions", rows.model_version_rows(record))
+        self._put(
+            "model_version_tags",
+            [(k, v, x.name, x.version) for x in record.versions for k, v in x.tags.items()],
+        )
+        self._put(
+            "registered_model_aliases",
+            [(alias, version, name) for alias, version in record.aliases.items()],
+        )
+
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
+        """Add a trace, rebuilt or native, with its spans, assessments and links."""
+        trace_id = plan.trace_id
+        if trace_id in self._seen[Kind.TRACE]:
+            self._refuse_duplicate(
+                Kind.TRACE,
+                trace_id,
+                "",
+                {
+                    Kind.TRACE_TAG: len(plan.tags),
+                    Kind.TRACE_METADATA: len(plan.metadata),
+                    Kind.SPAN: len(plan.spans),
+                    Kind.ASSESSMENT: len(plan.assessments),
+                },
+            )
+            return
+        self._seen[Kind.TRACE].add(trace_id)
+        if plan.native:
+            self._native.append((trace_id,))
+        self._put("trace_info", [rows.trace_row(plan, experiment_id)])
+        self._put("trace_tags", [(k, v, trace_id) for k, v in plan.tags.items()])
+        self._put("trace_request_metadata", [(k, v, trace_id) for k, v in plan.metadata.items()])
+        self._put("trace_metrics", list(rows.usage_rows(plan)))
+        spans = rows.span_rows(plan, experiment_id)
+        self._pending += sum(len(str(span[-1])) for span in spans) // _CHARS_A_ROW
+        self._put("spans", spans)
+        self._put("assessments", [rows.assessment_row(a, trace_id) for a in plan.assessments])
+        self._put("entity_associations", list(rows.association_rows(plan)))
+
+    def _refuse_duplicate(
+        self, kind: Kind, name: str, path: str, parts: Mapping[Kind, int]
+    ) -> None:
+        for part, count in {kind: 1, **parts}.items():
+            if count:
+                self._issues.append(
+                    Issue(
+                        Code.LOAD_DUPLICATE,
+                        path,
+                        f"There are two of {kind.value} {name}; this is the second.",
+                        kind=part,
+                        entity_id=name,
+                        count=count,
+                    )
+                )
+
+    # ----------------------------------------------------------------------------- writing
+
+    def _put(self, table: str, new: list[Row]) -> None:
+        if new:
+            self._buffer[table] += new
+            self._pending += len(new)
+            if self._pending >= _BATCH:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered into the staging file; waits for its schema."""
+        with reporting(self._target.path):
+            db = self._ready()
+            for table in COLUMNS:
+                batch = self._buffer.pop(table, None)
+                if batch:
+                    self._written[table] += self._insert(db, table, batch)
+            self._pending = 0
+
+    def _insert(self, db: sqlite3.Connection, table: str, batch: list[Row]) -> int:
+        """Insert rows, all at once; if one is refused, one by one. Returns how many went in."""
+        columns = COLUMNS[table]
+        places = ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+        db.execute("SAVEPOINT batch")
+        try:
+            db.executemany(statement, batch)
+        except (sqlite3.IntegrityError, OverflowError, UnicodeEncodeError):
+            db.execute("ROLLBACK TO batch")
+        else:
+            db.execute("RELEASE batch")
+            return len(batch)
+        taken = 0
+        for row in batch:
+            try:
+                db.execute(statement, row)
+            except UnicodeEncodeError:
+                clean = tuple(conventions.clean_text(v) if isinstance(v, str) else v for v in row)
+                self._issues.append(
+                    self._row_issue(Code.LOAD_TEXT_REPAIRED, table, clean, "holds half characters")
+                )
+                taken += self._insert(db, table, [clean])
+            except (sqlite3.IntegrityError, OverflowError) as error:
+                self._issues.append(self._row_issue(Code.LOAD_REFUSED, table, row, str(error)))
+            else:
+                taken += 1
+        db.execute("RELEASE batch")
+        return taken
+
+    def _row_issue(self, code: Code, table: str, row: Row, reason: str) -> Issue:
+        named = dict(zip(COLUMNS[table], row, strict=True))
+        name = "/".join(str(named[column]) for column in audit.key_columns(self._ready(), table))
+        kind = KINDS.get(table)
+        if table == "inputs" and named["source_type"] == "RUN_OUTPUT":
+            kind = Kind.OUTPUT
+        return Issue(
+            code,
+            "",
+            f"{kind.value if kind else table} {name}: {reason}.",
+            kind=kind,
+            entity_id=name,
+        )
+
+    # ----------------------------------------------------------------- checking, publishing
+
+    def finish(self) -> None:
+        """Bring the staging file to the wanted schema, and check it.
+
+        Raises LedgerError when it does not hold exactly what was added.
+        """
+        for experiment_id, run in self._waiting:
+            self._write_inputs(run, experiment_id)
+        self._waiting.clear()
+        self._put("experiments", [*self._experiments.values(), *self._placeholder()])
+        self._put("experiment_tags", [(k, v, e) for (e, k), (v, _) in self._tags.items()])
+        self.flush()
+        with reporting(self._target.path):
+            db = self._ready()
+            db.executemany("INSERT INTO native VALUES (?)", self._native)
+            db.executemany(
+                "INSERT INTO own_tags VALUES (?, ?)",
+                [(key, e) for (e, key), (_, own) in self._tags.items() if own],
+            )
+            dropped, issues = audit.drop_orphans(db)
+            self._written.subtract(dropped)
+            self._issues += issues
+            self._counts = audit.by_kind(db)
+            self._counts[0][Kind.EXPERIMENT] -= self._placeholders
+            promoted: dict[str, int] = {}
+            if self._target.wanted == MLFLOW_39:
+                db.execute("COMMIT")
+            else:
+                promoted = audit.promoted_rows(db)
+                audit.remember_promoted(db)
+                db.execute("COMMIT")
+                schema.upgrade(self._file.path, self._target.wanted)
+                db.execute("BEGIN")
+                schema.finish(db)
+                db.execute("COMMIT")
+                if audit.promoted_rows(db) == promoted:  # a schema that keeps them as rows
+                    db.execute("DELETE FROM temp.promoted")
+            audit.check(db, self._written, promoted)
+
+    def _placeholder(self) -> list[Row]:
+        """Keep MLflow able to open the database (see Code.LOAD_DEFAULT_ADDED)."""
+        named_default = any(row[1] == "Default" for row in self._experiments.values())
+        if self._target.exists or 0 in self._experiments or not named_default:
+            return []
+        self._placeholders = 1
+        self._issues.append(
+            Issue(
+                Code.LOAD_DEFAULT_ADDED,
+                "",
+                "The experiment called Default has another id than 0; an empty, deleted "
+                "experiment 0 was added.",
+                kind=Kind.EXPERIMENT,
+                entity_id="0",
+            )
+        )
+        return [(0, "Default (empty)", "", "deleted", None, None)]
+
+    def publish(self, *, backup: bool = True) -> LoadResult:
+        """Give the target its new content at once; ``finish`` must have been called.
+
+        A new target appears under its name, complete and synced to disk. An existing one gets
+        the rows that it lacks in one transaction, after a backup (if ``backup``); one that lacks
+        nothing stays byte for byte what it was.
+        """
+        if self._counts is None:
+            raise LedgerError("The staging file was not finished; nothing was published.")
+        source, rebuilt = self._counts
+        db = self._ready()
+        path = self._target.path
+        merged = merge.Merged()
+        with reporting(path):
+            if self._target.exists:
+                merged = merge.merge(db, self._target, self._joined, backup=backup)
+            else:
+                db.close()
+                if not staging.publish_new(self._file.path, path):
+                    raise TargetError(
+                        f"{path} appeared while the conversion ran; it was left as it is.",
+                        todo="Convert again: what it lacks will be added to it.",
+                    )
+        return LoadResult(
+            converted=+(source - merged.already),
+            already_there=+merged.already,
+            merged=+self._merged,
+            rebuilt=+(rebuilt - merged.rebuilt_already),
+            rebuilt_already_there=+merged.rebuilt_already,
+            issues=(*self._issues, *merged.issues),
+            backup_path=merged.backup_path,
+        )

@@ -1,0 +1,642 @@
+"""The one place where the stages meet: read, decide, hand every decided item to a sink.
+
+``scan``, ``convert``, ``convert --dry-run`` and ``verify`` are the same walk with another sink:
+one that discards, the loader's writer, the comparer. So ``scan`` says what ``convert`` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from migrator import __version__, extractor, loader, transformer
+from migrator.errors import LedgerError, OptionError, SourceError
+from migrator.issues import Code, Issue
+from migrator.model import (
+    DatasetRecord,
+    Entry,
+    ExperimentPlan,
+    ExperimentRecord,
+    Extracted,
+    Kind,
+    LoggedModelRecord,
+    RegisteredModelRecord,
+    RunEntry,
+    RunRecord,
+    SourceIndex,
+    TracePlan,
+    TreePlan,
+)
+from migrator.report.files import check_report_path, free_report_path, write_report
+from migrator.report.ledger import Ledger, counts_of, trace_counts_of
+from migrator.report.summary import ExperimentSummary, Outcome
+
+Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
+E = TypeVar("E", bound=Entry)
+T = TypeVar("T")
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+class Sink(Protocol):
+    """Where decided items go; every ``experiment_id`` is the target's."""
+
+    def add_experiment(self, plan: ExperimentPlan) -> None: ...
+    def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
+    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None: ...
+    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None: ...
+    def add_registered_model(self, record: RegisteredModelRecord) -> None: ...
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None: ...
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None: ...
+
+
+class Discard:
+    """The sink of ``scan`` and ``--dry-run``: decisions are counted, not kept."""
+
+    def add_experiment(self, plan: ExperimentPlan) -> None: ...
+    def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
+    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None: ...
+    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None: ...
+    def add_registered_model(self, record: RegisteredModelRecord) -> None: ...
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None: ...
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user can choose; the same for every command."""
+
+    experiments: tuple[str, ...] = ()  # names or ids; empty for all
+    runs: bool = True
+    traces: bool = True
+    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted
+    exclude: frozenset[str] = frozenset()
+    profile: str | None = None  # the only profile to try
+    profile_files: tuple[str, ...] = ()
+    on_conflict: str = "fail"  # fail | merge | rename
+    experiment_kind: str = "auto"  # auto | genai | keep
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One source, walked."""
+
+    number: int
+    index: SourceIndex
+    artifact_roots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTree:
+    """One tree of runs, read, and what becomes of it."""
+
+    tree: transformer.RunTree
+    plan: TreePlan
+
+
+@dataclass(frozen=True, slots=True)
+class TreeReader:
+    """Reads the runs of a tree and plans it. Holds all it needs, so that it can run anywhere."""
+
+    profiles: tuple[transformer.Profile, ...]
+    options: transformer.PlanOptions
+    artifact_roots: Mapping[str, tuple[str, ...]]  # by the root of the store
+    native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
+    known_traces: frozenset[str]  # all native traces
+
+    def read(self, entry: RunEntry) -> Extracted[RunRecord]:
+        """Read one run, with the texts that the profiles ask for."""
+        roots = next((r for s, r in self.artifact_roots.items() if entry.path.startswith(s)), ())
+        wanted = transformer.wanted_artifacts(self.profiles)
+        return extractor.read_run(entry, wanted, artifact_roots=roots)
+
+    def plan(
+        self,
+        root_id: str,
+        runs: Mapping[str, RunRecord],
+        children: Mapping[str, tuple[str, ...]],
+    ) -> PlannedTree:
+        """Decide what a tree becomes; ``runs`` lacks those that could not be read."""
+        tree = transformer.RunTree(root_id, runs, children)
+        plan = transformer.plan_tree(
+            tree, self.profiles, self.options, self.native, self.known_traces
+        )
+        return PlannedTree(tree, plan)
+
+
+def open_stores(sources: Sequence[str], progress: Progress = no_progress) -> list[Store]:
+    """Walk every source once. Raises SourceError when one can't be opened."""
+    roots = list(dict.fromkeys(extractor.open_source(source) for source in sources))
+    return [
+        Store(
+            number,
+            extractor.index(root, lambda files: progress("walking", files, 0)),
+            extractor.find_artifact_roots(root),
+        )
+        for number, root in enumerate(roots)
+    ]
+
+
+class Migration:
+    """One walk over the sources with one sink; ``outcome`` is filled as it goes."""
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        options: Options,
+        sink: Sink,
+        outcome: Outcome,
+        *,
+        existing: Sequence[tuple[int, str]] = (),
+        on_tree: Callable[[PlannedTree], None] | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        self.stores = stores
+        self.options = options
+        self.sink = sink
+        self.outcome = outcome
+        self.ledger = outcome.ledger
+        self.existing = existing
+        self.on_tree = on_tree
+        self.progress = progress
+        self.handed: Counter[Kind] = Counter()  # what of the found went to the sink
+        self.ours: Counter[Kind] = Counter()  # what we added to native traces
+        self.plans: dict[tuple[int, bool, str], ExperimentPlan] = {}  # store, in trash, id
+        self.summaries: dict[tuple[int, bool, str], ExperimentSummary] = {}
+        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
+
+    def run(self) -> None:
+        """Read, decide and hand over everything that the options select."""
+        for store in self.stores:
+            self.ledger.add_index(store.index)
+        self._experiments()
+        self._datasets()
+        self._trees()
+        self._native_traces()
+        self._logged_models()
+        self._registered_models()
+        self._experiment_kinds()
+        self.outcome.experiments = list(self.summaries.values())
+
+    # ------------------------------------------------------------------ experiments
+
+    def _experiments(self) -> None:
+        read: list[tuple[Store, Entry, ExperimentRecord]] = []
+        known: set[str] = set()
+        for store in self.stores:
+            for entry in store.index.experiments:
+                extracted = extractor.read_experiment(entry)
+                record = extracted.record
+                if record is not None:
+                    known |= {record.name, record.experiment_id}
+                    if not self._selected(record):
+                        self._leave_out_files(entry)
+                        self.outcome.left_out_experiments += 1
+                        continue
+                    read.append((store, entry, record))
+                self.ledger.add_extracted(extracted)
+        for name in self.options.experiments:
+            if name not in known:
+                raise OptionError(
+                    f"The source has no experiment with the name or id {name!r}.",
+                    todo="'mlflow-migrate scan' lists them.",
+                )
+        by_path, issues = transformer.plan_experiments(
+            [(store.number, record) for store, _, record in read],
+            self.existing,
+            self.options.on_conflict,
+        )
+        self.ledger.add_issues(issues)
+        groups: dict[int, list[ExperimentPlan]] = defaultdict(list)
+        for store, entry, record in read:
+            plan = by_path[record.path]
+            key = (store.number, entry.in_trash, entry.entity_id)
+            self.plans[key] = plan
+            self.summaries[key] = ExperimentSummary.of(store.index.root, plan)
+            groups[plan.target_id].append(plan)
+        for plans in groups.values():
+            self._hand_experiment(plans)
+
+    def _selected(self, record: ExperimentRecord) -> bool:
+        names = self.options.experiments
+        return not names or record.name in names or record.experiment_id in names
+
+    def _hand_experiment(self, plans: Sequence[ExperimentPlan]) -> None:
+        """Hand over the experiment that one or several sources share, with all their tags."""
+        first, *others = plans
+        tags = dict(first.tags)
+        self.handed.update(counts_of(first.record))
+        for plan in others:
+            self.ledger.merged[Kind.EXPERIMENT] += 1
+            for key, value in plan.record.tags.items():
+                if key not in tags:
+                    tags[key] = value
+                    self.handed[Kind.EXPERIMENT_TAG] += 1
+                elif tags[key] == value:
+                    self.ledger.merged[Kind.EXPERIMENT_TAG] += 1
+                else:
+                    self.ledger.add_issues(
+                        [
+                            Issue(
+                                Code.EXPERIMENT_TAG_DIFFERS,
+                                plan.record.path,
+                                f"Tag {key!r} of experiment {plan.record.name!r} is {value!r} here "
+                                f"and {tags[key]!r} in {first.record.path}.",
+                                f"the value {tags[key]!r}",
+                                Kind.EXPERIMENT_TAG.value,
+                                plan.record.experiment_id,
+                            )
+                        ]
+                    )
+        self.sink.add_experiment(replace(first, tags=tags))
+
+    def _plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
+        return self.plans.get(_experiment_key(store, entry))
+
+    def _leave_out_files(self, entry: Entry) -> None:
+        self.ledger.files_left_out += extractor.count_files(entry.path)
+
+    # ------------------------------------------------------------- runs and their traces
+
+    def _trees(self) -> None:
+        home: dict[str, Store] = {}
+        entries: dict[str, RunEntry] = {}
+        repeated: list[tuple[Store, RunEntry]] = []
+        for store in self.stores:
+            for entry in sorted(store.index.runs, key=lambda e: (e.in_trash, e.path)):
+                if entry.entity_id in entries:
+                    repeated.append((store, entry))
+                    continue
+                entries[entry.entity_id] = entry
+                home[entry.entity_id] = store
+                self.seen[Kind.RUN, entry.entity_id] = (store, entry)
+        forest = transformer.build_forest(entries.values())
+        self.ledger.add_issues(forest.issues)
+        reader = TreeReader(
+            transformer.load_profiles(self.options.profile_files),
+            transformer.PlanOptions(
+                include=self.options.include,
+                exclude=self.options.exclude,
+                profile=self.options.profile,
+                version=__version__,
+            ),
+            {store.index.root: store.artifact_roots for store in self.stores},
+            self._native_by_run(),
+            frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
+        )
+        done = 0
+        for tree in forest.trees:
+            self._tree(tree, entries, home, reader)
+            done += len(tree.run_ids)
+            self.progress("runs", done, len(entries))
+        for store, entry in repeated:
+            if self._plan_of(store, entry) is not None:
+                self._take(Kind.RUN, store, entry, reader.read)
+
+    def _native_by_run(self) -> dict[str, tuple[str, ...]]:
+        native: dict[str, tuple[str, ...]] = {}
+        for store in self.stores:
+            for entry in store.index.traces:
+                if entry.source_run_id:
+                    before = native.get(entry.source_run_id, ())
+                    native[entry.source_run_id] = (*before, entry.entity_id)
+        return native
+
+    def _tree(
+        self,
+        tree: transformer.Tree,
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+        reader: TreeReader,
+    ) -> None:
+        keys = {run_id: _experiment_key(home[run_id], entries[run_id]) for run_id in tree.run_ids}
+        if not any(key in self.plans for key in keys.values()):
+            return  # of experiments that the user left out
+        runs: dict[str, RunRecord] = {}
+        for run_id in tree.run_ids:
+            extracted = reader.read(entries[run_id])
+            plan = self.plans.get(keys[run_id])
+            if plan is not None:
+                self.ledger.add_extracted(extracted)
+            if extracted.record is None:
+                continue
+            runs[run_id] = extracted.record
+            if plan is not None:
+                self.summaries[keys[run_id]].add_run(extracted.record)
+                self._hand_run(extracted.record, plan)
+        root = self.plans.get(keys[tree.root_id])
+        if root is None or not runs:
+            return
+        planned = reader.plan(tree.root_id, runs, tree.children)
+        self.ledger.add_issues(planned.plan.issues)
+        summary = self.summaries[keys[tree.root_id]]
+        summary.add_tree(planned.plan)
+        for trace in planned.plan.traces if self.options.traces else ():
+            summary.add_trace(trace)
+            self.ledger.rebuilt.update(trace_counts_of(trace))
+            self.sink.add_trace(trace, root.target_id)
+        if self.on_tree is not None:
+            self.on_tree(planned)
+
+    def _hand_run(self, run: RunRecord, plan: ExperimentPlan) -> None:
+        if self.options.runs:
+            self.handed.update(counts_of(run))
+            self.sink.add_run(run, plan.target_id)
+        else:
+            self.ledger.left_out.update(counts_of(run))
+
+    # ------------------------------------------------------------- everything else
+
+    def _take(
+        self,
+        kind: Kind,
+        store: Store,
+        entry: E,
+        read: Callable[[E], Extracted[T]],
+        key: Callable[[T], str] = lambda record: "",
+    ) -> T | None:
+        """Read an entity and account for it; return it unless it is rejected or came before."""
+        extracted = read(entry)
+        self.ledger.add_extracted(extracted)
+        record = extracted.record
+        if record is None:
+            return None
+        name = (kind, key(record) or entry.entity_id)
+        first_store, first = self.seen.setdefault(name, (store, entry))
+        if first is entry:
+            self.handed.update(counts_of(record))
+            return record
+        again = read(first).record  # type: ignore[arg-type]  # the same kind, so the same type
+        same = again is not None and _content(again) == _content(record)
+        same = same and self._plan_of(first_store, first) == self._plan_of(store, entry)
+        self._account_repeat(kind, entry, first.path, record, same)
+        return None
+
+    def _account_repeat(
+        self, kind: Kind, entry: Entry, first_path: str, record: object, same: bool
+    ) -> None:
+        """Account for a directory whose id came before: equal content is once, else rejected."""
+        counts = counts_of(record)
+        if same:
+            self.ledger.merged.update(counts)
+            counts = {kind: 1}
+        for each, count in counts.items():
+            if count:
+                how = "the same" if same else "other"
+                issue = Issue(
+                    Code.ENTITY_REPEATED if same else Code.ENTITY_CLASHES,
+                    entry.path,
+                    f"{kind.value} {entry.entity_id} lies in {first_path} too, with {how} content.",
+                    "one of the two" if same else f"the one in {first_path}",
+                    each.value,
+                    entry.entity_id,
+                    count,
+                )
+                self.ledger.add_issues([issue])
+
+    def _native_traces(self) -> None:
+        total = sum(len(store.index.traces) for store in self.stores)
+        done = 0
+        for store in self.stores:
+            read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
+            for entry in store.index.traces:
+                done += 1
+                self.progress("traces", done, total)
+                plan = self._plan_of(store, entry)
+                if plan is None:
+                    continue
+                record = self._take(Kind.TRACE, store, entry, read)
+                if record is None:
+                    continue
+                if not self.options.traces:
+                    self._leave_out(record)
+                    continue
+                trace, issues = transformer.plan_native_trace(record)
+                self.ledger.add_issues(issues)
+                self.ours.update(trace_counts_of(trace))
+                self.ours.subtract(counts_of(record))
+                self.summaries[_experiment_key(store, entry)].add_trace(trace)
+                self.sink.add_trace(trace, plan.target_id)
+
+    def _leave_out(self, record: object) -> None:
+        """Move what was taken from handed over to left out."""
+        self.handed.subtract(counts_of(record))
+        self.ledger.left_out.update(counts_of(record))
+
+    def _datasets(self) -> None:
+        for store in self.stores:
+            for entry in store.index.datasets:
+                plan = self._plan_of(store, entry)
+                if plan is None:
+                    continue
+                home = plan.target_id
+                record = self._take(
+                    Kind.DATASET,
+                    store,
+                    entry,
+                    extractor.read_dataset,
+                    lambda record, home=home: f"{home}/{record.name}/{record.digest}",
+                )
+                if record is not None:
+                    self.sink.add_dataset(record, plan.target_id)
+
+    def _logged_models(self) -> None:
+        for store in self.stores:
+            read = partial(extractor.read_logged_model, artifact_roots=store.artifact_roots)
+            for entry in store.index.logged_models:
+                plan = self._plan_of(store, entry)
+                if plan is None:
+                    continue
+                record = self._take(Kind.LOGGED_MODEL, store, entry, read)
+                if record is not None:
+                    self.sink.add_logged_model(record, plan.target_id)
+
+    def _registered_models(self) -> None:
+        for store in self.stores:
+            for entry in store.index.registered_models:
+                if self.options.experiments:  # a registered model belongs to no experiment
+                    self._leave_out_files(entry)
+                    continue
+                read = extractor.read_registered_model
+                record = self._take(Kind.REGISTERED_MODEL, store, entry, read)
+                if record is not None:
+                    self.sink.add_registered_model(record)
+
+    def _experiment_kinds(self) -> None:
+        if self.options.experiment_kind == "keep":
+            return
+        by_target: dict[int, list[ExperimentSummary]] = defaultdict(list)
+        tags: dict[int, dict[str, str]] = defaultdict(dict)
+        for key, summary in self.summaries.items():
+            by_target[summary.target_id].append(summary)
+            tags[summary.target_id].update(self.plans[key].tags)
+        for target_id, summaries in by_target.items():
+            kind = transformer.experiment_kind(
+                tags[target_id],
+                sum(s.trees for s in summaries),
+                sum(s.trees - sum(s.left_as_runs.values()) for s in summaries),
+                sum(s.native_traces for s in summaries),
+                forced=self.options.experiment_kind == "genai",
+            )
+            if kind is not None:
+                self.sink.set_experiment_tag(target_id, "mlflow.experimentKind", kind)
+
+    # ------------------------------------------------------------- the end
+
+    def check_handed(self) -> None:
+        """Raise LedgerError unless all that was found is handed over or accounted for.
+
+        Runs before anything is published, so that a defect of ours costs a message, not data.
+        """
+        ledger = self.ledger
+        before = (Counter(ledger.converted), Counter(ledger.already_there))
+        ledger.add_outcome(self.handed, {})
+        gaps = ledger.gaps()
+        ledger.converted, ledger.already_there = before
+        if gaps:
+            raise LedgerError(
+                "The counts do not close, so nothing was written: " + "; ".join(gaps) + ".",
+                todo="This is a defect of mlflow-migrate; please report it with these numbers.",
+            )
+
+
+def _experiment_key(store: Store, entry: Entry) -> tuple[int, bool, str]:
+    return store.number, entry.in_trash, entry.experiment_id or ""
+
+
+def _content(record: Any) -> list[object]:
+    """Return a record's fields, save those that only say where it lies."""
+    where = {"path", "artifact_dir", "spans_path", "experiment_id"}
+    return [getattr(record, f.name) for f in fields(record) if f.name not in where]
+
+
+# ---------------------------------------------------------------------- the commands
+
+
+def scan(
+    sources: Sequence[str],
+    options: Options,
+    *,
+    on_tree: Callable[[PlannedTree], None] | None = None,
+    progress: Progress = no_progress,
+) -> Outcome:
+    """Return what ``convert`` would do with the sources, without a target.
+
+    Raises SourceError and OptionError.
+    """
+    began = time.monotonic()
+    stores = open_stores(sources, progress)
+    outcome = _outcome(stores, target=None)
+    migration = Migration(stores, options, Discard(), outcome, on_tree=on_tree, progress=progress)
+    migration.run()
+    migration.check_handed()
+    outcome.ledger.add_outcome(migration.handed, {})
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def convert(
+    sources: Sequence[str],
+    to: str,
+    options: Options,
+    *,
+    schema: str | None = None,
+    dry_run: bool = False,
+    report: str | None = None,
+    progress: Progress = no_progress,
+) -> Outcome:
+    """Write the sources into the database at ``to``, whole or not at all.
+
+    The report goes to ``report``, or to a new file beside the target. Raises SourceError,
+    OptionError, TargetError, and LedgerError (a defect); the target is untouched then.
+    """
+    began = time.monotonic()
+    if report is not None:
+        check_report_path(report)
+    target = loader.open_target(to, schema)
+    stores = open_stores(sources, progress)
+    outcome = _outcome(stores, target=target.uri)
+    outcome.dry_run = dry_run
+    existing = target.experiments()
+    if dry_run:
+        migration = Migration(
+            stores, options, Discard(), outcome, existing=existing, progress=progress
+        )
+        migration.run()
+        migration.check_handed()
+        outcome.ledger.add_outcome(migration.handed, {})
+    else:
+        with loader.Writer(target) as writer:
+            migration = Migration(
+                stores, options, writer, outcome, existing=existing, progress=progress
+            )
+            migration.run()
+            migration.check_handed()
+            progress("checking", 0, 0)
+            writer.finish()
+            progress("publishing", 0, 0)
+            result = writer.publish()
+        _add_result(outcome.ledger, result, migration.ours)
+        outcome.backup = result.backup_path
+        outcome.schema = target.wanted
+    outcome.seconds = time.monotonic() - began
+    if report is not None or not dry_run:
+        path = Path(report) if report is not None else free_report_path(Path(target.path))
+        outcome.report_path = str(path)
+        write_report(outcome, path)
+    return outcome
+
+
+def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) -> None:
+    """Enter what the loader did; what we added to native traces was not found, so not counted."""
+    converted, there = Counter(result.converted), Counter(result.already_there)
+    for kind, count in ours.items():
+        new = min(count, converted[kind])
+        converted[kind] -= new
+        there[kind] -= count - new
+    ledger.add_outcome(converted, there)
+    ledger.merged.update(result.merged)
+    ledger.add_issues(result.issues)
+    ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})
+
+
+def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
+    """Return the tree that holds a run, and what it becomes.
+
+    ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise.
+    """
+    stores = open_stores(sources)
+    ids = {entry.entity_id for store in stores for entry in store.index.runs}
+    matches = sorted(each for each in ids if each.startswith(run_id))
+    if run_id in ids:
+        matches = [run_id]
+    if len(matches) != 1:
+        found = ", ".join(matches[:5]) or "none"
+        raise OptionError(
+            f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
+            todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
+        )
+    wanted: list[PlannedTree] = []
+
+    def keep(planned: PlannedTree) -> None:
+        if matches[0] in planned.tree.runs:
+            wanted.append(planned)
+
+    outcome = _outcome(stores, target=None)
+    Migration(stores, options, Discard(), outcome, on_tree=keep).run()
+    if not wanted:
+        raise SourceError(
+            f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."
+        )
+    return wanted[0]
+
+
+def _outcome(stores: Sequence[Store], target: str | None) -> Outcome:
+    return Outcome(__version__, tuple(store.index.root for store in stores), target)

@@ -1,0 +1,33 @@
+"""The experiments of an outcome as a pandas data frame."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from migrator.report.summary import ExperimentSummary, Outcome
+
+COUNTERS = ("roles", "profiles", "left_as_runs")
+
+
+def experiments_frame(outcome: Outcome) -> pd.DataFrame:
+    """Return one row per experiment; dates are UTC timestamps, counters become text."""
+    rows = []
+    for experiment in outcome.experiments:
+        row = asdict(experiment)
+        for name in COUNTERS:
+            counter = getattr(experiment, name)
+            row[name] = ", ".join(f"{n} {what}" for what, n in sorted(counter.items()))
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=[*ExperimentSummary.__dataclass_fields__])
+    for column in ("first_ms", "last_ms"):
+        frame[column.replace("_ms", "")] = pd.to_datetime(
+            frame.pop(column), unit="ms", utc=True, errors="coerce"
+        )
+    return frame
+
+
+def experiments_csv(outcome: Outcome) -> str:
+    """Return the frame as CSV text with a header line."""
+    return experiments_frame(outcome).to_csv(index=False)

@@ -1,0 +1,168 @@
+"""What a migration found and decided, per experiment: the data behind every rendering."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from migrator.issues import CATALOG
+from migrator.model import ExperimentPlan, RunRecord, TracePlan, TreePlan
+from migrator.report.ledger import Ledger
+
+
+@dataclass(slots=True)
+class ExperimentSummary:
+    """One experiment of one source, and what its runs became."""
+
+    source: str
+    experiment_id: str
+    name: str
+    target_id: int
+    target_name: str
+    lifecycle_stage: str
+    runs: int = 0
+    deleted_runs: int = 0
+    trees: int = 0  # roots, childless ones included
+    nested_trees: int = 0
+    depth: int = 0
+    roles: Counter[str] = field(default_factory=Counter)
+    profiles: Counter[str] = field(default_factory=Counter)
+    left_as_runs: Counter[str] = field(default_factory=Counter)  # reason -> trees
+    traces: int = 0  # rebuilt from runs
+    spans: int = 0  # of those
+    native_traces: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+    size_bytes: int = 0
+
+    @classmethod
+    def of(cls, source: str, plan: ExperimentPlan) -> ExperimentSummary:
+        """Start the summary of one planned experiment."""
+        return cls(
+            source=source,
+            experiment_id=plan.record.experiment_id,
+            name=plan.record.name,
+            target_id=plan.target_id,
+            target_name=plan.target_name,
+            lifecycle_stage=plan.record.lifecycle_stage,
+        )
+
+    def add_run(self, run: RunRecord) -> None:
+        """Count a run and widen the date range by its times."""
+        self.runs += 1
+        self.deleted_runs += run.deleted
+        self._widen(run.start_ms)
+        self._widen(run.end_ms)
+        self.size_bytes += sum(artifact.size_bytes for artifact in run.artifacts)
+
+    def add_tree(self, plan: TreePlan) -> None:
+        """Count a tree under the experiment of its root."""
+        self.trees += 1
+        self.nested_trees += len(plan.run_ids) > 1
+        self.depth = max(self.depth, plan.depth)
+        self.roles[plan.role.value] += 1
+        if plan.profile is not None and plan.traces:
+            self.profiles[plan.profile] += 1
+        if plan.left_as_runs is not None:
+            self.left_as_runs[plan.left_as_runs] += 1
+
+    def add_trace(self, plan: TracePlan) -> None:
+        """Count a trace, its spans and tokens, under the experiment that will hold it."""
+        if plan.native:
+            self.native_traces += 1
+        else:
+            self.traces += 1
+            self.spans += len(plan.spans)
+        if plan.usage is not None:
+            self.input_tokens += plan.usage.input_tokens or 0
+            self.output_tokens += plan.usage.output_tokens or 0
+        self._widen(plan.timestamp_ms)
+
+    def _widen(self, time_ms: int | None) -> None:
+        if time_ms is None or time_ms <= 0:
+            return
+        self.first_ms = time_ms if self.first_ms is None else min(self.first_ms, time_ms)
+        self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The whole of a scan or a conversion: one object, several renderings."""
+
+    version: str
+    sources: tuple[str, ...]
+    target: str | None  # None for a scan
+    dry_run: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
+    experiments: list[ExperimentSummary] = field(default_factory=list)
+    backup: str | None = None
+    report_path: str | None = None
+    schema: str | None = None
+    left_out_experiments: int = 0  # by --experiment
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all converted; 3 something was rejected and is named in the report."""
+        return 3 if self.ledger.rejects else 0
+
+    @property
+    def left_as_runs(self) -> Counter[str]:
+        """Why trees stayed runs, over all experiments."""
+        total: Counter[str] = Counter()
+        for experiment in self.experiments:
+            total.update(experiment.left_as_runs)
+        return total
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; every issue is in it."""
+        ledger = self.ledger
+        return {
+            "tool": "mlflow-migrate",
+            "version": self.version,
+            "sources": list(self.sources),
+            "target": self.target,
+            "dry_run": self.dry_run,
+            "schema": self.schema,
+            "backup": self.backup,
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 3),
+            "ledger": ledger.as_rows(),
+            "rebuilt": {kind.value: n for kind, n in ledger.rebuilt.items() if n},
+            "rebuilt_new": {kind.value: n for kind, n in ledger.rebuilt_new.items() if n},
+            "files": {
+                "found": ledger.files,
+                "read": ledger.files_read,
+                "artifacts": ledger.files_referred,
+                "ignored": ledger.files_ignored,
+                "left_out": ledger.files_left_out,
+                "size_bytes": ledger.size_bytes,
+            },
+            "left_as_runs": dict(self.left_as_runs),
+            "experiments": [
+                {
+                    **asdict(e),
+                    "roles": dict(e.roles),
+                    "profiles": dict(e.profiles),
+                    "left_as_runs": dict(e.left_as_runs),
+                }
+                for e in self.experiments
+            ],
+            "issues": [
+                {
+                    "code": issue.code.value,
+                    "severity": issue.severity.value,
+                    "path": issue.path,
+                    "kind": issue.kind,
+                    "id": issue.entity_id,
+                    "count": issue.count,
+                    "message": issue.message,
+                    "kept": issue.kept,
+                    "action": CATALOG[issue.code].action,
+                }
+                for issue in ledger.issues
+            ],
+        }

@@ -1,0 +1,256 @@
+"""The outcome of a scan or a conversion, for people: tables and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+
+from migrator.issues import CATALOG, Severity
+from migrator.model import Kind
+from migrator.report.summary import ExperimentSummary, Outcome
+
+EXAMPLES_PER_CODE = 3
+STAY = {  # reason -> (what they are, the flag that includes them)
+    "sweeps": ("hyper-parameter sweeps", "--include sweeps"),
+    "pipelines": ("ML pipelines", "--include pipelines"),
+    "flat": ("runs without nested runs or LLM evidence", "--include flat"),
+    "deleted": ("deleted runs", "--include deleted"),
+}
+
+
+def scan_text(outcome: Outcome, command: str, verbose: bool = False) -> str:
+    """Return what ``scan`` prints; ``command`` is what to type next."""
+    ledger = outcome.ledger
+    parts = [
+        f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
+        entities_table(outcome),
+        experiments_table(outcome.experiments),
+        issues_text(outcome, verbose),
+        would_make(outcome),
+        f"Next: {command}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def convert_text(outcome: Outcome, verbose: bool = False) -> str:
+    """Return what ``convert`` prints: the ledger, what was rebuilt, the report, where to look."""
+    done = "Nothing was written (--dry-run)." if outcome.dry_run else f"Wrote {outcome.target}"
+    if not outcome.dry_run and outcome.backup:
+        done += f" (backup: {outcome.backup})"
+    parts = [
+        ledger_table(outcome),
+        files_text(outcome),
+        rebuilt_text(outcome),
+        issues_text(outcome, verbose),
+        f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
+        if outcome.report_path
+        else f"{done} in {outcome.seconds:.1f} s.",
+        "" if outcome.dry_run else look_text(outcome),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def ledger_table(outcome: Outcome) -> str:
+    """Return the table of found, converted, already there, rejected (and more where any)."""
+    rows = outcome.ledger.as_rows()
+    columns = ["found", "converted", "already_there", "merged", "rejected", "left_out"]
+    shown = [
+        c
+        for c in columns
+        if c in ("found", "converted", "already_there", "rejected") or any(r[c] for r in rows)
+    ]
+    titles = {"already_there": "already there", "left_out": "left out", "merged": "equal, merged"}
+    return table(
+        ["", *(titles.get(c, c) for c in shown)],
+        [[str(r["kind"]), *(f"{r[c]:,}" for c in shown)] for r in rows],
+    )
+
+
+def entities_table(outcome: Outcome) -> str:
+    """Return the totals of a store per entity."""
+    rows = outcome.ledger.as_rows()
+    return table(
+        ["", "found", "damaged"],
+        [[str(r["kind"]), f"{r['found']:,}", f"{r['rejected']:,}"] for r in rows],
+    )
+
+
+def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
+    """Return one line per experiment: its runs and what they become."""
+    rows = []
+    for e in experiments:
+        name = e.name + (" (deleted)" if e.lifecycle_stage == "deleted" else "")
+        roles = ", ".join(f"{n} {role}" for role, n in e.roles.most_common())
+        tokens = f"{e.input_tokens + e.output_tokens:,}" if e.input_tokens + e.output_tokens else ""
+        rows.append(
+            [
+                e.experiment_id,
+                shorten(name, 40),
+                f"{e.runs:,}",
+                f"{e.trees:,}",
+                str(e.depth or ""),
+                roles,
+                tokens,
+                date_range(e.first_ms, e.last_ms),
+                size(e.size_bytes),
+                f"{e.traces + e.native_traces:,}",
+                f"{e.spans:,}",
+            ]
+        )
+    return table(
+        ["id", "experiment", "runs", "trees", "depth", "role of its trees", "tokens",
+         "dates (UTC)", "artifacts", "traces", "spans"],
+        rows,
+        left={0, 1, 5, 7},
+    )  # fmt: skip
+
+
+def issues_text(outcome: Outcome, verbose: bool) -> str:
+    """Return the issues by code, with some of their paths (all of them if ``verbose``)."""
+    lines: list[str] = []
+    for code, issues in outcome.ledger.issues_by_code().items():
+        severity = issues[0].severity
+        if severity is Severity.NOTE and not verbose:
+            continue
+        total = sum(issue.count for issue in issues)
+        lines.append(f"{severity.value} {code} ({total:,}): {CATALOG[issues[0].code].meaning}")
+        shown = issues if verbose else issues[:EXAMPLES_PER_CODE]
+        for issue in shown:
+            kept = f" Kept: {issue.kept}." if issue.kept else ""
+            lines.append(f"    {issue.path}: {issue.message}{kept}")
+        if len(issues) > len(shown):
+            lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
+        lines.append(f"    What to do: {CATALOG[issues[0].code].action}")
+    notes = sum(issue.count for issue in outcome.ledger.issues if issue.severity is Severity.NOTE)
+    if notes and not verbose:
+        lines.append(f"{notes:,} notes about things that lose nothing; -v shows them.")
+    return "\n".join(lines)
+
+
+def would_make(outcome: Outcome) -> str:
+    """Return what ``convert`` would make of the runs, and what it leaves as runs."""
+    rebuilt = outcome.ledger.rebuilt
+    native = sum(e.native_traces for e in outcome.experiments)
+    runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
+    lines = [
+        f"convert would write {runs:,} runs, and rebuild {rebuilt[Kind.TRACE]:,} traces with "
+        f"{rebuilt[Kind.SPAN]:,} spans from them."
+    ]
+    if native:
+        lines.append(f"{native:,} traces that MLflow wrote itself are carried over.")
+    return "\n".join([*lines, *stay_lines(outcome)])
+
+
+def rebuilt_text(outcome: Outcome) -> str:
+    """Return what was rebuilt from runs, and what stayed runs."""
+    rebuilt = outcome.ledger.rebuilt
+    lines = []
+    if rebuilt[Kind.TRACE]:
+        profiles: dict[str, int] = {}
+        for experiment in outcome.experiments:
+            for profile, n in experiment.profiles.items():
+                profiles[profile] = profiles.get(profile, 0) + n
+        by = ", ".join(f"{n} trees by {p}" for p, n in sorted(profiles.items()))
+        lines.append(
+            f"Rebuilt from runs: {rebuilt[Kind.TRACE]:,} traces with {rebuilt[Kind.SPAN]:,} spans"
+            + (f" ({by})." if by else ".")
+        )
+    return "\n".join([*lines, *stay_lines(outcome)])
+
+
+def stay_lines(outcome: Outcome) -> list[str]:
+    """Return a line for each reason why trees stay runs, with the flag that includes them."""
+    lines = []
+    for reason, n in sorted(outcome.left_as_runs.items()):
+        what, flag = STAY.get(reason, (reason, ""))
+        how = f"; {flag} makes traces of them" if flag else ""
+        lines.append(f"{n:,} {'tree stays' if n == 1 else 'trees stay'} runs: {what}{how}.")
+    return lines
+
+
+def files_text(outcome: Outcome) -> str:
+    """Return what became of every regular file of the source."""
+    ledger = outcome.ledger
+    left = f" + {ledger.files_left_out:,} left out" if ledger.files_left_out else ""
+    return (
+        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
+        f"artifacts left in place + {ledger.files_ignored:,} ignored{left}"
+    )
+
+
+def look_text(outcome: Outcome) -> str:
+    """Return the exact server line, and links that show history (views open on 7 days)."""
+    server = "http://127.0.0.1:5000"
+    lines = [
+        "Look at it:",
+        f"    mlflow server --backend-store-uri {shlex.quote(outcome.target or '')} --port 5000",
+    ]
+    shown = [e for e in outcome.experiments if e.traces + e.native_traces]
+    shown.sort(key=lambda e: -(e.traces + e.native_traces))
+    if shown:
+        lines.append("MLflow's views open on the last days. These links show all of the history:")
+    for e in shown[:5]:
+        base = f"{server}/#/experiments/{e.target_id}"
+        lines.append(f"    {e.target_name}: {base}/traces?startTimeLabel=ALL")
+        if e.first_ms is not None and e.last_ms is not None:
+            start, end = _iso(e.first_ms - 60_000), _iso(e.last_ms + 60_000)
+            lines.append(
+                f"        {base}/overview?startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
+            )
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------- small pieces
+
+
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], left: set[int] | None = None
+) -> str:
+    """Return an aligned text table; the first column and those in ``left`` are left-aligned."""
+    lefts = {0} if left is None else left
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    out = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i in lefts else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        out.append("  ".join(cells).rstrip())
+    out.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(out)
+
+
+def size(n: int) -> str:
+    """Return a number of bytes for people, in binary units."""
+    if n < 1024:
+        return f"{n} B"
+    value = float(n)
+    for unit in ("KiB", "MiB", "GiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} TiB"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return ``text`` in one line of at most ``limit`` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def date_range(first_ms: int | None, last_ms: int | None) -> str:
+    """Return ``2024-05-01 … 2024-05-03`` (UTC), or one date."""
+    if first_ms is None or last_ms is None:
+        return ""
+    first, last = _iso(first_ms)[:10], _iso(last_ms)[:10]
+    return first if first == last else f"{first} … {last}"
+
+
+def _iso(time_ms: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(time_ms / 1000, tz=timezone.utc)
+    except (OverflowError, ValueError, OSError):  # beyond the year 9999
+        return "9999-12-31T23:59:59.000Z"
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03d}Z"

@@ -1,0 +1,450 @@
+"""Profiles: which params, metrics, tags and artifacts of a run mean what. Data, not code.
+
+A profile is a TOML file. ``name`` and ``description`` say what it is; ``extends`` names a profile
+whose lists follow its own. Everything else refers to *sources*::
+
+    param:prompt   metric:latency_ms   tag:status       the run's own, by key ("*" matches any text)
+    artifact:inputs.json               a text artifact, by path, or by file name when without "/"
+    artifact:error.json#error_type     a value inside a JSON artifact
+    root.param:global_provider         the same, of the tree's root run
+    field:model                        what [fields] found (not inside [fields])
+
+``[[recognise]]``: any one group suffices; of a group all must hold (``root_has``, ``child_has``
+lists of sources; ``root_name``, ``child_name`` regular expressions). A profile without it takes
+what no other recognises. ``role`` then decides for the whole tree. ``[fields]`` lists the sources
+of each field, most telling first (``FIELDS``). ``[[spans]]`` gives the type and name of a run's
+span, the first rule that fits. ``[[assessments]]`` turns values into feedback or expectations.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+from migrator.errors import OptionError
+from migrator.model import Role, SpanType
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+FIELDS = (
+    "inputs", "not_inputs", "outputs", "documents", "calls", "model", "provider", "tools",
+    "tool_name", "agent_name", "kind", "turn", "case", "session", "user", "input_tokens",
+    "output_tokens", "total_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
+    "duration_ms", "duration_s", "duration_unknown", "success", "failure", "status", "error",
+    "error_type", "error_message", "stack_trace", "native_trace",
+)  # fmt: skip
+PLACES = ("param", "metric", "tag", "artifact", "field")
+BUILT_IN = (
+    "configurable-agents", "configurable-agents-server", "configurable-agents-ab", "generic",
+)  # fmt: skip
+GENERIC = "generic"
+SPAN_TYPES = tuple(
+    sorted(value for name, value in vars(SpanType).items() if not name.startswith("_"))
+)
+TREE_ROLES = tuple(role.value for role in Role)
+ASSESSMENT_SOURCES = ("HUMAN", "LLM_JUDGE", "CODE")
+ASSESSMENT_TYPES = ("feedback", "expectation")
+ASSESSMENT_VALUES = ("as-is", "yes-no")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place in a run where a value may stand, as ``place:key`` in the TOML."""
+
+    place: str  # one of PLACES
+    key: str  # normalised (artifacts: as written)
+    pattern: re.Pattern[str] | None  # for keys with "*", and for all artifacts
+    path: tuple[str, ...] = ()  # into a JSON artifact
+    of_root: bool = False
+    text: str = ""  # as written
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """Conditions that must all hold for a tree to be the profile's."""
+
+    root_has: tuple[Source, ...] = ()
+    child_has: tuple[Source, ...] = ()  # one run below the root has them all
+    root_name: re.Pattern[str] | None = None
+    child_name: re.Pattern[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRule:
+    """Type and name of the spans of runs that fit all the conditions given."""
+
+    type: str | None
+    name: str | None  # "{param:node_id}" stands for a value; the rule's name holds if all are there
+    root: bool | None = None
+    leaf: bool | None = None
+    kinds: frozenset[str] = frozenset()  # values of the field "kind"
+    run_name: re.Pattern[str] | None = None
+    has: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AssessmentRule:
+    """Values that say how good a result was, or what it should have been."""
+
+    sources: tuple[Source, ...]
+    type: str  # ASSESSMENT_TYPES
+    source_type: str  # ASSESSMENT_SOURCES
+    value: str  # ASSESSMENT_VALUES
+    name: str | None  # the key itself when None
+    source_id: tuple[Source, ...]
+    rationale: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One way of logging LLM work into runs. See the module's docstring for the TOML form."""
+
+    name: str
+    description: str
+    recognise: tuple[Recognition, ...]
+    role: Role | None
+    fields: Mapping[str, tuple[Source, ...]]
+    spans: tuple[SpanRule, ...]
+    assessments: tuple[AssessmentRule, ...]
+    failed_step: re.Pattern[str] | None = None  # its group is a step's name in an error message
+    failed_step_is: Source | None = None
+    kinds: frozenset[str] = frozenset()  # every kind that a span rule knows
+    origin: str = "built in"  # the file it was read from
+
+
+def load_profiles(
+    paths: Sequence[str] = (), texts: Sequence[tuple[str, str]] = ()
+) -> tuple[Profile, ...]:
+    """Read the user's profiles (files, or ``(origin, TOML text)`` pairs) and the built-in ones.
+
+    The order is the order in which they are tried: the user's, the built-in named ones, and last
+    those without ``[[recognise]]``. A user's profile may bear the name of a built-in one and then
+    replaces it. Raises OptionError naming the file, the key and what is allowed.
+    """
+    raw: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    sources = [*texts]
+    for path in paths:
+        try:
+            sources.append((path, Path(path).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError(
+                f"Profile {path} can't be read: {error}.", todo="Name a TOML file in UTF-8."
+            ) from error
+    folder = resources.files(__package__) / "profiles"
+    for built_in in BUILT_IN:
+        text = (folder / f"{built_in}.toml").read_text("utf-8")
+        sources.append((f"built in ({built_in})", text))
+    for origin, text in sources:
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise OptionError(f"Profile {origin} is not TOML: {error}.") from error
+        name = table.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise OptionError(
+                f'Profile {origin}: key "name" is missing or not a text.',
+                todo='Give it one, as name = "my-tool".',
+            )
+        own = name in raw and not raw[name][0].startswith("built in")
+        if own and not origin.startswith("built in"):
+            raise OptionError(
+                f'Profile {origin}: the name "{name}" is also that of {raw[name][0]}.',
+                todo="Give each profile its own name.",
+            )
+        if own and table.get("name") in BUILT_IN:
+            raw[f"{name} (built in)"] = (origin, text, table)  # what the user's may extend
+            continue
+        raw[name] = (origin, text, table)
+    profiles: dict[str, Profile] = {}
+    for name in raw:
+        _resolve(name, raw, profiles, ())
+    ready = [profiles[name] for name in raw if not name.endswith(" (built in)")]
+    return tuple(
+        [profile for profile in ready if profile.recognise]
+        + [profile for profile in ready if not profile.recognise]
+    )
+
+
+def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
+    """Return a test for artifact paths (relative, ``/``): must the extractor read it as text?"""
+    patterns = {
+        source.pattern.pattern
+        for profile in profiles
+        for source in _all_sources(profile)
+        if source.place == "artifact" and source.pattern is not None
+    }
+    if not patterns:
+        return lambda path: False
+    wanted = re.compile("|".join(sorted(patterns)), re.IGNORECASE)
+    return lambda path: wanted.match(path) is not None
+
+
+@lru_cache(maxsize=100_000)
+def normalise(key: str) -> str:
+    """Return ``key`` in one spelling: lower case, no accents, words joined by ``_``."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
+    plain = "".join(
+        c for c in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(c)
+    )
+    return re.sub(r"[\s.\-/:_]+", "_", plain.casefold()).strip("_")
+
+
+def parse_source(text: str) -> Source:
+    """Read ``[root.]place:key``. Raises ValueError with what is allowed."""
+    of_root = text.startswith("root.")
+    place, colon, key = text.removeprefix("root.").partition(":")
+    if not colon or place not in PLACES or not key.strip():
+        raise ValueError(
+            f'a source is one of {", ".join(PLACES)}, a colon and a key, as "param:prompt"'
+        )
+    if place == "field":
+        if key not in FIELDS:
+            raise ValueError(f"a field is one of {', '.join(FIELDS)}")
+        return Source(place, key, None, (), of_root, text)
+    if place == "artifact":
+        path, _, inside = key.partition("#")
+        return Source(
+            place, path, _glob(path), tuple(inside.split(".")) if inside else (), of_root, text
+        )
+    if "*" in key:
+        parts = [re.escape(normalise_part(part)) for part in key.split("*")]
+        return Source(place, key, re.compile(".*".join(parts) + r"\Z"), (), of_root, text)
+    return Source(place, normalise(key), None, (), of_root, text)
+
+
+def normalise_part(part: str) -> str:
+    """Normalise a piece of a key pattern, keeping the separator at its ends."""
+    inner = normalise(part)
+    head = "_" if inner and not part[0].isalnum() else ""
+    tail = "_" if inner and not part[-1].isalnum() else ""
+    return head + inner + tail
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    # Without "/" the file's name counts, in any folder; log_artifact of a temporary file into a
+    # folder that bears the wanted name ("response.txt/tmp1.txt") is met in the wild.
+    parts = re.split(r"(\*\*/|\*)", pattern)
+    body = "".join(
+        "(?:.*/)?" if part == "**/" else "[^/]*" if part == "*" else re.escape(part)
+        for part in parts
+    )
+    if "/" in pattern:
+        return re.compile(rf"{body}\Z", re.IGNORECASE)
+    tail = r"(?:/[^/]*)?\Z" if "." in pattern else r"\Z"
+    return re.compile(rf"(?:.*/)?{body}{tail}", re.IGNORECASE)
+
+
+def _all_sources(profile: Profile) -> Iterable[Source]:
+    for sources in profile.fields.values():
+        yield from sources
+    for group in profile.recognise:
+        yield from group.root_has
+        yield from group.child_has
+    for rule in profile.assessments:
+        yield from rule.sources
+        yield from rule.source_id
+        yield from rule.rationale
+
+
+# ---------------------------------------------------------------------------- reading TOML
+
+
+class _Table:
+    """A TOML table that is read key by key; what is left at the end was not allowed."""
+
+    def __init__(self, origin: str, text: str, where: str, values: Mapping[str, Any]) -> None:
+        self.origin = origin
+        self.text = text
+        self.where = where
+        self.values = dict(values)
+
+    def fail(self, key: str, why: str) -> NoReturn:
+        where = f"{self.where}.{key}" if self.where else key
+        line = next(
+            (
+                f", line {number}"
+                for number, line in enumerate(self.text.splitlines(), 1)
+                if re.match(rf'\s*\[*"?{re.escape(key)}"?\s*[=\].]', line)
+            ),
+            "",
+        )
+        raise OptionError(f'Profile {self.origin}{line}: key "{where}": {why}.')
+
+    def take(self, key: str, kind: type, default: Any) -> Any:
+        value = self.values.pop(key, default)
+        if value is not default and not isinstance(value, kind):
+            names = {str: "a text", bool: "true or false", list: "a list", dict: "a table"}
+            self.fail(key, f"must be {names[kind]}")
+        return value
+
+    def choice(self, key: str, allowed: Sequence[str], default: str | None) -> str | None:
+        value: str | None = self.take(key, str, default)
+        if value is not None and value not in allowed:
+            self.fail(key, f'"{value}" is not one of {", ".join(allowed)}')
+        return value
+
+    def pattern(self, key: str) -> re.Pattern[str] | None:
+        value = self.take(key, str, None)
+        if value is None:
+            return None
+        try:
+            return re.compile(value)
+        except re.error as error:
+            self.fail(key, f'"{value}" is not a regular expression: {error}')
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.take(key, list, [])
+        if any(not isinstance(item, str) for item in value):
+            self.fail(key, "must be a list of texts")
+        return tuple(value)
+
+    def sources(self, key: str, fields_allowed: bool = True) -> tuple[Source, ...]:
+        found = []
+        for text in self.texts(key):
+            try:
+                source = parse_source(text)
+            except ValueError as error:
+                self.fail(key, f'"{text}": {error}')
+            if source.place == "field" and not fields_allowed:
+                self.fail(key, f'"{text}": a field can\'t be defined by a field')
+            found.append(source)
+        return tuple(found)
+
+    def tables(self, key: str) -> list[_Table]:
+        value = self.take(key, list, [])
+        if any(not isinstance(item, dict) for item in value):
+            self.fail(key, f"must be tables, each under [[{key}]]")
+        return [_Table(self.origin, self.text, f"{key}[{n}]", item) for n, item in enumerate(value)]
+
+    def done(self, allowed: Sequence[str]) -> None:
+        for key in self.values:
+            self.fail(key, f"is not known here; allowed are {', '.join(allowed)}")
+
+
+def _resolve(
+    name: str,
+    raw: Mapping[str, tuple[str, str, dict[str, Any]]],
+    profiles: dict[str, Profile],
+    above: tuple[str, ...],
+) -> Profile:
+    if name in profiles:
+        return profiles[name]
+    origin, text, table = raw[name]
+    top = _Table(origin, text, "", table)
+    base: Profile | None = None
+    if extended := top.take("extends", str, None):
+        target = extended
+        if extended == table["name"]:  # the user's "generic" extends the built-in one
+            target = f"{extended} (built in)"
+        if target not in raw or target in (*above, name):
+            allowed = ", ".join(other for other in raw if other != name)
+            top.fail("extends", f'"{extended}" is not another profile; there are {allowed}')
+        base = _resolve(target, raw, profiles, (*above, name))
+    profiles[name] = _read(top, base)
+    return profiles[name]
+
+
+def _read(top: _Table, base: Profile | None) -> Profile:
+    name = top.take("name", str, "")
+    description = top.take("description", str, "")
+    role = top.choice("role", TREE_ROLES, None)
+    recognise = []
+    for table in top.tables("recognise"):
+        group = Recognition(
+            table.sources("root_has"),
+            table.sources("child_has"),
+            table.pattern("root_name"),
+            table.pattern("child_name"),
+        )
+        table.done(("root_has", "child_has", "root_name", "child_name"))
+        if group == Recognition():
+            table.fail("root_has", "the group is empty and would take every tree")
+        recognise.append(group)
+    fields_table = _Table(top.origin, top.text, "fields", top.take("fields", dict, {}))
+    fields = {
+        field: tuple(dict.fromkeys(fields_table.sources(field, False) + _inherited(base, field)))
+        for field in FIELDS
+    }
+    fields_table.done(FIELDS)
+    spans = []
+    for table in top.tables("spans"):
+        spans.append(
+            SpanRule(
+                table.choice("type", SPAN_TYPES, None),
+                _template(table),
+                table.take("root", bool, None),
+                table.take("leaf", bool, None),
+                frozenset(normalise(kind) for kind in table.texts("kinds")),
+                table.pattern("run_name"),
+                table.sources("has"),
+            )
+        )
+        table.done(("type", "name", "root", "leaf", "kinds", "run_name", "has"))
+    assessments = []
+    for table in top.tables("assessments"):
+        rule = AssessmentRule(
+            table.sources("from"),
+            table.choice("type", ASSESSMENT_TYPES, "feedback") or "",
+            table.choice("source", ASSESSMENT_SOURCES, "CODE") or "",
+            table.choice("value", ASSESSMENT_VALUES, "as-is") or "",
+            table.take("name", str, None),
+            table.sources("source_id"),
+            table.sources("rationale"),
+        )
+        if not rule.sources:
+            table.fail("from", "must list at least one source")
+        table.done(("from", "type", "source", "value", "name", "source_id", "rationale"))
+        assessments.append(rule)
+    failed_step = top.pattern("failed_step")
+    if failed_step is not None and failed_step.groups != 1:
+        top.fail("failed_step", "must have one group, the step's name")
+    failed_step_is = None
+    if (text := top.take("failed_step_is", str, None)) is not None:
+        try:
+            failed_step_is = parse_source(text)
+        except ValueError as error:
+            top.fail("failed_step_is", f'"{text}": {error}')
+    top.done(
+        (
+            "name", "description", "extends", "role", "recognise", "fields", "spans",
+            "assessments", "failed_step", "failed_step_is",
+        )
+    )  # fmt: skip
+    all_spans = (*spans, *(base.spans if base else ()))
+    return Profile(
+        name=name,
+        description=description,
+        recognise=tuple(recognise),
+        role=Role(role) if role else None,
+        fields={field: sources for field, sources in fields.items() if sources},
+        spans=all_spans,
+        assessments=(*assessments, *(base.assessments if base else ())),
+        failed_step=failed_step or (base.failed_step if base else None),
+        failed_step_is=failed_step_is or (base.failed_step_is if base else None),
+        kinds=frozenset().union(*(rule.kinds for rule in all_spans)),
+        origin="built in" if top.origin.startswith("built in") else top.origin,
+    )
+
+
+def _inherited(base: Profile | None, field: str) -> tuple[Source, ...]:
+    return base.fields.get(field, ()) if base else ()
+
+
+def _template(table: _Table) -> str | None:
+    name: str | None = table.take("name", str, None)
+    for text in re.findall(r"\{([^}]*)\}", name or ""):
+        try:
+            parse_source(text)
+        except ValueError as error:
+            table.fail("name", f'"{{{text}}}": {error}')
+    return name

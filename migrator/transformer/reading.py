@@ -1,0 +1,611 @@
+"""A run as a profile reads it: values by field, with where each came from."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from migrator import conventions as conv
+from migrator.issues import Code, Issue
+from migrator.model import ArtifactFile, Json, Kind, MetricPoint, RunRecord
+from migrator.transformer.profiles import Profile, Source, normalise
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+WEAK_STEMS = _words(
+    "input inputs output outputs query message text objective task prediction generation "
+    "instruction instructions completion answer"
+)
+SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
+USER_STEMS = frozenset({"user_prompt", "user_message", "user_input", "user_query", "prompt"})
+CUT_LENGTHS = frozenset({250, 500, 503, 5000, 6000, 8000})  # limits of params and tags, by version
+EMPTY_WORDS = frozenset({"", "none", "null", "nan", "false", "no", "n/a", "[]", "{}", "0"})
+OK_WORDS = _words("success successful succeeded ok completed complete finished done passed")
+ERROR_WORDS = _words(
+    "failed failure fail error errored exception timeout timed_out incomplete killed cancelled "
+    "canceled aborted crashed"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value and where it stood."""
+
+    value: Json
+    place: str
+    key: str  # as the run spells it; an artifact's path
+
+    @property
+    def origin(self) -> str:
+        return f"{self.place} {self.key}"
+
+    @property
+    def stem(self) -> str:
+        name = self.key
+        if self.place == "artifact":
+            parts = name.split("/")
+            name = parts[-1]
+            if len(parts) > 1 and "." in parts[-2]:  # a file in a folder with the wanted name
+                name = parts[-2]
+            name = name.rsplit(".", 1)[0]
+        return normalise(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a run ended, by the best evidence there is."""
+
+    word: str  # OK | ERROR | UNSET
+    because: str  # the evidence, as "metric status = 0"
+    explicit: bool  # more than the run's own status
+    error_type: str = ""
+    error_message: str = ""
+    stack_trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One of several calls that a run recorded as points of its metrics, or as files."""
+
+    number: int
+    end_ms: int | None
+    duration_ms: float | None
+    usage: tuple[float | None, float | None, float | None]
+    cost_usd: float | None
+    metrics: Mapping[str, float]
+    text: Found | None = None
+
+
+@dataclass(slots=True)
+class RunView:
+    """A run read through a profile. Looks are cached by what they look for."""
+
+    run: RunRecord
+    profile: Profile
+    root: RunView | None = None  # None for the root itself
+    issues: list[Issue] = field(default_factory=list)
+    _keys: dict[str, dict[str, str]] = field(default_factory=dict)
+    _parsed: dict[str, Json] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ looking up
+
+    def all(self, source: Source) -> list[Found]:
+        """Return every value at ``source``; artifacts in the order of their paths."""
+        if source.of_root and self.root is not None:
+            return self.root.all(source)
+        if source.place == "field":
+            found = self.first(source.key)
+            return [found] if found else []
+        if source.place == "artifact":
+            assert source.pattern is not None
+            paths = sorted(
+                (path for path in self.run.texts if source.pattern.match(path)), key=natural
+            )
+            return [f for path in paths if (f := self._artifact(path, source.path)) is not None]
+        keys = self._spelling(source.place)
+        if source.pattern is not None:
+            names = [keys[key] for key in sorted(keys) if source.pattern.match(key)]
+        else:
+            names = [keys[source.key]] if source.key in keys else []
+        return [Found(self._value(source.place, name), source.place, name) for name in names]
+
+    def has(self, source: Source) -> bool:
+        """Tell whether ``source`` has a value, or an artifact of that name is listed."""
+        if source.place == "artifact" and source.pattern is not None and not source.path:
+            run = self.root.run if source.of_root and self.root is not None else self.run
+            return any(source.pattern.match(artifact.path) for artifact in run.artifacts)
+        return bool(self.all(source))
+
+    def every(self, name: str) -> Iterator[Found]:
+        """Yield all that the field's sources find, in their order."""
+        for source in self.profile.fields.get(name, ()):
+            yield from self.all(source)
+
+    def first(self, name: str) -> Found | None:
+        """Return the first value of a field that says something."""
+        for found in self.every(name):
+            if not (isinstance(found.value, str) and found.value.strip().lower() in EMPTY_WORDS):
+                return found
+        return None
+
+    def number(self, name: str) -> tuple[float, Found] | None:
+        """Return the first finite number of a field."""
+        for found in self.every(name):
+            if (number := as_number(found.value)) is not None:
+                return number, found
+        return None
+
+    def text(self, name: str, limit: int | None = None) -> str:
+        """Return a field as text; empty when it has none."""
+        found = self.first(name)
+        if found is None:
+            return ""
+        value = found.value
+        text = value if isinstance(value, str) else conv.encode(value)
+        text = conv.clean_text(text).strip()
+        return text if limit is None else text[:limit]
+
+    def history(self, name: str) -> tuple[str, tuple[MetricPoint, ...]] | None:
+        """Return the key and points of a field's first metric that has several points."""
+        for source in self.profile.fields.get(name, ()):
+            if source.place == "metric":
+                for found in self.all(source):
+                    points = self.run.metrics[found.key]
+                    if len(points) > 1:
+                        return found.key, points
+        return None
+
+    def fill(self, template: str) -> str | None:
+        """Fill ``{param:node_id}`` and the like; None when one of them has no value."""
+        from migrator.transformer.profiles import parse_source
+
+        missing = False
+
+        def put(match: re.Match[str]) -> str:
+            nonlocal missing
+            found = next(iter(self.all(parse_source(match[1]))), None)
+            value = "" if found is None else str(found.value).strip()
+            missing = missing or not value
+            return value
+
+        text = re.sub(r"\{([^}]*)\}", put, template)
+        return None if missing else text
+
+    def _spelling(self, place: str) -> dict[str, str]:
+        if place not in self._keys:
+            names: Mapping[str, object] = {
+                "param": self.run.params,
+                "metric": self.run.metrics,
+                "tag": self.run.tags,
+            }[place]
+            # Reversed, so that of two spellings of one key the first in order is kept.
+            self._keys[place] = {normalise(key): key for key in sorted(names, reverse=True)}
+        return self._keys[place]
+
+    def _value(self, place: str, key: str) -> Json:
+        if place == "metric":
+            return last_value(self.run.metrics[key])
+        return (self.run.params if place == "param" else self.run.tags)[key]
+
+    def _artifact(self, path: str, inside: tuple[str, ...]) -> Found | None:
+        value = self.parsed(path)
+        for step in inside:
+            if not isinstance(value, Mapping) or step not in value:
+                return None
+            value = value[step]
+        return Found(value, "artifact", path)
+
+    def parsed(self, path: str) -> Json:
+        """Return a text artifact as JSON when it is an object or a list, else as text."""
+        if path not in self._parsed:
+            text = self.run.texts[path]
+            self._parsed[path] = value = parse_json(text)
+            if value is text and path.lower().endswith(".json") and text.strip():
+                self.issues.append(
+                    Issue(
+                        Code.ARTIFACT_NOT_JSON,
+                        f"{self.run.artifact_dir}/{path}" if self.run.artifact_dir else path,
+                        f"{path} of run {self.run.run_id} does not parse as JSON.",
+                        "its text, as it is",
+                        Kind.RUN.value,
+                        self.run.run_id,
+                    )
+                )
+        return self._parsed[path]
+
+    # -------------------------------------------------------------- what it was given and gave
+
+    def inputs(self) -> tuple[Json, tuple[Found, ...]]:
+        """Return the span's inputs and what they were made of; None when there are none."""
+        ignored = {(f.place, f.key) for f in self.every("not_inputs")}
+        parts: dict[str, Found] = {}
+        for found in self.every("inputs"):
+            value = found.value
+            if (found.place, found.key) in ignored or value is None or value == "":
+                continue
+            if not isinstance(value, str):
+                if found.place == "artifact" or conv.is_chat(value):
+                    if not parts:
+                        return ({"messages": value} if conv.is_chat(value) else value), (found,)
+                    continue
+                value = conv.encode(value)
+            if not value.strip() or found.stem in parts:
+                continue
+            if any(_same(value, other.value) for other in parts.values()):
+                continue
+            parts[found.stem] = Found(parse_chat(value), found.place, found.key)
+        if not parts:
+            return None, ()
+        founds = tuple(parts.values())
+        if len(founds) == 1 and conv.is_chat(founds[0].value):
+            return {"messages": founds[0].value}, founds
+        system = next((s for s in parts if s in SYSTEM_STEMS), None)
+        user = next((s for s in parts if s in USER_STEMS), None)
+        if system and user and len(parts) == 2:
+            return {
+                "messages": [
+                    {"role": "system", "content": parts[system].value},
+                    {"role": "user", "content": parts[user].value},
+                ]
+            }, founds
+        return {stem: found.value for stem, found in parts.items()}, founds
+
+    def outputs(self) -> tuple[Json, tuple[Found, ...]]:
+        """Return the span's outputs and what they were made of; None when there are none."""
+        for source in self.profile.fields.get("outputs", ()):
+            founds = tuple(f for f in self.all(source) if f.value is not None and f.value != "")
+            if len(founds) == 1:
+                value = founds[0].value
+                return (parse_json(value) if isinstance(value, str) else value), founds
+            if founds:
+                return {f.stem: f.value for f in founds}, founds
+        return None, ()
+
+    def documents(self) -> tuple[Json, Found] | None:
+        """Return retrieved documents in the form of MLflow's retriever view."""
+        for found in self.every("documents"):
+            value = found.value
+            if isinstance(value, Sequence) and not isinstance(value, str) and value:
+                documents = [_document(item) for item in value]
+                if all(document is not None for document in documents):
+                    return documents, found
+        return None
+
+    # ------------------------------------------------------------------- tokens, cost, time
+
+    def usage(self) -> tuple[tuple[float | None, float | None, float | None], str]:
+        """Return input, output and total tokens as logged last, and where they stood."""
+        founds = [self.number(f"{name}_tokens") for name in ("input", "output", "total")]
+        where = ", ".join(found[1].origin for found in founds if found)
+        values = [found[0] if found else None for found in founds]
+        return (values[0], values[1], values[2]), where
+
+    def duration_ms(self, length_ms: float | None) -> tuple[float, Found, str] | None:
+        """Return the logged duration in ms, its source, and what was assumed of its unit.
+
+        ``length_ms`` is how long the run itself was open.
+        """
+        if (found := self.number("duration_ms")) and found[0] >= 0:
+            return found[0], found[1], ""
+        if (found := self.number("duration_s")) and found[0] >= 0:
+            return found[0] * 1000, found[1], ""
+        if (found := self.number("duration_unknown")) and found[0] >= 0:
+            factor, unit = _unit(found[0], length_ms)
+            return found[0] * factor, found[1], f"{found[1].origin} is taken to be in {unit}"
+        return None
+
+    def calls(self) -> tuple[Call, ...]:
+        """Return the calls of a run that recorded several, oldest first; else nothing.
+
+        A metric with a history is one call for each point, unless it is a running total.
+        """
+        usage = [self._per_call(f"{name}_tokens") for name in ("input", "output", "total")]
+        if usage[2] and not usage[0] and not usage[1] and _is_running_total(*usage[2]):
+            usage[2] = None
+        usage = [u if u and not _is_running_total(u[0], u[1], strict=True) else None for u in usage]
+        times = [
+            (self._per_call("duration_ms"), 1.0),
+            (self._per_call("duration_s"), 1000.0),
+            (self._per_call("duration_unknown"), None),
+        ]
+        time, factor = next(((t, f) for t, f in times if t), (None, None))
+        texts = list(self.every("calls"))
+        histories = [u for u in usage if u]
+        if not histories and time and (len(texts) == len(time[1]) or self.first("model")):
+            histories = [time]
+        if not histories:
+            if not texts:
+                return ()
+            ends: list[int | None] = [None] * len(texts)
+            single = self.duration_ms(None) if len(texts) == 1 else None
+            return tuple(
+                Call(n, end, single[0] if single else None, (None, None, None), None, {}, found)
+                for n, (found, end) in enumerate(zip(texts, ends, strict=True), 1)
+            )
+        _, points = max(histories, key=lambda h: len(h[1]))
+        by_step = len({p.step for p in points}) == len(points)
+        ordered = sorted(points, key=lambda p: (p.timestamp_ms, p.step))
+
+        def at(history: tuple[MetricPoint, ...] | None, number: int) -> float | None:
+            if history is None:
+                return None
+            if by_step:
+                step = ordered[number].step
+                hits = [p.value for p in history if p.step == step]
+                return hits[-1] if hits and math.isfinite(hits[-1]) else None
+            same = sorted(history, key=lambda p: (p.timestamp_ms, p.step))
+            ok = len(same) == len(ordered) and math.isfinite(same[number].value)
+            return same[number].value if ok else None
+
+        cost = self._per_call("cost_usd")
+        if cost and _is_running_total(*cost, strict=True):
+            cost = None
+        own = {
+            name: points
+            for name, points in sorted(self.run.metrics.items())
+            if len(points) == len(ordered)
+        }
+        calls = []
+        for number, point in enumerate(ordered):
+            duration = at(time[1], number) if time else None
+            if duration is not None:
+                duration *= factor if factor is not None else _unit(duration, None)[0]
+            metrics = {
+                name: value
+                for name, history in own.items()
+                if (value := at(history, number)) is not None
+            }
+            calls.append(
+                Call(
+                    number + 1,
+                    point.timestamp_ms,
+                    duration,
+                    (
+                        at(usage[0][1], number) if usage[0] else None,
+                        at(usage[1][1], number) if usage[1] else None,
+                        at(usage[2][1], number) if usage[2] else None,
+                    ),
+                    at(cost[1], number) if cost else None,
+                    metrics,
+                    texts[number] if len(texts) == len(ordered) else None,
+                )
+            )
+        return tuple(calls)
+
+    def _per_call(self, name: str) -> tuple[str, tuple[MetricPoint, ...]] | None:
+        return self.history(name)
+
+    # --------------------------------------------------------------------------- status
+
+    def status(self) -> Status:
+        """Return how the run ended: by its metrics, error files, error texts, status words, and
+        last by the run's own status, which many loggers leave at FINISHED or RUNNING."""
+        error_type = self.text("error_type", 250)
+        message = self.text("error_message")
+        stack = self.text("stack_trace")
+        if message.lower() in ERROR_WORDS | {"true", "1"}:
+            message = ""
+        error_file = next(
+            (f for f in self.every("error") if f.value not in ("", None, {}, [])), None
+        )
+        if not message and error_file is not None:
+            message = (
+                error_file.value
+                if isinstance(error_file.value, str)
+                else conv.encode(error_file.value)
+            ).strip()
+        if message and not error_type:
+            error_type = _type_of(message)
+
+        def error(because: str, explicit: bool = True) -> Status:
+            return Status("ERROR", because, explicit, error_type, message, stack)
+
+        for name, good in (("success", 1.0), ("failure", 0.0)):
+            for found in self.every(name):
+                value = _truth(found.value)
+                if value is None:
+                    continue
+                if value != good:
+                    return error(f"{found.origin} = {found.value}")
+                if name == "success":
+                    return Status("OK", f"{found.origin} = {found.value}", True)
+        if error_file is not None:
+            return error(error_file.origin)
+        for name in ("error_message", "error_type"):
+            for found in self.every(name):
+                word = str(found.value).strip().lower()
+                if isinstance(found.value, str) and word not in EMPTY_WORDS:
+                    return error(found.origin)
+        for found in self.every("status"):
+            word = normalise(str(found.value))
+            if word in ERROR_WORDS:
+                return error(f"{found.origin} = {found.value}")
+            if word in OK_WORDS:
+                return Status("OK", f"{found.origin} = {found.value}", True)
+        because = f"run status {self.run.status}"
+        if self.run.status in ("FAILED", "KILLED"):
+            return error(because, explicit=False)
+        if self.run.status == "FINISHED":
+            return Status("OK", because, False)
+        return Status("UNSET", because, False)
+
+
+# --------------------------------------------------------------------------- small readings
+
+
+def last_value(points: Sequence[MetricPoint]) -> float:
+    """Return a metric's latest value by MLflow's rule: highest step, then time, then value."""
+    if not points:
+        return math.nan
+    return max(
+        points,
+        key=lambda p: (p.step, p.timestamp_ms, -math.inf if math.isnan(p.value) else p.value),
+    ).value
+
+
+def as_number(value: Json) -> float | None:
+    """Return a finite number, also from text; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value.strip())
+        except ValueError:
+            return None
+    if isinstance(value, (int, float)):
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) else None
+    return None
+
+
+def parse_json(text: str) -> Json:
+    """Return ``text`` as JSON if it is an object or a list, else the very same text.
+
+    Python's repr of a dict is not JSON and stays text; so does what is nested too deeply to parse.
+    """
+    stripped = text.lstrip("\ufeff \t\r\n")
+    if not stripped.startswith(("{", "[")):
+        return text
+    try:
+        value: Json = json.loads(stripped)
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def parse_chat(text: Json) -> Json:
+    """Return a text that holds a list of chat messages as that list, any other as it is."""
+    if isinstance(text, str):
+        value = parse_json(text)
+        if conv.is_chat(value):
+            return value
+    return text
+
+
+def transcript(text: str) -> tuple[dict[str, str], str | None]:
+    """Split a note with headings (``Question:`` … ``Answer:`` …) into inputs and the answer.
+
+    Returns no inputs when the text has no such headings.
+    """
+    asked = "question|query|prompt|user|input|pregunta|pergunta|frage"
+    answered = "answer|response|output|assistant|reponse|réponse|respuesta|resposta|antwort"
+    # The headings that such notes go on with end an answer; other words with a colon do not.
+    others = "sources|context|contexts|documents|metadata|latency|timestamp|model|tokens|top-k"
+    heading = re.compile(
+        rf"^({asked}|{answered}|{others})[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE
+    )
+    marks = list(heading.finditer(text))
+    inputs: dict[str, str] = {}
+    answer: str | None = None
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        word = mark[1].lower()
+        body = text[mark.end() : following.start() if following else len(text)].strip()
+        if re.fullmatch(asked, word) and word not in inputs and body:
+            inputs[word] = body
+        elif re.fullmatch(answered, word) and answer is None and body:
+            answer = body
+    return (inputs, answer) if inputs and answer is not None else ({}, None)
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts ``step_2`` before ``step_10``."""
+    return [
+        (0, int(part), "") if part.isdecimal() and len(part) < 19 else (1, 0, part)
+        for part in re.split(r"(\d+)", text)
+    ]
+
+
+def is_cut(found: Found) -> bool:
+    """Tell whether a param or tag looks cut: it ends in dots, or exactly at a known limit."""
+    value = found.value
+    return (
+        found.place in ("param", "tag")
+        and isinstance(value, str)
+        and (len(value) in CUT_LENGTHS or (len(value) > 100 and value.endswith("...")))
+    )
+
+
+def listed(artifacts: Sequence[ArtifactFile]) -> list[Json]:
+    """Return the artifact paths as an attribute's value."""
+    return [artifact.path for artifact in artifacts]
+
+
+def _same(text: str, other: Json) -> bool:
+    if not isinstance(other, str):
+        return False
+    a, b = text.strip(), other.strip()
+    return a == b or any(
+        cut.endswith("...") and len(cut) > 20 and full.startswith(cut[:-3])
+        for cut, full in ((a, b), (b, a))
+    )
+
+
+def _document(item: Json) -> Json:
+    if isinstance(item, str):
+        return {"page_content": item}
+    if isinstance(item, Mapping):
+        for key in ("page_content", "content", "text", "chunk", "document"):
+            text = item.get(key)
+            if isinstance(text, str):
+                rest = {k: v for k, v in item.items() if k != key}
+                metadata = rest.get("metadata")
+                return {
+                    "page_content": text,
+                    "metadata": metadata if isinstance(metadata, Mapping) else rest,
+                }
+    return None
+
+
+def _unit(value: float, length_ms: float | None) -> tuple[float, str]:
+    """Guess the unit of a duration: the one that fits the run's length, else by size."""
+    if length_ms is not None and length_ms > 0:
+        for factor, unit in ((1.0, "ms"), (1000.0, "s")):
+            if abs(value * factor - length_ms) <= 0.25 * length_ms:
+                return factor, unit
+    return (1.0, "ms") if value > 300 else (1000.0, "s")
+
+
+def _truth(value: Json) -> float | None:
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, (int, float)):
+        return float(value) if value in (0, 1) else None
+    if isinstance(value, str):
+        return {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}.get(
+            value.strip().lower()
+        )
+    return None
+
+
+def _type_of(message: str) -> str:
+    """Return the exception's name from ``ValueError: boom`` or the last line of a stack trace."""
+    for line in (message.splitlines()[0], message.splitlines()[-1]):
+        if match := re.match(
+            r"\s*([A-Za-z_][\w.]*(?:Error|Exception|Timeout|Interrupt|Exit))\b", line
+        ):
+            return match[1]
+    return ""
+
+
+def _is_running_total(key: str, points: Sequence[MetricPoint], *, strict: bool = False) -> bool:
+    """Tell whether points are a growing counter; ``strict`` asks for a name that says so."""
+    values = [p.value for p in sorted(points, key=lambda p: (p.timestamp_ms, p.step))]
+    grows = all(a <= b for a, b in pairwise(values))
+    if not strict:
+        return grows
+    name = normalise(key)
+    return (
+        grows
+        and re.match(r"(total|cumulative|session|running|sum|final)_", name) is not None
+        and name != "total_tokens"
+    )

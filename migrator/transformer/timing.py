@@ -1,0 +1,178 @@
+"""When spans started and ended, in ns: from run times, logged durations, metrics and children.
+
+Three passes over a trace's nodes (parents before children), none of them recursive: own times and
+what children make of them from the leaves up; ties told apart from the root down; ends from the
+leaves up again, so that a parent always covers its children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from migrator.transformer.reading import Call, RunView
+
+MS = 1_000_000  # ns
+TICK = 1_000  # 1 µs: what the UI shows, and the least length of a span
+POST_HOC = 0.5  # a run shorter than this part of its logged duration was written afterwards
+LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
+EARLIEST_MS = 100_000_000_000  # 1973: smaller metric times are seconds or nonsense
+
+
+@dataclass(slots=True)
+class Node:
+    """A span in the making: a run of the trace, or one of several calls that a run recorded."""
+
+    view: RunView
+    parent: int | None  # index into the trace's nodes, always smaller than the node's own
+    call: Call | None = None
+    children: list[int] = field(default_factory=list)
+    start_ns: int | None = None
+    end_ns: int | None = None
+    post_hoc_ms: float | None = None  # the duration by which its start was moved back
+    no_end: bool = False
+    inferences: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+def set_times(nodes: Sequence[Node]) -> bool:
+    """Give every node a start and an end. Returns False when nothing in the trace has a time."""
+    for node in reversed(nodes):
+        _own_times(node, [nodes[i] for i in node.children])
+    for node in nodes:
+        _lay_end_to_end(node, [nodes[i] for i in node.children])
+    _cover_starts(nodes)
+    root = nodes[0]
+    known = root.start_ns is not None
+    if root.start_ns is None:
+        root.start_ns = root.end_ns = 0
+    for node in nodes:
+        assert node.start_ns is not None
+        _order_children(node.start_ns, [nodes[i] for i in node.children])
+    for node in reversed(nodes):
+        assert node.start_ns is not None
+        ends = [end for i in node.children if (end := nodes[i].end_ns) is not None]
+        node.end_ns = max(node.start_ns + TICK, node.end_ns or 0, *ends)
+    return known
+
+
+def _own_times(node: Node, children: Sequence[Node]) -> None:
+    if node.call is not None:
+        _call_times(node, node.call)
+        return
+    run = node.view.run
+    start_ms, end_ms = run.start_ms or None, run.end_ms or None
+    if start_ms is not None:
+        node.origins["start"] = "run start_time"
+    if end_ms is not None:
+        node.origins["end"] = "run end_time"
+    if start_ms is not None and end_ms is not None and end_ms < start_ms:
+        node.inferences.append("end: the run's end lies before its start")
+        end_ms = start_ms
+    start_ns = start_ms * MS if start_ms is not None else None
+    end_ns = end_ms * MS if end_ms is not None else None
+    if start_ns is None or end_ns is None:
+        times = [
+            p.timestamp_ms * MS
+            for points in run.metrics.values()
+            for p in points
+            if p.timestamp_ms >= EARLIEST_MS
+        ]
+        child_starts = [c.start_ns for c in children if c.start_ns is not None]
+        child_ends = [c.end_ns for c in children if c.end_ns is not None]
+        if start_ns is None and (candidates := [*times, *child_starts]):
+            start_ns = min(candidates)
+            node.origins["start"] = "first metric or child"
+            node.inferences.append("start: the run has none; its first metric or child is taken")
+        if end_ns is None and start_ns is not None:
+            node.no_end = True
+            end_ns = max([start_ns, *times, *child_ends])
+            node.origins["end"] = "last metric or child"
+            node.inferences.append("end: the run has none; its last metric or child is taken")
+    node.start_ns, node.end_ns = start_ns, end_ns
+    if start_ns is None or end_ns is None or any(c.call is not None for c in children):
+        return
+    length_ms = (end_ns - start_ns) / MS
+    if found := node.view.duration_ms(length_ms):
+        duration_ms, source, assumed = found
+        if length_ms < POST_HOC * duration_ms <= POST_HOC * LONGEST_MS:
+            node.post_hoc_ms = duration_ms
+            node.end_ns = start_ns
+            node.start_ns = start_ns - round(duration_ms * MS)
+            node.origins["start"] = f"run start_time less {source.origin}"
+            node.origins["end"] = "run start_time"
+            node.inferences.append(
+                f"times: the run was open for {length_ms:.0f} ms, {source.origin} says "
+                f"{duration_ms:.0f} ms: it was written after the call"
+            )
+        if assumed:
+            node.inferences.append(f"duration: {assumed}")
+
+
+def _call_times(node: Node, call: Call) -> None:
+    run = node.view.run
+    end_ms = call.end_ms if call.end_ms is not None and call.end_ms >= EARLIEST_MS else None
+    if end_ms is None:
+        end_ms = run.end_ms or run.start_ms
+        node.inferences.append("end: the call has no time of its own; its run's is taken")
+    if end_ms is None:
+        return
+    node.end_ns = end_ms * MS
+    node.origins["end"] = "metric timestamp"
+    if call.duration_ms is not None and 0 <= call.duration_ms <= LONGEST_MS:
+        node.start_ns = node.end_ns - round(call.duration_ms * MS)
+        node.origins["start"] = "metric timestamp less its duration"
+    else:
+        node.start_ns = node.end_ns
+        node.inferences.append("start: the call's duration is not known")
+
+
+def _lay_end_to_end(parent: Node, children: Sequence[Node]) -> None:
+    """Put steps that were written in one burst after the other, if they fit their parent so.
+
+    Moved back by its own duration alone, each would end at the same moment as the others.
+    """
+    moved = [c for c in children if c.post_hoc_ms is not None]
+    if len(moved) < 2 or len(moved) != len(children):
+        return
+    found = parent.view.duration_ms(None)
+    if found is None or sum(c.post_hoc_ms or 0 for c in moved) > 1.1 * found[0]:
+        return
+    limit: int | None = None
+    for child in sorted(moved, key=lambda c: _order_key(c), reverse=True):
+        assert child.start_ns is not None and child.end_ns is not None
+        if limit is not None and child.end_ns > limit:
+            length = child.end_ns - child.start_ns
+            child.end_ns, child.start_ns = limit, limit - length
+            child.inferences.append("times: put before the step that was written after it")
+        limit = child.start_ns
+
+
+def _order_key(node: Node) -> tuple[int, str]:
+    return (node.view.run.start_ms or 0, node.view.run.run_id)
+
+
+def _cover_starts(nodes: Sequence[Node]) -> None:
+    for node in nodes:  # what has no time of its own takes its parent's, from the root down
+        if node.start_ns is None and node.parent is not None:
+            node.start_ns = nodes[node.parent].start_ns
+            node.end_ns = node.start_ns
+            node.origins["start"] = node.origins["end"] = "parent"
+            node.inferences.append("times: the run has none; its parent's start is taken")
+    for node in reversed(nodes):
+        if node.parent is not None and node.start_ns is not None:
+            above = nodes[node.parent]
+            if above.start_ns is None or node.start_ns < above.start_ns:
+                above.start_ns = node.start_ns
+                above.inferences.append("start: moved back to cover its children")
+
+
+def _order_children(start_ns: int, children: Sequence[Node]) -> None:
+    """Sort out equal starts of siblings (given in source order) by steps of 1 µs."""
+    last: int | None = None
+    for child in sorted(children, key=lambda c: c.start_ns or 0):  # stable: source order at ties
+        begin = max(child.start_ns or start_ns, start_ns)
+        if last is not None and begin <= last:
+            begin = last + TICK
+        child.start_ns = last = begin
+        child.end_ns = max(child.end_ns or 0, begin + TICK)

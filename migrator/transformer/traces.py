@@ -1,0 +1,966 @@
+"""Plans for trees of runs: which become traces, and what stands in each span.
+
+Pure: what is decided here depends on the records, the profiles and the options, and on nothing
+else, so that ``scan``, ``show`` and ``convert`` say the same, today and tomorrow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from migrator import conventions as conv
+from migrator.issues import Code, Issue
+from migrator.model import (
+    AssessmentRecord,
+    Json,
+    Kind,
+    Role,
+    RunRecord,
+    SpanEvent,
+    SpanPlan,
+    SpanType,
+    TracePlan,
+    TreePlan,
+)
+from migrator.transformer import assemble, roles, timing
+from migrator.transformer.profiles import Profile, SpanRule, normalise
+from migrator.transformer.reading import (
+    Call,
+    Found,
+    RunView,
+    Status,
+    as_number,
+    is_cut,
+    last_value,
+    listed,
+    natural,
+    transcript,
+)
+from migrator.transformer.timing import MS, Node
+from migrator.transformer.trees import RunTree, preorder, without
+
+CATEGORY = {
+    Role.SWEEP: "sweeps",
+    Role.PIPELINE: "pipelines",
+    Role.CALL: "flat",
+    Role.TRAINING: "flat",
+}
+"""The word of ``--include`` and ``--exclude`` for a role; the others go by their own name."""
+
+NOT_EVIDENCE = {"mlflow.parentRunId", "mlflow.runName"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What the user decided about roles and profiles.
+
+    ``include`` and ``exclude`` hold ``sweeps``, ``pipelines``, ``flat``, ``deleted`` or a role's
+    name. ``roles`` forces the role of every tree of an experiment, by the source's experiment id.
+    """
+
+    include: frozenset[str] = frozenset()
+    exclude: frozenset[str] = frozenset()
+    profile: str | None = None
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    version: str = ""
+
+
+def plan_tree(
+    tree: RunTree,
+    profiles: Sequence[Profile],
+    options: PlanOptions,
+    native: Mapping[str, tuple[str, ...]],
+    known_traces: frozenset[str] = frozenset(),
+) -> TreePlan:
+    """Decide what becomes of one tree of runs.
+
+    ``native`` gives the ids of MLflow's own traces by the run that they were written in;
+    ``known_traces`` all ids of the source, for runs that name theirs in a tag, a param or a file.
+    """
+    return _Planner(tree, profiles, options, native, known_traces).plan()
+
+
+class _Planner:
+    def __init__(
+        self,
+        tree: RunTree,
+        profiles: Sequence[Profile],
+        options: PlanOptions,
+        native: Mapping[str, tuple[str, ...]],
+        known_traces: frozenset[str],
+    ) -> None:
+        self.tree = tree
+        self.options = options
+        self.native = native
+        self.known_traces = known_traces
+        self.profiles = profiles
+        self.issues: list[Issue] = []
+        self.views: dict[str, RunView] = {}
+        self.children: dict[str, tuple[str, ...]] = {}
+
+    def plan(self) -> TreePlan:
+        runs = self.tree.runs
+        ids = [i for i in preorder(self.tree.root_id, self.tree.children) if i in runs]
+        if not ids:
+            return TreePlan(
+                self.tree.root_id,
+                (),
+                0,
+                Role.TRAINING,
+                None,
+                ("no run of it could be read",),
+                (),
+                "unreadable",
+            )
+        live = [i for i in ids if not self._gone(runs[i])]
+        only_deleted = not live
+        tops, children = without(self.tree.root_id, self.tree.children, live or ids)
+        self.children = {i: tuple(self._sorted(c)) for i, c in children.items()}
+        tops = tuple(self._sorted(tops))
+        profile = self._profile(tops)
+        self._read(tops, profile)
+        verdict = self._verdict(tops, profile)
+        left = self._left(verdict.role, only_deleted)
+        traces: tuple[TracePlan, ...] = ()
+        reasons = list(verdict.reasons)
+        if left is None:
+            if len(tops) == 1:
+                units, parent = self._units(tops[0], verdict.role)
+                traces, left = self._traces(units, verdict.role, parent)
+            else:
+                traces, left, verdict = self._traces_of_the_orphaned(tops, profile, reasons)
+        if left == "native":
+            reasons.insert(0, "MLflow's own trace is linked to it")
+        issues = (*self.issues, *(i for view in self.views.values() for i in view.issues))
+        return TreePlan(
+            root_run_id=self.tree.root_id if self.tree.root_id in runs else ids[0],
+            run_ids=tuple(ids),
+            depth=self._depth(),
+            role=verdict.role,
+            profile=profile.name,
+            reasons=tuple(reasons),
+            traces=traces,
+            left_as_runs=left,
+            issues=issues,
+        )
+
+    # --------------------------------------------------------------------- which and what
+
+    def _gone(self, run: RunRecord) -> bool:
+        return (
+            run.deleted
+            and not run.deleted_with_experiment
+            and "deleted" not in self.options.include
+        )
+
+    def _sorted(self, ids: Iterable[str]) -> list[str]:
+        """Sort siblings as they happened; at equal times by end, name and id."""
+
+        def key(run_id: str) -> tuple[int, int, list[tuple[int, int, str]], str]:
+            run = self.tree.runs[run_id]
+            return (run.start_ms or 0, run.end_ms or 0, natural(run.name), run_id)
+
+        return sorted(ids, key=key)
+
+    def _depth(self) -> int:
+        depth = 0
+        level = [self.tree.root_id]
+        while level:
+            depth += any(run_id in self.tree.runs for run_id in level)
+            level = [child for run_id in level for child in self.tree.children.get(run_id, ())]
+        return depth
+
+    def _profile(self, tops: Sequence[str]) -> Profile:
+        if self.options.profile is not None:
+            for profile in self.profiles:
+                if profile.name == self.options.profile:
+                    return profile
+        takers = []
+        root = self.tree.runs[tops[0]]
+        for profile in self.profiles:
+            if not profile.recognise:
+                continue
+            view = RunView(root, profile)
+            below = _Lazy(
+                RunView(self.tree.runs[i], profile, view)
+                for top in tops
+                for i in preorder(top, self.children)
+                if i != tops[0]
+            )
+            if roles.recognises(profile, view, below):
+                takers.append(profile)
+        if len(takers) > 1:
+            names = ", ".join(profile.name for profile in takers)
+            self.issues.append(
+                Issue(
+                    Code.PROFILE_AMBIGUOUS,
+                    root.path,
+                    f"The tree of run {root.run_id} is recognised by {names}.",
+                    f"{takers[0].name} took it",
+                    Kind.RUN.value,
+                    root.run_id,
+                )
+            )
+        if takers:
+            return takers[0]
+        return next(profile for profile in self.profiles if not profile.recognise)
+
+    def _read(self, tops: Sequence[str], profile: Profile) -> None:
+        for top in tops:
+            ids = preorder(top, self.children)
+            root = self.views[top] = RunView(self.tree.runs[top], profile)
+            for run_id in ids[1:]:
+                self.views[run_id] = RunView(self.tree.runs[run_id], profile, root)
+
+    def _verdict(self, tops: Sequence[str], profile: Profile) -> roles.Verdict:
+        root = tops[0]
+        forced = self.options.roles.get(self.tree.runs[root].experiment_id)
+        if forced is not None:
+            return roles.Verdict(forced, ("the role was given for the experiment",))
+        recognised = bool(profile.recognise) and (
+            self.options.profile is None
+            or roles.recognises(
+                profile, self.views[root], [v for i, v in self.views.items() if i != root]
+            )
+        )
+        if recognised and profile.role is not None:
+            return roles.Verdict(profile.role, (f"profile {profile.name} recognises it",))
+        if len(tops) > 1:  # the parent is gone, its children are roots of their own
+            views = [self.views[top] for top in tops]
+            verdict = roles.role_of_tree(None, list(self.views.values()), views)
+        elif self.children.get(root):
+            below = [view for run_id, view in self.views.items() if run_id != root]
+            verdict = roles.role_of_tree(
+                self.views[root], below, [self.views[i] for i in self.children[root]]
+            )
+        else:
+            verdict = roles.role_of_call(self.views[root])
+        if recognised:
+            why = f"profile {profile.name} recognises it"
+            role = Role.CALL if verdict.role is Role.TRAINING else verdict.role
+            return roles.Verdict(role, (why, *verdict.reasons))
+        return verdict
+
+    def _left(self, role: Role, only_deleted: bool) -> str | None:
+        """Return why the tree stays runs; None if it becomes traces."""
+        if only_deleted:
+            return "deleted"
+        names = {role.value, CATEGORY.get(role, role.value)}
+        stays = role in (Role.SWEEP, Role.PIPELINE, Role.TRAINING)
+        if names & self.options.exclude or (stays and not names & self.options.include):
+            return CATEGORY.get(role, role.value)
+        return None
+
+    def _units(self, top: str, role: Role) -> tuple[list[str], RunView | None]:
+        """Return the runs that become roots of traces, and the parent that becomes none."""
+        below = self.children.get(top, ())
+        apart = role in (Role.SESSION, Role.BATCH) or (
+            role is Role.SWEEP and all(roles.signs_of(self.views[i]).own_text for i in below)
+        )
+        if apart and below:
+            return list(below), self.views[top]
+        return [top], None
+
+    def _traces_of_the_orphaned(
+        self, tops: Sequence[str], profile: Profile, reasons: list[str]
+    ) -> tuple[tuple[TracePlan, ...], str | None, roles.Verdict]:
+        """Plan each live subtree of a deleted parent by itself."""
+        reasons.insert(0, "their parent was deleted: each is a tree of its own")
+        traces: list[TracePlan] = []
+        left: str | None = None
+        verdicts: list[roles.Verdict] = []
+        for top in tops:
+            ids = set(preorder(top, self.children))
+            saved, self.views = self.views, {i: v for i, v in self.views.items() if i in ids}
+            verdict = self._verdict([top], profile)
+            self.views = saved
+            verdicts.append(verdict)
+            why = self._left(verdict.role, False)
+            if why is None:
+                units, parent = self._units(top, verdict.role)
+                made, why = self._traces(units, verdict.role, parent)
+                traces.extend(made)
+            left = left or why
+        first = next((v for v in verdicts if self._left(v.role, False) is None), verdicts[0])
+        return tuple(traces), None if traces else left, first
+
+    # ------------------------------------------------------------------------- traces
+
+    def _traces(
+        self, units: Sequence[str], role: Role, parent: RunView | None
+    ) -> tuple[tuple[TracePlan, ...], str | None]:
+        if parent is not None and self._native(parent.run):
+            return (), "native"
+        session = None
+        if role is Role.SESSION and parent is not None:
+            found = parent.first("session")
+            session = str(found.value) if found else parent.run.run_id
+        traces = [
+            self._trace(unit, role, parent, session)
+            for unit in units
+            if not self._native(self.tree.runs[unit])
+        ]
+        return tuple(traces), None if traces else "native"
+
+    def _native(self, run: RunRecord) -> tuple[str, ...]:
+        ids = self.native.get(run.run_id, ())
+        if ids:
+            return ids
+        named = [str(found.value).strip() for found in self.views[run.run_id].every("native_trace")]
+        return tuple(
+            name for name in named if name in self.known_traces or f"tr-{name}" in self.known_traces
+        )
+
+    def _trace(
+        self, top: str, role: Role, parent: RunView | None, session: str | None
+    ) -> TracePlan:
+        trace_id = conv.trace_id_of(top)
+        nodes = self._nodes(top)
+        if not timing.set_times(nodes):
+            self._report(nodes[0], Code.RUN_WITHOUT_TIME, "has no time, and nothing in it has", "")
+        for node in nodes:
+            run = node.view.run
+            if node.call is None and run.start_ms and run.end_ms and run.end_ms < run.start_ms:
+                self._report(
+                    node,
+                    Code.RUN_ENDS_BEFORE_START,
+                    f"ends at {run.end_ms}, before its start at {run.start_ms}",
+                    "a span of the shortest length",
+                )
+        statuses = self._statuses(nodes)
+        usages = self._usages(nodes)
+        costs = self._costs(nodes, usages)
+        names = [self._name(node) for node in nodes]
+        span_ids = [conv.span_id_of(trace_id, self._key(node)) for node in nodes]
+        given: list[tuple[Json, Json]] = []
+        spans = []
+        for i, node in enumerate(nodes):
+            span, inputs, outputs = self._span(
+                node,
+                trace_id,
+                span_ids[i],
+                None if node.parent is None else span_ids[node.parent],
+                names[i],
+                statuses[i],
+                usages[i],
+                costs[i],
+                parent if i == 0 else None,
+            )
+            given.append((inputs, outputs))
+            spans.append(span)
+        return self._trace_plan(top, trace_id, role, parent, session, nodes, spans, given, statuses)
+
+    def _key(self, node: Node) -> str:
+        run_id = node.view.run.run_id
+        return run_id if node.call is None else f"{run_id}/call-{node.call.number}"
+
+    def _nodes(self, top: str) -> list[Node]:
+        nodes: list[Node] = []
+        stack: list[tuple[str, int | None]] = [(top, None)]
+        while stack:
+            run_id, parent = stack.pop()
+            index = len(nodes)
+            node = Node(self.views[run_id], parent)
+            nodes.append(node)
+            if parent is not None:
+                nodes[parent].children.append(index)
+            calls = node.view.calls()
+            if calls:
+                node.inferences.append(f"{len(calls)} calls in one run: a span for each")
+            for call in calls:
+                node.children.append(len(nodes))
+                nodes.append(Node(node.view, index, call))
+            stack.extend((child, index) for child in reversed(self.children.get(run_id, ())))
+        return nodes
+
+    def _report(self, node: Node, code: Code, what: str, kept: str) -> None:
+        run = node.view.run
+        self.issues.append(
+            Issue(code, run.path, f"Run {run.run_id} {what}.", kept, Kind.RUN.value, run.run_id)
+        )
+
+    # --------------------------------------------------------------- of all spans together
+
+    def _statuses(self, nodes: Sequence[Node]) -> list[Status]:
+        statuses = [
+            node.view.status()
+            if node.call is None
+            else Status("OK", "its metrics were logged", False)
+            for node in nodes
+        ]
+        self._place_failed_step(nodes, statuses)
+        for i in range(len(nodes) - 1, -1, -1):
+            node, status = nodes[i], statuses[i]
+            if node.call is not None or status.explicit or status.word == "ERROR":
+                continue
+            below = [statuses[c] for c in node.children]
+            has_output = node.view.outputs()[0] is not None
+            failed = next((s for s in below if s.word == "ERROR"), None)
+            if failed is not None and not has_output:
+                statuses[i] = Status(
+                    "ERROR", "a step below it failed, and it has no output", False,
+                    failed.error_type, failed.error_message, failed.stack_trace,
+                )  # fmt: skip
+                node.inferences.append("status: a step below it failed, and it has no output")
+            elif status.word == "UNSET" and (
+                has_output or (below and all(s.word == "OK" for s in below))
+            ):
+                statuses[i] = Status("OK", "it has output, or steps that ended well", False)
+                node.inferences.append(
+                    f"status: the run was left {node.view.run.status}, but has output or good steps"
+                )
+        return statuses
+
+    def _place_failed_step(self, nodes: Sequence[Node], statuses: list[Status]) -> None:
+        """Put a workflow's error on the step that its message names, or that logged nothing."""
+        root = statuses[0]
+        profile = nodes[0].view.profile
+        if root.word != "ERROR" or profile.failed_step is None or profile.failed_step_is is None:
+            return
+        steps = [i for i, n in enumerate(nodes) if i and n.call is None]
+        if any(statuses[i].word == "ERROR" for i in steps):
+            return
+        match = profile.failed_step.search(root.error_message)
+        source = profile.failed_step_is
+        named = [
+            i
+            for i in steps
+            if match and any(str(f.value) == match[1] for f in nodes[i].view.all(source))
+        ]
+        silent = [
+            i for i in steps if not nodes[i].view.run.metrics and not nodes[i].view.outputs()[1]
+        ]
+        for i in named[-1:] or silent[-1:]:
+            because = (
+                "the workflow's error names it"
+                if named
+                else "it logged nothing, and the workflow failed"
+            )
+            statuses[i] = Status(
+                "ERROR", because, False, root.error_type, root.error_message, root.stack_trace
+            )
+            nodes[i].inferences.append(f"status: {because}")
+
+    def _usages(self, nodes: Sequence[Node]) -> list[dict[str, Json] | None]:
+        """Return token usage for the spans that carry it: no span above another that has some."""
+        usages: list[dict[str, Json] | None] = [None] * len(nodes)
+        below = [False] * len(nodes)  # a descendant has usage
+        for i in range(len(nodes) - 1, -1, -1):
+            node = nodes[i]
+            if node.call is not None:
+                tokens, where = node.call.usage, "metric history"
+            elif self.native.get(node.view.run.run_id):
+                tokens, where = (None, None, None), ""
+            elif below[i]:
+                tokens, where = (None, None, None), ""
+                self._compare_totals(i, nodes, usages)
+            else:
+                tokens, where = node.view.usage()
+            usage, why = _usage(tokens)
+            if why:
+                node.inferences.append(why)
+            if usage is not None:
+                node.origins["tokens"] = where
+                usages[i] = usage
+            if (usage is not None or below[i]) and node.parent is not None:
+                below[node.parent] = True
+        return usages
+
+    def _compare_totals(
+        self, index: int, nodes: Sequence[Node], usages: Sequence[Mapping[str, Json] | None]
+    ) -> None:
+        node = nodes[index]
+        own, _ = _usage(node.view.usage()[0])
+        if own is None or "total_tokens" not in own:
+            return
+        total = 0.0
+        stack = list(node.children)
+        while stack:
+            i = stack.pop()
+            usage = usages[i]
+            total += as_number(usage.get("total_tokens")) or 0 if usage else 0
+            stack.extend(nodes[i].children)
+        if total != own["total_tokens"]:
+            logged = own["total_tokens"]
+            node.inferences.append(
+                f"tokens: the run's total of {logged} is not the sum of its steps, {total:.0f}"
+            )
+
+    def _costs(
+        self, nodes: Sequence[Node], usages: Sequence[Mapping[str, Json] | None]
+    ) -> list[dict[str, Json] | None]:
+        costs: list[dict[str, Json] | None] = [None] * len(nodes)
+        below = [False] * len(nodes)
+        for i in range(len(nodes) - 1, -1, -1):
+            node = nodes[i]
+            cost: dict[str, Json] = {}
+            if node.call is not None:
+                if node.call.cost_usd:
+                    cost["total_cost"] = node.call.cost_usd
+                    node.origins["cost"] = "metric history"
+            elif not below[i] and not self.native.get(node.view.run.run_id):
+                parts = []
+                for key, name in (
+                    ("input_cost", "input_cost_usd"),
+                    ("output_cost", "output_cost_usd"),
+                    ("total_cost", "cost_usd"),
+                ):
+                    if (found := node.view.number(name)) and found[0] > 0:
+                        cost[key] = found[0]
+                        parts.append(found[1].origin)
+                if "total_cost" not in cost and len(cost) == 2:
+                    cost["total_cost"] = sum(as_number(value) or 0 for value in cost.values())
+                if "total_cost" in cost:
+                    node.origins["cost"] = ", ".join(parts)
+            if "total_cost" in cost:
+                costs[i] = cost
+            if (costs[i] is not None or below[i]) and node.parent is not None:
+                below[node.parent] = True
+        return costs
+
+    def _name(self, node: Node) -> str:
+        run = node.view.run
+        if node.call is not None:
+            key = node.call.text.stem if node.call.text is not None else ""
+            return key or f"call_{node.call.number}"
+        rule = _rule(node, named=True)
+        if rule is not None and rule.name is not None and (name := node.view.fill(rule.name)):
+            node.origins["name"] = f"profile {node.view.profile.name}"
+            return conv.clean_text(name)
+        name = conv.clean_text(run.name).strip()
+        node.origins["name"] = "run name" if name else "run id"
+        return name or run.run_id
+
+    # ------------------------------------------------------------------------ one span
+
+    def _span(
+        self,
+        node: Node,
+        trace_id: str,
+        span_id: str,
+        parent_span_id: str | None,
+        name: str,
+        status: Status,
+        usage: Mapping[str, Json] | None,
+        cost: Mapping[str, Json] | None,
+        above: RunView | None,
+    ) -> tuple[SpanPlan, Json, Json]:
+        assert node.start_ns is not None and node.end_ns is not None
+        view, run = node.view, node.view.run
+        attributes: dict[str, Json] = {conv.SPAN_REQUEST_ID: trace_id}
+        used: tuple[Found, ...] = ()
+        inputs: Json = None
+        outputs: Json = None
+        if node.call is not None:
+            inputs, outputs = self._call_texts(node, node.call)
+            span_type = SpanType.LLM
+        else:
+            inputs, given = view.inputs()
+            outputs, got = view.outputs()
+            if not given and len(got) == 1 and conv.is_chat(outputs):
+                inputs, outputs = _split_chat(outputs)
+                given = got if inputs is not None else ()
+            used = (*given, *got)
+            if given:
+                node.origins["inputs"] = ", ".join(f.origin for f in given)
+            if got:
+                node.origins["outputs"] = ", ".join(f.origin for f in got)
+            span_type = self._type(node, inputs, outputs, usage)
+            if span_type == SpanType.RETRIEVER and (found := view.documents()):
+                outputs = found[0]
+                node.origins["outputs"] = found[1].origin
+        node.origins["status"] = status.because
+        attributes[conv.SPAN_TYPE] = span_type
+        if inputs is not None:
+            attributes[conv.SPAN_INPUTS] = inputs
+        if outputs is not None:
+            attributes[conv.SPAN_OUTPUTS] = outputs
+        if usage is not None:
+            attributes[conv.SPAN_USAGE] = dict(usage)
+        self._model(node, span_type, usage, cost, attributes)
+        if node.call is None:
+            attributes.update(self._legacy(node, used, above))
+            if cut := [f.origin for f in used if is_cut(f)]:
+                attributes[f"{conv.LEGACY}truncated"] = cut
+                node.inferences.append(f"text: {', '.join(cut)} looks cut by the logger")
+        else:
+            for key, value in node.call.metrics.items():
+                attributes[f"{conv.LEGACY}metric.{key}"] = value
+        if node.inferences:
+            attributes[f"{conv.LEGACY}inferences"] = list(dict.fromkeys(node.inferences))
+        attributes[f"{conv.LEGACY}status_from"] = status.because
+        events: tuple[SpanEvent, ...] = ()
+        message = ""
+        if status.word == "ERROR":
+            events = (_exception(status, node.end_ns),)
+            message = _status_message(events[0])
+        span = SpanPlan(
+            span_id=span_id,
+            parent_span_id=parent_span_id,
+            name=name,
+            type=span_type,
+            status=status.word,
+            status_message=message,
+            start_ns=node.start_ns,
+            end_ns=node.end_ns,
+            attributes={
+                conv.clean_text(key): conv.encode(value) for key, value in attributes.items()
+            },
+            events=events,
+            run_id=run.run_id,
+            origins=dict(node.origins),
+        )
+        return span, inputs, outputs
+
+    def _call_texts(self, node: Node, call: Call) -> tuple[Json, Json]:
+        if call.text is None:
+            return None, None
+        node.origins["inputs"] = node.origins["outputs"] = call.text.origin
+        if isinstance(call.text.value, str):
+            asked, answer = transcript(call.text.value)
+            if asked:
+                return dict(asked), answer
+        return {call.text.stem: call.text.value}, None
+
+    def _type(
+        self, node: Node, inputs: Json, outputs: Json, usage: Mapping[str, Json] | None
+    ) -> str:
+        rule = _rule(node, named=False)
+        if rule is not None and rule.type is not None:
+            node.origins["type"] = f"profile {node.view.profile.name}"
+            return rule.type
+        node.origins["type"] = "what the run holds"
+        if node.children:
+            return SpanType.CHAIN
+        if isinstance(inputs, Mapping) and conv.is_chat(inputs.get("messages")):
+            return SpanType.CHAT_MODEL if usage or node.view.first("model") else SpanType.CHAIN
+        model = node.view.first("model")
+        # inputs.json and outputs.json are any step's; a prompt, a model or tokens are an LLM's.
+        stems = {f.stem for f in node.view.inputs()[1]}
+        if usage is not None or any("prompt" in stem for stem in stems):
+            return SpanType.LLM
+        if model is not None and (inputs is not None or outputs is not None):
+            return SpanType.LLM
+        counts = node.view.usage()[0]
+        if model is not None and any(count is not None for count in counts):
+            return SpanType.LLM
+        if node.view.documents() is not None:
+            return SpanType.RETRIEVER
+        return SpanType.CHAIN if node.parent is None else SpanType.UNKNOWN
+
+    def _model(
+        self,
+        node: Node,
+        span_type: str,
+        usage: Mapping[str, Json] | None,
+        cost: Mapping[str, Json] | None,
+        attributes: dict[str, Json],
+    ) -> None:
+        """Model, provider and cost under MLflow's keys and under plain ones (3.9 hides its own)."""
+        of_model = not node.children or usage is not None
+        if of_model and (found := node.view.first("model")):
+            attributes[conv.SPAN_MODEL] = attributes[conv.PLAIN_MODEL] = str(found.value).strip()
+            node.origins["model"] = found.origin
+            if provider := node.view.first("provider"):
+                attributes[conv.SPAN_PROVIDER] = str(provider.value).strip()
+                attributes[conv.PLAIN_PROVIDER] = attributes[conv.SPAN_PROVIDER]
+                node.origins["provider"] = provider.origin
+        if cost is not None:
+            attributes[conv.SPAN_COST] = dict(cost)
+            attributes[conv.PLAIN_COST] = cost["total_cost"]
+        if tools := node.view.first("tools"):
+            attributes[f"{conv.LEGACY}tools"] = tools.value
+
+    def _legacy(self, node: Node, used: Sequence[Found], above: RunView | None) -> dict[str, Json]:
+        run = node.view.run
+        taken = {(found.place, found.key) for found in used}
+        legacy: dict[str, Json] = {
+            "run_id": run.run_id,
+            "run_status": run.status,
+        }
+        legacy.update(_facts(run, "", taken))
+        if ids := self._native(run):
+            legacy["native_traces"] = list(ids)
+            node.inferences.append(
+                "MLflow traced this run itself: tokens and cost are counted there"
+            )
+        if above is not None:
+            legacy["parent.run_id"] = above.run.run_id
+            legacy.update(_facts(above.run, "parent.", set()))
+        return {f"{conv.LEGACY}{key}": value for key, value in legacy.items()}
+
+    # --------------------------------------------------------------------- the whole trace
+
+    def _trace_plan(
+        self,
+        top: str,
+        trace_id: str,
+        role: Role,
+        parent: RunView | None,
+        session: str | None,
+        nodes: Sequence[Node],
+        spans: Sequence[SpanPlan],
+        given: Sequence[tuple[Json, Json]],
+        statuses: Sequence[Status],
+    ) -> TracePlan:
+        root = spans[0]
+        views = [node.view for node in nodes if node.call is None]
+        run_ids = [view.run.run_id for view in views]
+        if parent is not None:
+            run_ids.append(parent.run.run_id)
+        request = assemble.request_preview(given[0][0])
+        if request is None:
+            request = next(
+                (text for asked, _ in given if (text := assemble.request_preview(asked))), None
+            )
+        response = assemble.response_preview(given[0][1])
+        if response is None and root.status == "ERROR":
+            response = conv.preview(root.status_message)
+        if response is None:
+            answers = sorted(
+                (span.end_ns, text)
+                for span, (_, answer) in zip(spans, given, strict=True)
+                if (text := assemble.response_preview(answer))
+            )
+            response = answers[-1][1] if answers else None
+        tags = {
+            conv.TRACE_NAME: conv.cut(root.name, conv.TRACE_TAG_CHARS),
+            conv.SPANS_LOCATION: conv.SPANS_IN_DATABASE,
+            conv.MIGRATOR_ROLE: role.value,
+            conv.MIGRATOR_PROFILE: nodes[0].view.profile.name,
+            conv.MIGRATOR_ROOT_RUN: top,
+        }
+        if self.options.version:
+            tags[conv.MIGRATOR_VERSION] = self.options.version
+        if inferences := _counted(node.inferences for node in nodes):
+            tags[conv.MIGRATOR_INFERENCES] = conv.cut(inferences, conv.TRACE_TAG_CHARS)
+        if any(node.no_end for node in nodes):
+            tags[conv.MIGRATOR_UNFINISHED] = "true"
+        metadata = {conv.SCHEMA_VERSION: "3", conv.SOURCE_RUN: top}
+        metadata.update(assemble.size_metadata(trace_id, spans))
+        usage = assemble.total_usage(spans)
+        if usage is not None:
+            metadata[conv.TRACE_USAGE] = assemble.usage_json(usage)
+        if cost := assemble.total_cost(spans):
+            metadata[conv.TRACE_COST] = conv.encode(cost)
+        who = [*views, parent] if parent is not None else views
+        if session is None:
+            session = next((str(f.value) for v in who if (f := v.first("session"))), None)
+        user = next((str(f.value) for v in who if (f := v.first("user"))), None)
+        for key, value in ((conv.TRACE_SESSION, session), (conv.TRACE_USER, user)):
+            if value is not None and (fit := _fitting_id(value)):
+                metadata[key] = fit
+                if fit != value.strip():
+                    self._report(
+                        nodes[0], Code.SESSION_ID_CHANGED, f"has the id {value!r:.400}", fit
+                    )
+        return TracePlan(
+            trace_id=trace_id,
+            experiment_id=views[0].run.experiment_id,
+            timestamp_ms=root.start_ns // MS,
+            execution_ms=root.end_ns // MS - root.start_ns // MS,
+            status="STATE_UNSPECIFIED" if root.status == "UNSET" else root.status,
+            name=root.name,
+            client_request_id=None,
+            request_preview=request,
+            response_preview=response,
+            tags=tags,
+            metadata=metadata,
+            usage=usage,
+            spans=tuple(spans),
+            assessments=tuple(self._assessments(trace_id, nodes, spans)),
+            run_ids=tuple(run_ids),
+        )
+
+    def _assessments(
+        self, trace_id: str, nodes: Sequence[Node], spans: Sequence[SpanPlan]
+    ) -> Iterable[AssessmentRecord]:
+        for node, span in zip(nodes, spans, strict=True):
+            if node.call is not None:
+                continue
+            seen = set()
+            for rule in node.view.profile.assessments:
+                for source in rule.sources:
+                    for found in node.view.all(source):
+                        value, raw = _judged(found, rule.value)
+                        if value is None or (found.place, found.key) in seen:
+                            continue
+                        seen.add((found.place, found.key))
+                        name = conv.cut(
+                            rule.name
+                            or conv.clean_text(
+                                found.stem if found.place == "artifact" else found.key
+                            ),
+                            250,
+                        )
+                        digest = hashlib.sha256(
+                            f"{trace_id}/{span.span_id}/{found.origin}".encode()
+                        )
+                        metadata = {"migrator.source": found.origin}
+                        if raw:
+                            metadata["migrator.value"] = raw
+                        run = node.view.run
+                        created = run.end_ms or span.end_ns // MS
+                        yield AssessmentRecord(
+                            assessment_id=f"a-{digest.hexdigest()[:32]}",
+                            name=name,
+                            type=rule.type,
+                            value=conv.sanitize(value),
+                            error=None,
+                            source_type=rule.source_type,
+                            source_id=conv.cut(
+                                _text(node.view, rule.source_id) or found.origin, 250
+                            ),
+                            created_ms=created,
+                            last_updated_ms=created,
+                            span_id=None if node.parent is None else span.span_id,
+                            rationale=_text(node.view, rule.rationale) or None,
+                            metadata=metadata,
+                        )
+
+
+class _Lazy(Sequence[RunView]):
+    """Views made when they are first asked for: most profiles look at the root alone."""
+
+    def __init__(self, views: Iterable[RunView]) -> None:
+        self._source: Iterable[RunView] | None = views
+        self._views: list[RunView] = []
+
+    def _all(self) -> list[RunView]:
+        if self._source is not None:
+            self._views = list(self._source)
+            self._source = None
+        return self._views
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._all()[index]
+
+
+def _rule(node: Node, *, named: bool) -> SpanRule | None:
+    """Return the first span rule that fits a run and gives a name (``named``) or a type."""
+    view = node.view
+    kind = view.first("kind")
+    word = normalise(str(kind.value)) if kind is not None else None
+    for rule in view.profile.spans:
+        if (rule.name if named else rule.type) is None:
+            continue
+        if rule.root is not None and rule.root != (node.parent is None):
+            continue
+        if rule.leaf is not None and rule.leaf == bool(node.children):
+            continue
+        if rule.kinds and word not in rule.kinds:
+            continue
+        if rule.run_name is not None and not rule.run_name.search(view.run.name.strip()):
+            continue
+        if all(view.has(source) for source in rule.has):
+            return rule
+    return None
+
+
+def _facts(run: RunRecord, prefix: str, taken: set[tuple[str, str]]) -> dict[str, Json]:
+    """Return all that a run logged, by key, but for what stands in the span already."""
+    facts: dict[str, Json] = {}
+    for key, text in sorted(run.params.items()):
+        if ("param", key) not in taken:
+            facts[f"{prefix}param.{key}"] = text
+    for key, points in sorted(run.metrics.items()):
+        facts[f"{prefix}metric.{key}"] = last_value(points)
+    for key, text in sorted(run.tags.items()):
+        if ("tag", key) not in taken:
+            facts[f"{prefix}tag.{key}"] = text
+    if run.artifacts:
+        facts[f"{prefix}artifacts"] = listed(run.artifacts)
+    return facts
+
+
+def _usage(
+    tokens: tuple[float | None, float | None, float | None],
+) -> tuple[dict[str, Json] | None, str]:
+    """Return usage under MLflow's keys; zeros mean that nothing was captured."""
+    given, got, total = (int(t) if t is not None and t >= 0 else None for t in tokens)
+    if not given and not got and not total:
+        captured = any(t is not None for t in (given, got, total))
+        return None, "tokens: all counts are 0, taken as not captured" if captured else ""
+    if given is None and got is None:
+        return {"total_tokens": total}, ""
+    usage: dict[str, Json] = {}
+    if given is not None:
+        usage["input_tokens"] = given
+    if got is not None:
+        usage["output_tokens"] = got
+    if given is not None and got is not None:
+        usage["total_tokens"] = total or given + got
+    elif total:
+        usage["total_tokens"] = total
+    return usage, ""
+
+
+def _split_chat(messages: Json) -> tuple[Json, Json]:
+    """Split a recorded conversation into what was asked and the last answer."""
+    assert isinstance(messages, Sequence)
+    last = messages[-1]
+    if len(messages) > 1 and isinstance(last, Mapping) and last.get("role") == "assistant":
+        return {"messages": list(messages[:-1])}, last.get("content")
+    return {"messages": list(messages)}, None
+
+
+def _exception(status: Status, time_ns: int) -> SpanEvent:
+    """Return the event without which MLflow 3.9 draws a failed span as a healthy one."""
+    attributes: dict[str, Json] = {
+        "exception.message": status.error_message or f"no error text was logged ({status.because})",
+        "exception.type": status.error_type or "Error",
+        "exception.stacktrace": status.stack_trace,
+    }
+    return SpanEvent("exception", time_ns, {k: conv.sanitize(v) for k, v in attributes.items()})
+
+
+def _status_message(event: SpanEvent) -> str:
+    message, kind = (
+        str(event.attributes["exception.message"]),
+        str(event.attributes["exception.type"]),
+    )
+    text = message if message.startswith(kind) else f"{kind}: {message}"
+    return conv.cut(text, conv.PREVIEW_CHARS)
+
+
+def _judged(found: Found, how: str) -> tuple[Json, str]:
+    """Return an assessment's value, and the text it was read from if it is not the same."""
+    if how != "yes-no":
+        number = as_number(found.value) if found.place == "metric" else None
+        if found.place == "metric":
+            return number, ""
+        return (found.value if found.value not in ("", None) else None), ""
+    if (number := as_number(found.value)) is not None:
+        return (bool(number) if number in (0, 1) else number), ""
+    text = str(found.value)
+    words = set(re.findall(r"\w+", text.lower()))
+    if words & {"yes", "up", "good", "positive", "true", "like", "helpful"} or "👍" in text:
+        return True, text
+    if words & {"no", "down", "bad", "negative", "false", "dislike"} or "👎" in text:
+        return False, text
+    return text or None, ""
+
+
+def _text(view: RunView, sources: Sequence[object]) -> str:
+    for source in sources:
+        for found in view.all(source):  # type: ignore[arg-type]
+            if isinstance(found.value, (str, int, float)) and str(found.value).strip():
+                return conv.clean_text(str(found.value).strip())
+    return ""
+
+
+def _fitting_id(value: str) -> str:
+    """Return a session or user id that MLflow 3.9 can open: 250 characters, no quote."""
+    return conv.clean_text(value).strip().replace("'", "_")[: conv.METADATA_CHARS]
+
+
+def _counted(lists: Iterable[Sequence[str]]) -> str:
+    counts = Counter(text for inferences in lists for text in dict.fromkeys(inferences))
+    return "; ".join(text if n == 1 else f"{text} (x{n})" for text, n in counts.items())
