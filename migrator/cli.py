@@ -261,8 +261,9 @@ def verify(
 @click.argument("run_id")
 @SOURCES
 @selection
-def show(run_id: str, sources: tuple[str, ...], **selected: Any) -> None:
-    """Draw the tree of a run and, below it, the trace that it becomes.
+@click.option("-v", "--verbose", is_flag=True, help="Say where every field came from.")
+def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) -> None:
+    """Draw the tree of a run and, beside it, the trace that it becomes.
 
     \b
     mlflow-migrate show 3f2a91 ./mlruns
@@ -274,7 +275,7 @@ def show(run_id: str, sources: tuple[str, ...], **selected: Any) -> None:
     from migrator.report.tree import show_text
 
     planned = pipeline.show(run_id, sources or (DEFAULT_SOURCE,), _options(selected))
-    click.echo(show_text(planned.plan, planned.tree.runs, planned.tree.children))
+    click.echo(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
 
 
 def _options(selected: dict[str, Any]) -> Options:

@@ -3,59 +3,116 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from migrator import conventions
 from migrator.model import RunRecord, SpanPlan, TracePlan, TreePlan
 
+DEEPEST = 40  # levels drawn with lines; deeper ones say their depth
+SHOWN_ORIGINS = ("inputs", "outputs")
+
 
 def run_tree(
     root_id: str, runs: Mapping[str, RunRecord], children: Mapping[str, Sequence[str]]
 ) -> list[str]:
     """Return one line per run: name, status, duration, id."""
-    lines = []
-    for run_id, indent in _walk(root_id, children):
-        run = runs.get(run_id)
-        if run is None:
-            lines.append(f"{indent}{run_id} (could not be read)")
-            continue
-        deleted = ", deleted" if run.deleted else ""
-        length = (
-            duration((run.end_ms - run.start_ms) * 1_000_000)
-            if run.start_ms is not None and run.end_ms is not None
-            else "no end"
-        )
-        lines.append(f"{indent}{run.name or run_id}  [{run.status}{deleted}, {length}]  {run_id}")
-    return lines
+    ordered = _by_start(runs, children)
+    return [
+        f"{indent}{_run_line(runs.get(run_id), run_id)}  {run_id}"
+        for run_id, indent in _walk(root_id, ordered)
+    ]
 
 
-def trace_tree(trace: TracePlan) -> list[str]:
-    """Return the spans of a trace: name, type, start, duration, status, tokens, origins."""
-    children: dict[str, list[str]] = {}
+def show_text(
+    plan: TreePlan,
+    runs: Mapping[str, RunRecord],
+    children: Mapping[str, Sequence[str]],
+    verbose: bool = False,
+) -> str:
+    """Return the tree of runs and, beside each run, the span that it becomes.
+
+    Below it stand the role and why it was taken for that. ``verbose`` names the origin of every
+    field, not only of inputs and outputs.
+    """
+    right: defaultdict[str | None, list[str]] = defaultdict(list)
+    for trace in plan.traces:
+        _spans_by_run(trace, right, verbose)
+    rows: list[tuple[str, str]] = []
+    for run_id, indent in _walk(plan.root_run_id, _by_start(runs, children)):
+        left = indent + _run_line(runs.get(run_id), run_id)
+        beside = right.pop(run_id, [""])
+        rows.append((left, beside[0]))
+        rows += [("", line) for line in beside[1:]]
+    rows += [("", line) for lines in right.values() for line in lines]
+    width = min(max(len(left) for left, _ in rows), 60)
+    lines = [f"Run {plan.root_run_id}"]
+    lines += [f"{left.ljust(width)}  │ {beside}".rstrip(" ") for left, beside in rows]
+    profile = f", by profile {plan.profile}" if plan.profile else ""
+    lines += ["", f"Role: {plan.role.value}{profile}"]
+    lines += [f"    {reason}" for reason in plan.reasons]
+    if not plan.traces:
+        lines.append(f"It stays runs ({plan.left_as_runs}).")
+    lines += [f"{issue.code.value}: {issue.message}" for issue in plan.issues]
+    return "\n".join(lines)
+
+
+def _spans_by_run(
+    trace: TracePlan, lines: defaultdict[str | None, list[str]], verbose: bool
+) -> None:
+    """Add the lines of a trace's spans to those of the runs that they were rebuilt from."""
+    below: defaultdict[str, list[str]] = defaultdict(list)
     spans = {span.span_id: span for span in trace.spans}
     for span in trace.spans:
         if span.parent_span_id is not None:
-            children.setdefault(span.parent_span_id, []).append(span.span_id)
+            below[span.parent_span_id].append(span.span_id)
     root = trace.spans[0]
-    lines = [f"{trace.trace_id}  {trace.name or ''}  {trace.status}  {moment(root.start_ns)}"]
-    for key, label in (
-        (conventions.TRACE_SESSION, "session"),
-        (conventions.TRACE_USER, "user"),
-    ):
-        if key in trace.metadata:
-            lines.append(f"    {label}: {trace.metadata[key]}")
-    for span_id, indent in _walk(root.span_id, children):
+    owner = root.run_id
+    for span_id, indent in _walk(root.span_id, below):
         span = spans[span_id]
-        lines.append(indent + span_line(span, root.start_ns))
-        pad = " " * len(indent)
-        lines += [f"{pad}    {what} from {origin}" for what, origin in sorted(span.origins.items())]
+        owner = span.run_id or owner
+        if span is root:
+            lines[owner].append(f"{trace.trace_id}  {trace.status}  {moment(root.start_ns)}")
+            lines[owner] += [
+                f"{word} {trace.metadata[key]}"
+                for key, word in (
+                    (conventions.TRACE_SESSION, "session"),
+                    (conventions.TRACE_USER, "user"),
+                )
+                if key in trace.metadata
+            ]
+        lines[owner].append(indent + span_line(span, root.start_ns))
+        pad = " " * len(indent) + "    "
+        lines[owner] += [
+            f"{pad}{what} from {origin}"
+            for what, origin in sorted(span.origins.items())
+            if verbose or what in SHOWN_ORIGINS
+        ]
     for assessment in trace.assessments:
-        lines.append(
-            f"    {assessment.type} {assessment.name} = {assessment.value!r}"
-            f" ({assessment.source_type})"
+        lines[root.run_id].append(
+            f"{assessment.type} {assessment.name} = {assessment.value!r} ({assessment.source_type})"
         )
-    return lines
+
+
+def _run_line(run: RunRecord | None, run_id: str) -> str:
+    if run is None:
+        return f"{run_id} (could not be read)"
+    deleted = ", deleted" if run.deleted else ""
+    length = "no end"
+    if run.start_ms is not None and run.end_ms is not None:
+        length = duration((run.end_ms - run.start_ms) * 1_000_000)
+    return f"{run.name or run_id}  [{run.status}{deleted}, {length}]"
+
+
+def _by_start(
+    runs: Mapping[str, RunRecord], children: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    def start(run_id: str) -> tuple[int, str]:
+        run = runs.get(run_id)
+        return (run.start_ms or 0) if run is not None else 0, run_id
+
+    return {run_id: sorted(below, key=start) for run_id, below in children.items()}
 
 
 def span_line(span: SpanPlan, origin_ns: int) -> str:
@@ -71,23 +128,6 @@ def span_line(span: SpanPlan, origin_ns: int) -> str:
     if span.status_message:
         line += f"  ({span.status_message.splitlines()[0][:80]})"
     return line
-
-
-def show_text(
-    plan: TreePlan, runs: Mapping[str, RunRecord], children: Mapping[str, Sequence[str]]
-) -> str:
-    """Return the tree of runs, why it was taken for what it is, and the traces it becomes."""
-    lines = ["Runs", *run_tree(plan.root_run_id, runs, children), ""]
-    profile = f", profile {plan.profile}" if plan.profile else ""
-    lines.append(f"Role: {plan.role.value}{profile}")
-    lines += [f"    {reason}" for reason in plan.reasons]
-    lines.append("")
-    if not plan.traces:
-        lines.append(f"It stays runs ({plan.left_as_runs}).")
-    for trace in plan.traces:
-        lines += ["Trace", *trace_tree(trace), ""]
-    lines += [f"{issue.code.value}: {issue.message}" for issue in plan.issues]
-    return "\n".join(lines).rstrip()
 
 
 def moment(time_ns: int) -> str:
@@ -113,12 +153,16 @@ def duration(length_ns: int) -> str:
 def _walk(root_id: str, children: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     """Return every id with its indentation, parents first."""
     lines: list[tuple[str, str]] = []
-    stack: list[tuple[str, str, bool, bool]] = [(root_id, "", True, True)]
+    stack = [(root_id, "", "", 1)]  # id, what stands before it, what stands below it, level
     while stack:
-        each, prefix, last, top = stack.pop()
-        lines.append((each, "" if top else prefix + ("└─ " if last else "├─ ")))
+        each, before, inner, level = stack.pop()
+        lines.append((each, before))
         below = children.get(each, ())
-        inner = "" if top else prefix + ("   " if last else "│  ")
         for i, child in reversed(list(enumerate(below))):
-            stack.append((child, inner, i == len(below) - 1, False))
+            last = i == len(below) - 1
+            if level < DEEPEST:
+                drawn, under = ("└─ ", "   ") if last else ("├─ ", "│  ")
+                stack.append((child, inner + drawn, inner + under, level + 1))
+            else:
+                stack.append((child, f"{inner}({level + 1}) ", inner, level + 1))
     return lines
