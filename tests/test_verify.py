@@ -518,7 +518,7 @@ def compare(written: Written) -> VerifyResult:
 def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
     result = compare(written)
     assert result.differences == ()
-    assert result.same
+    assert result.differences == ()
     assert result.compared == {
         Kind.EXPERIMENT: 1,
         Kind.EXPERIMENT_TAG: 1,
@@ -547,7 +547,7 @@ def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
 
 
 def test_a_path_with_signs_of_a_uri_is_opened(copy: Written) -> None:
-    assert compare(copy).same
+    assert compare(copy).differences == ()
 
 
 # Each fault: what is done to the rows, and the differences (kind, field) that must be reported.
@@ -978,12 +978,12 @@ def test_keys_of_our_own_are_no_difference(copy: Written) -> None:
             " VALUES ('{trace}', 'migrator.version', '1');",
         ),
     )
-    assert compare(copy).same
+    assert compare(copy).differences == ()
 
 
 def test_what_the_source_does_not_have_is_no_difference(copy: Written) -> None:
     result = compare(replace(copy, registered=replace(copy.registered, versions=())))
-    assert result.same  # a version, as any other row of a database that is in use
+    assert result.differences == ()  # a version, as any other row of a database that is in use
 
 
 def test_an_item_that_is_missing_everywhere_is_reported_once(copy: Written) -> None:
@@ -1006,11 +1006,29 @@ def test_an_item_that_is_missing_everywhere_is_reported_once(copy: Written) -> N
     assert {item.found for item in result.differences} == {MISSING}
 
 
-def test_an_experiment_that_was_there_before_keeps_its_own_fields(copy: Written) -> None:
+def test_an_experiment_that_took_another_keeps_its_own_fields(copy: Written) -> None:
+    other = replace(copy.experiment.record, creation_ms=1)
+    plan = replace(copy.experiment, record=other, merged=True, target_name="copied", tags={})
+    uri = f"sqlite:///{copy.path.parent / 'x.db'}"
+    shutil.copy(copy.path, copy.path.parent / "x.db")
+    for joined, expected in ((True, []), (False, ["name", "creation_time"])):
+        comparer = Comparer(uri, joined=joined)
+        comparer.add_experiment(plan)
+        fields = [item.field for item in comparer.finish().differences]
+        assert [name for name in fields if not name.startswith("tag")] == expected
+
+
+def test_experiment_0_may_be_the_databases_own(copy: Written) -> None:
     comparer = open_comparer(copy.path)
-    plan = replace(copy.experiment, merged=True, target_name="copied", tags={})
+    plan = replace(copy.experiment, target_id=0, target_name="Default", tags={}, merged=True)
     comparer.add_experiment(plan)
-    assert comparer.finish().same
+    assert comparer.finish().differences == ()
+
+
+def test_the_experiments_of_the_database_are_listed(copy: Written) -> None:
+    comparer = open_comparer(copy.path)
+    assert comparer.experiments() == ((0, "Default"), (copy.experiment_id, "rag eval"))
+    comparer.finish()
 
 
 def test_a_tag_set_later_belongs_to_the_experiment(copy: Written) -> None:
@@ -1025,7 +1043,7 @@ def test_a_tag_of_ours_may_have_the_value_that_was_there(copy: Written) -> None:
     comparer = open_comparer(copy.path)
     comparer.add_experiment(copy.experiment)
     comparer.set_experiment_tag(copy.experiment_id, "team", "another")
-    assert comparer.finish().same
+    assert comparer.finish().differences == ()
 
 
 def test_the_second_of_two_items_with_one_id_is_not_expected(copy: Written) -> None:
@@ -1036,7 +1054,7 @@ def test_the_second_of_two_items_with_one_id_is_not_expected(copy: Written) -> N
     comparer.add_trace(copy.trace, number)
     comparer.add_trace(replace(copy.trace, status="OK"), number)
     result = comparer.finish()
-    assert result.same
+    assert result.differences == ()
     assert result.compared[Kind.RUN] == 1
 
 
@@ -1057,7 +1075,7 @@ def test_the_list_of_differences_is_cut_and_all_are_counted(copy: Written) -> No
         comparer.add_run(replace(copy.run, run_id=f"{number:032x}"), copy.experiment_id)
     result = comparer.finish()
     assert len(result.differences) == MAX_DIFFERENCES
-    assert result.total == MAX_DIFFERENCES + 500
+    assert result.total_differences == MAX_DIFFERENCES + 500
     assert result.compared[Kind.RUN] == MAX_DIFFERENCES + 500
 
 
@@ -1087,7 +1105,7 @@ def test_comparing_changes_no_byte(copy: Written) -> None:
 def test_a_database_without_experiment_0_stays_without_it(copy: Written) -> None:
     execute(copy.path, "DELETE FROM experiments WHERE experiment_id = 0")
     before = digest(copy.path)
-    assert compare(copy).same
+    assert compare(copy).differences == ()
     assert digest(copy.path) == before
 
 
@@ -1103,7 +1121,7 @@ def test_a_relative_uri_is_meant_from_the_current_directory(
     shutil.copy(copy.path, copy.path.parent / "mlflow.db")
     monkeypatch.chdir(copy.path.parent)
     before = sorted(copy.path.parent.iterdir())
-    assert Comparer("sqlite:///mlflow.db").finish().same
+    assert Comparer("sqlite:///mlflow.db").finish().differences == ()
     assert sorted(copy.path.parent.iterdir()) == before
 
 
@@ -1161,4 +1179,4 @@ def test_many_runs_and_traces_are_compared_in_chunks(
 
     for name in ("_RUNS_PER_CHUNK", "_RUNS_PER_QUERY", "_TRACES_PER_CHUNK", "_DATASETS_PER_CHUNK"):
         monkeypatch.setattr(verify, name, 1)
-    assert compare(written).same
+    assert compare(written).differences == ()
