@@ -294,7 +294,7 @@ class Writer:
                 value,
                 experiment_id,
                 metric.run_id,
-                None,  # MLflow leaves dataset_uuid empty here, and finds datasets by name and digest
+                None,  # as MLflow: it finds the dataset by name and digest
                 metric.dataset_name,
                 metric.dataset_digest,
             )
