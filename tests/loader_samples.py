@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import hashlib
 import json
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from migrator import conventions
 from migrator.loader import LoadResult, Writer, open_target
+from migrator.loader import schema as schemas
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
@@ -272,13 +278,42 @@ def fill(writer: Writer) -> None:
     writer.add_trace(trace("native", native=True, run_ids=()), 1)
 
 
+@functools.cache
+def _template() -> str:
+    path = str(Path(tempfile.mkdtemp(prefix="mlflow-migrate-test-"), "schema.db"))
+    atexit.register(shutil.rmtree, Path(path).parent, ignore_errors=True)
+    schemas.create(path)
+    return path
+
+
+def copy_template(path: str) -> None:
+    """Make an empty database at the schema of MLflow 3.9, as ``schema.create`` does."""
+    shutil.copyfile(_template(), path)
+
+
+@contextmanager
+def fast_schema() -> Iterator[None]:
+    """Copy the schema of MLflow 3.9 instead of making it anew each time, which takes seconds."""
+    _template()
+    with patch.object(schemas, "create", copy_template):
+        yield
+
+
 def load(
-    path: Path, fill: Callable[[Writer], None] = fill, schema: str | None = "3.9"
+    path: Path,
+    fill: Callable[[Writer], None] = fill,
+    schema: str | None = "3.9",
+    *,
+    real_schema: bool = False,
+    backup: bool = True,
 ) -> LoadResult:
-    with Writer(open_target(f"sqlite:///{path}", schema)) as writer:
+    with (
+        nullcontext() if real_schema else fast_schema(),
+        Writer(open_target(f"sqlite:///{path}", schema)) as writer,
+    ):
         fill(writer)
         writer.finish()
-        return writer.publish()
+        return writer.publish(backup=backup)
 
 
 def tables(path: Path) -> dict[str, list[dict[str, Any]]]:
