@@ -67,6 +67,85 @@ class Code(str, Enum):
     EXPERIMENT_ID_CHANGED = "experiment-id-changed"
     EXPERIMENT_RENAMED = "experiment-renamed"
     EXPERIMENT_MERGED = "experiment-merged"
+    # -- extractor: what lies in the store beside MLflow's files
+    DIRECTORY_IGNORED = "directory-ignored"
+    SPECIAL_FILE_IGNORED = "special-file-ignored"
+    LINK_INSIDE_STORE = "link-inside-store"
+    LINK_NOT_FOLLOWED = "link-not-followed"
+    ARTIFACT_LINK = "artifact-link-not-followed"
+    SPECIAL_FILE = "special-file"
+    CONFLICT_COPY = "conflict-copy"
+    FILE_UNREADABLE = "file-unreadable"
+    FILE_VANISHED = "file-vanished"
+    FILE_TOO_LARGE = "file-too-large"
+    DIRECTORY_UNREADABLE = "directory-unreadable"
+    FOLDER_IS_A_FILE = "folder-is-a-file"
+    NAME_UNDECODABLE = "name-undecodable"
+    NAME_TWICE = "name-twice"
+    TEXT_UNDECODABLE = "text-undecodable"
+    LOST_WITH_OWNER = "lost-with-its-owner"
+
+    # -- extractor: meta.yaml and its like
+    META_MISSING = "meta-missing"
+    META_EMPTY = "meta-empty"
+    META_UNREADABLE = "meta-unreadable"
+    META_DAMAGED = "meta-damaged"
+    META_NOT_A_MAPPING = "meta-not-a-mapping"
+    META_UNSAFE = "meta-unsafe"
+    META_TRUNCATED = "meta-truncated"
+    META_DUPLICATE_KEY = "meta-duplicate-key"
+    META_VALUE_UNUSABLE = "meta-value-unusable"
+    META_VALUE_CONVERTED = "meta-value-converted"
+    ID_MISMATCH = "id-differs-from-directory"
+    TIME_NOT_MS = "time-not-in-milliseconds"
+
+    # -- extractor: experiments and runs
+    EXPERIMENT_REBUILT = "experiment-rebuilt"
+    EXPERIMENT_IN_FOLDER = "experiment-in-folder"
+    RUN_OUTSIDE_EXPERIMENT = "run-outside-experiment"
+    RUN_REBUILT = "run-rebuilt"
+    RUN_EMPTY = "run-empty"
+    STATUS_UNKNOWN = "status-unknown"
+    RUN_ENDS_BEFORE_START = "run-ends-before-start"
+    INLINE_TAGS_USED = "inline-tags-used"
+    INPUT_DAMAGED = "input-damaged"
+    OUTPUT_DAMAGED = "output-damaged"
+    DATASET_DAMAGED = "dataset-damaged"
+    ARTIFACTS_IN_TWO_PLACES = "artifacts-in-two-places"
+    ARTIFACT_UNREADABLE = "artifact-unreadable"
+    ARTIFACT_NOT_TEXT = "artifact-not-text"
+
+    # -- extractor: metrics
+    METRIC_LINE_MALFORMED = "metric-line-malformed"
+    METRIC_LINE_TRUNCATED = "metric-line-truncated"
+    METRIC_LINE_UNFINISHED = "metric-line-unfinished"
+    METRIC_POINT_REPEATED = "metric-point-repeated"
+    METRIC_NUMBER_REPAIRED = "metric-number-repaired"
+    METRIC_VALUE_BOOLEAN = "metric-value-boolean"
+    METRIC_OUT_OF_RANGE = "metric-out-of-range"
+    METRIC_FILE_EMPTY = "metric-file-empty"
+    METRIC_DATASET_DROPPED = "metric-dataset-dropped"
+
+    # -- extractor: traces
+    TRACE_EMPTY = "trace-empty"
+    TRACE_REBUILT = "trace-rebuilt"
+    TRACE_TIME_MISSING = "trace-time-missing"
+    SPANS_MISSING = "spans-missing"
+    TRACE_NEVER_ENDED = "trace-never-ended"
+    SPANS_DAMAGED = "spans-damaged"
+    SPAN_DAMAGED = "span-damaged"
+    SPAN_REPAIRED = "span-repaired"
+    SPAN_TWICE = "span-twice"
+    ASSESSMENT_DAMAGED = "assessment-damaged"
+    ASSESSMENT_REPAIRED = "assessment-repaired"
+
+    # -- extractor: models
+    MODEL_REBUILT = "model-rebuilt"
+    MODEL_EMPTY = "model-empty"
+    MODEL_VERSION_REBUILT = "model-version-rebuilt"
+    MODEL_VERSION_DAMAGED = "model-version-damaged"
+    ALIAS_DAMAGED = "alias-damaged"
+    ALIAS_DANGLING = "alias-dangling"
 
 
 CATALOG: dict[Code, CatalogEntry] = {
@@ -218,6 +297,384 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.NOTE,
         "Two experiments of one name from different sources became one.",
         "Convert the sources into separate databases if they should stay apart.",
+    ),
+    # -- extractor: what lies in the store beside MLflow's files
+    Code.DIRECTORY_IGNORED: CatalogEntry(
+        Severity.NOTE,
+        "A directory that is not part of MLflow's layout (a version control's, an editor's, a "
+        "user's own).",
+        "Nothing; it stays where it is. If it holds runs, move them into an experiment's "
+        "directory.",
+    ),
+    Code.SPECIAL_FILE_IGNORED: CatalogEntry(
+        Severity.NOTE,
+        "A socket, pipe or device where MLflow keeps nothing; it was not opened.",
+        "Nothing.",
+    ),
+    Code.LINK_INSIDE_STORE: CatalogEntry(
+        Severity.NOTE,
+        "A link to a directory of the same store. It is not followed: what it leads to is read "
+        "where it really lies.",
+        "Nothing.",
+    ),
+    Code.LINK_NOT_FOLLOWED: CatalogEntry(
+        Severity.REJECTED,
+        "A symbolic link that leads out of the store, or nowhere. Links are never followed out of"
+        " a store.",
+        "Put the files themselves in place of the link, or convert the store it leads to as a "
+        "second source.",
+    ),
+    Code.ARTIFACT_LINK: CatalogEntry(
+        Severity.DEGRADED,
+        "A symbolic link or special file among the artifacts; it is not listed as an artifact.",
+        "Put the file itself in its place if you need it as an artifact.",
+    ),
+    Code.SPECIAL_FILE: CatalogEntry(
+        Severity.REJECTED,
+        "A socket, pipe or device where a value should be; it was not opened.",
+        "Remove it, or put a regular file in its place.",
+    ),
+    Code.CONFLICT_COPY: CatalogEntry(
+        Severity.DEGRADED,
+        "A copy that a sync tool or a file manager made beside the original; only the original "
+        "was read.",
+        "Compare the two, keep the right one under the original's name, and convert again.",
+    ),
+    Code.FILE_UNREADABLE: CatalogEntry(
+        Severity.REJECTED,
+        "A file that the operating system refuses to read.",
+        "Check its permissions and the disk, then convert again.",
+    ),
+    Code.FILE_VANISHED: CatalogEntry(
+        Severity.REJECTED,
+        "A file was there when its directory was listed and gone when it was to be read.",
+        "Convert again when nothing else changes the store.",
+    ),
+    Code.FILE_TOO_LARGE: CatalogEntry(
+        Severity.REJECTED,
+        "A file that is far larger than anything of its kind can be; it was not read.",
+        "Check what the file is.",
+    ),
+    Code.DIRECTORY_UNREADABLE: CatalogEntry(
+        Severity.REJECTED,
+        "A directory that the operating system refuses to list: what is in it could not be "
+        "counted.",
+        "Check its permissions and the disk, then convert again.",
+    ),
+    Code.FOLDER_IS_A_FILE: CatalogEntry(
+        Severity.DEGRADED,
+        "A file stands where MLflow keeps a directory (params, metrics, tags, ...).",
+        "Nothing can be read from it; restore the directory from a backup if there is one.",
+    ),
+    Code.NAME_UNDECODABLE: CatalogEntry(
+        Severity.DEGRADED,
+        "A file's or directory's name is not UTF-8; its bytes are shown as \\xff.",
+        "Rename it if the key matters to you, then convert again.",
+    ),
+    Code.NAME_TWICE: CatalogEntry(
+        Severity.REJECTED,
+        "Two files have the same key once their names are made readable.",
+        "Rename one of them.",
+    ),
+    Code.TEXT_UNDECODABLE: CatalogEntry(
+        Severity.DEGRADED,
+        "A text is not UTF-8; the replacement character stands for each byte that can't be "
+        "decoded.",
+        "The raw bytes are in the message; write the file as UTF-8 and convert again if you need "
+        "them.",
+    ),
+    Code.LOST_WITH_OWNER: CatalogEntry(
+        Severity.REJECTED,
+        "It belongs to a run, trace or model of which nothing could be kept.",
+        "Mend what the other issue of the same id names.",
+    ),
+    # -- extractor: meta.yaml and its like
+    Code.META_MISSING: CatalogEntry(
+        Severity.DEGRADED,
+        "A meta.yaml is missing, or a directory stands in its place.",
+        "What could be told from the other files was kept; restore the file from a backup if "
+        "there is one.",
+    ),
+    Code.META_EMPTY: CatalogEntry(
+        Severity.DEGRADED,
+        "A meta.yaml is empty, or holds only NUL bytes (as after a crash or a full disk).",
+        "What could be told from the other files was kept; restore the file from a backup if "
+        "there is one.",
+    ),
+    Code.META_UNREADABLE: CatalogEntry(
+        Severity.DEGRADED,
+        "A meta.yaml can't be read: no permission, a disk error, far too large.",
+        "Check its permissions and the disk, then convert again.",
+    ),
+    Code.META_DAMAGED: CatalogEntry(
+        Severity.DEGRADED,
+        "A meta.yaml is not YAML (binary, cut off, tabs, merge conflict markers, ...). Lines that"
+        " are whole were kept.",
+        "Mend the file by the message and convert again.",
+    ),
+    Code.META_NOT_A_MAPPING: CatalogEntry(
+        Severity.DEGRADED,
+        "A meta.yaml is YAML, but a list or a single value instead of keys and values.",
+        "Mend the file and convert again.",
+    ),
+    Code.META_UNSAFE: CatalogEntry(
+        Severity.DEGRADED,
+        "A meta.yaml has aliases, or is nested very deeply: MLflow never writes that, and it can "
+        "be made to blow up. It was not loaded.",
+        "Write the values out and convert again.",
+    ),
+    Code.META_TRUNCATED: CatalogEntry(
+        Severity.DEGRADED,
+        "A meta.yaml ends in the middle: its last line has no end and keys are missing. The last "
+        "line was not trusted.",
+        "Mend the file and convert again.",
+    ),
+    Code.META_DUPLICATE_KEY: CatalogEntry(
+        Severity.DEGRADED,
+        "A key stands twice in a meta.yaml; the last one counts, as it does for MLflow.",
+        "Remove the wrong one.",
+    ),
+    Code.META_VALUE_UNUSABLE: CatalogEntry(
+        Severity.DEGRADED,
+        "A value in a meta.yaml has a type or range that it can't have; it was left out.",
+        "Mend the value and convert again.",
+    ),
+    Code.META_VALUE_CONVERTED: CatalogEntry(
+        Severity.DEGRADED,
+        "A value in a meta.yaml has an unusual form (a time as text, a fraction of a millisecond,"
+        " ...) and was converted.",
+        "Check the value that was kept.",
+    ),
+    Code.ID_MISMATCH: CatalogEntry(
+        Severity.DEGRADED,
+        "The id in a meta.yaml is not the name of its directory. The directory's name was taken.",
+        "If the directory was copied or renamed by hand, rename it back.",
+    ),
+    Code.TIME_NOT_MS: CatalogEntry(
+        Severity.NOTE,
+        "Times that can't be milliseconds of our era: before 1973 (seconds, perhaps) or after "
+        "5138 (micro- or nanoseconds, perhaps). They were kept as they are.",
+        "Nothing, if you know of it.",
+    ),
+    # -- extractor: experiments and runs
+    Code.EXPERIMENT_REBUILT: CatalogEntry(
+        Severity.DEGRADED,
+        "An experiment's meta.yaml told nothing; the experiment was made from its directory, so "
+        "that its runs are kept.",
+        "Rename the experiment in MLflow if you know its name.",
+    ),
+    Code.EXPERIMENT_IN_FOLDER: CatalogEntry(
+        Severity.DEGRADED,
+        "An experiment lies in a directory of its own making below the store, where MLflow does "
+        "not see it.",
+        "Nothing; if it is a backup that you do not want, convert with --experiment.",
+    ),
+    Code.RUN_OUTSIDE_EXPERIMENT: CatalogEntry(
+        Severity.DEGRADED,
+        "A run's directory lies beside the experiments instead of in one. It was read as a run of"
+        " the experiment that its meta.yaml names.",
+        "Move it into its experiment's directory.",
+    ),
+    Code.RUN_REBUILT: CatalogEntry(
+        Severity.DEGRADED,
+        "A run's meta.yaml told nothing; the run was made from its params, metrics, tags and "
+        "files. Its status is taken to be FINISHED, its times are those of its metrics.",
+        "Check the run; restore its meta.yaml from a backup if there is one.",
+    ),
+    Code.RUN_EMPTY: CatalogEntry(
+        Severity.REJECTED,
+        "A run's directory holds nothing: no meta.yaml that can be read, no param, metric, tag, "
+        "input, output or artifact.",
+        "Remove the directory.",
+    ),
+    Code.STATUS_UNKNOWN: CatalogEntry(
+        Severity.DEGRADED,
+        "A status that MLflow does not know. A run with an end is taken to be FINISHED, one "
+        "without to be RUNNING.",
+        "Check the run.",
+    ),
+    Code.RUN_ENDS_BEFORE_START: CatalogEntry(
+        Severity.NOTE,
+        "A run's end lies before its start; both were kept.",
+        "Nothing.",
+    ),
+    Code.INLINE_TAGS_USED: CatalogEntry(
+        Severity.DEGRADED,
+        "The directory with the tags is missing; the tags in meta.yaml were taken, which may be "
+        "older.",
+        "Nothing.",
+    ),
+    Code.INPUT_DAMAGED: CatalogEntry(
+        Severity.REJECTED,
+        "A run's input does not say which dataset or model it is.",
+        "Mend its meta.yaml and convert again.",
+    ),
+    Code.OUTPUT_DAMAGED: CatalogEntry(
+        Severity.DEGRADED,
+        "A run's output does not say its step; step 0 was taken.",
+        "Mend its meta.yaml and convert again.",
+    ),
+    Code.DATASET_DAMAGED: CatalogEntry(
+        Severity.REJECTED,
+        "A dataset has no name or no digest.",
+        "Mend its meta.yaml and convert again.",
+    ),
+    Code.ARTIFACTS_IN_TWO_PLACES: CatalogEntry(
+        Severity.DEGRADED,
+        "Artifacts of one run lie both in its directory and in a server's mlartifacts; only the "
+        "former are referred to.",
+        "Move the others into the run's artifacts directory.",
+    ),
+    Code.ARTIFACT_UNREADABLE: CatalogEntry(
+        Severity.DEGRADED,
+        "An artifact that was to be read as text can't be read.",
+        "Check its permissions and the disk; it stays listed as an artifact.",
+    ),
+    Code.ARTIFACT_NOT_TEXT: CatalogEntry(
+        Severity.NOTE,
+        "An artifact that was to be read as text is binary or very large; it stays an artifact.",
+        "Nothing.",
+    ),
+    # -- extractor: metrics
+    Code.METRIC_LINE_MALFORMED: CatalogEntry(
+        Severity.REJECTED,
+        "A line of a metric file that is not a time, a value and a step.",
+        "Mend the lines and convert again; the numbers of the first ones are in the message.",
+    ),
+    Code.METRIC_LINE_TRUNCATED: CatalogEntry(
+        Severity.REJECTED,
+        "The last line of a metric file is cut off: it has no line end and fewer fields than the "
+        "others.",
+        "Nothing, if the process was killed while writing.",
+    ),
+    Code.METRIC_LINE_UNFINISHED: CatalogEntry(
+        Severity.DEGRADED,
+        "The last line of a metric file has no line end; its last field may be cut. It was kept.",
+        "Check the last point.",
+    ),
+    Code.METRIC_POINT_REPEATED: CatalogEntry(
+        Severity.NOTE,
+        "Equal points of a metric (same time, value and step) are one point. MLflow 3.x repeats "
+        "lines whenever a model is logged.",
+        "Nothing.",
+    ),
+    Code.METRIC_NUMBER_REPAIRED: CatalogEntry(
+        Severity.DEGRADED,
+        "A step or time that is not a whole number; its fraction was cut off.",
+        "Nothing.",
+    ),
+    Code.METRIC_VALUE_BOOLEAN: CatalogEntry(
+        Severity.NOTE,
+        "A metric value of True or False (MLflow 1.x wrote these) became 1 or 0.",
+        "Nothing.",
+    ),
+    Code.METRIC_OUT_OF_RANGE: CatalogEntry(
+        Severity.DEGRADED,
+        "A step or time beyond 64 bits became the nearest number that fits.",
+        "Check the metric.",
+    ),
+    Code.METRIC_FILE_EMPTY: CatalogEntry(
+        Severity.NOTE,
+        "A metric file without a line: the metric has no point.",
+        "Nothing.",
+    ),
+    Code.METRIC_DATASET_DROPPED: CatalogEntry(
+        Severity.NOTE,
+        "Points of a run's metric name a dataset. MLflow's database has no place for it; the "
+        "points were kept.",
+        "Nothing; log the metric on the logged model to keep the link.",
+    ),
+    # -- extractor: traces
+    Code.TRACE_EMPTY: CatalogEntry(
+        Severity.REJECTED,
+        "A trace's directory holds nothing that could be read.",
+        "Remove the directory.",
+    ),
+    Code.TRACE_REBUILT: CatalogEntry(
+        Severity.DEGRADED,
+        "A trace's trace_info.yaml told nothing; the trace was made from its tags, metadata and "
+        "spans.",
+        "Check the trace.",
+    ),
+    Code.TRACE_TIME_MISSING: CatalogEntry(
+        Severity.DEGRADED,
+        "A trace does not say when it began; the first span's start was taken, or 1970.",
+        "Nothing.",
+    ),
+    Code.SPANS_MISSING: CatalogEntry(
+        Severity.DEGRADED,
+        "No traces.json was found for a trace, neither in its directory nor among a server's "
+        "artifacts; the trace has no spans.",
+        "If the artifacts lie elsewhere, put them beside the store as mlartifacts and convert "
+        "again.",
+    ),
+    Code.TRACE_NEVER_ENDED: CatalogEntry(
+        Severity.NOTE,
+        "A trace was never ended, so MLflow wrote no spans for it.",
+        "Nothing.",
+    ),
+    Code.SPANS_DAMAGED: CatalogEntry(
+        Severity.DEGRADED,
+        "A traces.json can't be read whole (cut off, not JSON, binary). Spans that are whole were"
+        " kept.",
+        "Restore the file from a backup if there is one.",
+    ),
+    Code.SPAN_DAMAGED: CatalogEntry(
+        Severity.REJECTED,
+        "A span in a traces.json is not an object, or is cut off.",
+        "Restore the file from a backup if there is one.",
+    ),
+    Code.SPAN_REPAIRED: CatalogEntry(
+        Severity.DEGRADED,
+        "A span lacks its id, times or name, or they have an unusual form; they were derived or "
+        "converted.",
+        "Check the trace.",
+    ),
+    Code.SPAN_TWICE: CatalogEntry(
+        Severity.DEGRADED,
+        "Two different spans of a trace have one id; the second was given another.",
+        "Check the trace.",
+    ),
+    Code.ASSESSMENT_DAMAGED: CatalogEntry(
+        Severity.REJECTED,
+        "An assessment has no name, or neither a value nor an error.",
+        "Mend the file and convert again.",
+    ),
+    Code.ASSESSMENT_REPAIRED: CatalogEntry(
+        Severity.DEGRADED,
+        "An assessment lacks its source or times; they were filled in as the message says.",
+        "Check the assessment.",
+    ),
+    # -- extractor: models
+    Code.MODEL_REBUILT: CatalogEntry(
+        Severity.DEGRADED,
+        "A model's meta.yaml told nothing; the model was made from its directory.",
+        "Check the model.",
+    ),
+    Code.MODEL_EMPTY: CatalogEntry(
+        Severity.REJECTED,
+        "A model's directory holds nothing that could be read.",
+        "Remove the directory.",
+    ),
+    Code.MODEL_VERSION_REBUILT: CatalogEntry(
+        Severity.DEGRADED,
+        "A model version's meta.yaml told nothing; the version was made from its directory.",
+        "Check the version.",
+    ),
+    Code.MODEL_VERSION_DAMAGED: CatalogEntry(
+        Severity.REJECTED,
+        "A model version's directory is not named version- and a number.",
+        "Rename the directory and convert again.",
+    ),
+    Code.ALIAS_DAMAGED: CatalogEntry(
+        Severity.REJECTED,
+        "An alias does not hold the number of a version.",
+        "Mend the file and convert again.",
+    ),
+    Code.ALIAS_DANGLING: CatalogEntry(
+        Severity.DEGRADED,
+        "An alias names a version that the model does not have; it was kept.",
+        "Set the alias again in MLflow.",
     ),
 }
 

@@ -1,1 +1,22 @@
-"""Reads MLflow file stores into records and issues; never writes, never imports mlflow."""
+"""Reads MLflow file stores into records and issues; never writes, never imports mlflow.
+
+``open_source`` finds the store, ``index`` lists what is in it, and the ``read_…`` functions read
+one entity's directory each. They are independent of one another, so a pool may call them.
+"""
+
+from migrator.extractor.models import read_logged_model, read_registered_model
+from migrator.extractor.runs import read_dataset, read_experiment, read_run
+from migrator.extractor.store import find_artifact_roots, index, open_source
+from migrator.extractor.traces import read_trace
+
+__all__ = [
+    "find_artifact_roots",
+    "index",
+    "open_source",
+    "read_dataset",
+    "read_experiment",
+    "read_logged_model",
+    "read_registered_model",
+    "read_run",
+    "read_trace",
+]

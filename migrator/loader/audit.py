@@ -97,6 +97,18 @@ def remember_promoted(db: sqlite3.Connection) -> None:
         )
 
 
+def add_latest(db: sqlite3.Connection) -> int:
+    """Add the latest metrics that are missing because the latest point was refused."""
+    return db.execute(
+        "INSERT INTO main.latest_metrics (key, value, timestamp, step, is_nan, run_uuid) "
+        "SELECT key, value, timestamp, step, is_nan, run_uuid FROM ("
+        "SELECT *, row_number() OVER (PARTITION BY key, run_uuid "
+        "ORDER BY step DESC, timestamp DESC, value DESC, rowid) AS place FROM main.metrics) AS m "
+        "WHERE place = 1 AND NOT EXISTS (SELECT 1 FROM main.latest_metrics AS l "
+        "WHERE l.key = m.key AND l.run_uuid = m.run_uuid)"
+    ).rowcount
+
+
 def drop_orphans(db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
     """Take out rows whose parent is missing; MLflow's migrations would abort on some of them."""
     dropped: Counter[str] = Counter()

@@ -79,6 +79,7 @@ class Writer:
         self._waiting: list[tuple[int, RunRecord]] = []  # runs whose dataset was not yet added
         self._counts: tuple[Counter[Kind], Counter[Kind]] | None = None  # source's, rebuilt
         self._placeholders = 0
+        self._latest_missing = False
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Writer:
@@ -294,7 +295,11 @@ class Writer:
                 value,
                 experiment_id,
                 metric.run_id,
+<<<<<<< HEAD
                 None,  # dataset_uuid: MLflow leaves it empty, and goes by name and digest
+=======
+                None,  # as MLflow: it finds the dataset by name and digest
+>>>>>>> loader
                 metric.dataset_name,
                 metric.dataset_digest,
             )
@@ -435,7 +440,9 @@ class Writer:
                 )
                 taken += self._insert(db, table, [clean])
             except (sqlite3.IntegrityError, OverflowError) as error:
-                self._issues.append(self._row_issue(Code.LOAD_REFUSED, table, row, str(error)))
+                if table in KINDS:  # the others only repeat what these say
+                    self._issues.append(self._row_issue(Code.LOAD_REFUSED, table, row, str(error)))
+                self._latest_missing |= table == "latest_metrics"
             else:
                 taken += 1
         db.execute("RELEASE batch")
@@ -475,11 +482,13 @@ class Writer:
                 "INSERT INTO own_tags VALUES (?, ?)",
                 [(key, e) for (e, key), (_, own) in self._tags.items() if own],
             )
+            if self._latest_missing:
+                self._written["latest_metrics"] += audit.add_latest(db)
             dropped, issues = audit.drop_orphans(db)
             self._written.subtract(dropped)
             self._issues += issues
-            self._counts = audit.by_kind(db)
-            self._counts[0][Kind.EXPERIMENT] -= self._placeholders
+            counts = audit.by_kind(db)
+            counts[0][Kind.EXPERIMENT] -= self._placeholders
             promoted: dict[str, int] = {}
             if self._target.wanted == MLFLOW_39:
                 db.execute("COMMIT")
@@ -494,6 +503,7 @@ class Writer:
                 if audit.promoted_rows(db) == promoted:  # a schema that keeps them as rows
                     db.execute("DELETE FROM temp.promoted")
             audit.check(db, self._written, promoted)
+            self._counts = counts
 
     def _placeholder(self) -> list[Row]:
         """Keep MLflow able to open the database (see Code.LOAD_DEFAULT_ADDED)."""

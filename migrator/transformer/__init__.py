@@ -1,17 +1,24 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
+from migrator.transformer.experiments import OnConflict, experiment_kind, plan_experiments
+from migrator.transformer.native import native_trace_id, plan_native_trace
 from migrator.transformer.profiles import Profile, load_profiles, wanted_artifacts
 from migrator.transformer.traces import PlanOptions, plan_tree
 from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 
 __all__ = [
     "Forest",
+    "OnConflict",
     "PlanOptions",
     "Profile",
     "RunTree",
     "Tree",
     "build_forest",
+    "experiment_kind",
     "load_profiles",
+    "native_trace_id",
+    "plan_experiments",
+    "plan_native_trace",
     "plan_tree",
     "wanted_artifacts",
 ]

@@ -117,6 +117,8 @@ def response_preview(value: Json) -> str | None:
 
 
 def _gist(value: Json, role: str) -> Json:
+    if isinstance(value, str):
+        return value.strip() or None
     if not isinstance(value, Mapping):
         return value
     messages = value.get("messages")
@@ -128,10 +130,10 @@ def _gist(value: Json, role: str) -> Json:
         chat = [message for message in messages if isinstance(message, Mapping)]
         last = next((m for m in reversed(chat) if m.get("role") == role), chat[-1])
         content = last.get("content")
-        if isinstance(content, str) and content:
-            return content
+        if isinstance(content, str) and content.strip():
+            return content.strip()
     if len(value) == 1:
         (only,) = value.values()
-        if isinstance(only, str) and only:
-            return only
+        if isinstance(only, str) and only.strip():
+            return only.strip()
     return value

@@ -125,8 +125,13 @@ class RunView:
 
     def every(self, name: str) -> Iterator[Found]:
         """Yield all that the field's sources find, in their order."""
+        seen = set()
         for source in self.profile.fields.get(name, ()):
-            yield from self.all(source)
+            for found in self.all(source):
+                place = (found.place, found.key, source.path)
+                if place not in seen:
+                    seen.add(place)
+                    yield found
 
     def first(self, name: str) -> Found | None:
         """Return the first value of a field that says something."""
@@ -242,7 +247,8 @@ class RunView:
                 continue
             parts[found.stem] = Found(parse_chat(value), found.place, found.key)
         if not parts:
-            return None, ()
+            asked, _, note = self._note()
+            return (dict(asked), (note,)) if asked and note else (None, ())
         founds = tuple(parts.values())
         if len(founds) == 1 and conv.is_chat(founds[0].value):
             return {"messages": founds[0].value}, founds
@@ -266,7 +272,15 @@ class RunView:
                 return (parse_json(value) if isinstance(value, str) else value), founds
             if founds:
                 return {f.stem: f.value for f in founds}, founds
-        return None, ()
+        _, answer, note = self._note()
+        return (answer, (note,)) if answer is not None and note else (None, ())
+
+    def _note(self) -> tuple[Mapping[str, str], str | None, Found | None]:
+        """Return question and answer of the run's only note of a call, if that is what it is."""
+        notes = list(self.every("calls"))
+        if len(notes) != 1 or not isinstance(notes[0].value, str):
+            return {}, None, None
+        return (*transcript(notes[0].value), notes[0])
 
     def documents(self) -> tuple[Json, Found] | None:
         """Return retrieved documents in the form of MLflow's retriever view."""
@@ -321,13 +335,11 @@ class RunView:
         if not histories and time and (len(texts) == len(time[1]) or self.first("model")):
             histories = [time]
         if not histories:
-            if not texts:
+            if len(texts) < 2:
                 return ()
-            ends: list[int | None] = [None] * len(texts)
-            single = self.duration_ms(None) if len(texts) == 1 else None
             return tuple(
-                Call(n, end, single[0] if single else None, (None, None, None), None, {}, found)
-                for n, (found, end) in enumerate(zip(texts, ends, strict=True), 1)
+                Call(number, None, None, (None, None, None), None, {}, found)
+                for number, found in enumerate(texts, 1)
             )
         _, points = max(histories, key=lambda h: len(h[1]))
         by_step = len({p.step for p in points}) == len(points)

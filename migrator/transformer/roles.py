@@ -56,7 +56,8 @@ SEARCH_KEYS = _words(
     "sampler pruner best_trial best_params total_trials best_config n_iter"
 )
 MANY_CASES = re.compile(
-    r"^(avg|mean|median|p50|p90|p95|p99|num|n|pass|count)_|_(avg|mean|median|rate|std|count)$"
+    r"^(avg|mean|median|p50|p90|p95|p99|pass)_|_(avg|mean|median|rate|std)$"
+    r"|^(num|n|total|count)_(queries|questions|samples|cases|examples|requests|rows|tests)$"
 )
 
 

@@ -97,10 +97,11 @@ def _own_times(node: Node, children: Sequence[Node]) -> None:
         duration_ms, source, assumed = found
         if length_ms < POST_HOC * duration_ms <= POST_HOC * LONGEST_MS:
             node.post_hoc_ms = duration_ms
-            node.end_ns = start_ns
-            node.start_ns = start_ns - round(duration_ms * MS)
-            node.origins["start"] = f"run start_time less {source.origin}"
-            node.origins["end"] = "run start_time"
+            if not node.no_end:  # an open run's end is when the call's metrics were written
+                node.end_ns = start_ns
+                node.origins["end"] = "run start_time"
+            node.start_ns = (node.end_ns or 0) - round(duration_ms * MS)
+            node.origins["start"] = f"{node.origins['end']} less {source.origin}"
             node.inferences.append(
                 f"times: the run was open for {length_ms:.0f} ms, {source.origin} says "
                 f"{duration_ms:.0f} ms: it was written after the call"

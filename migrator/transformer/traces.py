@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from migrator import conventions as conv
+from migrator.errors import OptionError
 from migrator.issues import Code, Issue
 from migrator.model import (
     AssessmentRecord,
@@ -179,6 +180,10 @@ class _Planner:
             for profile in self.profiles:
                 if profile.name == self.options.profile:
                     return profile
+            names = ", ".join(profile.name for profile in self.profiles)
+            raise OptionError(
+                f'There is no profile "{self.options.profile}".', todo=f"There are {names}."
+            )
         takers = []
         root = self.tree.runs[tops[0]]
         for profile in self.profiles:
@@ -525,8 +530,9 @@ class _Planner:
     def _name(self, node: Node) -> str:
         run = node.view.run
         if node.call is not None:
-            key = node.call.text.stem if node.call.text is not None else ""
-            return key or f"call_{node.call.number}"
+            stem = node.call.text.stem if node.call.text is not None else ""
+            kind = re.match(r"[^\W\d]+", stem)  # "query" of query_2024_03_01
+            return f"{kind[0].strip('_') if kind else 'call'}_{node.call.number}"
         rule = _rule(node, named=True)
         if rule is not None and rule.name is not None and (name := node.view.fill(rule.name)):
             node.origins["name"] = f"profile {node.view.profile.name}"

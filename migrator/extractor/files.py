@@ -1,0 +1,553 @@
+"""Reading files that may be damaged, and keeping account of every one of them.
+
+Nothing here knows what an experiment or a run is. ``Account`` is the ledger of one directory that
+is read: what was found, what was merged, what was wrong, and where each regular file went.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from migrator.issues import CATALOG, Code, Issue, Severity
+from migrator.model import Extracted, Kind
+
+T = TypeVar("T")
+
+VALUE_LIMIT_BYTES = 16 << 20  # a param or tag: MLflow's own limit is 8,000 characters
+METRIC_LIMIT_BYTES = 1 << 30
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe put there after the listing must not block us
+    | getattr(os, "O_NOFOLLOW", 0)  # links are resolved by scan(), never by open()
+)
+
+# ------------------------------------------------------------- files that are not MLflow's
+
+_JUNK_NAMES = frozenset(
+    {".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "Icon\r"}
+    | {".gitkeep", ".keep", ".gitignore", ".gitattributes", ".dockerignore", ".dvcignore"}
+    | {".directory", ".localized", ".nomedia", ".dropbox", ".dropbox.attr"}
+)
+# None of ~ # ( ) is legal in an MLflow key; names that begin with a dot are, so these are exact.
+_JUNK_PATTERN = re.compile(
+    r".*~|#.*#|\.#.*|\..*\.sw[a-p]|\.nfs[0-9a-f]{16,}|\.fuse_hidden[0-9a-f]{8,}|~\$.*|~.*\.tmp"
+    r"|\.~lock\..*#|\.syncthing\..*\.tmp|\.goutputstream-\w{6}"
+)
+_JUNK_FOLDERS = frozenset(
+    {".git", ".svn", ".hg", ".dvc", ".idea", ".vscode", ".ipynb_checkpoints", "__pycache__"}
+    | {"__MACOSX", "@eaDir", "#recycle", ".stfolder", ".stversions", ".dropbox.cache"}
+    | {"$RECYCLE.BIN", "System Volume Information", "lost+found", ".Trashes", ".fseventsd"}
+)
+# A copy that a sync tool or file manager made beside the original: what it is a copy of, and why.
+_COPY_PATTERNS = (
+    re.compile(r"(?P<base>.+?)(?: ?\(\d{1,3}\))(?P<ext>\.\w+)?"),
+    re.compile(
+        r"(?P<base>.+?) ?\([^()]*(?:conflict|Konflikt|conflit)[^()]*\)(?P<ext>\.\w+)?", re.I
+    ),
+    re.compile(r"(?P<base>.+?)\.sync-conflict-\d{8}-\d{6}(?:-\w+)?(?P<ext>\.\w+)?"),
+    re.compile(r"(?P<base>.+?)_conflict-\d{8}-\d{6}(?P<ext>\.\w+)?"),
+    re.compile(r"(?P<base>.+?) - Copy(?: \(\d{1,3}\))?(?P<ext>\.\w+)?"),
+)
+
+
+def is_junk(name: str) -> bool:
+    """Tell whether a file's name is an editor's, a sync tool's or a file manager's."""
+    return name in _JUNK_NAMES or _JUNK_PATTERN.fullmatch(name) is not None
+
+
+def is_junk_folder(name: str) -> bool:
+    """Tell whether a directory's name is a version control's, an editor's or a sync tool's."""
+    return name in _JUNK_FOLDERS
+
+
+def copied_from(name: str, names: frozenset[str]) -> str | None:
+    """Return the name in ``names`` that ``name`` is a conflict copy of, None if it is none.
+
+    A copy without its original is the only one there is, and therefore none.
+    """
+    if not ("(" in name or "onflict" in name or " - Copy" in name or name.startswith("._")):
+        return None  # nearly every name: the patterns below cost more
+    for pattern in _COPY_PATTERNS:
+        match = pattern.fullmatch(name)
+        if match:
+            original = match["base"] + (match["ext"] or "")
+            if original in names:
+                return original
+    if name.startswith("._") and name[2:] in names:  # AppleDouble: a Mac's resource fork
+        return name[2:]
+    return None
+
+
+def shown(path: str) -> str:
+    """Return a path or name that can be printed and stored: undecodable bytes as ``\\xff``."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return path
+
+
+def reason(error: OSError) -> str:
+    """Return what the operating system says of an error, in words."""
+    return error.strerror or str(error)
+
+
+# ----------------------------------------------------------------------------- directories
+
+
+class Odd(NamedTuple):
+    """Something in a directory that is neither a file nor a directory to us."""
+
+    name: str
+    path: str
+    what: str  # "a link to a directory inside the store", "a socket", …
+    inside: bool  # a directory link whose target is read where it really lies
+
+
+class Listing(NamedTuple):
+    """What a directory holds, sorted by name; each file and directory with the path to open."""
+
+    files: list[tuple[str, str]]
+    dirs: list[tuple[str, str]]
+    odd: list[Odd]
+    error: OSError | None
+
+    def file_names(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.files)
+
+    def directory(self, name: str) -> str | None:
+        """Return the path of the directory of this name."""
+        return next((path for other, path in self.dirs if other == name), None)
+
+    def file(self, name: str) -> str | None:
+        """Return the path of the file of this name."""
+        return next((path for other, path in self.files if other == name), None)
+
+
+def scan(path: str, bound: str) -> Listing:
+    """List a directory. Links to directories are never followed, those to files only in ``bound``.
+
+    So no walk can leave the store or run in circles. Nothing but regular files is offered for
+    opening. ``error`` says why the listing may be incomplete.
+    """
+    files: list[tuple[str, str]] = []
+    dirs: list[tuple[str, str]] = []
+    odd: list[Odd] = []
+    failure: OSError | None = None
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    target = follow(entry, bound)
+                    if isinstance(target, str):
+                        files.append((entry.name, target))
+                    else:
+                        odd.append(target)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append((entry.name, entry.path))
+                elif entry.is_dir(follow_symlinks=False):
+                    dirs.append((entry.name, entry.path))
+                else:
+                    odd.append(Odd(entry.name, entry.path, _special(entry.path), False))
+    except OSError as error:
+        failure = error
+    files.sort()
+    dirs.sort()
+    odd.sort()
+    return Listing(files, dirs, odd, failure)
+
+
+def follow(entry: os.DirEntry[str], bound: str) -> str | Odd:
+    """Return the regular file inside ``bound`` that a link leads to, else what it is instead."""
+    try:
+        target = os.path.realpath(entry.path, strict=True)
+        mode = os.lstat(target).st_mode
+    except OSError as error:
+        return Odd(entry.name, entry.path, f"a broken link ({reason(error)})", False)
+    home = os.path.realpath(bound)
+    inside = target == home or target.startswith(home.rstrip(os.sep) + os.sep)
+    if inside and stat.S_ISREG(mode):
+        return target
+    kind = "directory" if stat.S_ISDIR(mode) else "file"
+    where = "inside the store" if inside else f"out of the store, to {shown(target)}"
+    what = f"a link to a {kind} {where}"
+    return Odd(entry.name, entry.path, what, inside and stat.S_ISDIR(mode))
+
+
+def _special(path: str) -> str:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError as error:
+        return f"something unreadable ({reason(error)})"
+    for test, name in (
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISCHR, "a device"),
+    ):
+        if test(mode):
+            return name
+    return "a special file"
+
+
+class Tree(NamedTuple):
+    """Everything below a directory: sizes of its files, and what could not be looked into."""
+
+    files: int
+    size_bytes: int
+    names: tuple[str, ...]  # the first few, relative
+    odd: tuple[Odd, ...]
+    errors: tuple[tuple[str, OSError], ...]
+
+
+def measure(path: str, bound: str) -> Tree:
+    """Count the regular files below a directory, and their bytes."""
+    files = size = 0
+    names: list[str] = []
+    odd: list[Odd] = []
+    errors: list[tuple[str, OSError]] = []
+    todo = [path]
+    while todo:
+        folder = todo.pop()
+        listing = scan(folder, bound)
+        if listing.error is not None:
+            errors.append((folder, listing.error))
+        files += len(listing.files)
+        size += size_of(listing)
+        if len(names) < 3:
+            names += [os.path.relpath(os.path.join(folder, n), path) for n, _ in listing.files[:3]]
+        odd += listing.odd
+        todo += [child for _, child in reversed(listing.dirs)]
+    return Tree(files, size, tuple(names[:3]), tuple(odd), tuple(errors))
+
+
+def size_of(listing: Listing) -> int:
+    """Return the bytes of a listing's files; a file that has vanished counts as empty."""
+    total = 0
+    for _, path in listing.files:
+        try:
+            total += os.lstat(path).st_size
+        except OSError:
+            continue
+    return total
+
+
+# ----------------------------------------------------------------------------------- files
+
+
+class FileTooLarge(Exception):
+    """A file is larger than anything of its kind can be; it was not read."""
+
+
+def read_bytes(path: str, limit_bytes: int) -> bytes:
+    """Return a regular file's content.
+
+    Raises ``OSError`` (gone, no permission, not a regular file) and ``FileTooLarge``.
+    """
+    descriptor = os.open(path, _OPEN_FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(None, "not a regular file", path)
+        size = status.st_size
+        if size > limit_bytes:
+            raise FileTooLarge(f"{size:,} bytes, more than the {limit_bytes:,} that are read")
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:
+            return data
+        parts = [data]  # it grew or shrank while being read: take what is there now
+        total = len(data)
+        while data and total <= limit_bytes:
+            data = os.read(descriptor, 1 << 20)
+            parts.append(data)
+            total += len(data)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+# --------------------------------------------------------------------------------- account
+
+
+class Account:
+    """The ledger of one entity's directory while it is read.
+
+    ``bound`` is the directory that links may not leave (the store).
+    """
+
+    __slots__ = (
+        "bound",
+        "entity_id",
+        "files_ignored",
+        "files_read",
+        "files_referred",
+        "found",
+        "issues",
+        "kind",
+        "merged",
+    )
+
+    def __init__(self, kind: Kind, entity_id: str, bound: str) -> None:
+        self.kind = kind
+        self.entity_id = entity_id
+        self.bound = bound
+        self.found: Counter[Kind] = Counter({kind: 1})
+        self.merged: Counter[Kind] = Counter()
+        self.issues: list[Issue] = []
+        self.files_read = 0
+        self.files_referred = 0
+        self.files_ignored = 0
+
+    def add(
+        self,
+        code: Code,
+        path: str,
+        message: str,
+        *,
+        kept: str = "",
+        kind: Kind | None = None,
+        count: int = 1,
+    ) -> None:
+        """Name something that is wrong. A REJECTED issue of a ``kind`` must have been found."""
+        kind_name = None if kind is None else kind.value
+        self.issues.append(
+            Issue(code, shown(path), message, kept, kind_name, self.entity_id, count)
+        )
+
+    # -- directories
+
+    def list(self, path: str, kind: Kind | None = None) -> Listing:
+        """List a directory; one that can't be listed stands for one item of ``kind`` lost."""
+        listing = scan(path, self.bound)
+        if listing.error is not None:
+            if kind is not None:
+                self.found[kind] += 1
+            self.add(
+                Code.DIRECTORY_UNREADABLE,
+                path,
+                f"The directory can't be listed: {reason(listing.error)}.",
+                kind=kind,
+            )
+        return listing
+
+    def refuse_odd(self, listing: Listing, kind: Kind) -> None:
+        """Reject what stands in the place of a ``kind`` but is no file or directory of ours."""
+        for odd in listing.odd:
+            self.found[kind] += 1
+            code = Code.LINK_NOT_FOLLOWED if "link" in odd.what else Code.SPECIAL_FILE
+            self.add(code, odd.path, f"It is {odd.what}; it was not opened.", kind=kind)
+
+    def ignore_odd(self, listing: Listing) -> None:
+        """Name links and special files that stand where nothing of MLflow's would."""
+        for odd in listing.odd:
+            self.issues.append(odd_issue(odd, self.entity_id))
+
+    def ignore_files(self, folder: str, names: Sequence[str]) -> None:
+        """Count files of a folder that are not MLflow's; one issue names them."""
+        if names:
+            self.files_ignored += len(names)
+            self.issues.append(ignored_files(folder, names, self.entity_id))
+
+    def ignore_tree(self, path: str) -> None:
+        """Count all files below a directory that is not MLflow's; one issue names it."""
+        tree = measure(path, self.bound)
+        self.files_ignored += tree.files
+        self.issues += ignored_tree(path, tree, self.entity_id)
+
+    def keys(self, folder: str, kind: Kind, *, counted: bool = True) -> Iterator[tuple[str, str]]:
+        """Yield key and path of each file that is a ``kind`` below ``folder``.
+
+        A key is the path below the folder with ``/`` between its parts. Each file is counted as
+        found, unless ``counted`` is false because a file holds several.
+        """
+        todo = [(folder, "")]
+        while todo:
+            path, prefix = todo.pop()
+            listing = self.list(path, kind)
+            self.refuse_odd(listing, kind)
+            ignored: list[str] = []
+            names = listing.file_names()
+            for name, file in listing.files:
+                if is_junk(name):
+                    ignored.append(name)
+                elif (original := copied_from(name, names)) is not None:
+                    self.files_ignored += 1
+                    self.add(
+                        Code.CONFLICT_COPY,
+                        file,
+                        f"It is a copy of {shown(original)} that a sync tool or file manager made.",
+                        kept="the original",
+                    )
+                else:
+                    self.found[kind] += counted
+                    yield prefix + name, file
+            self.ignore_files(path, ignored)
+            for name, child in reversed(listing.dirs):
+                if is_junk_folder(name):
+                    self.ignore_tree(child)
+                else:
+                    todo.append((child, f"{prefix}{name}/"))
+
+    def values(self, folder: str | None, kind: Kind) -> dict[str, str]:
+        """Return the text of each key below ``folder`` (params and tags), byte for byte."""
+        texts: dict[str, str] = {}
+        if folder is None:
+            return texts
+        for key, path in self.keys(folder, kind):
+            data = self.read(path, VALUE_LIMIT_BYTES, kind)
+            if data is None:
+                continue
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                text = self.repaired_text(data, path, kind)
+            name = self.name(key, path, kind)
+            if name in texts:
+                self.add(
+                    Code.NAME_TWICE,
+                    path,
+                    f"Another file has the key {name!r} once its name is made readable.",
+                    kind=kind,
+                )
+            else:
+                texts[name] = text
+        return dict(sorted(texts.items()))
+
+    def name(self, name: str, path: str, kind: Kind) -> str:
+        """Return a key as text; bytes that are not UTF-8 are shown as ``\\xff``."""
+        readable = shown(name)
+        if readable != name:
+            self.add(
+                Code.NAME_UNDECODABLE,
+                path,
+                f"The name is not UTF-8: {os.fsencode(name)!r}.",
+                kept=f"as {readable!r}",
+                kind=kind,
+            )
+        return readable
+
+    # -- files
+
+    def read(
+        self,
+        path: str,
+        limit_bytes: int,
+        kind: Kind | None,
+        *,
+        instead: Code | None = None,
+        kept: str = "",
+    ) -> bytes | None:
+        """Return a file's content, None where it can't be read.
+
+        The issue rejects one ``kind``, unless a code is given to be used ``instead``.
+        """
+        self.files_read += 1
+        try:
+            return read_bytes(path, limit_bytes)
+        except FileNotFoundError:
+            code, why = Code.FILE_VANISHED, "It vanished while the store was being read."
+        except FileTooLarge as error:
+            code, why = Code.FILE_TOO_LARGE, f"It is too large: {error}."
+        except OSError as error:
+            code, why = Code.FILE_UNREADABLE, f"It can't be read: {reason(error)}."
+        self.add(instead or code, path, why, kept=kept, kind=kind)
+        return None
+
+    def repaired_text(self, data: bytes, path: str, kind: Kind | None) -> str:
+        """Return undecodable bytes as text with replacement characters, and name them."""
+        raw = repr(data[:200]) + ("…" if len(data) > 200 else "")
+        self.add(
+            Code.TEXT_UNDECODABLE,
+            path,
+            f"The content is not UTF-8: {raw}.",
+            kept="with U+FFFD in place of each undecodable byte",
+            kind=kind,
+        )
+        return data.decode("utf-8", "replace")
+
+    # -- the end
+
+    def close(self, record: T | None) -> Extracted[T]:
+        """Return the reading. Without a record, everything that was found is rejected."""
+        if record is None:
+            rejected = self._rejected()
+            for kind in sorted(self.found, key=lambda k: k.value):
+                missing = self.found[kind] - rejected[kind]
+                if missing > 0:
+                    self.add(
+                        Code.LOST_WITH_OWNER,
+                        "",
+                        f"It belongs to the {self.kind.value} {self.entity_id!r}, "
+                        "of which nothing could be kept.",
+                        kind=kind,
+                        count=missing,
+                    )
+            self.merged.clear()
+        return Extracted(
+            record=record,
+            found={kind: n for kind, n in self.found.items() if n},
+            merged={kind: n for kind, n in self.merged.items() if n},
+            issues=tuple(self.issues),
+            files_read=self.files_read,
+            files_referred=self.files_referred,
+            files_ignored=self.files_ignored,
+        )
+
+    def _rejected(self) -> Counter[Kind]:
+        rejected: Counter[Kind] = Counter()
+        for issue in self.issues:
+            if issue.kind is not None and CATALOG[issue.code].severity is Severity.REJECTED:
+                rejected[Kind(issue.kind)] += issue.count
+        return rejected
+
+
+# --------------------------------------------------------------- issues of ignored things
+
+
+def ignored_files(folder: str, names: Sequence[str], entity_id: str = "") -> Issue:
+    """Return the issue that names files of a folder that are not MLflow's."""
+    listed = ", ".join(shown(name) for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    path = os.path.join(folder, names[0]) if len(names) == 1 else folder
+    verb = "is not a file" if len(names) == 1 else "are not files"
+    message = f"{listed}{more} {verb} of MLflow's layout."
+    return Issue(Code.FILE_IGNORED, shown(path), message, "", None, entity_id, len(names))
+
+
+def ignored_tree(path: str, tree: Tree, entity_id: str = "") -> list[Issue]:
+    """Return the issues that name a directory that is not MLflow's, and what is odd in it."""
+    some = f": {', '.join(shown(name) for name in tree.names)}" if tree.names else ""
+    more = ", …" if tree.files > len(tree.names) else ""
+    message = f"The directory is not of MLflow's layout; it holds {tree.files:,} files{some}{more}."
+    issues = [
+        Issue(Code.DIRECTORY_IGNORED, shown(path), message, "", None, entity_id, max(tree.files, 1))
+    ]
+    issues += [odd_issue(odd, entity_id) for odd in tree.odd]
+    issues += [unreadable(folder, error, entity_id) for folder, error in tree.errors]
+    return issues
+
+
+def odd_issue(odd: Odd, entity_id: str = "") -> Issue:
+    """Return the issue for a link or special file that is not followed or opened."""
+    if odd.inside:
+        code, kept = Code.LINK_INSIDE_STORE, "its target is read where it really lies"
+    elif "link" in odd.what:
+        code, kept = Code.LINK_NOT_FOLLOWED, ""
+    else:
+        code, kept = Code.SPECIAL_FILE_IGNORED, ""
+    return Issue(
+        code, shown(odd.path), f"It is {odd.what}; it was not opened.", kept, None, entity_id
+    )
+
+
+def unreadable(folder: str, error: OSError, entity_id: str = "") -> Issue:
+    """Return the issue for a directory that can't be listed."""
+    message = f"The directory can't be listed: {reason(error)}."
+    return Issue(Code.DIRECTORY_UNREADABLE, shown(folder), message, "", None, entity_id)

@@ -1,0 +1,255 @@
+"""Reading logged models (3.x) and the file registry with its prompts (2.1 and later).
+
+Formats: ``mlflow.store.tracking.file_store`` (``<experiment>/models/m-…``) and
+``mlflow.store.model_registry.file_store`` (``models/<name>/version-<n>``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from migrator.extractor.artifacts import find_artifact_dir, list_artifacts
+from migrator.extractor.files import VALUE_LIMIT_BYTES, Account, Listing
+from migrator.extractor.metrics import read_model_points
+from migrator.extractor.store import META, store_of
+from migrator.extractor.yamlfile import read_meta
+from migrator.issues import Code
+from migrator.model import (
+    Entry,
+    Extracted,
+    Kind,
+    LoggedModelMetric,
+    LoggedModelRecord,
+    ModelVersionRecord,
+    RegisteredModelRecord,
+)
+
+_MODEL_STATUS = {"PENDING": 1, "READY": 2, "FAILED": 3}
+_MODEL_FOLDERS = frozenset({"params", "tags", "metrics", "artifacts"})
+_MODEL_KEYS = frozenset({"model_id", "name", "creation_timestamp", "artifact_location", "status"})
+_VERSION_KEYS = frozenset({"version", "name", "creation_timestamp", "source", "current_stage"})
+_REGISTERED_KEYS = frozenset({"name", "creation_timestamp", "last_updated_timestamp"})
+
+
+def read_logged_model(
+    entry: Entry, artifact_roots: Sequence[str] = ()
+) -> Extracted[LoggedModelRecord]:
+    """Read a logged model's directory. Never raises; one that holds nothing is rejected."""
+    account = Account(Kind.LOGGED_MODEL, entry.entity_id, store_of(entry, 3))
+    listing = account.list(entry.path)
+    meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
+    folders = _folders(account, entry.path, listing, _MODEL_FOLDERS)
+    params = account.values(folders.get("params"), Kind.LOGGED_MODEL_PARAM)
+    tags = account.values(folders.get("tags"), Kind.LOGGED_MODEL_TAG)
+    metrics: list[LoggedModelMetric] = []
+    if "metrics" in folders:
+        kind = Kind.LOGGED_MODEL_METRIC
+        for name, path in account.keys(folders["metrics"], kind, counted=False):
+            metrics += read_model_points(account, path, account.name(name, path, kind))
+    experiment_id = entry.experiment_id or ""
+    location = meta.text("artifact_location") or ""
+    artifact_dir = find_artifact_dir(
+        account,
+        folders.get("artifacts"),
+        (experiment_id, "models", entry.entity_id, "artifacts"),
+        artifact_roots,
+        location,
+    )
+    artifacts = list_artifacts(account, artifact_dir, own=folders.get("artifacts"))
+    rebuilt = not meta.values.keys() & _MODEL_KEYS
+    if rebuilt and not (params or tags or metrics or artifacts):
+        account.add(
+            Code.MODEL_EMPTY,
+            entry.path,
+            "The directory holds nothing of a model.",
+            kind=Kind.LOGGED_MODEL,
+        )
+        return account.close(None)
+    meta.same_id(("model_id",), entry.entity_id)
+    meta.same_id(("experiment_id",), experiment_id)
+    times = [metric.timestamp_ms for metric in metrics]
+    updated_ms = meta.ms("last_updated_timestamp")
+    created_ms = meta.ms("creation_timestamp")
+    if created_ms is None:
+        created_ms = updated_ms if updated_ms is not None else min(times, default=0)
+    if rebuilt:
+        account.add(
+            Code.MODEL_REBUILT,
+            entry.path,
+            f"Its {META} tells nothing; there are {len(params)} params, {len(metrics)} metric "
+            f"points, {len(tags)} tags and {len(artifacts)} artifacts.",
+            kept=f"as a model made from them, of {created_ms} ms since 1970",
+            kind=Kind.LOGGED_MODEL,
+        )
+    deleted = entry.in_trash or (meta.text("lifecycle_stage") or "").lower() == "deleted"
+    record = LoggedModelRecord(
+        model_id=entry.entity_id,
+        experiment_id=experiment_id,
+        name=meta.text("name") or entry.entity_id,
+        artifact_location=location,
+        creation_ms=created_ms,
+        last_updated_ms=created_ms if updated_ms is None else updated_ms,
+        status=_model_status(meta.text("status")),
+        status_message=meta.text("status_message"),
+        lifecycle_stage="deleted" if deleted else "active",
+        model_type=meta.text("model_type"),
+        source_run_id=meta.text("source_run_id"),
+        params=params,
+        tags=tags,
+        metrics=tuple(metrics),
+        path=entry.path,
+        artifact_dir=artifact_dir,
+    )
+    return account.close(record)
+
+
+def _model_status(text: str | None) -> int:
+    if text in ("1", "2", "3"):
+        return int(text)
+    return _MODEL_STATUS.get((text or "").upper().removeprefix("LOGGED_MODEL_"), 0)
+
+
+def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
+    """Read a registered model or prompt with its versions. Never raises.
+
+    The files in ``aliases/`` are the truth about aliases; deleted versions stay, in the stage
+    ``Deleted_Internal``.
+    """
+    account = Account(Kind.REGISTERED_MODEL, entry.entity_id, store_of(entry, 2))
+    listing = account.list(entry.path)
+    meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
+    versions_found = {name for name, _ in listing.dirs if name.startswith("version-")}
+    folders = _folders(account, entry.path, listing, versions_found | {"tags", "aliases"})
+    tags = account.values(folders.get("tags"), Kind.REGISTERED_MODEL_TAG)
+    versions = []
+    for name in sorted(versions_found):
+        version = _version(account, entry.entity_id, name, folders[name])
+        versions += [] if version is None else [version]
+    versions.sort(key=lambda version: version.version)
+    numbers = {version.version for version in versions}
+    aliases = _aliases(account, folders.get("aliases"), numbers)
+    rebuilt = not meta.values.keys() & _REGISTERED_KEYS
+    if rebuilt and not (tags or aliases or versions):
+        account.add(
+            Code.MODEL_EMPTY,
+            entry.path,
+            "The directory holds nothing of a registered model.",
+            kind=Kind.REGISTERED_MODEL,
+        )
+        return account.close(None)
+    if rebuilt:
+        account.add(
+            Code.MODEL_REBUILT,
+            entry.path,
+            f"Its {META} tells nothing; there are {len(versions)} versions, {len(tags)} tags and "
+            f"{len(aliases)} aliases.",
+            kept="as a registered model made from them",
+            kind=Kind.REGISTERED_MODEL,
+        )
+    meta.same_id(("name",), entry.entity_id)
+    record = RegisteredModelRecord(
+        name=entry.entity_id,
+        creation_ms=meta.ms("creation_timestamp"),
+        last_updated_ms=meta.ms("last_updated_timestamp"),
+        description=meta.text("description"),
+        tags=tags,
+        aliases=aliases,
+        versions=tuple(versions),
+        path=entry.path,
+    )
+    return account.close(record)
+
+
+def _version(account: Account, model: str, name: str, path: str) -> ModelVersionRecord | None:
+    account.found[Kind.MODEL_VERSION] += 1
+    listing = account.list(path)
+    meta = read_meta(account, listing.file(META), os.path.join(path, META), kind=Kind.MODEL_VERSION)
+    folders = _folders(account, path, listing, frozenset({"tags"}))
+    number = re.fullmatch(r"version-([1-9][0-9]{0,8})", name)
+    tags = account.values(folders.get("tags"), Kind.MODEL_VERSION_TAG)
+    if number is None:
+        account.add(
+            Code.MODEL_VERSION_DAMAGED,
+            path,
+            f"{account.name(name, path, Kind.MODEL_VERSION)} has no number.",
+            kind=Kind.MODEL_VERSION,
+        )
+        if tags:
+            account.add(
+                Code.LOST_WITH_OWNER,
+                path,
+                f"The tags of {name}, which was rejected.",
+                kind=Kind.MODEL_VERSION_TAG,
+                count=len(tags),
+            )
+        return None
+    meta.same_id(("version",), number[1])
+    if not meta.values.keys() & _VERSION_KEYS:
+        account.add(
+            Code.MODEL_VERSION_REBUILT,
+            path,
+            f"Its {META} tells nothing; it has {len(tags)} tags.",
+            kept="as a version without source, run and times",
+            kind=Kind.MODEL_VERSION,
+        )
+    return ModelVersionRecord(
+        name=model,
+        version=int(number[1]),
+        creation_ms=meta.ms("creation_timestamp"),
+        last_updated_ms=meta.ms("last_updated_timestamp"),
+        description=meta.text("description"),
+        user_id=meta.text("user_id"),
+        current_stage=meta.text("current_stage"),
+        source=meta.text("source"),
+        run_id=meta.text("run_id"),
+        status=meta.text("status"),
+        status_message=meta.text("status_message"),
+        run_link=meta.text("run_link"),
+        storage_location=meta.text("storage_location"),
+        tags=tags,
+    )
+
+
+def _aliases(account: Account, folder: str | None, versions: set[int]) -> dict[str, int]:
+    aliases: dict[str, int] = {}
+    if folder is None:
+        return aliases
+    for name, path in account.keys(folder, Kind.ALIAS):
+        data = account.read(path, VALUE_LIMIT_BYTES, Kind.ALIAS)
+        if data is None:
+            continue
+        number = re.fullmatch(rb"\s*([1-9][0-9]{0,8})\s*", data)
+        alias = account.name(name, path, Kind.ALIAS)
+        if number is None or alias in aliases:
+            account.add(Code.ALIAS_DAMAGED, path, f"It holds {data[:60]!r}.", kind=Kind.ALIAS)
+            continue
+        aliases[alias] = int(number[1])
+        if aliases[alias] not in versions:
+            account.add(
+                Code.ALIAS_DANGLING,
+                path,
+                f"There is no version {aliases[alias]}.",
+                kept="the alias",
+                kind=Kind.ALIAS,
+            )
+    return dict(sorted(aliases.items()))
+
+
+def _folders(
+    account: Account, path: str, listing: Listing, own: frozenset[str] | set[str]
+) -> dict[str, str]:
+    """Return an entity's own folders by name; everything else but meta.yaml is named."""
+    for name, child in listing.files:
+        if name in own:
+            account.add(Code.FOLDER_IS_A_FILE, child, f"{name} should be a directory.")
+    account.ignore_files(path, [name for name, _ in listing.files if name != META])
+    account.ignore_odd(listing)
+    folders = {}
+    for name, child in listing.dirs:
+        if name in own:
+            folders[name] = child
+        else:
+            account.ignore_tree(child)
+    return folders

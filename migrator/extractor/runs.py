@@ -1,0 +1,365 @@
+"""Reading experiments, runs and datasets (``mlflow.store.tracking.file_store``, 1.x to 3.x).
+
+Every function takes what the index found and returns what the directory holds. None raises for
+anything that lies on the disk: what can't be read is an issue of the result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from migrator.extractor.artifacts import find_artifact_dir, list_artifacts, read_texts
+from migrator.extractor.files import Account, Listing, scan
+from migrator.extractor.metrics import read_points
+from migrator.extractor.store import store_of
+from migrator.extractor.yamlfile import Meta, read_meta
+from migrator.issues import Code
+from migrator.model import (
+    DatasetRecord,
+    Entry,
+    ExperimentRecord,
+    Extracted,
+    InputRecord,
+    Kind,
+    MetricPoint,
+    OutputRecord,
+    RunEntry,
+    RunRecord,
+)
+
+META = "meta.yaml"
+# mlflow.entities.RunStatus and SourceType: what meta.yaml holds as a number
+RUN_STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+SOURCE_TYPE = {1: "NOTEBOOK", 2: "JOB", 3: "PROJECT", 4: "LOCAL", 5: "UNKNOWN"}
+
+_EXPERIMENT_KEYS = frozenset({"name", "lifecycle_stage", "artifact_location"})
+_RUN_KEYS = frozenset({"status", "lifecycle_stage", "artifact_uri", "user_id", "start_time"})
+_RUN_FOLDERS = frozenset({"params", "metrics", "tags", "artifacts", "inputs", "outputs"})
+
+
+def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
+    """Read an experiment's own files: its meta.yaml and its tags.
+
+    Without a usable meta.yaml the experiment is made from its directory, so that its runs have
+    one. In ``.trash`` it is deleted, whatever it says (MLflow before 2.3 left ``active`` there).
+    """
+    account = Account(Kind.EXPERIMENT, entry.entity_id, store_of(entry, 1))
+    path = entry.path
+    meta = read_meta(
+        account, _regular(account, path, META), os.path.join(path, META), needed=_EXPERIMENT_KEYS
+    )
+    known = bool(meta.values.keys() & (_EXPERIMENT_KEYS | {"experiment_id"}))
+    meta.same_id(("experiment_id",), entry.entity_id)
+    name = meta.text("name")
+    if not name:
+        name = "Default" if entry.entity_id == "0" else entry.entity_id
+        account.add(
+            Code.EXPERIMENT_REBUILT,
+            path,
+            "The experiment's name is not known." if known else "Its meta.yaml tells nothing.",
+            kept=f"as an experiment named {name!r}",
+            kind=Kind.EXPERIMENT,
+        )
+    folder = os.path.join(path, "tags")
+    if os.path.isdir(folder) and not os.path.islink(folder):
+        tags = account.values(folder, Kind.EXPERIMENT_TAG)
+    else:
+        tags = meta.mapping("tags")
+        if tags:
+            account.found[Kind.EXPERIMENT_TAG] += len(tags)
+            account.add(
+                Code.INLINE_TAGS_USED, meta.path, f"{len(tags)} tags.", kind=Kind.EXPERIMENT_TAG
+            )
+    deleted = entry.in_trash or _says_deleted(meta)
+    record = ExperimentRecord(
+        experiment_id=entry.entity_id,
+        name=name,
+        artifact_location=meta.text("artifact_location") or "",
+        lifecycle_stage="deleted" if deleted else "active",
+        creation_ms=meta.ms("creation_time"),
+        last_update_ms=meta.ms("last_update_time"),
+        tags=tags,
+        path=path,
+    )
+    return account.close(record)
+
+
+def read_run(
+    entry: RunEntry,
+    wanted: Callable[[str], bool],
+    text_limit_bytes: int = 1_000_000,
+    artifact_roots: Sequence[str] = (),
+) -> Extracted[RunRecord]:
+    """Read a run's directory.
+
+    ``wanted`` says of an artifact's path (relative, with ``/``) whether its text is to be read
+    into ``texts``. ``artifact_roots`` are a server's artifact directories (``mlartifacts``).
+
+    A run whose meta.yaml tells nothing is made from the rest: its name from tag
+    ``mlflow.runName``, its times from its metrics, its status FINISHED, because RUNNING would
+    be untrue of history and nothing says that it failed. One that holds nothing is rejected.
+    """
+    account = Account(Kind.RUN, entry.entity_id, store_of(entry, 2))
+    listing = account.list(entry.path)
+    meta = read_meta(account, listing.file(META), os.path.join(entry.path, META), needed=_RUN_KEYS)
+    folders = _folders(account, entry.path, listing)
+    params = account.values(folders.get("params"), Kind.PARAM)
+    tags = account.values(folders.get("tags"), Kind.TAG)
+    metrics = _metrics(account, folders.get("metrics"))
+    inputs = _inputs(account, folders.get("inputs"))
+    outputs = _outputs(account, folders.get("outputs"))
+
+    experiment_id = entry.experiment_id or ""
+    meta.same_id(("run_id", "run_uuid"), entry.entity_id)
+    meta.same_id(("experiment_id",), experiment_id)
+    artifact_uri = meta.text("artifact_uri") or ""
+    artifact_dir = find_artifact_dir(
+        account,
+        folders.get("artifacts"),
+        (experiment_id, entry.entity_id, "artifacts"),
+        artifact_roots,
+        artifact_uri,
+    )
+    artifacts = list_artifacts(account, artifact_dir, own=folders.get("artifacts"))
+    texts = read_texts(account, artifact_dir, artifacts, wanted, text_limit_bytes)
+
+    rebuilt = not meta.values.keys() & (_RUN_KEYS | {"run_id", "run_uuid", "end_time"})
+    if rebuilt and not (params or tags or metrics or inputs or outputs or artifacts):
+        account.add(
+            Code.RUN_EMPTY, entry.path, "The directory holds nothing of a run.", kind=Kind.RUN
+        )
+        return account.close(None)
+    start_ms, end_ms = meta.ms("start_time"), meta.ms("end_time")
+    status = _status(meta.text("status"))
+    if rebuilt or (meta.damaged and (status is None or start_ms is None)):
+        first_ms, last_ms = _times_of(metrics)
+        start_ms = first_ms if start_ms is None else start_ms
+        end_ms = last_ms if end_ms is None and status != "RUNNING" else end_ms
+        status = status or "FINISHED"
+        account.add(
+            Code.RUN_REBUILT,
+            entry.path,
+            f"Its meta.yaml tells {'nothing' if rebuilt else 'not all'}; there are "
+            f"{len(params)} params, {len(metrics)} metrics, {len(tags)} tags and "
+            f"{len(artifacts)} artifacts.",
+            kept=f"as a run made from them, with status {status}",
+            kind=Kind.RUN,
+        )
+    elif start_ms is not None and end_ms is not None and end_ms < start_ms:
+        account.add(
+            Code.RUN_ENDS_BEFORE_START,
+            meta.path,
+            f"It starts at {start_ms} and ends at {end_ms} ms.",
+            kept="both",
+            kind=Kind.RUN,
+        )
+    if status is None:
+        status = "RUNNING" if end_ms is None else "FINISHED"
+        value = meta.text("status")
+        account.add(
+            Code.STATUS_UNKNOWN,
+            meta.path,
+            "It has no status." if value is None else f"Its status is {value[:100]!r}.",
+            kept=f"as {status}",
+            kind=Kind.RUN,
+        )
+    says_deleted = _says_deleted(meta)
+    deleted_ms = meta.ms("deleted_time")
+    record = RunRecord(
+        run_id=entry.entity_id,
+        experiment_id=experiment_id,
+        name=meta.text("run_name") or meta.text("name") or tags.get("mlflow.runName", ""),
+        status=status,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        lifecycle_stage="deleted" if says_deleted or entry.in_trash else "active",
+        deleted_ms=deleted_ms,
+        user_id=meta.text("user_id") or "",
+        source_type=_source_type(meta),
+        source_name=meta.text("source_name") or "",
+        source_version=meta.text("source_version") or "",
+        entry_point_name=meta.text("entry_point_name") or "",
+        artifact_uri=artifact_uri,
+        params=params,
+        tags=tags,
+        metrics=metrics,
+        artifacts=artifacts,
+        texts=texts,
+        inputs=inputs,
+        outputs=outputs,
+        path=entry.path,
+        artifact_dir=artifact_dir,
+        deleted_with_experiment=entry.in_trash
+        and (not says_deleted or _deleted_with(entry, deleted_ms)),
+    )
+    return account.close(record)
+
+
+def read_dataset(entry: Entry) -> Extracted[DatasetRecord]:
+    """Read a dataset of an experiment (2.4 and later). Without name or digest it is rejected."""
+    account = Account(Kind.DATASET, entry.entity_id, store_of(entry, 3))
+    listing = account.list(entry.path)
+    meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
+    _ignore_rest(account, entry.path, listing, frozenset())
+    name, digest = meta.text("name"), meta.text("digest")
+    if not name or digest is None:
+        missing = "name" if not name else "digest"
+        account.add(Code.DATASET_DAMAGED, entry.path, f"It has no {missing}.", kind=Kind.DATASET)
+        return account.close(None)
+    record = DatasetRecord(
+        dataset_id=entry.entity_id,
+        experiment_id=entry.experiment_id or "",
+        name=name,
+        digest=digest,
+        source_type=meta.text("source_type") or "",
+        source=meta.text("source") or "",
+        schema=meta.text("schema"),
+        profile=meta.text("profile"),
+    )
+    return account.close(record)
+
+
+# ------------------------------------------------------------------------------ directories
+
+
+def _regular(account: Account, folder: str, name: str) -> str | None:
+    """Return the path of a regular file in a directory that is too large to be listed for it."""
+    path = os.path.join(folder, name)
+    if os.path.islink(path):
+        return scan(folder, account.bound).file(name)
+    return path if os.path.isfile(path) else None
+
+
+def _folders(account: Account, path: str, listing: Listing) -> dict[str, str]:
+    """Return the run's own folders by name; everything else in the listing is named."""
+    folders = {name: child for name, child in listing.dirs if name in _RUN_FOLDERS}
+    for name, child in listing.files:
+        if name in _RUN_FOLDERS:
+            account.add(Code.FOLDER_IS_A_FILE, child, f"{name} should be a directory.")
+    _ignore_rest(account, path, listing, _RUN_FOLDERS)
+    return folders
+
+
+def _ignore_rest(
+    account: Account, path: str, listing: Listing, folders: frozenset[str], meta: str = META
+) -> None:
+    account.ignore_files(path, [name for name, _ in listing.files if name != meta])
+    account.ignore_odd(listing)
+    for name, child in listing.dirs:
+        if name not in folders:
+            account.ignore_tree(child)
+
+
+def _metrics(account: Account, folder: str | None) -> dict[str, tuple[MetricPoint, ...]]:
+    metrics: dict[str, tuple[MetricPoint, ...]] = {}
+    if folder is None:
+        return metrics
+    for name, path in account.keys(folder, Kind.METRIC_POINT, counted=False):
+        points = read_points(account, path)
+        if not points:
+            continue
+        key = account.name(name, path, Kind.METRIC_POINT)
+        if key in metrics:
+            account.add(
+                Code.NAME_TWICE,
+                path,
+                f"Another file has the key {key!r} once its name is made readable.",
+                kind=Kind.METRIC_POINT,
+                count=len(points),
+            )
+        else:
+            metrics[key] = points
+    return dict(sorted(metrics.items()))
+
+
+def _inputs(account: Account, folder: str | None) -> tuple[InputRecord, ...]:
+    """Read ``inputs/<md5>/meta.yaml``. The run is the directory: MLflow writes a wrong
+    ``destination_id`` for datasets."""
+    inputs: list[InputRecord] = []
+    for name, path, listing in _members(account, folder, Kind.INPUT):
+        meta = read_meta(account, listing.file(META), os.path.join(path, META), kind=Kind.INPUT)
+        source_id = meta.text("source_id")
+        if not source_id:
+            account.add(
+                Code.INPUT_DAMAGED, path, f"The input {name} has no source_id.", kind=Kind.INPUT
+            )
+            continue
+        source_type = meta.text("source_type") or "DATASET"
+        inputs.append(InputRecord(source_type, source_id, meta.mapping("tags")))
+    return tuple(inputs)
+
+
+def _outputs(account: Account, folder: str | None) -> tuple[OutputRecord, ...]:
+    """Read ``outputs/<model id>/meta.yaml`` (3.0 and later)."""
+    outputs: list[OutputRecord] = []
+    for name, path, listing in _members(account, folder, Kind.OUTPUT):
+        meta = read_meta(account, listing.file(META), os.path.join(path, META), kind=Kind.OUTPUT)
+        step = meta.integer("step")
+        if step is None:
+            account.add(
+                Code.OUTPUT_DAMAGED, path, "It has no step.", kept="as step 0", kind=Kind.OUTPUT
+            )
+        model_id = meta.text("destination_id") or account.name(name, path, Kind.OUTPUT)
+        outputs.append(OutputRecord(model_id, step or 0))
+    return tuple(outputs)
+
+
+def _members(account: Account, folder: str | None, kind: Kind) -> list[tuple[str, str, Listing]]:
+    """Return name, path and listing of each directory below ``folder``, found counted."""
+    if folder is None:
+        return []
+    listing = account.list(folder, kind)
+    account.refuse_odd(listing, kind)
+    account.ignore_files(folder, [name for name, _ in listing.files])
+    members = []
+    for name, path in listing.dirs:
+        inner = account.list(path)
+        if not inner.files and not inner.dirs and inner.error is None:
+            continue  # an empty directory, as a sync tool leaves it
+        account.found[kind] += 1
+        _ignore_rest(account, path, inner, frozenset())
+        members.append((name, path, inner))
+    return members
+
+
+# ----------------------------------------------------------------------------------- values
+
+
+def _says_deleted(meta: Meta) -> bool:
+    return (meta.text("lifecycle_stage") or "").strip().lower() == "deleted"
+
+
+def _deleted_with(entry: RunEntry, deleted_ms: int | None) -> bool:
+    """Tell whether a run in ``.trash`` was deleted at the moment its experiment was."""
+    aside = Account(Kind.EXPERIMENT, "", store_of(entry, 2))  # its issues are the experiment's own
+    folder = os.path.dirname(entry.path)
+    meta = read_meta(aside, _regular(aside, folder, META), os.path.join(folder, META))
+    return deleted_ms is not None and deleted_ms == meta.ms("last_update_time")
+
+
+def _status(value: str | None) -> str | None:
+    """Return a run's status by name; a number or a name may be recorded. None if unknown."""
+    text = (value or "").strip().upper()
+    if text.isdecimal() and len(text) < 10:
+        return RUN_STATUS.get(int(text))
+    return text if text in RUN_STATUS.values() else None
+
+
+def _source_type(meta: Meta) -> str:
+    text = (meta.text("source_type") or "").strip().upper()
+    if text.isdecimal() and len(text) < 10:
+        return SOURCE_TYPE.get(int(text), "UNKNOWN")
+    return text if text in SOURCE_TYPE.values() else "UNKNOWN"
+
+
+def _times_of(
+    metrics: dict[str, tuple[MetricPoint, ...]],
+) -> tuple[int | None, int | None]:
+    times = [
+        point.timestamp_ms
+        for points in metrics.values()
+        for point in points
+        if 100_000_000_000 <= point.timestamp_ms < 100_000_000_000_000
+    ]
+    return (min(times), max(times)) if times else (None, None)

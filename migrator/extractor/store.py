@@ -1,0 +1,638 @@
+"""Finding a file store, and what lies in it: one walk, nothing parsed.
+
+The layout is that of ``mlflow.store.tracking.file_store.FileStore`` (1.x to 3.x): experiments are
+directories of the root or of ``.trash``, the registry is ``models``, runs and the rest lie inside
+the experiments. Users move and mend stores by hand, so a directory is recognised by what it
+holds, and whatever is recognised as nothing is named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+from collections.abc import Callable
+
+from migrator.errors import SourceError
+from migrator.extractor.files import (
+    FileTooLarge,
+    Listing,
+    follow,
+    ignored_files,
+    ignored_tree,
+    is_junk_folder,
+    measure,
+    odd_issue,
+    read_bytes,
+    reason,
+    scan,
+    shown,
+    size_of,
+    unreadable,
+)
+from migrator.issues import Code, Issue
+from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
+
+META = "meta.yaml"
+TRASH = ".trash"
+MODELS = "models"
+RESERVED = frozenset({"tags", "datasets", "traces", MODELS})  # folders of an experiment
+RUN_FOLDERS = frozenset({"params", "metrics", "artifacts", "inputs", "outputs"})
+TRACE_FOLDERS = frozenset({"request_metadata", "tags", "artifacts", "assessments"})
+
+_ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
+_VALUE_BYTES = 10_000  # of a tag that holds an id
+_META_BYTES = 1 << 16
+_FOLDER_DEPTH = 3  # how deep experiments are looked for in a user's own directories
+
+
+# --------------------------------------------------------------------------- opening a store
+
+
+def open_source(location: str) -> str:
+    """Return the absolute path of the file store that a user means by ``location``.
+
+    That is a directory that holds experiments (``mlruns``), one that holds a directory
+    ``mlruns``, or a ``file:`` URI of either. Raises ``SourceError`` where there is none.
+    """
+    path = _local_path(location)
+    listing = _root_listing(path)
+    if _is_store(path, listing):
+        return path
+    inner = listing.directory("mlruns")
+    if inner is not None:
+        inner_listing = _root_listing(inner)
+        if _is_store(inner, inner_listing):
+            return inner
+        if _is_empty(inner_listing):
+            raise _nothing(inner)
+    _explain_part(path, listing)
+    below = _stores_below(path)
+    if below:
+        listed = "".join(f"\n  {shown(store)}" for store in below[:5])
+        more = "\n  …" if len(below) > 5 else ""
+        one = len(below) == 1
+        raise SourceError(
+            f"{shown(path)} is not an MLflow file store, but "
+            f"{'there is one' if one else f'there are at least {len(below)}'} below it.",
+            todo=("Give its path:" if one else "Give their paths, all in one call:")
+            + listed
+            + more,
+        )
+    if _is_empty(listing):
+        raise _nothing(path)
+    if inner is not None:
+        raise SourceError(
+            f"{shown(inner)} holds no MLflow experiment.",
+            todo="Check the path: a file store holds a directory for each experiment, "
+            "with a meta.yaml in it.",
+        )
+    raise SourceError(
+        f"{shown(path)} is not an MLflow file store: it holds neither experiments nor a "
+        "directory mlruns.",
+        todo="Give the path of the mlruns directory.",
+    )
+
+
+def _nothing(path: str) -> SourceError:
+    return SourceError(
+        f"{shown(path)} is empty: there is nothing to migrate.",
+        todo="Check that this is the directory in which MLflow wrote your runs.",
+    )
+
+
+def _local_path(location: str) -> str:
+    if not location.strip() or "\x00" in location:
+        raise SourceError("The source is empty.", todo="Give the path of an mlruns directory.")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z]:|[^/\\])", location)
+    if scheme is None or os.path.lexists(location):
+        return os.path.abspath(os.path.expanduser(location))
+    if scheme[1].lower() != "file":
+        raise SourceError(
+            f"{location} is not a local directory.",
+            todo="Only file stores are read: give the path of the mlruns directory "
+            "on the machine where it lies.",
+        )
+    rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
+    if rest.startswith("//") and os.path.isdir(urllib.parse.unquote(rest[2:])):
+        rest = rest[2:]  # file://mlruns is wrong, but what is meant is there
+    if rest.startswith("//"):
+        raise SourceError(
+            f"{location} names another machine.", todo="Give a local path (file:///path)."
+        )
+    rest = rest.split("?")[0].split("#")[0] if not os.path.lexists(rest) else rest
+    if os.name == "nt":
+        rest = re.sub(r"^/+(?=[A-Za-z]:)", "", rest)
+    decoded = urllib.parse.unquote(rest)
+    # A hand-written URI may hold a raw %: take the spelling that exists.
+    return os.path.abspath(
+        rest if os.path.exists(rest) and not os.path.exists(decoded) else decoded
+    )
+
+
+def _root_listing(path: str) -> Listing:
+    if not os.path.lexists(path):
+        raise SourceError(f"{shown(path)} does not exist.", todo="Check the path.")
+    if not os.path.exists(path):
+        raise SourceError(
+            f"{shown(path)} is a link that leads nowhere, or can't be followed.",
+            todo="Check what it points to, and the permissions on the way.",
+        )
+    if not os.path.isdir(path):
+        raise SourceError(f"{shown(path)} is not a directory.{_database(path)}", todo=_FILE_TODO)
+    listing = scan(path, path)
+    if listing.error is not None:
+        raise SourceError(
+            f"{shown(path)} can't be read: {reason(listing.error)}.",
+            todo="Give yourself read permission on it, or run as the user who owns it.",
+        )
+    return listing
+
+
+_FILE_TODO = "Give the path of the mlruns directory itself."
+
+
+def _database(path: str) -> str:
+    if not os.path.isfile(path):  # a pipe would block
+        return ""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError:
+        return ""
+    return " It is an SQLite database." if head.startswith(b"SQLite format 3") else ""
+
+
+def _is_empty(listing: Listing) -> bool:
+    return not any(not name.startswith(".") for name, _ in listing.dirs)
+
+
+def _is_store(path: str, listing: Listing) -> bool:
+    """Tell whether a directory holds an experiment or a registered model, directly."""
+    for name, child in listing.dirs:
+        if name == TRASH:
+            trashed = scan(child, path)
+            if any(_is_experiment(c, scan(c, path)) for _, c in trashed.dirs):
+                return True
+        elif name == MODELS:
+            registry = scan(child, path)
+            if any(_is_registered_model(scan(model, path)) for _, model in registry.dirs):
+                return True
+        elif not name.startswith(".") and not is_junk_folder(name):
+            inner = scan(child, path)
+            if _is_experiment(child, inner) and not _is_run(name, child, inner):
+                return True
+    return False
+
+
+def _is_experiment(path: str, listing: Listing) -> bool:
+    """Tell whether a directory is an experiment for certain: other tools write meta.yaml too."""
+    if _meta_of(listing) == "experiment":
+        return True
+    traces = listing.directory("traces")
+    if traces is not None and any(
+        scan(trace, path).file("trace_info.yaml") for _, trace in scan(traces, path).dirs
+    ):
+        return True
+    for name, child in listing.dirs:
+        if name in RESERVED or name.startswith("."):
+            continue
+        inner = scan(child, path)
+        if _meta_of(inner) == "run":
+            return True
+        folders = {folder for folder, _ in inner.dirs}
+        if len(folders & {"params", "metrics", "tags"}) >= 2 and (
+            _ID.fullmatch(name) or listing.file(META) is not None
+        ):
+            return True
+    return False
+
+
+def _is_registered_model(listing: Listing) -> bool:
+    return _meta_of(listing) == "registered model" or (
+        listing.file(META) is not None and any(n.startswith("version-") for n, _ in listing.dirs)
+    )
+
+
+def _meta_of(listing: Listing) -> str | None:
+    """Return what a directory's meta.yaml is about, by its keys."""
+    path = listing.file(META)
+    keys = set() if path is None else set(_KEY.findall(_head_of(path)))
+    if keys & {b"run_id", b"run_uuid", b"artifact_uri"}:
+        # a logged model and a model version have run ids as well, under other keys
+        return "model version" if b"version" in keys else "run"
+    if b"model_id" in keys or b"model_type" in keys:
+        return "logged model"
+    if b"creation_timestamp" in keys:
+        return "registered model"
+    if keys & {b"artifact_location", b"experiment_id", b"lifecycle_stage"}:
+        return "experiment"
+    return None
+
+
+_KEY = re.compile(rb"^[\"']?([a-z_]+)[\"']?\s*:", re.M)
+
+
+def _head_of(path: str) -> bytes:
+    try:
+        return read_bytes(path, _META_BYTES)
+    except (OSError, FileTooLarge):
+        return b""
+
+
+def _explain_part(path: str, listing: Listing) -> None:
+    """Raise for a directory that is a part of a store, or something that looks like one."""
+    about = _meta_of(listing)
+    above = os.path.dirname(path)
+    if (about == "experiment" or os.path.basename(path) in (TRASH, MODELS)) and _is_store(
+        above, scan(above, above)
+    ):
+        raise SourceError(
+            f"{shown(path)} is a part of a file store.",
+            todo=f"Give the store itself: {shown(above)}",
+        )
+    if about == "run":
+        raise SourceError(
+            f"{shown(path)} is a run, not a file store.",
+            todo=f"Give the store itself: {shown(os.path.dirname(os.path.dirname(path)))}",
+        )
+    for _, child in listing.dirs[:20]:
+        for _, grandchild in scan(child, path).dirs[:20]:
+            if {name for name, _ in scan(grandchild, path).dirs} == {"artifacts"}:
+                raise SourceError(
+                    f"{shown(path)} looks like the artifact directory of a server or database: "
+                    "it holds artifacts, but no runs.",
+                    todo="Give the directory that holds the runs (mlruns, with a meta.yaml in "
+                    "each run), or migrate the database with `mlflow db upgrade`.",
+                )
+
+
+def _stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[str]:
+    """Return stores below a directory, nearest first, after a limited search."""
+    found: list[str] = []
+    todo = [path]
+    seen = 0
+    while todo and seen < directories and len(found) < limit:
+        folder = todo.pop(0)
+        seen += 1
+        listing = scan(folder, path)
+        for name, child in listing.dirs:
+            if name.startswith(".") or is_junk_folder(name) or name == "node_modules":
+                continue
+            if _is_store(child, scan(child, path)):
+                found.append(child)
+            elif child.count(os.sep) - path.count(os.sep) < 6:
+                todo.append(child)
+    return sorted(found)
+
+
+def find_artifact_roots(root: str) -> tuple[str, ...]:
+    """Return a server's artifact directories beside a store (``mlartifacts``), absolute.
+
+    ``mlflow server --serve-artifacts`` writes them as ``<experiment>/<run>/artifacts``,
+    ``<experiment>/traces/<trace>/artifacts`` and ``<experiment>/models/<model>/artifacts``.
+    """
+    sibling = os.path.join(os.path.dirname(os.path.abspath(root)), "mlartifacts")
+    return (sibling,) if os.path.isdir(sibling) else ()
+
+
+def store_of(entry: Entry, above: int) -> str:
+    """Return the store of an entry that lies ``above`` levels below it (one more in .trash)."""
+    path = entry.path
+    for _ in range(above + entry.in_trash):
+        path = os.path.dirname(path)
+    return path
+
+
+# -------------------------------------------------------------------------------- the index
+
+
+def index(root: str, on_progress: Callable[[int], None] | None = None) -> SourceIndex:
+    """Walk a store once and return what it holds; nothing is parsed.
+
+    ``on_progress`` is called now and then with the number of files seen. Raises ``SourceError``
+    where the root itself can't be listed; everything else is an issue.
+    """
+    walk = _Walk(root, on_progress or (lambda files: None))
+    walk.root_folder()
+    return SourceIndex(
+        root=root,
+        experiments=tuple(sorted(walk.experiments, key=_by_path)),
+        runs=tuple(sorted(walk.runs, key=_by_path)),
+        datasets=tuple(sorted(walk.datasets, key=_by_path)),
+        traces=tuple(sorted(walk.traces, key=_by_path)),
+        logged_models=tuple(sorted(walk.logged_models, key=_by_path)),
+        registered_models=tuple(sorted(walk.registered_models, key=_by_path)),
+        files=walk.files,
+        size_bytes=walk.size_bytes,
+        ignored_files=walk.ignored_files,
+        issues=tuple(sorted(walk.issues, key=lambda issue: (issue.path, issue.code.value))),
+    )
+
+
+def _by_path(entry: Entry) -> str:
+    return entry.path
+
+
+class _Walk:
+    """One walk over a store: every file is counted here, once."""
+
+    def __init__(self, root: str, on_progress: Callable[[int], None]) -> None:
+        self.root = root
+        self._on_progress = on_progress
+        self.experiments: list[Entry] = []
+        self.runs: list[RunEntry] = []
+        self.datasets: list[Entry] = []
+        self.traces: list[TraceEntry] = []
+        self.logged_models: list[Entry] = []
+        self.registered_models: list[Entry] = []
+        self.issues: list[Issue] = []
+        self.files = 0
+        self.size_bytes = 0
+        self.ignored_files = 0
+
+    def root_folder(self) -> None:
+        listing = _root_listing(self.root)
+        self._stray(self.root, listing)
+        for name, path in listing.dirs:
+            if name == TRASH:
+                self._trash(path)
+            elif name == MODELS:
+                self._registry(path)
+            else:
+                self._directory(path, name, self.root, in_trash=False)
+
+    def _trash(self, path: str) -> None:
+        listing = self._list(path, self.root)
+        self._stray(path, listing)
+        for name, child in listing.dirs:
+            self._directory(child, name, self.root, in_trash=True)
+
+    # -- experiments
+
+    def _directory(
+        self, path: str, name: str, bound: str, *, in_trash: bool, depth: int = 0
+    ) -> None:
+        """Take a directory for an experiment, a folder of experiments, or nothing of ours."""
+        if name.startswith(".") or is_junk_folder(name):
+            self._ignore(path, bound)
+            return
+        listing = scan(path, bound)
+        if _is_run(name, path, listing):
+            self._ignore(path, bound)
+            self.issues.append(
+                Issue(
+                    Code.RUN_OUTSIDE_EXPERIMENT,
+                    shown(path),
+                    "The directory is a run, but it lies in no experiment.",
+                )
+            )
+        elif _has_meta(listing) or listing.error is not None or _holds_runs(path, listing, bound):
+            self._experiment(path, name, listing, bound, in_trash=in_trash, depth=depth)
+        elif depth < _FOLDER_DEPTH and _holds_experiments(path, listing, bound, depth):
+            self._stray(path, listing)
+            self._experiments_in(path, listing, in_trash=in_trash, depth=depth)
+        else:
+            self._ignore(path, bound)
+
+    def _experiments_in(self, path: str, listing: Listing, *, in_trash: bool, depth: int) -> None:
+        bound = os.path.dirname(path) if in_trash else path
+        for name, child in listing.dirs:
+            self._directory(child, name, bound, in_trash=in_trash, depth=depth + 1)
+
+    def _experiment(
+        self, path: str, name: str, listing: Listing, bound: str, *, in_trash: bool, depth: int
+    ) -> None:
+        experiment_id = shown(name)
+        self.experiments.append(Entry(experiment_id, path, None, in_trash))
+        if depth:
+            self.issues.append(
+                Issue(
+                    Code.EXPERIMENT_IN_FOLDER,
+                    shown(path),
+                    "The experiment lies in a directory of its own making.",
+                    "as an experiment of the store",
+                    "experiment",
+                    experiment_id,
+                )
+            )
+        if listing.error is not None:
+            self.issues.append(unreadable(path, listing.error, experiment_id))
+        if listing.file(META) is not None:
+            self._count(Listing([f for f in listing.files if f[0] == META], [], [], None))
+        self._stray(path, listing, own=META)
+        for child_name, child in listing.dirs:
+            if child_name == "tags":
+                self._count_tree(child, bound)
+            elif child_name in RESERVED:
+                self._reserved(child_name, child, experiment_id, bound, in_trash)
+            else:
+                self._run_or_other(child_name, child, experiment_id, bound, in_trash, depth)
+        self._on_progress(self.files)
+
+    def _run_or_other(
+        self, name: str, path: str, experiment_id: str, bound: str, in_trash: bool, depth: int
+    ) -> None:
+        if name.startswith(".") or is_junk_folder(name):
+            self._ignore(path, bound)
+            return
+        listing = scan(path, bound)
+        if _looks_like_run(name, listing):
+            self._run(name, path, listing, experiment_id, bound, in_trash)
+        elif depth < _FOLDER_DEPTH and (
+            _meta_of(listing) == "experiment"
+            or _holds_experiments(path, listing, bound, depth)
+            or _holds_runs(path, listing, bound)
+        ):
+            # experiments, or a folder of runs, moved into this one by hand
+            inner_bound = os.path.dirname(os.path.dirname(path) if in_trash else path)
+            self._directory(path, name, inner_bound, in_trash=in_trash, depth=depth + 1)
+        else:
+            self._ignore(path, bound)
+
+    def _run(
+        self,
+        name: str,
+        path: str,
+        listing: Listing,
+        experiment_id: str,
+        bound: str,
+        in_trash: bool,
+    ) -> None:
+        self._count_all(listing, bound)
+        tags = listing.directory("tags")
+        parent = None if tags is None else _value(tags, "mlflow.parentRunId", bound)
+        self.runs.append(RunEntry(shown(name), path, experiment_id, in_trash, parent))
+        self._on_progress(self.files)
+
+    def _reserved(
+        self, folder: str, path: str, experiment_id: str, bound: str, in_trash: bool
+    ) -> None:
+        """Index ``traces``, ``datasets`` or ``models`` of an experiment."""
+        listing = self._list(path, bound)
+        self._stray(path, listing)
+        for name, child in listing.dirs:
+            inner = scan(child, bound)
+            if name.startswith(".") or not _is_member(folder, name, inner):
+                self._ignore(child, bound)
+                continue
+            self._count_all(inner, bound)
+            entity_id = shown(name)
+            if folder == "traces":
+                metadata = inner.directory("request_metadata")
+                run_id = None if metadata is None else _value(metadata, "mlflow.sourceRun", bound)
+                self.traces.append(TraceEntry(entity_id, child, experiment_id, in_trash, run_id))
+            elif folder == "datasets":
+                self.datasets.append(Entry(entity_id, child, experiment_id, in_trash))
+            else:
+                self.logged_models.append(Entry(entity_id, child, experiment_id, in_trash))
+
+    # -- registry
+
+    def _registry(self, path: str) -> None:
+        listing = self._list(path, self.root)
+        self._stray(path, listing)
+        for name, child in listing.dirs:
+            inner = scan(child, self.root)
+            known = _has_meta(inner) or any(
+                n.startswith("version-") or n in ("tags", "aliases") for n, _ in inner.dirs
+            )
+            if name.startswith(".") or is_junk_folder(name) or not known:
+                self._ignore(child, self.root)
+            else:
+                self._count_all(inner, self.root)
+                self.registered_models.append(Entry(shown(name), child))
+
+    # -- counting
+
+    def _list(self, path: str, bound: str) -> Listing:
+        listing = scan(path, bound)
+        if listing.error is not None:
+            self.issues.append(unreadable(path, listing.error))
+        return listing
+
+    def _count(self, listing: Listing) -> None:
+        self.files += len(listing.files)
+        self.size_bytes += size_of(listing)
+
+    def _count_all(self, listing: Listing, bound: str) -> None:
+        """Count an entity's files; its reader lists them again and accounts for each."""
+        self._count(listing)
+        for _, child in listing.dirs:
+            self._count_tree(child, bound)
+
+    def _count_tree(self, path: str, bound: str) -> None:
+        files = size = 0
+        todo = [path]
+        while todo:
+            try:
+                with os.scandir(todo.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_symlink():
+                            target = follow(entry, bound)
+                            if isinstance(target, str):
+                                files += 1
+                                size += os.lstat(target).st_size
+                        elif entry.is_file(follow_symlinks=False):
+                            files += 1
+                            size += entry.stat(follow_symlinks=False).st_size
+                        elif entry.is_dir(follow_symlinks=False):
+                            todo.append(entry.path)
+            except OSError:
+                continue  # the entity's reader meets the same directory and names it
+        self.files += files
+        self.size_bytes += size
+
+    def _stray(self, path: str, listing: Listing, own: str | None = None) -> None:
+        """Count and name files and links of a folder that belong to no entity."""
+        strays = [file for file in listing.files if file[0] != own]
+        self._count(Listing(strays, [], [], None))
+        self.ignored_files += len(strays)
+        if strays:
+            self.issues.append(ignored_files(path, [name for name, _ in strays]))
+        self.issues += [odd_issue(odd) for odd in listing.odd]
+
+    def _ignore(self, path: str, bound: str) -> None:
+        """Count and name a directory that is nothing of ours."""
+        tree = measure(path, bound)
+        self.files += tree.files
+        self.size_bytes += tree.size_bytes
+        self.ignored_files += tree.files
+        self.issues += ignored_tree(path, tree)
+
+
+def _value(folder: str, key: str, bound: str) -> str | None:
+    """Return the id that a tag or metadata file holds, None where there is none."""
+    path = os.path.join(folder, key)
+    try:
+        data = read_bytes(path, _VALUE_BYTES)
+    except FileNotFoundError:
+        return None
+    except (OSError, FileTooLarge):
+        target = scan(folder, bound).file(key) if os.path.islink(path) else None
+        data = b"" if target is None else _head_of(target)
+    return data.decode("utf-8", "replace").strip() or None
+
+
+def _has_meta(listing: Listing) -> bool:
+    return listing.file(META) is not None or listing.directory(META) is not None
+
+
+def _looks_like_run(name: str, listing: Listing) -> bool:
+    """Tell whether a directory of an experiment is a run, whole or damaged."""
+    folders = {folder for folder, _ in listing.dirs}
+    if folders & RUN_FOLDERS or _ID.fullmatch(name):
+        return name not in RUN_FOLDERS
+    if "tags" in folders or _has_meta(listing) or listing.error is not None:
+        return name not in RUN_FOLDERS and _meta_of(listing) != "experiment"
+    return False
+
+
+def _is_run(name: str, path: str, listing: Listing) -> bool:
+    """Tell whether a directory in the place of an experiment is a run."""
+    folders = {folder for folder, _ in listing.dirs}
+    if not folders & {"params", "metrics"}:
+        return False
+    return _meta_of(listing) == "run" or _ID.fullmatch(name) is not None
+
+
+def _is_member(folder: str, name: str, listing: Listing) -> bool:
+    """Tell whether a directory is a trace, dataset or logged model."""
+    if _ID.fullmatch(name) or _has_meta(listing) or listing.error is not None:
+        return True
+    folders = {inner for inner, _ in listing.dirs}
+    if folder == "traces":
+        return listing.file("trace_info.yaml") is not None or bool(folders & TRACE_FOLDERS)
+    return folder == MODELS and bool(folders & (RUN_FOLDERS | {"tags"}))
+
+
+def _holds_runs(path: str, listing: Listing, bound: str) -> bool:
+    """Tell whether a directory without meta.yaml is an experiment by what it holds."""
+    for name, child in listing.dirs:
+        if name in ("traces", MODELS, "datasets"):
+            for member, inner in scan(child, bound).dirs:
+                if _ID.fullmatch(member) and _is_member(name, member, scan(inner, bound)):
+                    return True
+        elif name not in RESERVED and not name.startswith(".") and not is_junk_folder(name):
+            inner_listing = scan(child, bound)
+            folders = {folder for folder, _ in inner_listing.dirs}
+            if _meta_of(inner_listing) == "experiment":
+                continue  # an experiment: then this is a folder of experiments
+            if _has_meta(inner_listing) or len(folders & (RUN_FOLDERS | {"tags"})) >= 2:
+                return True
+            if _ID.fullmatch(name) and folders & (RUN_FOLDERS | {"tags"}):
+                return True
+    return False
+
+
+def _holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> bool:
+    """Tell whether experiments lie in a user's own directory, or a little deeper."""
+    for name, child in listing.dirs:
+        if name.startswith(".") or is_junk_folder(name):
+            continue
+        inner = scan(child, bound)
+        if _meta_of(inner) == "experiment":
+            return True
+        if depth + 1 < _FOLDER_DEPTH and _holds_experiments(child, inner, bound, depth + 1):
+            return True
+    return False

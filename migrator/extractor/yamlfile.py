@@ -1,0 +1,396 @@
+"""Reading ``meta.yaml`` files, whole or damaged, without ever running into what they may hold.
+
+MLflow writes them with PyYAML's ``safe_dump`` (``mlflow.utils.yaml_utils``, all versions): flat
+mappings, block style. Nearly all are read line by line; whatever is not trivially simple goes to
+PyYAML, after a look at its events: aliases and deep nesting are refused, because the one can blow
+up and the other overflows the C stack of libyaml's loader.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import yaml
+
+from migrator.extractor.files import Account
+from migrator.issues import Code
+from migrator.model import Kind
+
+try:
+    from yaml import CSafeLoader as _Loader
+except ImportError:  # PyYAML built without libyaml
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+
+YAML_LIMIT_BYTES = 2 << 20
+MAX_DEPTH = 60
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+# A plain scalar that YAML reads as the text it is: it begins with a letter (so it is no number),
+# and has no ": ", no " #", no flow or quote character.
+_WORDS = r"[A-Za-z](?:[\w./%+=@-]|:(?=[\w./%+=@-])| (?=[\w./%+=@-]))*"
+_LINE = re.compile(
+    rf"(?P<key>[a-z_][a-z_0-9]{{0,60}}): (?:(?P<words>{_WORDS})|'(?P<quoted>[ -&(-~]*)'"
+    r"|(?P<int>0|-?[1-9][0-9]{0,17})|(?P<hex>(?=[0-9]*[a-f])(?!0b)[0-9a-f]{32})|(?P<list>\[\]))",
+    re.ASCII,
+)
+_NOT_TEXT = {"null": None, "Null": None, "NULL": None} | {
+    form: value
+    for word, value in (("true", True), ("yes", True), ("on", True))
+    for form in (word, word.title(), word.upper())
+}
+_NOT_TEXT |= {
+    form: False for word in ("false", "no", "off") for form in (word, word.title(), word.upper())
+}
+
+
+class Loaded(NamedTuple):
+    """A YAML file's mapping, or what is left of it."""
+
+    values: Mapping[str, Any]
+    code: Code | None = None  # what was wrong with it
+    message: str = ""
+
+
+def load(data: bytes, needed: frozenset[str] = frozenset()) -> Loaded:
+    """Return the mapping in ``data``; of a damaged file, the lines that are whole.
+
+    ``needed`` are keys that MLflow always writes: a file without a final line end that lacks one
+    of them was cut off, and its last line can't be trusted. Never raises.
+    """
+    if not data.strip(b"\x00 \t\r\n"):
+        what = f"{len(data)} NUL bytes or blanks" if data else "0 bytes"
+        return Loaded({}, Code.META_EMPTY, f"The file is empty ({what}).")
+    try:
+        text = _decode(data)
+    except UnicodeDecodeError as error:
+        salvaged = _whole_lines(data.decode("utf-8", "replace"))
+        return Loaded(salvaged, Code.META_DAMAGED, f"The file is not UTF-8: {error}.")
+    simple = _load_simple(text)
+    loaded = Loaded(simple) if simple is not None else _load_any(text)
+    if loaded.code is None and not text.endswith("\n") and not needed <= loaded.values.keys():
+        last = next(reversed(list(loaded.values)), "")
+        trusted = {key: value for key, value in loaded.values.items() if key != last}
+        return Loaded(trusted, Code.META_TRUNCATED, f"The file is cut off after {text[-40:]!r}.")
+    return loaded
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # saved by a Windows editor
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")
+
+
+def _load_simple(text: str) -> dict[str, Any] | None:
+    """Return the mapping of a file in which every line is ``key: simple scalar``, else None."""
+    values: dict[str, Any] = {}
+    lines = text.split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    for line in lines:
+        match = _LINE.fullmatch(line)
+        if match is None or match["key"] in values or match["key"] in _NOT_TEXT:
+            return None
+        values[match["key"]] = _scalar(match)
+    return values or None
+
+
+def _scalar(match: re.Match[str]) -> Any:
+    kind = match.lastgroup
+    value = match[kind or 0]
+    if kind == "words":
+        return _NOT_TEXT.get(value, value)
+    if kind == "int":
+        return int(value)
+    return [] if kind == "list" else value
+
+
+def _whole_lines(text: str) -> dict[str, Any]:
+    """Return the simple lines of a damaged file; of conflicting ones the first."""
+    values: dict[str, Any] = {}
+    lines = text.split("\n")
+    for line in lines[:-1]:  # the last has no line end: it may be cut
+        match = _LINE.fullmatch(line.rstrip("\r"))
+        if match is not None and match["key"] not in values:
+            values[match["key"]] = _scalar(match)
+    return values
+
+
+class _Unsafe(ValueError):
+    """A document that must not be loaded."""
+
+
+def _load_any(text: str) -> Loaded:
+    try:
+        _check(text)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                what = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+                if node is None:
+                    return Loaded({}, Code.META_EMPTY, "The file holds only comments.")
+                return Loaded({}, Code.META_NOT_A_MAPPING, f"The file is {what}.")
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            values = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except _Unsafe as error:
+        return Loaded(_whole_lines(text), Code.META_UNSAFE, f"The file was not loaded: {error}.")
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        # ValueError and its like: a date that is none, an integer of thousands of digits
+        where = " ".join(str(error).split())[:300]
+        return Loaded(_whole_lines(text), Code.META_DAMAGED, f"The file is not YAML: {where}.")
+    named = {key: value for key, value in values.items() if isinstance(key, str)}
+    twice = sorted({key for key in keys if keys.count(key) > 1}) if len(keys) < 1000 else []
+    if twice:
+        return Loaded(named, Code.META_DUPLICATE_KEY, f"Keys that stand twice: {', '.join(twice)}.")
+    return Loaded(named)
+
+
+def _check(text: str) -> None:
+    """Raise ``_Unsafe`` for aliases and deep nesting, ``yaml.YAMLError`` for what is not YAML."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise _Unsafe("it has aliases")
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _Unsafe(f"it is nested more than {MAX_DEPTH} deep")
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            depth -= 1
+
+
+# ------------------------------------------------------------------------------ typed values
+
+
+class Meta:
+    """Values of a YAML file, by type. What can't be used is named once and left out."""
+
+    __slots__ = ("_account", "damaged", "path", "values")
+
+    def __init__(
+        self, account: Account, path: str, values: Mapping[str, Any], *, damaged: bool = False
+    ) -> None:
+        self._account = account
+        self.path = path
+        self.values = values
+        self.damaged = damaged  # the file was missing, or not all of it could be read
+
+    def text(self, key: str) -> str | None:
+        """Return a value as text; None where it is missing, null or a collection."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return clean(value)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, (bool, int, float, datetime.date)):
+            return _number_text(value)
+        self.unusable(key, value)
+        return None
+
+    def integer(self, key: str) -> int | None:
+        """Return a whole number of at most 64 bits; digits as text and floats are converted."""
+        value = self.values.get(key)
+        if value is None or value == "":
+            return None
+        number = whole(value)
+        if number is None:
+            self.unusable(key, value)
+        elif not isinstance(value, int):
+            self._converted(key, value, number)
+        return number
+
+    def ms(self, key: str) -> int | None:
+        """Return a time in milliseconds since the epoch; ISO 8601 text is converted."""
+        value = self.values.get(key)
+        if value is None or value == "":
+            return None
+        number = whole(value)
+        if number is None:
+            number = iso_ms(value)
+            if number is None:
+                self.unusable(key, value)
+                return None
+        if not isinstance(value, int):
+            self._converted(key, value, number)
+        if not 100_000_000_000 <= number < 100_000_000_000_000:
+            self._account.add(Code.TIME_NOT_MS, self.path, f"{key} is {number}.", kept="as it is")
+        return number
+
+    def iso(self, key: str) -> int | None:
+        """Return a time in milliseconds; ISO 8601 text is what is expected here."""
+        value = self.values.get(key)
+        number = iso_ms(value)
+        if number is None and value is not None:
+            number = whole(value)
+            if number is None:
+                self.unusable(key, value)
+        return number
+
+    def mapping(self, key: str) -> dict[str, str]:
+        """Return a mapping of text to text; other values are written as text."""
+        value = self.values.get(key)
+        if value is None or value == []:
+            return {}
+        if not isinstance(value, dict):
+            self.unusable(key, value)
+            return {}
+        return {_as_text(name): _as_text(item) for name, item in value.items()}
+
+    def nested(self, key: str) -> Meta:
+        """Return the values of a mapping inside this one; empty where it is none."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, dict):
+            self.unusable(key, value)
+        return Meta(self._account, self.path, value if isinstance(value, dict) else {})
+
+    def same_id(self, keys: tuple[str, ...], entity_id: str) -> None:
+        """Name an id that is not the name of its directory."""
+        for key in keys:
+            value = self.values.get(key)
+            if value is not None and value != "" and _as_text(value) != entity_id:
+                self._account.add(
+                    Code.ID_MISMATCH,
+                    self.path,
+                    f"{key} is {_as_text(value)[:100]!r}.",
+                    kept=f"the directory's name, {entity_id!r}",
+                )
+
+    def unusable(self, key: str, value: object) -> None:
+        """Name a value that was left out."""
+        self._account.add(
+            Code.META_VALUE_UNUSABLE,
+            self.path,
+            f"{key} is {_excerpt(value)}.",
+            kept="everything else",
+        )
+
+    def _converted(self, key: str, value: object, kept: object) -> None:
+        self._account.add(
+            Code.META_VALUE_CONVERTED, self.path, f"{key} is {_excerpt(value)}.", kept=str(kept)
+        )
+
+
+def read_meta(
+    account: Account,
+    path: str | None,
+    expected: str,
+    *,
+    needed: frozenset[str] = frozenset(),
+    kind: Kind | None = None,
+) -> Meta:
+    """Read a YAML file of the account's entity; a missing or damaged one is named.
+
+    ``expected`` is where the file should be, for the issue when ``path`` is None. With a
+    ``kind``, the issue is about that entity (an input, a version) instead of a plain file.
+    """
+    if path is None:
+        account.add(Code.META_MISSING, expected, "There is no such file.", kind=kind)
+        return Meta(account, expected, {}, damaged=True)
+    data = account.read(path, YAML_LIMIT_BYTES, kind, instead=Code.META_UNREADABLE)
+    if data is None:
+        return Meta(account, path, {}, damaged=True)
+    loaded = load(data, needed)
+    if loaded.code is not None:
+        kept = f"the keys {', '.join(sorted(loaded.values))}" if loaded.values else ""
+        account.add(loaded.code, path, loaded.message, kept=kept, kind=kind)
+    damaged = loaded.code not in (None, Code.META_DUPLICATE_KEY)
+    return Meta(account, path, loaded.values, damaged=damaged)
+
+
+def whole(value: object) -> int | None:
+    """Return a whole number of at most 64 bits, None for what is none."""
+    number: int
+    try:
+        if isinstance(value, bool):
+            return None
+        if isinstance(value, int):
+            number = value
+        elif isinstance(value, float):
+            number = int(value)
+        elif isinstance(value, str) and len(value) < 400:
+            try:
+                number = int(value)
+            except ValueError:
+                number = int(float(value))
+        else:
+            return None
+    except (ValueError, OverflowError):
+        return None
+    return number if INT64_MIN <= number <= INT64_MAX else None
+
+
+_ISO = re.compile(
+    r"\s*(\d{4})-(\d\d?)-(\d\d?)(?:[Tt ]\s*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
+    r"\s*(?:([Zz])|([+-])(\d\d):?(\d\d)?)?)?\s*",
+    re.ASCII,
+)
+
+
+def iso_ms(value: object) -> int | None:
+    """Return an ISO 8601 time (text or PyYAML's own) in milliseconds since the epoch, UTC.
+
+    The fraction may have any number of digits (protobuf writes 0, 3, 6 or 9); it is cut off.
+    """
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        value = value.isoformat()
+    if not isinstance(value, str):
+        return None
+    match = _ISO.fullmatch(value)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, off_h, off_m = match.groups()
+    try:
+        moment = datetime.datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            tzinfo=datetime.timezone.utc,
+        )
+    except ValueError:
+        return None
+    seconds = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) // _SECOND
+    if sign:
+        shift = int(off_h) * 3600 + int(off_m or 0) * 60
+        seconds -= shift if sign == "+" else -shift
+    return seconds * 1000 + int(((fraction or "") + "000")[:3])
+
+
+_SECOND = datetime.timedelta(seconds=1)
+
+
+def clean(text: str) -> str:
+    """Return text that can be encoded: a lone surrogate (a YAML escape) becomes ``?``."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _number_text(value: object) -> str:
+    try:
+        return str(value)
+    except ValueError:  # an integer of thousands of digits
+        return ""
+
+
+def _as_text(value: object) -> str:
+    return clean(value) if isinstance(value, str) else clean(_number_text(value))
+
+
+def _excerpt(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        text = "an enormous number"
+    return text if len(text) <= 200 else text[:197] + "..."

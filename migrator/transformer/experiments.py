@@ -1,0 +1,210 @@
+"""Where each experiment goes: its id and name in the target, and what clashes with what."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from migrator import conventions as conv
+from migrator.errors import TargetError
+from migrator.issues import Code, Issue
+from migrator.model import ExperimentPlan, ExperimentRecord, Kind
+
+NAME_CHARS = 256  # column experiments.name
+DERIVED_DIGITS = 18  # MLflow's own ids have as many; the column holds 64 bits
+OnConflict = Literal["fail", "merge", "rename"]
+Key = tuple[int, str]  # number of the source, the experiment's id there
+
+
+def plan_experiments(
+    records: Sequence[tuple[int, ExperimentRecord]],
+    existing: Sequence[tuple[int, str]],
+    on_conflict: OnConflict,
+) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
+    """Give every experiment an id and a name in the target.
+
+    Ids that are numbers of up to 64 bits are kept; others, and those that another experiment has,
+    are derived from the id and the name. Of one name in one source the active experiment keeps it,
+    then the older; the others become ``name (id)``. The same name in a later source is merged into
+    the first's. ``existing`` are the target's ``(id, name)``: what an earlier conversion of the
+    same source wrote is found again and merged; any other clash follows ``on_conflict``.
+    Raises TargetError on a clash with ``on_conflict`` "fail". The order of ``records`` is
+    immaterial.
+    """
+    return _Planner(existing, on_conflict).plan(records)
+
+
+def experiment_kind(
+    tags: Mapping[str, str], n_root_runs: int, n_roots_with_traces: int, n_native: int
+) -> str | None:
+    """Return the value of tag ``mlflow.experimentKind`` to add, or None for none.
+
+    Only where it has none yet and its traces outweigh its plain runs, because the GenAI view has
+    no plain list of runs.
+    """
+    if conv.EXPERIMENT_KIND in tags:
+        return None
+    mostly = n_roots_with_traces * 2 > n_root_runs
+    only_native = n_root_runs == 0 and n_native > 0
+    return conv.EXPERIMENT_KIND_GENAI if mostly or only_native else None
+
+
+class _Planner:
+    def __init__(self, existing: Iterable[tuple[int, str]], on_conflict: OnConflict) -> None:
+        self.there_by_name = {name: number for number, name in existing}
+        self.there_by_id = {number: name for number, name in existing}
+        self.on_conflict = on_conflict
+        self.issues: list[Issue] = []
+        self.plans: dict[Key, ExperimentPlan] = {}
+        self.ids: dict[int, Key] = {}  # taken by this conversion
+        self.names: dict[str, Key] = {}
+
+    def plan(
+        self, records: Sequence[tuple[int, ExperimentRecord]]
+    ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
+        def key(item: tuple[int, ExperimentRecord]) -> tuple[int, bool, int, int, str]:
+            source, record = item
+            identity = record.experiment_id
+            return (source, record.deleted, record.creation_ms or 0, len(identity), identity)
+
+        for source, record in sorted(records, key=key):
+            self._place(source, record)
+        return self.plans, tuple(self.issues)
+
+    def _place(self, source: int, record: ExperimentRecord) -> None:
+        holder = self.names.get(record.name)
+        if holder is not None and holder[0] != source:
+            first = self.plans[holder]
+            self.plans[source, record.experiment_id] = ExperimentPlan(
+                record,
+                first.target_id,
+                first.target_name,
+                first.artifact_location,
+                dict(record.tags),
+                True,
+            )
+            self._issue(
+                Code.EXPERIMENT_MERGED,
+                record,
+                f'Experiment "{record.name}" ({record.experiment_id}) has the name of one in '
+                f"another source ({first.record.path}).",
+                f"its runs, in experiment {first.target_id}",
+            )
+            return
+        tags = dict(record.tags)
+        merged = False
+        own_id = _numeric(record.experiment_id)
+        name = self._fitting_name(record)
+        if holder is not None:
+            name = _suffixed(name, record.experiment_id)
+        target_id = own_id
+        if target_id is None or target_id in self.ids:
+            target_id = self._derived(record)
+        there = self.there_by_id.get(target_id)
+        renamed = _suffixed(self._fitting_name(record), record.experiment_id)
+        derived_there = self._derived_there(record)
+        if derived_there is not None and there not in (name, renamed):
+            # An earlier conversion gave it an id of its own.
+            target_id, there = derived_there, self.there_by_id[derived_there]
+        if there in (name, renamed):
+            name, merged = there, True
+        elif there is not None or name in self.there_by_name:
+            target_id, name, merged = self._clash(record, target_id, name)
+        if target_id != own_id:
+            tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
+            self._issue(
+                Code.EXPERIMENT_ID_CHANGED,
+                record,
+                f'Experiment "{record.name}" can\'t have its id {record.experiment_id} in the '
+                "target: it is not a number of 64 bits, or is taken.",
+                f"the experiment, as {target_id}",
+            )
+        if name != record.name:
+            tags[conv.MIGRATOR_SOURCE_NAME] = record.name
+            self._issue(
+                Code.EXPERIMENT_RENAMED,
+                record,
+                f'The name "{conv.cut(record.name, 300)}" of experiment {record.experiment_id} is '
+                "taken, or too long.",
+                f'the experiment, as "{name}"',
+            )
+        key = (source, record.experiment_id)
+        self.ids[target_id] = key
+        self.names.setdefault(record.name, key)
+        self.names.setdefault(name, key)
+        self.plans[key] = ExperimentPlan(
+            record, target_id, name, record.artifact_location, tags, merged
+        )
+
+    def _clash(self, record: ExperimentRecord, target_id: int, name: str) -> tuple[int, str, bool]:
+        """Resolve a clash with an experiment of the target that is another one."""
+        same_name = self.there_by_name.get(name)
+        other = self.there_by_id.get(target_id)
+        facts = (
+            f'the target has an experiment "{name}" with id {same_name}'
+            if same_name is not None
+            else f'the target\'s experiment {target_id} is "{other}"'
+        )
+        if self.on_conflict == "fail":
+            raise TargetError(
+                f'Experiment "{record.name}" ({record.experiment_id}) clashes: {facts}.',
+                todo="Use --on-conflict merge or rename, or a new database.",
+            )
+        if same_name is not None and self.on_conflict == "merge":
+            return same_name, name, True
+        if same_name is not None:
+            name = _suffixed(name, record.experiment_id)
+            number = 2
+            while name in self.there_by_name or name in self.names:
+                name = _suffixed(self._fitting_name(record), f"{record.experiment_id}, {number}")
+                number += 1
+        if other is not None:
+            target_id = self._derived(record)
+        return target_id, name, False
+
+    def _fitting_name(self, record: ExperimentRecord) -> str:
+        return conv.cut(conv.clean_text(record.name), NAME_CHARS)
+
+    def _derived(self, record: ExperimentRecord) -> int:
+        """Return an id of 18 digits that nobody has, the same for the same experiment."""
+        for attempt in range(1_000):
+            number = _digest_id(record, attempt)
+            if number not in self.ids and number not in self.there_by_id:
+                return number
+            if self.there_by_id.get(number) in _names_of(record):
+                return number  # written by an earlier conversion
+        raise AssertionError("a thousand ids of 18 digits are taken")
+
+    def _derived_there(self, record: ExperimentRecord) -> int | None:
+        number = _digest_id(record, 0)
+        return number if self.there_by_id.get(number) in _names_of(record) else None
+
+    def _issue(self, code: Code, record: ExperimentRecord, message: str, kept: str) -> None:
+        self.issues.append(
+            Issue(code, record.path, message, kept, Kind.EXPERIMENT.value, record.experiment_id)
+        )
+
+
+def _numeric(text: str) -> int | None:
+    """Return an id as the number that the target's column holds, if it is written as one."""
+    if not text.isascii() or not text.isdecimal() or (len(text) > 1 and text[0] == "0"):
+        return None
+    number = int(text)
+    return number if number <= conv.INT64_MAX else None
+
+
+def _digest_id(record: ExperimentRecord, attempt: int) -> int:
+    text = f"{record.experiment_id}/{record.name}" + (f"/{attempt}" if attempt else "")
+    low: int = 10 ** (DERIVED_DIGITS - 1)
+    return low + int(hashlib.sha256(text.encode()).hexdigest(), 16) % (9 * low)
+
+
+def _names_of(record: ExperimentRecord) -> tuple[str, str]:
+    name = conv.cut(conv.clean_text(record.name), NAME_CHARS)
+    return name, _suffixed(name, record.experiment_id)
+
+
+def _suffixed(name: str, suffix: str) -> str:
+    end = f" ({suffix})"
+    return conv.cut(name, NAME_CHARS - len(end)) + end

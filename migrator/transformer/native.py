@@ -1,0 +1,386 @@
+"""Plans for traces that MLflow itself wrote (2.14 and later): carried over, mended where 3.9
+would not open them. What 3.9 needs of a trace is in its ``SqlAlchemyStore`` and its web pages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from migrator import conventions as conv
+from migrator.issues import Code, Issue
+from migrator.model import (
+    Json,
+    Kind,
+    SpanEvent,
+    SpanPlan,
+    SpanRecord,
+    SpanType,
+    TokenUsage,
+    TracePlan,
+    TraceRecord,
+)
+from migrator.transformer import assemble
+from migrator.transformer.reading import as_number
+
+MS = 1_000_000  # ns
+STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
+
+
+def plan_native_trace(
+    record: TraceRecord, version: str = ""
+) -> tuple[TracePlan, tuple[Issue, ...]]:
+    """Return the plan of a native trace, and what had to be mended.
+
+    Ids become ``tr-`` and 32 hex digits (the old one stays in metadata, and as the client's
+    request id if that is empty); there is exactly one root; every span has an end; a failed span
+    has an ``exception`` event; values that break MLflow's API become text. A trace without spans
+    stays without: it is listed with its previews, and keeps a tag ``mlflow.artifactLocation``,
+    without which one such trace breaks MLflow 3.9's search over its whole experiment.
+    """
+    return _Native(record, version).plan()
+
+
+def native_trace_id(trace_id: str) -> str:
+    """Return the id under which a native trace is written."""
+    digits = trace_id.removeprefix("tr-")
+    if re.fullmatch(r"[0-9a-fA-F]{32}", digits):
+        return f"tr-{digits.lower()}"
+    return f"tr-{hashlib.sha256(trace_id.encode()).hexdigest()[:32]}"
+
+
+@dataclass(slots=True)
+class _Open:
+    """A span whose place in the tree is being found."""
+
+    record: SpanRecord
+    span_id: str
+    parent_id: str | None
+
+
+class _Native:
+    def __init__(self, record: TraceRecord, version: str) -> None:
+        self.record = record
+        self.version = version
+        self.trace_id = native_trace_id(record.trace_id)
+        self.issues: list[Issue] = []
+
+    def plan(self) -> tuple[TracePlan, tuple[Issue, ...]]:
+        record = self.record
+        tags = {key: conv.clean_text(value) for key, value in record.tags.items()}
+        metadata = {key: conv.clean_text(value) for key, value in record.metadata.items()}
+        name = tags.get(conv.TRACE_NAME) or None
+        spans = self._spans(name)
+        root = spans[0] if spans else None
+        client_id = record.client_request_id
+        if self.trace_id != record.trace_id:
+            metadata[conv.MIGRATOR_SOURCE_TRACE] = record.trace_id
+            client_id = client_id or record.trace_id
+            self._issue(
+                Code.TRACE_ID_CHANGED,
+                f"Trace {record.trace_id} becomes {self.trace_id}.",
+                f"the old id, in metadata {conv.MIGRATOR_SOURCE_TRACE}",
+            )
+        if client_id is not None and len(client_id) > conv.ID_COLUMN_CHARS:
+            self._changed(f"client request id {client_id} is longer than 50 characters")
+            client_id = client_id[: conv.ID_COLUMN_CHARS]
+        if root is not None:
+            name = name or root.name
+            tags[conv.TRACE_NAME] = name
+            tags[conv.SPANS_LOCATION] = conv.SPANS_IN_DATABASE
+        else:
+            tags.pop(conv.SPANS_LOCATION, None)
+            tags.setdefault(conv.ARTIFACT_LOCATION, f"{record.path}/artifacts")
+            self._issue(
+                Code.TRACE_WITHOUT_SPANS,
+                f"Trace {record.trace_id} has no spans"
+                + ("." if record.spans_path else ": no traces.json was found."),
+                "the trace with its previews, tags and metadata",
+            )
+        if self.version:
+            tags[conv.MIGRATOR_VERSION] = self.version
+        metadata[conv.SCHEMA_VERSION] = "3"
+        metadata.pop(conv.SIZE_STATS, None)
+        metadata.pop(conv.SIZE_BYTES, None)
+        metadata.update(assemble.size_metadata(self.trace_id, spans))
+        usage = _usage_of(metadata.get(conv.TRACE_USAGE)) or assemble.total_usage(spans)
+        if usage is not None:
+            metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
+        if conv.TRACE_COST not in metadata and (cost := assemble.total_cost(spans)):
+            metadata[conv.TRACE_COST] = conv.encode(cost)
+        execution_ms = record.execution_ms
+        if execution_ms is None and root is not None:
+            execution_ms = max(0, root.end_ns // MS - root.start_ns // MS)
+        run_id = metadata.get(conv.SOURCE_RUN)
+        plan = TracePlan(
+            trace_id=self.trace_id,
+            experiment_id=record.experiment_id,
+            timestamp_ms=record.timestamp_ms,
+            execution_ms=execution_ms,
+            status=self._state(root, tags),
+            name=name,
+            client_request_id=client_id,
+            request_preview=self._preview(
+                record.request_preview, metadata.get("mlflow.traceInputs"), root, conv.SPAN_INPUTS
+            ),
+            response_preview=self._preview(
+                record.response_preview,
+                metadata.get("mlflow.traceOutputs"),
+                root,
+                conv.SPAN_OUTPUTS,
+            ),
+            tags=tags,
+            metadata=metadata,
+            usage=usage,
+            spans=spans,
+            assessments=tuple(
+                replace(a, value=conv.sanitize(a.value), error=conv.sanitize(a.error))
+                for a in sorted(record.assessments, key=lambda a: a.assessment_id)
+            ),
+            run_ids=(run_id,) if run_id else (),
+            prompts=_linked_prompts(tags.get(conv.LINKED_PROMPTS)),
+            native=True,
+        )
+        return plan, tuple(self.issues)
+
+    def _issue(self, code: Code, message: str, kept: str) -> None:
+        self.issues.append(
+            Issue(code, self.record.path, message, kept, Kind.TRACE.value, self.record.trace_id)
+        )
+
+    def _changed(self, what: str) -> None:
+        self._issue(Code.TRACE_VALUE_CHANGED, f"Trace {self.record.trace_id}: {what}.", "as text")
+
+    def _state(self, root: SpanPlan | None, tags: dict[str, str]) -> str:
+        """Close a trace that was never closed: 3.9 polls an open one for ever."""
+        state = self.record.status if self.record.status in STATES else "STATE_UNSPECIFIED"
+        if state != "IN_PROGRESS":
+            return state
+        tags[conv.MIGRATOR_UNFINISHED] = "true"
+        closed = root.status if root is not None and root.status != "UNSET" else "STATE_UNSPECIFIED"
+        self._issue(
+            Code.TRACE_SPAN_CLOSED,
+            f"Trace {self.record.trace_id} was still in progress when it was last written.",
+            f"its state as {closed}",
+        )
+        return closed
+
+    def _preview(
+        self, own: str | None, recorded: str | None, root: SpanPlan | None, key: str
+    ) -> str | None:
+        if own:
+            return conv.cut(conv.clean_text(own), conv.PREVIEW_CHARS)
+        if root is not None and key in root.attributes:
+            make = (
+                assemble.request_preview if key == conv.SPAN_INPUTS else assemble.response_preview
+            )
+            return make(assemble.decoded(root, key))
+        return conv.preview(recorded) if recorded else None
+
+    # ------------------------------------------------------------------------------ spans
+
+    def _spans(self, name: str | None) -> tuple[SpanPlan, ...]:
+        opened = self._with_unique_ids()
+        if not opened:
+            return ()
+        tops, below = self._tree(opened)
+        order: list[_Open] = []
+        stack = list(reversed(tops))
+        while stack:
+            span = stack.pop()
+            order.append(span)
+            stack.extend(reversed(below.get(span.span_id, ())))
+        ends: dict[str, int] = {}
+        closed = 0
+        for span in reversed(order):
+            children = [ends[child.span_id] for child in below.get(span.span_id, ())]
+            events = [event.time_ns for event in span.record.events]
+            end_ns = span.record.end_ns
+            if end_ns is None or end_ns < span.record.start_ns:
+                end_ns = max([span.record.start_ns, *children, *events])
+                closed += 1
+            ends[span.span_id] = end_ns
+        if closed:
+            self._issue(
+                Code.TRACE_SPAN_CLOSED,
+                f"Trace {self.record.trace_id}: {closed} spans have no usable end.",
+                "them, closed at their last child or event",
+            )
+        root_id: str | None = None
+        spans: list[SpanPlan] = []
+        if len(tops) > 1:
+            root_id = conv.span_id_of(self.trace_id, "root")
+            status = self.record.status if self.record.status in ("OK", "ERROR") else "UNSET"
+            start = min(span.record.start_ns for span in tops)
+            spans.append(
+                self._plan_span(
+                    SpanRecord(
+                        root_id, None, name or tops[0].record.name, start, None, status, "",
+                        {conv.SPAN_TYPE: conv.encode(SpanType.CHAIN)}, (),
+                    ),
+                    root_id, None, max(ends[span.span_id] for span in order),
+                )
+            )  # fmt: skip
+            self._issue(
+                Code.TRACE_ROOT_ADDED,
+                f"Trace {self.record.trace_id} has {len(tops)} spans without a parent in it.",
+                "all spans, below one that is named after the trace",
+            )
+        elif tops[0].record.parent_span_id:
+            self._issue(
+                Code.TRACE_ROOT_ADDED,
+                f"Trace {self.record.trace_id}: the parent of its topmost span is missing.",
+                "all spans; the topmost one is the root",
+            )
+        top_ids = {span.span_id for span in tops}
+        spans += [
+            self._plan_span(
+                span.record,
+                span.span_id,
+                root_id if span.span_id in top_ids else span.parent_id,
+                ends[span.span_id],
+            )
+            for span in order
+        ]
+        return tuple(spans)
+
+    def _with_unique_ids(self) -> list[_Open]:
+        seen: dict[str, SpanRecord] = {}
+        opened: list[_Open] = []
+        for record in self.record.spans:
+            span_id = _span_id(self.trace_id, record.span_id)
+            if span_id in seen:
+                if seen[span_id] == record:
+                    continue
+                self._changed(f"two spans have the id {record.span_id}")
+                number = len(seen)
+                span_id = conv.span_id_of(self.trace_id, f"{record.span_id}/{number}")
+            seen[span_id] = record
+            parent = record.parent_span_id
+            opened.append(
+                _Open(record, span_id, _span_id(self.trace_id, parent) if parent else None)
+            )
+        return opened
+
+    def _tree(self, opened: Sequence[_Open]) -> tuple[list[_Open], dict[str, list[_Open]]]:
+        """Return the topmost spans (no parent, a missing one, or a cut circle) and the others."""
+
+        def key(span: _Open) -> tuple[int, str]:
+            return (span.record.start_ns, span.span_id)
+
+        ids = {span.span_id for span in opened}
+        by_parent: dict[str, list[_Open]] = {}
+        tops: list[_Open] = []
+        for span in sorted(opened, key=key):
+            if span.parent_id is None or span.parent_id not in ids:
+                tops.append(span)
+            else:
+                by_parent.setdefault(span.parent_id, []).append(span)
+        reached: set[str] = set()
+        stack = list(tops)
+        rest = sorted(opened, key=key)
+        while True:
+            while stack:
+                span = stack.pop()
+                reached.add(span.span_id)
+                stack.extend(by_parent.get(span.span_id, ()))
+            cut = next((span for span in rest if span.span_id not in reached), None)
+            if cut is None:
+                return tops, by_parent
+            assert cut.parent_id is not None
+            by_parent[cut.parent_id].remove(cut)
+            tops.append(cut)
+            stack.append(cut)
+
+    def _plan_span(
+        self, record: SpanRecord, span_id: str, parent_id: str | None, end_ns: int
+    ) -> SpanPlan:
+        attributes = {conv.SPAN_REQUEST_ID: conv.encode(self.trace_id)}
+        for key, text in record.attributes.items():
+            if key != conv.SPAN_REQUEST_ID:
+                attributes[conv.clean_text(key)] = self._harmless(key, text)
+        attributes.setdefault(conv.SPAN_TYPE, conv.encode(SpanType.UNKNOWN))
+        try:
+            kind = json.loads(attributes[conv.SPAN_TYPE])
+        except ValueError:
+            kind = attributes[conv.SPAN_TYPE]
+        status = record.status if record.status in ("OK", "ERROR", "UNSET") else "UNSET"
+        events = tuple(
+            SpanEvent(
+                conv.clean_text(event.name),
+                event.time_ns,
+                {conv.clean_text(k): conv.sanitize(v) for k, v in event.attributes.items()},
+            )
+            for event in record.events
+        )
+        message = conv.clean_text(record.status_message)
+        if status == "ERROR" and not any(event.name == "exception" for event in events):
+            attributes_of: dict[str, Json] = {
+                "exception.message": message or "no error text was recorded",
+                "exception.type": message.partition(":")[0] if ":" in message else "Error",
+                "exception.stacktrace": "",
+            }
+            events += (SpanEvent("exception", end_ns, attributes_of),)
+        return SpanPlan(
+            span_id=span_id,
+            parent_span_id=parent_id,
+            name=conv.clean_text(record.name),
+            type=kind if isinstance(kind, str) and kind else SpanType.UNKNOWN,
+            status=status,
+            status_message=message,
+            start_ns=record.start_ns,
+            end_ns=end_ns,
+            attributes=attributes,
+            events=events,
+        )
+
+    def _harmless(self, key: str, text: str) -> str:
+        """Return an attribute's JSON text, the same text unless it breaks MLflow's API."""
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return conv.clean_text(text)  # MLflow hands it out as it is
+        except RecursionError:
+            self._changed(f"attribute {key} is nested too deeply")
+            return json.dumps(conv.clean_text(text), ensure_ascii=False)
+        harmless = conv.sanitize(value)
+        if harmless == value:
+            return conv.clean_text(text)
+        self._changed(f"attribute {key} holds a value that MLflow's API can't send")
+        return conv.encode(harmless)
+
+
+def _span_id(trace_id: str, span_id: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{16}", span_id) and span_id != "0" * 16:
+        return span_id
+    return conv.span_id_of(trace_id, span_id)
+
+
+def _usage_of(text: str | None) -> TokenUsage | None:
+    try:
+        value = json.loads(text or "")
+    except ValueError:
+        return None
+    if not isinstance(value, Mapping):
+        return None
+    counts = [as_number(value.get(f"{k}_tokens")) for k in ("input", "output", "total")]
+    if all(count is None for count in counts):
+        return None
+    return TokenUsage(*(None if count is None else int(count) for count in counts))
+
+
+def _linked_prompts(text: str | None) -> tuple[str, ...]:
+    """Return the prompt versions of tag ``mlflow.linkedPrompts`` as ``name/version``."""
+    try:
+        value = json.loads(text or "[]")
+    except ValueError:
+        return ()
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        f"{item['name']}/{item['version']}"
+        for item in value
+        if isinstance(item, Mapping) and "name" in item and "version" in item
+    )
