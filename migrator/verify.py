@@ -46,7 +46,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import conventions
+from migrator import __version__, conventions
 from migrator.errors import TargetError
 from migrator.model import (
     AssessmentRecord,
@@ -64,6 +64,8 @@ from migrator.model import (
     SpanType,
     TracePlan,
 )
+from migrator.pipeline import Migration, Options, Progress, no_progress, open_stores
+from migrator.report.summary import Outcome
 
 MAX_DIFFERENCES = 1000
 MISSING = "(missing)"
@@ -118,6 +120,60 @@ class VerifyResult:
     def same(self) -> bool:
         return self.total == 0
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "differences": [
+                {
+                    "kind": difference.kind.value,
+                    "id": difference.entity_id,
+                    "field": difference.field,
+                    "expected": difference.expected,
+                    "found": difference.found,
+                }
+                for difference in self.differences
+            ],
+            "total": self.total,
+            "compared": {kind.value: n for kind, n in self.compared.items() if n},
+        }
+
+    def as_text(self, verbose: bool = False) -> str:
+        """Return what was compared and what differs (20 of it unless ``verbose``), for people."""
+        compared = ", ".join(
+            f"{self.compared[kind]:,} {kind.value}s" for kind in Kind if self.compared.get(kind)
+        )
+        lines = [f"Compared {compared}." if compared else "There was nothing to compare."]
+        shown = self.differences if verbose else self.differences[:20]
+        lines += [
+            f"{d.kind.value} {d.entity_id}, {d.field}: the source has {d.expected}, "
+            f"the database {d.found}"
+            for d in shown
+        ]
+        if len(shown) < self.total:
+            lines.append(f"… and {self.total - len(shown):,} more.")
+        lines.append("No difference." if self.same else f"{self.total:,} differences.")
+        return "\n".join(lines)
+
+
+def verify(
+    sources: Sequence[str],
+    against: str,
+    options: Options,
+    progress: Progress = no_progress,
+) -> VerifyResult:
+    """Read the sources again, decide again, and compare every item with the database.
+
+    Raises SourceError, OptionError, and TargetError when ``against`` can't be read.
+    """
+    comparer = Comparer(against)
+    stores = open_stores(sources, progress)
+    outcome = Outcome(__version__, tuple(store.index.root for store in stores), against)
+    migration = Migration(
+        stores, options, comparer, outcome, existing=comparer.experiments(), progress=progress
+    )
+    migration.run()
+    return comparer.finish()
+
 
 class Comparer:
     """Compares what is handed to it with a SQLite database that MLflow can open.
@@ -160,6 +216,21 @@ class Comparer:
         uri = str(URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"}))
         self._tracking: Any = ReadOnlyTracking(uri, "mlruns")
         self._registry: Any = Registry(uri)
+
+    def experiments(self) -> tuple[tuple[int, str], ...]:
+        """Return id and name of every experiment of the database, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        found: list[tuple[int, str]] = []
+        token: str | None = None
+        while True:
+            page = self._tracking.search_experiments(
+                view_type=ViewType.ALL, max_results=1000, page_token=token
+            )
+            found += [(int(e.experiment_id), e.name) for e in page]
+            token = page.token
+            if not token:
+                return tuple(found)
 
     # ------------------------------------------------------------------- what is expected
 

@@ -636,3 +636,8 @@ def _holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> b
         if depth + 1 < _FOLDER_DEPTH and _holds_experiments(child, inner, bound, depth + 1):
             return True
     return False
+
+
+def count_files(path: str, root: str) -> int:
+    """Return the number of regular files below a directory of the store at ``root``."""
+    return measure(path, root).files
