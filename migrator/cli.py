@@ -254,7 +254,7 @@ def verify(
         _print_json(result.as_dict())
     elif not quiet:
         click.echo(result.as_text(verbose))
-    sys.exit(EXIT_REJECTS if result.total_differences else 0)
+    sys.exit(EXIT_REJECTS if result.total else 0)
 
 
 @main.command()

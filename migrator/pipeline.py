@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from migrator import __version__, extractor, loader, transformer
+from migrator import __version__, conventions, extractor, loader, transformer
 from migrator.errors import LedgerError, OptionError, SourceError
 from migrator.issues import Code, Issue
 from migrator.model import (
@@ -80,7 +80,7 @@ class Options:
     exclude: frozenset[str] = frozenset()
     profile: str | None = None  # the only profile to try
     profile_files: tuple[str, ...] = ()
-    on_conflict: str = "fail"  # fail | merge | rename
+    on_conflict: transformer.OnConflict = "fail"
     experiment_kind: str = "auto"  # auto | genai | keep
 
 
@@ -197,7 +197,7 @@ class Migration:
                 if record is not None:
                     known |= {record.name, record.experiment_id}
                     if not self._selected(record):
-                        self._leave_out_files(entry)
+                        self._leave_out_files(store, entry)
                         self.outcome.left_out_experiments += 1
                         continue
                     read.append((store, entry, record))
@@ -260,8 +260,8 @@ class Migration:
     def _plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
         return self.plans.get(_experiment_key(store, entry))
 
-    def _leave_out_files(self, entry: Entry) -> None:
-        self.ledger.files_left_out += extractor.count_files(entry.path)
+    def _leave_out_files(self, store: Store, entry: Entry) -> None:
+        self.ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
 
     # ------------------------------------------------------------- runs and their traces
 
@@ -418,7 +418,7 @@ class Migration:
                 if not self.options.traces:
                     self._leave_out(record)
                     continue
-                trace, issues = transformer.plan_native_trace(record)
+                trace, issues = transformer.plan_native_trace(record, __version__)
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
@@ -462,7 +462,7 @@ class Migration:
         for store in self.stores:
             for entry in store.index.registered_models:
                 if self.options.experiments:  # a registered model belongs to no experiment
-                    self._leave_out_files(entry)
+                    self._leave_out_files(store, entry)
                     continue
                 read = extractor.read_registered_model
                 record = self._take(Kind.REGISTERED_MODEL, store, entry, read)
@@ -478,15 +478,16 @@ class Migration:
             by_target[summary.target_id].append(summary)
             tags[summary.target_id].update(self.plans[key].tags)
         for target_id, summaries in by_target.items():
-            kind = transformer.experiment_kind(
-                tags[target_id],
-                sum(s.trees for s in summaries),
-                sum(s.trees - sum(s.left_as_runs.values()) for s in summaries),
-                sum(s.native_traces for s in summaries),
-                forced=self.options.experiment_kind == "genai",
-            )
+            kind: str | None = conventions.EXPERIMENT_KIND_GENAI
+            if self.options.experiment_kind == "auto":
+                kind = transformer.experiment_kind(
+                    tags[target_id],
+                    sum(s.trees for s in summaries),
+                    sum(s.trees - sum(s.left_as_runs.values()) for s in summaries),
+                    sum(s.native_traces for s in summaries),
+                )
             if kind is not None:
-                self.sink.set_experiment_tag(target_id, "mlflow.experimentKind", kind)
+                self.sink.set_experiment_tag(target_id, conventions.EXPERIMENT_KIND, kind)
 
     # ------------------------------------------------------------- the end
 

@@ -42,7 +42,7 @@ import math
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -116,34 +116,46 @@ class VerifyResult:
     """What was compared, and what differs: ``differences`` are the first 1,000 of all."""
 
     differences: tuple[Difference, ...]
-    total_differences: int
+    total: int
     compared: Counts
 
+    @property
+    def same(self) -> bool:
+        return self.total == 0
+
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``verify --json`` prints."""
+        """Return plain values for JSON."""
         return {
-            "differences": [asdict(difference) for difference in self.differences],
-            "total_differences": self.total_differences,
+            "differences": [
+                {
+                    "kind": difference.kind.value,
+                    "id": difference.entity_id,
+                    "field": difference.field,
+                    "expected": difference.expected,
+                    "found": difference.found,
+                }
+                for difference in self.differences
+            ],
+            "total": self.total,
             "compared": {kind.value: count for kind, count in self.compared.items()},
         }
 
     def as_text(self, verbose: bool = False) -> str:
-        """Return what ``verify`` prints; with ``verbose`` all differences that were kept."""
+        """Return what was compared and what differs, for people; 20 of it unless ``verbose``."""
+        rows = [[kind.value, f"{count:,}"] for kind, count in self.compared.items()]
         shown = self.differences if verbose else self.differences[:_SHOWN_DIFFERENCES]
         lines = [
-            f"{item.kind.value} {item.entity_id}: {item.field}: "
-            f"expected {item.expected}, found {item.found}"
+            f"{item.kind.value} {item.entity_id}, {item.field}: the source has {item.expected}, "
+            f"the database {item.found}"
             for item in shown
         ]
-        if self.total_differences > len(shown):
-            how = "" if verbose else " (-v shows more)"
-            lines.append(f"... and {self.total_differences - len(shown):,} more{how}")
-        rows = [[kind.value, f"{count:,}"] for kind, count in self.compared.items()]
-        word = "difference" if self.total_differences == 1 else "differences"
+        if self.total > len(shown):
+            lines.append(f"… and {self.total - len(shown):,} more.")
+        word = "difference" if self.total == 1 else "differences"
         parts = [
-            table(["", "compared"], rows),
+            table(["", "compared"], rows) if rows else "There was nothing to compare.",
             "\n".join(lines),
-            f"{self.total_differences:,} {word}." if lines else "No difference.",
+            "No difference." if self.same else f"{self.total:,} {word}.",
         ]
         return "\n\n".join(part for part in parts if part)
 
@@ -152,7 +164,6 @@ def verify(
     sources: Sequence[str],
     against: str,
     options: pipeline.Options,
-    *,
     progress: pipeline.Progress = pipeline.no_progress,
 ) -> VerifyResult:
     """Read the sources again and compare what they should have become with a database.
@@ -565,7 +576,9 @@ class Comparer:
             "last_updated_timestamp", record.last_updated_ms, found.last_updated_timestamp
         )
         of.check("description", record.description or "", found.description or "")
-        of.mapping(Kind.REGISTERED_MODEL_TAG, "tag", record.tags, found.tags)
+        # The property hides what marks a prompt; the message has all tags.
+        tags = {tag.key: tag.value for tag in found.to_proto().tags}
+        of.mapping(Kind.REGISTERED_MODEL_TAG, "tag", record.tags, tags)
         of.mapping(
             Kind.ALIAS,
             "alias",

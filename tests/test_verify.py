@@ -137,7 +137,8 @@ def write(path: Path) -> Written:
     write_trace(store, experiment_id, run_id)
 
     registry = Registry(f"sqlite:///{path}")
-    registry.create_registered_model("simple", [RegisteredModelTag("a/b", "x")], "desc — ✓")
+    prompt = RegisteredModelTag("mlflow.prompt.is_prompt", "true")
+    registry.create_registered_model("simple", [RegisteredModelTag("a/b", "x"), prompt], "desc — ✓")
     registry.create_model_version(
         "simple", "file:///m", run_id, [ModelVersionTag("p", "q")], None, "v1"
     )
@@ -447,7 +448,7 @@ def records(
             creation_ms=registered.creation_timestamp,
             last_updated_ms=registered.last_updated_timestamp,
             description="desc — ✓",
-            tags={"a/b": "x"},
+            tags={"a/b": "x", "mlflow.prompt.is_prompt": "true"},
             aliases={"champion": 1},
             versions=(
                 version_record(version, "file:///m", run_id, "v1", {"p": "q"}),
@@ -534,7 +535,7 @@ def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
         Kind.LOGGED_MODEL_METRIC: 1,
         Kind.LOGGED_MODEL_TAG: 1,
         Kind.REGISTERED_MODEL: 1,
-        Kind.REGISTERED_MODEL_TAG: 1,
+        Kind.REGISTERED_MODEL_TAG: 2,
         Kind.ALIAS: 1,
         Kind.MODEL_VERSION: 2,
         Kind.MODEL_VERSION_TAG: 1,
@@ -708,13 +709,17 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     ),
     "a registered model changes": (
         "UPDATE registered_models SET description = 'x';"
-        "UPDATE registered_model_tags SET value = 'y';"
+        "UPDATE registered_model_tags SET value = 'y' WHERE key = 'a/b';"
         "UPDATE registered_model_aliases SET version = 2",
         [
             (Kind.REGISTERED_MODEL, "description"),
             (Kind.REGISTERED_MODEL, "tag a/b"),
             (Kind.REGISTERED_MODEL, "alias champion"),
         ],
+    ),
+    "a prompt is no prompt": (
+        "DELETE FROM registered_model_tags WHERE key = 'mlflow.prompt.is_prompt'",
+        [(Kind.REGISTERED_MODEL, "tag mlflow.prompt.is_prompt")],
     ),
     "a version changes": (
         "UPDATE model_versions SET description = 'x', source = 'file:///n', run_id = NULL,"
@@ -1075,7 +1080,7 @@ def test_the_list_of_differences_is_cut_and_all_are_counted(copy: Written) -> No
         comparer.add_run(replace(copy.run, run_id=f"{number:032x}"), copy.experiment_id)
     result = comparer.finish()
     assert len(result.differences) == MAX_DIFFERENCES
-    assert result.total_differences == MAX_DIFFERENCES + 500
+    assert result.total == MAX_DIFFERENCES + 500
     assert result.compared[Kind.RUN] == MAX_DIFFERENCES + 500
 
 
@@ -1180,3 +1185,31 @@ def test_many_runs_and_traces_are_compared_in_chunks(
     for name in ("_RUNS_PER_CHUNK", "_RUNS_PER_QUERY", "_TRACES_PER_CHUNK", "_DATASETS_PER_CHUNK"):
         monkeypatch.setattr(verify, name, 1)
     assert compare(written).differences == ()
+
+
+def test_the_result_is_told_to_people_and_to_machines(copy: Written) -> None:
+    execute(copy.path, "UPDATE params SET value = '0.2' WHERE key = 'lr'")
+    result = compare(copy)
+    line = f"run {copy.run.run_id}, param lr: the source has '0.1', the database '0.2'"
+    assert line in result.as_text().splitlines()
+    assert result.as_text().endswith("\n\n1 difference.")
+    assert result.as_dict()["total"] == 1
+    assert result.as_dict()["differences"] == [
+        {
+            "kind": "run",
+            "id": copy.run.run_id,
+            "field": "param lr",
+            "expected": "'0.1'",
+            "found": "'0.2'",
+        }
+    ]
+    assert json.loads(json.dumps(result.as_dict()))["compared"]["run"] == 2
+
+
+def test_the_text_shows_twenty_differences_and_counts_the_others(copy: Written) -> None:
+    comparer = open_comparer(copy.path)
+    for number in range(25):
+        comparer.add_run(replace(copy.run, run_id=f"{number:032x}"), copy.experiment_id)
+    result = comparer.finish()
+    assert "… and 5 more." in result.as_text().splitlines()
+    assert "more." not in result.as_text(verbose=True)

@@ -6,10 +6,11 @@ one entity's directory each. They are independent of one another, so a pool may 
 
 from migrator.extractor.models import read_logged_model, read_registered_model
 from migrator.extractor.runs import read_dataset, read_experiment, read_run
-from migrator.extractor.store import find_artifact_roots, index, open_source
+from migrator.extractor.store import count_files, find_artifact_roots, index, open_source
 from migrator.extractor.traces import read_trace
 
 __all__ = [
+    "count_files",
     "find_artifact_roots",
     "index",
     "open_source",

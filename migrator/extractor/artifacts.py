@@ -10,6 +10,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from migrator.extractor.files import (
     Account,
@@ -37,21 +38,21 @@ def find_artifact_dir(
     two parts are the entity's own, as MLflow makes them: a store must not be able to make us
     read any directory it names.
     """
-    elsewhere = [os.path.join(root, *parts) for root in artifact_roots]
-    recorded = local_path(recorded_uri)
-    if recorded is not None and _ends_with(recorded, parts[-2:]):
-        elsewhere.append(recorded)
-    filled = [path for path in elsewhere if path != own and _has_files(path)]
+    served = [os.path.join(root, *parts) for root in artifact_roots]
     if own is not None and _has_files(own):
-        if filled and os.path.realpath(filled[0]) != os.path.realpath(own):
+        other = next((path for path in served if _has_files(path)), None)
+        if other is not None:
             account.add(
                 Code.ARTIFACTS_IN_TWO_PLACES,
                 own,
-                f"There are artifacts here and in {shown(filled[0])}.",
+                f"There are artifacts here and in {shown(other)}.",
                 kept="those here",
             )
         return own
-    return filled[0] if filled else own
+    recorded = local_path(recorded_uri)
+    if recorded is not None and recorded != own and _ends_with(recorded, parts[-2:]):
+        served.append(recorded)
+    return next((path for path in served if _has_files(path)), own)
 
 
 def local_path(uri: str) -> str | None:
@@ -83,26 +84,31 @@ def _has_files(path: str) -> bool:
     return False
 
 
-def list_artifacts(
-    account: Account, directory: str | None, *, own: str | None
-) -> tuple[ArtifactFile, ...]:
-    """Return the files below an artifact directory, sorted by path.
+class Artifacts(NamedTuple):
+    """The files below an artifact directory, sorted by path."""
+
+    files: tuple[ArtifactFile, ...]
+    paths: tuple[str, ...]  # of the same files, to open
+
+
+def list_artifacts(account: Account, directory: str | None, *, own: str | None) -> Artifacts:
+    """Return the files below an artifact directory.
 
     Only those in the entity's ``own`` directory belong to the census of its files.
     """
-    artifacts: list[ArtifactFile] = []
-    if directory is not None:
-        artifacts = _walk(account, directory, account.bound if directory == own else directory)
-    if own is not None:
-        if directory == own:
-            account.files_referred += len(artifacts)
-        else:  # it holds no file, or the artifacts would have been taken from it
-            account.files_referred += len(_walk(account, own, account.bound))
-    return tuple(artifacts)
+    if own is not None and directory != own:  # nothing in it, or it would have been taken
+        account.files_referred += len(_walk(account, own, account.bound))
+    if directory is None:
+        return Artifacts((), ())
+    found = _walk(account, directory, account.bound if directory == own else directory)
+    if directory == own:
+        account.files_referred += len(found)
+    found.sort(key=lambda pair: pair[0].path)
+    return Artifacts(tuple(file for file, _ in found), tuple(path for _, path in found))
 
 
-def _walk(account: Account, directory: str, bound: str) -> list[ArtifactFile]:
-    artifacts: list[ArtifactFile] = []
+def _walk(account: Account, directory: str, bound: str) -> list[tuple[ArtifactFile, str]]:
+    found: list[tuple[ArtifactFile, str]] = []
     todo = [(directory, "")]
     while todo:
         path, prefix = todo.pop()
@@ -120,10 +126,9 @@ def _walk(account: Account, directory: str, bound: str) -> list[ArtifactFile]:
                 size = os.lstat(file).st_size
             except OSError:
                 size = 0
-            artifacts.append(ArtifactFile(prefix + name, size))
+            found.append((ArtifactFile(prefix + name, size), file))
         todo += [(child, f"{prefix}{name}/") for name, child in listing.dirs]
-    artifacts.sort(key=lambda artifact: artifact.path)
-    return artifacts
+    return found
 
 
 def _name_link(account: Account, odd: Odd) -> None:
@@ -131,20 +136,13 @@ def _name_link(account: Account, odd: Odd) -> None:
 
 
 def read_texts(
-    account: Account,
-    directory: str | None,
-    artifacts: Sequence[ArtifactFile],
-    wanted: Callable[[str], bool],
-    limit_bytes: int,
+    account: Account, artifacts: Artifacts, wanted: Callable[[str], bool], limit_bytes: int
 ) -> dict[str, str]:
     """Return the texts of the artifacts that are wanted, by relative path."""
     texts: dict[str, str] = {}
-    if directory is None:
-        return texts
-    for artifact in artifacts:
+    for artifact, path in zip(*artifacts, strict=True):
         if not wanted(artifact.path):
             continue
-        path = os.path.realpath(os.path.join(directory, *artifact.path.split("/")))
         try:
             data = read_bytes(path, limit_bytes)
         except FileTooLarge as error:

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 VALUE_LIMIT_BYTES = 16 << 20  # a param or tag: MLflow's own limit is 8,000 characters
 METRIC_LIMIT_BYTES = 1 << 30
+_BLOCK_BYTES = 1 << 16
 _OPEN_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -59,7 +60,11 @@ _COPY_PATTERNS = (
 
 def is_junk(name: str) -> bool:
     """Tell whether a file's name is an editor's, a sync tool's or a file manager's."""
-    return name in _JUNK_NAMES or _JUNK_PATTERN.fullmatch(name) is not None
+    if name in _JUNK_NAMES:
+        return True
+    if name[0] not in ".~#" and name[-1] != "~":
+        return False  # nearly every name: the pattern costs more
+    return _JUNK_PATTERN.fullmatch(name) is not None
 
 
 def is_junk_folder(name: str) -> bool:
@@ -87,6 +92,8 @@ def copied_from(name: str, names: frozenset[str]) -> str | None:
 
 def shown(path: str) -> str:
     """Return a path or name that can be printed and stored: undecodable bytes as ``\\xff``."""
+    if path.isascii():
+        return path
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -144,16 +151,16 @@ def scan(path: str, bound: str) -> Listing:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.is_symlink():
+                if entry.is_file(follow_symlinks=False):
+                    files.append((entry.name, entry.path))
+                elif entry.is_dir(follow_symlinks=False):
+                    dirs.append((entry.name, entry.path))
+                elif entry.is_symlink():
                     target = follow(entry, bound)
                     if isinstance(target, str):
                         files.append((entry.name, target))
                     else:
                         odd.append(target)
-                elif entry.is_file(follow_symlinks=False):
-                    files.append((entry.name, entry.path))
-                elif entry.is_dir(follow_symlinks=False):
-                    dirs.append((entry.name, entry.path))
                 else:
                     odd.append(Odd(entry.name, entry.path, _special(entry.path), False))
     except OSError as error:
@@ -253,21 +260,22 @@ def read_bytes(path: str, limit_bytes: int) -> bytes:
     """
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
+        data = os.read(descriptor, _BLOCK_BYTES)
+        if len(data) < _BLOCK_BYTES and len(data) <= limit_bytes:
+            return data  # all of it: nearly every file is small
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(None, "not a regular file", path)
-        size = status.st_size
-        if size > limit_bytes:
-            raise FileTooLarge(f"{size:,} bytes, more than the {limit_bytes:,} that are read")
-        data = os.read(descriptor, size + 1)
-        if len(data) == size:
-            return data
-        parts = [data]  # it grew or shrank while being read: take what is there now
+        parts = [data]
         total = len(data)
-        while data and total <= limit_bytes:
+        # It may grow or shrink while it is being read: what counts is what is there to read.
+        while data and max(total, status.st_size) <= limit_bytes:
             data = os.read(descriptor, 1 << 20)
             parts.append(data)
             total += len(data)
+        if data:
+            size = max(total, status.st_size)
+            raise FileTooLarge(f"{size:,} bytes, more than the {limit_bytes:,} that are read")
         return b"".join(parts)
     finally:
         os.close(descriptor)

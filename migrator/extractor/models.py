@@ -59,7 +59,7 @@ def read_logged_model(
     )
     artifacts = list_artifacts(account, artifact_dir, own=folders.get("artifacts"))
     rebuilt = not meta.values.keys() & _MODEL_KEYS
-    if rebuilt and not (params or tags or metrics or artifacts):
+    if rebuilt and not (params or tags or metrics or artifacts.files):
         account.add(
             Code.MODEL_EMPTY,
             entry.path,
@@ -79,7 +79,7 @@ def read_logged_model(
             Code.MODEL_REBUILT,
             entry.path,
             f"Its {META} tells nothing; there are {len(params)} params, {len(metrics)} metric "
-            f"points, {len(tags)} tags and {len(artifacts)} artifacts.",
+            f"points, {len(tags)} tags and {len(artifacts.files)} artifacts.",
             kept=f"as a model made from them, of {created_ms} ms since 1970",
             kind=Kind.LOGGED_MODEL,
         )

@@ -122,10 +122,10 @@ def read_run(
         artifact_uri,
     )
     artifacts = list_artifacts(account, artifact_dir, own=folders.get("artifacts"))
-    texts = read_texts(account, artifact_dir, artifacts, wanted, text_limit_bytes)
+    texts = read_texts(account, artifacts, wanted, text_limit_bytes)
 
     rebuilt = not meta.values.keys() & (_RUN_KEYS | {"run_id", "run_uuid", "end_time"})
-    if rebuilt and not (params or tags or metrics or inputs or outputs or artifacts):
+    if rebuilt and not (params or tags or metrics or inputs or outputs or artifacts.files):
         account.add(
             Code.RUN_EMPTY, entry.path, "The directory holds nothing of a run.", kind=Kind.RUN
         )
@@ -142,7 +142,7 @@ def read_run(
             entry.path,
             f"Its meta.yaml tells {'nothing' if rebuilt else 'not all'}; there are "
             f"{len(params)} params, {len(metrics)} metrics, {len(tags)} tags and "
-            f"{len(artifacts)} artifacts.",
+            f"{len(artifacts.files)} artifacts.",
             kept=f"as a run made from them, with status {status}",
             kind=Kind.RUN,
         )
@@ -184,7 +184,7 @@ def read_run(
         params=params,
         tags=tags,
         metrics=metrics,
-        artifacts=artifacts,
+        artifacts=artifacts.files,
         texts=texts,
         inputs=inputs,
         outputs=outputs,

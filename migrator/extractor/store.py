@@ -528,16 +528,16 @@ class _Walk:
             try:
                 with os.scandir(todo.pop()) as entries:
                     for entry in entries:
-                        if entry.is_symlink():
-                            target = follow(entry, bound)
-                            if isinstance(target, str):
-                                files += 1
-                                size += os.lstat(target).st_size
-                        elif entry.is_file(follow_symlinks=False):
+                        if entry.is_file(follow_symlinks=False):
                             files += 1
                             size += entry.stat(follow_symlinks=False).st_size
                         elif entry.is_dir(follow_symlinks=False):
                             todo.append(entry.path)
+                        elif entry.is_symlink():
+                            target = follow(entry, bound)
+                            if isinstance(target, str):
+                                files += 1
+                                size += os.lstat(target).st_size
             except OSError:
                 continue  # the entity's reader meets the same directory and names it
         self.files += files
@@ -636,3 +636,8 @@ def _holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> b
         if depth + 1 < _FOLDER_DEPTH and _holds_experiments(child, inner, bound, depth + 1):
             return True
     return False
+
+
+def count_files(path: str, root: str) -> int:
+    """Return the number of regular files below a directory of the store at ``root``."""
+    return measure(path, root).files

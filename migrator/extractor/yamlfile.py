@@ -80,7 +80,7 @@ def load(data: bytes, needed: frozenset[str] = frozenset()) -> Loaded:
 def _decode(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # saved by a Windows editor
         return data.decode("utf-16")
-    return data.decode("utf-8-sig")
+    return data.removeprefix(b"\xef\xbb\xbf").decode()
 
 
 def _load_simple(text: str) -> dict[str, Any] | None:

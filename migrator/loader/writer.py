@@ -295,11 +295,7 @@ class Writer:
                 value,
                 experiment_id,
                 metric.run_id,
-<<<<<<< HEAD
-                None,  # dataset_uuid: MLflow leaves it empty, and goes by name and digest
-=======
                 None,  # as MLflow: it finds the dataset by name and digest
->>>>>>> loader
                 metric.dataset_name,
                 metric.dataset_digest,
             )
