@@ -1,10 +1,11 @@
 """Read a converted database back through MLflow, and compare it with what was to be written.
 
-``Comparer`` is a sink as the loader's writer is: whoever reads the source hands it every item that
-was decided, and it looks each up with MLflow's own stores (``mlflow.store.tracking`` and
-``mlflow.store.model_registry``, 3.9 and later). It shares no code with the loader, so that a
-mistake there can't hide itself here. What the source does not have is not a difference, because a
-database may be in use; but what stands unexpected *inside* an expected run or trace is one.
+``verify`` reads a source again as ``convert`` does, with ``Comparer`` in place of the loader's
+writer: it is handed every item that was decided, and looks each up with MLflow's own stores
+(``mlflow.store.tracking`` and ``mlflow.store.model_registry``, 3.9 and later). It shares no code
+with the loader, so that a mistake there can't hide itself here. What the source does not have is
+not a difference, because a database may be in use; but what stands unexpected *inside* an expected
+run or trace is one.
 
 A few facts no MLflow entity carries (deletion time and source of a run, the span columns that
 searches and charts read, token rows, datasets that no run uses). These are read with MLflow's own
@@ -26,7 +27,7 @@ What MLflow itself makes of a value, and is therefore not a difference:
 - Values in assessments that MLflow can't send over REST are made harmless (``conventions``).
 - Keys that begin with ``migrator.``, and ``mlflow.experimentKind``, may stand beside what is
   expected. Those that this tool gives an experiment may have another value: it never overwrites.
-- An experiment that was there before (``ExperimentPlan.merged``) keeps its own fields and tags.
+- An experiment that was there before the conversion keeps its own fields and tags (``Comparer``).
 - Of two items with one id, from two sources, the first is expected; of two equal edges between a
   run and a dataset or model, the first.
 
@@ -46,7 +47,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, conventions
+from migrator import __version__, conventions, pipeline
 from migrator.errors import TargetError
 from migrator.model import (
     AssessmentRecord,
@@ -64,14 +65,16 @@ from migrator.model import (
     SpanType,
     TracePlan,
 )
-from migrator.pipeline import Migration, Options, Progress, no_progress, open_stores
 from migrator.report.summary import Outcome
+from migrator.report.text import table
 
 MAX_DIFFERENCES = 1000
+_SHOWN_DIFFERENCES = 20
 MISSING = "(missing)"
 NOTHING = "(nothing)"
 REVISION_39 = "d3e4f5a6b7c8"  # Alembic head of MLflow 3.9.0
 
+_EXPERIMENTS_PER_PAGE = 1000
 _RUNS_PER_CHUNK = 1000  # histories: one query for each key and chunk
 _POINTS_PER_CHUNK = 200_000
 _RUNS_PER_QUERY = 200  # a longer IN list makes MLflow's filter parser slow
@@ -110,7 +113,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What ``Comparer`` found: ``differences`` are the first 1,000 of ``total``."""
+    """What was compared, and what differs: ``differences`` are the first 1,000 of all."""
 
     differences: tuple[Difference, ...]
     total: int
@@ -134,44 +137,50 @@ class VerifyResult:
                 for difference in self.differences
             ],
             "total": self.total,
-            "compared": {kind.value: n for kind, n in self.compared.items() if n},
+            "compared": {kind.value: count for kind, count in self.compared.items()},
         }
 
     def as_text(self, verbose: bool = False) -> str:
-        """Return what was compared and what differs (20 of it unless ``verbose``), for people."""
-        compared = ", ".join(
-            f"{self.compared[kind]:,} {kind.value}s" for kind in Kind if self.compared.get(kind)
-        )
-        lines = [f"Compared {compared}." if compared else "There was nothing to compare."]
-        shown = self.differences if verbose else self.differences[:20]
-        lines += [
-            f"{d.kind.value} {d.entity_id}, {d.field}: the source has {d.expected}, "
-            f"the database {d.found}"
-            for d in shown
+        """Return what was compared and what differs, for people; 20 of it unless ``verbose``."""
+        rows = [[kind.value, f"{count:,}"] for kind, count in self.compared.items()]
+        shown = self.differences if verbose else self.differences[:_SHOWN_DIFFERENCES]
+        lines = [
+            f"{item.kind.value} {item.entity_id}, {item.field}: the source has {item.expected}, "
+            f"the database {item.found}"
+            for item in shown
         ]
-        if len(shown) < self.total:
+        if self.total > len(shown):
             lines.append(f"… and {self.total - len(shown):,} more.")
-        lines.append("No difference." if self.same else f"{self.total:,} differences.")
-        return "\n".join(lines)
+        word = "difference" if self.total == 1 else "differences"
+        parts = [
+            table(["", "compared"], rows) if rows else "There was nothing to compare.",
+            "\n".join(lines),
+            "No difference." if self.same else f"{self.total:,} {word}.",
+        ]
+        return "\n\n".join(part for part in parts if part)
 
 
 def verify(
     sources: Sequence[str],
     against: str,
-    options: Options,
-    progress: Progress = no_progress,
+    options: pipeline.Options,
+    progress: pipeline.Progress = pipeline.no_progress,
 ) -> VerifyResult:
-    """Read the sources again, decide again, and compare every item with the database.
+    """Read the sources again and compare what they should have become with a database.
 
-    Raises SourceError, OptionError, and TargetError when ``against`` can't be read.
+    ``options`` are those of the conversion. Raises SourceError, OptionError and TargetError.
     """
-    comparer = Comparer(against)
-    stores = open_stores(sources, progress)
-    outcome = Outcome(__version__, tuple(store.index.root for store in stores), against)
-    migration = Migration(
-        stores, options, comparer, outcome, existing=comparer.experiments(), progress=progress
-    )
-    migration.run()
+    stores = pipeline.open_stores(sources, progress)
+    comparer = Comparer(against, joined=options.on_conflict == "merge")
+    roots = tuple(store.index.root for store in stores)
+    pipeline.Migration(
+        stores,
+        options,
+        comparer,
+        Outcome(__version__, roots, against),
+        existing=comparer.experiments(),
+        progress=progress,
+    ).run()
     return comparer.finish()
 
 
@@ -184,9 +193,15 @@ class Comparer:
 
     Raises ``TargetError`` when ``uri`` (``sqlite:///path``) names no MLflow database, or one of a
     schema revision that the installed MLflow does not read.
+
+    ``joined`` says whether an experiment with ``ExperimentPlan.merged`` may be another one, which
+    keeps its own fields (``--on-conflict merge``). Otherwise it is the one that the source's became
+    in an earlier conversion, and is compared; but experiment 0, which MLflow makes in every
+    database, may be the database's own.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, joined: bool = False) -> None:
+        self._joined = joined
         path = _database_path(uri)
         _check_revision(path, uri)
         self._open(path)
@@ -218,19 +233,19 @@ class Comparer:
         self._registry: Any = Registry(uri)
 
     def experiments(self) -> tuple[tuple[int, str], ...]:
-        """Return id and name of every experiment of the database, deleted ones too."""
+        """Return id and name of every experiment that the database has, deleted ones too."""
         from mlflow.entities import ViewType
 
         found: list[tuple[int, str]] = []
-        token: str | None = None
+        token = None
         while True:
             page = self._tracking.search_experiments(
-                view_type=ViewType.ALL, max_results=1000, page_token=token
+                ViewType.ALL, _EXPERIMENTS_PER_PAGE, page_token=token
             )
-            found += [(int(e.experiment_id), e.name) for e in page]
+            found += [(int(item.experiment_id), item.name) for item in page]
             token = page.token
             if not token:
-                return tuple(found)
+                return tuple(sorted(found))
 
     # ------------------------------------------------------------------- what is expected
 
@@ -239,10 +254,10 @@ class Comparer:
         expected = self._experiments.setdefault(plan.target_id, _ExpectedExperiment())
         expected.plan = expected.plan or plan
         for key, value in plan.tags.items():
-            if key in plan.record.tags:
-                expected.tags.setdefault(key, value)
-            else:
+            if key.startswith(_OURS):
                 expected.own_tags.add(key)
+            else:
+                expected.tags.setdefault(key, value)
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Expect a tag on an experiment of the target; one that was there keeps its ``value``."""
@@ -314,7 +329,7 @@ class Comparer:
             if of is None:
                 continue
             plan = expected.plan
-            merged = plan is None or plan.merged
+            merged = plan is None or (plan.merged and self._has_its_own(plan, found))
             if plan is not None and not merged:
                 of.check("name", plan.target_name, found.name)
                 of.check("artifact_location", plan.artifact_location, found.artifact_location)
@@ -333,6 +348,11 @@ class Comparer:
             of.count(Kind.EXPERIMENT_TAG, len(expected.own_tags - expected.tags.keys()))
             for key in sorted(expected.own_tags - found.tags.keys()):
                 of.differs(f"tag {key}", "one", MISSING)
+
+    def _has_its_own(self, plan: ExperimentPlan, found: Any) -> bool:
+        """Tell whether a merged experiment is the database's own, not one that we converted."""
+        may_be = self._joined or plan.target_id == 0
+        return may_be and plan.record.creation_ms != found.creation_time
 
     # ------------------------------------------------------------------------------- runs
 
@@ -556,7 +576,9 @@ class Comparer:
             "last_updated_timestamp", record.last_updated_ms, found.last_updated_timestamp
         )
         of.check("description", record.description or "", found.description or "")
-        of.mapping(Kind.REGISTERED_MODEL_TAG, "tag", record.tags, found.tags)
+        # The property hides what marks a prompt; the message has all tags.
+        tags = {tag.key: tag.value for tag in found.to_proto().tags}
+        of.mapping(Kind.REGISTERED_MODEL_TAG, "tag", record.tags, tags)
         of.mapping(
             Kind.ALIAS,
             "alias",

@@ -24,11 +24,14 @@ What may differ is listed here, one by one, each with the function that allows i
     all. Those that FileStore serves must be there, and the others must be lines of the metric's
     file; NaN is 0.0 (``_compare_model_metrics``).
 8.  A trace of MLflow 2.14 to 3.1 has 32 hex digits as id; in the target ``tr-`` stands before them,
-    also in the spans' ``mlflow.traceRequestId`` and in assessments (``_target_trace_id``).
+    also in the spans' ``mlflow.traceRequestId`` and in assessments (``_target_trace_id``). The old
+    id is kept as client request id and in metadata ``migrator.source_trace_id``
+    (``_compare_trace``, ``_compare_trace_metadata``).
 9.  A trace that is whole gets ``mlflow.trace.spansLocation``, ``mlflow.trace_schema.version`` 3,
     and size statistics whose ``num_spans`` is right; one without token usage may get the sum over
     its spans (``_compare_trace_tags``, ``_compare_trace_metadata``).
-10. A trace of form V2 has no previews: they may be made from what it has (``_compare_previews``).
+10. A trace without previews may have some, made from its inputs and outputs, and an empty preview
+    may be none (``_compare_previews``).
 11. The time of an event that MLflow wrote in microseconds may be in nanoseconds (``_event_time``).
 12. Attribute values may be other JSON text for the same value (``_compare_attributes``).
 13. A span or trace that was never ended may be given an end and a state (``_compare_trace``,
@@ -328,7 +331,9 @@ class _Oracle:
         if a.state.value != "IN_PROGRESS":
             self._check(f"{what} state", a.state.value, b.state.value)
             self._check(f"{what} duration", a.execution_duration, b.execution_duration)
-        self._check(f"{what} client request id", a.client_request_id, b.client_request_id)
+        renamed = a.trace_id != b.trace_id and a.client_request_id is None
+        client_id = a.trace_id if renamed else a.client_request_id
+        self._check(f"{what} client request id", client_id, b.client_request_id)
         old_spans = _source_spans(self._root, a, directory)
         self._compare_previews(what, a, b, old_spans)
         self._compare_trace_tags(what, a, b, directory / "artifacts")
@@ -337,23 +342,18 @@ class _Oracle:
         self._compare_spans(what, a, b, old_spans)
 
     def _compare_previews(self, what: str, a: Any, b: Any, spans: list[Any]) -> None:
-        for name, key in (("request_preview", "inputs"), ("response_preview", "outputs")):
+        roots = [span for span in spans if span.parent_id is None]
+        for name, key in (("request_preview", "Inputs"), ("response_preview", "Outputs")):
             old, new = getattr(a, name), getattr(b, name)
-            if old == new:
-                continue
-            cut = a.trace_metadata.get(f"mlflow.trace{key.capitalize()}")
-            whole = [
-                json.loads(
-                    span.to_dict()["attributes"].get(f"mlflow.span{key.capitalize()}", "null")
-                )
-                for span in spans
-                if span.parent_id is None
-            ]
-            texts = {cut, *(json.dumps(value, ensure_ascii=False) for value in whole)}
-            texts |= {value for value in whole if isinstance(value, str)}
-            stems = {text.removesuffix("...")[:990] for text in texts if text}
-            if old or not any((new or "").removesuffix("...").startswith(stem) for stem in stems):
+            if old:
                 self._check(f"{what} {name}", old, new)
+                continue
+            known = [a.trace_metadata.get(f"mlflow.trace{key}")]
+            for root in roots:
+                known.append(root.to_dict()["attributes"].get(f"mlflow.span{key}"))
+            texts = [text for item in known if item for text in (item, *_leaves(item))]
+            if new and not any(new.removesuffix("...") in text for text in texts):
+                self._found.append(f"{what} {name}: {new!r} is nowhere in the source")
 
     def _compare_trace_tags(self, what: str, a: Any, b: Any, place: Path) -> None:
         old, new = dict(a.tags), dict(b.tags)
@@ -384,7 +384,9 @@ class _Oracle:
         for key in _COLUMN_KEYS & old.keys() & new.keys():
             if _same_json(old[key], new[key]):
                 new[key] = old[key]
-        extra = [] if "mlflow.trace.tokenUsage" in old else ["mlflow.trace.tokenUsage"]
+        extra = ["mlflow.trace.tokenUsage"]
+        if new.get("migrator.source_trace_id") == a.trace_id != b.trace_id:
+            extra.append("migrator.source_trace_id")
         self._check_map(f"{what} metadata", old, new, extra)
 
     def _compare_assessments(self, what: str, a: Any, b: Any) -> None:
@@ -455,6 +457,9 @@ class _Oracle:
             what = f"registered model {name!r}"
             a, b = old_registry.get_registered_model(name), new_registry.get_registered_model(name)
             self._check_map(what, _fields(a), _fields(b))
+            # The property hides what marks a prompt; the message has all tags.
+            tags = [{tag.key: tag.value for tag in m.to_proto().tags} for m in (a, b)]
+            self._check_map(f"{what} tag", *tags)
             versions = sorted(
                 int(entry.name.removeprefix("version-"))
                 for entry in (folder / name).glob("version-*")
@@ -652,6 +657,19 @@ def _same_json(old: object, new: object) -> bool:
         return bool(json.loads(str(old)) == json.loads(str(new)))
     except ValueError:
         return False
+
+
+def _leaves(text: str) -> Iterator[str]:
+    """Yield what is in JSON text: every string in it, and every value as JSON."""
+    try:
+        values = [json.loads(text)]
+    except ValueError:
+        return
+    while values:
+        value = values.pop()
+        yield value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if isinstance(value, (dict, list)):
+            values += value.values() if isinstance(value, dict) else value
 
 
 def _assessment(item: Any) -> dict[str, Any]:

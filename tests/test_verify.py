@@ -137,7 +137,8 @@ def write(path: Path) -> Written:
     write_trace(store, experiment_id, run_id)
 
     registry = Registry(f"sqlite:///{path}")
-    registry.create_registered_model("simple", [RegisteredModelTag("a/b", "x")], "desc — ✓")
+    prompt = RegisteredModelTag("mlflow.prompt.is_prompt", "true")
+    registry.create_registered_model("simple", [RegisteredModelTag("a/b", "x"), prompt], "desc — ✓")
     registry.create_model_version(
         "simple", "file:///m", run_id, [ModelVersionTag("p", "q")], None, "v1"
     )
@@ -447,7 +448,7 @@ def records(
             creation_ms=registered.creation_timestamp,
             last_updated_ms=registered.last_updated_timestamp,
             description="desc — ✓",
-            tags={"a/b": "x"},
+            tags={"a/b": "x", "mlflow.prompt.is_prompt": "true"},
             aliases={"champion": 1},
             versions=(
                 version_record(version, "file:///m", run_id, "v1", {"p": "q"}),
@@ -518,7 +519,7 @@ def compare(written: Written) -> VerifyResult:
 def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
     result = compare(written)
     assert result.differences == ()
-    assert result.same
+    assert result.differences == ()
     assert result.compared == {
         Kind.EXPERIMENT: 1,
         Kind.EXPERIMENT_TAG: 1,
@@ -534,7 +535,7 @@ def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
         Kind.LOGGED_MODEL_METRIC: 1,
         Kind.LOGGED_MODEL_TAG: 1,
         Kind.REGISTERED_MODEL: 1,
-        Kind.REGISTERED_MODEL_TAG: 1,
+        Kind.REGISTERED_MODEL_TAG: 2,
         Kind.ALIAS: 1,
         Kind.MODEL_VERSION: 2,
         Kind.MODEL_VERSION_TAG: 1,
@@ -547,7 +548,7 @@ def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
 
 
 def test_a_path_with_signs_of_a_uri_is_opened(copy: Written) -> None:
-    assert compare(copy).same
+    assert compare(copy).differences == ()
 
 
 # Each fault: what is done to the rows, and the differences (kind, field) that must be reported.
@@ -708,13 +709,17 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     ),
     "a registered model changes": (
         "UPDATE registered_models SET description = 'x';"
-        "UPDATE registered_model_tags SET value = 'y';"
+        "UPDATE registered_model_tags SET value = 'y' WHERE key = 'a/b';"
         "UPDATE registered_model_aliases SET version = 2",
         [
             (Kind.REGISTERED_MODEL, "description"),
             (Kind.REGISTERED_MODEL, "tag a/b"),
             (Kind.REGISTERED_MODEL, "alias champion"),
         ],
+    ),
+    "a prompt is no prompt": (
+        "DELETE FROM registered_model_tags WHERE key = 'mlflow.prompt.is_prompt'",
+        [(Kind.REGISTERED_MODEL, "tag mlflow.prompt.is_prompt")],
     ),
     "a version changes": (
         "UPDATE model_versions SET description = 'x', source = 'file:///n', run_id = NULL,"
@@ -978,12 +983,12 @@ def test_keys_of_our_own_are_no_difference(copy: Written) -> None:
             " VALUES ('{trace}', 'migrator.version', '1');",
         ),
     )
-    assert compare(copy).same
+    assert compare(copy).differences == ()
 
 
 def test_what_the_source_does_not_have_is_no_difference(copy: Written) -> None:
     result = compare(replace(copy, registered=replace(copy.registered, versions=())))
-    assert result.same  # a version, as any other row of a database that is in use
+    assert result.differences == ()  # a version, as any other row of a database that is in use
 
 
 def test_an_item_that_is_missing_everywhere_is_reported_once(copy: Written) -> None:
@@ -1006,11 +1011,29 @@ def test_an_item_that_is_missing_everywhere_is_reported_once(copy: Written) -> N
     assert {item.found for item in result.differences} == {MISSING}
 
 
-def test_an_experiment_that_was_there_before_keeps_its_own_fields(copy: Written) -> None:
+def test_an_experiment_that_took_another_keeps_its_own_fields(copy: Written) -> None:
+    other = replace(copy.experiment.record, creation_ms=1)
+    plan = replace(copy.experiment, record=other, merged=True, target_name="copied", tags={})
+    uri = f"sqlite:///{copy.path.parent / 'x.db'}"
+    shutil.copy(copy.path, copy.path.parent / "x.db")
+    for joined, expected in ((True, []), (False, ["name", "creation_time"])):
+        comparer = Comparer(uri, joined=joined)
+        comparer.add_experiment(plan)
+        fields = [item.field for item in comparer.finish().differences]
+        assert [name for name in fields if not name.startswith("tag")] == expected
+
+
+def test_experiment_0_may_be_the_databases_own(copy: Written) -> None:
     comparer = open_comparer(copy.path)
-    plan = replace(copy.experiment, merged=True, target_name="copied", tags={})
+    plan = replace(copy.experiment, target_id=0, target_name="Default", tags={}, merged=True)
     comparer.add_experiment(plan)
-    assert comparer.finish().same
+    assert comparer.finish().differences == ()
+
+
+def test_the_experiments_of_the_database_are_listed(copy: Written) -> None:
+    comparer = open_comparer(copy.path)
+    assert comparer.experiments() == ((0, "Default"), (copy.experiment_id, "rag eval"))
+    comparer.finish()
 
 
 def test_a_tag_set_later_belongs_to_the_experiment(copy: Written) -> None:
@@ -1025,7 +1048,7 @@ def test_a_tag_of_ours_may_have_the_value_that_was_there(copy: Written) -> None:
     comparer = open_comparer(copy.path)
     comparer.add_experiment(copy.experiment)
     comparer.set_experiment_tag(copy.experiment_id, "team", "another")
-    assert comparer.finish().same
+    assert comparer.finish().differences == ()
 
 
 def test_the_second_of_two_items_with_one_id_is_not_expected(copy: Written) -> None:
@@ -1036,7 +1059,7 @@ def test_the_second_of_two_items_with_one_id_is_not_expected(copy: Written) -> N
     comparer.add_trace(copy.trace, number)
     comparer.add_trace(replace(copy.trace, status="OK"), number)
     result = comparer.finish()
-    assert result.same
+    assert result.differences == ()
     assert result.compared[Kind.RUN] == 1
 
 
@@ -1087,7 +1110,7 @@ def test_comparing_changes_no_byte(copy: Written) -> None:
 def test_a_database_without_experiment_0_stays_without_it(copy: Written) -> None:
     execute(copy.path, "DELETE FROM experiments WHERE experiment_id = 0")
     before = digest(copy.path)
-    assert compare(copy).same
+    assert compare(copy).differences == ()
     assert digest(copy.path) == before
 
 
@@ -1103,7 +1126,7 @@ def test_a_relative_uri_is_meant_from_the_current_directory(
     shutil.copy(copy.path, copy.path.parent / "mlflow.db")
     monkeypatch.chdir(copy.path.parent)
     before = sorted(copy.path.parent.iterdir())
-    assert Comparer("sqlite:///mlflow.db").finish().same
+    assert Comparer("sqlite:///mlflow.db").finish().differences == ()
     assert sorted(copy.path.parent.iterdir()) == before
 
 
@@ -1161,4 +1184,32 @@ def test_many_runs_and_traces_are_compared_in_chunks(
 
     for name in ("_RUNS_PER_CHUNK", "_RUNS_PER_QUERY", "_TRACES_PER_CHUNK", "_DATASETS_PER_CHUNK"):
         monkeypatch.setattr(verify, name, 1)
-    assert compare(written).same
+    assert compare(written).differences == ()
+
+
+def test_the_result_is_told_to_people_and_to_machines(copy: Written) -> None:
+    execute(copy.path, "UPDATE params SET value = '0.2' WHERE key = 'lr'")
+    result = compare(copy)
+    line = f"run {copy.run.run_id}, param lr: the source has '0.1', the database '0.2'"
+    assert line in result.as_text().splitlines()
+    assert result.as_text().endswith("\n\n1 difference.")
+    assert result.as_dict()["total"] == 1
+    assert result.as_dict()["differences"] == [
+        {
+            "kind": "run",
+            "id": copy.run.run_id,
+            "field": "param lr",
+            "expected": "'0.1'",
+            "found": "'0.2'",
+        }
+    ]
+    assert json.loads(json.dumps(result.as_dict()))["compared"]["run"] == 2
+
+
+def test_the_text_shows_twenty_differences_and_counts_the_others(copy: Written) -> None:
+    comparer = open_comparer(copy.path)
+    for number in range(25):
+        comparer.add_run(replace(copy.run, run_id=f"{number:032x}"), copy.experiment_id)
+    result = comparer.finish()
+    assert "… and 5 more." in result.as_text().splitlines()
+    assert "more." not in result.as_text(verbose=True)
