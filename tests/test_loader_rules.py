@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from migrator import conventions
 from migrator.loader import Writer, open_target, schema
 from tests.loader_samples import (
     NS,
