@@ -19,7 +19,9 @@ from migrator.verify import VerifyResult, verify
 from tests import fixturekit
 from tests.oracle import compare_stores
 
-FAULTY = "3.5.1-genai"  # the fixture that is spoiled: it has every kind of entity
+# The fixtures that are spoiled: together they have every kind of entity.
+MODELS = "3.5.1-genai"
+TRACES = "2.22.5-registry-traces"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def converted(
 
 
 EVERY = pytest.mark.parametrize("converted", fixturekit.names(), indirect=True)
-SPOILED = pytest.mark.parametrize("converted", [FAULTY], indirect=True)
+SPOILED = pytest.mark.parametrize("converted", [TRACES], indirect=True)
 
 
 @EVERY
@@ -74,110 +76,126 @@ def test_verify_finds_no_difference(converted: Converted) -> None:
     assert sum(result.compared.values()) > 50
 
 
-# What is done to the rows of the database: the rows are chosen so that they are those of the
-# source, and :id is the entity that must be named. (Query for the id, change, words.)
-RUN_OF_TAG = "SELECT run_uuid FROM tags WHERE key = 'mlflow.runName' ORDER BY 1"
+# What is done to the rows of which fixture. The first query chooses the entity that must be named
+# (":id" in the change), the last words what of it.
 A_TRACE = (
     "SELECT request_id FROM trace_info WHERE request_id NOT IN"
-    " (SELECT request_id FROM trace_tags WHERE key LIKE 'migrator.%')"
-    " AND (SELECT count(*) FROM spans WHERE trace_id = request_id) > 2 ORDER BY 1"
+    " (SELECT request_id FROM trace_tags WHERE key = 'migrator.root_run_id')"
+    " AND (SELECT count(*) FROM spans WHERE trace_id = request_id) > 2"
 )
-FAULTS: dict[str, tuple[str, str, str]] = {
+FAULTS: dict[str, tuple[str, str, str, str]] = {
     "a param is dropped": (
+        MODELS,
         "SELECT run_uuid FROM params ORDER BY 1",
         "DELETE FROM params WHERE run_uuid = :id",
         "param",
     ),
     "a metric value changes": (
+        MODELS,
         "SELECT run_uuid FROM metrics WHERE is_nan = 0 AND abs(value) < 1e100 ORDER BY 1",
         "UPDATE metrics SET value = value + 0.001 WHERE run_uuid = :id AND is_nan = 0",
         "metric",
     ),
     "one metric point of several is dropped": (
+        MODELS,
         "SELECT run_uuid FROM metrics GROUP BY run_uuid, key HAVING count(*) > 2 ORDER BY 1",
         "DELETE FROM metrics WHERE rowid = (SELECT min(rowid) FROM metrics WHERE run_uuid = :id)",
         "metric",
     ),
     "a latest metric changes": (
+        MODELS,
         "SELECT run_uuid FROM latest_metrics ORDER BY 1",
         "UPDATE latest_metrics SET value = value + 0.001, is_nan = 0 WHERE run_uuid = :id",
         "latest",
     ),
     "a tag grows by a space": (
-        RUN_OF_TAG,
+        MODELS,
+        "SELECT run_uuid FROM tags WHERE key = 'mlflow.runName' ORDER BY 1",
         "UPDATE tags SET value = value || ' ' WHERE run_uuid = :id AND key = 'mlflow.runName'",
         "tag",
     ),
     "a whole run is dropped": (
+        MODELS,
         "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'deleted' ORDER BY 1",
         "DELETE FROM runs WHERE run_uuid = :id",
         "run",
     ),
     "a run's end moves by 1 ms": (
+        MODELS,
         "SELECT run_uuid FROM runs WHERE end_time IS NOT NULL ORDER BY 1",
         "UPDATE runs SET end_time = end_time + 1 WHERE run_uuid = :id",
         "end_time",
     ),
     "a deleted experiment comes back": (
+        TRACES,
         "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'deleted'",
         "UPDATE experiments SET lifecycle_stage = 'active' WHERE experiment_id = :id",
         "lifecycle",
     ),
     "a dataset's source changes": (
+        MODELS,
         "SELECT destination_id FROM inputs WHERE source_type = 'DATASET' ORDER BY 1",
         "UPDATE datasets SET dataset_source = '{}'",
         "",
     ),
     "an output is dropped": (
+        MODELS,
         "SELECT source_id FROM inputs WHERE source_type = 'RUN_OUTPUT' ORDER BY 1",
         "DELETE FROM inputs WHERE source_type = 'RUN_OUTPUT' AND source_id = :id",
         "model outputs",
     ),
     "a logged model's metric changes": (
+        MODELS,
         "SELECT model_id FROM logged_model_metrics ORDER BY 1",
         "UPDATE logged_model_metrics SET metric_value = 7.5 WHERE model_id = :id",
         "metric",
     ),
     "an alias moves": (
+        MODELS,
         "SELECT name FROM registered_model_aliases ORDER BY 1",
         "UPDATE registered_model_aliases SET version = version + 1 WHERE name = :id",
         "alias",
     ),
     "a version's tag changes": (
+        MODELS,
         "SELECT name FROM model_version_tags ORDER BY 1",
         "UPDATE model_version_tags SET value = value || '.' WHERE name = :id",
         "tag",
     ),
     "a trace tag is dropped": (
+        TRACES,
         A_TRACE,
-        "DELETE FROM trace_tags WHERE request_id = :id AND key = 'mlflow.user'"
-        " OR request_id = :id AND rowid = (SELECT max(rowid) FROM trace_tags"
-        " WHERE request_id = :id AND key NOT LIKE 'mlflow.trace%')",
+        "DELETE FROM trace_tags WHERE request_id = :id AND key = 'mlflow.source.name'",
         "tag",
     ),
     "trace metadata changes": (
+        MODELS,
         "SELECT request_id FROM trace_request_metadata WHERE key = 'mlflow.user' ORDER BY 1",
         "UPDATE trace_request_metadata SET value = 'x' WHERE request_id = :id"
         " AND key = 'mlflow.user'",
         "metadata",
     ),
     "a trace starts 1 ms later": (
+        TRACES,
         A_TRACE,
         "UPDATE trace_info SET timestamp_ms = timestamp_ms + 1 WHERE request_id = :id",
         "time",
     ),
     "an assessment is dropped": (
+        MODELS,
         "SELECT assessment_id FROM assessments ORDER BY 1",
         "DELETE FROM assessments WHERE assessment_id = :id",
         "assessment",
     ),
     "an assessment's time changes": (
+        MODELS,
         "SELECT assessment_id FROM assessments ORDER BY 1",
         "UPDATE assessments SET created_timestamp = 0 WHERE assessment_id = :id",
         "create_time",
     ),
     "a span is dropped": (
-        f"SELECT span_id FROM spans WHERE parent_span_id IS NOT NULL"
+        TRACES,
+        "SELECT span_id FROM spans WHERE parent_span_id IS NOT NULL"
         f" AND trace_id IN ({A_TRACE}) ORDER BY 1",
         "DELETE FROM spans WHERE span_id = :id",
         "span",
@@ -199,12 +217,15 @@ def report_of(converted: Converted) -> tuple[list[str], list[str]]:
     return lines, converted.witness()
 
 
-@SPOILED
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "converted, fault",
+    [pytest.param(fault[0], name, id=name) for name, fault in FAULTS.items()],
+    indirect=["converted"],
+)
 def test_a_fault_is_named_by_the_oracle_and_by_verify(
     converted: Converted, tmp_path: Path, fault: str
 ) -> None:
-    query, change, words = FAULTS[fault]
+    _, query, change, words = FAULTS[fault]
     spoiled, connection = spoil(converted, tmp_path)
     row = connection.execute(query).fetchone()
     assert row is not None, "the fixture has nothing to spoil"
@@ -271,7 +292,7 @@ def test_two_spans_whose_parents_are_swapped_are_named(
         assert any(span_id in line and "parent" in line for line in witnessed), witnessed
 
 
-@SPOILED
+@pytest.mark.parametrize("converted", [MODELS], indirect=True)
 def test_a_token_count_that_charts_read_is_named_by_verify(
     converted: Converted, tmp_path: Path
 ) -> None:
