@@ -63,7 +63,9 @@ def test_user_profile_in_another_language_takes_its_trees() -> None:
     assert (root.name, root.type) == ("équipe bleue", "AGENT")
     assert value(root, "mlflow.spanInputs") == {"prompt_envoye_au_llm": "Bonjour"}
     assert made.execution_ms == 5000
-    assert [(a.name, a.value, a.source_type) for a in made.assessments] == [("note_clarté", 4, "HUMAN")]
+    assert [(a.name, a.value, a.source_type) for a in made.assessments] == [
+        ("note_clarté", 4, "HUMAN")
+    ]
     assert made.tags["migrator.profile"] == "mine"
 
 
@@ -80,7 +82,8 @@ def test_users_generic_extends_the_built_in_one() -> None:
     profiles = load_profiles(texts=[("generic.toml", text)])
     assert [p.name for p in profiles].count("generic") == 1
     made = trace(
-        run("r", params={"brain": "gpt-4o", "prompt": "What is the sea made of?"}), profiles=profiles
+        run("r", params={"brain": "gpt-4o", "prompt": "What is the sea made of?"}),
+        profiles=profiles,
     )
     assert value(made.spans[0], "model") == "gpt-4o"
 

@@ -106,7 +106,10 @@ def test_nested_runs_without_signs_either_way_are_a_workflow() -> None:
 
 
 def test_children_named_turns_are_a_session_with_a_trace_each() -> None:
-    turns = [{"run_name": f"ab12_turn_{i}", "start": i * 10, "end": i * 10 + 5, **LLM} for i in (1, 2, 10)]
+    turns = [
+        {"run_name": f"ab12_turn_{i}", "start": i * 10, "end": i * 10 + 5, **LLM}
+        for i in (1, 2, 10)
+    ]
     made = plan(*tree({"params": {"session_id": "s-1", "email": "a@b.c"}}, *turns))
     assert made.role is Role.SESSION
     assert [t.name for t in made.traces] == ["ab12_turn_1", "ab12_turn_2", "ab12_turn_10"]
@@ -123,7 +126,9 @@ def test_session_without_an_id_gets_its_parents_run_id() -> None:
 
 
 def test_cases_of_a_batch_are_a_trace_each() -> None:
-    made = plan(*tree({}, *({"run_name": f"eval_{i}", "params": {"case_id": str(i)}} for i in (1, 2))))
+    made = plan(
+        *tree({}, *({"run_name": f"eval_{i}", "params": {"case_id": str(i)}} for i in (1, 2)))
+    )
     assert (made.role, len(made.traces)) == (Role.BATCH, 2)
     assert all("mlflow.trace.session" not in t.metadata for t in made.traces)
 

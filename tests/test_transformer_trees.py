@@ -40,9 +40,17 @@ def test_run_that_is_its_own_parent_is_a_root() -> None:
 
 
 def test_circle_of_parents_is_cut_at_its_smallest_id() -> None:
-    links = [entry("c", "b"), entry("b", "d"), entry("d", "c"), entry("tail", "c"), entry("a", "tail")]
+    links = [
+        entry("c", "b"),
+        entry("b", "d"),
+        entry("d", "c"),
+        entry("tail", "c"),
+        entry("a", "tail"),
+    ]
     forest = build_forest(links)
-    assert [(t.root_id, set(t.run_ids)) for t in forest.trees] == [("b", {"a", "b", "c", "d", "tail"})]
+    assert [(t.root_id, set(t.run_ids)) for t in forest.trees] == [
+        ("b", {"a", "b", "c", "d", "tail"})
+    ]
     assert [(i.code, i.entity_id) for i in forest.issues] == [(Code.RUN_PARENT_CYCLE, "b")]
 
 
@@ -55,7 +63,9 @@ def test_order_of_the_links_does_not_matter(seed: int) -> None:
 
 
 def test_deep_and_wide_trees_do_not_recurse() -> None:
-    deep = build_forest([entry("d00000"), *(entry(f"d{i:05}", f"d{i - 1:05}") for i in range(1, 5000))])
+    deep = build_forest(
+        [entry("d00000"), *(entry(f"d{i:05}", f"d{i - 1:05}") for i in range(1, 5000))]
+    )
     assert (deep.trees[0].depth, len(deep.trees[0].run_ids)) == (5000, 5000)
     wide = build_forest([entry("r"), *(entry(f"s{i}", "r") for i in range(50_000))])
     assert (wide.trees[0].depth, len(wide.trees[0].run_ids)) == (2, 50_001)
