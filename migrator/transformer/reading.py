@@ -552,9 +552,10 @@ def transcript(text: str) -> tuple[dict[str, str], str | None]:
     marks = list(heading.finditer(text))
     inputs: dict[str, str] = {}
     answer: str | None = None
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    for mark, end in zip(marks, ends, strict=False):
         word = mark[1].lower()
-        body = text[mark.end() : following.start() if following else len(text)].strip()
+        body = text[mark.end() : end].strip()
         if re.fullmatch(asked, word) and word not in inputs and body:
             inputs[word] = body
         elif re.fullmatch(answered, word) and answer is None and body:
@@ -651,6 +652,6 @@ def _is_running_total(key: str, points: Sequence[MetricPoint], *, strict: bool =
     name = normalise(key)
     return (
         grows
-        and re.match(r"(total|cumulative|session|running|sum|final)_", name) is not None
+        and re.match(r"(total|cumulative|session|running|sum)_", name) is not None
         and name != "total_tokens"
     )
