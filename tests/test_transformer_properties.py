@@ -117,7 +117,7 @@ def check_traces(made: list[TreePlan], records: list[RunRecord]) -> None:
     assert seen == {r.run_id for r in records}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(forests(), st.randoms(use_true_random=False))
 def test_plans_keep_the_rules_of_traces_and_no_order_matters(
     records: list[RunRecord], random: Any
@@ -130,7 +130,7 @@ def test_plans_keep_the_rules_of_traces_and_no_order_matters(
     assert repr(plans(*shuffled, options=ORDINARY)) == repr(made)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(forests())
 def test_with_everything_included_nothing_that_was_logged_is_dropped(
     records: list[RunRecord],
