@@ -177,6 +177,7 @@ FRIENDS: dict[str, dict[str, Any]] = {
         "metrics": {"accuracy": 0.8, "avg_latency": 2.0, "latency": 2.0},
     },
     "query that is a table name": {"params": {"query": "sales"}},
+    "model and latency": {"params": {"model": "gpt-4"}, "metrics": {"latency_ms": 5}},
     "compiled program": {
         "params": {"model_name": "gemini-2.0-flash", "rag_hops": "2"},
         "metrics": {"compilation_success": 1},
