@@ -40,6 +40,10 @@ FILES = st.sampled_from(
 )  # fmt: skip
 
 
+HISTORY = st.lists(POINT, min_size=1, max_size=3, unique=True)
+CONTENT = TEXT | st.sampled_from(['{"a": 1}', "Hello there you"])
+
+
 @st.composite
 def forests(draw: st.DrawFn) -> list[RunRecord]:
     count = draw(st.integers(1, 9))
@@ -54,9 +58,9 @@ def forests(draw: st.DrawFn) -> list[RunRecord]:
             "deleted": draw(st.booleans()) and draw(st.booleans()),
             "params": draw(st.dictionaries(KEYS, TEXT, max_size=4)),
             "tags": draw(st.dictionaries(KEYS, TEXT, max_size=3)),
-            "metrics": draw(st.dictionaries(METRICS, st.lists(POINT, min_size=1, max_size=3, unique=True), max_size=4)),
-            "texts": draw(st.dictionaries(FILES, TEXT | st.sampled_from(['{"a": 1}', "Hello there you"]), max_size=3)),
-        }  # fmt: skip
+            "metrics": draw(st.dictionaries(METRICS, HISTORY, max_size=4)),
+            "texts": draw(st.dictionaries(FILES, CONTENT, max_size=3)),
+        }
         name = None if parent is None else f"run{parent}"
         records.append(run(f"run{number}", name, **given_))
     return records
