@@ -117,9 +117,11 @@ def damage(root: Path, rng: random.Random) -> None:
         elif kind < 6:
             path.rename(path.with_name(path.name + rng.choice([" (1)", "~", ".x", "\udcff"])))
         elif kind == 6:
-            os.mkfifo(path / "pipe")
+            os.mkfifo(path / f"pipe{rng.random()}")
         else:
-            (path / "link").symlink_to(rng.choice([root, Path("/etc"), path, path / "nowhere"]))
+            (path / f"link{rng.random()}").symlink_to(rng.choice([root, Path("/etc"), path, path / "nowhere"]))
+        return
+    if not path.is_file():  # a pipe from an earlier damage: reading it here would block
         return
     data = path.read_bytes()
     at = rng.randrange(len(data) + 1)
@@ -141,7 +143,7 @@ def damage(root: Path, rng: random.Random) -> None:
         path.write_bytes(data[:at] + rng.choice(SNIPPETS) + data[at:])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), times=st.integers(1, 12))
 def test_both_sums_hold_under_random_damage(
     pristine: Path, tmp_path_factory: pytest.TempPathFactory, seed: int, times: int

@@ -261,8 +261,20 @@ def test_a_trace_that_never_ended_has_no_spans_to_miss(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x00" * 50, b"{", b'"text"', b"{}", b'{"spans": 5}', b"\xff\xfe\x00", b"null"]
-    + [b"[" * 100_000, b'{"spans": {"a": 1}}', b"9" * 5000, b"version https://git-lfs..."],
+    [
+        b"",
+        b"\x00" * 50,
+        b"{",
+        b'"text"',
+        b"{}",
+        b'{"spans": 5}',
+        b"\xff\xfe\x00",
+        b"null",
+        b"[" * 100000,
+        b'{"spans": {"a": 1}}',
+        b"9" * 5000,
+        b"version https://git-lfs...",
+    ],
 )
 def test_a_useless_spans_file_leaves_the_trace(root: Path, content: bytes) -> None:
     write_trace(root, "1", TRACE, traces_json=content)
