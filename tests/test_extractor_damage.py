@@ -119,7 +119,9 @@ def damage(root: Path, rng: random.Random) -> None:
         elif kind == 6:
             os.mkfifo(path / f"pipe{rng.random()}")
         else:
-            (path / f"link{rng.random()}").symlink_to(rng.choice([root, Path("/etc"), path, path / "nowhere"]))
+            (path / f"link{rng.random()}").symlink_to(
+                rng.choice([root, Path("/etc"), path, path / "nowhere"])
+            )
         return
     if not path.is_file():  # a pipe from an earlier damage: reading it here would block
         return
