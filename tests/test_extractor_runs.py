@@ -862,54 +862,53 @@ def test_a_process_pool_can_read(root: Path) -> None:
 
 # ------------------------------------------------------------------ the fast way through YAML
 
+EDGES = [
+    "null",
+    "yes",
+    "NO",
+    "true",
+    "on",
+    "Off",
+    "1e5",
+    "12e03",
+    "0b10",
+    "0x1f",
+    "1_000",
+    "1:30",
+    "0",
+    "-1",
+    "01",
+    "1.5",
+    ".inf",
+    ".nan",
+    "2023-01-01",
+    "[]",
+    "''",
+    "'a'",
+    "~",
+    "a: b",
+    "a #b",
+    "a:b",
+    "file:///x y/z",
+    "file:",
+    "=",
+    "<<",
+    "- a",
+    "'it''s'",
+    "a ",
+    " a",
+    "y",
+    "0b" + "1" * 30,
+    "1" * 32,
+    "1e" + "2" * 30,
+    "12b4" * 8,
+    "e" * 32,
+    "0o17",
+    "9" * 18,
+]
 SCALARS = st.one_of(
     st.text("abez019 :#'\"-_./%[]{}&*!|>,?@\\\t\r\n\u0085ünull~", max_size=12),
-    st.sampled_from(
-        [
-            "null",
-            "yes",
-            "NO",
-            "true",
-            "on",
-            "Off",
-            "1e5",
-            "12e03",
-            "0b10",
-            "0x1f",
-            "1_000",
-            "1:30",
-            "0",
-            "-1",
-            "01",
-            "1.5",
-            ".inf",
-            ".nan",
-            "2023-01-01",
-            "[]",
-            "''",
-            "'a'",
-            "~",
-            "a: b",
-            "a #b",
-            "a:b",
-            "file:///x y/z",
-            "file:",
-            "=",
-            "<<",
-            "- a",
-            "'it''s'",
-            "a ",
-            " a",
-            "y",
-            "0b" + "1" * 30,
-            "1" * 32,
-            "1e" + "2" * 30,
-            "12b4" * 8,
-            "e" * 32,
-            "0o17",
-            "9" * 18,
-        ]
-    ),
+    st.sampled_from(EDGES),
     st.integers(-(10**20), 10**20).map(str),
     st.text("0123456789abcdef", min_size=32, max_size=32),
 )
@@ -930,6 +929,13 @@ def test_the_fast_way_reads_what_pyyaml_reads(text: str) -> None:
         assert {type(value) for value in fast.values()} == {
             type(value) for value in yaml.safe_load(text).values()
         }
+
+
+@pytest.mark.parametrize("value", EDGES)
+def test_the_fast_way_agrees_on_what_only_looks_like_text(value: str) -> None:
+    text = f"name: {value}\n"
+    fast = yamlfile._load_simple(text)
+    assert fast is None or repr(fast) == repr(yaml.safe_load(text))
 
 
 def test_the_fast_way_is_taken_for_what_mlflow_writes(root: Path) -> None:

@@ -438,7 +438,8 @@ def test_running_total_counts_its_last_value_only() -> None:
 
 def test_files_of_queries_are_the_calls_of_a_long_lived_run() -> None:
     def note(question: str) -> str:
-        return f"Latency: 1s\n\nQuestion:\n{question}\n\nAnswer:\nBecause: yes.\nSo it is.\n\nSources:\n - a"
+        answer = "Because: yes.\nSo it is."
+        return f"Latency: 1s\n\nQuestion:\n{question}\n\nAnswer:\n{answer}\n\nSources:\n - a"
 
     made = trace(
         run(
@@ -585,7 +586,9 @@ def test_scores_become_assessments_of_their_source_at_the_runs_end() -> None:
         run(
             "r", texts={"question.txt": "Who is it?", "judge_reason.txt": "All is in the text."},
             params={"judge_model": "gpt-4o", "user_id": "ana", "ground_truth": "It is Bob"},
-            metrics={"faithfulness": 0.75, "user_rating": 4, "user_satisfied": 1, "quality_score": 0.5},
+            metrics={
+                "faithfulness": 0.75, "user_rating": 4, "user_satisfied": 1, "quality_score": 0.5,
+            },
             tags={"feedback": "👍 Yes"},
         )
     )  # fmt: skip
