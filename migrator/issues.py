@@ -105,6 +105,7 @@ class Code(str, Enum):
     RUN_OUTSIDE_EXPERIMENT = "run-outside-experiment"
     RUN_REBUILT = "run-rebuilt"
     RUN_EMPTY = "run-empty"
+    RUN_START_UNKNOWN = "run-start-unknown"
     STATUS_UNKNOWN = "status-unknown"
     RUN_ENDS_BEFORE_START = "run-ends-before-start"
     INLINE_TAGS_USED = "inline-tags-used"
@@ -486,6 +487,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A run's directory holds nothing: no meta.yaml that can be read, no param, metric, tag, "
         "input, output or artifact.",
         "Remove the directory.",
+    ),
+    Code.RUN_START_UNKNOWN: CatalogEntry(
+        Severity.DEGRADED,
+        "A run has no start time. MLflow needs one: that of its first metric, else its end, else "
+        "0 (1 January 1970) was taken.",
+        "Write start_time into its meta.yaml if you know it, and convert into a new database.",
     ),
     Code.STATUS_UNKNOWN: CatalogEntry(
         Severity.DEGRADED,

@@ -154,6 +154,16 @@ def read_run(
             kept="both",
             kind=Kind.RUN,
         )
+    if start_ms is None:
+        # MLflow's client refuses a run without a start, and with it every search that finds it.
+        start_ms = _times_of(metrics)[0] or end_ms or 0
+        account.add(
+            Code.RUN_START_UNKNOWN,
+            entry.path,
+            "Nothing says when the run started.",
+            kept=f"as started at {start_ms} ms",
+            kind=Kind.RUN,
+        )
     if status is None:
         status = "RUNNING" if end_ms is None else "FINISHED"
         value = meta.text("status")

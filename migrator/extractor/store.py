@@ -57,7 +57,7 @@ def open_source(location: str) -> str:
     """
     path = _local_path(location)
     listing = _root_listing(path)
-    if _is_store(path, listing):
+    if _is_store(path, listing) and os.path.basename(path) != TRASH:
         return path
     inner = listing.directory("mlruns")
     if inner is not None:
@@ -618,9 +618,9 @@ def _holds_runs(path: str, listing: Listing, bound: str) -> bool:
             folders = {folder for folder, _ in inner_listing.dirs}
             if _meta_of(inner_listing) == "experiment":
                 continue  # an experiment: then this is a folder of experiments
-            if _has_meta(inner_listing) or len(folders & (RUN_FOLDERS | {"tags"})) >= 2:
-                return True
-            if _ID.fullmatch(name) and folders & (RUN_FOLDERS | {"tags"}):
+            # artifacts alone are a custom artifact location, not runs
+            folders &= (RUN_FOLDERS | {"tags"}) - {"artifacts"}
+            if _has_meta(inner_listing) or len(folders) >= (1 if _ID.fullmatch(name) else 2):
                 return True
     return False
 

@@ -132,9 +132,29 @@ def create(path: str) -> None:
 
 
 def upgrade(path: str, revision: str) -> None:
-    """Carry the database in ``path`` to ``revision`` by MLflow's own migrations."""
-    with _alembic(path) as (_engine, run):
-        run(revision)
+    """Carry the database in ``path`` to ``revision`` by MLflow's own migrations.
+
+    Raises TargetError when a migration refuses what the database holds; throw the file away then.
+    """
+    import alembic.util
+    import sqlalchemy
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with _alembic(path) as (_engine, run):
+            run(revision)
+    except (
+        RuntimeError,
+        ValueError,
+        MlflowException,
+        alembic.util.CommandError,
+        sqlalchemy.exc.SQLAlchemyError,
+    ) as error:
+        raise TargetError(
+            f"MLflow's own upgrade to {maker(revision)} failed; nothing was changed. "
+            f"It says: {error}",
+            todo="The schema of MLflow 3.9 (--schema 3.9) needs no upgrade.",
+        ) from error
 
 
 @contextmanager

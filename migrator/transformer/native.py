@@ -279,20 +279,18 @@ class _Native:
             else:
                 by_parent.setdefault(span.parent_id, []).append(span)
         reached: set[str] = set()
-        stack = list(tops)
-        rest = sorted(opened, key=key)
-        while True:
+        for start in [*tops, *sorted(opened, key=key)]:
+            if start.span_id in reached:
+                continue
+            if start.parent_id in ids:  # not reached from any top: part of a circle
+                by_parent[start.parent_id].remove(start)
+                tops.append(start)
+            stack = [start]
             while stack:
                 span = stack.pop()
                 reached.add(span.span_id)
                 stack.extend(by_parent.get(span.span_id, ()))
-            cut = next((span for span in rest if span.span_id not in reached), None)
-            if cut is None:
-                return tops, by_parent
-            assert cut.parent_id is not None
-            by_parent[cut.parent_id].remove(cut)
-            tops.append(cut)
-            stack.append(cut)
+        return tops, by_parent
 
     def _plan_span(
         self, record: SpanRecord, span_id: str, parent_id: str | None, end_ns: int

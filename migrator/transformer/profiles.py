@@ -22,7 +22,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -119,7 +119,30 @@ class Profile:
     failed_step: re.Pattern[str] | None = None  # its group is a step's name in an error message
     failed_step_is: Source | None = None
     kinds: frozenset[str] = frozenset()  # every kind that a span rule knows
+    # The sources of all fields for looking up from the run's side: its keys are few, the sources
+    # hundreds. By place and key, and those that need a search; each with field and rank.
+    by_key: Mapping[tuple[str, str], tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    to_search: tuple[tuple[str, int, Source], ...] = ()
+    _by_path: dict[str, tuple[tuple[str, int, Source], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     origin: str = "built in"  # the file it was read from
+
+    def sources_at(self, path: str) -> tuple[tuple[str, int, Source], ...]:
+        """Return the run's own artifact sources that match a path, with field and rank."""
+        found = self._by_path.get(path)
+        if found is None:
+            found = tuple(
+                item
+                for item in self.to_search
+                if item[2].place == "artifact"
+                and not item[2].of_root
+                and item[2].pattern is not None
+                and item[2].pattern.match(path)
+            )
+            if len(self._by_path) < 10_000:  # a memo: most runs hold files of the same few names
+                self._by_path[path] = found
+        return found
 
 
 def load_profiles(
@@ -372,8 +395,8 @@ def _read(top: _Table, base: Profile | None) -> Profile:
         recognise.append(group)
     fields_table = _Table(top.origin, top.text, "fields", top.take("fields", dict, {}))
     fields = {
-        field: tuple(dict.fromkeys(fields_table.sources(field, False) + _inherited(base, field)))
-        for field in FIELDS
+        key: tuple(dict.fromkeys(fields_table.sources(key, False) + _inherited(base, key)))
+        for key in FIELDS
     }
     fields_table.done(FIELDS)
     spans = []
@@ -420,24 +443,35 @@ def _read(top: _Table, base: Profile | None) -> Profile:
             "assessments", "failed_step", "failed_step_is",
         )
     )  # fmt: skip
+    by_key: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
+    to_search: list[tuple[str, int, Source]] = []
+    for key, sources in fields.items():
+        for rank, source in enumerate(sources):
+            if source.pattern is None and not source.of_root:
+                place = (source.place, source.key)
+                by_key[place] = (*by_key.get(place, ()), (key, rank))
+            else:
+                to_search.append((key, rank, source))
     all_spans = (*spans, *(base.spans if base else ()))
     return Profile(
         name=name,
         description=description,
         recognise=tuple(recognise),
         role=Role(role) if role else None,
-        fields={field: sources for field, sources in fields.items() if sources},
+        fields={key: sources for key, sources in fields.items() if sources},
         spans=all_spans,
         assessments=(*assessments, *(base.assessments if base else ())),
         failed_step=failed_step or (base.failed_step if base else None),
         failed_step_is=failed_step_is or (base.failed_step_is if base else None),
         kinds=frozenset().union(*(rule.kinds for rule in all_spans)),
+        by_key=by_key,
+        to_search=tuple(to_search),
         origin="built in" if top.origin.startswith("built in") else top.origin,
     )
 
 
-def _inherited(base: Profile | None, field: str) -> tuple[Source, ...]:
-    return base.fields.get(field, ()) if base else ()
+def _inherited(base: Profile | None, key: str) -> tuple[Source, ...]:
+    return base.fields.get(key, ()) if base else ()
 
 
 def _template(table: _Table) -> str | None:

@@ -92,6 +92,9 @@ class RunView:
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
     _keys: dict[str, dict[str, str]] = field(default_factory=dict)
+    _fields: dict[str, list[tuple[int, Found]]] | None = None  # by field: rank of source, value
+    _given: tuple[Json, tuple[Found, ...]] | None = None
+    _got: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ looking up
@@ -125,13 +128,35 @@ class RunView:
 
     def every(self, name: str) -> Iterator[Found]:
         """Yield all that the field's sources find, in their order."""
-        seen = set()
-        for source in self.profile.fields.get(name, ()):
-            for found in self.all(source):
-                place = (found.place, found.key, source.path)
-                if place not in seen:
-                    seen.add(place)
-                    yield found
+        for _, found in self._ranked(name):
+            yield found
+
+    def _ranked(self, name: str) -> list[tuple[int, Found]]:
+        if self._fields is None:
+            self._fields = self._collect()
+        return self._fields.get(name, [])
+
+    def _collect(self) -> dict[str, list[tuple[int, Found]]]:
+        fields: dict[str, list[tuple[int, Found]]] = {}
+        for place in ("param", "metric", "tag"):
+            for plain, key in sorted(self._spelling(place).items()):
+                for name, rank in self.profile.by_key.get((place, plain), ()):
+                    found = Found(self._value(place, key), place, key)
+                    fields.setdefault(name, []).append((rank, found))
+        for path in sorted(self.run.texts, key=natural):
+            for name, rank, source in self.profile.sources_at(path):
+                if (inside := self._artifact(path, source.path)) is not None:
+                    fields.setdefault(name, []).append((rank, inside))
+        for name, rank, source in self.profile.to_search:
+            if source.place != "artifact" or source.of_root:
+                fields.setdefault(name, []).extend((rank, found) for found in self.all(source))
+        for name, entries in fields.items():
+            entries.sort(key=lambda item: item[0])  # stable: natural order within a source
+            unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
+            for rank, found in entries:  # two values of one JSON file are two, one value twice not
+                unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
+            fields[name] = list(unique.values())
+        return fields
 
     def first(self, name: str) -> Found | None:
         """Return the first value of a field that says something."""
@@ -159,12 +184,9 @@ class RunView:
 
     def history(self, name: str) -> tuple[str, tuple[MetricPoint, ...]] | None:
         """Return the key and points of a field's first metric that has several points."""
-        for source in self.profile.fields.get(name, ()):
-            if source.place == "metric":
-                for found in self.all(source):
-                    points = self.run.metrics[found.key]
-                    if len(points) > 1:
-                        return found.key, points
+        for found in self.every(name):
+            if found.place == "metric" and len(points := self.run.metrics[found.key]) > 1:
+                return found.key, points
         return None
 
     def fill(self, template: str) -> str | None:
@@ -229,6 +251,17 @@ class RunView:
 
     def inputs(self) -> tuple[Json, tuple[Found, ...]]:
         """Return the span's inputs and what they were made of; None when there are none."""
+        if self._given is None:
+            self._given = self._inputs()
+        return self._given
+
+    def outputs(self) -> tuple[Json, tuple[Found, ...]]:
+        """Return the span's outputs and what they were made of; None when there are none."""
+        if self._got is None:
+            self._got = self._outputs()
+        return self._got
+
+    def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
         ignored = {(f.place, f.key) for f in self.every("not_inputs")}
         parts: dict[str, Found] = {}
         for found in self.every("inputs"):
@@ -263,15 +296,15 @@ class RunView:
             }, founds
         return {stem: found.value for stem, found in parts.items()}, founds
 
-    def outputs(self) -> tuple[Json, tuple[Found, ...]]:
-        """Return the span's outputs and what they were made of; None when there are none."""
-        for source in self.profile.fields.get("outputs", ()):
-            founds = tuple(f for f in self.all(source) if f.value is not None and f.value != "")
-            if len(founds) == 1:
-                value = founds[0].value
-                return (parse_json(value) if isinstance(value, str) else value), founds
-            if founds:
+    def _outputs(self) -> tuple[Json, tuple[Found, ...]]:
+        ranked = [(r, f) for r, f in self._ranked("outputs") if f.value is not None]
+        ranked = [(rank, found) for rank, found in ranked if found.value != ""]
+        if ranked:
+            founds = tuple(found for rank, found in ranked if rank == ranked[0][0])
+            if len(founds) > 1:
                 return {f.stem: f.value for f in founds}, founds
+            value = founds[0].value
+            return (parse_json(value) if isinstance(value, str) else value), founds
         _, answer, note = self._note()
         return (answer, (note,)) if answer is not None and note else (None, ())
 
@@ -519,9 +552,10 @@ def transcript(text: str) -> tuple[dict[str, str], str | None]:
     marks = list(heading.finditer(text))
     inputs: dict[str, str] = {}
     answer: str | None = None
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    for mark, end in zip(marks, ends, strict=False):
         word = mark[1].lower()
-        body = text[mark.end() : following.start() if following else len(text)].strip()
+        body = text[mark.end() : end].strip()
         if re.fullmatch(asked, word) and word not in inputs and body:
             inputs[word] = body
         elif re.fullmatch(answered, word) and answer is None and body:
@@ -618,6 +652,6 @@ def _is_running_total(key: str, points: Sequence[MetricPoint], *, strict: bool =
     name = normalise(key)
     return (
         grows
-        and re.match(r"(total|cumulative|session|running|sum|final)_", name) is not None
+        and re.match(r"(total|cumulative|session|running|sum)_", name) is not None
         and name != "total_tokens"
     )

@@ -52,7 +52,7 @@ CATEGORY = {
 }
 """The word of ``--include`` and ``--exclude`` for a role; the others go by their own name."""
 
-NOT_EVIDENCE = {"mlflow.parentRunId", "mlflow.runName"}
+MOST_TOKENS = 10**12  # a larger number is no count of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +397,12 @@ class _Planner:
             else Status("OK", "its metrics were logged", False)
             for node in nodes
         ]
+        for node, status in zip(nodes, statuses, strict=True):
+            if (
+                "Run with UUID" in status.error_message
+                and "is already active" in status.error_message
+            ):
+                node.inferences.append("status: the error is MLflow's own, not the application's")
         self._place_failed_step(nodes, statuses)
         for i in range(len(nodes) - 1, -1, -1):
             node, status = nodes[i], statuses[i]
@@ -454,6 +460,7 @@ class _Planner:
         """Return token usage for the spans that carry it: no span above another that has some."""
         usages: list[dict[str, Json] | None] = [None] * len(nodes)
         below = [False] * len(nodes)  # a descendant has usage
+        sums = [0.0] * len(nodes)  # of the total tokens of all descendants
         for i in range(len(nodes) - 1, -1, -1):
             node = nodes[i]
             if node.call is not None:
@@ -462,7 +469,7 @@ class _Planner:
                 tokens, where = (None, None, None), ""
             elif below[i]:
                 tokens, where = (None, None, None), ""
-                self._compare_totals(i, nodes, usages)
+                self._compare_total(node, sums[i])
             else:
                 tokens, where = node.view.usage()
             usage, why = _usage(tokens)
@@ -473,26 +480,15 @@ class _Planner:
                 usages[i] = usage
             if (usage is not None or below[i]) and node.parent is not None:
                 below[node.parent] = True
+                own = as_number(usage.get("total_tokens")) if usage is not None else None
+                sums[node.parent] += sums[i] if own is None else own
         return usages
 
-    def _compare_totals(
-        self, index: int, nodes: Sequence[Node], usages: Sequence[Mapping[str, Json] | None]
-    ) -> None:
-        node = nodes[index]
+    def _compare_total(self, node: Node, below: float) -> None:
         own, _ = _usage(node.view.usage()[0])
-        if own is None or "total_tokens" not in own:
-            return
-        total = 0.0
-        stack = list(node.children)
-        while stack:
-            i = stack.pop()
-            usage = usages[i]
-            total += as_number(usage.get("total_tokens")) or 0 if usage else 0
-            stack.extend(nodes[i].children)
-        if total != own["total_tokens"]:
-            logged = own["total_tokens"]
+        if own is not None and (total := own.get("total_tokens")) is not None and total != below:
             node.inferences.append(
-                f"tokens: the run's total of {logged} is not the sum of its steps, {total:.0f}"
+                f"tokens: the run's total of {total} is not the sum of its steps, {below:.0f}"
             )
 
     def _costs(
@@ -890,7 +886,9 @@ def _usage(
     tokens: tuple[float | None, float | None, float | None],
 ) -> tuple[dict[str, Json] | None, str]:
     """Return usage under MLflow's keys; zeros mean that nothing was captured."""
-    given, got, total = (int(t) if t is not None and t >= 0 else None for t in tokens)
+    given, got, total = (
+        int(t) if t is not None and 0 <= t <= MOST_TOKENS else None for t in tokens
+    )
     if not given and not got and not total:
         captured = any(t is not None for t in (given, got, total))
         return None, "tokens: all counts are 0, taken as not captured" if captured else ""
