@@ -42,7 +42,7 @@ class Code(str, Enum):
     ARTIFACT_NOT_JSON = "artifact-not-json"
     PROFILE_AMBIGUOUS = "profile-ambiguous"
     RUN_WITHOUT_TIME = "run-without-time"
-    RUN_ENDS_BEFORE_START = "run-ends-before-start"
+    SPAN_ENDS_BEFORE_START = "span-ends-before-start"
     SESSION_ID_CHANGED = "session-id-changed"
     # transformer: traces that MLflow wrote
     TRACE_ID_CHANGED = "trace-id-changed"
@@ -95,7 +95,7 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A run has no start time, and nothing in it or around it has a time either.",
         "Nothing can be done; its trace stands at the start of 1970.",
     ),
-    Code.RUN_ENDS_BEFORE_START: CatalogEntry(
+    Code.SPAN_ENDS_BEFORE_START: CatalogEntry(
         Severity.DEGRADED,
         "A run's end lies before its start (a clock was set back).",
         "Nothing; its span ends where it starts.",

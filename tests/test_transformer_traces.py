@@ -363,7 +363,7 @@ def test_end_before_start_is_closed_at_the_start_and_reported() -> None:
     made = plan(run("r", start=500, end=100, texts={"prompt.txt": "Say hello"}))
     only = made.traces[0].spans[0]
     assert (only.start_ns, only.end_ns) == ((T0 + 500) * MS, (T0 + 500) * MS + 1000)
-    assert [i.code.value for i in made.issues] == ["run-ends-before-start"]
+    assert [i.code.value for i in made.issues] == ["span-ends-before-start"]
 
 
 def test_run_without_any_time_takes_its_parents_or_the_epoch() -> None:

@@ -14,7 +14,7 @@ from migrator.model import ExperimentPlan, ExperimentRecord, Kind
 NAME_CHARS = 256  # column experiments.name
 DERIVED_DIGITS = 18  # MLflow's own ids have as many; the column holds 64 bits
 OnConflict = Literal["fail", "merge", "rename"]
-Key = tuple[int, str]  # number of the source, the experiment's id there
+Key = str  # the experiment's directory, which is unique over all sources
 
 
 def plan_experiments(
@@ -30,7 +30,7 @@ def plan_experiments(
     the first's. ``existing`` are the target's ``(id, name)``: what an earlier conversion of the
     same source wrote is found again and merged; any other clash follows ``on_conflict``.
     Raises TargetError on a clash with ``on_conflict`` "fail". The order of ``records`` is
-    immaterial.
+    immaterial. Plans are keyed by the experiment's directory.
     """
     return _Planner(existing, on_conflict).plan(records)
 
@@ -58,7 +58,7 @@ class _Planner:
         self.issues: list[Issue] = []
         self.plans: dict[Key, ExperimentPlan] = {}
         self.ids: dict[int, Key] = {}  # taken by this conversion
-        self.names: dict[str, Key] = {}
+        self.names: dict[str, tuple[int, Key]] = {}  # with the number of the source
 
     def plan(
         self, records: Sequence[tuple[int, ExperimentRecord]]
@@ -75,8 +75,8 @@ class _Planner:
     def _place(self, source: int, record: ExperimentRecord) -> None:
         holder = self.names.get(record.name)
         if holder is not None and holder[0] != source:
-            first = self.plans[holder]
-            self.plans[source, record.experiment_id] = ExperimentPlan(
+            first = self.plans[holder[1]]
+            self.plans[record.path] = ExperimentPlan(
                 record,
                 first.target_id,
                 first.target_name,
@@ -129,10 +129,10 @@ class _Planner:
                 "taken, or too long.",
                 f'the experiment, as "{name}"',
             )
-        key = (source, record.experiment_id)
+        key = record.path
         self.ids[target_id] = key
-        self.names.setdefault(record.name, key)
-        self.names.setdefault(name, key)
+        self.names.setdefault(record.name, (source, key))
+        self.names.setdefault(name, (source, key))
         self.plans[key] = ExperimentPlan(
             record, target_id, name, record.artifact_location, tags, merged
         )

@@ -332,7 +332,7 @@ class _Planner:
             if node.call is None and run.start_ms and run.end_ms and run.end_ms < run.start_ms:
                 self._report(
                     node,
-                    Code.RUN_ENDS_BEFORE_START,
+                    Code.SPAN_ENDS_BEFORE_START,
                     f"ends at {run.end_ms}, before its start at {run.start_ms}",
                     "a span of the shortest length",
                 )
