@@ -198,6 +198,14 @@ def test_metrics_of_parallel_nodes_on_one_node_keep_the_right_sum() -> None:
     assert made.usage is not None and made.usage.total_tokens == 42
 
 
+def test_node_whose_workflow_is_gone_is_a_call_of_its_own() -> None:
+    made = plan(p1()[1])
+    assert (made.profile, made.role) == ("configurable-agents-node", Role.CALL)
+    (only,) = made.traces
+    assert (only.name, only.spans[0].type) == ("draft", "LLM")
+    assert only.usage is not None and only.usage.total_tokens == 14
+
+
 def test_requests_to_the_deployed_server_are_calls() -> None:
     made = plan(
         run(
