@@ -38,6 +38,7 @@ expects none (MLflow shows them run by run only).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sqlite3
 from collections import Counter, defaultdict
@@ -216,6 +217,10 @@ class Comparer:
         self._spans = 0
 
     def _open(self, path: Path) -> None:
+        import mlflow  # noqa: F401  # sets up its loggers, before they are turned down
+
+        # Alembic, which MLflow asks for the schema's revision, tells about its own plugins.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
         from sqlalchemy.engine import URL
