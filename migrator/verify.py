@@ -203,6 +203,10 @@ class Comparer:
     def __init__(self, uri: str, *, joined: bool = False) -> None:
         self._joined = joined
         path = _database_path(uri)
+        import mlflow  # noqa: F401  # sets up its loggers, before they are turned down
+
+        # Alembic, which MLflow asks for the schema's revision, tells about its own plugins.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         _check_revision(path, uri)
         self._open(path)
         self._findings = _Findings()
@@ -217,10 +221,6 @@ class Comparer:
         self._spans = 0
 
     def _open(self, path: Path) -> None:
-        import mlflow  # noqa: F401  # sets up its loggers, before they are turned down
-
-        # Alembic, which MLflow asks for the schema's revision, tells about its own plugins.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
         from sqlalchemy.engine import URL
