@@ -91,7 +91,7 @@ def test_two_sources_at_once_are_verified(tmp_path: Path) -> None:
 def test_a_second_store_in_the_same_database_is_verified(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/x.db"
     first, second = (
-        fixturekit.materialise(n, tmp_path) for n in ("2.4.2-datasets", "2.17.2-traces")
+        fixturekit.materialise(n, tmp_path) for n in ("2.4.2-datasets", "2.22.5-server")
     )
     assert convert(uri, first)[-1] == "No difference."
     assert convert(uri, second)[-1] == "No difference."
