@@ -975,6 +975,8 @@ def _database_path(uri: str) -> Path:
     from sqlalchemy.exc import ArgumentError
 
     todo = "Give the database that was converted to, as sqlite:///path/to/mlflow.db."
+    if "://" not in uri and uri.endswith((".db", ".sqlite", ".sqlite3")):  # as convert takes it
+        uri = f"sqlite:///{quote(uri)}"
     try:
         url = make_url(uri)
     except ArgumentError:
