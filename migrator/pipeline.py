@@ -603,6 +603,14 @@ def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) 
     ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})
 
 
+def upgrade(uri: str) -> loader.UpgradeResult:
+    """Carry a converted database to the schema of the installed MLflow, after a backup.
+
+    Raises TargetError; the database is then as it was.
+    """
+    return loader.upgrade_database(uri)
+
+
 def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
     """Return the tree that holds a run, and what it becomes.
 
