@@ -226,7 +226,8 @@ class RunRecord:
 
     @property
     def parent_run_id(self) -> str | None:
-        return self.tags.get("mlflow.parentRunId") or None
+        # A hook or editor may have added a line end to the tag's file.
+        return self.tags.get("mlflow.parentRunId", "").strip() or None
 
 
 @dataclass(frozen=True, slots=True)

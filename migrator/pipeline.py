@@ -521,7 +521,7 @@ class Migration:
         store: Store,
         entry: E,
         read: Callable[[E], Extracted[T]],
-        key: Callable[[T], str] = lambda record: "",
+        within: str = "",
     ) -> T | None:
         """Read an entity and account for it; return it unless it is rejected or came before."""
         extracted = read(entry)
@@ -529,7 +529,7 @@ class Migration:
         record = extracted.record
         if record is None:
             return None
-        name = (kind, key(record) or entry.entity_id)
+        name = (kind, within + entry.entity_id)
         first_store, first = self.seen.setdefault(name, (store, entry))
         if first is entry:
             self.handed.update(counts_of(record))
@@ -598,14 +598,9 @@ class Migration:
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
-                home = plan.target_id
-                record = self._take(
-                    Kind.DATASET,
-                    store,
-                    entry,
-                    extractor.read_dataset,
-                    lambda record, home=home: f"{home}/{record.name}/{record.digest}",
-                )
+                within = f"{plan.target_id}/"  # a dataset's id is one of its experiment
+                read = extractor.read_dataset
+                record = self._take(Kind.DATASET, store, entry, read, within)
                 if record is not None:
                     self.sink.add_dataset(record, plan.target_id)
 

@@ -148,13 +148,16 @@ def test_a_database_at_39_is_refused_by_a_newer_mlflow_unless_asked_for(tmp_path
     assert open_target(f"sqlite:///{path}", "3.9").exists
 
 
-def test_a_locked_database_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lock", ["EXCLUSIVE", "IMMEDIATE"])
+def test_a_locked_database_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
     monkeypatch.setattr("migrator.loader.target._WAIT_SECONDS", 0.1)
     monkeypatch.setattr("migrator.loader.target.connect.__defaults__", (0.1,))
     path = tmp_path / "my.db"
     load(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute(f"BEGIN {lock}")
         assert "locked by another process" in refusal(f"sqlite:///{path}")
         other.execute("ROLLBACK")
     assert open_target(f"sqlite:///{path}", "3.9").exists

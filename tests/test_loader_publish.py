@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import signal
 import sqlite3
@@ -622,3 +623,42 @@ def test_every_issue_of_a_merge_has_a_stable_code(path: Path) -> None:
     load(path)
     execute(path, "UPDATE tags SET value = 'mine'")
     assert codes(load(path).issues) == ["target-differs"]
+
+
+@pytest.mark.skipif(not NEWER, reason="needs MLflow 3.10 or newer")
+def test_what_is_filled_at_the_schema_of_310_is_carried_on_by_mlflows_own_migration(
+    path: Path,
+) -> None:
+    """MLflow 3.10 keeps a span's model and cost in other places than 3.17, which moves them."""
+    load(path, schema="3.9")
+    schema.upgrade(str(path), "1b5f0d9ad7c1")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert schema.finish(db) == 2
+        assert schema.finish(db) == 0
+    assert query(path, "SELECT key, value FROM span_metrics ORDER BY trace_id, key LIMIT 3") == [
+        ("input_cost", 0.01),
+        ("output_cost", 0.02),
+        ("total_cost", 0.03),
+    ]
+    schema.upgrade(str(path), schema.chain()[-1])
+    columns = "model_name, model_provider, input_cost, output_cost, total_cost"
+    row = ("gpt-4o", "openai", 0.01, 0.02, 0.03)
+    assert query(path, f"SELECT {columns} FROM spans WHERE name = 'call'") == [row, row]
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert schema.finish(db) == 0
+
+
+def test_odd_facts_in_a_spans_content_stop_nothing() -> None:
+    attributes = {
+        "mlflow.llm.model": "not json",
+        "mlflow.llm.provider": "5",
+        "mlflow.llm.cost": '{"input_cost": NaN, "output_cost": "x", "total_cost": true}',
+    }
+    assert schema._llm_facts("{") == (None, None, (None, None, None))
+    assert schema._llm_facts("[]") == (None, None, (None, None, None))
+    odd = schema._llm_facts(json.dumps({"attributes": attributes}))
+    assert odd == (None, None, [None, None, None])
+    long = schema._llm_facts(
+        json.dumps({"attributes": {"mlflow.llm.model": '"' + "m" * 900 + '"'}})
+    )
+    assert long == ("m" * 500, None, [None, None, None])

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from migrator.errors import TargetError
+from migrator.issues import Issue
 from migrator.model import ExperimentPlan, ExperimentRecord
 from migrator.transformer import OnConflict, experiment_kind, plan_experiments
 from tests.planskit import experiment
 
-Plans = dict[tuple[int, str], ExperimentPlan]
+
+def planned(
+    records: Sequence[tuple[int, ExperimentRecord]],
+    existing: Any = (),
+    on_conflict: OnConflict = "fail",
+) -> tuple[dict[tuple[int, str], ExperimentPlan], tuple[Issue, ...]]:
+    """Plan records that lie in a directory of their source; key the plans by source and id."""
+    placed = [(n, replace(r, path=f"/store{n}/{r.experiment_id}")) for n, r in records]
+    plans, issues = plan_experiments(placed, existing, on_conflict)
+    return {(n, r.experiment_id): plans[r.path] for n, r in placed}, issues
 
 
 def place(
@@ -21,7 +33,7 @@ def place(
     on_conflict: OnConflict = "fail",
 ) -> tuple[dict[tuple[int, str], tuple[int, str, bool]], list[str]]:
     numbered = [r if isinstance(r, tuple) else (0, r) for r in records]
-    plans, issues = plan_experiments(numbered, existing, on_conflict)
+    plans, issues = planned(numbered, existing, on_conflict)
     shown = {key: (p.target_id, p.target_name, p.merged) for key, p in plans.items()}
     return shown, [issue.code.value for issue in issues]
 
@@ -41,14 +53,12 @@ def test_numeric_ids_of_64_bits_are_kept() -> None:
 
 @pytest.mark.parametrize("identity", ["0_production_realtime", "9" * 25, "007", "-5", "٣"])
 def test_other_ids_are_derived_and_the_old_one_is_kept(identity: str) -> None:
-    plans, issues = plan_experiments([(0, experiment(identity, "prod"))], (), "fail")
+    plans, issues = planned([(0, experiment(identity, "prod"))], (), "fail")
     made = plans[0, identity]
     assert len(str(made.target_id)) == 18
     assert made.tags["migrator.source_experiment_id"] == identity
     assert [i.code.value for i in issues] == ["experiment-id-changed"]
-    again, _ = plan_experiments(
-        [(0, experiment(identity, "prod"))], [(made.target_id, "prod")], "fail"
-    )
+    again, _ = planned([(0, experiment(identity, "prod"))], [(made.target_id, "prod")], "fail")
     assert (again[0, identity].target_id, again[0, identity].merged) == (made.target_id, True)
 
 
@@ -64,7 +74,7 @@ def test_of_one_name_the_active_then_the_older_keeps_it() -> None:
             "2": "x", "1": "x (1)", "3": "x (3)",
         }  # fmt: skip
         assert codes == ["experiment-renamed"] * 2
-    plans, _ = plan_experiments([(0, r) for r in records], (), "fail")
+    plans, _ = planned([(0, r) for r in records], (), "fail")
     assert plans[0, "3"].tags["migrator.source_experiment_name"] == "x"
 
 

@@ -40,6 +40,10 @@ FILES = st.sampled_from(
 )  # fmt: skip
 
 
+HISTORY = st.lists(POINT, min_size=1, max_size=3, unique=True)
+CONTENT = TEXT | st.sampled_from(['{"a": 1}', "Hello there you"])
+
+
 @st.composite
 def forests(draw: st.DrawFn) -> list[RunRecord]:
     count = draw(st.integers(1, 9))
@@ -54,9 +58,9 @@ def forests(draw: st.DrawFn) -> list[RunRecord]:
             "deleted": draw(st.booleans()) and draw(st.booleans()),
             "params": draw(st.dictionaries(KEYS, TEXT, max_size=4)),
             "tags": draw(st.dictionaries(KEYS, TEXT, max_size=3)),
-            "metrics": draw(st.dictionaries(METRICS, st.lists(POINT, min_size=1, max_size=3, unique=True), max_size=4)),
-            "texts": draw(st.dictionaries(FILES, TEXT | st.sampled_from(['{"a": 1}', "Hello there you"]), max_size=3)),
-        }  # fmt: skip
+            "metrics": draw(st.dictionaries(METRICS, HISTORY, max_size=4)),
+            "texts": draw(st.dictionaries(FILES, CONTENT, max_size=3)),
+        }
         name = None if parent is None else f"run{parent}"
         records.append(run(f"run{number}", name, **given_))
     return records
@@ -117,7 +121,7 @@ def check_traces(made: list[TreePlan], records: list[RunRecord]) -> None:
     assert seen == {r.run_id for r in records}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(forests(), st.randoms(use_true_random=False))
 def test_plans_keep_the_rules_of_traces_and_no_order_matters(
     records: list[RunRecord], random: Any
@@ -130,7 +134,7 @@ def test_plans_keep_the_rules_of_traces_and_no_order_matters(
     assert repr(plans(*shuffled, options=ORDINARY)) == repr(made)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(forests())
 def test_with_everything_included_nothing_that_was_logged_is_dropped(
     records: list[RunRecord],

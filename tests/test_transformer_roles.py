@@ -28,7 +28,7 @@ def grid(**extra: Any) -> list[dict[str, Any]]:
 SWEEPS: dict[str, list[RunRecord]] = {
     "optuna": tree(
         {},
-        *({"run_name": str(i), "tags": {"x_distribution": "Float", "state": "COMPLETE"}} for i in (0, 1)),
+        *({"run_name": str(i), "tags": {"x_distribution": "Float"}} for i in (0, 1)),
     ),
     "sklearn": tree(
         {"tags": {"mlflow.autologging": "sklearn"}, "metrics": {"best_cv_score": 0.9}},
@@ -40,7 +40,7 @@ SWEEPS: dict[str, list[RunRecord]] = {
     "pycaret": tree({"params": {"session_id": "4711"}}, {"tags": {"USI": "9c50", "URI": "a"}}),
     "dspy": tree(
         {"artifacts": ["best_model.json"]},
-        {"run_name": "eval_0", "metrics": {"eval": 51.0}, **{"params": {"model": "gpt-4o"}}},
+        {"run_name": "eval_0", "metrics": {"eval": 51.0}, "params": {"model": "gpt-4o"}},
     ),
     "grid": tree({}, *grid()),
     "optuna by name": tree({"run_name": "SMOTE_Optuna_HPO"}, {}),
@@ -177,6 +177,7 @@ FRIENDS: dict[str, dict[str, Any]] = {
         "metrics": {"accuracy": 0.8, "avg_latency": 2.0, "latency": 2.0},
     },
     "query that is a table name": {"params": {"query": "sales"}},
+    "model and latency": {"params": {"model": "gpt-4"}, "metrics": {"latency_ms": 5}},
     "compiled program": {
         "params": {"model_name": "gemini-2.0-flash", "rag_hops": "2"},
         "metrics": {"compilation_success": 1},

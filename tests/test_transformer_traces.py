@@ -198,6 +198,14 @@ def test_metrics_of_parallel_nodes_on_one_node_keep_the_right_sum() -> None:
     assert made.usage is not None and made.usage.total_tokens == 42
 
 
+def test_node_whose_workflow_is_gone_is_a_call_of_its_own() -> None:
+    made = plan(p1()[1])
+    assert (made.profile, made.role) == ("configurable-agents-node", Role.CALL)
+    (only,) = made.traces
+    assert (only.name, only.spans[0].type) == ("draft", "LLM")
+    assert only.usage is not None and only.usage.total_tokens == 14
+
+
 def test_requests_to_the_deployed_server_are_calls() -> None:
     made = plan(
         run(
@@ -363,7 +371,7 @@ def test_end_before_start_is_closed_at_the_start_and_reported() -> None:
     made = plan(run("r", start=500, end=100, texts={"prompt.txt": "Say hello"}))
     only = made.traces[0].spans[0]
     assert (only.start_ns, only.end_ns) == ((T0 + 500) * MS, (T0 + 500) * MS + 1000)
-    assert [i.code.value for i in made.issues] == ["run-ends-before-start"]
+    assert [i.code.value for i in made.issues] == ["span-ends-before-start"]
 
 
 def test_run_without_any_time_takes_its_parents_or_the_epoch() -> None:
@@ -438,7 +446,8 @@ def test_running_total_counts_its_last_value_only() -> None:
 
 def test_files_of_queries_are_the_calls_of_a_long_lived_run() -> None:
     def note(question: str) -> str:
-        return f"Latency: 1s\n\nQuestion:\n{question}\n\nAnswer:\nBecause: yes.\nSo it is.\n\nSources:\n - a"
+        answer = "Because: yes.\nSo it is."
+        return f"Latency: 1s\n\nQuestion:\n{question}\n\nAnswer:\n{answer}\n\nSources:\n - a"
 
     made = trace(
         run(
@@ -585,7 +594,9 @@ def test_scores_become_assessments_of_their_source_at_the_runs_end() -> None:
         run(
             "r", texts={"question.txt": "Who is it?", "judge_reason.txt": "All is in the text."},
             params={"judge_model": "gpt-4o", "user_id": "ana", "ground_truth": "It is Bob"},
-            metrics={"faithfulness": 0.75, "user_rating": 4, "user_satisfied": 1, "quality_score": 0.5},
+            metrics={
+                "faithfulness": 0.75, "user_rating": 4, "user_satisfied": 1, "quality_score": 0.5,
+            },
             tags={"feedback": "👍 Yes"},
         )
     )  # fmt: skip

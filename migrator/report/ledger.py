@@ -175,9 +175,9 @@ class Ledger:
         return sentences
 
     @property
-    def rejects(self) -> int:
-        """The number of entities that were not converted; exit code 3 when there are any."""
-        return sum(self.rejected.values())
+    def has_rejects(self) -> bool:
+        """Whether anything was not converted, entities that could not be counted included."""
+        return any(issue.severity is Severity.REJECTED for issue in self.issues)
 
     def issues_by_code(self) -> dict[str, list[Issue]]:
         """Return the issues grouped by code, rejections first, then by code."""

@@ -146,7 +146,7 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """0 all converted; 3 something was rejected and is named in the report."""
-        return 3 if self.ledger.rejects or self.artifacts.files_failed else 0
+        return 3 if self.ledger.has_rejects else 0
 
     @property
     def left_as_runs(self) -> Counter[str]:

@@ -45,7 +45,8 @@ FIELDS = (
 )  # fmt: skip
 PLACES = ("param", "metric", "tag", "artifact", "field")
 BUILT_IN = (
-    "configurable-agents", "configurable-agents-server", "configurable-agents-ab", "generic",
+    "configurable-agents", "configurable-agents-node", "configurable-agents-server",
+    "configurable-agents-ab", "generic",
 )  # fmt: skip
 GENERIC = "generic"
 SPAN_TYPES = tuple(

@@ -52,7 +52,7 @@ CATEGORY = {
 }
 """The word of ``--include`` and ``--exclude`` for a role; the others go by their own name."""
 
-NOT_EVIDENCE = {"mlflow.parentRunId", "mlflow.runName"}
+MOST_TOKENS = 10**12  # a larger number is no count of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -886,7 +886,9 @@ def _usage(
     tokens: tuple[float | None, float | None, float | None],
 ) -> tuple[dict[str, Json] | None, str]:
     """Return usage under MLflow's keys; zeros mean that nothing was captured."""
-    given, got, total = (int(t) if t is not None and t >= 0 else None for t in tokens)
+    given, got, total = (
+        int(t) if t is not None and 0 <= t <= MOST_TOKENS else None for t in tokens
+    )
     if not given and not got and not total:
         captured = any(t is not None for t in (given, got, total))
         return None, "tokens: all counts are 0, taken as not captured" if captured else ""
