@@ -116,6 +116,10 @@ class Code(str, Enum):
     ARTIFACT_UNREADABLE = "artifact-unreadable"
     ARTIFACT_NOT_TEXT = "artifact-not-text"
 
+    # artifact locations: --artifacts copy:DIR
+    ARTIFACT_NOT_COPIED = "artifact-not-copied"
+    ARTIFACT_COPY_REPLACED = "artifact-copy-replaced"
+
     # -- extractor: metrics
     METRIC_LINE_MALFORMED = "metric-line-malformed"
     METRIC_LINE_TRUNCATED = "metric-line-truncated"
@@ -651,6 +655,18 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "An assessment lacks its source or times; they were filled in as the message says.",
         "Check the assessment.",
+    ),
+    # -- artifact locations: --artifacts copy:DIR
+    Code.ARTIFACT_NOT_COPIED: CatalogEntry(
+        Severity.REJECTED,
+        "An artifact could not be read, so it is not among the copies.",
+        "Make the file readable and convert again: what was copied is not copied twice.",
+    ),
+    Code.ARTIFACT_COPY_REPLACED: CatalogEntry(
+        Severity.NOTE,
+        "A file in the directory for copies was not the same as the artifact and was replaced by "
+        "it: half a copy, or one that was changed.",
+        "Nothing.",
     ),
     # -- extractor: models
     Code.MODEL_REBUILT: CatalogEntry(
