@@ -106,6 +106,7 @@ class Code(str, Enum):
     RUN_REBUILT = "run-rebuilt"
     RUN_EMPTY = "run-empty"
     RUN_START_UNKNOWN = "run-start-unknown"
+    RUN_ID_CHANGED = "run-id-changed"
     STATUS_UNKNOWN = "status-unknown"
     RUN_ENDS_BEFORE_START = "run-ends-before-start"
     INLINE_TAGS_USED = "inline-tags-used"
@@ -166,8 +167,9 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.ENTITY_CLASHES: CatalogEntry(
         Severity.REJECTED,
-        "A run, trace, dataset or model id occurs twice with different content; an id is unique in "
-        "a database, so only the first (active before deleted, then by path) was taken.",
+        "A run, trace, dataset or model id occurs twice, with different content or in different "
+        "experiments; an id is unique in a database, so that only the first was taken (active "
+        "before deleted, then the one with the shorter path).",
         "Decide which of the two directories is right, or give one of them another id, and convert "
         "again.",
     ),
@@ -491,6 +493,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A run's directory holds nothing: no meta.yaml that can be read, no param, metric, tag, "
         "input, output or artifact.",
         "Remove the directory.",
+    ),
+    Code.RUN_ID_CHANGED: CatalogEntry(
+        Severity.NOTE,
+        "A run's directory has a name that MLflow takes for no run id (a file manager's copy, "
+        "mostly), so that the run was given an id made from that name.",
+        "Delete the run in MLflow if it is a copy that you do not want.",
     ),
     Code.RUN_START_UNKNOWN: CatalogEntry(
         Severity.DEGRADED,

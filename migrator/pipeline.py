@@ -324,8 +324,10 @@ class Migration:
         self.locations = Locations(stores, options.artifacts, outcome.artifacts)
         self.handed: Counter[Kind] = Counter()  # what of the found went to the sink
         self.ours: Counter[Kind] = Counter()  # what we added to native traces
-        self.plans: dict[tuple[int, bool, str], ExperimentPlan] = {}  # store, in trash, id
-        self.summaries: dict[tuple[int, bool, str], ExperimentSummary] = {}
+        self.plans: dict[str, ExperimentPlan] = {}  # by the experiment's directory
+        self.summaries: dict[str, ExperimentSummary] = {}  # likewise
+        self.folders: set[str] = set()  # directories of all experiments, selected or not
+        self.homes: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
 
     def run(self) -> None:
@@ -347,7 +349,9 @@ class Migration:
         read: list[tuple[Store, Entry, ExperimentRecord]] = []
         known: set[str] = set()
         for store in self.stores:
-            for entry in store.index.experiments:
+            for entry in _ranked(store.index.experiments):
+                self.folders.add(entry.path)
+                self.homes.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
                 extracted = extractor.read_experiment(entry)
                 record = extracted.record
                 if record is not None:
@@ -373,9 +377,8 @@ class Migration:
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
         for store, entry, record in read:
             plan = by_path[record.path]
-            key = (store.number, entry.in_trash, entry.entity_id)
-            self.plans[key] = plan
-            self.summaries[key] = ExperimentSummary.of(store.index.root, plan)
+            self.plans[entry.path] = plan
+            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
@@ -416,7 +419,19 @@ class Migration:
         self.sink.add_experiment(replace(first, tags=tags))
 
     def _plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
-        return self.plans.get(_experiment_key(store, entry))
+        return self.plans.get(self._home(store, entry))
+
+    def _home(self, store: Store, entry: Entry) -> str:
+        """Return the directory of the experiment that an entry belongs to.
+
+        The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
+        may occur twice in a store, in folders of the user's own; it only helps a stray entry.
+        """
+        inside = Path(entry.path).parent
+        for folder in (str(inside), str(inside.parent)):
+            if folder in self.folders:
+                return folder
+        return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
 
     def _leave_out_files(self, store: Store, entry: Entry) -> None:
         self.ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
@@ -428,7 +443,7 @@ class Migration:
         entries: dict[str, RunEntry] = {}
         repeated: list[tuple[Store, RunEntry]] = []
         for store in self.stores:
-            for entry in sorted(store.index.runs, key=lambda e: (e.in_trash, e.path)):
+            for entry in _ranked(store.index.runs):
                 if entry.entity_id in entries:
                     repeated.append((store, entry))
                     continue
@@ -476,7 +491,7 @@ class Migration:
         home: Mapping[str, Store],
         reader: TreeReader,
     ) -> None:
-        keys = {run_id: _experiment_key(home[run_id], entries[run_id]) for run_id in tree.run_ids}
+        keys = {run_id: self._home(home[run_id], entries[run_id]) for run_id in tree.run_ids}
         if not any(key in self.plans for key in keys.values()):
             return  # of experiments that the user left out
         runs: dict[str, RunRecord] = {}
@@ -538,12 +553,16 @@ class Migration:
             return record
         again = read(first).record  # type: ignore[arg-type]  # the same kind, so the same type
         same = again is not None and _content(again) == _content(record)
-        same = same and self._plan_of(first_store, first) == self._plan_of(store, entry)
-        self._account_repeat(kind, entry, first.path, record, same)
+        plans = (self._plan_of(first_store, first), self._plan_of(store, entry))
+        together = len({plan and plan.target_id for plan in plans}) == 1
+        how = "with other content"
+        if same:
+            how = "with the same content" + ("" if together else ", but in another experiment")
+        self._account_repeat(kind, entry, first.path, record, how, same and together)
         return None
 
     def _account_repeat(
-        self, kind: Kind, entry: Entry, first_path: str, record: object, same: bool
+        self, kind: Kind, entry: Entry, first_path: str, record: object, how: str, same: bool
     ) -> None:
         """Account for a directory whose id came before: equal content is once, else rejected."""
         counts = counts_of(record)
@@ -552,11 +571,10 @@ class Migration:
             counts = {kind: 1}
         for each, count in counts.items():
             if count:
-                how = "the same" if same else "other"
                 issue = Issue(
                     Code.ENTITY_REPEATED if same else Code.ENTITY_CLASHES,
                     entry.path,
-                    f"{kind.value} {entry.entity_id} lies in {first_path} too, with {how} content.",
+                    f"{kind.value} {entry.entity_id} lies in {first_path} too, {how}.",
                     "one of the two" if same else f"the one in {first_path}",
                     each.value,
                     entry.entity_id,
@@ -569,7 +587,7 @@ class Migration:
         done = 0
         for store in self.stores:
             read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
-            for entry in store.index.traces:
+            for entry in _ranked(store.index.traces):
                 done += 1
                 self.progress("traces", done, total)
                 plan = self._plan_of(store, entry)
@@ -586,7 +604,7 @@ class Migration:
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
-                self.summaries[_experiment_key(store, entry)].add_trace(trace)
+                self.summaries[self._home(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
 
     def _leave_out(self, record: object) -> None:
@@ -596,7 +614,7 @@ class Migration:
 
     def _datasets(self) -> None:
         for store in self.stores:
-            for entry in store.index.datasets:
+            for entry in _ranked(store.index.datasets):
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
@@ -609,7 +627,7 @@ class Migration:
     def _logged_models(self) -> None:
         for store in self.stores:
             read = partial(extractor.read_logged_model, artifact_roots=store.artifact_roots)
-            for entry in store.index.logged_models:
+            for entry in _ranked(store.index.logged_models):
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
@@ -620,7 +638,7 @@ class Migration:
 
     def _registered_models(self) -> None:
         for store in self.stores:
-            for entry in store.index.registered_models:
+            for entry in _ranked(store.index.registered_models):
                 if self.options.experiments:  # a registered model belongs to no experiment
                     self._leave_out_files(store, entry)
                     continue
@@ -676,8 +694,12 @@ class Migration:
             )
 
 
-def _experiment_key(store: Store, entry: Entry) -> tuple[int, bool, str]:
-    return store.number, entry.in_trash, entry.experiment_id or ""
+def _ranked(entries: Sequence[E]) -> list[E]:
+    """Return entries so that of those with one id the first counts.
+
+    The active one before a deleted one, then the shorter path: a copy's name is longer.
+    """
+    return sorted(entries, key=lambda e: (e.in_trash, len(e.path), e.path))
 
 
 def _content(record: Any) -> list[object]:
