@@ -268,7 +268,7 @@ def _take_texts(events: Sequence[_Event], tops: Sequence[_Open]) -> None:
 def _steps(
     view: RunView,
     top: _Open,
-    texts: Mapping[int, str],
+    texts: Mapping[tuple[str, int], str],
     prefix: str,
     session: str | None,
     notes: Sequence[str],
@@ -285,7 +285,7 @@ def _steps(
 def _step(
     view: RunView,
     span: _Open,
-    texts: Mapping[int, str],
+    texts: Mapping[tuple[str, int], str],
     prefix: str,
     below: tuple[Step, ...],
     session: str | None,
@@ -311,7 +311,7 @@ def _step(
         inputs = {"prompt": start.texts[0]} if len(start.texts) == 1 else {"prompts": start.texts}
         model = _found(start, ("kwargs_model_name", "kwargs_model", "kwargs_repo_id"))
         if end is not None:
-            outputs = texts.get(end.step, outputs)
+            outputs = _table_text(texts, start, end) or outputs
             usage = (
                 as_number(end.values.get("token_usage_prompt_tokens")),
                 as_number(end.values.get("token_usage_completion_tokens")),
@@ -320,7 +320,7 @@ def _step(
             model = _found(end, ("model_name",)) or model
             origins["tokens"] = end.origin
     if end is not None and outputs is not None:
-        taken = span.kind == "llm" and end.step in texts
+        taken = span.kind == "llm" and outputs == _table_text(texts, start, end)
         origins["outputs"] = "artifact table_action_records.html" if taken else end.origin
     status = Status("OK", end.origin if end else "", True)
     end_ms = end.time_ms if end is not None else span.last_ms
@@ -426,26 +426,37 @@ class _Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def _table_texts(view: RunView, folder: str) -> dict[int, str]:
-    """Return the texts of models' ends by step, from ``table_action_records.html``."""
-    texts: dict[int, str] = {}
+def _table_texts(view: RunView, folder: str) -> dict[tuple[str, int], str]:
+    """Return prompts and answers by action and step, from ``table_action_records.html``.
+
+    pandas writes a line end as a backslash and an n.
+    """
+    texts: dict[tuple[str, int], str] = {}
     for found in view.every("tables"):
         if not isinstance(found.value, str) or found.key.rpartition("/")[0] != folder:
             continue
         cells = _Cells()
         cells.feed(found.value)
-        if not cells.rows:
-            continue
-        header, *rows = cells.rows
+        header, *rows = cells.rows or [[]]
         if not {"action", STEP, "text"} <= set(header):
             continue
         for row in rows:
             values = dict(zip(header, row, strict=False))
             step = as_number(values.get(STEP))
-            if values.get("action") == "on_llm_end" and step is not None:
-                text = values["text"].replace("\\n", "\n")  # pandas escapes line ends
-                texts.setdefault(int(step), text)
+            for action, column in (("on_llm_start", "prompt"), ("on_llm_end", "text")):
+                if values.get("action") == action and step is not None and column in values:
+                    text = values[column].replace("\\n", "\n")
+                    texts.setdefault((action, int(step)), text)
     return texts
+
+
+def _table_text(texts: Mapping[tuple[str, int], str], start: _Event, end: _Event) -> str | None:
+    """Return a model's answer from the table, if the table is of this call: its prompt is there."""
+    prompt = texts.get(("on_llm_start", start.step))
+    asked = str(start.texts[0]).replace("\\n", "\n") if start.texts else None
+    if prompt is None or asked is None or prompt.split() != asked.split():
+        return None
+    return texts.get(("on_llm_end", end.step))
 
 
 # ------------------------------------------------------------------------- OpenAI's autologging

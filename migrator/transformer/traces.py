@@ -265,8 +265,10 @@ class _Planner:
                 profile, self.views[root], [v for i, v in self.views.items() if i != root]
             )
         )
+        steps = sum(len(self._recorded(view)) for view in self.views.values()) if recognised else 0
+        told = (f"its files tell of {steps} call{'s' if steps > 1 else ''}",) if steps else ()
         if recognised and profile.role is not None:
-            return roles.Verdict(profile.role, (f"profile {profile.name} recognises it",))
+            return roles.Verdict(profile.role, (f"profile {profile.name} recognises it", *told))
         if len(tops) > 1:  # the parent is gone, its children are roots of their own
             views = [self.views[top] for top in tops]
             verdict = roles.role_of_tree(None, list(self.views.values()), views)
@@ -279,8 +281,9 @@ class _Planner:
             verdict = roles.role_of_call(self.views[root])
         if recognised:
             why = f"profile {profile.name} recognises it"
-            role = Role.CALL if verdict.role is Role.TRAINING else verdict.role
-            return roles.Verdict(role, (why, *verdict.reasons))
+            if verdict.role is Role.TRAINING:
+                return roles.Verdict(Role.CALL, (why, *(told or verdict.reasons)))
+            return roles.Verdict(verdict.role, (why, *told, *verdict.reasons))
         return verdict
 
     def _left(self, role: Role, only_deleted: bool) -> str | None:
