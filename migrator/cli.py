@@ -258,6 +258,32 @@ def verify(
 
 
 @main.command()
+@click.argument("uri", default=DEFAULT_TARGET)
+def upgrade(uri: str) -> None:
+    """Carry a converted database to the schema of the installed, newer MLflow.
+
+    \b
+    mlflow-migrate upgrade sqlite:///mlflow.db
+
+    Makes a backup beside it, runs MLflow's own upgrade, and fills the columns (model, provider
+    and cost of spans) that only newer releases have and MLflow's upgrade leaves empty. A newer
+    MLflow opened on the database would upgrade it by itself, without a backup, and older releases
+    then refuse it.
+    """
+    from migrator import pipeline
+
+    result = pipeline.upgrade(uri)
+    if result.backup_path is None:
+        click.echo(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
+        return
+    click.echo(
+        f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}; "
+        f"filled model, provider or cost of {result.spans_filled:,} spans.\n"
+        f"Backup: {result.backup_path}"
+    )
+
+
+@main.command()
 @click.argument("run_id")
 @SOURCES
 @selection

@@ -106,6 +106,7 @@ class TreeReader:
     """Reads the runs of a tree and plans it. Holds all it needs, so that it can run anywhere."""
 
     profiles: tuple[transformer.Profile, ...]
+    wanted: Callable[[str], bool]  # which artifacts the profiles want to read
     options: transformer.PlanOptions
     artifact_roots: Mapping[str, tuple[str, ...]]  # by the root of the store
     native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
@@ -114,8 +115,7 @@ class TreeReader:
     def read(self, entry: RunEntry) -> Extracted[RunRecord]:
         """Read one run, with the texts that the profiles ask for."""
         roots = next((r for s, r in self.artifact_roots.items() if entry.path.startswith(s)), ())
-        wanted = transformer.wanted_artifacts(self.profiles)
-        return extractor.read_run(entry, wanted, artifact_roots=roots)
+        return extractor.read_run(entry, self.wanted, artifact_roots=roots)
 
     def plan(
         self,
@@ -279,8 +279,10 @@ class Migration:
                 self.seen[Kind.RUN, entry.entity_id] = (store, entry)
         forest = transformer.build_forest(entries.values())
         self.ledger.add_issues(forest.issues)
+        profiles = transformer.load_profiles(self.options.profile_files)
         reader = TreeReader(
-            transformer.load_profiles(self.options.profile_files),
+            profiles,
+            transformer.wanted_artifacts(profiles),
             transformer.PlanOptions(
                 include=self.options.include,
                 exclude=self.options.exclude,
@@ -601,6 +603,14 @@ def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) 
     ledger.merged.update(result.merged)
     ledger.add_issues(result.issues)
     ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})
+
+
+def upgrade(uri: str) -> loader.UpgradeResult:
+    """Carry a converted database to the schema of the installed MLflow, after a backup.
+
+    Raises TargetError; the database is then as it was.
+    """
+    return loader.upgrade_database(uri)
 
 
 def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
