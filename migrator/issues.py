@@ -103,6 +103,7 @@ class Code(str, Enum):
     EXPERIMENT_REBUILT = "experiment-rebuilt"
     EXPERIMENT_IN_FOLDER = "experiment-in-folder"
     RUN_OUTSIDE_EXPERIMENT = "run-outside-experiment"
+    RUN_WITHOUT_EXPERIMENT = "run-without-experiment"
     RUN_REBUILT = "run-rebuilt"
     RUN_EMPTY = "run-empty"
     RUN_START_UNKNOWN = "run-start-unknown"
@@ -481,6 +482,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A run's directory lies beside the experiments instead of in one. It was read as a run of"
         " the experiment that its meta.yaml names.",
         "Move it into its experiment's directory.",
+    ),
+    Code.RUN_WITHOUT_EXPERIMENT: CatalogEntry(
+        Severity.REJECTED,
+        "A run's directory lies beside the experiments instead of in one, and the experiment that "
+        "its meta.yaml names is not there.",
+        "Move it into its experiment's directory and convert again.",
     ),
     Code.RUN_REBUILT: CatalogEntry(
         Severity.DEGRADED,
