@@ -91,6 +91,13 @@ def selection(command: F) -> F:
                 help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
                 "mostly traces, genai all, keep none.",
             ),
+            click.option(
+                "--artifacts", default="auto", show_default=True,
+                metavar="auto|relocate|keep|copy:DIR",
+                help="Recorded artifact locations: relocate those that lead nowhere to where the "
+                "files are, keep all, or copy the files into DIR. auto relocates if the store was "
+                "moved.",
+            ),
         ]
     ):  # fmt: skip
         command = option(command)
@@ -317,6 +324,7 @@ def _options(selected: dict[str, Any]) -> Options:
         profile_files=tuple(selected["profile_files"]),
         on_conflict=selected["on_conflict"],
         experiment_kind=selected["experiment_kind"],
+        artifacts=selected["artifacts"],
     )
 
 

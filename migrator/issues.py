@@ -103,6 +103,7 @@ class Code(str, Enum):
     EXPERIMENT_REBUILT = "experiment-rebuilt"
     EXPERIMENT_IN_FOLDER = "experiment-in-folder"
     RUN_OUTSIDE_EXPERIMENT = "run-outside-experiment"
+    RUN_WITHOUT_EXPERIMENT = "run-without-experiment"
     RUN_REBUILT = "run-rebuilt"
     RUN_EMPTY = "run-empty"
     RUN_START_UNKNOWN = "run-start-unknown"
@@ -116,6 +117,10 @@ class Code(str, Enum):
     ARTIFACTS_IN_TWO_PLACES = "artifacts-in-two-places"
     ARTIFACT_UNREADABLE = "artifact-unreadable"
     ARTIFACT_NOT_TEXT = "artifact-not-text"
+
+    # artifact locations: --artifacts copy:DIR
+    ARTIFACT_NOT_COPIED = "artifact-not-copied"
+    ARTIFACT_COPY_REPLACED = "artifact-copy-replaced"
 
     # -- extractor: metrics
     METRIC_LINE_MALFORMED = "metric-line-malformed"
@@ -479,6 +484,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         " the experiment that its meta.yaml names.",
         "Move it into its experiment's directory.",
     ),
+    Code.RUN_WITHOUT_EXPERIMENT: CatalogEntry(
+        Severity.REJECTED,
+        "A run's directory lies beside the experiments instead of in one, and the experiment that "
+        "its meta.yaml names is not there.",
+        "Move it into its experiment's directory and convert again.",
+    ),
     Code.RUN_REBUILT: CatalogEntry(
         Severity.DEGRADED,
         "A run's meta.yaml told nothing; the run was made from its params, metrics, tags and "
@@ -660,6 +671,18 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "An assessment lacks its source or times; they were filled in as the message says.",
         "Check the assessment.",
+    ),
+    # -- artifact locations: --artifacts copy:DIR
+    Code.ARTIFACT_NOT_COPIED: CatalogEntry(
+        Severity.REJECTED,
+        "An artifact could not be read, so it is not among the copies.",
+        "Make the file readable and convert again: what was copied is not copied twice.",
+    ),
+    Code.ARTIFACT_COPY_REPLACED: CatalogEntry(
+        Severity.NOTE,
+        "A file in the directory for copies was not the same as the artifact and was replaced by "
+        "it: half a copy, or one that was changed.",
+        "Nothing.",
     ),
     # -- extractor: models
     Code.MODEL_REBUILT: CatalogEntry(
