@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SOURCE = "./mlruns"
 DEFAULT_TARGET = "sqlite:///mlflow.db"
-GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted"])
+GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted", "tables"])
 EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
 

@@ -16,6 +16,7 @@ STAY = {  # reason -> (what they are, the flag that includes them)
     "pipelines": ("ML pipelines", "--include pipelines"),
     "flat": ("runs without nested runs or LLM evidence", "--include flat"),
     "deleted": ("deleted runs", "--include deleted"),
+    "tables": ("runs with tables of evaluations or predictions", "--include tables"),
 }
 
 
