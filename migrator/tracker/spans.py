@@ -162,7 +162,7 @@ class TrackedSpan:
     """An open span of a trace. Enter it in the thread or task whose work it covers."""
 
     __slots__ = (
-        "_calls", "_live", "_otel_token", "_scope_token", "attributes", "chunks", "ended", "failed",
+        "_calls", "_leave", "_live", "_scope_token", "attributes", "chunks", "ended", "failed",
         "inputs", "kind", "name", "on_start", "outer", "sampled", "sink", "span_type",
     )  # fmt: skip
 
@@ -191,7 +191,7 @@ class TrackedSpan:
         self.chunks = 0
         self._live: Any = None
         self._calls: list[tuple[str | None, str | None, Usage]] = []
-        self._otel_token: Any = None
+        self._leave: Callable[[], None] | None = None
         self._scope_token: contextvars.Token[TrackedSpan | None] | None = None
 
     # ------------------------------------------------------------------------------- life
@@ -258,18 +258,17 @@ class TrackedSpan:
 
         self._scope_token = _scope.set(self)
         if self._live is not None:
-            self._otel_token = provider.set_span_in_context(self._live)
+            token = provider.set_span_in_context(self._live)
+            self._leave = functools.partial(provider.detach_span_from_context, token)
         elif not self.sampled:
-            self._otel_token = _attach_unsampled()
+            self._leave = _attach_unsampled()
 
     def detach(self) -> None:
         """Undo ``attach``."""
         with self.sink.guard.during("leave a span"):
-            from mlflow.tracing import provider
-
-            if self._otel_token is not None:
-                token, self._otel_token = self._otel_token, None
-                provider.detach_span_from_context(token)
+            if self._leave is not None:
+                leave, self._leave = self._leave, None
+                leave()
             if self._scope_token is not None:
                 scope, self._scope_token = self._scope_token, None
                 try:
@@ -442,8 +441,11 @@ class TrackedSpan:
             )
 
 
-def _attach_unsampled() -> Any:
-    """Put a span that isn't recorded around the caller: all that starts below it isn't, either."""
+def _attach_unsampled() -> Callable[[], None]:
+    """Put a span that isn't recorded around the caller; return what undoes it.
+
+    All that starts below such a span isn't recorded, either.
+    """
     from mlflow.tracing import provider
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
@@ -455,7 +457,8 @@ def _attach_unsampled() -> Any:
         )
     )
     context = set_span_in_context(span, context=provider.get_current_context())
-    return provider.get_context_api().attach(context)
+    api = provider.get_context_api()
+    return functools.partial(api.detach, api.attach(context))
 
 
 def plain(value: Any) -> Any:
