@@ -21,6 +21,7 @@ ALLOWED = {
     "report": GROUND,
     "pipeline": GROUND | {"extractor", "transformer", "loader", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
+    "tracker": GROUND,
     "cli": GROUND | {"pipeline", "verify", "report"},
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
