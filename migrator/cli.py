@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SOURCE = "./mlruns"
 DEFAULT_TARGET = "sqlite:///mlflow.db"
-GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted"])
+GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted", "tables"])
 EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
 
@@ -90,6 +90,13 @@ def selection(command: F) -> F:
                 show_default=True,
                 help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
                 "mostly traces, genai all, keep none.",
+            ),
+            click.option(
+                "--artifacts", default="auto", show_default=True,
+                metavar="auto|relocate|keep|copy:DIR",
+                help="Recorded artifact locations: relocate those that lead nowhere to where the "
+                "files are, keep all, or copy the files into DIR. auto relocates if the store was "
+                "moved.",
             ),
         ]
     ):  # fmt: skip
@@ -258,6 +265,32 @@ def verify(
 
 
 @main.command()
+@click.argument("uri", default=DEFAULT_TARGET)
+def upgrade(uri: str) -> None:
+    """Carry a converted database to the schema of the installed, newer MLflow.
+
+    \b
+    mlflow-migrate upgrade sqlite:///mlflow.db
+
+    Makes a backup beside it, runs MLflow's own upgrade, and fills the columns (model, provider
+    and cost of spans) that only newer releases have and MLflow's upgrade leaves empty. A newer
+    MLflow opened on the database would upgrade it by itself, without a backup, and older releases
+    then refuse it.
+    """
+    from migrator import pipeline
+
+    result = pipeline.upgrade(uri)
+    if result.backup_path is None:
+        click.echo(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
+        return
+    click.echo(
+        f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}; "
+        f"filled model, provider or cost of {result.spans_filled:,} spans.\n"
+        f"Backup: {result.backup_path}"
+    )
+
+
+@main.command()
 @click.argument("run_id")
 @SOURCES
 @selection
@@ -291,6 +324,7 @@ def _options(selected: dict[str, Any]) -> Options:
         profile_files=tuple(selected["profile_files"]),
         on_conflict=selected["on_conflict"],
         experiment_kind=selected["experiment_kind"],
+        artifacts=selected["artifacts"],
     )
 
 

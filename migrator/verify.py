@@ -8,8 +8,8 @@ not a difference, because a database may be in use; but what stands unexpected *
 run or trace is one.
 
 A few facts no MLflow entity carries (deletion time and source of a run, the span columns that
-searches and charts read, token rows, datasets that no run uses). These are read with MLflow's own
-table classes in the store's own session.
+searches and charts read, token rows, datasets that no run uses). These, and the metric histories,
+are read with MLflow's own table classes in the store's own session.
 
 What MLflow itself makes of a value, and is therefore not a difference:
 
@@ -37,7 +37,9 @@ expects none (MLflow shows them run by run only).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 import sqlite3
 from collections import Counter, defaultdict
@@ -47,9 +49,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, conventions, pipeline
+from migrator import __version__, conventions, extractor, pipeline
 from migrator.errors import TargetError
 from migrator.model import (
+    ArtifactCopy,
     AssessmentRecord,
     Counts,
     DatasetRecord,
@@ -75,13 +78,12 @@ NOTHING = "(nothing)"
 REVISION_39 = "d3e4f5a6b7c8"  # Alembic head of MLflow 3.9.0
 
 _EXPERIMENTS_PER_PAGE = 1000
-_RUNS_PER_CHUNK = 1000  # histories: one query for each key and chunk
-_POINTS_PER_CHUNK = 200_000
+_RUNS_PER_CHUNK = 1000
+_POINTS_PER_CHUNK = 100_000
 _RUNS_PER_QUERY = 200  # a longer IN list makes MLflow's filter parser slow
 _TRACES_PER_CHUNK = 200
 _SPANS_PER_CHUNK = 5000
 _DATASETS_PER_CHUNK = 200
-_EVERYTHING = 2**31 - 1
 _MAX_FLOAT = 1.7976931348623157e308
 _DELETED_VERSION = "Deleted_Internal"
 _OURS = "migrator."
@@ -168,19 +170,23 @@ def verify(
 ) -> VerifyResult:
     """Read the sources again and compare what they should have become with a database.
 
-    ``options`` are those of the conversion. Raises SourceError, OptionError and TargetError.
+    ``options`` are those of the conversion, the choice for artifacts too: another makes every
+    location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
+    OptionError and TargetError.
     """
     stores = pipeline.open_stores(sources, progress)
     comparer = Comparer(against, joined=options.on_conflict == "merge")
     roots = tuple(store.index.root for store in stores)
-    pipeline.Migration(
+    migration = pipeline.Migration(
         stores,
         options,
         comparer,
         Outcome(__version__, roots, against),
         existing=comparer.experiments(),
         progress=progress,
-    ).run()
+    )
+    migration.run()
+    comparer.compare_copies(migration.locations.copies)
     return comparer.finish()
 
 
@@ -203,6 +209,10 @@ class Comparer:
     def __init__(self, uri: str, *, joined: bool = False) -> None:
         self._joined = joined
         path = _database_path(uri)
+        import mlflow  # noqa: F401  # sets up its loggers, before they are turned down
+
+        # Alembic, which MLflow asks for the schema's revision, tells about its own plugins.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         _check_revision(path, uri)
         self._open(path)
         self._findings = _Findings()
@@ -302,6 +312,16 @@ class Comparer:
         if len(self._traces) >= _TRACES_PER_CHUNK or self._spans >= _SPANS_PER_CHUNK:
             self._compare_traces()
 
+    def compare_copies(self, copies: Iterable[ArtifactCopy]) -> None:
+        """Compare every file of copied artifacts with its source, by size and SHA-256."""
+        for copy in copies:
+            for relative, path, _ in extractor.artifact_files(copy.source, copy.bound):
+                expected = _file_state(path)
+                found = _file_state(str(Path(copy.target, relative)))
+                if expected != found:
+                    name = f"artifact {relative}"
+                    self._findings.differs(copy.kind, copy.entity_id, name, expected, found)
+
     def finish(self) -> VerifyResult:
         """Compare what is still buffered, close the database, and return what was found."""
         self._compare_experiments()
@@ -360,14 +380,14 @@ class Comparer:
         runs, self._runs, self._points = self._runs, [], 0
         found = self._find_runs(runs)
         columns = self._run_columns([run.run_id for run, _ in runs])
-        histories = self._histories(run for run, _ in runs)
+        histories = self._histories([run.run_id for run, _ in runs])
         for run, experiment_id in runs:
             entity = found[run.run_id]
             of = self._findings.entity(Kind.RUN, run.run_id, entity)
             if of is None:
                 continue
             self._compare_run(of, run, experiment_id, entity, columns[run.run_id])
-            self._compare_metrics(of, run, entity, histories)
+            self._compare_metrics(of, run, entity, histories[run.run_id])
             if self._knows_datasets(run, experiment_id):
                 self._compare_inputs(of, run, experiment_id, entity)
             else:
@@ -420,16 +440,27 @@ class Comparer:
                 columns.update((row.run_uuid, row) for row in rows)
         return columns
 
-    def _histories(self, runs: Iterable[RunRecord]) -> dict[tuple[str, str], list[_Point]]:
-        """Return all points that MLflow has of the runs' metrics, by run id and key."""
-        runs_of_key: dict[str, list[str]] = defaultdict(list)
-        for run in runs:
-            for key in run.metrics:
-                runs_of_key[key].append(run.run_id)
-        histories: dict[tuple[str, str], list[_Point]] = defaultdict(list)
-        for key, run_ids in runs_of_key.items():
-            for item in self._tracking.get_metric_history_bulk(run_ids, key, _EVERYTHING):
-                histories[item.run_id, key].append(_found_point(item))
+    def _histories(self, run_ids: Sequence[str]) -> dict[str, dict[str, list[_Point]]]:
+        """Return all points of the runs' metrics by run id and key.
+
+        As plain columns: MLflow's ``get_metric_history_bulk`` takes ten times as long, since it
+        makes two objects of each row, and reads one key of all runs of the database at a time.
+        """
+        from mlflow.store.tracking.dbmodels.models import SqlMetric
+
+        histories: dict[str, dict[str, list[_Point]]] = defaultdict(lambda: defaultdict(list))
+        with self._tracking.ManagedSessionMaker() as session:
+            for chunk in _chunks(run_ids, _RUNS_PER_QUERY):
+                rows = session.query(
+                    SqlMetric.run_uuid,
+                    SqlMetric.key,
+                    SqlMetric.timestamp,
+                    SqlMetric.step,
+                    SqlMetric.value,
+                    SqlMetric.is_nan,
+                ).filter(SqlMetric.run_uuid.in_(chunk))
+                for run_id, key, timestamp_ms, step, value, is_nan in rows:
+                    histories[run_id][key].append((timestamp_ms, step, value, is_nan))
         return histories
 
     def _compare_run(
@@ -457,18 +488,20 @@ class Comparer:
         of: _Entity,
         run: RunRecord,
         found: Any,
-        histories: Mapping[tuple[str, str], Sequence[_Point]],
+        history: Mapping[str, Sequence[_Point]],
     ) -> None:
         latest = {metric.key: _found_point(metric) for metric in found.data._metric_objs}
-        for key in sorted(latest.keys() - {k for k, points in run.metrics.items() if points}):
-            of.differs(f"metric {key}", NOTHING, _show_point(latest[key]))
+        known = {key for key, points in run.metrics.items() if points}
+        for key in sorted((latest.keys() | history.keys()) - known):
+            last = latest[key] if key in latest else max(history[key], key=_order)
+            of.differs(f"metric {key}", NOTHING, _show_point(last))
         for key, points in run.metrics.items():
             expected = {_expected_point(point) for point in points}
             of.count(Kind.METRIC_POINT, len(expected))
-            of.points(f"metric {key}", expected, histories.get((run.run_id, key), ()))
+            of.points(f"metric {key}", expected, history.get(key, ()))
             if expected:
-                last = max(_order(point) for point in expected)
-                right = [point for point in expected if _order(point) == last]
+                greatest = max(map(_order, expected))
+                right = [point for point in expected if _order(point) == greatest]
                 if latest.get(key) not in right:
                     shown = _show_point(latest[key]) if key in latest else MISSING
                     of.differs(f"latest metric {key}", _show_point(right[0]), shown)
@@ -860,6 +893,20 @@ class _TraceRows:
     tokens: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
 
+def _file_state(path: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    except FileNotFoundError:
+        return MISSING
+    except OSError as error:
+        return f"(unreadable: {error.strerror})"
+    return f"{size:,} bytes, SHA-256 {digest.hexdigest()[:16]}…"
+
+
 class _Findings:
     """The differences found so far, and how much was compared."""
 
@@ -958,6 +1005,8 @@ def _database_path(uri: str) -> Path:
     from sqlalchemy.exc import ArgumentError
 
     todo = "Give the database that was converted to, as sqlite:///path/to/mlflow.db."
+    if "://" not in uri and uri.endswith((".db", ".sqlite", ".sqlite3")):  # as convert takes it
+        uri = f"sqlite:///{quote(uri)}"
     try:
         url = make_url(uri)
     except ArgumentError:

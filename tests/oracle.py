@@ -6,15 +6,17 @@ thing that differs. Nothing of ``migrator`` is imported, and no tag is filtered 
 
 What may differ is listed here, one by one, each with the function that allows it:
 
-1.  A location (artifact URIs, sources of model versions, ``mlflow.artifactLocation``) may name the
-    place in ``source`` where the files really lie, when the recorded one does not exist
-    (``_same_place``).
+1.  A location (artifact URIs, sources of model versions, ``mlflow.artifactLocation``) that leads
+    nowhere names the place in ``source`` where the files, or the directory for them, lie; it must,
+    if there is one. Those that lead somewhere, or are remote, stay (``_expected_place``).
 2.  An experiment in ``.trash``, and its runs, are deleted whatever their YAML says: up to MLflow
     2.2 it says active (``_lifecycle``).
 3.  An experiment without times (MLflow 1.26 and before) may have any (``_compare_experiments``).
 4.  An experiment id that is no integer is found by the tag ``migrator.source_experiment_id``
     (``_target_experiments``). Tags that begin with ``migrator.``, and ``mlflow.experimentKind``,
-    may be there in addition; experiment 0 too, which MLflow itself makes (``_extra_tags``).
+    may be there in addition; experiment 0 too, which MLflow itself makes (``_extra_tags``). An
+    experiment whose name another one has may have another, and then keeps the old one in the tag
+    ``migrator.source_experiment_name`` (``_compare_experiment``).
 5.  A metric line of five fields (3.x, with a dataset) has its step in the third, where FileStore
     says 0 (``_history``).
 6.  Equal metric points are one; NaN and infinities are encoded as MLflow's SQL store does
@@ -24,9 +26,9 @@ What may differ is listed here, one by one, each with the function that allows i
     all. Those that FileStore serves must be there, and the others must be lines of the metric's
     file; NaN is 0.0 (``_compare_model_metrics``).
 8.  A trace of MLflow 2.14 to 3.1 has 32 hex digits as id; in the target ``tr-`` stands before them,
-    also in the spans' ``mlflow.traceRequestId`` and in assessments (``_target_trace_id``). The old
-    id is kept as client request id and in metadata ``migrator.source_trace_id``
-    (``_compare_trace``, ``_compare_trace_metadata``).
+    also in the spans' ``mlflow.traceRequestId`` and in assessments; an id of other length gets
+    another. The old id is kept as client request id and in metadata ``migrator.source_trace_id``
+    (``_native_traces``, ``_compare_trace``, ``_compare_trace_metadata``).
 9.  A trace that is whole gets ``mlflow.trace.spansLocation``, ``mlflow.trace_schema.version`` 3,
     and size statistics whose ``num_spans`` is right; one without token usage may get the sum over
     its spans (``_compare_trace_tags``, ``_compare_trace_metadata``).
@@ -49,10 +51,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -132,8 +136,8 @@ class _Oracle:
                 self._check(f"{what} {key!r}", old[key], new[key])
 
     def _check_place(self, what: str, old: str | None, new: str | None, place: Path | None) -> None:
-        if old != new and not _same_place(old, new, place):
-            self._check(what, old, new)
+        moved = old is not None and place is not None
+        self._check(what, _expected_place(self._root, old, place) if moved else old, new)
 
     def _directory(self, experiment_id: str) -> Path:
         trashed = self._root / ".trash" / experiment_id
@@ -159,7 +163,8 @@ class _Oracle:
 
     def _compare_experiment(self, a: Any, b: Any) -> None:
         what = f"experiment {a.experiment_id}"
-        self._check(f"{what} name", a.name, b.name)
+        name = b.tags.get("migrator.source_experiment_name", b.name)
+        self._check(f"{what} name", a.name, name)
         stage = self._lifecycle(a.experiment_id, a.lifecycle_stage)
         self._check(f"{what} lifecycle", stage, b.lifecycle_stage)
         directory = self._directory(a.experiment_id)
@@ -186,7 +191,7 @@ class _Oracle:
     # ------------------------------------------------------------------------------- runs
 
     def _compare_runs(self, old_id: str, new_id: str) -> None:
-        old = {r.info.run_id: r for r in _pages(self._old.search_runs, [old_id], "", ViewType.ALL)}
+        old = self._source_runs(old_id)
         new = {r.info.run_id: r for r in _pages(self._new.search_runs, [new_id], "", ViewType.ALL)}
         on_disk = {
             entry.name
@@ -197,10 +202,23 @@ class _Oracle:
             self._found.append(f"run {run_id}: the FileStore does not see it, so it is not judged")
         for run_id in sorted(old.keys() - new.keys()):
             self._found.append(f"run {run_id} is missing")
-        for run_id in sorted(new.keys() - old.keys()):
+        for run_id in sorted(new.keys() - old.keys() - on_disk):
             self._found.append(f"run {run_id} is not in the source")
         for run_id in sorted(old.keys() & new.keys()):
             self._compare_run(old[run_id], self._new.get_run(run_id), new_id)
+
+    def _source_runs(self, experiment_id: str) -> dict[str, Any]:
+        """Return the runs that FileStore reads; one that it can't read spoils its own list."""
+        unreadable = (MlflowException, AttributeError, KeyError, TypeError, ValueError)
+        search = self._old.search_runs
+        with suppress(*unreadable):
+            runs = _pages(search, [experiment_id], "", ViewType.ALL)
+            return {run.info.run_id: run for run in runs}
+        found = {}
+        for entry in self._directory(experiment_id).iterdir():
+            with suppress(*unreadable):
+                found[entry.name] = self._old.get_run(entry.name)
+        return found
 
     def _compare_run(self, a: Any, b: Any, new_experiment_id: str) -> None:
         run_id = a.info.run_id
@@ -314,7 +332,7 @@ class _Oracle:
         on_disk = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         for trace_id in sorted(on_disk - old.keys()):
             self._found.append(f"trace {trace_id}: the FileStore does not see it: it is not judged")
-        native = {_target_trace_id(trace_id): trace_id for trace_id in old}
+        native = _native_traces(old, new)
         for trace_id in sorted(new.keys() - native.keys()):
             if "migrator.root_run_id" not in new[trace_id].tags:
                 self._found.append(f"trace {trace_id} is not in the source")
@@ -390,8 +408,8 @@ class _Oracle:
         self._check_map(f"{what} metadata", old, new, extra)
 
     def _compare_assessments(self, what: str, a: Any, b: Any) -> None:
-        old = {item.assessment_id: _assessment(item) for item in a.assessments}
-        new = {item.assessment_id: _assessment(item) for item in b.assessments}
+        old = {item.assessment_id: _assessment(item, b.trace_id) for item in a.assessments}
+        new = {item.assessment_id: _assessment(item, item.trace_id) for item in b.assessments}
         for assessment_id in old.keys() | new.keys():
             name = f"{what} assessment {assessment_id}"
             if assessment_id not in new or assessment_id not in old:
@@ -499,8 +517,7 @@ class _Oracle:
         before, after = _fields(a), _fields(b)
         for key in ("source",):
             place = _place_of_source(self._root, before.get(key))
-            if _same_place(before[key], after[key], place):
-                after[key] = before[key]
+            self._check_place(f"{what} {key}", before.pop(key), after.pop(key), place)
         self._check_map(what, before, after)
 
 
@@ -554,16 +571,20 @@ def _file_path(uri: str) -> Path | None:
     return Path(uri) if uri.startswith("/") else None
 
 
-def _same_place(old: str | None, new: str | None, place: Path | None) -> bool:
-    """Tell whether ``new`` names ``place``, an existing one, and ``old`` names none that exists."""
-    if old is None or new is None or place is None:
-        return old == new
-    recorded, found = _file_path(old), _file_path(new)
-    if recorded is not None and recorded.exists():
-        return old == new
-    here = found is not None and found.exists()
-    server = place.parts[-1] == "artifacts" and "mlartifacts" in str(found)
-    return old == new or (here and (found == place or server))
+def _expected_place(root: Path, old: str, place: Path) -> str:
+    """Return the location that the target must have: ``place``, if ``old`` is gone and it is there.
+
+    A server's location (``mlflow-artifacts:``) becomes the directory in ``mlartifacts`` beside the
+    store if files are in it; an experiment's, where new runs will write, stays.
+    """
+    if old.startswith("mlflow-artifacts:/"):
+        served = root.parent / "mlartifacts" / old.removeprefix("mlflow-artifacts:/")
+        owned = place.name == "artifacts" and any(path.is_file() for path in served.rglob("*"))
+        return served.as_uri() if owned else old
+    recorded = _file_path(old)
+    if recorded is None or recorded.exists() or not place.exists():
+        return old
+    return place.as_uri()
 
 
 def _place_of_source(root: Path, source: str | None) -> Path | None:
@@ -633,8 +654,21 @@ def _model_lines(folder: Path) -> Iterator[tuple[Any, ...]]:
                 yield (key, int(time), int(step), number, run_id, *(dataset or ("", "")))
 
 
-def _target_trace_id(trace_id: str) -> str:
-    return trace_id if trace_id.startswith("tr-") else f"tr-{trace_id}"
+def _native_traces(old: Iterable[str], new: Mapping[str, Any]) -> dict[str, str]:
+    """Return the id of each native trace in the target, with its id in the source."""
+    key = "migrator.source_trace_id"
+    renamed = {
+        trace.trace_metadata[key]: trace_id
+        for trace_id, trace in new.items()
+        if key in trace.trace_metadata
+    }
+    ids = {}
+    for trace_id in old:
+        plain = re.fullmatch("[0-9a-f]{32}", trace_id) is not None
+        by_rule = f"tr-{trace_id}" if plain else trace_id
+        known = plain or re.fullmatch("tr-[0-9a-f]{32}", trace_id) is not None
+        ids[by_rule if known else renamed.get(trace_id, trace_id)] = trace_id
+    return ids
 
 
 def _source_spans(root: Path, info: Any, directory: Path) -> list[Any]:
@@ -677,9 +711,8 @@ def _leaves(text: str) -> Iterator[str]:
             values += value.values() if isinstance(value, dict) else value
 
 
-def _assessment(item: Any) -> dict[str, Any]:
-    fields = dict(item.to_dictionary())
-    fields["trace_id"] = _target_trace_id(fields["trace_id"]) if fields.get("trace_id") else None
+def _assessment(item: Any, trace_id: str) -> dict[str, Any]:
+    fields = {**item.to_dictionary(), "trace_id": trace_id}
     if "expectation" in fields:
         fields["valid"] = fields.get("valid") is not False
     return {key: value for key, value in fields.items() if value is not None}

@@ -76,6 +76,28 @@ def test_verify_finds_no_difference(converted: Converted) -> None:
     assert sum(result.compared.values()) > 50
 
 
+def convert(uri: str, *sources: Path) -> list[str]:
+    """Convert into a database that may be there; return what verify finds, as text."""
+    names = [str(source) for source in sources]
+    pipeline.convert(names, uri, pipeline.Options())
+    return verify(names, uri, pipeline.Options()).as_text().splitlines()
+
+
+def test_two_sources_at_once_are_verified(tmp_path: Path) -> None:
+    sources = [fixturekit.materialise(name, tmp_path) for name in ("2.4.2-datasets", TRACES)]
+    assert convert(f"sqlite:///{tmp_path}/x.db", *sources)[-1] == "No difference."
+
+
+def test_a_second_store_in_the_same_database_is_verified(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/x.db"
+    first, second = (
+        fixturekit.materialise(n, tmp_path) for n in ("2.4.2-datasets", "2.22.5-server")
+    )
+    assert convert(uri, first)[-1] == "No difference."
+    assert convert(uri, second)[-1] == "No difference."
+    assert convert(uri, first)[-1] == "No difference."
+
+
 # What is done to the rows of which fixture. The first query chooses the entity that must be named
 # (":id" in the change), the last words what of it.
 A_TRACE = (

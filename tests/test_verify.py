@@ -609,6 +609,11 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
         " VALUES ('new', 7.0, 5, '{run}', 9, 0)",
         [(Kind.RUN, "metric new")],
     ),
+    "a history too many": (
+        "INSERT INTO metrics(key, value, timestamp, run_uuid, step, is_nan)"
+        " VALUES ('new', 7.0, 5, '{run}', 9, 0)",
+        [(Kind.RUN, "metric new")],
+    ),
     "a tag loses its trailing space": (
         "UPDATE tags SET value = 'v' WHERE key = 'note'",
         [(Kind.RUN, "tag note")],

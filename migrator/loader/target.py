@@ -48,7 +48,7 @@ def open_target(uri: str, schema: str | None = None) -> Target:
     """
     wanted = schemas.wanted_revision(schema)
     path = path_of(uri)
-    uri = f"sqlite:///{path}"
+    uri = uri_of(path)
     directory = Path(path).parent
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"
@@ -84,6 +84,11 @@ def path_of(uri: str) -> str:
             raise TargetError(f"{uri} names no file to write.", todo=_HOW)
         if "?" in path:
             raise TargetError(f"{uri}: options after ? are not understood.", todo=_HOW)
+        if "%" in path:
+            from sqlalchemy.engine import make_url
+
+            # Whether %20 is decoded depends on the SQLAlchemy release, and MLflow goes by it.
+            path = make_url(uri).database or path
     elif scheme and len(scheme.group(1)) > 1:
         kind = scheme.group(1).split("+")[0]
         if kind == "sqlite":
@@ -97,6 +102,15 @@ def path_of(uri: str) -> str:
     else:
         raise TargetError(f"'{uri}' is not a database URI.", todo=_HOW)
     return os.path.realpath(path)
+
+
+def uri_of(path: str) -> str:
+    """Return the URI under which MLflow opens the SQLite file at an absolute path."""
+    if "%" not in path:
+        return f"sqlite:///{path}"
+    from sqlalchemy.engine import URL
+
+    return str(URL.create("sqlite", database=path))
 
 
 def exists(path: str) -> bool:

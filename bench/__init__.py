@@ -1,0 +1,1 @@
+"""Benchmarks: stores of any size, and whole commands measured side by side."""
