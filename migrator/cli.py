@@ -16,6 +16,7 @@ import click
 
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
+from migrator.model import Role
 
 if TYPE_CHECKING:
     from migrator.pipeline import Options, PlannedTree, Progress
@@ -57,6 +58,22 @@ def main() -> None:
     """
 
 
+def _roles(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Split every ``EXPERIMENT=ROLE`` at its last equals sign."""
+    pairs = []
+    for value in values:
+        experiment, equals, role = value.rpartition("=")
+        if not equals or not experiment or role not in {each.value for each in Role}:
+            allowed = ", ".join(each.value for each in Role)
+            raise click.BadParameter(
+                f"{value!r} is not EXPERIMENT=ROLE; a role is one of {allowed}."
+            )
+        pairs.append((experiment, role))
+    return tuple(pairs)
+
+
 def selection(command: F) -> F:
     """Add the options that decide what becomes of the source; all commands share them."""
     for option in reversed(
@@ -75,6 +92,19 @@ def selection(command: F) -> F:
                 "--exclude", multiple=True, type=GROUPS, help="Make no traces of these.",
             ),
             click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
+            click.option(
+                "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
+                help="What all trees of an experiment (name or id) are: workflow, session, batch, "
+                "call, sweep, pipeline or training; may be repeated.",
+            ),
+            click.option(
+                "--group-by-time", is_flag=True,
+                help="Join flat runs written after the fact to the workflow whose time covers them.",
+            ),
+            click.option(
+                "--adopt-orphans", is_flag=True,
+                help="Put steps that lost their workflow below the one before them.",
+            ),
             click.option(
                 "--profile-file", "profile_files", multiple=True, metavar="FILE",
                 type=click.Path(exists=True, dir_okay=False),
@@ -324,6 +354,9 @@ def _options(selected: dict[str, Any]) -> Options:
         profile_files=tuple(selected["profile_files"]),
         on_conflict=selected["on_conflict"],
         experiment_kind=selected["experiment_kind"],
+        roles=selected["roles"],
+        group_by_time=selected["group_by_time"],
+        adopt_orphans=selected["adopt_orphans"],
         artifacts=selected["artifacts"],
     )
 

@@ -141,6 +141,11 @@ class Outcome:
     report_path: str | None = None
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
+    groups_by_time: tuple[int, int] = (
+        0,
+        0,
+    )  # workflows, and steps, that --group-by-time would make
+    orphans: int = 0  # steps that --adopt-orphans would put below a workflow
     seconds: float = 0.0
 
     @property
@@ -182,6 +187,13 @@ class Outcome:
             },
             "artifacts": self.artifacts.as_dict(),
             "left_as_runs": dict(self.left_as_runs),
+            "could_regroup": {
+                "group_by_time": {
+                    "workflows": self.groups_by_time[0],
+                    "steps": self.groups_by_time[1],
+                },
+                "adopt_orphans": {"steps": self.orphans},
+            },
             "experiments": [
                 {
                     **asdict(e),

@@ -169,6 +169,17 @@ def stay_lines(outcome: Outcome) -> list[str]:
         what, flag = STAY.get(reason, (reason, ""))
         how = f"; {flag} makes traces of them" if flag else ""
         lines.append(f"{n:,} {'tree stays' if n == 1 else 'trees stay'} runs: {what}{how}.")
+    workflows, steps = outcome.groups_by_time
+    if steps:
+        lines.append(
+            f"{steps:,} flat runs look like the steps of {workflows:,} workflow(s) that were written "
+            "after the fact; --group-by-time joins them."
+        )
+    if outcome.orphans:
+        lines.append(
+            f"{outcome.orphans:,} run(s) look like steps that lost their workflow; --adopt-orphans "
+            "puts them back."
+        )
     return lines
 
 

@@ -11,6 +11,7 @@ from migrator.transformer.locations import (
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
 from migrator.transformer.profiles import Profile, load_profiles, wanted_artifacts
+from migrator.transformer.regroup import Moment, adopt_orphans, group_by_time, moment_of
 from migrator.transformer.traces import PlanOptions, plan_tree
 from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 
@@ -19,16 +20,20 @@ __all__ = [
     "ArtifactChoice",
     "Fate",
     "Forest",
+    "Moment",
     "OnConflict",
     "PlanOptions",
     "Profile",
     "RunTree",
     "Tree",
+    "adopt_orphans",
     "build_forest",
     "copy_place",
     "experiment_kind",
+    "group_by_time",
     "is_moved",
     "load_profiles",
+    "moment_of",
     "native_trace_id",
     "place",
     "plan_experiments",
