@@ -1,5 +1,6 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
+from migrator.transformer.authoring import built_in_text, recognised_by, template
 from migrator.transformer.experiments import OnConflict, experiment_kind, plan_experiments
 from migrator.transformer.locations import (
     SERVED,
@@ -28,6 +29,7 @@ __all__ = [
     "Tree",
     "adopt_orphans",
     "build_forest",
+    "built_in_text",
     "copy_place",
     "experiment_kind",
     "group_by_time",
@@ -39,5 +41,7 @@ __all__ = [
     "plan_experiments",
     "plan_native_trace",
     "plan_tree",
+    "recognised_by",
+    "template",
     "wanted_artifacts",
 ]
