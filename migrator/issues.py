@@ -152,6 +152,7 @@ class Code(str, Enum):
     MODEL_REBUILT = "model-rebuilt"
     MODEL_EMPTY = "model-empty"
     MODEL_VERSION_REBUILT = "model-version-rebuilt"
+    MODEL_VERSION_TIME_MISSING = "model-version-time-missing"
     MODEL_VERSION_DAMAGED = "model-version-damaged"
     ALIAS_DAMAGED = "alias-damaged"
     ALIAS_DANGLING = "alias-dangling"
@@ -528,8 +529,8 @@ CATALOG: dict[Code, CatalogEntry] = {
     Code.STATUS_UNKNOWN: CatalogEntry(
         Severity.DEGRADED,
         "A status that MLflow does not know. A run with an end is taken to be FINISHED, one "
-        "without to be RUNNING.",
-        "Check the run.",
+        "without to be RUNNING, a model version to be READY, a trace's state is unspecified.",
+        "Check it in MLflow.",
     ),
     Code.RUN_ENDS_BEFORE_START: CatalogEntry(
         Severity.NOTE,
@@ -710,6 +711,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "A model version's meta.yaml told nothing; the version was made from its directory.",
         "Check the version.",
+    ),
+    Code.MODEL_VERSION_TIME_MISSING: CatalogEntry(
+        Severity.DEGRADED,
+        "A model version does not say when it was created; its last update was taken, else the "
+        "model's creation, else 1970. Without one MLflow could not list it.",
+        "Nothing.",
     ),
     Code.MODEL_VERSION_DAMAGED: CatalogEntry(
         Severity.REJECTED,

@@ -21,6 +21,7 @@ ALLOWED = {
     "report": GROUND,
     "pipeline": GROUND | {"extractor", "transformer", "loader", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
+    "tracker": GROUND,
     "cli": GROUND | {"pipeline", "verify", "report", "transformer"},  # of that, profiles only
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}

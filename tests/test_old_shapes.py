@@ -381,3 +381,61 @@ def test_a_copied_run_directory_becomes_a_run_that_mlflow_opens(root: Path, tmp_
     (issue,) = [i for i in converted.outcome.ledger.issues if i.code is Code.RUN_ID_CHANGED]
     assert issue.path == str(root / "1" / f"{RUN} (copy)") and issue.entity_id in runs
     assert converted.outcome.exit_code == 0
+
+
+# --------------------------------------------------------------------------------- defaults
+
+
+def test_what_is_missing_has_the_default_that_the_page_says(tmp_path: Path) -> None:
+    """``docs/reference/old-stores.md``: every file says as little as it can."""
+    root = tmp_path / "mlruns"
+    model_id, dataset_id, trace_id = "m-" + "d4" * 16, "e5" * 16, "tr-" + "c3" * 16
+    write_yaml(root / "1" / "meta.yaml", {"experiment_id": "1"})
+    write_yaml(root / "1" / RUN / "meta.yaml", {"run_uuid": RUN})
+    write_yaml(root / "1" / OTHER / "meta.yaml", {"run_uuid": OTHER, "end_time": START_MS + 9})
+    write_values(root / "1" / RUN / "metrics", {"m": f"{START_MS} 1\n"})
+    write_yaml(root / "1" / RUN / "inputs" / "i" / "meta.yaml", {"source_id": dataset_id})
+    write_yaml(root / "1" / RUN / "outputs" / model_id / "meta.yaml", {"tags": {}})
+    write_yaml(root / "1" / "datasets" / dataset_id / "meta.yaml", {"name": "d", "digest": "1"})
+    write_yaml(root / "1" / "models" / model_id / "meta.yaml", {"model_id": model_id})
+    write_values(root / "1" / "models" / model_id / "metrics", {"m": f"{START_MS + 5} 1 0 {RUN}\n"})
+    write_yaml(root / "models" / "r" / "meta.yaml", {"name": "r"})
+    write_yaml(root / "models" / "r" / "version-3" / "meta.yaml", {"version": 3})
+    trace = root / "1" / "traces" / trace_id
+    write_yaml(trace / "trace_info.yaml", {"trace_id": trace_id, "request_time": "2023-11-14"})
+    assessments = {"f": {"feedback": {"value": 1}}, "e": {"expectation": {"value": 2}}}
+    for name, content in assessments.items():
+        write_yaml(trace / "assessments" / f"{name}.yaml", {"assessment_name": name, **content})
+    client = convert(root, tmp_path).client
+
+    experiment = client.get_experiment("1")
+    assert (experiment.name, experiment.lifecycle_stage) == ("1", "active")
+    assert (experiment.creation_time, experiment.last_update_time) == (None, None)
+    run, other = client.get_run(RUN), client.get_run(OTHER)
+    assert (run.info.run_name, run.info.user_id, run.info.artifact_uri) == ("", "", "")
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("RUNNING", START_MS, None)
+    assert (other.info.status, other.info.start_time) == ("FINISHED", START_MS + 9)
+    assert run.info.lifecycle_stage == "active"
+    (point,) = client.get_metric_history(RUN, "m")
+    assert point.step == 0
+    (dataset_input,) = run.inputs.dataset_inputs
+    dataset = dataset_input.dataset
+    assert (dataset.source, dataset.source_type, dataset.schema) == ("", "", None)
+    (output,) = run.outputs.model_outputs
+    assert (output.model_id, output.step) == (model_id, 0)
+    model = client.get_logged_model(model_id)
+    assert model.name == model_id and model.status == "UNSPECIFIED"
+    assert (model.creation_timestamp, model.last_updated_timestamp) == (START_MS + 5,) * 2
+    version = client.get_model_version("r", "3")
+    assert (version.current_stage, version.status) == ("None", "READY")
+    assert version.creation_timestamp == 0
+    (found,) = client.search_traces(locations=["1"], include_spans=False)
+    start_ms = 1_699_920_000_000  # 2023-11-14 in UTC
+    assert (found.info.state, found.info.timestamp_ms) == ("STATE_UNSPECIFIED", start_ms)
+    by_name = {assessment.name: assessment for assessment in found.info.assessments}
+    assert (by_name["f"].source.source_type, by_name["e"].source.source_type) == ("CODE", "HUMAN")
+    assert {a.create_time_ms for a in by_name.values()} == {start_ms}
+    assert all(a.valid in (None, True) for a in by_name.values())
+    # What the REST API sends must be complete too.
+    for entity in (experiment, run, model, version, client.get_registered_model("r"), found.info):
+        assert entity.to_proto().ByteSize() > 0
