@@ -168,6 +168,8 @@ class Outcome:
     artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
     report_path: str | None = None
+    rejects_path: str | None = None  # JSON lines, for convert --only
+    redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (
@@ -190,8 +192,11 @@ class Outcome:
             total.update(experiment.left_as_runs)
         return total
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; every issue is in it."""
+    def as_dict(self, values: bool = False) -> dict[str, Any]:
+        """Return plain values for JSON; every issue is in it.
+
+        ``values`` adds the source's own words to the issues, under ``sample``.
+        """
         ledger = self.ledger
         return {
             "tool": "mlflow-migrate",
@@ -201,6 +206,8 @@ class Outcome:
             "dry_run": self.dry_run,
             "schema": self.schema,
             "backup": self.backup,
+            "rejects": self.rejects_path,
+            "redacted": dict(self.redacted),
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
             "ledger": ledger.as_rows(),
@@ -244,6 +251,7 @@ class Outcome:
                     "message": issue.message,
                     "kept": issue.kept,
                     "action": CATALOG[issue.code].action,
+                    **({"sample": issue.sample} if values and issue.sample else {}),
                 }
                 for issue in ledger.issues
             ],
