@@ -288,12 +288,12 @@ class Locations:
         if fate is transformer.Fate.COPIED and copy_to is not None:
             self._copied[kind, entry.entity_id] = copy_to
             if location.has_files:
-                inside = _is_below(location.found, store.index.root)
+                inside = location.found.startswith(store.index.root + os.sep)
                 bound = store.index.root if inside else location.found
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             for root in (store.index.root, *store.artifact_roots):
-                if _is_below(location.found, root):
+                if location.found.startswith(root + os.sep):
                     self.summary.stay_in.add(root)
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
