@@ -30,6 +30,7 @@ from migrator.model import (
     LoggedModelRecord,
     ModelVersionRecord,
     RegisteredModelRecord,
+    Role,
     RunEntry,
     RunRecord,
     SourceIndex,
@@ -81,13 +82,16 @@ class Options:
     experiments: tuple[str, ...] = ()  # names or ids; empty for all
     runs: bool = True
     traces: bool = True
-    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted
+    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted, tables
     exclude: frozenset[str] = frozenset()
     profile: str | None = None  # the only profile to try
     profile_files: tuple[str, ...] = ()
     on_conflict: transformer.OnConflict = "fail"
     experiment_kind: str = "auto"  # auto | genai | keep
     artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
+    roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
+    group_by_time: bool = False
+    adopt_orphans: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +132,13 @@ class TreeReader:
         root_id: str,
         runs: Mapping[str, RunRecord],
         children: Mapping[str, tuple[str, ...]],
+        inferred: Mapping[str, str] | None = None,
     ) -> PlannedTree:
-        """Decide what a tree becomes; ``runs`` lacks those that could not be read."""
-        tree = transformer.RunTree(root_id, runs, children)
+        """Decide what a tree becomes; ``runs`` lacks those that could not be read.
+
+        ``inferred`` says why, by the id of a run whose parent is a guess.
+        """
+        tree = transformer.RunTree(root_id, runs, children, inferred or {})
         plan = transformer.plan_tree(
             tree, self.profiles, self.options, self.native, self.known_traces
         )
@@ -328,6 +336,8 @@ class Migration:
         self.summaries: dict[str, ExperimentSummary] = {}  # likewise
         self.folders: set[str] = set()  # directories of all experiments, selected or not
         self.homes: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
+        self.moments: list[transformer.Moment] = []
+        self.inferred: dict[str, str] = {}  # runs whose parent is a guess, and why
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
 
     def run(self) -> None:
@@ -450,8 +460,6 @@ class Migration:
                 entries[entry.entity_id] = entry
                 home[entry.entity_id] = store
                 self.seen[Kind.RUN, entry.entity_id] = (store, entry)
-        forest = transformer.build_forest(entries.values())
-        self.ledger.add_issues(forest.issues)
         profiles = transformer.load_profiles(self.options.profile_files)
         reader = TreeReader(
             profiles,
@@ -460,20 +468,108 @@ class Migration:
                 include=self.options.include,
                 exclude=self.options.exclude,
                 profile=self.options.profile,
+                roles=self._forced_roles(),
                 version=__version__,
             ),
             {store.index.root: store.artifact_roots for store in self.stores},
             self._native_by_run(),
             frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
         )
+        if self.options.group_by_time or self.options.adopt_orphans:
+            entries = self._regrouped(entries, home, reader)
+        forest = transformer.build_forest(entries.values())
+        self.ledger.add_issues(forest.issues)
         done = 0
         for tree in forest.trees:
             self._tree(tree, entries, home, reader)
             done += len(tree.run_ids)
             self.progress("runs", done, len(entries))
+        if not self.options.group_by_time:
+            parents = transformer.group_by_time(self.moments)
+            self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
+        if not self.options.adopt_orphans:
+            self.outcome.orphans = len(transformer.adopt_orphans(self.moments))
         for store, entry in repeated:
             if self._plan_of(store, entry) is not None:
                 self._take(Kind.RUN, store, entry, reader.read)
+
+    def _forced_roles(self) -> dict[str, Role]:
+        """Return the roles that the user gave, by the experiment's directory."""
+        forced: dict[str, Role] = {}
+        for name, role in self.options.roles:
+            records = [plan.record for plan in self.plans.values()]
+            paths = [r.path for r in records if name in (r.name, r.experiment_id)]
+            if not paths:
+                raise OptionError(
+                    f"The source has no experiment with the name or id {name!r}.",
+                    todo="'mlflow-migrate scan' lists them.",
+                )
+            forced.update({path: Role(role) for path in paths})
+        return forced
+
+    def _regrouped(
+        self,
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+        reader: TreeReader,
+    ) -> dict[str, RunEntry]:
+        """Read all trees once before the walk, and give runs the parents that time suggests."""
+        moments = []
+        for tree in transformer.build_forest(entries.values()).trees:
+            if self._home(home[tree.root_id], entries[tree.root_id]) not in self.plans:
+                continue
+            records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
+            runs = {run.run_id: run for run in records if run is not None}
+            if runs:
+                planned = reader.plan(tree.root_id, runs, tree.children)
+                moments.append(self._moment(planned, entries, reader, with_params=True))
+        known = [moment for moment in moments if moment is not None]
+        parents: dict[str, str] = {}
+        for wanted, find, code, why in (
+            (
+                self.options.group_by_time,
+                transformer.group_by_time,
+                Code.RUN_GROUPED_BY_TIME,
+                "grouped by time, none is on record",
+            ),
+            (
+                self.options.adopt_orphans,
+                transformer.adopt_orphans,
+                Code.RUN_ADOPTED,
+                "it had lost its own, the workflow before it took it in",
+            ),
+        ):
+            found = find(known) if wanted else {}
+            for run_id, parent in sorted(found.items()):
+                if run_id in parents:
+                    continue
+                parents[run_id] = parent
+                self.inferred[run_id] = why
+                message = f"Run {run_id} is taken for a step of {parent}."
+                kept = "the run as it was; its span lies in the other's trace"
+                path = entries[run_id].path
+                self.ledger.add_issues([Issue(code, path, message, kept, Kind.RUN.value, run_id)])
+        return {
+            run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
+            for run_id, entry in entries.items()
+        }
+
+    def _moment(
+        self,
+        planned: PlannedTree,
+        entries: Mapping[str, RunEntry],
+        reader: TreeReader,
+        *,
+        with_params: bool,
+    ) -> transformer.Moment | None:
+        parent = entries[planned.tree.root_id].parent_run_id
+        return transformer.moment_of(
+            planned.tree,
+            planned.plan,
+            reader.profiles,
+            parent_is_missing=parent is not None and parent not in entries,
+            with_params=with_params,
+        )
 
     def _native_by_run(self) -> dict[str, tuple[str, ...]]:
         native: dict[str, tuple[str, ...]] = {}
@@ -509,7 +605,10 @@ class Migration:
         root = self.plans.get(keys[tree.root_id])
         if root is None or not runs:
             return
-        planned = reader.plan(tree.root_id, runs, tree.children)
+        inferred = {run_id: self.inferred[run_id] for run_id in runs if run_id in self.inferred}
+        planned = reader.plan(tree.root_id, runs, tree.children, inferred)
+        if (moment := self._moment(planned, entries, reader, with_params=False)) is not None:
+            self.moments.append(moment)
         self.ledger.add_issues(planned.plan.issues)
         summary = self.summaries[keys[tree.root_id]]
         summary.add_tree(planned.plan)

@@ -1,9 +1,9 @@
 """Steps that the rows of a logged table tell of: evaluations, predictions, prompt engineering.
 
-Read are MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``, ``mlflow.evaluate``,
-the prompt engineering UI's ``eval_results_table.json``) and CSV (``mlflow.llm.log_predictions`` of
-2.3 to 2.8). A row is read as if it were a run whose params and metrics are its columns, so that a
-profile's names for prompts, answers and tokens hold for both.
+Read are MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``, the prompt
+engineering UI's and ``mlflow.evaluate``'s ``eval_results_table.json``) and CSV
+(``mlflow.llm.log_predictions`` of 2.3 to 2.8). A row is read as if it were a run whose params and
+metrics are its columns, so that a profile's names for prompts, answers and tokens hold for both.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from migrator import conventions as conv
 from migrator.model import Json, MetricPoint, RunRecord, SpanType
+from migrator.transformer.profiles import normalise
 from migrator.transformer.reading import (
     Found,
     Judged,
@@ -27,7 +28,7 @@ from migrator.transformer.reading import (
     judgements,
 )
 
-SCORE = re.compile(r"(?:.*/)?(?P<name>[^/]+)/(?P<version>v\d+)/score\Z")  # mlflow.evaluate, 2.8 on
+SCORE = re.compile(r"(?P<name>.+?)(?P<version>/v\d+)?/score\Z")  # mlflow.evaluate, 2.8 on
 Row = Mapping[str, Json]
 
 
@@ -60,7 +61,7 @@ def _rows(found: Found) -> Iterator[Row]:
 
 
 def _step(view: RunView, table: Found, number: int, row: Row) -> Step:
-    cells = RunView(_as_run(view.run, row), view.profile)
+    cells = RunView(_as_run(view, row), view.profile)
     inputs, given = cells.inputs()
     outputs, got = cells.outputs()
     duration = cells.duration_ms(None)
@@ -97,13 +98,19 @@ def _step(view: RunView, table: Found, number: int, row: Row) -> Step:
     )
 
 
-def _as_run(run: RunRecord, row: Row) -> RunRecord:
-    """Return a row as a run: numbers are its metrics, all else its params."""
+def _as_run(view: RunView, row: Row) -> RunRecord:
+    """Return a row as a run: numbers are its metrics, all else its params.
+
+    CSV and the prompt engineering UI write numbers as text; where the profile knows a column's name
+    as that of a metric, it is one.
+    """
+    run = view.run
     params: dict[str, str] = {}
     metrics: dict[str, tuple[MetricPoint, ...]] = {}
     for key, value in row.items():
-        number = as_number(value) if not isinstance(value, str) else None
-        if number is not None:
+        number = as_number(value)
+        known = ("metric", normalise(key)) in view.profile.by_key
+        if number is not None and (known or not isinstance(value, str)):
             metrics[key] = (MetricPoint(run.end_ms or run.start_ms or 0, number, 0),)
         elif isinstance(value, str):
             params[key] = value
@@ -120,18 +127,20 @@ def _scores(row: Row, where: str, view: RunView) -> Iterator[Judged]:
     """Yield the scores of ``mlflow.evaluate``: those of a judge come with a justification."""
     for key, value in row.items():
         match = SCORE.match(key)
-        score = value if isinstance(value, (bool, str)) and value != "" else as_number(value)
-        if match is None or score is None:
+        if match is None or not isinstance(value, (bool, int, float, str)):
+            continue
+        if value == "" or _is_nan(value):
             continue
         reason = row.get(f"{key.removesuffix('score')}justification")
         of_judge = isinstance(reason, str)
         judge = view.first("judge_model") if of_judge else None
+        by = str(judge.value) if judge else f"{match['name']}{match['version'] or ''}"
         yield Judged(
             name=conv.cut(match["name"], 250),
-            value=score,
+            value=value,
             type="feedback",
             source_type="LLM_JUDGE" if of_judge else "CODE",
-            source_id=conv.cut(str(judge.value) if judge else f"{match['name']}/{match['version']}", 250),
+            source_id=conv.cut(by, 250),
             rationale=conv.clean_text(str(reason).strip()) if of_judge else "",
             origin=f"{where}, {key}",
         )
@@ -143,10 +152,13 @@ def _with_times(run: RunRecord, steps: Sequence[Step]) -> Iterator[Step]:
     if start is None or end is None:
         yield from steps
         return
-    lengths = [step.duration_ms for step in steps]
-    known = [length for length in lengths if length is not None]
-    by_length = len(known) == len(steps) and sum(known) <= 1.1 * max(end - start, 1)
+    known = [step.duration_ms for step in steps if step.duration_ms is not None]
+    by_length = len(known) == len(steps)
+    note = "times: a table has none; the run's time was shared out among its rows"
     at = float(start)
+    if by_length and sum(known) > 1.1 * max(end - start, 1):
+        at -= sum(known)
+        note = "times: a table has none; its rows took longer than the run was open, so before it"
     for step in steps:
         slot = (step.duration_ms or 0.0) if by_length else max(end - start, 0) / len(steps)
         length = step.duration_ms if step.duration_ms is not None else slot
@@ -155,6 +167,6 @@ def _with_times(run: RunRecord, steps: Sequence[Step]) -> Iterator[Step]:
             start_ms=round(at),
             end_ms=round(at + length),
             origins={**step.origins, "start": "share of the run", "end": "share of the run"},
-            inferences=("times: a table has none; the run's time was shared out among its rows",),
+            inferences=(note,),
         )
         at += slot
