@@ -22,7 +22,7 @@ ALLOWED = {
     "pipeline": GROUND | {"extractor", "transformer", "loader", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
-    "cli": GROUND | {"pipeline", "verify", "report"},
+    "cli": GROUND | {"pipeline", "verify", "report", "tracker"},
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
 
