@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SOURCE = "./mlruns"
 DEFAULT_TARGET = "sqlite:///mlflow.db"
-GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted"])
+GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted", "tables"])
 EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
 
@@ -106,6 +106,13 @@ def selection(command: F) -> F:
             click.option(
                 "--redact", multiple=True, metavar="PATTERN",
                 help="Mask what matches this regular expression in every value; may be repeated.",
+            ),
+            click.option(
+                "--artifacts", default="auto", show_default=True,
+                metavar="auto|relocate|keep|copy:DIR",
+                help="Recorded artifact locations: relocate those that lead nowhere to where the "
+                "files are, keep all, or copy the files into DIR. auto relocates if the store was "
+                "moved.",
             ),
         ]
     ):  # fmt: skip
@@ -355,6 +362,7 @@ def _options(selected: dict[str, Any]) -> Options:
         since=selected["since"],
         only=selected["only"],
         redact=tuple(selected["redact"]),
+        artifacts=selected["artifacts"],
     )
 
 

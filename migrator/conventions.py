@@ -35,6 +35,8 @@ SPAN_COST = "mlflow.llm.cost"  # read by 3.10 and later
 PLAIN_MODEL = "model"
 PLAIN_PROVIDER = "provider"
 PLAIN_COST = "cost_usd"
+FEEDBACK_COST = "cost_usd"  # trace-level feedback, so that 3.9's quality view charts it
+FEEDBACK_TOKENS = "total_tokens"
 LEGACY = "legacy."  # legacy.param.<key>, legacy.metric.<key>, legacy.tag.<key>, legacy.<fact>
 
 # ----------------------------------------------------------------- keys on traces

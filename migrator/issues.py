@@ -108,6 +108,7 @@ class Code(str, Enum):
     RUN_REBUILT = "run-rebuilt"
     RUN_EMPTY = "run-empty"
     RUN_START_UNKNOWN = "run-start-unknown"
+    RUN_ID_CHANGED = "run-id-changed"
     STATUS_UNKNOWN = "status-unknown"
     RUN_ENDS_BEFORE_START = "run-ends-before-start"
     INLINE_TAGS_USED = "inline-tags-used"
@@ -117,6 +118,10 @@ class Code(str, Enum):
     ARTIFACTS_IN_TWO_PLACES = "artifacts-in-two-places"
     ARTIFACT_UNREADABLE = "artifact-unreadable"
     ARTIFACT_NOT_TEXT = "artifact-not-text"
+
+    # artifact locations: --artifacts copy:DIR
+    ARTIFACT_NOT_COPIED = "artifact-not-copied"
+    ARTIFACT_COPY_REPLACED = "artifact-copy-replaced"
 
     # -- extractor: metrics
     METRIC_LINE_MALFORMED = "metric-line-malformed"
@@ -146,6 +151,7 @@ class Code(str, Enum):
     MODEL_REBUILT = "model-rebuilt"
     MODEL_EMPTY = "model-empty"
     MODEL_VERSION_REBUILT = "model-version-rebuilt"
+    MODEL_VERSION_TIME_MISSING = "model-version-time-missing"
     MODEL_VERSION_DAMAGED = "model-version-damaged"
     ALIAS_DAMAGED = "alias-damaged"
     ALIAS_DANGLING = "alias-dangling"
@@ -164,8 +170,9 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.ENTITY_CLASHES: CatalogEntry(
         Severity.REJECTED,
-        "A run, trace, dataset or model id occurs twice with different content; an id is unique in "
-        "a database, so only the first (active before deleted, then by path) was taken.",
+        "A run, trace, dataset or model id occurs twice, with different content or in different "
+        "experiments; an id is unique in a database, so that only the first was taken (active "
+        "before deleted, then the one with the shorter path).",
         "Decide which of the two directories is right, or give one of them another id, and convert "
         "again.",
     ),
@@ -501,6 +508,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "input, output or artifact.",
         "Remove the directory.",
     ),
+    Code.RUN_ID_CHANGED: CatalogEntry(
+        Severity.NOTE,
+        "A run's directory has a name that MLflow takes for no run id (a file manager's copy, "
+        "mostly), so that the run was given an id made from that name.",
+        "Delete the run in MLflow if it is a copy that you do not want.",
+    ),
     Code.RUN_START_UNKNOWN: CatalogEntry(
         Severity.DEGRADED,
         "A run has no start time. MLflow needs one: that of its first metric, else its end, else "
@@ -510,8 +523,8 @@ CATALOG: dict[Code, CatalogEntry] = {
     Code.STATUS_UNKNOWN: CatalogEntry(
         Severity.DEGRADED,
         "A status that MLflow does not know. A run with an end is taken to be FINISHED, one "
-        "without to be RUNNING.",
-        "Check the run.",
+        "without to be RUNNING, a model version to be READY, a trace's state is unspecified.",
+        "Check it in MLflow.",
     ),
     Code.RUN_ENDS_BEFORE_START: CatalogEntry(
         Severity.NOTE,
@@ -665,6 +678,18 @@ CATALOG: dict[Code, CatalogEntry] = {
         "An assessment lacks its source or times; they were filled in as the message says.",
         "Check the assessment.",
     ),
+    # -- artifact locations: --artifacts copy:DIR
+    Code.ARTIFACT_NOT_COPIED: CatalogEntry(
+        Severity.REJECTED,
+        "An artifact could not be read, so it is not among the copies.",
+        "Make the file readable and convert again: what was copied is not copied twice.",
+    ),
+    Code.ARTIFACT_COPY_REPLACED: CatalogEntry(
+        Severity.NOTE,
+        "A file in the directory for copies was not the same as the artifact and was replaced by "
+        "it: half a copy, or one that was changed.",
+        "Nothing.",
+    ),
     # -- extractor: models
     Code.MODEL_REBUILT: CatalogEntry(
         Severity.DEGRADED,
@@ -680,6 +705,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "A model version's meta.yaml told nothing; the version was made from its directory.",
         "Check the version.",
+    ),
+    Code.MODEL_VERSION_TIME_MISSING: CatalogEntry(
+        Severity.DEGRADED,
+        "A model version does not say when it was created; its last update was taken, else the "
+        "model's creation, else 1970. Without one MLflow could not list it.",
+        "Nothing.",
     ),
     Code.MODEL_VERSION_DAMAGED: CatalogEntry(
         Severity.REJECTED,

@@ -57,7 +57,7 @@ Counts: TypeAlias = "Mapping[Kind, int]"
 class Entry:
     """A directory that the index pass took for an entity, before anything in it was parsed."""
 
-    entity_id: str  # the directory's name
+    entity_id: str  # the directory's name (of a run: one that MLflow takes for an id)
     path: str  # absolute
     experiment_id: str | None = None  # of the experiment directory it lies in
     in_trash: bool = False
@@ -139,6 +139,24 @@ class ArtifactFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Location:
+    """A recorded artifact location, and what this machine's file system says of it.
+
+    ``scheme`` is ``file`` for every local form (``file:`` URIs, POSIX and Windows paths), empty
+    where nothing is recorded, else as recorded (``s3``, ``dbfs``, ``mlflow-artifacts``, …).
+    """
+
+    recorded: str
+    scheme: str
+    exists: bool  # local, and it leads to something here
+    relative: bool  # local, but to what depends on the directory a process runs in
+    own_form: bool  # it ends in the ids of its owner, as those that MLflow makes do
+    home: str  # absolute path of the owner's own place in the store, there or not
+    found: str | None  # absolute path at which the files, or an empty directory for them, lie
+    has_files: bool  # there are files at ``found``
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentRecord:
     """An experiment directory. ``experiment_id`` is the directory's name."""
 
@@ -175,7 +193,7 @@ class OutputRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run directory. ``run_id`` is the directory's name."""
+    """A run directory. ``run_id`` is its name, or made from that where MLflow refuses it."""
 
     run_id: str
     experiment_id: str
@@ -412,6 +430,17 @@ class ExperimentPlan:
     artifact_location: str
     tags: Mapping[str, str]
     merged: bool = False  # an experiment of the target, or of an earlier source, takes its runs
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactCopy:
+    """A directory of artifacts that is to be copied, and whose they are. Paths are absolute."""
+
+    kind: Kind
+    entity_id: str  # in the target
+    source: str
+    bound: str  # the directory that links in ``source`` may lead to files in
+    target: str
 
 
 @dataclass(frozen=True, slots=True)

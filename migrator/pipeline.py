@@ -6,9 +6,10 @@ one that discards, the loader's writer, the comparer. So ``scan`` says what ``co
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,16 @@ from migrator import __version__, conventions, extractor, loader, transformer
 from migrator.errors import LedgerError, OptionError, RejectedError, SourceError
 from migrator.issues import CATALOG, Code, Issue, Severity
 from migrator.model import (
+    ArtifactCopy,
     DatasetRecord,
     Entry,
     ExperimentPlan,
     ExperimentRecord,
     Extracted,
     Kind,
+    Location,
     LoggedModelRecord,
+    ModelVersionRecord,
     RegisteredModelRecord,
     RunEntry,
     RunRecord,
@@ -37,7 +41,7 @@ from migrator.model import (
 from migrator.redaction import Redactor
 from migrator.report.files import check_report_path, free_report_path, write_report
 from migrator.report.ledger import Ledger, counts_of, trace_counts_of
-from migrator.report.summary import ExperimentSummary, Outcome
+from migrator.report.summary import ArtifactSummary, ExperimentSummary, Outcome
 from migrator.selection import Selection
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
@@ -89,6 +93,7 @@ class Options:
     since: str | None = None  # a date: only what is younger, or not ended
     only: str | None = None  # a rejects file: only what it lists
     redact: tuple[str, ...] = ()  # regular expressions: values that are masked
+    artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,157 @@ def open_stores(sources: Sequence[str], progress: Progress = no_progress) -> lis
     ]
 
 
+class Locations:
+    """Writes artifact locations into what is handed over, and counts what was decided.
+
+    Every location is looked at by the extractor and decided by the transformer; ``copies`` are
+    the directories that the decisions want copied.
+    """
+
+    def __init__(self, stores: Sequence[Store], artifacts: str, summary: ArtifactSummary) -> None:
+        """Raise OptionError for an unknown choice, and when copies would go into a source."""
+        self.choice = choice = transformer.ArtifactChoice.parse(artifacts)
+        self.summary = summary
+        self.copies: list[ArtifactCopy] = []
+        self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
+        summary.choice = choice.mode if choice.directory is None else f"copy:{choice.directory}"
+        for store in stores:
+            mode: str = choice.mode
+            if mode == "auto":
+                moved = transformer.is_moved(
+                    extractor.experiment_locations(store.index),
+                    extractor.owner_locations(store.index, store.artifact_roots),
+                )
+                mode = "relocate" if moved else "keep"
+            summary.decided[store.index.root] = mode
+            if choice.directory is not None and _is_below(choice.directory, store.index.root):
+                raise OptionError(
+                    f"--artifacts copy:{choice.directory} lies inside the source "
+                    f"{store.index.root}, which is only read.",
+                    todo="Choose a directory outside of it.",
+                )
+
+    def experiment(self, store: Store, entry: Entry, plan: ExperimentPlan) -> str:
+        """Return the location to write for an experiment."""
+        location = extractor.look_at_experiment(entry, plan.artifact_location)
+        return self._place(Kind.EXPERIMENT, store, entry, location, plan.target_id)[0]
+
+    def run(self, store: Store, entry: Entry, run: RunRecord, target_id: int) -> RunRecord:
+        """Return a run with the location to write."""
+        location = extractor.look_at_run(entry, run)
+        uri, _ = self._place(Kind.RUN, store, entry, location, target_id)
+        return replace(run, artifact_uri=uri)
+
+    def logged_model(
+        self, store: Store, entry: Entry, model: LoggedModelRecord, target_id: int
+    ) -> LoggedModelRecord:
+        """Return a logged model with the location to write."""
+        location = extractor.look_at_logged_model(entry, model)
+        uri, _ = self._place(Kind.LOGGED_MODEL, store, entry, location, target_id)
+        return replace(model, artifact_location=uri)
+
+    def trace(self, store: Store, entry: Entry, trace: TraceRecord, target_id: int) -> TraceRecord:
+        """Return a native trace with the location to write, if it records one."""
+        if not trace.tags.get(conventions.ARTIFACT_LOCATION) or not trace.spans:
+            # MLflow opens the traces.json of a trace that has no spans in the database, and if
+            # that is binary, no trace of the experiment can be searched for any more.
+            return trace
+        location = extractor.look_at_trace(entry, trace)
+        uri, _ = self._place(Kind.TRACE, store, entry, location, target_id)
+        return replace(trace, tags={**trace.tags, conventions.ARTIFACT_LOCATION: uri})
+
+    def registered_model(
+        self,
+        model: RegisteredModelRecord,
+        owner_of: Callable[[str], tuple[Kind, Store, Entry] | None],
+    ) -> RegisteredModelRecord:
+        """Return a registered model whose versions have the locations to write.
+
+        ``owner_of`` returns the run or logged model that has an id.
+        """
+        versions = tuple(self._version(version, owner_of) for version in model.versions)
+        return replace(model, versions=versions)
+
+    def _version(
+        self,
+        version: ModelVersionRecord,
+        owner_of: Callable[[str], tuple[Kind, Store, Entry] | None],
+    ) -> ModelVersionRecord:
+        written: dict[str, str] = {}
+        fates: list[transformer.Fate] = []
+        for name in ("source", "storage_location"):
+            uri = getattr(version, name) or ""
+            if extractor.scheme_of(uri) in ("", "models", "runs"):
+                continue
+            parts = extractor.path_parts(uri)
+            owner, inside = None, parts
+            for at in range(1, len(parts)):
+                if parts[at] == "artifacts" and ".." not in parts[at:] and owner is None:
+                    owner, inside = owner_of(parts[at - 1]), parts[at + 1 :]
+            if owner is not None:
+                kind, store, entry = owner
+                location = extractor.look_into(uri, kind, entry, store.artifact_roots, inside)
+                copied = self._copied.get((kind, entry.entity_id))
+                copy_to = None if copied is None else str(Path(copied, *inside))
+                rewrite = self._rewrites(store, entry, location)
+            else:
+                location = extractor.look_at(uri, "", ("",), None, False)
+                copy_to, rewrite = None, False
+                if location.relative:
+                    continue  # not a location: a prompt has "dummy-source"
+            written[name], fate = transformer.place(location, rewrite=rewrite, copy_to=copy_to)
+            fates.append(fate)
+            if fate is transformer.Fate.REMOTE:
+                self.summary.remote[location.scheme] += len(fates) == 1
+        if fates:
+            self.summary.add(fates[0].value, Kind.MODEL_VERSION)
+        return replace(version, **written)  # type: ignore[arg-type]  # both are texts
+
+    def _place(
+        self, kind: Kind, store: Store, entry: Entry, location: Location, target_id: int
+    ) -> tuple[str, transformer.Fate]:
+        directory, copy_to = self.choice.directory, None
+        owner = entry.entity_id
+        if directory is not None:
+            if kind is Kind.TRACE:
+                owner = transformer.native_trace_id(owner)
+            copy_to = transformer.copy_place(directory, kind, target_id, owner)
+        rewrite = self._rewrites(store, entry, location)
+        uri, fate = transformer.place(location, rewrite=rewrite, copy_to=copy_to)
+        self.summary.add(fate.value, kind)
+        if fate is transformer.Fate.REMOTE:
+            self.summary.remote[location.scheme] += 1
+        if location.found is None or kind is Kind.EXPERIMENT:
+            return uri, fate
+        if fate is transformer.Fate.COPIED and copy_to is not None:
+            self._copied[kind, entry.entity_id] = copy_to
+            if location.has_files:
+                inside = _is_below(location.found, store.index.root)
+                bound = store.index.root if inside else location.found
+                self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
+        elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
+            for root in (store.index.root, *store.artifact_roots):
+                if _is_below(location.found, root):
+                    self.summary.stay_in.add(root)
+        if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
+            self.summary.unserved += 1
+        return uri, fate
+
+    def _rewrites(self, store: Store, entry: Entry, location: Location) -> bool:
+        """Tell whether a location that leads nowhere is to be rewritten.
+
+        By default also one that MLflow itself left behind (it moves what is deleted into
+        ``.trash``), and a relative one, because a database is opened from anywhere.
+        """
+        by_default = self.choice.mode == "auto" and (entry.in_trash or location.relative)
+        return by_default or self.summary.decided[store.index.root] != "keep"
+
+
+def _is_below(path: str, directory: str) -> bool:
+    path, directory = os.path.realpath(path), os.path.realpath(directory)
+    return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
 class Migration:
     """One walk over the sources with one sink; ``outcome`` is filled as it goes."""
 
@@ -174,10 +330,13 @@ class Migration:
         self.existing = existing
         self.on_tree = on_tree
         self.progress = progress
+        self.locations = Locations(stores, options.artifacts, outcome.artifacts)
         self.handed: Counter[Kind] = Counter()  # what of the found went to the sink
         self.ours: Counter[Kind] = Counter()  # what we added to native traces
-        self.plans: dict[tuple[int, bool, str], ExperimentPlan] = {}  # store, in trash, id
-        self.summaries: dict[tuple[int, bool, str], ExperimentSummary] = {}
+        self.plans: dict[str, ExperimentPlan] = {}  # by the experiment's directory
+        self.summaries: dict[str, ExperimentSummary] = {}  # likewise
+        self.folders: set[str] = set()  # directories of all experiments, selected or not
+        self.homes: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
         self.selection = Selection(options.only, options.since)
         self.redactor = Redactor(options.redact)
@@ -204,13 +363,18 @@ class Migration:
         known: set[str] = set()
         listed = self._listed()
         for store in self.stores:
-            for entry in store.index.experiments:
+            for entry in _ranked(store.index.experiments):
+                self.folders.add(entry.path)
+                self.homes.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
+        listed = self._listed()
+        for store in self.stores:
+            for entry in _ranked(store.index.experiments):
                 extracted = self.redactor.mask(extractor.read_experiment(entry))
                 record = extracted.record
                 if record is not None:
                     known |= {record.name, record.experiment_id}
-                    key = (store.number, entry.in_trash, entry.entity_id)
-                    if not self._selected(record) or (listed is not None and key not in listed):
+                    out = listed is not None and entry.path not in listed
+                    if out or not self._selected(record):
                         self._leave_out_files(store, entry)
                         self.outcome.left_out_experiments += 1
                         continue
@@ -228,45 +392,46 @@ class Migration:
             self.options.on_conflict,
         )
         self.ledger.add_issues(issues)
-        groups: dict[int, list[ExperimentPlan]] = defaultdict(list)
+        groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
         for store, entry, record in read:
             plan = by_path[record.path]
-            key = (store.number, entry.in_trash, entry.entity_id)
-            self.plans[key] = plan
-            self.summaries[key] = ExperimentSummary.of(store.index.root, plan)
-            groups[plan.target_id].append(plan)
-        for plans in groups.values():
-            self._hand_experiment(plans)
+            self.plans[entry.path] = plan
+            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
+            groups[plan.target_id].append((store, entry, plan))
+        for (store, entry, first), *others in groups.values():
+            location = self.locations.experiment(store, entry, first)
+            self._hand_experiment(
+                replace(first, artifact_location=location), [plan for _, _, plan in others]
+            )
 
-    def _listed(self) -> set[tuple[int, bool, str]] | None:
-        """Return the experiments that hold what ``--only`` lists, None without a list."""
+    def _listed(self) -> set[str] | None:
+        """Return the directories of experiments with something that ``--only`` lists."""
         if not self.selection.listed:
             return None
-        keys: set[tuple[int, bool, str]] = set()
+        homes: set[str] = set()
         anything = False
         for store in self.stores:
             index = store.index
             for entry in (*index.runs, *index.traces, *index.datasets, *index.logged_models):
                 if self.selection.names(entry):
-                    keys.add(_experiment_key(store, entry))
+                    homes.add(self._home(store, entry))
             for entry in index.experiments:
                 if self.selection.names(entry):
-                    keys.add((store.number, entry.in_trash, entry.entity_id))
+                    homes.add(entry.path)
             anything |= any(map(self.selection.names, index.registered_models))
-        if not keys and not anything:
+        if not homes and not anything:
             raise OptionError(
                 f"Nothing that {self.options.only} lists is in the source.",
                 todo="Give the source of the conversion that wrote the list.",
             )
-        return keys
+        return homes
 
     def _selected(self, record: ExperimentRecord) -> bool:
         names = self.options.experiments
         return not names or record.name in names or record.experiment_id in names
 
-    def _hand_experiment(self, plans: Sequence[ExperimentPlan]) -> None:
+    def _hand_experiment(self, first: ExperimentPlan, others: Sequence[ExperimentPlan]) -> None:
         """Hand over the experiment that one or several sources share, with all their tags."""
-        first, *others = plans
         tags = dict(first.tags)
         self.handed.update(counts_of(first.record))
         for plan in others:
@@ -295,7 +460,19 @@ class Migration:
         self.sink.add_experiment(replace(first, tags=tags))
 
     def _plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
-        return self.plans.get(_experiment_key(store, entry))
+        return self.plans.get(self._home(store, entry))
+
+    def _home(self, store: Store, entry: Entry) -> str:
+        """Return the directory of the experiment that an entry belongs to.
+
+        The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
+        may occur twice in a store, in folders of the user's own; it only helps a stray entry.
+        """
+        inside = Path(entry.path).parent
+        for folder in (str(inside), str(inside.parent)):
+            if folder in self.folders:
+                return folder
+        return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
 
     def _leave_out_files(self, store: Store, entry: Entry) -> None:
         self.ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
@@ -306,10 +483,8 @@ class Migration:
         home: dict[str, Store] = {}
         entries: dict[str, RunEntry] = {}
         repeated: list[tuple[Store, RunEntry]] = []
-        found = [(store, entry) for store in self.stores for entry in store.index.runs]
-        found.sort(  # of one id, the first counts: one that is wanted, and active
-            key=lambda f: (self._plan_of(*f) is None, f[0].number, f[1].in_trash, f[1].path)
-        )
+        found = [(store, entry) for store in self.stores for entry in _ranked(store.index.runs)]
+        found.sort(key=lambda f: self._plan_of(*f) is None)  # of one id, one that is wanted counts
         for store, entry in found:
             if entry.entity_id in entries:
                 repeated.append((store, entry))
@@ -347,7 +522,7 @@ class Migration:
             run = self._take(Kind.RUN, store, entry, reader.read)
             if run is not None:  # the one that came first could not be read
                 self.handed.subtract(counts_of(run))
-                self._hand_run(run, plan)
+                self._hand_run(store, entry, run, plan)
 
     def _native_by_run(self) -> dict[str, tuple[str, ...]]:
         native: dict[str, tuple[str, ...]] = {}
@@ -365,7 +540,7 @@ class Migration:
         home: Mapping[str, Store],
         reader: TreeReader,
     ) -> None:
-        keys = {run_id: _experiment_key(home[run_id], entries[run_id]) for run_id in tree.run_ids}
+        keys = {run_id: self._home(home[run_id], entries[run_id]) for run_id in tree.run_ids}
         wanted = any(key in self.plans for key in keys.values())
         read: dict[str, Extracted[RunRecord]] = {}
         if wanted and any(self.selection.names(entries[run_id]) for run_id in tree.run_ids):
@@ -390,7 +565,7 @@ class Migration:
             runs[run_id] = extracted.record
             if plan is not None:
                 self.summaries[keys[run_id]].add_run(extracted.record)
-                self._hand_run(extracted.record, plan)
+                self._hand_run(home[run_id], entries[run_id], extracted.record, plan)
         root = self.plans.get(keys[tree.root_id])
         if root is None or not runs:
             return
@@ -405,10 +580,13 @@ class Migration:
         if self.on_tree is not None:
             self.on_tree(planned)
 
-    def _hand_run(self, run: RunRecord, plan: ExperimentPlan) -> None:
+    def _hand_run(
+        self, store: Store, entry: RunEntry, run: RunRecord, plan: ExperimentPlan
+    ) -> None:
         if self.options.runs:
             self.handed.update(counts_of(run))
-            self.sink.add_run(run, plan.target_id)
+            placed = self.locations.run(store, entry, run, plan.target_id)
+            self.sink.add_run(placed, plan.target_id)
         else:
             self.runs_left_out.add(run.run_id)
             self.ledger.left_out.update(counts_of(run))
@@ -437,12 +615,16 @@ class Migration:
         first_read = read(first)  # type: ignore[arg-type]  # the same kind, so the same type
         again = self.redactor.mask(first_read).record
         same = again is not None and _content(again) == _content(record)
-        same = same and self._plan_of(first_store, first) == self._plan_of(store, entry)
-        self._account_repeat(kind, entry, first.path, record, same)
+        plans = (self._plan_of(first_store, first), self._plan_of(store, entry))
+        together = len({plan and plan.target_id for plan in plans}) == 1
+        how = "with other content"
+        if same:
+            how = "with the same content" + ("" if together else ", but in another experiment")
+        self._account_repeat(kind, entry, first.path, record, how, same and together)
         return None
 
     def _account_repeat(
-        self, kind: Kind, entry: Entry, first_path: str, record: object, same: bool
+        self, kind: Kind, entry: Entry, first_path: str, record: object, how: str, same: bool
     ) -> None:
         """Account for a directory whose id came before: equal content is once, else rejected."""
         counts = counts_of(record)
@@ -451,11 +633,10 @@ class Migration:
             counts = {kind: 1}
         for each, count in counts.items():
             if count:
-                how = "the same" if same else "other"
                 issue = Issue(
                     Code.ENTITY_REPEATED if same else Code.ENTITY_CLASHES,
                     entry.path,
-                    f"{kind.value} {entry.entity_id} lies in {first_path} too, with {how} content.",
+                    f"{kind.value} {entry.entity_id} lies in {first_path} too, {how}.",
                     "one of the two" if same else f"the one in {first_path}",
                     each.value,
                     entry.entity_id,
@@ -468,7 +649,7 @@ class Migration:
         done = 0
         for store in self.stores:
             read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
-            for entry in store.index.traces:
+            for entry in _ranked(store.index.traces):
                 done += 1
                 self.progress("traces", done, total)
                 plan = self._plan_of(store, entry)
@@ -483,11 +664,12 @@ class Migration:
                 if not self.options.traces:
                     self._leave_out(record)
                     continue
+                record = self.locations.trace(store, entry, record, plan.target_id)
                 trace, issues = transformer.plan_native_trace(record, __version__)
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
-                self.summaries[_experiment_key(store, entry)].add_trace(trace)
+                self.summaries[self._home(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
 
     def _takes_trace(
@@ -507,7 +689,7 @@ class Migration:
 
     def _datasets(self) -> None:
         for store in self.stores:
-            for entry in store.index.datasets:
+            for entry in _ranked(store.index.datasets):
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
@@ -520,7 +702,7 @@ class Migration:
     def _logged_models(self) -> None:
         for store in self.stores:
             read = partial(extractor.read_logged_model, artifact_roots=store.artifact_roots)
-            for entry in store.index.logged_models:
+            for entry in _ranked(store.index.logged_models):
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
@@ -529,7 +711,10 @@ class Migration:
                     continue
                 record = self._take(Kind.LOGGED_MODEL, store, entry, read)
                 if record is not None:
-                    self.sink.add_logged_model(self._of_runs(record), plan.target_id)
+                    record = self._of_runs(
+                        self.locations.logged_model(store, entry, record, plan.target_id)
+                    )
+                    self.sink.add_logged_model(record, plan.target_id)
 
     def _of_runs(self, record: LoggedModelRecord) -> LoggedModelRecord:
         """Leave a model's metrics out that runs measured which the options leave out."""
@@ -543,7 +728,7 @@ class Migration:
 
     def _registered_models(self) -> None:
         for store in self.stores:
-            for entry in store.index.registered_models:
+            for entry in _ranked(store.index.registered_models):
                 if self.options.experiments or not self.selection.names(entry):
                     # a registered model belongs to no experiment
                     self._leave_out_files(store, entry)
@@ -551,7 +736,15 @@ class Migration:
                 read = extractor.read_registered_model
                 record = self._take(Kind.REGISTERED_MODEL, store, entry, read)
                 if record is not None:
+                    record = self.locations.registered_model(record, self._owner_of)
                     self.sink.add_registered_model(record)
+
+    def _owner_of(self, entity_id: str) -> tuple[Kind, Store, Entry] | None:
+        """Return the run or logged model that has an id, if the sources have one."""
+        for kind in (Kind.RUN, Kind.LOGGED_MODEL):
+            if (kind, entity_id) in self.seen:
+                return kind, *self.seen[kind, entity_id]
+        return None
 
     def _experiment_kinds(self) -> None:
         if self.options.experiment_kind == "keep":
@@ -618,8 +811,12 @@ def _check_rejects(issues: Sequence[Issue]) -> None:
             )
 
 
-def _experiment_key(store: Store, entry: Entry) -> tuple[int, bool, str]:
-    return store.number, entry.in_trash, entry.experiment_id or ""
+def _ranked(entries: Sequence[E]) -> list[E]:
+    """Return entries so that of those with one id the first counts.
+
+    The active one before a deleted one, then the shorter path: a copy's name is longer.
+    """
+    return sorted(entries, key=lambda e: (e.in_trash, len(e.path), e.path))
 
 
 def _content(record: Any) -> list[object]:
@@ -697,6 +894,7 @@ def convert(
             )
             migration.run()
             migration.check_handed()
+            _copy_artifacts(migration, progress)
             progress("checking", 0, 0)
             written = writer.finish()
             migration.check_written(written)
@@ -713,6 +911,28 @@ def convert(
         outcome.report_path = str(path)
         write_report(outcome, path, values)
     return outcome
+
+
+def _files_of(copy: ArtifactCopy) -> Iterator[tuple[str, str, int]]:
+    return extractor.artifact_files(copy.source, copy.bound)
+
+
+def _copy_artifacts(migration: Migration, progress: Progress) -> None:
+    """Make the copies that were decided, before anything refers to them. Raises TargetError."""
+    locations = migration.locations
+    if locations.choice.directory is None:
+        return
+    result = loader.copy_artifacts(
+        locations.copies,
+        locations.choice.directory,
+        _files_of,
+        protected=[root for store in migration.stores for root in store.artifact_roots],
+        on_progress=lambda done, total: progress("copying artifacts, bytes", done, total),
+    )
+    summary = locations.summary
+    summary.files_copied, summary.bytes_copied = result.files, result.bytes
+    summary.files_there, summary.files_failed = result.already_there, result.failed
+    migration.ledger.add_issues(result.issues)
 
 
 def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) -> None:

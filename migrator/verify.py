@@ -37,6 +37,7 @@ expects none (MLflow shows them run by run only).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -48,9 +49,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, conventions, pipeline
+from migrator import __version__, conventions, extractor, pipeline
 from migrator.errors import TargetError
 from migrator.model import (
+    ArtifactCopy,
     AssessmentRecord,
     Counts,
     DatasetRecord,
@@ -168,19 +170,23 @@ def verify(
 ) -> VerifyResult:
     """Read the sources again and compare what they should have become with a database.
 
-    ``options`` are those of the conversion. Raises SourceError, OptionError and TargetError.
+    ``options`` are those of the conversion, the choice for artifacts too: another makes every
+    location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
+    OptionError and TargetError.
     """
     stores = pipeline.open_stores(sources, progress)
     comparer = Comparer(against, joined=options.on_conflict == "merge")
     roots = tuple(store.index.root for store in stores)
-    pipeline.Migration(
+    migration = pipeline.Migration(
         stores,
         options,
         comparer,
         Outcome(__version__, roots, against),
         existing=comparer.experiments(),
         progress=progress,
-    ).run()
+    )
+    migration.run()
+    comparer.compare_copies(migration.locations.copies)
     return comparer.finish()
 
 
@@ -305,6 +311,16 @@ class Comparer:
         self._spans += len(plan.spans)
         if len(self._traces) >= _TRACES_PER_CHUNK or self._spans >= _SPANS_PER_CHUNK:
             self._compare_traces()
+
+    def compare_copies(self, copies: Iterable[ArtifactCopy]) -> None:
+        """Compare every file of copied artifacts with its source, by size and SHA-256."""
+        for copy in copies:
+            for relative, path, _ in extractor.artifact_files(copy.source, copy.bound):
+                expected = _file_state(path)
+                found = _file_state(str(Path(copy.target, relative)))
+                if expected != found:
+                    name = f"artifact {relative}"
+                    self._findings.differs(copy.kind, copy.entity_id, name, expected, found)
 
     def finish(self) -> VerifyResult:
         """Compare what is still buffered, close the database, and return what was found."""
@@ -875,6 +891,20 @@ class _ExpectedExperiment:
 class _TraceRows:
     spans: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     tokens: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+
+
+def _file_state(path: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    except FileNotFoundError:
+        return MISSING
+    except OSError as error:
+        return f"(unreadable: {error.strerror})"
+    return f"{size:,} bytes, SHA-256 {digest.hexdigest()[:16]}…"
 
 
 class _Findings:

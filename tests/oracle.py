@@ -6,9 +6,9 @@ thing that differs. Nothing of ``migrator`` is imported, and no tag is filtered 
 
 What may differ is listed here, one by one, each with the function that allows it:
 
-1.  A location (artifact URIs, sources of model versions, ``mlflow.artifactLocation``) may name the
-    place in ``source`` where the files really lie, when the recorded one does not exist
-    (``_same_place``).
+1.  A location (artifact URIs, sources of model versions, ``mlflow.artifactLocation``) that leads
+    nowhere names the place in ``source`` where the files, or the directory for them, lie; it must,
+    if there is one. Those that lead somewhere, or are remote, stay (``_expected_place``).
 2.  An experiment in ``.trash``, and its runs, are deleted whatever their YAML says: up to MLflow
     2.2 it says active (``_lifecycle``).
 3.  An experiment without times (MLflow 1.26 and before) may have any (``_compare_experiments``).
@@ -136,8 +136,8 @@ class _Oracle:
                 self._check(f"{what} {key!r}", old[key], new[key])
 
     def _check_place(self, what: str, old: str | None, new: str | None, place: Path | None) -> None:
-        if old != new and not _same_place(old, new, place):
-            self._check(what, old, new)
+        moved = old is not None and place is not None
+        self._check(what, _expected_place(self._root, old, place) if moved else old, new)
 
     def _directory(self, experiment_id: str) -> Path:
         trashed = self._root / ".trash" / experiment_id
@@ -517,8 +517,7 @@ class _Oracle:
         before, after = _fields(a), _fields(b)
         for key in ("source",):
             place = _place_of_source(self._root, before.get(key))
-            if _same_place(before[key], after[key], place):
-                after[key] = before[key]
+            self._check_place(f"{what} {key}", before.pop(key), after.pop(key), place)
         self._check_map(what, before, after)
 
 
@@ -572,16 +571,20 @@ def _file_path(uri: str) -> Path | None:
     return Path(uri) if uri.startswith("/") else None
 
 
-def _same_place(old: str | None, new: str | None, place: Path | None) -> bool:
-    """Tell whether ``new`` names ``place``, an existing one, and ``old`` names none that exists."""
-    if old is None or new is None or place is None:
-        return old == new
-    recorded, found = _file_path(old), _file_path(new)
-    if recorded is not None and recorded.exists():
-        return old == new
-    here = found is not None and found.exists()
-    server = place.parts[-1] == "artifacts" and "mlartifacts" in str(found)
-    return old == new or (here and (found == place or server))
+def _expected_place(root: Path, old: str, place: Path) -> str:
+    """Return the location that the target must have: ``place``, if ``old`` is gone and it is there.
+
+    A server's location (``mlflow-artifacts:``) becomes the directory in ``mlartifacts`` beside the
+    store if files are in it; an experiment's, where new runs will write, stays.
+    """
+    if old.startswith("mlflow-artifacts:/"):
+        served = root.parent / "mlartifacts" / old.removeprefix("mlflow-artifacts:/")
+        owned = place.name == "artifacts" and any(path.is_file() for path in served.rglob("*"))
+        return served.as_uri() if owned else old
+    recorded = _file_path(old)
+    if recorded is None or recorded.exists() or not place.exists():
+        return old
+    return place.as_uri()
 
 
 def _place_of_source(root: Path, source: str | None) -> Path | None:

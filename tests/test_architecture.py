@@ -23,6 +23,7 @@ ALLOWED = {
     "redaction": GROUND,
     "pipeline": GROUND | {"selection", "redaction", "extractor", "transformer", "loader", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
+    "tracker": GROUND,
     "cli": GROUND | {"pipeline", "verify", "report"},
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}

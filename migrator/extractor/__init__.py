@@ -4,20 +4,44 @@
 one entity's directory each. They are independent of one another, so a pool may call them.
 """
 
+from migrator.extractor.artifacts import (
+    artifact_files,
+    experiment_locations,
+    look_at,
+    look_at_experiment,
+    look_at_logged_model,
+    look_at_run,
+    look_at_trace,
+    look_into,
+    owner_locations,
+    path_parts,
+    scheme_of,
+)
 from migrator.extractor.models import read_logged_model, read_registered_model
 from migrator.extractor.runs import read_dataset, read_experiment, read_run
 from migrator.extractor.store import count_files, find_artifact_roots, index, open_source
 from migrator.extractor.traces import read_trace
 
 __all__ = [
+    "artifact_files",
     "count_files",
+    "experiment_locations",
     "find_artifact_roots",
     "index",
+    "look_at",
+    "look_at_experiment",
+    "look_at_logged_model",
+    "look_at_run",
+    "look_at_trace",
+    "look_into",
     "open_source",
+    "owner_locations",
+    "path_parts",
     "read_dataset",
     "read_experiment",
     "read_logged_model",
     "read_registered_model",
     "read_run",
     "read_trace",
+    "scheme_of",
 ]

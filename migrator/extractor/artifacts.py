@@ -1,7 +1,8 @@
 """Finding where a run's artifacts really lie, and reading the texts among them.
 
 Recorded locations are nearly always stale (the store was moved), so directories come first: the
-run's own ``artifacts/``, then a server's ``mlartifacts``, then the recorded location.
+run's own ``artifacts/``, then a server's ``mlartifacts``, then the recorded location. What a
+recorded location leads to, ``look`` says; what to write in its place is not decided here.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from migrator import conventions
 from migrator.extractor.files import (
     Account,
     FileTooLarge,
@@ -21,8 +23,23 @@ from migrator.extractor.files import (
     scan,
     shown,
 )
+from migrator.extractor.yamlfile import YAML_LIMIT_BYTES, load
 from migrator.issues import Code
-from migrator.model import ArtifactFile
+from migrator.model import (
+    ArtifactFile,
+    Entry,
+    Kind,
+    Location,
+    LoggedModelRecord,
+    RunRecord,
+    SourceIndex,
+    TraceRecord,
+)
+
+# What lies between an experiment's directory and an entity's (FileStore, 2.14 and 3.0 on).
+_FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a drive
+_WINDOWS = re.compile(r"/*[A-Za-z]:[/\\]|\\\\")
 
 
 def find_artifact_dir(
@@ -39,38 +56,185 @@ def find_artifact_dir(
     read any directory it names.
     """
     served = [os.path.join(root, *parts) for root in artifact_roots]
-    if own is not None and _has_files(own):
-        other = next((path for path in served if _has_files(path)), None)
-        if other is not None:
+    if own is not None and has_files(own):
+        other = next((path for path in served if has_files(path)), None)
+        if other is not None and _sizes(own) != _sizes(other):
             account.add(
                 Code.ARTIFACTS_IN_TWO_PLACES,
                 own,
-                f"There are artifacts here and in {shown(other)}.",
+                f"There are artifacts here and, not the same, in {shown(other)}.",
                 kept="those here",
             )
         return own
-    recorded = local_path(recorded_uri)
-    if recorded is not None and recorded != own and _ends_with(recorded, parts[-2:]):
+    recorded = local_path(recorded_uri, base=os.path.dirname(account.bound))
+    if recorded is not None and recorded != own and path_parts(recorded)[-2:] == parts[-2:]:
         served.append(recorded)
-    return next((path for path in served if _has_files(path)), own)
+    return next((path for path in served if has_files(path)), own)
 
 
-def local_path(uri: str) -> str | None:
-    """Return the local path of a ``file:`` URI or a plain absolute path, None for others."""
-    if uri.startswith("file:"):
+# ------------------------------------------------------------------------ recorded locations
+
+
+def scheme_of(uri: str) -> str:
+    """Return ``file`` for any local form, the scheme of others in lower case, empty for none."""
+    if not uri:
+        return ""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match is not None else "file"
+
+
+def local_path(uri: str, base: str | None = None) -> str | None:
+    """Return the path that a local location means on this machine, None for all others.
+
+    A relative one is taken from ``base``, or is None without: MLflow takes it from the directory
+    that it happens to run in. A Windows path is None elsewhere than on Windows.
+    """
+    if scheme_of(uri) != "file":
+        return None
+    path = uri
+    if uri[:5].lower() == "file:":
         rest = re.sub(r"^//(?:localhost)?(?=/)", "", uri[5:])
         decoded = urllib.parse.unquote(rest)
-        uri = rest if os.path.isdir(rest) else decoded
-    if "\x00" in uri or not os.path.isabs(uri):
+        path = rest if os.path.isdir(rest) else decoded
+    if "\x00" in path:
         return None
-    return os.path.normpath(uri)
+    if _WINDOWS.match(path):
+        if os.name != "nt":
+            return None
+        path = path.lstrip("/")
+    elif not os.path.isabs(path):
+        if base is None:
+            return None
+        path = os.path.join(base, path)
+    return os.path.normpath(path)
 
 
-def _ends_with(path: str, parts: tuple[str, ...]) -> bool:
-    return tuple(path.replace("\\", "/").split("/")[-len(parts) :]) == parts
+def path_parts(uri: str) -> tuple[str, ...]:
+    """Return the parts of a location's path, whatever machine and scheme it is of."""
+    match = _SCHEME.match(uri)
+    path = uri if match is None else urllib.parse.unquote(uri[match.end() :])
+    return tuple(part for part in re.split(r"[/\\]", path) if part not in ("", "."))
 
 
-def _has_files(path: str) -> bool:
+def look_at_run(entry: Entry, run: RunRecord) -> Location:
+    """Return what a run's recorded location leads to."""
+    return _look(Kind.RUN, entry, run.artifact_uri, run.artifact_dir, bool(run.artifacts))
+
+
+def look_at_logged_model(entry: Entry, model: LoggedModelRecord) -> Location:
+    """Return what a logged model's recorded location leads to."""
+    found = model.artifact_dir
+    holds_files = found is not None and has_files(found)
+    return _look(Kind.LOGGED_MODEL, entry, model.artifact_location, found, holds_files)
+
+
+def look_at_trace(entry: Entry, trace: TraceRecord) -> Location:
+    """Return what a native trace's recorded location leads to."""
+    uri = trace.tags.get(conventions.ARTIFACT_LOCATION, "")
+    own = f"{entry.path}/artifacts"
+    found = os.path.dirname(trace.spans_path) if trace.spans_path else own
+    if not os.path.isdir(found):
+        return _look(Kind.TRACE, entry, uri, None, False)
+    return _look(Kind.TRACE, entry, uri, found, has_files(found))
+
+
+def _look(kind: Kind, entry: Entry, uri: str, found: str | None, holds_files: bool) -> Location:
+    return look_at(uri, f"{entry.path}/artifacts", _tail(kind, entry), found, holds_files)
+
+
+def look_at_experiment(entry: Entry, uri: str) -> Location:
+    """Return what the recorded location of an experiment leads to."""
+    return look_at(uri, entry.path, (entry.entity_id,), entry.path, False)
+
+
+def look_into(
+    uri: str, kind: Kind, entry: Entry, artifact_roots: Sequence[str], inside: tuple[str, ...]
+) -> Location:
+    """Return what a location leads to that lies ``inside`` an entity's artifacts.
+
+    That is how versions of registered models refer to a model's files in a run.
+    """
+    places = [os.path.join(p, *inside) for p in own_places(kind, entry, artifact_roots)]
+    recorded = local_path(uri)
+    candidates = places if recorded is None else [*places, recorded]
+    found = next(filter(os.path.exists, candidates), None)
+    return look_at(uri, places[0], _tail(kind, entry) + inside, found, found is not None)
+
+
+def look_at(
+    uri: str, home: str, tail: tuple[str, ...], found: str | None, holds_files: bool
+) -> Location:
+    """Return what a recorded location leads to.
+
+    ``home`` is where the owner's files lie in a store that MLflow's FileStore wrote, and ``tail``
+    the end of a location that MLflow makes for it. A location that leads to ``home`` is right
+    also where an empty directory is missing.
+    """
+    scheme = scheme_of(uri)
+    path = local_path(uri)
+    return Location(
+        recorded=uri,
+        scheme=scheme,
+        exists=path is not None and (path == home or os.path.exists(path)),
+        relative=scheme == "file" and path is None and local_path(uri, base=os.sep) is not None,
+        own_form=path_parts(uri)[-len(tail) :] == tail,
+        home=home,
+        found=found,
+        has_files=holds_files,
+    )
+
+
+def experiment_locations(index: SourceIndex) -> Iterator[Location]:
+    """Yield the location that each experiment records, those in ``.trash`` left out.
+
+    Lazily, and read by itself, because what all locations of a store say together must be known
+    before the first entity is written.
+    """
+    for entry in index.experiments:
+        if not entry.in_trash:
+            uri = _recorded(f"{entry.path}/meta.yaml", "artifact_location")
+            yield look_at_experiment(entry, uri)
+
+
+def owner_locations(index: SourceIndex, artifact_roots: Sequence[str]) -> Iterator[Location]:
+    """Yield the location that each run, logged model and trace records, as above.
+
+    ``found`` is the first directory there is; whether files are in it is not looked into.
+    """
+    for kind, entries, file, key in (
+        (Kind.RUN, index.runs, "meta.yaml", "artifact_uri"),
+        (Kind.LOGGED_MODEL, index.logged_models, "meta.yaml", "artifact_location"),
+        (Kind.TRACE, index.traces, f"tags/{conventions.ARTIFACT_LOCATION}", None),
+    ):
+        for entry in entries:
+            if not entry.in_trash:
+                found = next(filter(os.path.isdir, own_places(kind, entry, artifact_roots)), None)
+                yield _look(kind, entry, _recorded(f"{entry.path}/{file}", key), found, False)
+
+
+def _recorded(path: str, key: str | None) -> str:
+    """Return a location from a file, or from ``key`` of a YAML file; empty where it has none."""
+    try:
+        data = read_bytes(path, YAML_LIMIT_BYTES)
+    except (OSError, FileTooLarge):
+        return ""  # named when the entity is read
+    value = data.decode("utf-8", "replace") if key is None else load(data).values.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def own_places(kind: Kind, entry: Entry, artifact_roots: Sequence[str]) -> tuple[str, ...]:
+    """Return the directories in which an entity's artifacts may lie, the first best."""
+    tail = _tail(kind, entry)
+    return (f"{entry.path}/artifacts", *(os.path.join(root, *tail) for root in artifact_roots))
+
+
+def _tail(kind: Kind, entry: Entry) -> tuple[str, ...]:
+    folders = _FOLDERS.get(kind, ())
+    return (entry.experiment_id or "", *folders, entry.entity_id, "artifacts")
+
+
+def has_files(path: str) -> bool:
+    """Tell whether anything but directories is below a directory."""
     todo = [path]
     while todo:
         try:
@@ -82,6 +246,27 @@ def _has_files(path: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def artifact_files(directory: str, bound: str) -> Iterator[tuple[str, str, int]]:
+    """Yield (relative path, path to open, bytes) of each file below a directory, sorted.
+
+    Links are followed as everywhere: to regular files inside ``bound`` only.
+    """
+    listing = scan(directory, bound)
+    for name, path in listing.files:
+        try:
+            size = os.lstat(path).st_size
+        except OSError:
+            size = 0
+        yield name, path, size
+    for name, child in listing.dirs:
+        for relative, path, size in artifact_files(child, bound):
+            yield f"{name}/{relative}", path, size
+
+
+def _sizes(directory: str) -> list[tuple[str, int]]:
+    return [(name, size) for name, _, size in artifact_files(directory, directory)]
 
 
 class Artifacts(NamedTuple):

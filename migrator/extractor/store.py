@@ -8,6 +8,7 @@ holds, and whatever is recognised as nothing is named.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import urllib.parse
@@ -43,6 +44,8 @@ TRACE_FOLDERS = frozenset({"request_metadata", "tags", "artifacts", "assessments
 _ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
 _VALUE_BYTES = 10_000  # of a tag that holds an id
 _META_BYTES = 1 << 16
+# mlflow.utils.validation._RUN_ID_REGEX (3.9)
+_RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
 _FOLDER_DEPTH = 3  # how deep experiments are looked for in a user's own directories
 
 
@@ -483,7 +486,20 @@ class _Walk:
         self._count_all(listing, bound)
         tags = listing.directory("tags")
         parent = None if tags is None else _value(tags, "mlflow.parentRunId", bound)
-        self.runs.append(RunEntry(shown(name), path, experiment_id, in_trash, parent))
+        run_id = shown(name)
+        if not _RUN_ID.fullmatch(run_id):
+            run_id = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+            self.issues.append(
+                Issue(
+                    Code.RUN_ID_CHANGED,
+                    shown(path),
+                    f"MLflow takes {shown(name)!r} for no run id.",
+                    f"the run, as {run_id}",
+                    "run",
+                    run_id,
+                )
+            )
+        self.runs.append(RunEntry(run_id, path, experiment_id, in_trash, parent))
         self._on_progress(self.files)
 
     def _reserved(

@@ -5,6 +5,7 @@ in one step, ``upgrade_database`` carries a converted database to a newer MLflow
 imported only when a schema is made or upgraded.
 """
 
+from migrator.loader.artifacts import copy_artifacts
 from migrator.loader.target import Target, open_target
 from migrator.loader.upgrade import UpgradeResult, upgrade_database
 from migrator.loader.writer import LoadResult, Writer
@@ -14,6 +15,7 @@ __all__ = [
     "Target",
     "UpgradeResult",
     "Writer",
+    "copy_artifacts",
     "open_target",
     "upgrade_database",
 ]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from migrator.issues import CATALOG
-from migrator.model import ExperimentPlan, RunRecord, TracePlan, TreePlan
+from migrator.model import ExperimentPlan, Kind, RunRecord, TracePlan, TreePlan
 from migrator.report.ledger import Ledger
 
 
@@ -89,6 +89,44 @@ class ExperimentSummary:
 
 
 @dataclass(slots=True)
+class ArtifactSummary:
+    """Where artifacts lie, what of the recorded locations was rewritten, and what was copied.
+
+    ``locations`` counts, for each kind of owner, what became of its location; the words are those
+    of ``transformer.Fate``.
+    """
+
+    choice: str = "auto"
+    decided: dict[str, str] = field(default_factory=dict)  # store -> relocate, keep or copy
+    locations: dict[str, Counter[str]] = field(default_factory=dict)
+    remote: Counter[str] = field(default_factory=Counter)  # scheme -> locations
+    unserved: int = 0  # locations of a server that now name the files directly
+    stay_in: set[str] = field(default_factory=set)  # directories of the source that must be kept
+    files_copied: int = 0
+    files_there: int = 0  # copied before
+    files_failed: int = 0
+    bytes_copied: int = 0
+
+    def add(self, fate: str, kind: Kind) -> None:
+        """Count the location of an entity."""
+        self.locations.setdefault(fate, Counter())[kind.value] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "choice": self.choice,
+            "decided": self.decided,
+            "locations": {fate: dict(kinds) for fate, kinds in sorted(self.locations.items())},
+            "remote": dict(sorted(self.remote.items())),
+            "stay_in": sorted(self.stay_in),
+            "files_copied": self.files_copied,
+            "files_there": self.files_there,
+            "files_failed": self.files_failed,
+            "bytes_copied": self.bytes_copied,
+        }
+
+
+@dataclass(slots=True)
 class Outcome:
     """The whole of a scan or a conversion: one object, several renderings."""
 
@@ -98,6 +136,7 @@ class Outcome:
     dry_run: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     experiments: list[ExperimentSummary] = field(default_factory=list)
+    artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
@@ -148,6 +187,7 @@ class Outcome:
                 "left_out": ledger.files_left_out,
                 "size_bytes": ledger.size_bytes,
             },
+            "artifacts": self.artifacts.as_dict(),
             "left_as_runs": dict(self.left_as_runs),
             "experiments": [
                 {

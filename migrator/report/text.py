@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from migrator.issues import CATALOG, Severity
 from migrator.model import Kind
-from migrator.report.summary import ExperimentSummary, Outcome
+from migrator.report.summary import ArtifactSummary, ExperimentSummary, Outcome
 
 EXAMPLES_PER_CODE = 3
 STAY = {  # reason -> (what they are, the flag that includes them)
@@ -16,6 +16,7 @@ STAY = {  # reason -> (what they are, the flag that includes them)
     "pipelines": ("ML pipelines", "--include pipelines"),
     "flat": ("runs without nested runs or LLM evidence", "--include flat"),
     "deleted": ("deleted runs", "--include deleted"),
+    "tables": ("runs with tables of evaluations or predictions", "--include tables"),
 }
 
 
@@ -31,6 +32,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
         experiments_table(outcome.experiments),
         issues_text(outcome, verbose, values),
         would_make(outcome),
+        artifacts_text(outcome),
         f"Next: {command}",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -48,6 +50,7 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
         ledger_table(outcome),
         files_text(outcome),
         rebuilt_text(outcome),
+        artifacts_text(outcome),
         issues_text(outcome, verbose, values),
         redacted_text(outcome),
         f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
@@ -194,8 +197,62 @@ def files_text(outcome: Outcome) -> str:
     left = f" + {ledger.files_left_out:,} left out" if ledger.files_left_out else ""
     return (
         f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
-        f"artifacts left in place + {ledger.files_ignored:,} ignored{left}"
+        f"artifacts + {ledger.files_ignored:,} ignored{left}"
     )
+
+
+def artifacts_text(outcome: Outcome) -> str:
+    """Return where artifacts lie, what became of the recorded locations, and what to keep."""
+    summary = outcome.artifacts
+    if not any(summary.locations.values()):
+        return ""
+    lines = []
+    for fate, (before, after) in _FATES.items():
+        if fate in summary.locations:
+            of = ", ".join(_count(n, kind) for kind, n in summary.locations[fate].items())
+            lines.append(f"{before} {of}{after or _schemes(fate, summary)}")
+    text = "Artifact locations: " + "; ".join(lines) + "."
+    if summary.unserved:
+        text += (
+            f" {summary.unserved:,} of them went through a server (mlflow-artifacts:) and now name "
+            "its files directly; --artifacts keep leaves them to a server."
+        )
+    if summary.files_copied or summary.files_there or summary.files_failed:
+        text += (
+            f"\nCopied {summary.files_copied:,} files, {size(summary.bytes_copied)}, to "
+            f"{summary.choice.removeprefix('copy:')}; {summary.files_there:,} were there already"
+        )
+        failed = summary.files_failed
+        text += f", {failed:,} could not be read." if failed else "."
+    if summary.stay_in:
+        text += (
+            f"\nArtifacts still lie in {' and '.join(sorted(summary.stay_in))}: keep "
+            f"{'it' if len(summary.stay_in) == 1 else 'them'}, or copy them out with "
+            "--artifacts copy:DIR."
+        )
+    return text
+
+
+_FATES = {  # what became of locations -> the words before and after whose they are
+    "relocated": ("rewritten to where the files are:", ""),
+    "copied": ("rewritten to the copies:", ""),
+    "kept": ("as recorded:", ""),
+    "remote": ("remote, as recorded:", ""),
+    "stale": (
+        "as recorded, though the files lie elsewhere:",
+        " (--artifacts relocate corrects them)",
+    ),
+    "nowhere": ("as recorded, leading nowhere, with no files found:", ""),
+}
+
+
+def _schemes(fate: str, summary: ArtifactSummary) -> str:
+    schemes = ", ".join(f"{scheme}: {n:,}" for scheme, n in sorted(summary.remote.items()))
+    return f" ({schemes})" if fate == "remote" else ""
+
+
+def _count(n: int, kind: str) -> str:
+    return f"{n:,} {kind}{'' if n == 1 else 's'}"
 
 
 def look_text(outcome: Outcome) -> str:

@@ -1,12 +1,23 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
 from migrator.transformer.experiments import OnConflict, experiment_kind, plan_experiments
+from migrator.transformer.locations import (
+    SERVED,
+    ArtifactChoice,
+    Fate,
+    copy_place,
+    is_moved,
+    place,
+)
 from migrator.transformer.native import native_trace_id, plan_native_trace
 from migrator.transformer.profiles import Profile, load_profiles, wanted_artifacts
 from migrator.transformer.traces import PlanOptions, plan_tree
 from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 
 __all__ = [
+    "SERVED",
+    "ArtifactChoice",
+    "Fate",
     "Forest",
     "OnConflict",
     "PlanOptions",
@@ -14,9 +25,12 @@ __all__ = [
     "RunTree",
     "Tree",
     "build_forest",
+    "copy_place",
     "experiment_kind",
+    "is_moved",
     "load_profiles",
     "native_trace_id",
+    "place",
     "plan_experiments",
     "plan_native_trace",
     "plan_tree",

@@ -1,43 +1,115 @@
-"""Where artifacts lie after a store was moved.
+"""Which artifact locations are written: decisions only, from what was recorded and found.
 
 A file store records absolute locations; once it is moved, copied or fetched from git, they lead
-nowhere while the files lie beside the metadata. Then locations are rewritten to where the files
-are; a location that still exists, or is remote (``s3:``, ``dbfs:``, ``mlflow-artifacts:``), stays.
+nowhere while the files lie beside the metadata. So do those of an experiment in ``.trash``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import Literal
 
-from migrator.model import ExperimentRecord
+from migrator.errors import OptionError
+from migrator.model import Kind, Location
+
+SERVED = "mlflow-artifacts"  # through a server only; its files may lie in ``mlartifacts``
+Mode = Literal["auto", "relocate", "keep", "copy"]
+
+
+class Fate(str, Enum):
+    """What becomes of a location; the values are the keys of the JSON report."""
+
+    KEPT = "kept"  # it leads to something here
+    RELOCATED = "relocated"  # it now names where the files are
+    COPIED = "copied"  # it now names the copy
+    REMOTE = "remote"  # as recorded; not looked at
+    STALE = "stale"  # as recorded, though the files are elsewhere: the user's choice
+    NOWHERE = "nowhere"  # as recorded; it leads nowhere, and no files were found
 
 
 @dataclass(frozen=True, slots=True)
-class Relocation:
-    """Recorded location prefixes that lead nowhere, and the URIs of the directories that do."""
+class ArtifactChoice:
+    """What a user chose with ``--artifacts``."""
 
-    prefixes: tuple[tuple[str, str], ...] = ()  # longest first
+    mode: Mode = "auto"
+    directory: str | None = None  # absolute; of ``copy`` only
 
     @classmethod
-    def of(cls, moved: Iterable[ExperimentRecord]) -> Relocation:
-        """Return the rewriting for experiments whose recorded location is gone."""
-        pairs = {
-            (record.artifact_location.rstrip("/"), Path(record.path).as_uri())
-            for record in moved
-            if record.artifact_location
-        }
-        return cls(tuple(sorted(pairs, key=lambda pair: (-len(pair[0]), pair))))
+    def parse(cls, text: str) -> ArtifactChoice:
+        """Return the choice that ``auto``, ``relocate``, ``keep`` or ``copy:DIR`` names.
 
-    def uri(self, recorded: str, lies_in: str | None = None) -> str:
-        """Return the location to write for ``recorded``.
-
-        ``lies_in`` is the directory in which the files were found, if they were.
+        Raises OptionError for anything else.
         """
-        for prefix, now in self.prefixes:
-            if recorded == prefix or recorded.startswith(prefix + "/"):
-                if lies_in is not None:
-                    return Path(lies_in).as_uri()
-                return now + recorded[len(prefix) :]
-        return recorded
+        for mode in ("auto", "relocate", "keep"):
+            if text == mode:
+                return cls(mode)
+        directory = text.removeprefix("copy:")
+        if directory == text or not directory or "\x00" in directory:
+            raise OptionError(
+                f"--artifacts {text!r} is not understood.",
+                todo="Give auto, relocate, keep, or copy: and a directory, as in copy:./artifacts.",
+            )
+        if "://" in directory or directory.startswith("file:"):
+            raise OptionError(
+                f"--artifacts {text!r}: copies go to a directory of this machine, not to a URI.",
+                todo="Give its path, as in copy:./artifacts.",
+            )
+        return cls("copy", os.path.normpath(Path(directory).expanduser().absolute()))
+
+
+def is_moved(experiments: Iterable[Location], owners: Iterable[Location]) -> bool:
+    """Tell whether a store was moved: none of its locations leads anywhere, but files are here.
+
+    ``owners`` are runs, models and traces. Remote and relative locations say nothing of it. Where
+    no owner has a directory for artifacts the store is metadata only: the files lie elsewhere, on
+    a disk that may come back. Stops at the first location that leads somewhere.
+    """
+    if any(location.exists for location in experiments):
+        return False
+    beside: set[bool] = set()
+    for location in owners:
+        if location.exists:
+            return False
+        beside.add(location.found is not None)
+    return not beside or True in beside
+
+
+def place(location: Location, *, rewrite: bool, copy_to: str | None = None) -> tuple[str, Fate]:
+    """Return the location to write, and what it is.
+
+    ``rewrite`` says whether a location that leads nowhere is to name where the files are; one of
+    the owner's own form also when there is but an empty directory. Where nothing is recorded, the
+    owner's place in the store is written: to MLflow an empty location is its working directory.
+    ``copy_to`` is the absolute path that a copy of the files will have.
+    """
+    here = location.found is not None and (
+        location.has_files or location.own_form or not location.recorded
+    )
+    if location.scheme not in ("", "file") and not (
+        location.scheme == SERVED and location.has_files and (rewrite or copy_to)
+    ):
+        return location.recorded, Fate.REMOTE
+    if copy_to is not None and here:
+        return Path(copy_to).as_uri(), Fate.COPIED
+    if location.exists:
+        return location.recorded, Fate.KEPT
+    if not location.recorded:
+        return Path(location.found or location.home).as_uri(), Fate.RELOCATED
+    if here and location.found is not None and rewrite:
+        return Path(location.found).as_uri(), Fate.RELOCATED
+    return location.recorded, Fate.STALE if location.has_files else Fate.NOWHERE
+
+
+def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> str:
+    """Return where below ``directory`` the copy of an entity's artifacts goes.
+
+    As MLflow lays out an artifact root: ``SqlAlchemyStore.create_run``, ``create_logged_model``
+    and ``_get_artifact_location_for_trace`` (3.9). An experiment has the directory of them all.
+    """
+    folders = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}.get(kind, ())
+    owner = () if kind is Kind.EXPERIMENT else (*folders, entity_id, "artifacts")
+    return str(Path(directory, str(target_id), *owner))

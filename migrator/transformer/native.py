@@ -177,7 +177,7 @@ class _Native:
                 assemble.request_preview if key == conv.SPAN_INPUTS else assemble.response_preview
             )
             return make(assemble.decoded(root, key))
-        return conv.preview(recorded) if recorded else None
+        return conv.preview(recorded) if recorded else own
 
     # ------------------------------------------------------------------------------ spans
 

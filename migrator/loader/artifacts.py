@@ -1,0 +1,221 @@
+"""Copies artifacts into a directory of the user's: whole files or none, checked, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from migrator.errors import TargetError
+from migrator.issues import Code, Issue
+from migrator.loader import staging
+from migrator.loader.target import reporting
+from migrator.model import ArtifactCopy
+
+_BLOCK_BYTES = 1 << 20
+_SPARE_BYTES = 16 << 20  # what a disk should have left when all is copied
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+)
+
+SourceFile = tuple[str, str, int]  # relative path with /, path to open, bytes
+Listing = Callable[[ArtifactCopy], Iterable[SourceFile]]
+
+
+@dataclass(slots=True)
+class CopyResult:
+    """What was copied, what was there already, and what could not be read."""
+
+    files: int = 0
+    bytes: int = 0
+    already_there: int = 0
+    failed: int = 0
+    issues: list[Issue] = field(default_factory=list)
+
+
+class _Unreadable(Exception):
+    """A source file can't be read; the reason in words."""
+
+
+def copy_artifacts(
+    copies: Sequence[ArtifactCopy],
+    directory: str,
+    files_of: Listing,
+    *,
+    protected: Sequence[str] = (),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CopyResult:
+    """Copy directories of artifacts to below ``directory``; ``files_of`` lists their files.
+
+    A file goes to a hidden name in ``directory`` first, is read again and compared by size and
+    SHA-256, and only then gets its own. So a file of a copy is whole, and one that is there
+    with the same content is not copied again; another is replaced, and named. Times of change
+    are kept. ``protected`` are directories of the source: nothing that lies there is replaced.
+    ``on_progress`` gets bytes done and in all.
+
+    A file that can't be read is an issue. Raises TargetError when the copies can't be written, a
+    file is in the way, or the disk has no room for all of them, which is looked at first.
+    """
+    result = CopyResult()
+    root = Path(directory)
+    with reporting(directory):
+        total = _check_room(copies, root, files_of)
+        root.mkdir(parents=True, exist_ok=True)
+        inside = os.path.realpath(root)
+        keep = [os.path.realpath(path) for path in protected]
+        done = 0
+        for copy in copies:
+            for relative, path, size in files_of(copy):
+                target = Path(copy.target, relative)
+                if not _below(os.path.realpath(target), inside):
+                    raise TargetError(
+                        f"{target} leads out of {directory}, through a link.",
+                        todo="Remove the link, or choose another directory for the copies.",
+                    )
+                _copy(copy, path, target, root, keep, result)
+                done += size
+                on_progress(done, total)
+        if result.files and hasattr(os, "sync"):
+            os.sync()  # the source may be removed once the database is there
+    return result
+
+
+def _check_room(copies: Sequence[ArtifactCopy], root: Path, files_of: Listing) -> int:
+    """Return the bytes of all files; raise TargetError when those that lack don't fit."""
+    total = missing = 0
+    for copy in copies:
+        for relative, _, size in files_of(copy):
+            total += size
+            target = Path(copy.target, relative)
+            missing += size if not target.is_file() or target.stat().st_size != size else 0
+    there = root
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if missing and missing + _SPARE_BYTES > free:
+        raise TargetError(
+            f"The artifacts don't fit into {root}: {missing:,} bytes are to be copied, and "
+            f"{free:,} are free.",
+            todo="Make room, choose another directory, or leave them where they are "
+            "(--artifacts auto).",
+        )
+    return total
+
+
+def _copy(
+    copy: ArtifactCopy,
+    path: str,
+    target: Path,
+    root: Path,
+    keep: Sequence[str],
+    result: CopyResult,
+) -> None:
+    try:
+        replaced = target.is_symlink() or target.exists()
+        if replaced and _same(path, target):
+            result.already_there += 1
+            return
+        if replaced and (
+            not target.is_file() or any(_below(os.path.realpath(target), each) for each in keep)
+        ):
+            raise TargetError(
+                f"{target} is in the way: it is not the same as {path}, and not ours to replace.",
+                todo="Choose another directory for the copies.",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = _copy_through(path, target, root)
+    except _Unreadable as error:
+        result.failed += 1
+        result.issues.append(
+            Issue(
+                Code.ARTIFACT_NOT_COPIED,
+                path,
+                f"It can't be read: {error}.",
+                "the file where it is",
+                entity_id=copy.entity_id,
+            )
+        )
+        return
+    result.files += 1
+    result.bytes += written
+    if replaced:
+        result.issues.append(
+            Issue(
+                Code.ARTIFACT_COPY_REPLACED,
+                str(target),
+                f"It was not the same as {path}.",
+                "the artifact",
+                entity_id=copy.entity_id,
+            )
+        )
+
+
+def _copy_through(path: str, target: Path, root: Path) -> int:
+    """Copy a file under a name of our own, check it, and give it its name; return its bytes."""
+    staged = staging.StagingFile(str(root / "artifacts"))
+    try:
+        digest, size = hashlib.sha256(), 0
+        with Path(staged.path).open("wb") as out:
+            for block in _blocks(path):
+                out.write(block)
+                digest.update(block)
+                size += len(block)
+        if (_digest(staged.path), Path(staged.path).stat().st_size) != (digest.digest(), size):
+            raise TargetError(
+                f"{target} could not be written: what was read back differs from what was written.",
+                todo="See that the disk is sound, then convert again.",
+            )
+        times = Path(path).stat()
+        os.utime(staged.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        Path(staged.path).replace(target)
+    finally:
+        staged.remove()
+    return size
+
+
+def _same(path: str, target: Path) -> bool:
+    if not target.is_file():
+        return False
+    try:
+        if target.samefile(path):
+            return True
+        sizes = Path(path).stat().st_size, target.stat().st_size
+    except OSError as error:
+        raise _Unreadable(error.strerror or str(error)) from error
+    return sizes[0] == sizes[1] and _digest(path) == _digest(str(target))
+
+
+def _digest(path: str) -> bytes:
+    digest = hashlib.sha256()
+    for block in _blocks(path):
+        digest.update(block)
+    return digest.digest()
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    """Yield a file's content. Raises _Unreadable."""
+    try:
+        handle = os.open(path, _OPEN_FLAGS)
+    except OSError as error:
+        raise _Unreadable(error.strerror or str(error)) from error
+    try:
+        while True:
+            try:
+                block = os.read(handle, _BLOCK_BYTES)
+            except OSError as error:
+                raise _Unreadable(error.strerror or str(error)) from error
+            if not block:
+                return
+            yield block
+    finally:
+        os.close(handle)
+
+
+def _below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
