@@ -98,6 +98,10 @@ def selection(command: F) -> F:
                 "files are, keep all, or copy the files into DIR. auto relocates if the store was "
                 "moved.",
             ),
+            click.option(
+                "--workers", type=click.IntRange(min=1), metavar="N",
+                help="Processes that read; by default one for each core. The result is the same.",
+            ),
         ]
     ):  # fmt: skip
         command = option(command)
@@ -325,6 +329,7 @@ def _options(selected: dict[str, Any]) -> Options:
         on_conflict=selected["on_conflict"],
         experiment_kind=selected["experiment_kind"],
         artifacts=selected["artifacts"],
+        workers=selected["workers"] or 0,
     )
 
 

@@ -207,10 +207,23 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
         for source in _all_sources(profile)
         if source.place == "artifact" and source.pattern is not None
     }
-    if not patterns:
-        return lambda path: False
-    wanted = re.compile("|".join(sorted(patterns)), re.IGNORECASE)
-    return lambda path: wanted.match(path) is not None
+    return _Wanted(re.compile("|".join(sorted(patterns)) or r"(?!)", re.IGNORECASE))
+
+
+class _Wanted:
+    """Tells by its path whether an artifact is wanted. Unlike a lambda, it can be pickled."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self._known: dict[str, bool] = {}  # most runs hold files of the same few names
+
+    def __call__(self, path: str) -> bool:
+        known = self._known.get(path)
+        if known is None:
+            known = self._pattern.match(path) is not None
+            if len(self._known) < 10_000:
+                self._known[path] = known
+        return known
 
 
 @lru_cache(maxsize=100_000)
