@@ -57,6 +57,8 @@ class Code(str, Enum):
     RUN_WITHOUT_TIME = "run-without-time"
     SPAN_ENDS_BEFORE_START = "span-ends-before-start"
     SESSION_ID_CHANGED = "session-id-changed"
+    RUN_GROUPED_BY_TIME = "run-grouped-by-time"
+    RUN_ADOPTED = "run-adopted"
     # transformer: traces that MLflow wrote
     TRACE_ID_CHANGED = "trace-id-changed"
     TRACE_WITHOUT_SPANS = "trace-without-spans"
@@ -103,9 +105,11 @@ class Code(str, Enum):
     EXPERIMENT_REBUILT = "experiment-rebuilt"
     EXPERIMENT_IN_FOLDER = "experiment-in-folder"
     RUN_OUTSIDE_EXPERIMENT = "run-outside-experiment"
+    RUN_WITHOUT_EXPERIMENT = "run-without-experiment"
     RUN_REBUILT = "run-rebuilt"
     RUN_EMPTY = "run-empty"
     RUN_START_UNKNOWN = "run-start-unknown"
+    RUN_ID_CHANGED = "run-id-changed"
     STATUS_UNKNOWN = "status-unknown"
     RUN_ENDS_BEFORE_START = "run-ends-before-start"
     INLINE_TAGS_USED = "inline-tags-used"
@@ -148,6 +152,7 @@ class Code(str, Enum):
     MODEL_REBUILT = "model-rebuilt"
     MODEL_EMPTY = "model-empty"
     MODEL_VERSION_REBUILT = "model-version-rebuilt"
+    MODEL_VERSION_TIME_MISSING = "model-version-time-missing"
     MODEL_VERSION_DAMAGED = "model-version-damaged"
     ALIAS_DAMAGED = "alias-damaged"
     ALIAS_DANGLING = "alias-dangling"
@@ -166,8 +171,9 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.ENTITY_CLASHES: CatalogEntry(
         Severity.REJECTED,
-        "A run, trace, dataset or model id occurs twice with different content; an id is unique in "
-        "a database, so only the first (active before deleted, then by path) was taken.",
+        "A run, trace, dataset or model id occurs twice, with different content or in different "
+        "experiments; an id is unique in a database, so that only the first was taken (active "
+        "before deleted, then the one with the shorter path).",
         "Decide which of the two directories is right, or give one of them another id, and convert "
         "again.",
     ),
@@ -246,6 +252,16 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.NOTE,
         "More than one profile recognises a tree of runs; the first one took it.",
         "Name the profile with --profile, or make its [[recognise]] stricter.",
+    ),
+    Code.RUN_GROUPED_BY_TIME: CatalogEntry(
+        Severity.NOTE,
+        "A run without a parent became a step of the workflow that covers it (--group-by-time).",
+        "If it was none of its steps, convert without --group-by-time.",
+    ),
+    Code.RUN_ADOPTED: CatalogEntry(
+        Severity.NOTE,
+        "A step that had lost its workflow was put below the one before it (--adopt-orphans).",
+        "If it belongs elsewhere, convert without --adopt-orphans.",
     ),
     Code.RUN_WITHOUT_TIME: CatalogEntry(
         Severity.DEGRADED,
@@ -480,6 +496,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         " the experiment that its meta.yaml names.",
         "Move it into its experiment's directory.",
     ),
+    Code.RUN_WITHOUT_EXPERIMENT: CatalogEntry(
+        Severity.REJECTED,
+        "A run's directory lies beside the experiments instead of in one, and the experiment that "
+        "its meta.yaml names is not there.",
+        "Move it into its experiment's directory and convert again.",
+    ),
     Code.RUN_REBUILT: CatalogEntry(
         Severity.DEGRADED,
         "A run's meta.yaml told nothing; the run was made from its params, metrics, tags and "
@@ -492,6 +514,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "input, output or artifact.",
         "Remove the directory.",
     ),
+    Code.RUN_ID_CHANGED: CatalogEntry(
+        Severity.NOTE,
+        "A run's directory has a name that MLflow takes for no run id (a file manager's copy, "
+        "mostly), so that the run was given an id made from that name.",
+        "Delete the run in MLflow if it is a copy that you do not want.",
+    ),
     Code.RUN_START_UNKNOWN: CatalogEntry(
         Severity.DEGRADED,
         "A run has no start time. MLflow needs one: that of its first metric, else its end, else "
@@ -501,8 +529,8 @@ CATALOG: dict[Code, CatalogEntry] = {
     Code.STATUS_UNKNOWN: CatalogEntry(
         Severity.DEGRADED,
         "A status that MLflow does not know. A run with an end is taken to be FINISHED, one "
-        "without to be RUNNING.",
-        "Check the run.",
+        "without to be RUNNING, a model version to be READY, a trace's state is unspecified.",
+        "Check it in MLflow.",
     ),
     Code.RUN_ENDS_BEFORE_START: CatalogEntry(
         Severity.NOTE,
@@ -683,6 +711,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "A model version's meta.yaml told nothing; the version was made from its directory.",
         "Check the version.",
+    ),
+    Code.MODEL_VERSION_TIME_MISSING: CatalogEntry(
+        Severity.DEGRADED,
+        "A model version does not say when it was created; its last update was taken, else the "
+        "model's creation, else 1970. Without one MLflow could not list it.",
+        "Nothing.",
     ),
     Code.MODEL_VERSION_DAMAGED: CatalogEntry(
         Severity.REJECTED,

@@ -57,7 +57,7 @@ Counts: TypeAlias = "Mapping[Kind, int]"
 class Entry:
     """A directory that the index pass took for an entity, before anything in it was parsed."""
 
-    entity_id: str  # the directory's name
+    entity_id: str  # the directory's name (of a run: one that MLflow takes for an id)
     path: str  # absolute
     experiment_id: str | None = None  # of the experiment directory it lies in
     in_trash: bool = False
@@ -193,7 +193,7 @@ class OutputRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run directory. ``run_id`` is the directory's name."""
+    """A run directory. ``run_id`` is its name, or made from that where MLflow refuses it."""
 
     run_id: str
     experiment_id: str

@@ -32,6 +32,7 @@ from migrator.model import (
     LoggedModelRecord,
     ModelVersionRecord,
     RegisteredModelRecord,
+    Role,
     RunEntry,
     RunRecord,
     SourceIndex,
@@ -110,7 +111,7 @@ class Options:
     experiments: tuple[str, ...] = ()  # names or ids; empty for all
     runs: bool = True
     traces: bool = True
-    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted
+    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted, tables
     exclude: frozenset[str] = frozenset()
     profile: str | None = None  # the only profile to try
     profile_files: tuple[str, ...] = ()
@@ -118,6 +119,9 @@ class Options:
     experiment_kind: str = "auto"  # auto | genai | keep
     artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
     workers: int = 0  # processes that read; 0 for as many as there are cores
+    roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
+    group_by_time: bool = False
+    adopt_orphans: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +162,13 @@ class TreeReader:
         root_id: str,
         runs: Mapping[str, RunRecord],
         children: Mapping[str, tuple[str, ...]],
+        inferred: Mapping[str, str] | None = None,
     ) -> PlannedTree:
-        """Decide what a tree becomes; ``runs`` lacks those that could not be read."""
-        tree = transformer.RunTree(root_id, runs, children)
+        """Decide what a tree becomes; ``runs`` lacks those that could not be read.
+
+        ``inferred`` says why, by the id of a run whose parent is a guess.
+        """
+        tree = transformer.RunTree(root_id, runs, children, inferred or {})
         plan = transformer.plan_tree(
             tree, self.profiles, self.options, self.native, self.known_traces
         )
@@ -320,9 +328,12 @@ class Locations:
                 bound = store.index.root if inside else location.found
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            for root in (store.index.root, *store.artifact_roots):
-                if _is_below(location.found, root):
-                    self.summary.stay_in.add(root)
+            if location.found == f"{entry.path}/artifacts":  # nearly all: no link leads there
+                self.summary.stay_in.add(store.index.root)
+            else:
+                for root in (store.index.root, *store.artifact_roots):
+                    if _is_below(location.found, root):
+                        self.summary.stay_in.add(root)
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
@@ -348,8 +359,9 @@ class Share:
 
     ledger: Ledger
     handed: Counter[Kind]
-    summaries: Mapping[tuple[int, bool, str], ExperimentSummary]
+    summaries: Mapping[str, ExperimentSummary]
     locations: Locations
+    moments: list[transformer.Moment]
     recorded: Any
 
 
@@ -378,8 +390,12 @@ class Migration:
         self.locations = Locations(stores, options.artifacts, outcome.artifacts)
         self.handed: Counter[Kind] = Counter()  # what of the found went to the sink
         self.ours: Counter[Kind] = Counter()  # what we added to native traces
-        self.plans: dict[tuple[int, bool, str], ExperimentPlan] = {}  # store, in trash, id
-        self.summaries: dict[tuple[int, bool, str], ExperimentSummary] = {}
+        self.plans: dict[str, ExperimentPlan] = {}  # by the experiment's directory
+        self.summaries: dict[str, ExperimentSummary] = {}  # likewise
+        self.folders: set[str] = set()  # directories of all experiments, selected or not
+        self.homes: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
+        self.moments: list[transformer.Moment] = []
+        self.inferred: dict[str, str] = {}  # runs whose parent is a guess, and why
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
 
     def run(self) -> None:
@@ -401,7 +417,9 @@ class Migration:
         read: list[tuple[Store, Entry, ExperimentRecord]] = []
         known: set[str] = set()
         for store in self.stores:
-            for entry in store.index.experiments:
+            for entry in _ranked(store.index.experiments):
+                self.folders.add(entry.path)
+                self.homes.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
                 extracted = extractor.read_experiment(entry)
                 record = extracted.record
                 if record is not None:
@@ -427,9 +445,8 @@ class Migration:
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
         for store, entry, record in read:
             plan = by_path[record.path]
-            key = (store.number, entry.in_trash, entry.entity_id)
-            self.plans[key] = plan
-            self.summaries[key] = ExperimentSummary.of(store.index.root, plan)
+            self.plans[entry.path] = plan
+            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
@@ -470,7 +487,19 @@ class Migration:
         self.sink.add_experiment(replace(first, tags=tags))
 
     def _plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
-        return self.plans.get(_experiment_key(store, entry))
+        return self.plans.get(self._home(store, entry))
+
+    def _home(self, store: Store, entry: Entry) -> str:
+        """Return the directory of the experiment that an entry belongs to.
+
+        The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
+        may occur twice in a store, in folders of the user's own; it only helps a stray entry.
+        """
+        inside = os.path.dirname(entry.path)  # noqa: PTH120  # a Path for each run costs more
+        for folder in (inside, os.path.dirname(inside)):  # noqa: PTH120
+            if folder in self.folders:
+                return folder
+        return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
 
     def _leave_out_files(self, store: Store, entry: Entry) -> None:
         self.ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
@@ -482,15 +511,13 @@ class Migration:
         entries: dict[str, RunEntry] = {}
         repeated: list[tuple[Store, RunEntry]] = []
         for store in self.stores:
-            for entry in sorted(store.index.runs, key=lambda e: (e.in_trash, e.path)):
+            for entry in _ranked(store.index.runs):
                 if entry.entity_id in entries:
                     repeated.append((store, entry))
                     continue
                 entries[entry.entity_id] = entry
                 home[entry.entity_id] = store
                 self.seen[Kind.RUN, entry.entity_id] = (store, entry)
-        forest = transformer.build_forest(entries.values())
-        self.ledger.add_issues(forest.issues)
         profiles = transformer.load_profiles(self.options.profile_files)
         reader = TreeReader(
             profiles,
@@ -499,12 +526,17 @@ class Migration:
                 include=self.options.include,
                 exclude=self.options.exclude,
                 profile=self.options.profile,
+                roles=self._forced_roles(),
                 version=__version__,
             ),
             {store.index.root: store.artifact_roots for store in self.stores},
             self._native_by_run(),
             frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
         )
+        if self.options.group_by_time or self.options.adopt_orphans:
+            entries = self._regrouped(entries, home, reader)
+        forest = transformer.build_forest(entries.values())
+        self.ledger.add_issues(forest.issues)
         work = TreeWork(self, reader, forest.trees, entries, home)
         workers = self.options.workers or processes.cores()
         if workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS:
@@ -513,9 +545,92 @@ class Migration:
             work.shared(self.sink, workers)
         else:
             work.here()
+        if not self.options.group_by_time:
+            parents = transformer.group_by_time(self.moments)
+            self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
+        if not self.options.adopt_orphans:
+            self.outcome.orphans = len(transformer.adopt_orphans(self.moments))
         for store, entry in repeated:
             if self._plan_of(store, entry) is not None:
                 self._take(Kind.RUN, store, entry, reader.read)
+
+    def _forced_roles(self) -> dict[str, Role]:
+        """Return the roles that the user gave, by the experiment's directory."""
+        forced: dict[str, Role] = {}
+        for name, role in self.options.roles:
+            records = [plan.record for plan in self.plans.values()]
+            paths = [r.path for r in records if name in (r.name, r.experiment_id)]
+            if not paths:
+                raise OptionError(
+                    f"The source has no experiment with the name or id {name!r}.",
+                    todo="'mlflow-migrate scan' lists them.",
+                )
+            forced.update({path: Role(role) for path in paths})
+        return forced
+
+    def _regrouped(
+        self,
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+        reader: TreeReader,
+    ) -> dict[str, RunEntry]:
+        """Read all trees once before the walk, and give runs the parents that time suggests."""
+        moments = []
+        for tree in transformer.build_forest(entries.values()).trees:
+            if self._home(home[tree.root_id], entries[tree.root_id]) not in self.plans:
+                continue
+            records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
+            runs = {run.run_id: run for run in records if run is not None}
+            if runs:
+                planned = reader.plan(tree.root_id, runs, tree.children)
+                moments.append(self._moment(planned, entries, reader, with_params=True))
+        known = [moment for moment in moments if moment is not None]
+        parents: dict[str, str] = {}
+        for wanted, find, code, why in (
+            (
+                self.options.group_by_time,
+                transformer.group_by_time,
+                Code.RUN_GROUPED_BY_TIME,
+                "grouped by time, none is on record",
+            ),
+            (
+                self.options.adopt_orphans,
+                transformer.adopt_orphans,
+                Code.RUN_ADOPTED,
+                "it had lost its own, the workflow before it took it in",
+            ),
+        ):
+            found = find(known) if wanted else {}
+            for run_id, parent in sorted(found.items()):
+                if run_id in parents:
+                    continue
+                parents[run_id] = parent
+                self.inferred[run_id] = why
+                message = f"Run {run_id} is taken for a step of {parent}."
+                kept = "the run as it was; its span lies in the other's trace"
+                path = entries[run_id].path
+                self.ledger.add_issues([Issue(code, path, message, kept, Kind.RUN.value, run_id)])
+        return {
+            run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
+            for run_id, entry in entries.items()
+        }
+
+    def _moment(
+        self,
+        planned: PlannedTree,
+        entries: Mapping[str, RunEntry],
+        reader: TreeReader,
+        *,
+        with_params: bool,
+    ) -> transformer.Moment | None:
+        parent = entries[planned.tree.root_id].parent_run_id
+        return transformer.moment_of(
+            planned.tree,
+            planned.plan,
+            reader.profiles,
+            parent_is_missing=parent is not None and parent not in entries,
+            with_params=with_params,
+        )
 
     def _native_by_run(self) -> dict[str, tuple[str, ...]]:
         native: dict[str, tuple[str, ...]] = {}
@@ -533,7 +648,7 @@ class Migration:
         home: Mapping[str, Store],
         reader: TreeReader,
     ) -> None:
-        keys = {run_id: _experiment_key(home[run_id], entries[run_id]) for run_id in tree.run_ids}
+        keys = {run_id: self._home(home[run_id], entries[run_id]) for run_id in tree.run_ids}
         if not any(key in self.plans for key in keys.values()):
             return  # of experiments that the user left out
         runs: dict[str, RunRecord] = {}
@@ -551,7 +666,10 @@ class Migration:
         root = self.plans.get(keys[tree.root_id])
         if root is None or not runs:
             return
-        planned = reader.plan(tree.root_id, runs, tree.children)
+        inferred = {run_id: self.inferred[run_id] for run_id in runs if run_id in self.inferred}
+        planned = reader.plan(tree.root_id, runs, tree.children, inferred)
+        if (moment := self._moment(planned, entries, reader, with_params=False)) is not None:
+            self.moments.append(moment)
         self.ledger.add_issues(planned.plan.issues)
         summary = self.summaries[keys[tree.root_id]]
         summary.add_tree(planned.plan)
@@ -595,12 +713,16 @@ class Migration:
             return record
         again = read(first).record  # type: ignore[arg-type]  # the same kind, so the same type
         same = again is not None and _content(again) == _content(record)
-        same = same and self._plan_of(first_store, first) == self._plan_of(store, entry)
-        self._account_repeat(kind, entry, first.path, record, same)
+        plans = (self._plan_of(first_store, first), self._plan_of(store, entry))
+        together = len({plan and plan.target_id for plan in plans}) == 1
+        how = "with other content"
+        if same:
+            how = "with the same content" + ("" if together else ", but in another experiment")
+        self._account_repeat(kind, entry, first.path, record, how, same and together)
         return None
 
     def _account_repeat(
-        self, kind: Kind, entry: Entry, first_path: str, record: object, same: bool
+        self, kind: Kind, entry: Entry, first_path: str, record: object, how: str, same: bool
     ) -> None:
         """Account for a directory whose id came before: equal content is once, else rejected."""
         counts = counts_of(record)
@@ -609,11 +731,10 @@ class Migration:
             counts = {kind: 1}
         for each, count in counts.items():
             if count:
-                how = "the same" if same else "other"
                 issue = Issue(
                     Code.ENTITY_REPEATED if same else Code.ENTITY_CLASHES,
                     entry.path,
-                    f"{kind.value} {entry.entity_id} lies in {first_path} too, with {how} content.",
+                    f"{kind.value} {entry.entity_id} lies in {first_path} too, {how}.",
                     "one of the two" if same else f"the one in {first_path}",
                     each.value,
                     entry.entity_id,
@@ -626,7 +747,7 @@ class Migration:
         done = 0
         for store in self.stores:
             read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
-            for entry in store.index.traces:
+            for entry in _ranked(store.index.traces):
                 done += 1
                 self.progress("traces", done, total)
                 plan = self._plan_of(store, entry)
@@ -643,7 +764,7 @@ class Migration:
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
-                self.summaries[_experiment_key(store, entry)].add_trace(trace)
+                self.summaries[self._home(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
 
     def _leave_out(self, record: object) -> None:
@@ -653,7 +774,7 @@ class Migration:
 
     def _datasets(self) -> None:
         for store in self.stores:
-            for entry in store.index.datasets:
+            for entry in _ranked(store.index.datasets):
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
@@ -666,7 +787,7 @@ class Migration:
     def _logged_models(self) -> None:
         for store in self.stores:
             read = partial(extractor.read_logged_model, artifact_roots=store.artifact_roots)
-            for entry in store.index.logged_models:
+            for entry in _ranked(store.index.logged_models):
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
@@ -677,7 +798,7 @@ class Migration:
 
     def _registered_models(self) -> None:
         for store in self.stores:
-            for entry in store.index.registered_models:
+            for entry in _ranked(store.index.registered_models):
                 if self.options.experiments:  # a registered model belongs to no experiment
                     self._leave_out_files(store, entry)
                     continue
@@ -781,13 +902,14 @@ class TreeWork:
                 for key, summary in share.summaries.items():
                     whole.summaries[key].add(summary)
                 whole.locations.add(share.locations)
+                whole.moments += share.moments
                 sink.replay(share.recorded)
                 whole.progress("runs", done, self._total)
 
     def __call__(self, number: int) -> Share:
         """Work on one lot, in any process."""
         part = copy.copy(self._whole)
-        part.ledger, part.handed = Ledger(), Counter()
+        part.ledger, part.handed, part.moments = Ledger(), Counter(), []
         part.summaries = _Parts(self._whole.summaries)
         part.locations = self._whole.locations.blank()
         part.sink = self._recorder  # type: ignore[assignment]  # trees are runs and traces only
@@ -796,7 +918,7 @@ class TreeWork:
             part._tree(tree, *self._context)
         summaries = dict(part.summaries)
         recorded = self._recorder.recorded()
-        return Share(part.ledger, part.handed, summaries, part.locations, recorded)
+        return Share(part.ledger, part.handed, summaries, part.locations, part.moments, recorded)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what only the first process has, or needs (for processes that are spawned)."""
@@ -807,13 +929,13 @@ class TreeWork:
         return {**self.__dict__, "_whole": whole}
 
 
-class _Parts(dict[tuple[int, bool, str], ExperimentSummary]):
+class _Parts(dict[str, ExperimentSummary]):
     """Summaries of parts of experiments, each begun when it is first asked for."""
 
-    def __init__(self, whole: Mapping[tuple[int, bool, str], ExperimentSummary]) -> None:
+    def __init__(self, whole: Mapping[str, ExperimentSummary]) -> None:
         self._whole = whole
 
-    def __missing__(self, key: tuple[int, bool, str]) -> ExperimentSummary:
+    def __missing__(self, key: str) -> ExperimentSummary:
         whole = self._whole[key]
         self[key] = ExperimentSummary(
             whole.source,
@@ -826,8 +948,12 @@ class _Parts(dict[tuple[int, bool, str], ExperimentSummary]):
         return self[key]
 
 
-def _experiment_key(store: Store, entry: Entry) -> tuple[int, bool, str]:
-    return store.number, entry.in_trash, entry.experiment_id or ""
+def _ranked(entries: Sequence[E]) -> list[E]:
+    """Return entries so that of those with one id the first counts.
+
+    The active one before a deleted one, then the shorter path: a copy's name is longer.
+    """
+    return sorted(entries, key=lambda e: (e.in_trash, len(e.path), e.path))
 
 
 def _content(record: Any) -> list[object]:

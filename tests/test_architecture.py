@@ -22,7 +22,8 @@ ALLOWED = {
     "report": GROUND,
     "pipeline": GROUND | {"extractor", "transformer", "loader", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
-    "cli": GROUND | {"pipeline", "verify", "report"},
+    "tracker": GROUND,
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer"},  # of that, profiles only
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
 

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,10 @@ def uri_of(source: Path, name: str = "mlflow.db") -> str:
 
 def client_of(source: Path, name: str = "mlflow.db") -> MlflowClient:
     return MlflowClient(tracking_uri=uri_of(source, name), registry_uri=uri_of(source, name))
+
+
+def as_bytes(files: Mapping[str, str | bytes]) -> dict[str, bytes]:
+    return {key: v if isinstance(v, bytes) else v.encode() for key, v in files.items()}
 
 
 def rows(source: Path, query: str, name: str = "mlflow.db") -> list[str]:
@@ -225,7 +229,10 @@ def test_keep_keeps_every_location_of_a_moved_store(tmp_path: Path) -> None:
     assert rows(source, "SELECT artifact_location FROM logged_models") == [
         f"{uri}/models/{MODEL}/artifacts"
     ]
-    assert outcome.artifacts.locations == {"stale": {"experiment": 1, "run": 1, "logged model": 1}}
+    assert outcome.artifacts.locations == {
+        "nowhere": {"experiment": 1},
+        "stale": {"run": 1, "logged model": 1},
+    }
 
 
 @pytest.mark.parametrize("choice", ["auto", "relocate", "keep"])
@@ -262,28 +269,31 @@ def test_a_store_of_which_a_part_is_in_place_is_kept_and_says_so(tmp_path: Path)
     assert f"{(tmp_path / 'elsewhere').as_uri()}/{OTHER}/artifacts" in now
 
 
-@pytest.mark.parametrize(
-    ("uri", "scheme"),
-    [
-        ("s3://bucket/mlruns/1", "s3"),
-        ("gs://bucket/mlruns/1", "gs"),
-        ("dbfs:/databricks/mlflow/1", "dbfs"),
-        ("mlflow-artifacts:/1", "mlflow-artifacts"),
-        ("http://host:5000/api/2.0/mlflow-artifacts/artifacts/1", "http"),
-        ("wasbs://box@host/1", "wasbs"),
-    ],
-)
+REMOTE = {
+    "1": ("s3://bucket/mlruns/1", "s3"),
+    "2": ("gs://bucket/mlruns/2", "gs"),
+    "3": ("dbfs:/databricks/mlflow/3", "dbfs"),
+    "4": ("mlflow-artifacts:/4", "mlflow-artifacts"),
+    "5": ("http://host:5000/api/2.0/mlflow-artifacts/artifacts/5", "http"),
+    "6": ("wasbs://box@host/6", "wasbs"),
+}
+
+
 @pytest.mark.parametrize("choice", ["auto", "relocate", "copy"])
-def test_remote_locations_are_kept_and_counted_by_scheme(
-    uri: str, scheme: str, choice: str, tmp_path: Path
-) -> None:
+def test_remote_locations_are_kept_and_counted_by_scheme(choice: str, tmp_path: Path) -> None:
     source = tmp_path / "mlruns"
-    write_experiment(source, "1", "remote", artifact_location=uri)
-    write_run(source, "1", RUN, artifact_uri=f"{uri}/{RUN}/artifacts")
+    for exp, (uri, _) in REMOTE.items():
+        write_experiment(source, exp, f"remote {exp}", artifact_location=uri)
+        write_run(source, exp, exp * 32, artifact_uri=f"{uri}/{exp * 32}/artifacts")
     outcome = convert(source, f"copy:{tmp_path / 'copies'}" if choice == "copy" else choice)
-    assert rows(source, "SELECT artifact_uri FROM runs") == [f"{uri}/{RUN}/artifacts"]
-    assert rows(source, "SELECT artifact_location FROM experiments WHERE experiment_id=1") == [uri]
-    assert outcome.artifacts.as_dict()["remote"] == {scheme: 2}
+    assert rows(source, "SELECT artifact_uri FROM runs ORDER BY run_uuid") == [
+        f"{uri}/{exp * 32}/artifacts" for exp, (uri, _) in REMOTE.items()
+    ]
+    assert rows(
+        source,
+        "SELECT artifact_location FROM experiments WHERE experiment_id > 0 ORDER BY experiment_id",
+    ) == [uri for uri, _ in REMOTE.values()]
+    assert outcome.artifacts.as_dict()["remote"] == {scheme: 2 for _, scheme in REMOTE.values()}
 
 
 def test_a_location_without_files_is_kept_because_it_is_the_only_clue(tmp_path: Path) -> None:
@@ -313,36 +323,47 @@ def test_metadata_without_any_artifacts_is_not_taken_for_a_moved_store(tmp_path:
 # -------------------------------------------------------------------- forms of locations
 
 
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "file:///C:/Users/ana/my project/mlruns",
-        "file:C:/Users/ana/OneDrive%20-%20N/mlruns",
-        "C:\\Users\\ana\\mlruns",
-        "\\\\server\\share\\mlruns",
-        "file://server/share/mlruns",
-        "/home/ana/a b/mlruns",
-        "file:///home/ana/a%20b/mlruns",
-        "./mlruns",
-        "mlruns",
-        "file:./mlruns",
-        "file:/home/ana/mlruns",
-        "FILE:///home/ana/mlruns",
-    ],
-)
-def test_local_locations_of_any_form_are_relocated(uri: str, tmp_path: Path) -> None:
-    source = moved_store(tmp_path / "mlruns", uri)
-    outcome = convert(source)
-    assert not outcome.artifacts.remote
-    assert downloaded(client_of(source), RUN, tmp_path) == {
-        name: data if isinstance(data, bytes) else data.encode() for name, data in FILES.items()
+LOCAL = [
+    "file:///C:/Users/ana/my project/mlruns",
+    "file:C:/Users/ana/OneDrive%20-%20N/mlruns",
+    "C:\\Users\\ana\\mlruns",
+    "\\\\server\\share\\mlruns",
+    "file://server/share/mlruns",
+    "/home/ana/a b/mlruns",
+    "file:///home/ana/a%20b/mlruns",
+    "./mlruns",
+    "mlruns",
+    "file:./mlruns",
+    "file:/home/ana/mlruns",
+    "FILE:///home/ana/mlruns",
+]
+
+
+def test_local_locations_of_any_form_are_relocated(tmp_path: Path) -> None:
+    stores = {}
+    for number, uri in enumerate(LOCAL):
+        exp, run_id, model_id = str(number + 1), f"{number:032x}", f"m-{number:032x}"
+        root = stores[run_id] = tmp_path / f"store {number}" / "mlruns"
+        write_experiment(root, exp, f"store {number}", artifact_location=f"{uri}/{exp}")
+        where = f"{uri}/{exp}/{run_id}/artifacts"
+        write_run(root, exp, run_id, artifacts=FILES, artifact_uri=where)
+        where = f"{uri}/{exp}/models/{model_id}/artifacts"
+        write_logged_model(root, exp, model_id, artifacts={"a": "b"}, artifact_location=where)
+    database = tmp_path / "mlflow.db"
+    outcome = pipeline.convert(
+        [str(root) for root in stores.values()], f"sqlite:///{database}", pipeline.Options()
+    )
+    assert set(outcome.artifacts.decided.values()) == {"relocate"}
+    assert outcome.artifacts.locations == {
+        "relocated": {kind: len(LOCAL) for kind in ("experiment", "run", "logged model")}
     }
-    assert rows(source, "SELECT artifact_location FROM experiments WHERE experiment_id=1") == [
-        recorded(source, "1")
-    ]
-    assert rows(source, "SELECT artifact_location FROM logged_models") == [
-        recorded(source, "1", "models", MODEL, "artifacts")
-    ]
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    for number, (run_id, root) in enumerate(stores.items()):
+        exp = str(number + 1)
+        assert downloaded(client, run_id, tmp_path) == as_bytes(FILES), LOCAL[number]
+        assert client.get_experiment(exp).artifact_location == recorded(root, exp)
+        model = client.get_logged_model(f"m-{number:032x}")
+        assert model.artifact_location == recorded(root, exp, "models", model.model_id, "artifacts")
 
 
 def test_the_forms_of_locations_are_told_apart() -> None:
@@ -358,27 +379,31 @@ def test_the_forms_of_locations_are_told_apart() -> None:
         assert local_path("file:///C:/x", base="/p") is None
 
 
-@pytest.mark.parametrize(
-    "name", ["a b", "a#b", "a%20b", "a?b", "größe 日本", "100%", "a;b&c=d", "[x]+'y'"]
-)
+NAMES = ["a b", "a#b", "a%20b", "a?b", "größe 日本", "100%", "a;b&c=d", "[x]+'y'"]
+
+
+@pytest.mark.parametrize("choice", ["auto", "copy"])
 def test_directories_of_any_name_are_written_as_mlflow_reads_them(
-    name: str, tmp_path: Path
+    choice: str, tmp_path: Path
 ) -> None:
-    source = moved_store(tmp_path / name / "mlruns")
-    files = {key: v if isinstance(v, bytes) else v.encode() for key, v in FILES.items()}
-    options = pipeline.Options()
-    pipeline.convert([str(source)], f"sqlite:///{tmp_path / 'mlflow.db'}", options)
+    places = {}
+    sources = []
+    copies = tmp_path / "-".join(NAMES)
+    for number, name in enumerate(NAMES):
+        exp, run_id = str(number + 1), f"{number:032x}"
+        root = tmp_path / name / "mlruns"
+        write_experiment(root, exp, name)
+        write_run(root, exp, run_id, artifacts=FILES)
+        sources.append(str(root))
+        places[run_id] = (copies if choice == "copy" else root) / exp / run_id / "artifacts"
+    options = pipeline.Options(artifacts=f"copy:{copies}" if choice == "copy" else choice)
+    pipeline.convert(sources, f"sqlite:///{tmp_path / 'mlflow.db'}", options)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    assert client.get_run(RUN).info.artifact_uri == recorded(source, "1", RUN, "artifacts")
-    assert listed(client, RUN) == set(files)
-    assert downloaded(client, RUN, tmp_path) == files
-    copies = tmp_path / name / "copies"
-    options = pipeline.Options(artifacts=f"copy:{copies}")
-    pipeline.convert([str(source)], f"sqlite:///{tmp_path / 'copied.db'}", options)
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'copied.db'}")
-    (tmp_path / "second").mkdir()
-    assert downloaded(client, RUN, tmp_path / "second") == files
-    assert client.get_run(RUN).info.artifact_uri.startswith(path_to_local_file_uri(str(copies)))
+    for run_id, directory in places.items():
+        uri = client.get_run(run_id).info.artifact_uri
+        assert uri == path_to_local_file_uri(str(directory))
+        assert listed(client, run_id) == set(FILES)
+        assert downloaded(client, run_id, tmp_path) == as_bytes(FILES)
 
 
 def test_a_run_without_a_recorded_location_gets_its_place_in_the_store(tmp_path: Path) -> None:
@@ -529,10 +554,7 @@ def test_a_killed_conversion_resumes_and_published_nothing(tmp_path: Path) -> No
     assert len(left) == 2
     outcome = convert(source, f"copy:{copies}")
     assert (outcome.artifacts.files_there, outcome.artifacts.files_copied) == (1, 2)
-    expected = {
-        f"1/{RUN}/artifacts/{name}": data if isinstance(data, bytes) else data.encode()
-        for name, data in FILES.items()
-    }
+    expected = {f"1/{RUN}/artifacts/{name}": data for name, data in as_bytes(FILES).items()}
     expected[f"1/models/{MODEL}/artifacts/MLmodel"] = b"flavors: {}"
     assert files_below(copies) == expected
 

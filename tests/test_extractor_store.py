@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -292,10 +293,22 @@ def test_runs_in_a_users_folder_inside_an_experiment_are_found(root: Path) -> No
     assert Code.EXPERIMENT_IN_FOLDER in codes(index)
 
 
-def test_a_run_beside_the_experiments_is_rejected_by_name(root: Path) -> None:
+def test_a_run_beside_the_experiments_is_one_of_the_experiment_it_names(root: Path) -> None:
     write_run(root, "7", "9" * 32, params={"a": "1"})
     (root / "7" / ("9" * 32)).rename(root / ("9" * 32))
-    assert Code.RUN_OUTSIDE_EXPERIMENT in codes(closed(root))
+    index = closed(root)
+    assert Code.RUN_OUTSIDE_EXPERIMENT in codes(index)
+    assert ("9" * 32, "7") in {(run.entity_id, run.experiment_id) for run in index.runs}
+
+
+def test_a_run_whose_experiment_is_gone_is_rejected_by_name(root: Path) -> None:
+    write_run(root, "7", "9" * 32, params={"a": "1"})
+    shutil.move(root / "7" / ("9" * 32), root / ("9" * 32))
+    meta = root / ("9" * 32) / "meta.yaml"
+    meta.write_text(meta.read_text().replace("'7'", "'77'"))
+    index = closed(root)
+    assert Code.RUN_WITHOUT_EXPERIMENT in codes(index)
+    assert "9" * 32 not in {run.entity_id for run in index.runs}
 
 
 def test_one_id_may_be_active_and_deleted(root: Path) -> None:

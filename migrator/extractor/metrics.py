@@ -148,13 +148,13 @@ class _Lines:
         number, line = numbered
         fields = line.split()
         count = len(fields)
+        unfinished = False
         if not self._ended and number == len(self._lines):
             before = next((prev for prev in reversed(self._lines[:-1]) if prev.strip()), None)
             if before is not None and count < len(before.split()):
                 self._note(Code.METRIC_LINE_TRUNCATED, number, line)
                 return None
-            if before is not None or count < 3:
-                self._note(Code.METRIC_LINE_UNFINISHED, number, line)
+            unfinished = before is not None or count < 3
         # A dataset's name may hold blanks: then its digest ends a longer line.
         named = count == 5 or (count > 5 and _DIGEST.fullmatch(fields[-1]) is not None)
         if count not in (2, 3) and not named:
@@ -163,6 +163,8 @@ class _Lines:
         head = self._head(number, line, [*fields[:3], b"0"][:3])
         if head is None:
             return None
+        if unfinished:
+            self._note(Code.METRIC_LINE_UNFINISHED, number, line)
         if named:
             self._note(Code.METRIC_DATASET_DROPPED, number, line)
         return head

@@ -27,6 +27,7 @@ from migrator.model import (
 )
 
 _MODEL_STATUS = {"PENDING": 1, "READY": 2, "FAILED": 3}
+_VERSION_STATUS = frozenset({"PENDING_REGISTRATION", "FAILED_REGISTRATION", "READY"})
 _MODEL_FOLDERS = frozenset({"params", "tags", "metrics", "artifacts"})
 _MODEL_KEYS = frozenset({"model_id", "name", "creation_timestamp", "artifact_location", "status"})
 _VERSION_KEYS = frozenset({"version", "name", "creation_timestamp", "source", "current_stage"})
@@ -123,9 +124,10 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
     versions_found = {name for name, _ in listing.dirs if name.startswith("version-")}
     folders = _folders(account, entry.path, listing, versions_found | {"tags", "aliases"})
     tags = account.values(folders.get("tags"), Kind.REGISTERED_MODEL_TAG)
+    created_ms = meta.ms("creation_timestamp")
     versions = []
     for name in sorted(versions_found):
-        version = _version(account, entry.entity_id, name, folders[name])
+        version = _version(account, entry.entity_id, name, folders[name], created_ms)
         versions += [] if version is None else [version]
     versions.sort(key=lambda version: version.version)
     numbers = {version.version for version in versions}
@@ -151,7 +153,7 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
     meta.same_id(("name",), entry.entity_id)
     record = RegisteredModelRecord(
         name=entry.entity_id,
-        creation_ms=meta.ms("creation_timestamp"),
+        creation_ms=created_ms,
         last_updated_ms=meta.ms("last_updated_timestamp"),
         description=meta.text("description"),
         tags=tags,
@@ -162,7 +164,11 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
     return account.close(record)
 
 
-def _version(account: Account, model: str, name: str, path: str) -> ModelVersionRecord | None:
+def _version(
+    account: Account, model: str, name: str, path: str, model_created_ms: int | None
+) -> ModelVersionRecord | None:
+    """Read a version. It always has a creation time and a status that MLflow knows: the REST API
+    (``ModelVersion.to_proto``, 3.9) fails on a version without, and with it the list it is in."""
     account.found[Kind.MODEL_VERSION] += 1
     listing = account.list(path)
     meta = read_meta(account, listing.file(META), os.path.join(path, META), kind=Kind.MODEL_VERSION)
@@ -194,17 +200,37 @@ def _version(account: Account, model: str, name: str, path: str) -> ModelVersion
             kept="as a version without source, run and times",
             kind=Kind.MODEL_VERSION,
         )
+    created_ms, updated_ms = meta.ms("creation_timestamp"), meta.ms("last_updated_timestamp")
+    if created_ms is None:
+        created_ms = next((ms for ms in (updated_ms, model_created_ms) if ms is not None), 0)
+        account.add(
+            Code.MODEL_VERSION_TIME_MISSING,
+            path,
+            "The version does not say when it was created.",
+            kept=f"as created at {created_ms} ms",
+            kind=Kind.MODEL_VERSION,
+        )
+    status = meta.text("status")
+    if status is not None and status not in _VERSION_STATUS:
+        account.add(
+            Code.STATUS_UNKNOWN,
+            meta.path,
+            f"Its status is {status[:100]!r}.",
+            kept="as READY",
+            kind=Kind.MODEL_VERSION,
+        )
+        status = None
     return ModelVersionRecord(
         name=model,
         version=int(number[1]),
-        creation_ms=meta.ms("creation_timestamp"),
-        last_updated_ms=meta.ms("last_updated_timestamp"),
+        creation_ms=created_ms,
+        last_updated_ms=updated_ms,
         description=meta.text("description"),
         user_id=meta.text("user_id"),
         current_stage=meta.text("current_stage"),
         source=meta.text("source"),
         run_id=meta.text("run_id"),
-        status=meta.text("status"),
+        status=status or "READY",
         status_message=meta.text("status_message"),
         run_link=meta.text("run_link"),
         storage_location=meta.text("storage_location"),

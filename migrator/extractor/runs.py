@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from migrator.extractor.artifacts import find_artifact_dir, list_artifacts, read_texts
-from migrator.extractor.files import Account, Listing, scan
+from migrator.extractor.files import Account, Listing, scan, shown
 from migrator.extractor.metrics import read_points
 from migrator.extractor.store import store_of
 from migrator.extractor.yamlfile import Meta, read_meta
@@ -35,6 +35,7 @@ SOURCE_TYPE = {1: "NOTEBOOK", 2: "JOB", 3: "PROJECT", 4: "LOCAL", 5: "UNKNOWN"}
 
 _EXPERIMENT_KEYS = frozenset({"name", "lifecycle_stage", "artifact_location"})
 _RUN_KEYS = frozenset({"status", "lifecycle_stage", "artifact_uri", "user_id", "start_time"})
+_EXPERIMENT_FOLDERS = ("tags", "datasets", "traces", "models")
 _RUN_FOLDERS = frozenset({"params", "metrics", "tags", "artifacts", "inputs", "outputs"})
 
 
@@ -62,6 +63,11 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
             kind=Kind.EXPERIMENT,
         )
     folder = os.path.join(path, "tags")
+    for part in _EXPERIMENT_FOLDERS:
+        if os.path.isfile(os.path.join(path, part)):
+            account.add(
+                Code.FOLDER_IS_A_FILE, os.path.join(path, part), f"{part} should be a directory."
+            )
     if os.path.isdir(folder) and not os.path.islink(folder):
         tags = account.values(folder, Kind.EXPERIMENT_TAG)
     else:
@@ -100,7 +106,7 @@ def read_run(
     ``mlflow.runName``, its times from its metrics, its status FINISHED, because RUNNING would
     be untrue of history and nothing says that it failed. One that holds nothing is rejected.
     """
-    account = Account(Kind.RUN, entry.entity_id, store_of(entry, 2))
+    account = Account(Kind.RUN, entry.entity_id, _bound_of(entry))
     listing = account.list(entry.path)
     meta = read_meta(account, listing.file(META), os.path.join(entry.path, META), needed=_RUN_KEYS)
     folders = _folders(account, entry.path, listing)
@@ -334,6 +340,14 @@ def _members(account: Account, folder: str | None, kind: Kind) -> list[tuple[str
 
 
 # ----------------------------------------------------------------------------------- values
+
+
+def _bound_of(entry: RunEntry) -> str:
+    """Return the directory that a run's links may not leave: its store."""
+    above = os.path.dirname(entry.path)
+    if shown(os.path.basename(above)) != entry.experiment_id:
+        return above  # it lies beside the experiments
+    return store_of(entry, 2)
 
 
 def _says_deleted(meta: Meta) -> bool:

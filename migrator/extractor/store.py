@@ -8,6 +8,7 @@ holds, and whatever is recognised as nothing is named.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import urllib.parse
@@ -43,6 +44,8 @@ TRACE_FOLDERS = frozenset({"request_metadata", "tags", "artifacts", "assessments
 _ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
 _VALUE_BYTES = 10_000  # of a tag that holds an id
 _META_BYTES = 1 << 16
+# mlflow.utils.validation._RUN_ID_REGEX (3.9)
+_RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
 _FOLDER_DEPTH = 3  # how deep experiments are looked for in a user's own directories
 
 
@@ -230,6 +233,7 @@ def _meta_of(listing: Listing) -> str | None:
     return None
 
 
+_EXPERIMENT_ID = re.compile(rb"^experiment_id:\s*['\"]?([^'\"\s]+)", re.M)
 _KEY = re.compile(rb"^[\"']?([a-z_]+)[\"']?\s*:", re.M)
 
 
@@ -350,6 +354,7 @@ class _Walk:
         self.files = 0
         self.size_bytes = 0
         self.ignored_files = 0
+        self._loose: list[tuple[str, str, Listing]] = []  # runs that lie in no experiment
 
     def root_folder(self) -> None:
         listing = _root_listing(self.root)
@@ -361,6 +366,32 @@ class _Walk:
                 self._registry(path)
             else:
                 self._directory(path, name, self.root, in_trash=False)
+        for name, path, listing in self._loose:
+            self._loose_run(name, path, listing)
+
+    def _loose_run(self, name: str, path: str, listing: Listing) -> None:
+        """Take a run beside the experiments for one of that which its meta.yaml names."""
+        meta = listing.file(META)
+        named = None if meta is None else _EXPERIMENT_ID.search(_head_of(meta))
+        owner = named and named[1].decode("utf-8", "replace")
+        homes = [entry for entry in self.experiments if entry.entity_id == owner]
+        home = min(homes, key=lambda entry: (entry.in_trash, entry.path), default=None)
+        if home is not None:
+            bound = os.path.dirname(path)
+            self._run(name, path, listing, home.entity_id, bound, home.in_trash)
+        else:
+            self._ignore(path, self.root)
+        self.issues.append(
+            Issue(
+                Code.RUN_OUTSIDE_EXPERIMENT if home else Code.RUN_WITHOUT_EXPERIMENT,
+                shown(path),
+                "The directory is a run, but it lies in no experiment"
+                + (f", and no experiment {owner!r} is there." if home is None else "."),
+                "" if home is None else f"as a run of experiment {owner}, which its {META} names",
+                "run",
+                shown(name),
+            )
+        )
 
     def _trash(self, path: str) -> None:
         listing = self._list(path, self.root)
@@ -379,14 +410,7 @@ class _Walk:
             return
         listing = scan(path, bound)
         if _is_run(name, path, listing):
-            self._ignore(path, bound)
-            self.issues.append(
-                Issue(
-                    Code.RUN_OUTSIDE_EXPERIMENT,
-                    shown(path),
-                    "The directory is a run, but it lies in no experiment.",
-                )
-            )
+            self._loose.append((name, path, listing))
         elif _has_meta(listing) or listing.error is not None or _holds_runs(path, listing, bound):
             self._experiment(path, name, listing, bound, in_trash=in_trash, depth=depth)
         elif depth < _FOLDER_DEPTH and _holds_experiments(path, listing, bound, depth):
@@ -462,7 +486,20 @@ class _Walk:
         self._count_all(listing, bound)
         tags = listing.directory("tags")
         parent = None if tags is None else _value(tags, "mlflow.parentRunId", bound)
-        self.runs.append(RunEntry(shown(name), path, experiment_id, in_trash, parent))
+        run_id = shown(name)
+        if not _RUN_ID.fullmatch(run_id):
+            run_id = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+            self.issues.append(
+                Issue(
+                    Code.RUN_ID_CHANGED,
+                    shown(path),
+                    f"MLflow takes {shown(name)!r} for no run id.",
+                    f"the run, as {run_id}",
+                    "run",
+                    run_id,
+                )
+            )
+        self.runs.append(RunEntry(run_id, path, experiment_id, in_trash, parent))
         self._on_progress(self.files)
 
     def _reserved(

@@ -259,7 +259,7 @@ class Meta:
                     Code.ID_MISMATCH,
                     self.path,
                     f"{key} is {_as_text(value)[:100]!r}.",
-                    kept=f"the directory's name, {entity_id!r}",
+                    kept=f"the directory's, {entity_id!r}",
                 )
 
     def unusable(self, key: str, value: object) -> None:

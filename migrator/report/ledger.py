@@ -139,6 +139,9 @@ class Ledger:
         self.files += index.files
         self.size_bytes += index.size_bytes
         self.files_ignored += index.ignored_files
+        for issue in index.issues:  # what the walk itself rejects has no reading that counts it
+            if issue.severity is Severity.REJECTED and issue.kind is not None:
+                self.found[Kind(issue.kind)] += issue.count
         self.add_issues(index.issues)
 
     def add_extracted(self, extracted: Extracted[Any]) -> None:

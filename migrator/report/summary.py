@@ -10,6 +10,21 @@ from migrator.issues import CATALOG
 from migrator.model import ExperimentPlan, Kind, RunRecord, TracePlan, TreePlan
 from migrator.report.ledger import Ledger
 
+MOST_DECISIONS = 50  # different ones that are kept for an experiment
+
+
+@dataclass(slots=True)
+class Decision:
+    """What became of trees, and why; equal decisions are one."""
+
+    role: str
+    profile: str | None
+    left_as_runs: str | None
+    reasons: tuple[str, ...]
+    trees: int = 0
+    traces: int = 0
+    example: str = ""  # the root of the first such tree
+
 
 @dataclass(slots=True)
 class ExperimentSummary:
@@ -29,6 +44,7 @@ class ExperimentSummary:
     roles: Counter[str] = field(default_factory=Counter)
     profiles: Counter[str] = field(default_factory=Counter)
     left_as_runs: Counter[str] = field(default_factory=Counter)  # reason -> trees
+    decisions: dict[tuple[object, ...], Decision] = field(default_factory=dict)
     traces: int = 0  # rebuilt from runs
     spans: int = 0  # of those
     native_traces: int = 0
@@ -68,6 +84,19 @@ class ExperimentSummary:
             self.profiles[plan.profile] += 1
         if plan.left_as_runs is not None:
             self.left_as_runs[plan.left_as_runs] += 1
+        self._decide(plan)
+
+    def _decide(self, plan: TreePlan) -> None:
+        what = (plan.role.value, plan.profile, plan.left_as_runs)
+        key: tuple[object, ...] = (*what, plan.reasons)
+        if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+            key = what  # of the rest only what became of them
+        decision = self.decisions.get(key)
+        if decision is None:
+            reasons = plan.reasons if len(key) == 4 else ()
+            decision = self.decisions[key] = Decision(*what, reasons, example=plan.root_run_id)
+        decision.trees += 1
+        decision.traces += len(plan.traces)
 
     def add_trace(self, plan: TracePlan) -> None:
         """Count a trace, its spans and tokens, under the experiment that will hold it."""
@@ -162,6 +191,11 @@ class Outcome:
     report_path: str | None = None
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
+    groups_by_time: tuple[int, int] = (
+        0,
+        0,
+    )  # workflows, and steps, that --group-by-time would make
+    orphans: int = 0  # steps that --adopt-orphans would put below a workflow
     seconds: float = 0.0
 
     @property
@@ -203,12 +237,20 @@ class Outcome:
             },
             "artifacts": self.artifacts.as_dict(),
             "left_as_runs": dict(self.left_as_runs),
+            "could_regroup": {
+                "group_by_time": {
+                    "workflows": self.groups_by_time[0],
+                    "steps": self.groups_by_time[1],
+                },
+                "adopt_orphans": {"steps": self.orphans},
+            },
             "experiments": [
                 {
                     **asdict(e),
                     "roles": dict(e.roles),
                     "profiles": dict(e.profiles),
                     "left_as_runs": dict(e.left_as_runs),
+                    "decisions": [asdict(decision) for decision in e.decisions.values()],
                 }
                 for e in self.experiments
             ],

@@ -16,6 +16,7 @@ STAY = {  # reason -> (what they are, the flag that includes them)
     "pipelines": ("ML pipelines", "--include pipelines"),
     "flat": ("runs without nested runs or LLM evidence", "--include flat"),
     "deleted": ("deleted runs", "--include deleted"),
+    "tables": ("runs with tables of evaluations or predictions", "--include tables"),
 }
 
 
@@ -26,6 +27,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False) -> str:
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         entities_table(outcome),
         experiments_table(outcome.experiments),
+        decisions_text(outcome.experiments, verbose),
         issues_text(outcome, verbose),
         would_make(outcome),
         artifacts_text(outcome),
@@ -108,6 +110,33 @@ def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
     )  # fmt: skip
 
 
+def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
+    """Return which profile took which trees and why; unless ``verbose``, of those worth a look.
+
+    Those are the ones that become traces or look like more than a single training run.
+    """
+    lines = []
+    for experiment in experiments:
+        decisions = [d for d in experiment.decisions.values() if verbose or d.role != "training"]
+        decisions.sort(key=lambda d: (-d.trees, d.example))
+        shown = decisions if verbose else decisions[:EXAMPLES_PER_CODE]
+        if shown:
+            lines.append(f"{shorten(experiment.name, 60)}:")
+        for decision in shown:
+            became = f"{decision.traces:,} trace{'' if decision.traces == 1 else 's'}"
+            if decision.left_as_runs is not None:
+                became = f"stay runs ({decision.left_as_runs})"
+            lines.append(
+                f"    {decision.trees:,} {decision.role} by {decision.profile}: {became}; "
+                f"as {decision.example}"
+            )
+            reasons = decision.reasons or ("for other reasons",)
+            lines.extend(f"        {shorten(reason, 120)}" for reason in reasons)
+        if len(decisions) > len(shown):
+            lines.append(f"    … and {len(decisions) - len(shown):,} more kinds; -v shows all")
+    return "\n".join(lines)
+
+
 def issues_text(outcome: Outcome, verbose: bool) -> str:
     """Return the issues by code, with some of their paths (all of them if ``verbose``)."""
     lines: list[str] = []
@@ -168,6 +197,17 @@ def stay_lines(outcome: Outcome) -> list[str]:
         what, flag = STAY.get(reason, (reason, ""))
         how = f"; {flag} makes traces of them" if flag else ""
         lines.append(f"{n:,} {'tree stays' if n == 1 else 'trees stay'} runs: {what}{how}.")
+    workflows, steps = outcome.groups_by_time
+    if steps:
+        lines.append(
+            f"{steps:,} flat runs look like the steps of {workflows:,} workflow(s) that were "
+            "written after the fact; --group-by-time joins them."
+        )
+    if outcome.orphans:
+        lines.append(
+            f"{outcome.orphans:,} run(s) look like steps that lost their workflow; --adopt-orphans "
+            "puts them back."
+        )
     return lines
 
 

@@ -99,11 +99,9 @@ def place(location: Location, *, rewrite: bool, copy_to: str | None = None) -> t
         return location.recorded, Fate.KEPT
     if not location.recorded:
         return Path(location.found or location.home).as_uri(), Fate.RELOCATED
-    if here and location.found is not None:
-        if rewrite:
-            return Path(location.found).as_uri(), Fate.RELOCATED
-        return location.recorded, Fate.STALE
-    return location.recorded, Fate.NOWHERE
+    if here and location.found is not None and rewrite:
+        return Path(location.found).as_uri(), Fate.RELOCATED
+    return location.recorded, Fate.STALE if location.has_files else Fate.NOWHERE
 
 
 def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> str:

@@ -14,6 +14,8 @@ lists of sources; ``root_name``, ``child_name`` regular expressions). A profile 
 what no other recognises. ``role`` then decides for the whole tree. ``[fields]`` lists the sources
 of each field, most telling first (``FIELDS``). ``[[spans]]`` gives the type and name of a run's
 span, the first rule that fits. ``[[assessments]]`` turns values into feedback or expectations.
+``steps`` names the code that reads steps out of a run's own files (``STEP_READERS``); ``opt_in``
+the word of ``--include`` without which the profile takes nothing.
 """
 
 from __future__ import annotations
@@ -41,18 +43,21 @@ FIELDS = (
     "tool_name", "agent_name", "kind", "turn", "case", "session", "user", "input_tokens",
     "output_tokens", "total_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
     "duration_ms", "duration_s", "duration_unknown", "success", "failure", "status", "error",
-    "error_type", "error_message", "stack_trace", "native_trace",
+    "error_type", "error_message", "stack_trace", "native_trace", "events", "tables",
 )  # fmt: skip
 PLACES = ("param", "metric", "tag", "artifact", "field")
 BUILT_IN = (
     "configurable-agents", "configurable-agents-node", "configurable-agents-server",
-    "configurable-agents-ab", "generic",
+    "configurable-agents-ab", "langchain-callback", "openai-autolog", "typed-nodes",
+    "evaluation-tables", "generic",
 )  # fmt: skip
 GENERIC = "generic"
 SPAN_TYPES = tuple(
     sorted(value for name, value in vars(SpanType).items() if not name.startswith("_"))
 )
 TREE_ROLES = tuple(role.value for role in Role)
+STEP_READERS = ("langchain-events", "openai-files", "table-rows")
+OPT_IN = ("tables",)
 ASSESSMENT_SOURCES = ("HUMAN", "LLM_JUDGE", "CODE")
 ASSESSMENT_TYPES = ("feedback", "expectation")
 ASSESSMENT_VALUES = ("as-is", "yes-no")
@@ -117,6 +122,9 @@ class Profile:
     fields: Mapping[str, tuple[Source, ...]]
     spans: tuple[SpanRule, ...]
     assessments: tuple[AssessmentRule, ...]
+    steps: str | None = None  # one of STEP_READERS
+    opt_in: str | None = None  # one of OPT_IN
+    extends: frozenset[str] = frozenset()  # all profiles above it
     failed_step: re.Pattern[str] | None = None  # its group is a step's name in an error message
     failed_step_is: Source | None = None
     kinds: frozenset[str] = frozenset()  # every kind that a span rule knows
@@ -124,10 +132,31 @@ class Profile:
     # hundreds. By place and key, and those that need a search; each with field and rank.
     by_key: Mapping[tuple[str, str], tuple[tuple[str, int], ...]] = field(default_factory=dict)
     to_search: tuple[tuple[str, int, Source], ...] = ()
+    # Of to_search, those that no path or key of the run's own leads to.
+    elsewhere: tuple[tuple[str, int, Source], ...] = ()
+    _by_name: dict[tuple[str, str], tuple[tuple[str, int], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     _by_path: dict[str, tuple[tuple[str, int, Source], ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
     origin: str = "built in"  # the file it was read from
+
+    def fields_of(self, place: str, key: str) -> tuple[tuple[str, int], ...]:
+        """Return the fields that a run's own (normalised) key is a source of, each with rank."""
+        found = self._by_name.get((place, key))
+        if found is None:
+            found = self.by_key.get((place, key), ()) + tuple(
+                (name, rank)
+                for name, rank, source in self.to_search
+                if source.place == place
+                and not source.of_root
+                and source.pattern is not None
+                and source.pattern.match(key)
+            )
+            if len(self._by_name) < 10_000:  # a memo: most runs have the same few keys
+                self._by_name[place, key] = found
+        return found
 
     def sources_at(self, path: str) -> tuple[tuple[str, int, Source], ...]:
         """Return the run's own artifact sources that match a path, with field and rank."""
@@ -395,6 +424,8 @@ def _read(top: _Table, base: Profile | None) -> Profile:
     name = top.take("name", str, "")
     description = top.take("description", str, "")
     role = top.choice("role", TREE_ROLES, None)
+    steps = top.choice("steps", STEP_READERS, base.steps if base else None)
+    opt_in = top.choice("opt_in", OPT_IN, base.opt_in if base else None)
     recognise = []
     for table in top.tables("recognise"):
         group = Recognition(
@@ -408,8 +439,15 @@ def _read(top: _Table, base: Profile | None) -> Profile:
             table.fail("root_has", "the group is empty and would take every tree")
         recognise.append(group)
     fields_table = _Table(top.origin, top.text, "fields", top.take("fields", dict, {}))
+    own = {key: fields_table.sources(key, False) for key in FIELDS}
+    given = {source: key for key, sources in own.items() for source in sources}
     fields = {
-        key: tuple(dict.fromkeys(fields_table.sources(key, False) + _inherited(base, key)))
+        key: tuple(
+            dict.fromkeys(
+                own[key]  # what the profile gives to one field is no longer another's
+                + tuple(s for s in _inherited(base, key) if given.get(s, key) == key)
+            )
+        )
         for key in FIELDS
     }
     fields_table.done(FIELDS)
@@ -453,8 +491,8 @@ def _read(top: _Table, base: Profile | None) -> Profile:
             top.fail("failed_step_is", f'"{text}": {error}')
     top.done(
         (
-            "name", "description", "extends", "role", "recognise", "fields", "spans",
-            "assessments", "failed_step", "failed_step_is",
+            "name", "description", "extends", "role", "steps", "opt_in", "recognise", "fields",
+            "spans", "assessments", "failed_step", "failed_step_is",
         )
     )  # fmt: skip
     by_key: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
@@ -475,11 +513,15 @@ def _read(top: _Table, base: Profile | None) -> Profile:
         fields={key: sources for key, sources in fields.items() if sources},
         spans=all_spans,
         assessments=(*assessments, *(base.assessments if base else ())),
+        steps=steps,
+        opt_in=opt_in,
+        extends=base.extends | {base.name} if base else frozenset(),
         failed_step=failed_step or (base.failed_step if base else None),
         failed_step_is=failed_step_is or (base.failed_step_is if base else None),
         kinds=frozenset().union(*(rule.kinds for rule in all_spans)),
         by_key=by_key,
         to_search=tuple(to_search),
+        elsewhere=tuple(item for item in to_search if item[2].of_root),
         origin="built in" if top.origin.startswith("built in") else top.origin,
     )
 

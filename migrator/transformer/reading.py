@@ -6,12 +6,20 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from migrator import conventions as conv
 from migrator.issues import Code, Issue
-from migrator.model import ArtifactFile, Json, Kind, MetricPoint, RunRecord
+from migrator.model import (
+    ArtifactFile,
+    Json,
+    Kind,
+    MetricPoint,
+    RunRecord,
+    SpanEvent,
+    SpanType,
+)
 from migrator.transformer.profiles import Profile, Source, normalise
 
 
@@ -71,16 +79,46 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One of several calls that a run recorded as points of its metrics, or as files."""
+class Judged:
+    """A value that says how good something was (feedback), or what it should have been."""
 
-    number: int
-    end_ms: int | None
-    duration_ms: float | None
-    usage: tuple[float | None, float | None, float | None]
-    cost_usd: float | None
-    metrics: Mapping[str, float]
-    text: Found | None = None
+    name: str
+    value: Json
+    type: str  # feedback | expectation
+    source_type: str  # HUMAN | LLM_JUDGE | CODE
+    source_id: str
+    rationale: str
+    origin: str
+    raw: str = ""  # the text that the value was read from, if it is not the same
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A span that a run's own metrics or files tell of: one of several calls, an event, a row.
+
+    What is not known is None; times in ms. ``steps`` lie below it.
+    """
+
+    key: str  # unique in its run; the span's id is made from it
+    name: str
+    type: str = SpanType.LLM
+    start_ms: float | None = None
+    end_ms: float | None = None
+    duration_ms: float | None = None
+    inputs: Json = None
+    outputs: Json = None
+    usage: tuple[float | None, float | None, float | None] = (None, None, None)
+    cost_usd: float | None = None
+    model: Found | None = None
+    provider: Found | None = None
+    session: str | None = None
+    status: Status | None = None  # None: nothing speaks against it
+    events: tuple[SpanEvent, ...] = ()
+    facts: Mapping[str, Json] = field(default_factory=dict)  # attributes below "legacy."
+    judged: tuple[Judged, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    inferences: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(slots=True)
@@ -93,6 +131,7 @@ class RunView:
     issues: list[Issue] = field(default_factory=list)
     _keys: dict[str, dict[str, str]] = field(default_factory=dict)
     _fields: dict[str, list[tuple[int, Found]]] | None = None  # by field: rank of source, value
+    _of_root: list[tuple[str, int, Found]] | None = None
     _given: tuple[Json, tuple[Found, ...]] | None = None
     _got: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
@@ -140,16 +179,15 @@ class RunView:
         fields: dict[str, list[tuple[int, Found]]] = {}
         for place in ("param", "metric", "tag"):
             for plain, key in sorted(self._spelling(place).items()):
-                for name, rank in self.profile.by_key.get((place, plain), ()):
+                for name, rank in self.profile.fields_of(place, plain):
                     found = Found(self._value(place, key), place, key)
                     fields.setdefault(name, []).append((rank, found))
         for path in sorted(self.run.texts, key=natural):
             for name, rank, source in self.profile.sources_at(path):
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
-        for name, rank, source in self.profile.to_search:
-            if source.place != "artifact" or source.of_root:
-                fields.setdefault(name, []).extend((rank, found) for found in self.all(source))
+        for name, rank, found in (self.root or self)._at_root():
+            fields.setdefault(name, []).append((rank, found))
         for name, entries in fields.items():
             entries.sort(key=lambda item: item[0])  # stable: natural order within a source
             unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
@@ -157,6 +195,16 @@ class RunView:
                 unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
             fields[name] = list(unique.values())
         return fields
+
+    def _at_root(self) -> list[tuple[str, int, Found]]:
+        """Return what the sources beginning with ``root.`` find here, which is the root."""
+        if self._of_root is None:
+            self._of_root = [
+                (name, rank, found)
+                for name, rank, source in self.profile.elsewhere
+                for found in self.all(source)
+            ]
+        return self._of_root
 
     def first(self, name: str) -> Found | None:
         """Return the first value of a field that says something."""
@@ -348,7 +396,7 @@ class RunView:
             return found[0] * factor, found[1], f"{found[1].origin} is taken to be in {unit}"
         return None
 
-    def calls(self) -> tuple[Call, ...]:
+    def calls(self) -> tuple[Step, ...]:
         """Return the calls of a run that recorded several, oldest first; else nothing.
 
         A metric with a history is one call for each point, unless it is a running total.
@@ -370,10 +418,7 @@ class RunView:
         if not histories:
             if len(texts) < 2:
                 return ()
-            return tuple(
-                Call(number, None, None, (None, None, None), None, {}, found)
-                for number, found in enumerate(texts, 1)
-            )
+            return tuple(_call(number, found) for number, found in enumerate(texts, 1))
         _, points = max(histories, key=lambda h: len(h[1]))
         by_step = len({p.step for p in points}) == len(points)
         ordered = sorted(points, key=lambda p: (p.timestamp_ms, p.step))
@@ -408,18 +453,17 @@ class RunView:
                 if (value := at(history, number)) is not None
             }
             calls.append(
-                Call(
-                    number + 1,
-                    point.timestamp_ms,
-                    duration,
-                    (
+                replace(
+                    _call(number + 1, texts[number] if len(texts) == len(ordered) else None),
+                    end_ms=point.timestamp_ms,
+                    duration_ms=duration,
+                    usage=(
                         at(usage[0][1], number) if usage[0] else None,
                         at(usage[1][1], number) if usage[1] else None,
                         at(usage[2][1], number) if usage[2] else None,
                     ),
-                    at(cost[1], number) if cost else None,
-                    metrics,
-                    texts[number] if len(texts) == len(ordered) else None,
+                    cost_usd=at(cost[1], number) if cost else None,
+                    facts={f"metric.{name}": value for name, value in metrics.items()},
                 )
             )
         return tuple(calls)
@@ -483,6 +527,27 @@ class RunView:
 
 
 # --------------------------------------------------------------------------- small readings
+
+
+def _call(number: int, text: Found | None) -> Step:
+    """Return one of several calls of a run, with what its note says."""
+    origins = {"tokens": "metric history", "cost": "metric history"}
+    if text is None:
+        return Step(f"call-{number}", f"call_{number}", origins=origins)
+    kind = re.match(r"[^\W\d]+", text.stem)  # "query" of query_2024_03_01
+    inputs: Json = {text.stem: text.value}
+    outputs: Json = None
+    if isinstance(text.value, str):
+        asked, answer = transcript(text.value)
+        if asked:
+            inputs, outputs = dict(asked), answer
+    return Step(
+        f"call-{number}",
+        f"{kind[0].strip('_') if kind else 'call'}_{number}",
+        inputs=inputs,
+        outputs=outputs,
+        origins={**origins, "inputs": text.origin, "outputs": text.origin},
+    )
 
 
 def last_value(points: Sequence[MetricPoint]) -> float:
@@ -655,3 +720,57 @@ def _is_running_total(key: str, points: Sequence[MetricPoint], *, strict: bool =
         and re.match(r"(total|cumulative|session|running|sum)_", name) is not None
         and name != "total_tokens"
     )
+
+
+# ------------------------------------------------------------------------------ assessments
+
+
+def judgements(view: RunView) -> Iterator[Judged]:
+    """Yield the assessments that the profile's rules find in a run, each value once."""
+    seen = set()
+    for rule in view.profile.assessments:
+        for source in rule.sources:
+            for found in view.all(source):
+                value, raw = _judged(found, rule.value)
+                if value is None or (found.place, found.key) in seen:
+                    continue
+                seen.add((found.place, found.key))
+                name = rule.name or conv.clean_text(
+                    found.stem if found.place == "artifact" else found.key
+                )
+                yield Judged(
+                    name=conv.cut(name, 250),
+                    value=value,
+                    type=rule.type,
+                    source_type=rule.source_type,
+                    source_id=conv.cut(_text(view, rule.source_id) or found.origin, 250),
+                    rationale=_text(view, rule.rationale),
+                    origin=found.origin,
+                    raw=raw,
+                )
+
+
+def _judged(found: Found, how: str) -> tuple[Json, str]:
+    """Return an assessment's value, and the text it was read from if it is not the same."""
+    if how != "yes-no":
+        number = as_number(found.value) if found.place == "metric" else None
+        if found.place == "metric":
+            return number, ""
+        return (found.value if found.value not in ("", None) else None), ""
+    if (number := as_number(found.value)) is not None:
+        return (bool(number) if number in (0, 1) else number), ""
+    text = str(found.value)
+    words = set(re.findall(r"\w+", text.lower()))
+    if words & {"yes", "up", "good", "positive", "true", "like", "helpful"} or "👍" in text:
+        return True, text
+    if words & {"no", "down", "bad", "negative", "false", "dislike"} or "👎" in text:
+        return False, text
+    return text or None, ""
+
+
+def _text(view: RunView, sources: Sequence[Source]) -> str:
+    for source in sources:
+        for found in view.all(source):
+            if isinstance(found.value, (str, int, float)) and str(found.value).strip():
+                return conv.clean_text(str(found.value).strip())
+    return ""

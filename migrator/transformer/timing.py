@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from migrator.transformer.reading import Call, RunView
+from migrator.transformer.reading import RunView, Step
 
 MS = 1_000_000  # ns
 TICK = 1_000  # 1 µs: what the UI shows, and the least length of a span
@@ -25,7 +25,7 @@ class Node:
 
     view: RunView
     parent: int | None  # index into the trace's nodes, always smaller than the node's own
-    call: Call | None = None
+    step: Step | None = None
     children: list[int] = field(default_factory=list)
     start_ns: int | None = None
     end_ns: int | None = None
@@ -57,8 +57,8 @@ def set_times(nodes: Sequence[Node]) -> bool:
 
 
 def _own_times(node: Node, children: Sequence[Node]) -> None:
-    if node.call is not None:
-        _call_times(node, node.call)
+    if node.step is not None:
+        _step_times(node, node.step)
         return
     run = node.view.run
     start_ms, end_ms = run.start_ms or None, run.end_ms or None
@@ -90,7 +90,7 @@ def _own_times(node: Node, children: Sequence[Node]) -> None:
             node.origins["end"] = "last metric or child"
             node.inferences.append("end: the run has none; its last metric or child is taken")
     node.start_ns, node.end_ns = start_ns, end_ns
-    if start_ns is None or end_ns is None or any(c.call is not None for c in children):
+    if start_ns is None or end_ns is None or any(c.step is not None for c in children):
         return
     length_ms = (end_ns - start_ns) / MS
     if found := node.view.duration_ms(length_ms):
@@ -110,18 +110,27 @@ def _own_times(node: Node, children: Sequence[Node]) -> None:
             node.inferences.append(f"duration: {assumed}")
 
 
-def _call_times(node: Node, call: Call) -> None:
+def _step_times(node: Node, step: Step) -> None:
     run = node.view.run
-    end_ms = call.end_ms if call.end_ms is not None and call.end_ms >= EARLIEST_MS else None
+    start_ms, end_ms = (
+        ms if ms is not None and ms >= EARLIEST_MS else None for ms in (step.start_ms, step.end_ms)
+    )
+    if start_ms is not None:
+        node.origins["start"] = "metric timestamp"
+    if end_ms is not None:
+        node.origins["end"] = "metric timestamp"
+    node.origins.update({key: step.origins[key] for key in ("start", "end") if key in step.origins})
     if end_ms is None:
-        end_ms = run.end_ms or run.start_ms
-        node.inferences.append("end: the call has no time of its own; its run's is taken")
+        end_ms = start_ms if start_ms is not None else (run.end_ms or run.start_ms)
+        if start_ms is None:
+            node.inferences.append("end: the call has no time of its own; its run's is taken")
     if end_ms is None:
         return
-    node.end_ns = end_ms * MS
-    node.origins["end"] = "metric timestamp"
-    if call.duration_ms is not None and 0 <= call.duration_ms <= LONGEST_MS:
-        node.start_ns = node.end_ns - round(call.duration_ms * MS)
+    node.end_ns = round(end_ms * MS)
+    if start_ms is not None:
+        node.start_ns = min(round(start_ms * MS), node.end_ns)
+    elif step.duration_ms is not None and 0 <= step.duration_ms <= LONGEST_MS:
+        node.start_ns = node.end_ns - round(step.duration_ms * MS)
         node.origins["start"] = "metric timestamp less its duration"
     else:
         node.start_ns = node.end_ns

@@ -7,10 +7,10 @@ else, so that ``scan``, ``show`` and ``convert`` say the same, today and tomorro
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from migrator import conventions as conv
 from migrator.errors import OptionError
@@ -27,19 +27,19 @@ from migrator.model import (
     TracePlan,
     TreePlan,
 )
-from migrator.transformer import assemble, roles, timing
+from migrator.transformer import assemble, events, roles, tables, timing
 from migrator.transformer.profiles import Profile, SpanRule, normalise
 from migrator.transformer.reading import (
-    Call,
     Found,
     RunView,
     Status,
+    Step,
     as_number,
     is_cut,
+    judgements,
     last_value,
     listed,
     natural,
-    transcript,
 )
 from migrator.transformer.timing import MS, Node
 from migrator.transformer.trees import RunTree, preorder, without
@@ -52,6 +52,16 @@ CATEGORY = {
 }
 """The word of ``--include`` and ``--exclude`` for a role; the others go by their own name."""
 
+STEPS: Mapping[str, Callable[[RunView], tuple[Step, ...]]] = {
+    "langchain-events": events.langchain_steps,
+    "openai-files": events.openai_steps,
+    "table-rows": tables.row_steps,
+}
+"""How the files of a run tell of steps, by the word of a profile's key ``steps``."""
+
+STAY_RUNS = (Role.SWEEP, Role.PIPELINE, Role.TRAINING)
+"""The roles of trees that stay runs unless they are included."""
+
 MOST_TOKENS = 10**12  # a larger number is no count of tokens
 
 
@@ -60,7 +70,8 @@ class PlanOptions:
     """What the user decided about roles and profiles.
 
     ``include`` and ``exclude`` hold ``sweeps``, ``pipelines``, ``flat``, ``deleted`` or a role's
-    name. ``roles`` forces the role of every tree of an experiment, by the source's experiment id.
+    name. ``roles`` forces the role of every tree of an experiment, by the source's experiment id
+    or, where several sources have one of that id, by its directory.
     """
 
     include: frozenset[str] = frozenset()
@@ -101,6 +112,7 @@ class _Planner:
         self.profiles = profiles
         self.issues: list[Issue] = []
         self.views: dict[str, RunView] = {}
+        self.recorded: dict[str, tuple[Step, ...]] = {}
         self.children: dict[str, tuple[str, ...]] = {}
 
     def plan(self) -> TreePlan:
@@ -125,7 +137,16 @@ class _Planner:
         profile = self._profile(tops)
         self._read(tops, profile)
         verdict = self._verdict(tops, profile)
+        waiting = None
+        if verdict.role in STAY_RUNS and (other := self._opt_in(tops)) is not None:
+            waiting = other.opt_in
+            if other.opt_in in self.options.include or other.name == self.options.profile:
+                profile = other
+                self._read(tops, profile)
+                verdict = self._verdict(tops, profile)
         left = self._left(verdict.role, only_deleted)
+        if waiting is not None and left is not None and left != "deleted":
+            left = waiting
         traces: tuple[TracePlan, ...] = ()
         reasons = list(verdict.reasons)
         if left is None:
@@ -136,6 +157,8 @@ class _Planner:
                 traces, left, verdict = self._traces_of_the_orphaned(tops, profile, reasons)
         if left == "native":
             reasons.insert(0, "MLflow's own trace is linked to it")
+        for why, n in sorted(Counter(self.tree.inferred.values()).items()):
+            reasons.insert(0, f"{n} of its runs: {why}")
         issues = (*self.issues, *(i for view in self.views.values() for i in view.issues))
         return TreePlan(
             root_run_id=self.tree.root_id if self.tree.root_id in runs else ids[0],
@@ -184,21 +207,13 @@ class _Planner:
             raise OptionError(
                 f'There is no profile "{self.options.profile}".', todo=f"There are {names}."
             )
-        takers = []
         root = self.tree.runs[tops[0]]
-        for profile in self.profiles:
-            if not profile.recognise:
-                continue
-            view = RunView(root, profile)
-            below = _Lazy(
-                RunView(self.tree.runs[i], profile, view)
-                for top in tops
-                for i in preorder(top, self.children)
-                if i != tops[0]
-            )
-            if roles.recognises(profile, view, below):
-                takers.append(profile)
-        if len(takers) > 1:
+        takers = [
+            profile
+            for profile in self.profiles
+            if profile.recognise and profile.opt_in is None and self._recognises(profile, tops)
+        ]
+        if len(takers) > 1 and not _related(takers):
             names = ", ".join(profile.name for profile in takers)
             self.issues.append(
                 Issue(
@@ -214,6 +229,27 @@ class _Planner:
             return takers[0]
         return next(profile for profile in self.profiles if not profile.recognise)
 
+    def _recognises(self, profile: Profile, tops: Sequence[str]) -> bool:
+        view = RunView(self.tree.runs[tops[0]], profile)
+        below = _Lazy(
+            RunView(self.tree.runs[i], profile, view)
+            for top in tops
+            for i in preorder(top, self.children)
+            if i != tops[0]
+        )
+        return roles.recognises(profile, view, below)
+
+    def _opt_in(self, tops: Sequence[str]) -> Profile | None:
+        """Return the first profile that would take the tree if the user asked for it."""
+        for profile in self.profiles:
+            if profile.opt_in is None or not self._recognises(profile, tops):
+                continue
+            runs = [self.tree.runs[i] for top in tops for i in preorder(top, self.children)]
+            read = STEPS.get(profile.steps or "")
+            if read is None or any(read(RunView(run, profile)) for run in runs):
+                return profile
+        return None
+
     def _read(self, tops: Sequence[str], profile: Profile) -> None:
         for top in tops:
             ids = preorder(top, self.children)
@@ -223,7 +259,9 @@ class _Planner:
 
     def _verdict(self, tops: Sequence[str], profile: Profile) -> roles.Verdict:
         root = tops[0]
-        forced = self.options.roles.get(self.tree.runs[root].experiment_id)
+        run = self.tree.runs[root]
+        forced = self.options.roles.get(str(PurePath(run.path).parent))
+        forced = forced or self.options.roles.get(run.experiment_id)
         if forced is not None:
             return roles.Verdict(forced, ("the role was given for the experiment",))
         recognised = bool(profile.recognise) and (
@@ -232,8 +270,10 @@ class _Planner:
                 profile, self.views[root], [v for i, v in self.views.items() if i != root]
             )
         )
+        steps = sum(len(self._recorded(view)) for view in self.views.values()) if recognised else 0
+        told = (f"its files tell of {steps} call{'s' if steps > 1 else ''}",) if steps else ()
         if recognised and profile.role is not None:
-            return roles.Verdict(profile.role, (f"profile {profile.name} recognises it",))
+            return roles.Verdict(profile.role, (f"profile {profile.name} recognises it", *told))
         if len(tops) > 1:  # the parent is gone, its children are roots of their own
             views = [self.views[top] for top in tops]
             verdict = roles.role_of_tree(None, list(self.views.values()), views)
@@ -246,8 +286,9 @@ class _Planner:
             verdict = roles.role_of_call(self.views[root])
         if recognised:
             why = f"profile {profile.name} recognises it"
-            role = Role.CALL if verdict.role is Role.TRAINING else verdict.role
-            return roles.Verdict(role, (why, *verdict.reasons))
+            if verdict.role is Role.TRAINING:
+                return roles.Verdict(Role.CALL, (why, *(told or verdict.reasons)))
+            return roles.Verdict(verdict.role, (why, *told, *verdict.reasons))
         return verdict
 
     def _left(self, role: Role, only_deleted: bool) -> str | None:
@@ -255,14 +296,16 @@ class _Planner:
         if only_deleted:
             return "deleted"
         names = {role.value, CATEGORY.get(role, role.value)}
-        stays = role in (Role.SWEEP, Role.PIPELINE, Role.TRAINING)
-        if names & self.options.exclude or (stays and not names & self.options.include):
+        stays = role in STAY_RUNS and not names & self.options.include
+        if names & self.options.exclude or stays:
             return CATEGORY.get(role, role.value)
         return None
 
     def _units(self, top: str, role: Role) -> tuple[list[str], RunView | None]:
         """Return the runs that become roots of traces, and the parent that becomes none."""
         below = self.children.get(top, ())
+        if self.views[top].profile.steps == "table-rows":  # whatever the runs are to each other
+            return [i for i in preorder(top, self.children) if self._recorded(self.views[i])], None
         apart = role in (Role.SESSION, Role.BATCH) or (
             role is Role.SWEEP and all(roles.signs_of(self.views[i]).own_text for i in below)
         )
@@ -305,9 +348,10 @@ class _Planner:
             found = parent.first("session")
             session = str(found.value) if found else parent.run.run_id
         traces = [
-            self._trace(unit, role, parent, session)
+            self._trace(trace_id, nodes, role, parent, session)
             for unit in units
             if not self._native(self.tree.runs[unit])
+            for trace_id, nodes in self._stories(unit)
         ]
         return tuple(traces), None if traces else "native"
 
@@ -320,16 +364,48 @@ class _Planner:
             name for name in named if name in self.known_traces or f"tr-{name}" in self.known_traces
         )
 
+    def _stories(self, unit: str) -> Iterable[tuple[str, list[Node]]]:
+        """Yield trace id and nodes of what a run and those below it tell.
+
+        A childless run whose files tell of several calls is as many traces.
+        """
+        view = self.views[unit]
+        steps = self._recorded(view)
+        apart = not self.children.get(unit) or view.profile.steps == "table-rows"
+        if not (steps and apart):
+            yield conv.trace_id_of(unit), self._nodes(unit)
+            return
+        rows = view.profile.steps == "table-rows"
+        for number, step in enumerate(steps):
+            nodes: list[Node] = []
+            _add_steps(nodes, view, None, [step])
+            if len(steps) > 1:
+                nodes[0].inferences.append(f"one of {len(steps)} calls that the run recorded")
+            alone = number == 0 and not rows
+            yield conv.trace_id_of(unit if alone else f"{unit}/{step.key}"), nodes
+
+    def _recorded(self, view: RunView) -> tuple[Step, ...]:
+        """Return the steps that the files of a run tell of, if its profile knows such files."""
+        run_id = view.run.run_id
+        if run_id not in self.recorded:
+            read = STEPS.get(view.profile.steps or "")
+            self.recorded[run_id] = read(view) if read is not None else ()
+        return self.recorded[run_id]
+
     def _trace(
-        self, top: str, role: Role, parent: RunView | None, session: str | None
+        self,
+        trace_id: str,
+        nodes: list[Node],
+        role: Role,
+        parent: RunView | None,
+        session: str | None,
     ) -> TracePlan:
-        trace_id = conv.trace_id_of(top)
-        nodes = self._nodes(top)
+        top = nodes[0].view.run.run_id
         if not timing.set_times(nodes):
             self._report(nodes[0], Code.RUN_WITHOUT_TIME, "has no time, and nothing in it has", "")
         for node in nodes:
             run = node.view.run
-            if node.call is None and run.start_ms and run.end_ms and run.end_ms < run.start_ms:
+            if node.step is None and run.start_ms and run.end_ms and run.end_ms < run.start_ms:
                 self._report(
                     node,
                     Code.SPAN_ENDS_BEFORE_START,
@@ -361,7 +437,7 @@ class _Planner:
 
     def _key(self, node: Node) -> str:
         run_id = node.view.run.run_id
-        return run_id if node.call is None else f"{run_id}/call-{node.call.number}"
+        return run_id if node.step is None else f"{run_id}/{node.step.key}"
 
     def _nodes(self, top: str) -> list[Node]:
         nodes: list[Node] = []
@@ -371,14 +447,14 @@ class _Planner:
             index = len(nodes)
             node = Node(self.views[run_id], parent)
             nodes.append(node)
+            if run_id in self.tree.inferred:
+                node.inferences.append(f"parent: {self.tree.inferred[run_id]}")
             if parent is not None:
                 nodes[parent].children.append(index)
-            calls = node.view.calls()
-            if calls:
-                node.inferences.append(f"{len(calls)} calls in one run: a span for each")
-            for call in calls:
-                node.children.append(len(nodes))
-                nodes.append(Node(node.view, index, call))
+            steps = self._recorded(node.view) or node.view.calls()
+            if steps:
+                node.inferences.append(f"{len(steps)} calls in one run: a span for each")
+            _add_steps(nodes, node.view, index, steps)
             stack.extend((child, index) for child in reversed(self.children.get(run_id, ())))
         return nodes
 
@@ -393,8 +469,8 @@ class _Planner:
     def _statuses(self, nodes: Sequence[Node]) -> list[Status]:
         statuses = [
             node.view.status()
-            if node.call is None
-            else Status("OK", "its metrics were logged", False)
+            if node.step is None
+            else node.step.status or Status("OK", "its metrics were logged", False)
             for node in nodes
         ]
         for node, status in zip(nodes, statuses, strict=True):
@@ -406,7 +482,7 @@ class _Planner:
         self._place_failed_step(nodes, statuses)
         for i in range(len(nodes) - 1, -1, -1):
             node, status = nodes[i], statuses[i]
-            if node.call is not None or status.explicit or status.word == "ERROR":
+            if node.step is not None or status.explicit or status.word == "ERROR":
                 continue
             below = [statuses[c] for c in node.children]
             has_output = node.view.outputs()[0] is not None
@@ -432,7 +508,7 @@ class _Planner:
         profile = nodes[0].view.profile
         if root.word != "ERROR" or profile.failed_step is None or profile.failed_step_is is None:
             return
-        steps = [i for i, n in enumerate(nodes) if i and n.call is None]
+        steps = [i for i, n in enumerate(nodes) if i and n.step is None]
         if any(statuses[i].word == "ERROR" for i in steps):
             return
         match = profile.failed_step.search(root.error_message)
@@ -463,8 +539,8 @@ class _Planner:
         sums = [0.0] * len(nodes)  # of the total tokens of all descendants
         for i in range(len(nodes) - 1, -1, -1):
             node = nodes[i]
-            if node.call is not None:
-                tokens, where = node.call.usage, "metric history"
+            if node.step is not None:
+                tokens, where = node.step.usage, node.step.origins.get("tokens", "")
             elif self.native.get(node.view.run.run_id):
                 tokens, where = (None, None, None), ""
             elif below[i]:
@@ -499,10 +575,10 @@ class _Planner:
         for i in range(len(nodes) - 1, -1, -1):
             node = nodes[i]
             cost: dict[str, Json] = {}
-            if node.call is not None:
-                if node.call.cost_usd:
-                    cost["total_cost"] = node.call.cost_usd
-                    node.origins["cost"] = "metric history"
+            if node.step is not None:
+                if node.step.cost_usd:
+                    cost["total_cost"] = node.step.cost_usd
+                    node.origins["cost"] = node.step.origins.get("cost", "")
             elif not below[i] and not self.native.get(node.view.run.run_id):
                 parts = []
                 for key, name in (
@@ -525,10 +601,9 @@ class _Planner:
 
     def _name(self, node: Node) -> str:
         run = node.view.run
-        if node.call is not None:
-            stem = node.call.text.stem if node.call.text is not None else ""
-            kind = re.match(r"[^\W\d]+", stem)  # "query" of query_2024_03_01
-            return f"{kind[0].strip('_') if kind else 'call'}_{node.call.number}"
+        if node.step is not None:
+            node.origins["name"] = node.step.origins.get("name", "its place in the run")
+            return conv.clean_text(node.step.name).strip() or node.step.key
         rule = _rule(node, named=True)
         if rule is not None and rule.name is not None and (name := node.view.fill(rule.name)):
             node.origins["name"] = f"profile {node.view.profile.name}"
@@ -557,9 +632,11 @@ class _Planner:
         used: tuple[Found, ...] = ()
         inputs: Json = None
         outputs: Json = None
-        if node.call is not None:
-            inputs, outputs = self._call_texts(node, node.call)
-            span_type = SpanType.LLM
+        if node.step is not None:
+            inputs, outputs, span_type = node.step.inputs, node.step.outputs, node.step.type
+            node.origins.update(
+                {k: v for k, v in node.step.origins.items() if k in ("inputs", "outputs", "type")}
+            )
         else:
             inputs, given = view.inputs()
             outputs, got = view.outputs()
@@ -584,22 +661,26 @@ class _Planner:
         if usage is not None:
             attributes[conv.SPAN_USAGE] = dict(usage)
         self._model(node, span_type, usage, cost, attributes)
-        if node.call is None:
+        if node.step is not None:
+            for key, value in node.step.facts.items():
+                attributes[f"{conv.LEGACY}{key}"] = value
+            node.inferences.extend(node.step.inferences)
+        if node.step is None or node.parent is None:
             attributes.update(self._legacy(node, used, above))
             if cut := [f.origin for f in used if is_cut(f)]:
                 attributes[f"{conv.LEGACY}truncated"] = cut
                 node.inferences.append(f"text: {', '.join(cut)} looks cut by the logger")
-        else:
-            for key, value in node.call.metrics.items():
-                attributes[f"{conv.LEGACY}metric.{key}"] = value
         if node.inferences:
             attributes[f"{conv.LEGACY}inferences"] = list(dict.fromkeys(node.inferences))
         attributes[f"{conv.LEGACY}status_from"] = status.because
         events: tuple[SpanEvent, ...] = ()
         message = ""
         if status.word == "ERROR":
-            events = (_exception(status, node.end_ns),)
-            message = _status_message(events[0])
+            failure = _exception(status, node.end_ns)
+            events = (failure,)
+            message = _status_message(failure)
+        if node.step is not None:
+            events = (*node.step.events, *events)
         span = SpanPlan(
             span_id=span_id,
             parent_span_id=parent_span_id,
@@ -617,16 +698,6 @@ class _Planner:
             origins=dict(node.origins),
         )
         return span, inputs, outputs
-
-    def _call_texts(self, node: Node, call: Call) -> tuple[Json, Json]:
-        if call.text is None:
-            return None, None
-        node.origins["inputs"] = node.origins["outputs"] = call.text.origin
-        if isinstance(call.text.value, str):
-            asked, answer = transcript(call.text.value)
-            if asked:
-                return dict(asked), answer
-        return {call.text.stem: call.text.value}, None
 
     def _type(
         self, node: Node, inputs: Json, outputs: Json, usage: Mapping[str, Json] | None
@@ -664,17 +735,22 @@ class _Planner:
     ) -> None:
         """Model, provider and cost under MLflow's keys and under plain ones (3.9 hides its own)."""
         of_model = not node.children or usage is not None
-        if of_model and (found := node.view.first("model")):
+        step = node.step
+        if step is not None:
+            of_model = span_type in (SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING)
+        found = (step.model if step is not None else None) or node.view.first("model")
+        if of_model and found is not None:
             attributes[conv.SPAN_MODEL] = attributes[conv.PLAIN_MODEL] = str(found.value).strip()
             node.origins["model"] = found.origin
-            if provider := node.view.first("provider"):
+            provider = (step.provider if step is not None else None) or node.view.first("provider")
+            if provider is not None:
                 attributes[conv.SPAN_PROVIDER] = str(provider.value).strip()
                 attributes[conv.PLAIN_PROVIDER] = attributes[conv.SPAN_PROVIDER]
                 node.origins["provider"] = provider.origin
         if cost is not None:
             attributes[conv.SPAN_COST] = dict(cost)
             attributes[conv.PLAIN_COST] = cost["total_cost"]
-        if tools := node.view.first("tools"):
+        if step is None and (tools := node.view.first("tools")):
             attributes[f"{conv.LEGACY}tools"] = tools.value
 
     def _legacy(self, node: Node, used: Sequence[Found], above: RunView | None) -> dict[str, Json]:
@@ -710,7 +786,7 @@ class _Planner:
         statuses: Sequence[Status],
     ) -> TracePlan:
         root = spans[0]
-        views = [node.view for node in nodes if node.call is None]
+        views = list({node.view.run.run_id: node.view for node in nodes}.values())
         run_ids = [view.run.run_id for view in views]
         if parent is not None:
             run_ids.append(parent.run.run_id)
@@ -750,6 +826,8 @@ class _Planner:
         if cost := assemble.total_cost(spans):
             metadata[conv.TRACE_COST] = conv.encode(cost)
         who = [*views, parent] if parent is not None else views
+        if session is None and nodes[0].step is not None:
+            session = nodes[0].step.session
         if session is None:
             session = next((str(f.value) for v in who if (f := v.first("session"))), None)
         user = next((str(f.value) for v in who if (f := v.first("user"))), None)
@@ -782,47 +860,28 @@ class _Planner:
         self, trace_id: str, nodes: Sequence[Node], spans: Sequence[SpanPlan]
     ) -> Iterable[AssessmentRecord]:
         for node, span in zip(nodes, spans, strict=True):
-            if node.call is not None:
-                continue
-            seen = set()
-            for rule in node.view.profile.assessments:
-                for source in rule.sources:
-                    for found in node.view.all(source):
-                        value, raw = _judged(found, rule.value)
-                        if value is None or (found.place, found.key) in seen:
-                            continue
-                        seen.add((found.place, found.key))
-                        name = conv.cut(
-                            rule.name
-                            or conv.clean_text(
-                                found.stem if found.place == "artifact" else found.key
-                            ),
-                            250,
-                        )
-                        digest = hashlib.sha256(
-                            f"{trace_id}/{span.span_id}/{found.origin}".encode()
-                        )
-                        metadata = {"migrator.source": found.origin}
-                        if raw:
-                            metadata["migrator.value"] = raw
-                        run = node.view.run
-                        created = run.end_ms or span.end_ns // MS
-                        yield AssessmentRecord(
-                            assessment_id=f"a-{digest.hexdigest()[:32]}",
-                            name=name,
-                            type=rule.type,
-                            value=conv.sanitize(value),
-                            error=None,
-                            source_type=rule.source_type,
-                            source_id=conv.cut(
-                                _text(node.view, rule.source_id) or found.origin, 250
-                            ),
-                            created_ms=created,
-                            last_updated_ms=created,
-                            span_id=None if node.parent is None else span.span_id,
-                            rationale=_text(node.view, rule.rationale) or None,
-                            metadata=metadata,
-                        )
+            judged = node.step.judged if node.step is not None else judgements(node.view)
+            for each in judged:
+                digest = hashlib.sha256(f"{trace_id}/{span.span_id}/{each.origin}".encode())
+                metadata = {"migrator.source": each.origin}
+                if each.raw:
+                    metadata["migrator.value"] = each.raw
+                created = node.view.run.end_ms if node.step is None else None
+                created = created or span.end_ns // MS
+                yield AssessmentRecord(
+                    assessment_id=f"a-{digest.hexdigest()[:32]}",
+                    name=each.name,
+                    type=each.type,
+                    value=conv.sanitize(each.value),
+                    error=None,
+                    source_type=each.source_type,
+                    source_id=each.source_id,
+                    created_ms=created,
+                    last_updated_ms=created,
+                    span_id=None if node.parent is None else span.span_id,
+                    rationale=each.rationale or None,
+                    metadata=metadata,
+                )
 
 
 class _Lazy(Sequence[RunView]):
@@ -843,6 +902,23 @@ class _Lazy(Sequence[RunView]):
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self._all()[index]
+
+
+def _related(takers: Sequence[Profile]) -> bool:
+    """Tell whether the first profile extends all the others, and so knows what they know."""
+    return all(other.name in takers[0].extends for other in takers[1:])
+
+
+def _add_steps(nodes: list[Node], view: RunView, parent: int | None, steps: Iterable[Step]) -> None:
+    """Add the steps that a run recorded, each before those below it."""
+    todo = [(step, parent) for step in reversed(list(steps))]
+    while todo:
+        step, above = todo.pop()
+        index = len(nodes)
+        nodes.append(Node(view, above, step))
+        if above is not None:
+            nodes[above].children.append(index)
+        todo.extend((below, index) for below in reversed(step.steps))
 
 
 def _rule(node: Node, *, named: bool) -> SpanRule | None:
@@ -932,32 +1008,6 @@ def _status_message(event: SpanEvent) -> str:
     )
     text = message if message.startswith(kind) else f"{kind}: {message}"
     return conv.cut(text, conv.PREVIEW_CHARS)
-
-
-def _judged(found: Found, how: str) -> tuple[Json, str]:
-    """Return an assessment's value, and the text it was read from if it is not the same."""
-    if how != "yes-no":
-        number = as_number(found.value) if found.place == "metric" else None
-        if found.place == "metric":
-            return number, ""
-        return (found.value if found.value not in ("", None) else None), ""
-    if (number := as_number(found.value)) is not None:
-        return (bool(number) if number in (0, 1) else number), ""
-    text = str(found.value)
-    words = set(re.findall(r"\w+", text.lower()))
-    if words & {"yes", "up", "good", "positive", "true", "like", "helpful"} or "👍" in text:
-        return True, text
-    if words & {"no", "down", "bad", "negative", "false", "dislike"} or "👎" in text:
-        return False, text
-    return text or None, ""
-
-
-def _text(view: RunView, sources: Sequence[object]) -> str:
-    for source in sources:
-        for found in view.all(source):  # type: ignore[arg-type]
-            if isinstance(found.value, (str, int, float)) and str(found.value).strip():
-                return conv.clean_text(str(found.value).strip())
-    return ""
 
 
 def _fitting_id(value: str) -> str:

@@ -1,0 +1,192 @@
+"""The tracker's settings: from a dictionary, from YAML, or from arguments, and checked.
+
+Keys and meanings are those of the legacy tracker's ``observability.mlflow`` block, so that existing
+configuration files keep working; new ones stand beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from migrator.errors import OptionError
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+LEVELS = ("minimal", "standard", "full")
+# Reserved by the legacy tracker and never acted on by it: accepted, so that its files still load.
+IGNORED_KEYS = frozenset({"retention_days", "redact_pii"})
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+Redact = bool | Sequence[str] | Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerConfig:
+    """Settings of a tracker. ``TrackerConfig.of`` reads every form that callers have them in."""
+
+    enabled: bool = False
+    tracking_uri: str = DEFAULT_URI
+    experiment_name: str = "configurable_agents"
+    run_name: str | None = None  # becomes the trace's tag run_name
+    autolog_enabled: bool | tuple[str, ...] = False  # True: langchain; or names of integrations
+    log_prompts: bool = True  # prompts and responses, cut to 500 characters
+    log_artifacts: bool = True  # whole inputs, outputs, prompts and responses
+    artifact_level: str = "standard"  # LEVELS
+    async_logging: bool = True  # write in a thread of its own
+    server_timeout_s: float = 3.0  # how long a server may keep a workflow waiting
+    sampling_ratio: float = 1.0  # share of workflows that is traced
+    redact: Redact = False  # True: keys, tokens, mail addresses; patterns; or a function
+    fallback_uri: str = DEFAULT_URI  # where traces go when the server can't take them
+    prices: str | None = None  # a TOML file that replaces the built-in table
+
+    def __post_init__(self) -> None:
+        """Raise ``OptionError`` for a value that can't be meant."""
+        _one_of("artifact_level", self.artifact_level, LEVELS)
+        if not 0 < self.server_timeout_s <= 600:
+            raise OptionError(
+                f"server_timeout_s is {self.server_timeout_s!r}.", todo="Give seconds, above 0."
+            )
+        if not 0 <= self.sampling_ratio <= 1:
+            raise OptionError(
+                f"sampling_ratio is {self.sampling_ratio!r}.", todo="Give a share from 0 to 1."
+            )
+        if not self.experiment_name.strip():
+            raise OptionError("experiment_name is empty.", todo="Name an experiment.")
+        if not self.fallback_uri.startswith("sqlite:"):
+            raise OptionError(
+                f"fallback_uri is {self.fallback_uri!r}.",
+                todo=f"Give a SQLite database, such as {DEFAULT_URI}.",
+            )
+        if self.enabled:
+            _refuse_file_store(self.tracking_uri)
+
+    @staticmethod
+    def of(given: object = None, /, **overrides: Any) -> TrackerConfig:
+        """Return the settings that ``given`` holds, ``overrides`` taking precedence.
+
+        ``given`` is None (disabled), a ``TrackerConfig``, a mapping or an object with the settings
+        as keys or attributes (or with the whole configuration around them:
+        ``[config.]observability.mlflow``), or the path of a YAML file with such a mapping. A
+        mapping that doesn't say ``enabled`` is disabled, as it was for the legacy tracker.
+
+        Raises ``OptionError`` for an unknown key or an unusable value.
+        """
+        names = {field.name for field in fields(TrackerConfig)}
+        if isinstance(given, TrackerConfig):
+            found: dict[str, Any] = {name: getattr(given, name) for name in names}
+            where = "the tracker's configuration"
+        elif isinstance(given, str | os.PathLike):
+            where = os.fspath(given)
+            found = dict(_block(_yaml(Path(given)), where))
+        elif given is None:
+            found, where = {}, "the tracker's configuration"
+        elif isinstance(given, Mapping):
+            where = "the tracker's configuration"
+            found = dict(_block(given, where))
+        else:
+            where = "the tracker's configuration"
+            found = {
+                name: getattr(given, name) for name in names | IGNORED_KEYS if hasattr(given, name)
+            }
+        found |= overrides
+        unknown = sorted(str(key) for key in found.keys() - names - IGNORED_KEYS)
+        if unknown:
+            raise OptionError(
+                f"{where} has the unknown key {unknown[0]!r}.",
+                todo=f"Known are {', '.join(sorted(names))}.",
+            )
+        return TrackerConfig(
+            **{
+                key: _typed(key, value)
+                for key, value in found.items()
+                if key in names and value is not None
+            }
+        )
+
+
+def _yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"{path} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, Mapping):
+        raise OptionError(f"{path} holds no mapping.", todo="It needs observability.mlflow.")
+    return content
+
+
+def _block(content: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return the block of settings, which may lie inside a workflow's whole configuration."""
+    config = content.get("config")
+    if isinstance(config, Mapping) and "observability" in config:
+        content = config
+    if "observability" in content:
+        outer = content["observability"] or {}
+        block = outer.get("mlflow") if isinstance(outer, Mapping) else outer
+        if not isinstance(block or {}, Mapping):
+            raise OptionError(f"observability.mlflow of {where} is no mapping.")
+        return block or {}
+    if "flow" in content or "nodes" in content:
+        return {}  # a workflow without an observability block: not tracked
+    return content
+
+
+def _typed(key: str, value: Any) -> Any:
+    """Return ``value`` as the type of setting ``key``, or raise ``OptionError``."""
+    if key in ("enabled", "log_prompts", "log_artifacts", "async_logging"):
+        return _bool(key, value)
+    if key in ("server_timeout_s", "sampling_ratio"):
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"{key} is {value!r}.", todo="Give a number.") from error
+    if key == "autolog_enabled":
+        if isinstance(value, str) and value.lower() not in TRUE + FALSE:
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return tuple(str(name) for name in value)
+        return _bool(key, value)
+    if key == "redact":
+        if isinstance(value, str) and value.lower() not in TRUE + FALSE:
+            return (value,)
+        if callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)):
+            return value
+        return _bool(key, value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if key == "artifact_level" and not isinstance(value, str) and hasattr(value, "value"):
+        value = value.value  # an enum in the caller's own model
+    if not isinstance(value, str):
+        raise OptionError(f"{key} is {value!r}.", todo="Give a text.")
+    return value
+
+
+def _bool(key: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in TRUE + FALSE:
+        return str(value).lower() in TRUE
+    raise OptionError(f"{key} is {value!r}.", todo="Give true or false.")
+
+
+def _one_of(key: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise OptionError(f"{key} is {value!r}.", todo=f"Give one of {', '.join(known)}.")
+
+
+def _refuse_file_store(uri: str) -> None:
+    """Raise ``OptionError`` for a file store: no nested runs, no file stores any more."""
+    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
+    if scheme in ("", "file") or len(scheme) == 1:  # a path, file:..., or a drive letter
+        path = uri.removeprefix("file://").removeprefix("file:") or "./mlruns"
+        raise OptionError(
+            f"tracking_uri is {uri!r}, a file store, which traces are not written to.",
+            todo=f"Move it with `mlflow-migrate convert {path}` and set tracking_uri to "
+            f"{DEFAULT_URI}.",
+        )

@@ -1,0 +1,120 @@
+"""What a call costs: a table of prices by model, which a user can replace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from migrator.errors import OptionError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens of one model, and who sells it."""
+
+    provider: str
+    input_usd: float
+    output_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """US dollars of one or more calls."""
+
+    input_usd: float
+    output_usd: float
+
+    @property
+    def total_usd(self) -> float:
+        """Both together."""
+        return self.input_usd + self.output_usd
+
+
+class PriceTable:
+    """Prices by model. A name stands for its dated versions, too; the longest name wins."""
+
+    def __init__(self, prices: Mapping[str, Price]) -> None:
+        self._prices = dict(prices)
+        self._by_length = sorted(prices, key=len, reverse=True)
+        self._found: dict[str, Price | None] = {}
+
+    def price(self, model: str) -> Price | None:
+        """Return the price of ``model``, None for one that the table doesn't know."""
+        if model not in self._found:
+            if len(self._found) > 10_000:  # names that are made up on the fly
+                self._found.clear()
+            # "models/gemini-1.5-pro", "openai/gpt-4o", "openai:/gpt-4o"
+            name = model.strip().lower().rpartition("/")[2]
+            self._found[model] = next(
+                (
+                    self._prices[known]
+                    for known in self._by_length
+                    if name == known or name.startswith((f"{known}-", f"{known}@", f"{known}:"))
+                ),
+                None,
+            )
+        return self._found[model]
+
+    def cost(self, model: str, input_tokens: int, output_tokens: int) -> Cost | None:
+        """Return what a call of ``model`` costs, None where there is no price."""
+        price = self.price(model)
+        if price is None:
+            return None
+        return Cost(
+            input_tokens * price.input_usd / 1_000_000,
+            output_tokens * price.output_usd / 1_000_000,
+        )
+
+
+def load_prices(path: str | None = None) -> PriceTable:
+    """Return the table in the TOML file ``path``, or the built-in one.
+
+    The file has a table for each provider and in it, by model, ``{ input = ..., output = ... }``
+    in US dollars for a million tokens. Raises ``OptionError`` where it doesn't.
+    """
+    return _built_in() if path is None else _table(_text(path), path)
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> PriceTable:
+    text = resources.files(__package__).joinpath("prices.toml").read_text(encoding="utf-8")
+    return _table(text, "prices.toml")
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"The price table {path} can't be read: {error}.") from error
+
+
+def _table(text: str, where: str) -> PriceTable:
+    try:
+        content: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(f"The price table {where} is not TOML: {error}.") from error
+    prices: dict[str, Price] = {}
+    for provider, models in content.items():
+        if not isinstance(models, dict):
+            raise OptionError(f"{provider!r} in {where} is no table of a provider's models.")
+        for model, price in models.items():
+            try:
+                prices[model.lower()] = Price(
+                    provider, float(price["input"]), float(price["output"])
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise OptionError(
+                    f"{provider}.{model} in {where} is {price!r}.",
+                    todo="Give { input = ..., output = ... }, dollars for a million tokens.",
+                ) from error
+    return PriceTable(prices)

@@ -1,0 +1,168 @@
+"""The tracker's configuration: forms, defaults, legacy files, and errors that say what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrator.errors import OptionError
+from migrator.tracker import MLFlowTracker, TrackerConfig
+from migrator.tracker.prices import load_prices
+
+LEGACY = """
+schema_version: "1.0"
+flow:
+  name: article_writer
+config:
+  observability:
+    mlflow:
+      enabled: true
+      tracking_uri: "sqlite:///runs.db"
+      experiment_name: articles
+      run_name: null
+      log_prompts: false
+      log_artifacts: true
+      artifact_level: minimal
+      retention_days: 30
+      redact_pii: false
+      async_logging: yes
+      autolog_enabled: no
+"""
+
+
+@dataclass
+class Block:
+    """The settings as an object, as the application's own models hold them."""
+
+    enabled: bool = True
+    tracking_uri: str = "sqlite:///runs.db"
+    experiment_name: str = "articles"
+    run_name: str | None = None
+    log_prompts: bool = False
+    artifact_level: str = "minimal"
+    retention_days: int | None = 30
+
+
+def test_defaults_are_those_of_the_legacy_tracker_and_3_9() -> None:
+    config = TrackerConfig.of({})
+    assert not config.enabled
+    assert config.tracking_uri == "sqlite:///mlflow.db"
+    assert config.experiment_name == "configurable_agents"
+    assert (config.log_prompts, config.log_artifacts, config.artifact_level) == (
+        True, True, "standard"
+    )  # fmt: skip
+    assert (config.autolog_enabled, config.async_logging) == (False, True)
+    assert (config.server_timeout_s, config.sampling_ratio, config.redact) == (3.0, 1.0, False)
+
+
+def test_legacy_file_keeps_working(tmp_path: Path) -> None:
+    path = tmp_path / "workflow.yaml"
+    path.write_text(LEGACY, encoding="utf-8")
+    for given in (path, str(path)):
+        config = TrackerConfig.of(given)
+        assert config.enabled and config.experiment_name == "articles"
+        assert config.artifact_level == "minimal" and not config.log_prompts
+        assert config.async_logging is True and config.autolog_enabled is False
+
+
+def test_objects_mappings_and_arguments_give_the_same() -> None:
+    block = Block()
+    plain = TrackerConfig.of(vars(block))
+    assert TrackerConfig.of(block) == plain
+    assert TrackerConfig.of({"observability": {"mlflow": vars(block)}}) == plain
+    assert TrackerConfig.of(None, **vars(block)) == plain
+    assert TrackerConfig.of(plain) == plain
+    assert TrackerConfig.of(plain, experiment_name="other").experiment_name == "other"
+
+
+def test_configuration_without_the_block_is_disabled() -> None:
+    assert not TrackerConfig.of({"flow": {"name": "x"}, "nodes": []}).enabled
+    assert not TrackerConfig.of({"observability": None}).enabled
+    assert not TrackerConfig.of({"config": {"observability": {"mlflow": None}}}).enabled
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"traking_uri": "sqlite:///x.db"}, ["traking_uri", "tracking_uri"]),
+        ({"artifact_level": "all"}, ["artifact_level", "minimal, standard, full"]),
+        ({"server_timeout_s": 0}, ["server_timeout_s", "above 0"]),
+        ({"server_timeout_s": "soon"}, ["server_timeout_s", "number"]),
+        ({"sampling_ratio": 1.5}, ["sampling_ratio", "0 to 1"]),
+        ({"enabled": "perhaps"}, ["enabled", "true or false"]),
+        ({"experiment_name": " "}, ["experiment_name"]),
+        ({"experiment_name": 7}, ["experiment_name", "text"]),
+        ({"fallback_uri": "http://elsewhere"}, ["fallback_uri", "SQLite"]),
+    ],
+)
+def test_what_cannot_be_meant_is_said(settings: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(OptionError) as error:
+        TrackerConfig.of(settings)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["file://./mlruns", "file:///home/ana/mlruns", "./mlruns", "mlruns", "C:\\mlruns"]
+)
+def test_file_store_is_refused_with_the_command_that_moves_it(uri: str) -> None:
+    with pytest.raises(OptionError, match="mlflow-migrate convert") as error:
+        MLFlowTracker({"enabled": True, "tracking_uri": uri})
+    assert "sqlite:///mlflow.db" in str(error.value)
+    assert not TrackerConfig.of({"enabled": False, "tracking_uri": uri}).enabled  # not used
+
+
+def test_names_of_integrations_are_a_list_or_a_text() -> None:
+    assert TrackerConfig.of({"autolog_enabled": "openai, langchain"}).autolog_enabled == (
+        "openai", "langchain"
+    )  # fmt: skip
+    assert TrackerConfig.of({"autolog_enabled": ["openai"]}).autolog_enabled == ("openai",)
+
+
+def test_prices_match_versions_of_a_model_and_never_its_sibling(tmp_path: Path) -> None:
+    table = load_prices()
+    for name in ("gpt-4o-mini", "gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini", "GPT-4o-mini"):
+        cost = table.cost(name, 1_000_000, 1_000_000)
+        assert cost is not None and (cost.input_usd, cost.output_usd) == (0.15, 0.60)
+    dated = table.price("gpt-4o-2024-08-06")
+    assert dated is not None and dated.input_usd == 2.50
+    assert table.price("gpt-4omega") is None
+    assert table.cost("my-own-model", 10, 10) is None
+    own = tmp_path / "prices.toml"
+    own.write_text('[home]\n"my-own-model" = { input = 1, output = 2 }\n', encoding="utf-8")
+    replaced = load_prices(str(own))
+    mine = replaced.cost("my-own-model", 1_000_000, 500_000)
+    assert mine is not None and mine.total_usd == 2.0
+    assert replaced.price("gpt-4o") is None  # replaced, not added to
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[a", "[a]\nm = 1\n", "[a]\nm = { input = 1 }\n", '[a]\nm = { input = "x", output = 1 }\n'],
+)
+def test_unusable_price_table_is_an_option_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(OptionError, match=r"prices\.toml"):
+        load_prices(str(path))
+
+
+def test_disabled_tracker_does_not_import_mlflow() -> None:
+    code = (
+        "import sys\n"
+        "from migrator.tracker import MLFlowTracker\n"
+        "t = MLFlowTracker(None)\n"
+        "with t.track_workflow({}), t.track_node('a', 'm') as node:\n"
+        "    t.log_node_metrics(1, 2, 'm', prompt='p', response='r')\n"
+        "    node.set_attribute('a', 1)\n"
+        "    t.finalize_workflow({})\n"
+        "assert t.trace(lambda x: x + 1)(1) == 2\n"
+        "assert t.cost_summary() == {} and not t.status().enabled\n"
+        "assert 'mlflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
