@@ -145,6 +145,10 @@ def selection(command: F) -> F:
                 "--redact", multiple=True, metavar="PATTERN",
                 help="Mask what matches this regular expression in every value; may be repeated.",
             ),
+            click.option(
+                "--workers", type=click.IntRange(min=1), metavar="N",
+                help="Processes that read; by default one for each core. The result is the same.",
+            ),
         ]
     ):  # fmt: skip
         command = option(command)
@@ -560,6 +564,7 @@ def _options(selected: dict[str, Any]) -> Options:
         since=selected["since"],
         only=selected["only"],
         redact=tuple(selected["redact"]),
+        workers=selected["workers"] or 0,
     )
 
 

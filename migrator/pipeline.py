@@ -6,16 +6,18 @@ one that discards, the loader's writer, the comparer. So ``scan`` says what ``co
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from migrator import __version__, conventions, extractor, loader, transformer
+from migrator import __version__, conventions, extractor, loader, processes, transformer
 from migrator.errors import LedgerError, OptionError, RejectedError, SourceError
 from migrator.issues import CATALOG, Code, Issue, Severity
 from migrator.model import (
@@ -50,6 +52,10 @@ E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
 
 
+LOT_RUNS = 60  # about as many runs are one piece of work for a process
+FEW_RUNS = 400  # up to here it costs more to start processes than they save
+
+
 def no_progress(stage: str, done: int, total: int) -> None:
     """Show nothing."""
 
@@ -66,8 +72,31 @@ class Sink(Protocol):
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None: ...
 
 
+class Recorder(Protocol):
+    """Prepares runs and traces for a sink, in a process that has not got the sink."""
+
+    def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None: ...
+    def recorded(self) -> Any:
+        """Return what was added since the last call, for the sink's ``replay``."""
+
+
+@runtime_checkable
+class SharedSink(Sink, Protocol):
+    """A sink for which other processes can prepare the runs and traces."""
+
+    def recorder(self) -> Recorder: ...
+    def replay(self, recorded: Any) -> None: ...
+
+
 class Discard:
     """The sink of ``scan`` and ``--dry-run``: decisions are counted, not kept."""
+
+    def recorder(self) -> Recorder:
+        return self
+
+    def recorded(self) -> None: ...
+    def replay(self, recorded: None) -> None: ...
 
     def add_experiment(self, plan: ExperimentPlan) -> None: ...
     def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
@@ -92,6 +121,7 @@ class Options:
     on_conflict: transformer.OnConflict = "fail"
     experiment_kind: str = "auto"  # auto | genai | keep
     artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
+    workers: int = 0  # processes that read; 0 for as many as there are cores
     roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
     group_by_time: bool = False
     adopt_orphans: bool = False
@@ -194,6 +224,19 @@ class Locations:
                     f"{store.index.root}, which is only read.",
                     todo="Choose a directory outside of it.",
                 )
+
+    def blank(self) -> Locations:
+        """Return one that decides the same and has counted nothing yet."""
+        other = copy.copy(self)
+        other.summary = ArtifactSummary(decided=self.summary.decided)
+        other.copies, other._copied = [], {}
+        return other
+
+    def add(self, other: Locations) -> None:
+        """Take in what another one has decided and counted."""
+        self.summary.add_all(other.summary)
+        self.copies += other.copies
+        self._copied.update(other._copied)
 
     def experiment(self, store: Store, entry: Entry, plan: ExperimentPlan) -> str:
         """Return the location to write for an experiment."""
@@ -314,6 +357,21 @@ class Locations:
 def _is_below(path: str, directory: str) -> bool:
     path, directory = os.path.realpath(path), os.path.realpath(directory)
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What some of the trees gave: their part of every account, and what goes to the sink."""
+
+    ledger: Ledger
+    handed: Counter[Kind]
+    summaries: Mapping[str, ExperimentSummary]
+    locations: Locations
+    moments: list[transformer.Moment]
+    read: list[str]  # ids of the runs that could be read
+    left_out: set[str]  # ids of those that the options leave out
+    redacted: Counter[str]
+    recorded: Any
 
 
 class Migration:
@@ -475,8 +533,8 @@ class Migration:
         The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
         may occur twice in a store, in folders of the user's own; it only helps a stray entry.
         """
-        inside = Path(entry.path).parent
-        for folder in (str(inside), str(inside.parent)):
+        inside = os.path.dirname(entry.path)  # noqa: PTH120  # a Path for each run costs more
+        for folder in (inside, os.path.dirname(inside)):  # noqa: PTH120
             if folder in self.folders:
                 return folder
         return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
@@ -518,11 +576,14 @@ class Migration:
             entries = self._regrouped(entries, home, reader)
         forest = transformer.build_forest(entries.values())
         self.ledger.add_issues(forest.issues)
-        done = 0
-        for tree in forest.trees:
-            self._tree(tree, entries, home, reader)
-            done += len(tree.run_ids)
-            self.progress("runs", done, len(entries))
+        work = TreeWork(self, reader, forest.trees, entries, home)
+        workers = self.options.workers or processes.cores()
+        if workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS:
+            work.here()
+        elif isinstance(self.sink, SharedSink):
+            work.shared(self.sink, workers)
+        else:
+            work.here()
         if not self.options.group_by_time:
             parents = transformer.group_by_time(self.moments)
             self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
@@ -904,6 +965,115 @@ def _check_rejects(issues: Sequence[Issue]) -> None:
                 "stop).",
                 todo=f"{CATALOG[issue.code].action} Or convert the rest with --on-error skip.",
             )
+
+
+class TreeWork:
+    """The work on all trees of a migration, done here or shared by several processes.
+
+    Shared work is done in lots. A process works on a copy of the migration whose accounts are
+    empty and whose sink only records; what they hold then is added to the whole, in the order of
+    the trees, so that nobody can tell how many processes there were.
+    """
+
+    def __init__(
+        self,
+        migration: Migration,
+        reader: TreeReader,
+        trees: Sequence[transformer.Tree],
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+    ) -> None:
+        self._whole = migration
+        self._trees = trees
+        self._context = (entries, home, reader)
+        self._total = len(entries)
+        self._lots: list[tuple[int, int, int]] = []  # first tree, end, runs up to there
+        self._recorder: Recorder = Discard()
+
+    def here(self) -> None:
+        """Work on all trees in this process."""
+        done = 0
+        for tree in self._trees:
+            self._whole._tree(tree, *self._context)
+            done += len(tree.run_ids)
+            self._whole.progress("runs", done, self._total)
+
+    def shared(self, sink: SharedSink, workers: int) -> None:
+        """Let processes work on the trees, and take in what they return. Raises WorkerError."""
+        whole = self._whole
+        self._recorder = sink.recorder()
+        first = runs = done = 0
+        for at, tree in enumerate(self._trees, 1):
+            runs += len(tree.run_ids)
+            if runs - done >= LOT_RUNS or at == len(self._trees):
+                self._lots.append((first, at, runs))
+                first, done = at, runs
+        entries, home, _ = self._context
+        with closing(processes.results(self, len(self._lots), workers)) as shares:
+            for share, (_, _, done) in zip(shares, self._lots, strict=True):
+                whole.ledger.add(share.ledger)
+                whole.handed.update(share.handed)
+                for key, summary in share.summaries.items():
+                    whole.summaries[key].add(summary)
+                whole.locations.add(share.locations)
+                whole.moments += share.moments
+                for run_id in share.read:
+                    whole.seen[Kind.RUN, run_id] = (home[run_id], entries[run_id])
+                whole.runs_left_out |= share.left_out
+                whole.redactor.counts.update(share.redacted)
+                sink.replay(share.recorded)
+                whole.progress("runs", done, self._total)
+
+    def __call__(self, number: int) -> Share:
+        """Work on one lot, in any process."""
+        part = copy.copy(self._whole)
+        part.ledger, part.handed, part.moments = Ledger(), Counter(), []
+        part.summaries = _Parts(self._whole.summaries)
+        part.locations = self._whole.locations.blank()
+        part.seen, part.runs_left_out = {}, set()
+        part.redactor = self._whole.redactor.blank()
+        part.sink = self._recorder  # type: ignore[assignment]  # trees are runs and traces only
+        first, end, _ = self._lots[number]
+        for tree in self._trees[first:end]:
+            part._tree(tree, *self._context)
+        return Share(
+            part.ledger,
+            part.handed,
+            dict(part.summaries),
+            part.locations,
+            part.moments,
+            [run_id for _, run_id in part.seen],
+            part.runs_left_out,
+            part.redactor.counts,
+            self._recorder.recorded(),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what only the first process has, or needs (for processes that are spawned)."""
+        whole = copy.copy(self._whole)
+        whole.progress, whole.sink, whole.seen = no_progress, Discard(), {}
+        whole.ledger, whole.locations = Ledger(), whole.locations.blank()
+        whole.outcome = _outcome(whole.stores, None)
+        return {**self.__dict__, "_whole": whole}
+
+
+class _Parts(dict[str, ExperimentSummary]):
+    """Summaries of parts of experiments, each begun when it is first asked for."""
+
+    def __init__(self, whole: Mapping[str, ExperimentSummary]) -> None:
+        self._whole = whole
+
+    def __missing__(self, key: str) -> ExperimentSummary:
+        whole = self._whole[key]
+        self[key] = ExperimentSummary(
+            whole.source,
+            whole.experiment_id,
+            whole.name,
+            whole.target_id,
+            whole.target_name,
+            whole.lifecycle_stage,
+        )
+        return self[key]
 
 
 def _ranked(entries: Sequence[E]) -> list[E]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from migrator.issues import CATALOG
@@ -110,6 +110,25 @@ class ExperimentSummary:
             self.output_tokens += plan.usage.output_tokens or 0
         self._widen(plan.timestamp_ms)
 
+    def add(self, other: ExperimentSummary) -> None:
+        """Take in the summary of a part of the same experiment."""
+        for name in (
+            "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
+            "input_tokens", "output_tokens", "size_bytes",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.depth = max(self.depth, other.depth)
+        for name in ("roles", "profiles", "left_as_runs"):
+            getattr(self, name).update(getattr(other, name))
+        for key, part in other.decisions.items():
+            if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+                key, part = key[:3], replace(part, reasons=())
+            decision = self.decisions.setdefault(key, replace(part, trees=0, traces=0))
+            decision.trees += part.trees
+            decision.traces += part.traces
+        self._widen(other.first_ms)
+        self._widen(other.last_ms)
+
     def _widen(self, time_ms: int | None) -> None:
         if time_ms is None or time_ms <= 0:
             return
@@ -139,6 +158,14 @@ class ArtifactSummary:
     def add(self, fate: str, kind: Kind) -> None:
         """Count the location of an entity."""
         self.locations.setdefault(fate, Counter())[kind.value] += 1
+
+    def add_all(self, other: ArtifactSummary) -> None:
+        """Take in the locations that another summary has counted."""
+        for fate, kinds in other.locations.items():
+            self.locations.setdefault(fate, Counter()).update(kinds)
+        self.remote.update(other.remote)
+        self.unserved += other.unserved
+        self.stay_in |= other.stay_in
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
