@@ -43,7 +43,10 @@ class Sink:
 
     def complete(self, span: Any) -> None:
         """Called with every span of the tracker's traces just before it ends."""
-        self.meter.complete(span)
+        node = innermost(self, NODE)
+        inside = node is not None and node.trace_id == span.trace_id
+        model = (node.attributes or {}).get(conv.PLAIN_MODEL) if node and inside else None
+        self.meter.complete(span, model)
         if self.redact is not None:
             from migrator.tracker.meter import redact_span
 
