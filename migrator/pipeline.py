@@ -52,7 +52,7 @@ E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
 
 
-LOT_RUNS = 60  # about as many runs are one piece of work for a process
+LOT_RUNS = 50  # about as many runs are one piece of work; a summary keeps as many decisions
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
 
 
