@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from migrator.issues import CATALOG
@@ -110,6 +110,25 @@ class ExperimentSummary:
             self.output_tokens += plan.usage.output_tokens or 0
         self._widen(plan.timestamp_ms)
 
+    def add(self, other: ExperimentSummary) -> None:
+        """Take in the summary of a part of the same experiment."""
+        for name in (
+            "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
+            "input_tokens", "output_tokens", "size_bytes",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.depth = max(self.depth, other.depth)
+        for name in ("roles", "profiles", "left_as_runs"):
+            getattr(self, name).update(getattr(other, name))
+        for key, part in other.decisions.items():
+            if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+                key, part = key[:3], replace(part, reasons=())
+            decision = self.decisions.setdefault(key, replace(part, trees=0, traces=0))
+            decision.trees += part.trees
+            decision.traces += part.traces
+        self._widen(other.first_ms)
+        self._widen(other.last_ms)
+
     def _widen(self, time_ms: int | None) -> None:
         if time_ms is None or time_ms <= 0:
             return
@@ -140,6 +159,14 @@ class ArtifactSummary:
         """Count the location of an entity."""
         self.locations.setdefault(fate, Counter())[kind.value] += 1
 
+    def add_all(self, other: ArtifactSummary) -> None:
+        """Take in the locations that another summary has counted."""
+        for fate, kinds in other.locations.items():
+            self.locations.setdefault(fate, Counter()).update(kinds)
+        self.remote.update(other.remote)
+        self.unserved += other.unserved
+        self.stay_in |= other.stay_in
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
@@ -168,6 +195,8 @@ class Outcome:
     artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
     report_path: str | None = None
+    rejects_path: str | None = None  # JSON lines, for convert --only
+    redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (
@@ -190,8 +219,11 @@ class Outcome:
             total.update(experiment.left_as_runs)
         return total
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; every issue is in it."""
+    def as_dict(self, values: bool = False) -> dict[str, Any]:
+        """Return plain values for JSON; every issue is in it.
+
+        ``values`` adds the source's own words to the issues, under ``sample``.
+        """
         ledger = self.ledger
         return {
             "tool": "mlflow-migrate",
@@ -201,6 +233,8 @@ class Outcome:
             "dry_run": self.dry_run,
             "schema": self.schema,
             "backup": self.backup,
+            "rejects": self.rejects_path,
+            "redacted": dict(self.redacted),
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
             "ledger": ledger.as_rows(),
@@ -244,6 +278,7 @@ class Outcome:
                     "message": issue.message,
                     "kept": issue.kept,
                     "action": CATALOG[issue.code].action,
+                    **({"sample": issue.sample} if values and issue.sample else {}),
                 }
                 for issue in ledger.issues
             ],

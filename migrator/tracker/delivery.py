@@ -26,6 +26,7 @@ from mlflow.tracing.utils import add_size_stats_to_trace_metadata
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import conventions as conv
 from migrator.tracker.guard import Guard
@@ -34,6 +35,14 @@ T = TypeVar("T")
 PROBE = "/api/2.0/mlflow/experiments/search"
 SPANS_A_CALL = 500
 PATIENCE = 20  # times server_timeout_s that a server may take which still answers probes
+
+
+class Silent(Exception):
+    """A server that doesn't do what it is asked within its time."""
+
+
+# How a place says that it can't take something. Anything else is a defect of ours.
+REFUSALS = (MlflowException, OSError, SQLAlchemyError, Silent)
 
 
 class Later(Generic[T]):
@@ -228,7 +237,7 @@ class Delivery:
                 mlflow.set_tracking_uri(self.place.uri)
                 self._within(lambda: mlflow.set_experiment(experiment_id=found))
                 return found
-            except (MlflowException, OSError, Silent) as error:
+            except REFUSALS as error:
                 if self.place.uri == self.fallback.uri:
                     raise
                 self._fall_back(_cause(error))
@@ -274,25 +283,10 @@ class Delivery:
 
     def _deliver(self, parcel: Parcel) -> None:
         with self.guard.during("write a trace"):
-            if not self.fallen_back:
-                try:
-                    self._within(lambda: parcel.write(self.place))
+            try:
+                if not self.fallen_back and self._accepted(parcel):
                     self.delivered += 1
                     return
-                except (MlflowException, OSError, Silent) as error:
-                    reason = _cause(error)
-                if self.place.uri == self.fallback.uri:
-                    self.lost += 1
-                    raise MlflowException(reason)
-                gone = not self.place.is_server or why_silent(self.place.uri, self._limit_s)
-                if gone:
-                    self._fall_back(gone if isinstance(gone, str) else reason)
-                else:  # the server is well and refuses this one
-                    self.guard.say(
-                        "refused", "Tracking: %s refuses a trace (%s); it goes to %s.",
-                        self.place.uri, reason, self.fallback.uri,
-                    )  # fmt: skip
-            try:
                 parcel.write(self.fallback, is_fallback=True)
             except BaseException:
                 self.lost += 1
@@ -300,6 +294,27 @@ class Delivery:
             self.in_fallback += 1
             if parcel.trace is not None:
                 self._fallback_ids.add(parcel.trace.info.trace_id)
+
+    def _accepted(self, parcel: Parcel) -> bool:
+        """Write to the configured place; tell whether it took it. Falls back if it is gone.
+
+        Raises what the place raises when it is the fallback itself.
+        """
+        try:
+            self._within(lambda: parcel.write(self.place))
+        except REFUSALS as error:
+            if self.place.uri == self.fallback.uri:
+                raise
+            gone = why_silent(self.place.uri, self._limit_s) if self.place.is_server else None
+            if gone or not self.place.is_server:
+                self._fall_back(gone or _cause(error))
+            else:  # the server is well, and refuses this one
+                self.guard.say(
+                    "refused", "Tracking: %s refuses a trace (%s); it goes to %s.",
+                    self.place.uri, _cause(error), self.fallback.uri,
+                )  # fmt: skip
+            return False
+        return True
 
     def _within(self, work: Callable[[], T]) -> T:
         """Do ``work``; at a server as long as it answers. Raises ``Silent`` when it doesn't."""
@@ -339,10 +354,6 @@ def delivery_to(uri: str, fallback_uri: str, limit_s: float, in_background: bool
         if key not in _deliveries:
             _deliveries[key] = Delivery(*key)
         return _deliveries[key]
-
-
-class Silent(Exception):
-    """A server that doesn't do what it is asked within its time."""
 
 
 def _cause(error: Exception) -> str:
