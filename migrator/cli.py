@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +38,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _interruptible():
+                return super().invoke(ctx)
         except OptionError as error:
             raise click.UsageError(str(error), ctx) from error
         except MigrateError as error:
@@ -133,6 +136,19 @@ def selection(command: F) -> F:
                 "--workers", type=click.IntRange(min=1), metavar="N",
                 help="Processes that read; by default one for each core. The result is the same.",
             ),
+            click.option(
+                "--since", metavar="DATE",
+                help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
+                "not ended.",
+            ),
+            click.option(
+                "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+                help="Only what this list names: the rejects file of an earlier conversion.",
+            ),
+            click.option(
+                "--redact", multiple=True, metavar="PATTERN",
+                help="Mask what matches this regular expression in every value; may be repeated.",
+            ),
         ]
     ):  # fmt: skip
         command = option(command)
@@ -153,12 +169,17 @@ def output(command: F) -> F:
 
 
 SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+VALUES = click.option(
+    "--values", is_flag=True,
+    help="Show the damaged values themselves with the issues; they may be secret.",
+)  # fmt: skip
 
 
 @main.command()
 @SOURCES
 @selection
 @output
+@VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
 @click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
 def scan(
@@ -166,6 +187,7 @@ def scan(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    values: bool,
     as_csv: bool,
     tree: str | None,
     **selected: Any,
@@ -192,7 +214,7 @@ def scan(
             progress=progress,
         )
     if as_json:
-        _print_json(outcome.as_dict())
+        _print_json(outcome.as_dict(values))
     elif as_csv:
         from migrator.report.frame import experiments_csv
 
@@ -201,7 +223,7 @@ def scan(
         _print_trees(trees)
     elif not quiet:
         command = shlex.join(["mlflow-migrate", "convert", *sources])
-        click.echo(scan_text(outcome, command, verbose))
+        click.echo(scan_text(outcome, command, verbose, values))
     sys.exit(outcome.exit_code)
 
 
@@ -217,19 +239,29 @@ def scan(
     help="The schema of a new database; by default that of the installed MLflow.",
 )  # fmt: skip
 @click.option(
-    "--report", metavar="FILE", help="Where to write the report (JSON); default: beside the target."
-)
+    "--report", metavar="FILE",
+    help="Where to write the report: .json, .html or .txt. By default JSON, beside the target.",
+)  # fmt: skip
+@click.option(
+    "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
+    help="When something can't be converted: name it and go on (exit code 3), or write nothing.",
+)  # fmt: skip
+@click.option("--no-backup", is_flag=True, help="Make no copy of an existing target before.")
 @selection
 @output
+@VALUES
 def convert(
     sources: tuple[str, ...],
     to: str,
     dry_run: bool,
     schema: str | None,
     report: str | None,
+    on_error: str,
+    no_backup: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    values: bool,
     **selected: Any,
 ) -> None:
     """Write file stores into an MLflow database, with their nested runs as traces.
@@ -254,12 +286,15 @@ def convert(
             schema=schema,
             dry_run=dry_run,
             report=report,
+            values=values,
+            backup=not no_backup,
+            stop_on_error=on_error == "stop",
             progress=progress,
         )
     if as_json:
-        _print_json(outcome.as_dict())
+        _print_json(outcome.as_dict(values))
     elif not quiet:
-        click.echo(convert_text(outcome, verbose))
+        click.echo(convert_text(outcome, verbose, values))
     sys.exit(outcome.exit_code)
 
 
@@ -501,7 +536,27 @@ def _options(selected: dict[str, Any]) -> Options:
         adopt_orphans=selected["adopt_orphans"],
         artifacts=selected["artifacts"],
         workers=selected["workers"] or 0,
+        since=selected["since"],
+        only=selected["only"],
+        redact=tuple(selected["redact"]),
     )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ MigrateError
 ├── TargetError        the database can't be written
 ├── OptionError        options that don't fit together, an unreadable profile
 ├── WorkerError        a process of ours died
+├── RejectedError      something was rejected, and the user wants to stop then (--on-error stop)
 └── LedgerError        the counts don't close: a defect of ours; nothing was published
 """
 
@@ -34,6 +35,10 @@ class OptionError(MigrateError):
 
 class WorkerError(MigrateError):
     """A process that did a part of the work died. Nothing has been published."""
+
+
+class RejectedError(MigrateError):
+    """Something can't be converted, and ``--on-error stop`` was given. Nothing was published."""
 
 
 class LedgerError(MigrateError):

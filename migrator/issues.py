@@ -40,6 +40,7 @@ class Code(str, Enum):
 
     # loader
     TARGET_DIFFERS = "target-differs"
+    TARGET_UPDATED = "target-updated"
     LOAD_DUPLICATE = "load-duplicate"
     LOAD_REFUSED = "load-refused"
     LOAD_WITHOUT_PARENT = "load-without-parent"
@@ -188,6 +189,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "The target already holds this, with other values; it was left as the target has it.",
         "Compare the two; to take over the source's values, delete it in the target and convert "
         "again, or convert into a new database.",
+    ),
+    Code.TARGET_UPDATED: CatalogEntry(
+        Severity.NOTE,
+        "The target held a run or trace that had not ended; it was brought up to date with the "
+        "source.",
+        "Nothing.",
     ),
     Code.LOAD_DUPLICATE: CatalogEntry(
         Severity.REJECTED,
@@ -401,8 +408,7 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "A text is not UTF-8; the replacement character stands for each byte that can't be "
         "decoded.",
-        "The raw bytes are in the message; write the file as UTF-8 and convert again if you need "
-        "them.",
+        "--values shows the raw bytes; write the file as UTF-8 and convert again if you need them.",
     ),
     Code.LOST_WITH_OWNER: CatalogEntry(
         Severity.REJECTED,
@@ -751,6 +757,7 @@ class Issue:
     kind: str | None = None  # a ``model.Kind`` value, None for a plain file
     entity_id: str = ""
     count: int = 1
+    sample: str = ""  # the source's own words, which are shown only with --values
 
     @property
     def severity(self) -> Severity:

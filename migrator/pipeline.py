@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from migrator import __version__, conventions, extractor, loader, processes, transformer
-from migrator.errors import LedgerError, OptionError, SourceError
-from migrator.issues import Code, Issue
+from migrator.errors import LedgerError, OptionError, RejectedError, SourceError
+from migrator.issues import CATALOG, Code, Issue, Severity
 from migrator.model import (
     ArtifactCopy,
     DatasetRecord,
@@ -36,20 +36,23 @@ from migrator.model import (
     RunEntry,
     RunRecord,
     SourceIndex,
+    TraceEntry,
     TracePlan,
     TraceRecord,
     TreePlan,
 )
+from migrator.redaction import Redactor
 from migrator.report.files import check_report_path, free_report_path, write_report
 from migrator.report.ledger import Ledger, counts_of, trace_counts_of
 from migrator.report.summary import ArtifactSummary, ExperimentSummary, Outcome
+from migrator.selection import Selection
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
 
 
-LOT_RUNS = 60  # about as many runs are one piece of work for a process
+LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
 
 
@@ -122,6 +125,9 @@ class Options:
     roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
     group_by_time: bool = False
     adopt_orphans: bool = False
+    since: str | None = None  # a date: only what is younger, or not ended
+    only: str | None = None  # a rejects file: only what it lists
+    redact: tuple[str, ...] = ()  # regular expressions: values that are masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,8 @@ class TreeReader:
 
     def read(self, entry: RunEntry) -> Extracted[RunRecord]:
         """Read one run, with the texts that the profiles ask for."""
-        roots = next((r for s, r in self.artifact_roots.items() if entry.path.startswith(s)), ())
+        stores = self.artifact_roots.items()
+        roots = next((r for s, r in stores if entry.path.startswith(s.rstrip("/") + "/")), ())
         return extractor.read_run(entry, self.wanted, artifact_roots=roots)
 
     def plan(
@@ -324,16 +331,13 @@ class Locations:
         if fate is transformer.Fate.COPIED and copy_to is not None:
             self._copied[kind, entry.entity_id] = copy_to
             if location.has_files:
-                inside = _is_below(location.found, store.index.root)
+                inside = location.found.startswith(store.index.root + os.sep)
                 bound = store.index.root if inside else location.found
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            if location.found == f"{entry.path}/artifacts":  # nearly all: no link leads there
-                self.summary.stay_in.add(store.index.root)
-            else:
-                for root in (store.index.root, *store.artifact_roots):
-                    if _is_below(location.found, root):
-                        self.summary.stay_in.add(root)
+            for root in (store.index.root, *store.artifact_roots):
+                if location.found.startswith(root + os.sep):
+                    self.summary.stay_in.add(root)
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
@@ -362,6 +366,9 @@ class Share:
     summaries: Mapping[str, ExperimentSummary]
     locations: Locations
     moments: list[transformer.Moment]
+    seen: list[str]  # ids of the runs that count
+    left_out: set[str]  # ids of those that the options leave out
+    redacted: Counter[str]
     recorded: Any
 
 
@@ -397,6 +404,9 @@ class Migration:
         self.moments: list[transformer.Moment] = []
         self.inferred: dict[str, str] = {}  # runs whose parent is a guess, and why
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
+        self.selection = Selection(options.only, options.since)
+        self.redactor = Redactor(options.redact)
+        self.runs_left_out: set[str] = set()  # by the options
 
     def run(self) -> None:
         """Read, decide and hand over everything that the options select."""
@@ -409,6 +419,7 @@ class Migration:
         self._logged_models()
         self._registered_models()
         self._experiment_kinds()
+        self.outcome.redacted.update(self.redactor.counts)
         self.outcome.experiments = list(self.summaries.values())
 
     # ------------------------------------------------------------------ experiments
@@ -420,11 +431,15 @@ class Migration:
             for entry in _ranked(store.index.experiments):
                 self.folders.add(entry.path)
                 self.homes.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
-                extracted = extractor.read_experiment(entry)
+        listed = self._listed()
+        for store in self.stores:
+            for entry in _ranked(store.index.experiments):
+                extracted = self.redactor.mask(extractor.read_experiment(entry))
                 record = extracted.record
                 if record is not None:
                     known |= {record.name, record.experiment_id}
-                    if not self._selected(record):
+                    unlisted = listed is not None and entry.path not in listed
+                    if unlisted or not self._selected(record):
                         self._leave_out_files(store, entry)
                         self.outcome.left_out_experiments += 1
                         continue
@@ -454,6 +469,26 @@ class Migration:
                 replace(first, artifact_location=location), [plan for _, _, plan in others]
             )
 
+    def _listed(self) -> set[str] | None:
+        """Return the directories of experiments with what ``--only`` lists, None without a list."""
+        if not self.selection.listed:
+            return None
+        homes: set[str] = set()
+        anything = False
+        for store in self.stores:
+            index = store.index
+            for entry in (*index.runs, *index.traces, *index.datasets, *index.logged_models):
+                if self.selection.names(entry):
+                    homes.add(self._home(store, entry))
+            homes.update(e.path for e in index.experiments if self.selection.names(e))
+            anything |= any(map(self.selection.names, index.registered_models))
+        if not homes and not anything:
+            raise OptionError(
+                f"Nothing that {self.options.only} lists is in the source.",
+                todo="Give the source of the conversion that wrote the list.",
+            )
+        return homes
+
     def _selected(self, record: ExperimentRecord) -> bool:
         names = self.options.experiments
         return not names or record.name in names or record.experiment_id in names
@@ -476,11 +511,12 @@ class Migration:
                             Issue(
                                 Code.EXPERIMENT_TAG_DIFFERS,
                                 plan.record.path,
-                                f"Tag {key!r} of experiment {plan.record.name!r} is {value!r} here "
-                                f"and {tags[key]!r} in {first.record.path}.",
-                                f"the value {tags[key]!r}",
+                                f"Tag {key!r} of experiment {plan.record.name!r} has another "
+                                f"value in {first.record.path}.",
+                                "the value there",
                                 Kind.EXPERIMENT_TAG.value,
                                 plan.record.experiment_id,
+                                sample=f"{value!r}, and {tags[key]!r} there",
                             )
                         ]
                     )
@@ -510,14 +546,15 @@ class Migration:
         home: dict[str, Store] = {}
         entries: dict[str, RunEntry] = {}
         repeated: list[tuple[Store, RunEntry]] = []
-        for store in self.stores:
-            for entry in _ranked(store.index.runs):
-                if entry.entity_id in entries:
-                    repeated.append((store, entry))
-                    continue
-                entries[entry.entity_id] = entry
-                home[entry.entity_id] = store
-                self.seen[Kind.RUN, entry.entity_id] = (store, entry)
+        found = [(store, entry) for store in self.stores for entry in _ranked(store.index.runs)]
+        # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
+        found.sort(key=lambda each: self._plan_of(*each) is None)
+        for store, entry in found:
+            if entry.entity_id in entries:
+                repeated.append((store, entry))
+                continue
+            entries[entry.entity_id] = entry
+            home[entry.entity_id] = store
         profiles = transformer.load_profiles(self.options.profile_files)
         reader = TreeReader(
             profiles,
@@ -551,8 +588,16 @@ class Migration:
         if not self.options.adopt_orphans:
             self.outcome.orphans = len(transformer.adopt_orphans(self.moments))
         for store, entry in repeated:
-            if self._plan_of(store, entry) is not None:
-                self._take(Kind.RUN, store, entry, reader.read)
+            plan = self._plan_of(store, entry)
+            if plan is None:
+                continue
+            if entry.entity_id in self.runs_left_out:
+                self._leave_out_files(store, entry)
+                continue
+            run = self._take(Kind.RUN, store, entry, reader.read)
+            if run is not None:  # the one that came first could not be read
+                self.handed.subtract(counts_of(run))
+                self._hand_run(store, entry, run, plan)
 
     def _forced_roles(self) -> dict[str, Role]:
         """Return the roles that the user gave, by the experiment's directory."""
@@ -649,16 +694,27 @@ class Migration:
         reader: TreeReader,
     ) -> None:
         keys = {run_id: self._home(home[run_id], entries[run_id]) for run_id in tree.run_ids}
-        if not any(key in self.plans for key in keys.values()):
-            return  # of experiments that the user left out
+        wanted = any(key in self.plans for key in keys.values())
+        read: dict[str, Extracted[RunRecord]] = {}
+        if wanted and any(self.selection.names(entries[run_id]) for run_id in tree.run_ids):
+            read = {run_id: reader.read(entries[run_id]) for run_id in tree.run_ids}
+        if not read or not self.selection.takes_runs(each.record for each in read.values()):
+            self.runs_left_out.update(tree.run_ids)
+            for run_id in tree.run_ids:
+                if keys[run_id] in self.plans:
+                    self._leave_out_files(home[run_id], entries[run_id])
+            return
         runs: dict[str, RunRecord] = {}
         for run_id in tree.run_ids:
-            extracted = reader.read(entries[run_id])
+            extracted = self.redactor.mask(read.pop(run_id))
             plan = self.plans.get(keys[run_id])
-            if plan is not None:
+            if plan is None:
+                self.runs_left_out.add(run_id)
+            else:
                 self.ledger.add_extracted(extracted)
             if extracted.record is None:
                 continue
+            self.seen[Kind.RUN, run_id] = (home[run_id], entries[run_id])
             runs[run_id] = extracted.record
             if plan is not None:
                 self.summaries[keys[run_id]].add_run(extracted.record)
@@ -688,6 +744,7 @@ class Migration:
             placed = self.locations.run(store, entry, run, plan.target_id)
             self.sink.add_run(placed, plan.target_id)
         else:
+            self.runs_left_out.add(run.run_id)
             self.ledger.left_out.update(counts_of(run))
 
     # ------------------------------------------------------------- everything else
@@ -701,7 +758,7 @@ class Migration:
         within: str = "",
     ) -> T | None:
         """Read an entity and account for it; return it unless it is rejected or came before."""
-        extracted = read(entry)
+        extracted = self.redactor.mask(read(entry))
         self.ledger.add_extracted(extracted)
         record = extracted.record
         if record is None:
@@ -711,7 +768,8 @@ class Migration:
         if first is entry:
             self.handed.update(counts_of(record))
             return record
-        again = read(first).record  # type: ignore[arg-type]  # the same kind, so the same type
+        first_read = read(first)  # type: ignore[arg-type]  # the same kind, so the same type
+        again = self.redactor.mask(first_read).record
         same = again is not None and _content(again) == _content(record)
         plans = (self._plan_of(first_store, first), self._plan_of(store, entry))
         together = len({plan and plan.target_id for plan in plans}) == 1
@@ -753,6 +811,9 @@ class Migration:
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
+                if not self._takes_trace(entry, read):
+                    self._leave_out_files(store, entry)
+                    continue
                 record = self._take(Kind.TRACE, store, entry, read)
                 if record is None:
                     continue
@@ -766,6 +827,16 @@ class Migration:
                 self.ours.subtract(counts_of(record))
                 self.summaries[self._home(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
+
+    def _takes_trace(
+        self, entry: TraceEntry, read: Callable[[TraceEntry], Extracted[TraceRecord]]
+    ) -> bool:
+        if not self.selection.names(entry):
+            return False
+        if self.selection.since_ms is None:
+            return True
+        record = read(entry).record
+        return record is None or self.selection.takes_trace(record)
 
     def _leave_out(self, record: object) -> None:
         """Move what was taken from handed over to left out."""
@@ -791,15 +862,29 @@ class Migration:
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
+                if not self.selection.names(entry):
+                    self._leave_out_files(store, entry)
+                    continue
                 record = self._take(Kind.LOGGED_MODEL, store, entry, read)
                 if record is not None:
                     record = self.locations.logged_model(store, entry, record, plan.target_id)
-                    self.sink.add_logged_model(record, plan.target_id)
+                    self.sink.add_logged_model(self._of_runs(record), plan.target_id)
+
+    def _of_runs(self, record: LoggedModelRecord) -> LoggedModelRecord:
+        """Leave a model's metrics out that runs measured which the options leave out."""
+        kept = tuple(m for m in record.metrics if m.run_id not in self.runs_left_out)
+        left = len(record.metrics) - len(kept)
+        if not left:
+            return record
+        self.handed[Kind.LOGGED_MODEL_METRIC] -= left
+        self.ledger.left_out[Kind.LOGGED_MODEL_METRIC] += left
+        return replace(record, metrics=kept)
 
     def _registered_models(self) -> None:
         for store in self.stores:
             for entry in _ranked(store.index.registered_models):
-                if self.options.experiments:  # a registered model belongs to no experiment
+                if self.options.experiments or not self.selection.names(entry):
+                    # a registered model belongs to no experiment
                     self._leave_out_files(store, entry)
                     continue
                 read = extractor.read_registered_model
@@ -842,15 +927,41 @@ class Migration:
 
         Runs before anything is published, so that a defect of ours costs a message, not data.
         """
-        ledger = self.ledger
-        before = (Counter(ledger.converted), Counter(ledger.already_there))
-        ledger.add_outcome(self.handed, {})
-        gaps = ledger.gaps()
-        ledger.converted, ledger.already_there = before
-        if gaps:
-            raise LedgerError(
-                "The counts do not close, so nothing was written: " + "; ".join(gaps) + ".",
-                todo="This is a defect of mlflow-migrate; please report it with these numbers.",
+        _check_closed(self.ledger, self.handed)
+
+    def check_written(self, written: loader.LoadResult) -> None:
+        """Raise LedgerError unless what was handed over is written, merged or refused by name."""
+        trial = Ledger(
+            found=self.ledger.found,
+            merged=Counter(self.ledger.merged),
+            rejected=Counter(self.ledger.rejected),
+            left_out=self.ledger.left_out,
+        )
+        _add_result(trial, written, self.ours)
+        _check_closed(trial, {})
+
+
+def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:
+    before = Counter(ledger.converted)
+    ledger.converted.update(converted)
+    gaps = ledger.gaps()
+    ledger.converted = before
+    if gaps:
+        raise LedgerError(
+            "The counts do not close, so nothing was written: " + "; ".join(gaps) + ".",
+            todo="This is a defect of mlflow-migrate; please report it with these numbers.",
+        )
+
+
+def _check_rejects(issues: Sequence[Issue]) -> None:
+    """Raise RejectedError for the first rejection."""
+    for issue in issues:
+        if issue.severity is Severity.REJECTED:
+            where = f"{issue.path}: " if issue.path else ""
+            raise RejectedError(
+                f"{issue.code.value}: {where}{issue.message} Nothing was written (--on-error "
+                "stop).",
+                todo=f"{CATALOG[issue.code].action} Or convert the rest with --on-error skip.",
             )
 
 
@@ -888,6 +999,7 @@ class TreeWork:
     def shared(self, sink: SharedSink, workers: int) -> None:
         """Let processes work on the trees, and take in what they return. Raises WorkerError."""
         whole = self._whole
+        entries, home, _ = self._context
         self._recorder = sink.recorder()
         first = runs = done = 0
         for at, tree in enumerate(self._trees, 1):
@@ -903,6 +1015,10 @@ class TreeWork:
                     whole.summaries[key].add(summary)
                 whole.locations.add(share.locations)
                 whole.moments += share.moments
+                for run_id in share.seen:
+                    whole.seen[Kind.RUN, run_id] = (home[run_id], entries[run_id])
+                whole.runs_left_out |= share.left_out
+                whole.redactor.counts.update(share.redacted)
                 sink.replay(share.recorded)
                 whole.progress("runs", done, self._total)
 
@@ -910,15 +1026,25 @@ class TreeWork:
         """Work on one lot, in any process."""
         part = copy.copy(self._whole)
         part.ledger, part.handed, part.moments = Ledger(), Counter(), []
+        part.seen, part.runs_left_out = {}, set()
+        part.redactor = Redactor(part.options.redact)
         part.summaries = _Parts(self._whole.summaries)
         part.locations = self._whole.locations.blank()
         part.sink = self._recorder  # type: ignore[assignment]  # trees are runs and traces only
         first, end, _ = self._lots[number]
         for tree in self._trees[first:end]:
             part._tree(tree, *self._context)
-        summaries = dict(part.summaries)
-        recorded = self._recorder.recorded()
-        return Share(part.ledger, part.handed, summaries, part.locations, part.moments, recorded)
+        return Share(
+            ledger=part.ledger,
+            handed=part.handed,
+            summaries=dict(part.summaries),
+            locations=part.locations,
+            moments=part.moments,
+            seen=[run_id for _, run_id in part.seen],
+            left_out=part.runs_left_out,
+            redacted=part.redactor.counts,
+            recorded=self._recorder.recorded(),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what only the first process has, or needs (for processes that are spawned)."""
@@ -995,12 +1121,17 @@ def convert(
     schema: str | None = None,
     dry_run: bool = False,
     report: str | None = None,
+    values: bool = False,
+    backup: bool = True,
+    stop_on_error: bool = False,
     progress: Progress = no_progress,
 ) -> Outcome:
     """Write the sources into the database at ``to``, whole or not at all.
 
-    The report goes to ``report``, or to a new file beside the target. Raises SourceError,
-    OptionError, TargetError, and LedgerError (a defect); the target is untouched then.
+    The report goes to ``report``, or to a new file beside the target; ``values`` shows the
+    source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
+    conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
+    defect); the target is untouched then.
     """
     began = time.monotonic()
     if report is not None:
@@ -1016,6 +1147,8 @@ def convert(
         )
         migration.run()
         migration.check_handed()
+        if stop_on_error:
+            _check_rejects(outcome.ledger.issues)
         outcome.ledger.add_outcome(migration.handed, {})
     else:
         with loader.Writer(target) as writer:
@@ -1026,9 +1159,12 @@ def convert(
             migration.check_handed()
             _copy_artifacts(migration, progress)
             progress("checking", 0, 0)
-            writer.finish()
+            written = writer.finish()
+            migration.check_written(written)
+            if stop_on_error:
+                _check_rejects([*outcome.ledger.issues, *written.issues])
             progress("publishing", 0, 0)
-            result = writer.publish()
+            result = writer.publish(backup=backup)
         _add_result(outcome.ledger, result, migration.ours)
         outcome.backup = result.backup_path
         outcome.schema = target.wanted
@@ -1036,7 +1172,7 @@ def convert(
     if report is not None or not dry_run:
         path = Path(report) if report is not None else free_report_path(Path(target.path))
         outcome.report_path = str(path)
-        write_report(outcome, path)
+        write_report(outcome, path, values)
     return outcome
 
 

@@ -20,7 +20,9 @@ ALLOWED = {
     "transformer": GROUND,
     "loader": GROUND,
     "report": GROUND,
-    "pipeline": GROUND | {"extractor", "transformer", "loader", "report"},
+    "selection": GROUND,
+    "redaction": GROUND,
+    "pipeline": GROUND | {"selection", "redaction", "extractor", "transformer", "loader", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
     "cli": GROUND | {"pipeline", "verify", "report", "transformer"},  # of that, profiles only

@@ -12,7 +12,6 @@ pages can't open are translated first (``translated``), which checks that they a
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -72,10 +71,7 @@ def migrate_officially(source: Path, database: Path) -> Official:
 
 def migrate_ours(source: Path, database: Path) -> None:
     """Convert with recorded locations kept, as the official command keeps them."""
-    chosen: dict[str, Any] = {}
-    if "artifacts" in {field.name for field in dataclasses.fields(pipeline.Options)}:
-        chosen["artifacts"] = "keep"
-    pipeline.convert([str(source)], f"sqlite:///{database}", pipeline.Options(**chosen))
+    pipeline.convert([str(source)], f"sqlite:///{database}", pipeline.Options(artifacts="keep"))
 
 
 def remove_repeats(source: Path) -> int:

@@ -483,10 +483,11 @@ class Writer:
 
     # ----------------------------------------------------------------- checking, publishing
 
-    def finish(self) -> None:
+    def finish(self) -> LoadResult:
         """Bring the staging file to the wanted schema, and check it.
 
-        Raises LedgerError when it does not hold exactly what was added.
+        Returns what it holds, as ``publish`` will return it for a new target. Raises LedgerError
+        when it does not hold exactly what was added.
         """
         for run in self._waiting:
             self._write_inputs(run)
@@ -523,6 +524,14 @@ class Writer:
                     db.execute("DELETE FROM temp.promoted")
             audit.check(db, self._written, promoted)
             self._counts = counts
+        return LoadResult(
+            converted=+counts[0],
+            already_there={},
+            merged=+self._merged,
+            rebuilt=+counts[1],
+            rebuilt_already_there={},
+            issues=tuple(self._issues),
+        )
 
     def _placeholder(self) -> list[Row]:
         """Keep MLflow able to open the database (see Code.LOAD_DEFAULT_ADDED)."""

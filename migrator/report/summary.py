@@ -84,19 +84,20 @@ class ExperimentSummary:
             self.profiles[plan.profile] += 1
         if plan.left_as_runs is not None:
             self.left_as_runs[plan.left_as_runs] += 1
-        self._decide(plan)
-
-    def _decide(self, plan: TreePlan) -> None:
         what = (plan.role.value, plan.profile, plan.left_as_runs)
-        key: tuple[object, ...] = (*what, plan.reasons)
+        self._decide(Decision(*what, plan.reasons, 1, len(plan.traces), plan.root_run_id))
+
+    def _decide(self, new: Decision) -> None:
+        what = (new.role, new.profile, new.left_as_runs)
+        key: tuple[object, ...] = (*what, new.reasons)
         if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
             key = what  # of the rest only what became of them
         decision = self.decisions.get(key)
         if decision is None:
-            reasons = plan.reasons if len(key) == 4 else ()
-            decision = self.decisions[key] = Decision(*what, reasons, example=plan.root_run_id)
-        decision.trees += 1
-        decision.traces += len(plan.traces)
+            reasons = new.reasons if len(key) == 4 else ()
+            decision = self.decisions[key] = Decision(*what, reasons, example=new.example)
+        decision.trees += new.trees
+        decision.traces += new.traces
 
     def add_trace(self, plan: TracePlan) -> None:
         """Count a trace, its spans and tokens, under the experiment that will hold it."""
@@ -111,7 +112,9 @@ class ExperimentSummary:
         self._widen(plan.timestamp_ms)
 
     def add(self, other: ExperimentSummary) -> None:
-        """Take in the summary of a part of the same experiment."""
+        """Take in the summary of a part of the same experiment, of at most MOST_DECISIONS trees."""
+        for decision in other.decisions.values():
+            self._decide(decision)
         for name in (
             "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
             "input_tokens", "output_tokens", "size_bytes",
@@ -189,6 +192,8 @@ class Outcome:
     artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
     report_path: str | None = None
+    rejects_path: str | None = None  # JSON lines, for convert --only
+    redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (
@@ -211,8 +216,11 @@ class Outcome:
             total.update(experiment.left_as_runs)
         return total
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; every issue is in it."""
+    def as_dict(self, values: bool = False) -> dict[str, Any]:
+        """Return plain values for JSON; every issue is in it.
+
+        ``values`` adds the source's own words to the issues, under ``sample``.
+        """
         ledger = self.ledger
         return {
             "tool": "mlflow-migrate",
@@ -222,6 +230,8 @@ class Outcome:
             "dry_run": self.dry_run,
             "schema": self.schema,
             "backup": self.backup,
+            "rejects": self.rejects_path,
+            "redacted": dict(self.redacted),
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
             "ledger": ledger.as_rows(),
@@ -265,6 +275,7 @@ class Outcome:
                     "message": issue.message,
                     "kept": issue.kept,
                     "action": CATALOG[issue.code].action,
+                    **({"sample": issue.sample} if values and issue.sample else {}),
                 }
                 for issue in ledger.issues
             ],

@@ -20,15 +20,18 @@ STAY = {  # reason -> (what they are, the flag that includes them)
 }
 
 
-def scan_text(outcome: Outcome, command: str, verbose: bool = False) -> str:
-    """Return what ``scan`` prints; ``command`` is what to type next."""
+def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: bool = False) -> str:
+    """Return what ``scan`` prints; ``command`` is what to type next.
+
+    ``values`` shows the source's own words with the issues.
+    """
     ledger = outcome.ledger
     parts = [
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         entities_table(outcome),
         experiments_table(outcome.experiments),
         decisions_text(outcome.experiments, verbose),
-        issues_text(outcome, verbose),
+        issues_text(outcome, verbose, values),
         would_make(outcome),
         artifacts_text(outcome),
         f"Next: {command}",
@@ -36,8 +39,11 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def convert_text(outcome: Outcome, verbose: bool = False) -> str:
-    """Return what ``convert`` prints: the ledger, what was rebuilt, the report, where to look."""
+def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) -> str:
+    """Return what ``convert`` prints: the ledger, what was rebuilt, the report, where to look.
+
+    ``values`` shows the source's own words with the issues.
+    """
     done = "Nothing was written (--dry-run)." if outcome.dry_run else f"Wrote {outcome.target}"
     if not outcome.dry_run and outcome.backup:
         done += f" (backup: {outcome.backup})"
@@ -46,10 +52,14 @@ def convert_text(outcome: Outcome, verbose: bool = False) -> str:
         files_text(outcome),
         rebuilt_text(outcome),
         artifacts_text(outcome),
-        issues_text(outcome, verbose),
+        issues_text(outcome, verbose, values),
+        redacted_text(outcome),
         f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
         if outcome.report_path
         else f"{done} in {outcome.seconds:.1f} s.",
+        f"What was rejected, for convert --only: {outcome.rejects_path}"
+        if outcome.rejects_path
+        else "",
         "" if outcome.dry_run else look_text(outcome),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -137,7 +147,15 @@ def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> s
     return "\n".join(lines)
 
 
-def issues_text(outcome: Outcome, verbose: bool) -> str:
+def redacted_text(outcome: Outcome) -> str:
+    """Return how many values ``--redact`` masked."""
+    if not outcome.redacted:
+        return ""
+    kinds = ", ".join(f"{n:,} of {kind}s" for kind, n in sorted(outcome.redacted.items()))
+    return f"Values masked by --redact: {kinds}."
+
+
+def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
     """Return the issues by code, with some of their paths (all of them if ``verbose``)."""
     lines: list[str] = []
     for code, issues in outcome.ledger.issues_by_code().items():
@@ -149,7 +167,8 @@ def issues_text(outcome: Outcome, verbose: bool) -> str:
         shown = issues if verbose else issues[:EXAMPLES_PER_CODE]
         for issue in shown:
             kept = f" Kept: {issue.kept}." if issue.kept else ""
-            lines.append(f"    {issue.path}: {issue.message}{kept}")
+            sample = f" It reads {issue.sample!r:.400}." if values and issue.sample else ""
+            lines.append(f"    {issue.path}: {issue.message}{sample}{kept}")
         if len(issues) > len(shown):
             lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
         lines.append(f"    What to do: {CATALOG[issues[0].code].action}")
