@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
+from migrator.model import Role
 
 if TYPE_CHECKING:
     from migrator.pipeline import Options, PlannedTree, Progress
@@ -34,7 +38,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _interruptible():
+                return super().invoke(ctx)
         except OptionError as error:
             raise click.UsageError(str(error), ctx) from error
         except MigrateError as error:
@@ -57,6 +62,22 @@ def main() -> None:
     """
 
 
+def _roles(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Split every ``EXPERIMENT=ROLE`` at its last equals sign."""
+    pairs = []
+    for value in values:
+        experiment, equals, role = value.rpartition("=")
+        if not equals or not experiment or role not in {each.value for each in Role}:
+            allowed = ", ".join(each.value for each in Role)
+            raise click.BadParameter(
+                f"{value!r} is not EXPERIMENT=ROLE; a role is one of {allowed}."
+            )
+        pairs.append((experiment, role))
+    return tuple(pairs)
+
+
 def selection(command: F) -> F:
     """Add the options that decide what becomes of the source; all commands share them."""
     for option in reversed(
@@ -75,6 +96,19 @@ def selection(command: F) -> F:
                 "--exclude", multiple=True, type=GROUPS, help="Make no traces of these.",
             ),
             click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
+            click.option(
+                "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
+                help="What all trees of an experiment (name or id) are: workflow, session, batch, "
+                "call, sweep, pipeline or training; may be repeated.",
+            ),
+            click.option(
+                "--group-by-time", is_flag=True,
+                help="Join flat runs written after the fact to the workflow that covers them.",
+            ),
+            click.option(
+                "--adopt-orphans", is_flag=True,
+                help="Put steps that lost their workflow below the one before them.",
+            ),
             click.option(
                 "--profile-file", "profile_files", multiple=True, metavar="FILE",
                 type=click.Path(exists=True, dir_okay=False),
@@ -98,6 +132,23 @@ def selection(command: F) -> F:
                 "files are, keep all, or copy the files into DIR. auto relocates if the store was "
                 "moved.",
             ),
+            click.option(
+                "--workers", type=click.IntRange(min=1), metavar="N",
+                help="Processes that read; by default one for each core. The result is the same.",
+            ),
+            click.option(
+                "--since", metavar="DATE",
+                help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
+                "not ended.",
+            ),
+            click.option(
+                "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+                help="Only what this list names: the rejects file of an earlier conversion.",
+            ),
+            click.option(
+                "--redact", multiple=True, metavar="PATTERN",
+                help="Mask what matches this regular expression in every value; may be repeated.",
+            ),
         ]
     ):  # fmt: skip
         command = option(command)
@@ -118,12 +169,17 @@ def output(command: F) -> F:
 
 
 SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+VALUES = click.option(
+    "--values", is_flag=True,
+    help="Show the damaged values themselves with the issues; they may be secret.",
+)  # fmt: skip
 
 
 @main.command()
 @SOURCES
 @selection
 @output
+@VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
 @click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
 def scan(
@@ -131,6 +187,7 @@ def scan(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    values: bool,
     as_csv: bool,
     tree: str | None,
     **selected: Any,
@@ -157,7 +214,7 @@ def scan(
             progress=progress,
         )
     if as_json:
-        _print_json(outcome.as_dict())
+        _print_json(outcome.as_dict(values))
     elif as_csv:
         from migrator.report.frame import experiments_csv
 
@@ -166,7 +223,7 @@ def scan(
         _print_trees(trees)
     elif not quiet:
         command = shlex.join(["mlflow-migrate", "convert", *sources])
-        click.echo(scan_text(outcome, command, verbose))
+        click.echo(scan_text(outcome, command, verbose, values))
     sys.exit(outcome.exit_code)
 
 
@@ -182,19 +239,29 @@ def scan(
     help="The schema of a new database; by default that of the installed MLflow.",
 )  # fmt: skip
 @click.option(
-    "--report", metavar="FILE", help="Where to write the report (JSON); default: beside the target."
-)
+    "--report", metavar="FILE",
+    help="Where to write the report: .json, .html or .txt. By default JSON, beside the target.",
+)  # fmt: skip
+@click.option(
+    "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
+    help="When something can't be converted: name it and go on (exit code 3), or write nothing.",
+)  # fmt: skip
+@click.option("--no-backup", is_flag=True, help="Make no copy of an existing target before.")
 @selection
 @output
+@VALUES
 def convert(
     sources: tuple[str, ...],
     to: str,
     dry_run: bool,
     schema: str | None,
     report: str | None,
+    on_error: str,
+    no_backup: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    values: bool,
     **selected: Any,
 ) -> None:
     """Write file stores into an MLflow database, with their nested runs as traces.
@@ -219,12 +286,15 @@ def convert(
             schema=schema,
             dry_run=dry_run,
             report=report,
+            values=values,
+            backup=not no_backup,
+            stop_on_error=on_error == "stop",
             progress=progress,
         )
     if as_json:
-        _print_json(outcome.as_dict())
+        _print_json(outcome.as_dict(values))
     elif not quiet:
-        click.echo(convert_text(outcome, verbose))
+        click.echo(convert_text(outcome, verbose, values))
     sys.exit(outcome.exit_code)
 
 
@@ -311,6 +381,143 @@ def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) 
     click.echo(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
 
 
+@main.group()
+def profiles() -> None:
+    """List, show, check and begin profiles: what the params and files of runs mean.
+
+    \b
+    mlflow-migrate profiles list
+    mlflow-migrate profiles new my-tool --to my-tool.toml
+    mlflow-migrate profiles check my-tool.toml ./mlruns
+
+    All about them: docs/reference/profiles.md.
+    """
+
+
+PROFILE_FILES = click.option(
+    "--profile-file", "profile_files", multiple=True, metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False), help="Also this one; may be repeated.",
+)  # fmt: skip
+
+
+@profiles.command("list")
+@PROFILE_FILES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def list_profiles(profile_files: tuple[str, ...], as_json: bool) -> None:
+    """List all profiles in the order in which they are tried."""
+    from migrator.report.text import table
+    from migrator.transformer import load_profiles, recognised_by
+
+    rows = [
+        {
+            "name": profile.name,
+            "description": profile.description,
+            "origin": profile.origin,
+            "extends": sorted(profile.extends),
+            "opt_in": profile.opt_in,
+            "recognises": list(recognised_by(profile)),
+        }
+        for profile in load_profiles(profile_files)
+    ]
+    if as_json:
+        _print_json({"profiles": rows})
+        return
+    click.echo(
+        table(
+            ["name", "origin", "what it is for"],
+            [[str(row["name"]), str(row["origin"]), str(row["description"])] for row in rows],
+            left={0, 1, 2},
+        )
+    )
+
+
+@profiles.command("show")
+@click.argument("name")
+@PROFILE_FILES
+def show_profile(name: str, profile_files: tuple[str, ...]) -> None:
+    """Print the TOML of a profile, to read or to begin from."""
+    from migrator.transformer import built_in_text, load_profiles
+
+    for profile in load_profiles(profile_files):
+        if profile.name == name and profile.origin != "built in":
+            click.echo(Path(profile.origin).read_text(encoding="utf-8"), nl=False)
+            return
+    click.echo(built_in_text(name), nl=False)
+
+
+@profiles.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@SOURCES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def check_profile(file: str, sources: tuple[str, ...], as_json: bool) -> None:
+    """Check a profile of your own: is it well formed, and which trees of SOURCE does it take?
+
+    A mistake is named with its line, its key and what is allowed (exit code 2). Without a SOURCE
+    only the file itself is looked at.
+    """
+    from migrator import pipeline
+    from migrator.transformer import load_profiles, recognised_by
+
+    (profile,) = (p for p in load_profiles([file]) if p.origin == file)
+    taken: list[PlannedTree] = []
+    trees = 0
+
+    def count(planned: PlannedTree) -> None:
+        nonlocal trees
+        trees += 1
+        if planned.plan.profile == profile.name:
+            taken.append(planned)
+
+    if sources:
+        groups = frozenset({profile.opt_in} if profile.opt_in else ())
+        options = pipeline.Options(profile_files=(file,), include=groups)
+        pipeline.scan(sources, options, on_tree=count)
+    traces = sum(len(planned.plan.traces) for planned in taken)
+    if as_json:
+        _print_json(
+            {
+                "profile": profile.name,
+                "file": file,
+                "trees": trees if sources else None,
+                "taken": [planned.plan.root_run_id for planned in taken] if sources else None,
+                "traces": traces if sources else None,
+            }
+        )
+        return
+    click.echo(f'{file} is a profile: "{profile.name}", {profile.description or "undescribed"}')
+    for line in recognised_by(profile):
+        click.echo(f"    takes trees whose {line}" if profile.recognise else f"    takes {line}")
+    if sources:
+        click.echo(f"It takes {len(taken):,} of {trees:,} trees, which give {traces:,} traces.")
+        for planned in taken[:5]:
+            root = planned.plan.root_run_id
+            click.echo(f"    {root}  {planned.tree.runs[root].name}  {planned.plan.role.value}")
+        if len(taken) > 5:
+            click.echo(f"    … and {len(taken) - 5:,} more")
+
+
+@profiles.command("new")
+@click.argument("name")
+@click.option("--extends", default="generic", show_default=True, metavar="NAME")
+@click.option("--to", metavar="FILE", help="Write it to a new file; by default it is printed.")
+def new_profile(name: str, extends: str, to: str | None) -> None:
+    """Begin a profile: print a template with all that can stand in it."""
+    from migrator.transformer import template
+
+    text = template(name, extends, to or f"{name}.toml")
+    if to is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with Path(to).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise OptionError(f"{to} is there already.", todo="Name another file.") from error
+    except OSError as error:
+        raise OptionError(f"{to} can't be written: {error}.", todo="Name another file.") from error
+    click.echo(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
+
+
 @main.command()
 @click.argument("source", metavar="URI")
 @click.option("--to", required=True, metavar="URI", help="The server, such as http://host:5000.")
@@ -350,8 +557,32 @@ def _options(selected: dict[str, Any]) -> Options:
         profile_files=tuple(selected["profile_files"]),
         on_conflict=selected["on_conflict"],
         experiment_kind=selected["experiment_kind"],
+        roles=selected["roles"],
+        group_by_time=selected["group_by_time"],
+        adopt_orphans=selected["adopt_orphans"],
         artifacts=selected["artifacts"],
+        workers=selected["workers"] or 0,
+        since=selected["since"],
+        only=selected["only"],
+        redact=tuple(selected["redact"]),
     )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

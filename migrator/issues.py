@@ -40,6 +40,7 @@ class Code(str, Enum):
 
     # loader
     TARGET_DIFFERS = "target-differs"
+    TARGET_UPDATED = "target-updated"
     LOAD_DUPLICATE = "load-duplicate"
     LOAD_REFUSED = "load-refused"
     LOAD_WITHOUT_PARENT = "load-without-parent"
@@ -57,6 +58,8 @@ class Code(str, Enum):
     RUN_WITHOUT_TIME = "run-without-time"
     SPAN_ENDS_BEFORE_START = "span-ends-before-start"
     SESSION_ID_CHANGED = "session-id-changed"
+    RUN_GROUPED_BY_TIME = "run-grouped-by-time"
+    RUN_ADOPTED = "run-adopted"
     # transformer: traces that MLflow wrote
     TRACE_ID_CHANGED = "trace-id-changed"
     TRACE_WITHOUT_SPANS = "trace-without-spans"
@@ -187,6 +190,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "Compare the two; to take over the source's values, delete it in the target and convert "
         "again, or convert into a new database.",
     ),
+    Code.TARGET_UPDATED: CatalogEntry(
+        Severity.NOTE,
+        "The target held a run or trace that had not ended; it was brought up to date with the "
+        "source.",
+        "Nothing.",
+    ),
     Code.LOAD_DUPLICATE: CatalogEntry(
         Severity.REJECTED,
         "The sources hold two entities of one id with different places; the first was taken.",
@@ -250,6 +259,16 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.NOTE,
         "More than one profile recognises a tree of runs; the first one took it.",
         "Name the profile with --profile, or make its [[recognise]] stricter.",
+    ),
+    Code.RUN_GROUPED_BY_TIME: CatalogEntry(
+        Severity.NOTE,
+        "A run without a parent became a step of the workflow that covers it (--group-by-time).",
+        "If it was none of its steps, convert without --group-by-time.",
+    ),
+    Code.RUN_ADOPTED: CatalogEntry(
+        Severity.NOTE,
+        "A step that had lost its workflow was put below the one before it (--adopt-orphans).",
+        "If it belongs elsewhere, convert without --adopt-orphans.",
     ),
     Code.RUN_WITHOUT_TIME: CatalogEntry(
         Severity.DEGRADED,
@@ -389,8 +408,7 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "A text is not UTF-8; the replacement character stands for each byte that can't be "
         "decoded.",
-        "The raw bytes are in the message; write the file as UTF-8 and convert again if you need "
-        "them.",
+        "--values shows the raw bytes; write the file as UTF-8 and convert again if you need them.",
     ),
     Code.LOST_WITH_OWNER: CatalogEntry(
         Severity.REJECTED,
@@ -739,6 +757,7 @@ class Issue:
     kind: str | None = None  # a ``model.Kind`` value, None for a plain file
     entity_id: str = ""
     count: int = 1
+    sample: str = ""  # the source's own words, which are shown only with --values
 
     @property
     def severity(self) -> Severity:

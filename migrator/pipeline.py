@@ -6,18 +6,20 @@ one that discards, the loader's writer, the comparer. So ``scan`` says what ``co
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from migrator import __version__, conventions, extractor, loader, transformer
-from migrator.errors import LedgerError, OptionError, SourceError
-from migrator.issues import Code, Issue
+from migrator import __version__, conventions, extractor, loader, processes, transformer
+from migrator.errors import LedgerError, OptionError, RejectedError, SourceError
+from migrator.issues import CATALOG, Code, Issue, Severity
 from migrator.model import (
     ArtifactCopy,
     DatasetRecord,
@@ -30,20 +32,28 @@ from migrator.model import (
     LoggedModelRecord,
     ModelVersionRecord,
     RegisteredModelRecord,
+    Role,
     RunEntry,
     RunRecord,
     SourceIndex,
+    TraceEntry,
     TracePlan,
     TraceRecord,
     TreePlan,
 )
+from migrator.redaction import Redactor
 from migrator.report.files import check_report_path, free_report_path, write_report
 from migrator.report.ledger import Ledger, counts_of, trace_counts_of
 from migrator.report.summary import ArtifactSummary, ExperimentSummary, Outcome
+from migrator.selection import Selection
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
+
+
+LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
+FEW_RUNS = 400  # up to here it costs more to start processes than they save
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -62,8 +72,31 @@ class Sink(Protocol):
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None: ...
 
 
+class Recorder(Protocol):
+    """Prepares runs and traces for a sink, in a process that has not got the sink."""
+
+    def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None: ...
+    def recorded(self) -> Any:
+        """Return what was added since the last call, for the sink's ``replay``."""
+
+
+@runtime_checkable
+class SharedSink(Sink, Protocol):
+    """A sink for which other processes can prepare the runs and traces."""
+
+    def recorder(self) -> Recorder: ...
+    def replay(self, recorded: Any) -> None: ...
+
+
 class Discard:
     """The sink of ``scan`` and ``--dry-run``: decisions are counted, not kept."""
+
+    def recorder(self) -> Recorder:
+        return self
+
+    def recorded(self) -> None: ...
+    def replay(self, recorded: None) -> None: ...
 
     def add_experiment(self, plan: ExperimentPlan) -> None: ...
     def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
@@ -81,13 +114,20 @@ class Options:
     experiments: tuple[str, ...] = ()  # names or ids; empty for all
     runs: bool = True
     traces: bool = True
-    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted
+    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted, tables
     exclude: frozenset[str] = frozenset()
     profile: str | None = None  # the only profile to try
     profile_files: tuple[str, ...] = ()
     on_conflict: transformer.OnConflict = "fail"
     experiment_kind: str = "auto"  # auto | genai | keep
     artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
+    workers: int = 0  # processes that read; 0 for as many as there are cores
+    roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
+    group_by_time: bool = False
+    adopt_orphans: bool = False
+    since: str | None = None  # a date: only what is younger, or not ended
+    only: str | None = None  # a rejects file: only what it lists
+    redact: tuple[str, ...] = ()  # regular expressions: values that are masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +160,8 @@ class TreeReader:
 
     def read(self, entry: RunEntry) -> Extracted[RunRecord]:
         """Read one run, with the texts that the profiles ask for."""
-        roots = next((r for s, r in self.artifact_roots.items() if entry.path.startswith(s)), ())
+        stores = self.artifact_roots.items()
+        roots = next((r for s, r in stores if entry.path.startswith(s.rstrip("/") + "/")), ())
         return extractor.read_run(entry, self.wanted, artifact_roots=roots)
 
     def plan(
@@ -128,9 +169,13 @@ class TreeReader:
         root_id: str,
         runs: Mapping[str, RunRecord],
         children: Mapping[str, tuple[str, ...]],
+        inferred: Mapping[str, str] | None = None,
     ) -> PlannedTree:
-        """Decide what a tree becomes; ``runs`` lacks those that could not be read."""
-        tree = transformer.RunTree(root_id, runs, children)
+        """Decide what a tree becomes; ``runs`` lacks those that could not be read.
+
+        ``inferred`` says why, by the id of a run whose parent is a guess.
+        """
+        tree = transformer.RunTree(root_id, runs, children, inferred or {})
         plan = transformer.plan_tree(
             tree, self.profiles, self.options, self.native, self.known_traces
         )
@@ -180,6 +225,19 @@ class Locations:
                     todo="Choose a directory outside of it.",
                 )
 
+    def blank(self) -> Locations:
+        """Return one that decides the same and has counted nothing yet."""
+        other = copy.copy(self)
+        other.summary = ArtifactSummary(decided=self.summary.decided)
+        other.copies, other._copied = [], {}
+        return other
+
+    def add(self, other: Locations) -> None:
+        """Take in what another one has decided and counted."""
+        self.summary.add_all(other.summary)
+        self.copies += other.copies
+        self._copied.update(other._copied)
+
     def experiment(self, store: Store, entry: Entry, plan: ExperimentPlan) -> str:
         """Return the location to write for an experiment."""
         location = extractor.look_at_experiment(entry, plan.artifact_location)
@@ -201,7 +259,9 @@ class Locations:
 
     def trace(self, store: Store, entry: Entry, trace: TraceRecord, target_id: int) -> TraceRecord:
         """Return a native trace with the location to write, if it records one."""
-        if not trace.tags.get(conventions.ARTIFACT_LOCATION):
+        if not trace.tags.get(conventions.ARTIFACT_LOCATION) or not trace.spans:
+            # MLflow opens the traces.json of a trace that has no spans in the database, and if
+            # that is binary, no trace of the experiment can be searched for any more.
             return trace
         location = extractor.look_at_trace(entry, trace)
         uri, _ = self._place(Kind.TRACE, store, entry, location, target_id)
@@ -273,12 +333,12 @@ class Locations:
         if fate is transformer.Fate.COPIED and copy_to is not None:
             self._copied[kind, entry.entity_id] = copy_to
             if location.has_files:
-                inside = _is_below(location.found, store.index.root)
+                inside = location.found.startswith(store.index.root + os.sep)
                 bound = store.index.root if inside else location.found
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             for root in (store.index.root, *store.artifact_roots):
-                if _is_below(location.found, root):
+                if location.found.startswith(root + os.sep):
                     self.summary.stay_in.add(root)
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
@@ -297,6 +357,21 @@ class Locations:
 def _is_below(path: str, directory: str) -> bool:
     path, directory = os.path.realpath(path), os.path.realpath(directory)
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What some of the trees gave: their part of every account, and what goes to the sink."""
+
+    ledger: Ledger
+    handed: Counter[Kind]
+    summaries: Mapping[str, ExperimentSummary]
+    locations: Locations
+    moments: list[transformer.Moment]
+    seen: list[str]  # ids of the runs that count
+    left_out: set[str]  # ids of those that the options leave out
+    redacted: Counter[str]
+    recorded: Any
 
 
 class Migration:
@@ -328,7 +403,12 @@ class Migration:
         self.summaries: dict[str, ExperimentSummary] = {}  # likewise
         self.folders: set[str] = set()  # directories of all experiments, selected or not
         self.homes: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
+        self.moments: list[transformer.Moment] = []
+        self.inferred: dict[str, str] = {}  # runs whose parent is a guess, and why
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
+        self.selection = Selection(options.only, options.since)
+        self.redactor = Redactor(options.redact)
+        self.runs_left_out: set[str] = set()  # by the options
 
     def run(self) -> None:
         """Read, decide and hand over everything that the options select."""
@@ -341,6 +421,7 @@ class Migration:
         self._logged_models()
         self._registered_models()
         self._experiment_kinds()
+        self.outcome.redacted.update(self.redactor.counts)
         self.outcome.experiments = list(self.summaries.values())
 
     # ------------------------------------------------------------------ experiments
@@ -352,11 +433,15 @@ class Migration:
             for entry in _ranked(store.index.experiments):
                 self.folders.add(entry.path)
                 self.homes.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
-                extracted = extractor.read_experiment(entry)
+        listed = self._listed()
+        for store in self.stores:
+            for entry in _ranked(store.index.experiments):
+                extracted = self.redactor.mask(extractor.read_experiment(entry))
                 record = extracted.record
                 if record is not None:
                     known |= {record.name, record.experiment_id}
-                    if not self._selected(record):
+                    unlisted = listed is not None and entry.path not in listed
+                    if unlisted or not self._selected(record):
                         self._leave_out_files(store, entry)
                         self.outcome.left_out_experiments += 1
                         continue
@@ -386,6 +471,26 @@ class Migration:
                 replace(first, artifact_location=location), [plan for _, _, plan in others]
             )
 
+    def _listed(self) -> set[str] | None:
+        """Return the directories of experiments with what ``--only`` lists, None without a list."""
+        if not self.selection.listed:
+            return None
+        homes: set[str] = set()
+        anything = False
+        for store in self.stores:
+            index = store.index
+            for entry in (*index.runs, *index.traces, *index.datasets, *index.logged_models):
+                if self.selection.names(entry):
+                    homes.add(self._home(store, entry))
+            homes.update(e.path for e in index.experiments if self.selection.names(e))
+            anything |= any(map(self.selection.names, index.registered_models))
+        if not homes and not anything:
+            raise OptionError(
+                f"Nothing that {self.options.only} lists is in the source.",
+                todo="Give the source of the conversion that wrote the list.",
+            )
+        return homes
+
     def _selected(self, record: ExperimentRecord) -> bool:
         names = self.options.experiments
         return not names or record.name in names or record.experiment_id in names
@@ -408,11 +513,12 @@ class Migration:
                             Issue(
                                 Code.EXPERIMENT_TAG_DIFFERS,
                                 plan.record.path,
-                                f"Tag {key!r} of experiment {plan.record.name!r} is {value!r} here "
-                                f"and {tags[key]!r} in {first.record.path}.",
-                                f"the value {tags[key]!r}",
+                                f"Tag {key!r} of experiment {plan.record.name!r} has another "
+                                f"value in {first.record.path}.",
+                                "the value there",
                                 Kind.EXPERIMENT_TAG.value,
                                 plan.record.experiment_id,
+                                sample=f"{value!r}, and {tags[key]!r} there",
                             )
                         ]
                     )
@@ -427,8 +533,8 @@ class Migration:
         The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
         may occur twice in a store, in folders of the user's own; it only helps a stray entry.
         """
-        inside = Path(entry.path).parent
-        for folder in (str(inside), str(inside.parent)):
+        inside = os.path.dirname(entry.path)  # noqa: PTH120  # a Path for each run costs more
+        for folder in (inside, os.path.dirname(inside)):  # noqa: PTH120
             if folder in self.folders:
                 return folder
         return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
@@ -442,16 +548,15 @@ class Migration:
         home: dict[str, Store] = {}
         entries: dict[str, RunEntry] = {}
         repeated: list[tuple[Store, RunEntry]] = []
-        for store in self.stores:
-            for entry in _ranked(store.index.runs):
-                if entry.entity_id in entries:
-                    repeated.append((store, entry))
-                    continue
-                entries[entry.entity_id] = entry
-                home[entry.entity_id] = store
-                self.seen[Kind.RUN, entry.entity_id] = (store, entry)
-        forest = transformer.build_forest(entries.values())
-        self.ledger.add_issues(forest.issues)
+        found = [(store, entry) for store in self.stores for entry in _ranked(store.index.runs)]
+        # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
+        found.sort(key=lambda each: self._plan_of(*each) is None)
+        for store, entry in found:
+            if entry.entity_id in entries:
+                repeated.append((store, entry))
+                continue
+            entries[entry.entity_id] = entry
+            home[entry.entity_id] = store
         profiles = transformer.load_profiles(self.options.profile_files)
         reader = TreeReader(
             profiles,
@@ -460,20 +565,119 @@ class Migration:
                 include=self.options.include,
                 exclude=self.options.exclude,
                 profile=self.options.profile,
+                roles=self._forced_roles(),
                 version=__version__,
             ),
             {store.index.root: store.artifact_roots for store in self.stores},
             self._native_by_run(),
             frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
         )
-        done = 0
-        for tree in forest.trees:
-            self._tree(tree, entries, home, reader)
-            done += len(tree.run_ids)
-            self.progress("runs", done, len(entries))
+        if self.options.group_by_time or self.options.adopt_orphans:
+            entries = self._regrouped(entries, home, reader)
+        forest = transformer.build_forest(entries.values())
+        self.ledger.add_issues(forest.issues)
+        work = TreeWork(self, reader, forest.trees, entries, home)
+        workers = self.options.workers or processes.cores()
+        if workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS:
+            work.here()
+        elif isinstance(self.sink, SharedSink):
+            work.shared(self.sink, workers)
+        else:
+            work.here()
+        if not self.options.group_by_time:
+            parents = transformer.group_by_time(self.moments)
+            self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
+        if not self.options.adopt_orphans:
+            self.outcome.orphans = len(transformer.adopt_orphans(self.moments))
         for store, entry in repeated:
-            if self._plan_of(store, entry) is not None:
-                self._take(Kind.RUN, store, entry, reader.read)
+            plan = self._plan_of(store, entry)
+            if plan is None:
+                continue
+            if entry.entity_id in self.runs_left_out:
+                self._leave_out_files(store, entry)
+                continue
+            run = self._take(Kind.RUN, store, entry, reader.read)
+            if run is not None:  # the one that came first could not be read
+                self.handed.subtract(counts_of(run))
+                self._hand_run(store, entry, run, plan)
+
+    def _forced_roles(self) -> dict[str, Role]:
+        """Return the roles that the user gave, by the experiment's directory."""
+        forced: dict[str, Role] = {}
+        for name, role in self.options.roles:
+            records = [plan.record for plan in self.plans.values()]
+            paths = [r.path for r in records if name in (r.name, r.experiment_id)]
+            if not paths:
+                raise OptionError(
+                    f"The source has no experiment with the name or id {name!r}.",
+                    todo="'mlflow-migrate scan' lists them.",
+                )
+            forced.update({path: Role(role) for path in paths})
+        return forced
+
+    def _regrouped(
+        self,
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+        reader: TreeReader,
+    ) -> dict[str, RunEntry]:
+        """Read all trees once before the walk, and give runs the parents that time suggests."""
+        moments = []
+        for tree in transformer.build_forest(entries.values()).trees:
+            if self._home(home[tree.root_id], entries[tree.root_id]) not in self.plans:
+                continue
+            records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
+            runs = {run.run_id: run for run in records if run is not None}
+            if runs:
+                planned = reader.plan(tree.root_id, runs, tree.children)
+                moments.append(self._moment(planned, entries, reader, with_params=True))
+        known = [moment for moment in moments if moment is not None]
+        parents: dict[str, str] = {}
+        for wanted, find, code, why in (
+            (
+                self.options.group_by_time,
+                transformer.group_by_time,
+                Code.RUN_GROUPED_BY_TIME,
+                "grouped by time, none is on record",
+            ),
+            (
+                self.options.adopt_orphans,
+                transformer.adopt_orphans,
+                Code.RUN_ADOPTED,
+                "it had lost its own, the workflow before it took it in",
+            ),
+        ):
+            found = find(known) if wanted else {}
+            for run_id, parent in sorted(found.items()):
+                if run_id in parents:
+                    continue
+                parents[run_id] = parent
+                self.inferred[run_id] = why
+                message = f"Run {run_id} is taken for a step of {parent}."
+                kept = "the run as it was; its span lies in the other's trace"
+                path = entries[run_id].path
+                self.ledger.add_issues([Issue(code, path, message, kept, Kind.RUN.value, run_id)])
+        return {
+            run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
+            for run_id, entry in entries.items()
+        }
+
+    def _moment(
+        self,
+        planned: PlannedTree,
+        entries: Mapping[str, RunEntry],
+        reader: TreeReader,
+        *,
+        with_params: bool,
+    ) -> transformer.Moment | None:
+        parent = entries[planned.tree.root_id].parent_run_id
+        return transformer.moment_of(
+            planned.tree,
+            planned.plan,
+            reader.profiles,
+            parent_is_missing=parent is not None and parent not in entries,
+            with_params=with_params,
+        )
 
     def _native_by_run(self) -> dict[str, tuple[str, ...]]:
         native: dict[str, tuple[str, ...]] = {}
@@ -492,16 +696,27 @@ class Migration:
         reader: TreeReader,
     ) -> None:
         keys = {run_id: self._home(home[run_id], entries[run_id]) for run_id in tree.run_ids}
-        if not any(key in self.plans for key in keys.values()):
-            return  # of experiments that the user left out
+        wanted = any(key in self.plans for key in keys.values())
+        read: dict[str, Extracted[RunRecord]] = {}
+        if wanted and any(self.selection.names(entries[run_id]) for run_id in tree.run_ids):
+            read = {run_id: reader.read(entries[run_id]) for run_id in tree.run_ids}
+        if not read or not self.selection.takes_runs(each.record for each in read.values()):
+            self.runs_left_out.update(tree.run_ids)
+            for run_id in tree.run_ids:
+                if keys[run_id] in self.plans:
+                    self._leave_out_files(home[run_id], entries[run_id])
+            return
         runs: dict[str, RunRecord] = {}
         for run_id in tree.run_ids:
-            extracted = reader.read(entries[run_id])
+            extracted = self.redactor.mask(read.pop(run_id))
             plan = self.plans.get(keys[run_id])
-            if plan is not None:
+            if plan is None:
+                self.runs_left_out.add(run_id)
+            else:
                 self.ledger.add_extracted(extracted)
             if extracted.record is None:
                 continue
+            self.seen[Kind.RUN, run_id] = (home[run_id], entries[run_id])
             runs[run_id] = extracted.record
             if plan is not None:
                 self.summaries[keys[run_id]].add_run(extracted.record)
@@ -509,7 +724,10 @@ class Migration:
         root = self.plans.get(keys[tree.root_id])
         if root is None or not runs:
             return
-        planned = reader.plan(tree.root_id, runs, tree.children)
+        inferred = {run_id: self.inferred[run_id] for run_id in runs if run_id in self.inferred}
+        planned = reader.plan(tree.root_id, runs, tree.children, inferred)
+        if (moment := self._moment(planned, entries, reader, with_params=False)) is not None:
+            self.moments.append(moment)
         self.ledger.add_issues(planned.plan.issues)
         summary = self.summaries[keys[tree.root_id]]
         summary.add_tree(planned.plan)
@@ -528,6 +746,7 @@ class Migration:
             placed = self.locations.run(store, entry, run, plan.target_id)
             self.sink.add_run(placed, plan.target_id)
         else:
+            self.runs_left_out.add(run.run_id)
             self.ledger.left_out.update(counts_of(run))
 
     # ------------------------------------------------------------- everything else
@@ -541,7 +760,7 @@ class Migration:
         within: str = "",
     ) -> T | None:
         """Read an entity and account for it; return it unless it is rejected or came before."""
-        extracted = read(entry)
+        extracted = self.redactor.mask(read(entry))
         self.ledger.add_extracted(extracted)
         record = extracted.record
         if record is None:
@@ -551,7 +770,8 @@ class Migration:
         if first is entry:
             self.handed.update(counts_of(record))
             return record
-        again = read(first).record  # type: ignore[arg-type]  # the same kind, so the same type
+        first_read = read(first)  # type: ignore[arg-type]  # the same kind, so the same type
+        again = self.redactor.mask(first_read).record
         same = again is not None and _content(again) == _content(record)
         plans = (self._plan_of(first_store, first), self._plan_of(store, entry))
         together = len({plan and plan.target_id for plan in plans}) == 1
@@ -593,6 +813,9 @@ class Migration:
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
+                if not self._takes_trace(entry, read):
+                    self._leave_out_files(store, entry)
+                    continue
                 record = self._take(Kind.TRACE, store, entry, read)
                 if record is None:
                     continue
@@ -606,6 +829,16 @@ class Migration:
                 self.ours.subtract(counts_of(record))
                 self.summaries[self._home(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
+
+    def _takes_trace(
+        self, entry: TraceEntry, read: Callable[[TraceEntry], Extracted[TraceRecord]]
+    ) -> bool:
+        if not self.selection.names(entry):
+            return False
+        if self.selection.since_ms is None:
+            return True
+        record = read(entry).record
+        return record is None or self.selection.takes_trace(record)
 
     def _leave_out(self, record: object) -> None:
         """Move what was taken from handed over to left out."""
@@ -631,15 +864,29 @@ class Migration:
                 plan = self._plan_of(store, entry)
                 if plan is None:
                     continue
+                if not self.selection.names(entry):
+                    self._leave_out_files(store, entry)
+                    continue
                 record = self._take(Kind.LOGGED_MODEL, store, entry, read)
                 if record is not None:
                     record = self.locations.logged_model(store, entry, record, plan.target_id)
-                    self.sink.add_logged_model(record, plan.target_id)
+                    self.sink.add_logged_model(self._of_runs(record), plan.target_id)
+
+    def _of_runs(self, record: LoggedModelRecord) -> LoggedModelRecord:
+        """Leave a model's metrics out that runs measured which the options leave out."""
+        kept = tuple(m for m in record.metrics if m.run_id not in self.runs_left_out)
+        left = len(record.metrics) - len(kept)
+        if not left:
+            return record
+        self.handed[Kind.LOGGED_MODEL_METRIC] -= left
+        self.ledger.left_out[Kind.LOGGED_MODEL_METRIC] += left
+        return replace(record, metrics=kept)
 
     def _registered_models(self) -> None:
         for store in self.stores:
             for entry in _ranked(store.index.registered_models):
-                if self.options.experiments:  # a registered model belongs to no experiment
+                if self.options.experiments or not self.selection.names(entry):
+                    # a registered model belongs to no experiment
                     self._leave_out_files(store, entry)
                     continue
                 read = extractor.read_registered_model
@@ -682,16 +929,152 @@ class Migration:
 
         Runs before anything is published, so that a defect of ours costs a message, not data.
         """
-        ledger = self.ledger
-        before = (Counter(ledger.converted), Counter(ledger.already_there))
-        ledger.add_outcome(self.handed, {})
-        gaps = ledger.gaps()
-        ledger.converted, ledger.already_there = before
-        if gaps:
-            raise LedgerError(
-                "The counts do not close, so nothing was written: " + "; ".join(gaps) + ".",
-                todo="This is a defect of mlflow-migrate; please report it with these numbers.",
+        _check_closed(self.ledger, self.handed)
+
+    def check_written(self, written: loader.LoadResult) -> None:
+        """Raise LedgerError unless what was handed over is written, merged or refused by name."""
+        trial = Ledger(
+            found=self.ledger.found,
+            merged=Counter(self.ledger.merged),
+            rejected=Counter(self.ledger.rejected),
+            left_out=self.ledger.left_out,
+        )
+        _add_result(trial, written, self.ours)
+        _check_closed(trial, {})
+
+
+def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:
+    before = Counter(ledger.converted)
+    ledger.converted.update(converted)
+    gaps = ledger.gaps()
+    ledger.converted = before
+    if gaps:
+        raise LedgerError(
+            "The counts do not close, so nothing was written: " + "; ".join(gaps) + ".",
+            todo="This is a defect of mlflow-migrate; please report it with these numbers.",
+        )
+
+
+def _check_rejects(issues: Sequence[Issue]) -> None:
+    """Raise RejectedError for the first rejection."""
+    for issue in issues:
+        if issue.severity is Severity.REJECTED:
+            where = f"{issue.path}: " if issue.path else ""
+            raise RejectedError(
+                f"{issue.code.value}: {where}{issue.message} Nothing was written (--on-error "
+                "stop).",
+                todo=f"{CATALOG[issue.code].action} Or convert the rest with --on-error skip.",
             )
+
+
+class TreeWork:
+    """The work on all trees of a migration, done here or shared by several processes.
+
+    Shared work is done in lots. A process works on a copy of the migration whose accounts are
+    empty and whose sink only records; what they hold then is added to the whole, in the order of
+    the trees, so that nobody can tell how many processes there were.
+    """
+
+    def __init__(
+        self,
+        migration: Migration,
+        reader: TreeReader,
+        trees: Sequence[transformer.Tree],
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+    ) -> None:
+        self._whole = migration
+        self._trees = trees
+        self._context = (entries, home, reader)
+        self._total = len(entries)
+        self._lots: list[tuple[int, int, int]] = []  # first tree, end, runs up to there
+        self._recorder: Recorder = Discard()
+
+    def here(self) -> None:
+        """Work on all trees in this process."""
+        done = 0
+        for tree in self._trees:
+            self._whole._tree(tree, *self._context)
+            done += len(tree.run_ids)
+            self._whole.progress("runs", done, self._total)
+
+    def shared(self, sink: SharedSink, workers: int) -> None:
+        """Let processes work on the trees, and take in what they return. Raises WorkerError."""
+        whole = self._whole
+        entries, home, _ = self._context
+        self._recorder = sink.recorder()
+        first = runs = done = 0
+        for at, tree in enumerate(self._trees, 1):
+            runs += len(tree.run_ids)
+            if runs - done >= LOT_RUNS or at == len(self._trees):
+                self._lots.append((first, at, runs))
+                first, done = at, runs
+        entries, home, _ = self._context
+        with closing(processes.results(self, len(self._lots), workers)) as shares:
+            for share, (_, _, done) in zip(shares, self._lots, strict=True):
+                whole.ledger.add(share.ledger)
+                whole.handed.update(share.handed)
+                for key, summary in share.summaries.items():
+                    whole.summaries[key].add(summary)
+                whole.locations.add(share.locations)
+                whole.moments += share.moments
+                for run_id in share.seen:
+                    whole.seen[Kind.RUN, run_id] = (home[run_id], entries[run_id])
+                whole.runs_left_out |= share.left_out
+                whole.redactor.counts.update(share.redacted)
+                sink.replay(share.recorded)
+                whole.progress("runs", done, self._total)
+
+    def __call__(self, number: int) -> Share:
+        """Work on one lot, in any process."""
+        part = copy.copy(self._whole)
+        part.ledger, part.handed, part.moments = Ledger(), Counter(), []
+        part.seen, part.runs_left_out = {}, set()
+        part.redactor = Redactor(part.options.redact)
+        part.summaries = _Parts(self._whole.summaries)
+        part.locations = self._whole.locations.blank()
+        part.sink = self._recorder  # type: ignore[assignment]  # trees are runs and traces only
+        first, end, _ = self._lots[number]
+        for tree in self._trees[first:end]:
+            part._tree(tree, *self._context)
+        return Share(
+            ledger=part.ledger,
+            handed=part.handed,
+            summaries=dict(part.summaries),
+            locations=part.locations,
+            moments=part.moments,
+            seen=[run_id for _, run_id in part.seen],
+            left_out=part.runs_left_out,
+            redacted=part.redactor.counts,
+            recorded=self._recorder.recorded(),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what only the first process has, or needs (for processes that are spawned)."""
+        whole = copy.copy(self._whole)
+        whole.progress, whole.sink, whole.seen = no_progress, Discard(), {}
+        whole.ledger, whole.locations = Ledger(), whole.locations.blank()
+        whole.outcome = _outcome(whole.stores, None)
+        return {**self.__dict__, "_whole": whole}
+
+
+class _Parts(dict[str, ExperimentSummary]):
+    """Summaries of parts of experiments, each begun when it is first asked for."""
+
+    def __init__(self, whole: Mapping[str, ExperimentSummary]) -> None:
+        self._whole = whole
+
+    def __missing__(self, key: str) -> ExperimentSummary:
+        whole = self._whole[key]
+        self[key] = ExperimentSummary(
+            whole.source,
+            whole.experiment_id,
+            whole.name,
+            whole.target_id,
+            whole.target_name,
+            whole.lifecycle_stage,
+        )
+        return self[key]
 
 
 def _ranked(entries: Sequence[E]) -> list[E]:
@@ -741,12 +1124,17 @@ def convert(
     schema: str | None = None,
     dry_run: bool = False,
     report: str | None = None,
+    values: bool = False,
+    backup: bool = True,
+    stop_on_error: bool = False,
     progress: Progress = no_progress,
 ) -> Outcome:
     """Write the sources into the database at ``to``, whole or not at all.
 
-    The report goes to ``report``, or to a new file beside the target. Raises SourceError,
-    OptionError, TargetError, and LedgerError (a defect); the target is untouched then.
+    The report goes to ``report``, or to a new file beside the target; ``values`` shows the
+    source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
+    conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
+    defect); the target is untouched then.
     """
     began = time.monotonic()
     if report is not None:
@@ -762,6 +1150,8 @@ def convert(
         )
         migration.run()
         migration.check_handed()
+        if stop_on_error:
+            _check_rejects(outcome.ledger.issues)
         outcome.ledger.add_outcome(migration.handed, {})
     else:
         with loader.Writer(target) as writer:
@@ -772,9 +1162,12 @@ def convert(
             migration.check_handed()
             _copy_artifacts(migration, progress)
             progress("checking", 0, 0)
-            writer.finish()
+            written = writer.finish()
+            migration.check_written(written)
+            if stop_on_error:
+                _check_rejects([*outcome.ledger.issues, *written.issues])
             progress("publishing", 0, 0)
-            result = writer.publish()
+            result = writer.publish(backup=backup)
         _add_result(outcome.ledger, result, migration.ours)
         outcome.backup = result.backup_path
         outcome.schema = target.wanted
@@ -782,7 +1175,7 @@ def convert(
     if report is not None or not dry_run:
         path = Path(report) if report is not None else free_report_path(Path(target.path))
         outcome.report_path = str(path)
-        write_report(outcome, path)
+        write_report(outcome, path, values)
     return outcome
 
 

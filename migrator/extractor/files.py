@@ -322,11 +322,15 @@ class Account:
         kept: str = "",
         kind: Kind | None = None,
         count: int = 1,
+        sample: str = "",
     ) -> None:
-        """Name something that is wrong. A REJECTED issue of a ``kind`` must have been found."""
+        """Name something that is wrong. A REJECTED issue of a ``kind`` must have been found.
+
+        Messages hold no values of the source, which may be secret; those go into ``sample``.
+        """
         kind_name = None if kind is None else kind.value
         self.issues.append(
-            Issue(code, shown(path), message, kept, kind_name, self.entity_id, count)
+            Issue(code, shown(path), message, kept, kind_name, self.entity_id, count, sample)
         )
 
     # -- directories
@@ -474,9 +478,10 @@ class Account:
         self.add(
             Code.TEXT_UNDECODABLE,
             path,
-            f"The content is not UTF-8: {raw}.",
+            f"The content ({len(data):,} bytes) is not UTF-8.",
             kept="with U+FFFD in place of each undecodable byte",
             kind=kind,
+            sample=raw,
         )
         return data.decode("utf-8", "replace")
 

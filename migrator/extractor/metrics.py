@@ -244,10 +244,11 @@ class _Lines:
             self._account.add(
                 code,
                 self._path,
-                f"{lines} {listed}; the first is {sample}.",
+                f"{lines} {listed}.",
                 kept="" if code in _REJECTING else "the point",
                 kind=self._kind,
                 count=count,
+                sample=sample,
             )
 
 

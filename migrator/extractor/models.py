@@ -249,7 +249,13 @@ def _aliases(account: Account, folder: str | None, versions: set[int]) -> dict[s
         number = re.fullmatch(rb"\s*([1-9][0-9]{0,8})\s*", data)
         alias = account.name(name, path, Kind.ALIAS)
         if number is None or alias in aliases:
-            account.add(Code.ALIAS_DAMAGED, path, f"It holds {data[:60]!r}.", kind=Kind.ALIAS)
+            account.add(
+                Code.ALIAS_DAMAGED,
+                path,
+                "It is no number." if number is None else "Another file has its name.",
+                kind=Kind.ALIAS,
+                sample=repr(data[:60]),
+            )
             continue
         aliases[alias] = int(number[1])
         if aliases[alias] not in versions:

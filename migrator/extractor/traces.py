@@ -252,11 +252,11 @@ class _Spans:
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            self._damaged(f"The file is not JSON: {error}. It begins {text[:60]!r}.")
+            self._damaged(f"The file is not JSON: {error}.", text[:60])
             return self._whole_spans(text)
         spans = _spans_in(content)
         if spans is None:
-            self._damaged(f"The file holds no list of spans. It begins {text[:60]!r}.")
+            self._damaged("The file holds no list of spans.", text[:60])
             return []
         return spans
 
@@ -280,13 +280,14 @@ class _Spans:
             spans.append(span)
         return spans
 
-    def _damaged(self, message: str) -> None:
+    def _damaged(self, message: str, sample: str = "") -> None:
         self._account.add(
             Code.SPANS_DAMAGED,
             self._path,
             message,
             kept="the trace, and the spans that are whole",
             kind=Kind.TRACE,
+            sample=sample,
         )
 
     def _reject(self, message: str) -> None:

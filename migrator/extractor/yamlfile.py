@@ -73,7 +73,9 @@ def load(data: bytes, needed: frozenset[str] = frozenset()) -> Loaded:
     if loaded.code is None and not text.endswith("\n") and not needed <= loaded.values.keys():
         last = next(reversed(list(loaded.values)), "")
         trusted = {key: value for key, value in loaded.values.items() if key != last}
-        return Loaded(trusted, Code.META_TRUNCATED, f"The file is cut off after {text[-40:]!r}.")
+        return Loaded(
+            trusted, Code.META_TRUNCATED, f"The file is cut off in its key {last!r:.100}."
+        )
     return loaded
 
 
@@ -267,8 +269,9 @@ class Meta:
         self._account.add(
             Code.META_VALUE_UNUSABLE,
             self.path,
-            f"{key} is {_excerpt(value)}.",
+            f"{key} is of type {type(value).__name__}, or beyond its range.",
             kept="everything else",
+            sample=_excerpt(value),
         )
 
     def _converted(self, key: str, value: object, kept: object) -> None:

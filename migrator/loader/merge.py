@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue
 from migrator.loader import audit, staging
@@ -60,7 +61,8 @@ def merge(
 ) -> Merged:
     """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
 
-    A row whose key the target has is left as the target has it. Before the first change the
+    A row whose key the target has is left as the target has it, except of runs and traces that
+    had not ended there: those are brought up to date. Before the first change the
     target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
     ``joined`` are experiments whose own row is not compared.
     """
@@ -77,8 +79,9 @@ def merge(
         _adopt_ids(db)
         missing = _count(db, tables, merged)
         behind = _latest_behind(db)
-        merged.issues += _differences(db, tables, joined)
-        if not any(missing.values()) and not behind:
+        stale = _find_stale(db, tables)
+        if not any(missing.values()) and not behind and not stale:
+            merged.issues += _differences(db, tables, joined)
             db.execute("ROLLBACK")
             return merged
         if backup:
@@ -86,6 +89,10 @@ def merge(
             with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
                 merged.backup_path = back_up(source, target.path, str(target.revision))
         try:
+            if stale:
+                merged.issues += _update_stale(db, stale)
+                missing = _count(db, tables, Merged())
+            merged.issues += _differences(db, tables, joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
             db.execute("COMMIT")
@@ -214,6 +221,129 @@ def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
     )
     for table, native, n in found.fetchall():
         (merged.already if native else merged.rebuilt_already)[KINDS[table]] += n
+
+
+# ------------------------------------------------------------- what had not ended last time
+
+_RUN_COLUMNS = ("name", "status", "end_time", "deleted_time", "lifecycle_stage")
+_OF_TRACES = {  # tables of a trace's parts -> the column that names it
+    "spans": "trace_id",
+    "trace_metrics": "request_id",
+    "trace_request_metadata": "request_id",
+    "trace_tags": "request_id",
+}
+
+
+def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table]:
+    """Note runs and traces that the target has unfinished and the source has otherwise.
+
+    Fills ``temp.stale_runs`` and ``temp.stale_traces``; returns the tables to update, none if
+    there is nothing to. A rebuilt trace is one whole: it is stale, too, when it lacks a span,
+    because a run has joined its tree since.
+    """
+    by_name = {table.name: table for table in tables}
+    for name in ("stale_runs", "stale_traces"):
+        db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id TEXT PRIMARY KEY)")
+        db.execute(f"DELETE FROM temp.{name}")
+    if "runs" in by_name:
+        differs = " OR ".join(f"s.{c} IS NOT t.{c}" for c in _RUN_COLUMNS)
+        tags = (
+            "OR EXISTS (SELECT 1 FROM main.tags AS a JOIN target.tags AS b "
+            "ON a.key = b.key AND a.run_uuid = b.run_uuid "
+            "WHERE a.run_uuid = s.run_uuid AND a.value IS NOT b.value)"
+            if "tags" in by_name
+            else ""
+        )
+        db.execute(
+            "INSERT INTO temp.stale_runs SELECT s.run_uuid FROM main.runs AS s "
+            "JOIN target.runs AS t ON t.run_uuid = s.run_uuid "
+            f"WHERE t.status IN ('RUNNING', 'SCHEDULED') AND ({differs} {tags})"
+        )
+    if "trace_info" in by_name:
+        lacks = " OR ".join(
+            f"EXISTS (SELECT 1 FROM main.{name} AS a WHERE a.{column} = s.request_id "
+            f"AND NOT EXISTS (SELECT 1 FROM target.{name} AS b WHERE {same}))"
+            for name, column, same in (
+                (
+                    "spans",
+                    "trace_id",
+                    "b.trace_id = a.trace_id AND b.span_id = a.span_id AND b.content = a.content",
+                ),
+                (
+                    "trace_tags",
+                    "request_id",
+                    "b.request_id = a.request_id AND b.key = a.key AND b.value = a.value",
+                ),
+            )
+        )
+        tag = "SELECT 1 FROM target.trace_tags AS g WHERE g.request_id = t.request_id AND g.key"
+        db.execute(
+            "INSERT INTO temp.stale_traces SELECT s.request_id FROM main.trace_info AS s "
+            "JOIN target.trace_info AS t ON t.request_id = s.request_id "
+            f"WHERE ({lacks}) AND (t.status = 'IN_PROGRESS' "
+            f"OR EXISTS ({tag} = '{conventions.MIGRATOR_UNFINISHED}') "
+            f"OR (EXISTS ({tag} = '{conventions.MIGRATOR_ROOT_RUN}') AND EXISTS ("
+            "SELECT 1 FROM main.spans AS a WHERE a.trace_id = s.request_id AND NOT EXISTS ("
+            "SELECT 1 FROM target.spans AS b WHERE b.trace_id = a.trace_id "
+            "AND b.span_id = a.span_id))))"
+        )
+    found = db.execute(
+        "SELECT (SELECT count(*) FROM temp.stale_runs) + (SELECT count(*) FROM temp.stale_traces)"
+    )
+    return list(by_name.values()) if found.fetchone()[0] else []
+
+
+def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issue]:
+    """Bring what ``_find_stale`` noted up to date.
+
+    Of a trace, what was written from the source is taken out, so that it is inserted again; what
+    users added to it in the target (assessments, tags of their own) stays.
+    """
+    by_name = {table.name: table for table in tables}
+    columns = ", ".join(_RUN_COLUMNS)
+    if "runs" in by_name:
+        db.execute(
+            f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
+            "WHERE s.run_uuid = t.run_uuid) WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs)"
+        )
+    if "tags" in by_name:
+        db.execute(
+            "UPDATE target.tags AS t SET value = s.value FROM main.tags AS s WHERE s.key = t.key "
+            "AND s.run_uuid = t.run_uuid AND t.run_uuid IN (SELECT id FROM temp.stale_runs)"
+        )
+    if "trace_info" in by_name:
+        info = by_name["trace_info"]
+        values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
+        db.execute(
+            f"UPDATE target.trace_info AS t SET ({values}) = (SELECT {values} FROM "
+            "main.trace_info AS s WHERE s.request_id = t.request_id) "
+            "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
+        )
+        for name, column in _OF_TRACES.items():
+            own = "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
+            own += "WHERE s.request_id = t.request_id AND s.key = t.key)"
+            condition = f" AND ({own})" if name == "trace_tags" else ""
+            db.execute(
+                f"DELETE FROM target.{name} AS t "
+                f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
+            )
+    issues = []
+    for table, kind in (("stale_runs", Kind.RUN), ("stale_traces", Kind.TRACE)):
+        ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
+        if ids:
+            named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
+            issues.append(
+                Issue(
+                    Code.TARGET_UPDATED,
+                    "",
+                    f"{len(ids)} of kind {kind.value} had not ended: {named}.",
+                    kept="what the source has now",
+                    kind=kind.value,
+                    entity_id=ids[0],
+                    count=len(ids),
+                )
+            )
+    return issues
 
 
 # MLflow's rule for the latest metric: the greatest (step, timestamp, value).

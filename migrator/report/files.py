@@ -1,12 +1,34 @@
-"""Writes the report of a conversion to a file."""
+"""Writes the report of a conversion to a file, and beside it the list of what was rejected."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from migrator.errors import OptionError
+from migrator.issues import Severity
+from migrator.report.html import html_report
 from migrator.report.summary import Outcome
+from migrator.report.text import convert_text
+
+
+def json_report(outcome: Outcome, values: bool = False) -> str:
+    """Return the whole outcome, every issue included, as JSON."""
+    return json.dumps(outcome.as_dict(values), ensure_ascii=False, indent=1) + "\n"
+
+
+def text_report(outcome: Outcome, values: bool = False) -> str:
+    """Return what ``convert --verbose`` prints."""
+    return convert_text(outcome, verbose=True, values=values) + "\n"
+
+
+FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
+    ".json": json_report,
+    ".html": html_report,
+    ".htm": html_report,
+    ".txt": text_report,
+}
 
 
 def check_report_path(path: str) -> None:
@@ -19,6 +41,11 @@ def check_report_path(path: str) -> None:
         )
     if Path(path).is_dir():
         raise OptionError(f"The report can't be written to {path}: that is a directory.")
+    if Path(path).suffix.lower() not in FORMATS:
+        raise OptionError(
+            f"The report's format can't be told from the name {path}.",
+            todo=f"Let it end in {', '.join(FORMATS)}.",
+        )
 
 
 def free_report_path(target: Path) -> Path:
@@ -31,7 +58,37 @@ def free_report_path(target: Path) -> Path:
     return path
 
 
-def write_report(outcome: Outcome, path: Path) -> None:
-    """Write the whole outcome, every issue included, as JSON. Raises OSError."""
-    text = json.dumps(outcome.as_dict(), ensure_ascii=False, indent=1)
-    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+def write_report(outcome: Outcome, path: Path, values: bool = False) -> None:
+    """Write the report in the format of the path's ending, and the rejects beside it.
+
+    ``values`` shows the source's own words with the issues. Raises OSError.
+    """
+    if outcome.ledger.has_rejects:
+        rejects = path.with_suffix(".rejects.jsonl")
+        outcome.rejects_path = str(rejects)
+        _write(rejects, rejects_text(outcome))
+    _write(path, FORMATS[path.suffix.lower()](outcome, values))
+
+
+def rejects_text(outcome: Outcome) -> str:
+    """Return a JSON line for each rejection: what ``convert --only`` takes as its list."""
+    return "".join(
+        json.dumps(
+            {
+                "path": issue.path,
+                "entity": issue.kind,
+                "id": issue.entity_id,
+                "code": issue.code.value,
+                "message": issue.message,
+                "kept": issue.kept,
+            },
+            ensure_ascii=False,
+        )
+        + "\n"
+        for issue in outcome.ledger.issues
+        if issue.severity is Severity.REJECTED
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from migrator.issues import CATALOG, Severity
 from migrator.model import Kind
-from migrator.report.summary import ArtifactSummary, ExperimentSummary, Outcome
+from migrator.report.summary import ArtifactSummary, Decision, ExperimentSummary, Outcome
 
 EXAMPLES_PER_CODE = 3
 STAY = {  # reason -> (what they are, the flag that includes them)
@@ -20,14 +20,18 @@ STAY = {  # reason -> (what they are, the flag that includes them)
 }
 
 
-def scan_text(outcome: Outcome, command: str, verbose: bool = False) -> str:
-    """Return what ``scan`` prints; ``command`` is what to type next."""
+def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: bool = False) -> str:
+    """Return what ``scan`` prints; ``command`` is what to type next.
+
+    ``values`` shows the source's own words with the issues.
+    """
     ledger = outcome.ledger
     parts = [
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         entities_table(outcome),
         experiments_table(outcome.experiments),
-        issues_text(outcome, verbose),
+        decisions_text(outcome.experiments, verbose),
+        issues_text(outcome, verbose, values),
         would_make(outcome),
         artifacts_text(outcome),
         f"Next: {command}",
@@ -35,8 +39,11 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def convert_text(outcome: Outcome, verbose: bool = False) -> str:
-    """Return what ``convert`` prints: the ledger, what was rebuilt, the report, where to look."""
+def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) -> str:
+    """Return what ``convert`` prints: the ledger, what was rebuilt, the report, where to look.
+
+    ``values`` shows the source's own words with the issues.
+    """
     done = "Nothing was written (--dry-run)." if outcome.dry_run else f"Wrote {outcome.target}"
     if not outcome.dry_run and outcome.backup:
         done += f" (backup: {outcome.backup})"
@@ -45,10 +52,14 @@ def convert_text(outcome: Outcome, verbose: bool = False) -> str:
         files_text(outcome),
         rebuilt_text(outcome),
         artifacts_text(outcome),
-        issues_text(outcome, verbose),
+        issues_text(outcome, verbose, values),
+        redacted_text(outcome),
         f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
         if outcome.report_path
         else f"{done} in {outcome.seconds:.1f} s.",
+        f"What was rejected, for convert --only: {outcome.rejects_path}"
+        if outcome.rejects_path
+        else "",
         "" if outcome.dry_run else look_text(outcome),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -109,7 +120,46 @@ def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
     )  # fmt: skip
 
 
-def issues_text(outcome: Outcome, verbose: bool) -> str:
+def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
+    """Return which profile took which trees and why, an example of each.
+
+    Unless ``verbose``, only those that become traces or look like more than a training run.
+    """
+    lines = []
+    for experiment in experiments:
+        kinds: dict[tuple[object, ...], list[Decision]] = {}
+        for decision in experiment.decisions.values():
+            if verbose or decision.role != "training":
+                what = (decision.role, decision.profile, decision.left_as_runs)
+                key = (*what, decision.example) if verbose else what
+                kinds.setdefault(key, []).append(decision)
+        shown = sorted(kinds.values(), key=lambda ds: -sum(d.trees for d in ds))
+        if shown:
+            lines.append(f"{shorten(experiment.name, 60)}:")
+        for decisions in shown:
+            first = decisions[0]
+            traces = sum(decision.traces for decision in decisions)
+            became = f"{traces:,} trace{'' if traces == 1 else 's'}"
+            if first.left_as_runs is not None:
+                became = f"stays runs ({first.left_as_runs})"
+            trees = sum(decision.trees for decision in decisions)
+            lines.append(
+                f"    {trees:,} {first.role} by {first.profile}: {became}; as {first.example}"
+            )
+            reasons = list(first.reasons) if verbose else [shorten("; ".join(first.reasons), 160)]
+            lines.extend(f"        {reason}" for reason in reasons if reason)
+    return "\n".join(lines)
+
+
+def redacted_text(outcome: Outcome) -> str:
+    """Return how many values ``--redact`` masked."""
+    if not outcome.redacted:
+        return ""
+    kinds = ", ".join(f"{n:,} of {kind}s" for kind, n in sorted(outcome.redacted.items()))
+    return f"Values masked by --redact: {kinds}."
+
+
+def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
     """Return the issues by code, with some of their paths (all of them if ``verbose``)."""
     lines: list[str] = []
     for code, issues in outcome.ledger.issues_by_code().items():
@@ -121,7 +171,8 @@ def issues_text(outcome: Outcome, verbose: bool) -> str:
         shown = issues if verbose else issues[:EXAMPLES_PER_CODE]
         for issue in shown:
             kept = f" Kept: {issue.kept}." if issue.kept else ""
-            lines.append(f"    {issue.path}: {issue.message}{kept}")
+            sample = f" It reads {issue.sample!r:.400}." if values and issue.sample else ""
+            lines.append(f"    {issue.path}: {issue.message}{sample}{kept}")
         if len(issues) > len(shown):
             lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
         lines.append(f"    What to do: {CATALOG[issues[0].code].action}")
@@ -169,6 +220,17 @@ def stay_lines(outcome: Outcome) -> list[str]:
         what, flag = STAY.get(reason, (reason, ""))
         how = f"; {flag} makes traces of them" if flag else ""
         lines.append(f"{n:,} {'tree stays' if n == 1 else 'trees stay'} runs: {what}{how}.")
+    workflows, steps = outcome.groups_by_time
+    if steps:
+        lines.append(
+            f"{steps:,} flat runs look like the steps of {workflows:,} workflow(s) that were "
+            "written after the fact; --group-by-time joins them."
+        )
+    if outcome.orphans:
+        lines.append(
+            f"{outcome.orphans:,} run(s) look like steps that lost their workflow; --adopt-orphans "
+            "puts them back."
+        )
     return lines
 
 

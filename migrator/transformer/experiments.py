@@ -12,6 +12,7 @@ from migrator.issues import Code, Issue
 from migrator.model import ExperimentPlan, ExperimentRecord, Kind
 
 NAME_CHARS = 256  # column experiments.name
+DEFAULT = "Default"  # MLflow's own; every store and database has one, so it always merges
 DERIVED_DIGITS = 18  # MLflow's own ids have as many; the column holds 64 bits
 OnConflict = Literal["fail", "merge", "rename"]
 Key = str  # the experiment's directory, which is unique over all sources
@@ -146,6 +147,8 @@ class _Planner:
             if same_name is not None
             else f'the target\'s experiment {target_id} is "{other}"'
         )
+        if same_name is not None and name == DEFAULT:
+            return same_name, name, True
         if self.on_conflict == "fail":
             raise TargetError(
                 f'Experiment "{record.name}" ({record.experiment_id}) clashes: {facts}.',

@@ -1,0 +1,90 @@
+"""Which entities a conversion takes: ``--only`` a list of rejects, ``--since`` a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path, PurePath
+
+from migrator.errors import OptionError
+from migrator.model import Entry, RunRecord, TraceRecord
+
+
+def time_ms(text: str) -> int:
+    """Return a date or time as milliseconds since the epoch; without a zone it is UTC.
+
+    Raises OptionError.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError as error:
+        raise OptionError(
+            f"--since {text!r} is no date.", todo="Write it as 2024-05-31 or 2024-05-31T23:00."
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return int(moment.timestamp() * 1000)
+
+
+class Selection:
+    """What the list and the time select; without either, everything."""
+
+    def __init__(self, only: str | None = None, since: str | None = None) -> None:
+        self.since_ms = None if since is None else time_ms(since)
+        self.listed = only is not None
+        self._paths: set[str] = set()  # what is listed
+        self._above: set[str] = set()  # and every directory above it
+        self._ids: set[str] = set()
+        if only is not None:
+            self._read(only)
+
+    def _read(self, only: str) -> None:
+        try:
+            lines = Path(only).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError(f"The list {only} can't be read: {error}.") from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+                path, entity_id = item["path"], item["id"]
+                self._add(str(path), str(entity_id))
+            except (ValueError, KeyError, TypeError) as error:
+                raise OptionError(
+                    f"Line {number} of the list {only} is not a JSON object with path and id.",
+                    todo="Give the rejects file of an earlier conversion.",
+                ) from error
+
+    def _add(self, path: str, entity_id: str) -> None:
+        if path:
+            self._paths.add(path)
+            self._above.update([path, *map(str, PurePath(path).parents)])
+        self._ids.update(part for part in entity_id.split("/") if part)
+
+    def names(self, entry: Entry) -> bool:
+        """Tell whether the list names an entity, something in it, or a directory above it."""
+        if not self.listed or entry.path in self._above or entry.entity_id in self._ids:
+            return True
+        return any(str(above) in self._paths for above in PurePath(entry.path).parents)
+
+    def takes_runs(self, runs: Iterable[RunRecord | None]) -> bool:
+        """Tell whether any run of a tree started, ended or was deleted since, or has no end.
+
+        None stands for a run that could not be read, which has to be named.
+        """
+        since = self.since_ms
+        return since is None or any(
+            run is None
+            or run.end_ms is None
+            or max(run.start_ms or 0, run.end_ms, run.deleted_ms or 0) >= since
+            for run in runs
+        )
+
+    def takes_trace(self, trace: TraceRecord) -> bool:
+        """Tell whether a trace ended or was assessed since, or is not closed."""
+        if self.since_ms is None or trace.status == "IN_PROGRESS":
+            return True
+        last_ms = trace.timestamp_ms + (trace.execution_ms or 0)
+        return max([last_ms, *(a.last_updated_ms for a in trace.assessments)]) >= self.since_ms
