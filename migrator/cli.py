@@ -133,6 +133,10 @@ def selection(command: F) -> F:
                 "moved.",
             ),
             click.option(
+                "--workers", type=click.IntRange(min=1), metavar="N",
+                help="Processes that read; by default one for each core. The result is the same.",
+            ),
+            click.option(
                 "--since", metavar="DATE",
                 help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
                 "not ended.",
@@ -144,10 +148,6 @@ def selection(command: F) -> F:
             click.option(
                 "--redact", multiple=True, metavar="PATTERN",
                 help="Mask what matches this regular expression in every value; may be repeated.",
-            ),
-            click.option(
-                "--workers", type=click.IntRange(min=1), metavar="N",
-                help="Processes that read; by default one for each core. The result is the same.",
             ),
         ]
     ):  # fmt: skip
@@ -561,10 +561,10 @@ def _options(selected: dict[str, Any]) -> Options:
         group_by_time=selected["group_by_time"],
         adopt_orphans=selected["adopt_orphans"],
         artifacts=selected["artifacts"],
+        workers=selected["workers"] or 0,
         since=selected["since"],
         only=selected["only"],
         redact=tuple(selected["redact"]),
-        workers=selected["workers"] or 0,
     )
 
 

@@ -52,7 +52,7 @@ E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
 
 
-LOT_RUNS = 60  # about as many runs are one piece of work for a process
+LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
 
 
@@ -368,7 +368,7 @@ class Share:
     summaries: Mapping[str, ExperimentSummary]
     locations: Locations
     moments: list[transformer.Moment]
-    read: list[str]  # ids of the runs that could be read
+    seen: list[str]  # ids of the runs that count
     left_out: set[str]  # ids of those that the options leave out
     redacted: Counter[str]
     recorded: Any
@@ -1002,6 +1002,7 @@ class TreeWork:
     def shared(self, sink: SharedSink, workers: int) -> None:
         """Let processes work on the trees, and take in what they return. Raises WorkerError."""
         whole = self._whole
+        entries, home, _ = self._context
         self._recorder = sink.recorder()
         first = runs = done = 0
         for at, tree in enumerate(self._trees, 1):
@@ -1018,7 +1019,7 @@ class TreeWork:
                     whole.summaries[key].add(summary)
                 whole.locations.add(share.locations)
                 whole.moments += share.moments
-                for run_id in share.read:
+                for run_id in share.seen:
                     whole.seen[Kind.RUN, run_id] = (home[run_id], entries[run_id])
                 whole.runs_left_out |= share.left_out
                 whole.redactor.counts.update(share.redacted)
@@ -1029,24 +1030,24 @@ class TreeWork:
         """Work on one lot, in any process."""
         part = copy.copy(self._whole)
         part.ledger, part.handed, part.moments = Ledger(), Counter(), []
+        part.seen, part.runs_left_out = {}, set()
+        part.redactor = Redactor(part.options.redact)
         part.summaries = _Parts(self._whole.summaries)
         part.locations = self._whole.locations.blank()
-        part.seen, part.runs_left_out = {}, set()
-        part.redactor = self._whole.redactor.blank()
         part.sink = self._recorder  # type: ignore[assignment]  # trees are runs and traces only
         first, end, _ = self._lots[number]
         for tree in self._trees[first:end]:
             part._tree(tree, *self._context)
         return Share(
-            part.ledger,
-            part.handed,
-            dict(part.summaries),
-            part.locations,
-            part.moments,
-            [run_id for _, run_id in part.seen],
-            part.runs_left_out,
-            part.redactor.counts,
-            self._recorder.recorded(),
+            ledger=part.ledger,
+            handed=part.handed,
+            summaries=dict(part.summaries),
+            locations=part.locations,
+            moments=part.moments,
+            seen=[run_id for _, run_id in part.seen],
+            left_out=part.runs_left_out,
+            redacted=part.redactor.counts,
+            recorded=self._recorder.recorded(),
         )
 
     def __getstate__(self) -> dict[str, Any]:

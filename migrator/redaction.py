@@ -56,12 +56,6 @@ class Redactor:
                     todo="Put a backslash before characters that stand for themselves.",
                 ) from error
 
-    def blank(self) -> Redactor:
-        """Return one that masks the same and has counted nothing yet."""
-        other = Redactor(())
-        other._patterns = self._patterns
-        return other
-
     def mask(self, extracted: Extracted[T]) -> Extracted[T]:
         """Return a reading with its record's values masked, and those of its issues."""
         if not self._patterns:

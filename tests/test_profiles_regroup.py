@@ -12,6 +12,7 @@ from migrator import pipeline
 from migrator.cli import main
 from migrator.model import Role, RunRecord, TreePlan
 from migrator.pipeline import Options
+from migrator.report.summary import Outcome
 from migrator.transformer import (
     Moment,
     PlanOptions,
@@ -109,7 +110,7 @@ def test_orphan_is_not_adopted_long_after_or_by_a_later_workflow() -> None:
 # ------------------------------------------------------------------------ through the pipeline
 
 
-def scanned(source: Path, options: Options) -> tuple[dict[str, TreePlan], pipeline.Outcome]:
+def scanned(source: Path, options: Options) -> tuple[dict[str, TreePlan], Outcome]:
     trees: list[pipeline.PlannedTree] = []
     outcome = pipeline.scan([str(source)], options, on_tree=trees.append)
     return {t.tree.runs[t.plan.root_run_id].name: t.plan for t in trees}, outcome

@@ -143,3 +143,15 @@ def test_a_worker_that_dies_leaves_no_target(
     with fast_schema(), pytest.raises(WorkerError):
         pipeline.convert([source], f"sqlite:///{tmp_path}/new.db", options, schema="3.9")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_masked_and_left_out_is_counted_the_same_by_all_workers(small_lots: None) -> None:
+    sources = [str(store(name)) for name in STORES]
+    told = [
+        comparable(
+            pipeline.scan(sources, pipeline.Options(workers=n, redact=("gpt",), since="2020-01-01"))
+        )
+        for n in (1, 3)
+    ]
+    assert told[0] == told[1]
+    assert told[0]["redacted"]

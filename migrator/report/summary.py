@@ -84,19 +84,20 @@ class ExperimentSummary:
             self.profiles[plan.profile] += 1
         if plan.left_as_runs is not None:
             self.left_as_runs[plan.left_as_runs] += 1
-        self._decide(plan)
-
-    def _decide(self, plan: TreePlan) -> None:
         what = (plan.role.value, plan.profile, plan.left_as_runs)
-        key: tuple[object, ...] = (*what, plan.reasons)
+        self._decide(Decision(*what, plan.reasons, 1, len(plan.traces), plan.root_run_id))
+
+    def _decide(self, new: Decision) -> None:
+        what = (new.role, new.profile, new.left_as_runs)
+        key: tuple[object, ...] = (*what, new.reasons)
         if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
             key = what  # of the rest only what became of them
         decision = self.decisions.get(key)
         if decision is None:
-            reasons = plan.reasons if len(key) == 4 else ()
-            decision = self.decisions[key] = Decision(*what, reasons, example=plan.root_run_id)
-        decision.trees += 1
-        decision.traces += len(plan.traces)
+            reasons = new.reasons if len(key) == 4 else ()
+            decision = self.decisions[key] = Decision(*what, reasons, example=new.example)
+        decision.trees += new.trees
+        decision.traces += new.traces
 
     def add_trace(self, plan: TracePlan) -> None:
         """Count a trace, its spans and tokens, under the experiment that will hold it."""
@@ -111,7 +112,9 @@ class ExperimentSummary:
         self._widen(plan.timestamp_ms)
 
     def add(self, other: ExperimentSummary) -> None:
-        """Take in the summary of a part of the same experiment."""
+        """Take in the summary of a part of the same experiment, of at most MOST_DECISIONS trees."""
+        for decision in other.decisions.values():
+            self._decide(decision)
         for name in (
             "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
             "input_tokens", "output_tokens", "size_bytes",

@@ -9,6 +9,7 @@ on) is kept here.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import queue
 import threading
@@ -29,9 +30,11 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import conventions as conv
+from migrator.tracker.costs import sums
 from migrator.tracker.guard import Guard
 
 T = TypeVar("T")
+SOURCE_ID = "mlflow-migrate"  # of the feedback that the tracker itself gives
 PROBE = "/api/2.0/mlflow/experiments/search"
 SPANS_A_CALL = 500
 PATIENCE = 20  # times server_timeout_s that a server may take which still answers probes
@@ -95,10 +98,18 @@ class Place:
             )
         return self.experiments[name]
 
-    def write(self, experiment: str | None, trace: Any, prompts: Sequence[Any] = ()) -> None:
+    def write(
+        self,
+        experiment: str | None,
+        trace: Any,
+        prompts: Sequence[Any] = (),
+        *,
+        shared: bool = False,
+    ) -> None:
         """Write a whole trace, to the experiment of that name; without one it stays in its own.
 
-        A trace that is there already is written over.
+        A trace that is there already is written over. Of a ``shared`` one other processes have
+        written spans: their tokens and dollars count, too.
 
         Spans first: the store adds the tokens of spans to a trace's, and ``start_trace`` then sets
         the right sum (MLflow 3.9, ``SqlAlchemyStore.log_spans``).
@@ -113,6 +124,8 @@ class Place:
                 client.log_spans(location, spans[start : start + SPANS_A_CALL])
         except NotImplementedError:  # a server on a file store: spans go to the artifacts, below
             pass
+        if shared:
+            self._count_in(client, trace.info)
         info = client.start_trace(trace.info)
         if info.tags.get(conv.SPANS_LOCATION) != conv.SPANS_IN_DATABASE:
             client._upload_trace_data(info, trace.data)
@@ -120,6 +133,27 @@ class Place:
             try_link_prompts_to_trace(
                 client=client, trace_id=info.trace_id, prompts=prompts, synchronous=True
             )
+
+    def _count_in(self, client: TracingClient, info: Any) -> None:
+        """Set a trace's totals to those of all its spans that are there by now."""
+        spans = client.get_trace(info.trace_id).data.spans
+        found = sums(spans)
+        total, metadata = found["total"], info.trace_metadata
+        if total["calls"]:
+            metadata[conv.TRACE_USAGE] = conv.encode(
+                {key: total[key] for key in ("input_tokens", "output_tokens", "total_tokens")}
+            )
+        if total["cost_usd"] is not None:
+            metadata[conv.TRACE_COST] = conv.encode({"total_cost": total["cost_usd"]})
+        sizes = json.loads(metadata.get(conv.SIZE_STATS, "{}"))
+        metadata[conv.SIZE_STATS] = conv.encode({**sizes, "num_spans": len(spans)})
+        values = {
+            conv.FEEDBACK_TOKENS: total["total_tokens"],
+            conv.FEEDBACK_COST: total["cost_usd"],
+        }
+        for feedback in info.assessments:
+            if values.get(feedback.name) is not None and feedback.source.source_id == SOURCE_ID:
+                feedback.feedback.value = feedback.value = values[feedback.name]
 
     def write_spans(self, experiment: str, spans: Sequence[Any]) -> None:
         """Write spans of a trace whose root is in another process."""
@@ -172,6 +206,7 @@ class Parcel:
 
     experiment: str
     stays: bool = False
+    shared: bool = False  # other processes write spans of it, too
     trace: Any = None
     prompts: tuple[Any, ...] = ()
     spans: tuple[Any, ...] = ()
@@ -180,7 +215,9 @@ class Parcel:
         """Write it."""
         if self.trace is not None:
             stays = self.stays and not is_fallback
-            place.write(None if stays else self.experiment, self.trace, self.prompts)
+            place.write(
+                None if stays else self.experiment, self.trace, self.prompts, shared=self.shared
+            )
         else:
             place.write_spans(self.experiment, self.spans)
 
