@@ -558,16 +558,17 @@ class Migration:
             entries[entry.entity_id] = entry
             home[entry.entity_id] = store
         profiles = transformer.load_profiles(self.options.profile_files)
+        choice = transformer.PlanOptions(
+            include=self.options.include,
+            exclude=self.options.exclude,
+            profile=self.options.profile,
+            roles=self._forced_roles(),
+            version=__version__,
+        )
         reader = TreeReader(
             profiles,
-            transformer.wanted_artifacts(profiles),
-            transformer.PlanOptions(
-                include=self.options.include,
-                exclude=self.options.exclude,
-                profile=self.options.profile,
-                roles=self._forced_roles(),
-                version=__version__,
-            ),
+            transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p)),
+            choice,
             {store.index.root: store.artifact_roots for store in self.stores},
             self._native_by_run(),
             frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),

@@ -517,6 +517,9 @@ class RunView:
                     return error(f"{found.origin} = {found.value}")
                 if name == "success":
                     return Status("OK", f"{found.origin} = {found.value}", True)
+        for found in self.every("unfinished"):  # the logger gave up waiting: nobody knows the end
+            if _truth(found.value):
+                return Status("UNSET", f"{found.origin} = {found.value}", True)
         if error_file is not None:
             return error(error_file.origin)
         for name in ("error_message", "error_type"):
