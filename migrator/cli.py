@@ -12,12 +12,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
+from migrator.model import Role
 
 if TYPE_CHECKING:
     from migrator.pipeline import Options, PlannedTree, Progress
@@ -60,6 +62,22 @@ def main() -> None:
     """
 
 
+def _roles(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Split every ``EXPERIMENT=ROLE`` at its last equals sign."""
+    pairs = []
+    for value in values:
+        experiment, equals, role = value.rpartition("=")
+        if not equals or not experiment or role not in {each.value for each in Role}:
+            allowed = ", ".join(each.value for each in Role)
+            raise click.BadParameter(
+                f"{value!r} is not EXPERIMENT=ROLE; a role is one of {allowed}."
+            )
+        pairs.append((experiment, role))
+    return tuple(pairs)
+
+
 def selection(command: F) -> F:
     """Add the options that decide what becomes of the source; all commands share them."""
     for option in reversed(
@@ -79,6 +97,19 @@ def selection(command: F) -> F:
             ),
             click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
             click.option(
+                "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
+                help="What all trees of an experiment (name or id) are: workflow, session, batch, "
+                "call, sweep, pipeline or training; may be repeated.",
+            ),
+            click.option(
+                "--group-by-time", is_flag=True,
+                help="Join flat runs written after the fact to the workflow that covers them.",
+            ),
+            click.option(
+                "--adopt-orphans", is_flag=True,
+                help="Put steps that lost their workflow below the one before them.",
+            ),
+            click.option(
                 "--profile-file", "profile_files", multiple=True, metavar="FILE",
                 type=click.Path(exists=True, dir_okay=False),
                 help="Add a profile of your own (TOML); may be repeated.",
@@ -95,6 +126,17 @@ def selection(command: F) -> F:
                 "mostly traces, genai all, keep none.",
             ),
             click.option(
+                "--artifacts", default="auto", show_default=True,
+                metavar="auto|relocate|keep|copy:DIR",
+                help="Recorded artifact locations: relocate those that lead nowhere to where the "
+                "files are, keep all, or copy the files into DIR. auto relocates if the store was "
+                "moved.",
+            ),
+            click.option(
+                "--workers", type=click.IntRange(min=1), metavar="N",
+                help="Processes that read; by default one for each core. The result is the same.",
+            ),
+            click.option(
                 "--since", metavar="DATE",
                 help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
                 "not ended.",
@@ -106,13 +148,6 @@ def selection(command: F) -> F:
             click.option(
                 "--redact", multiple=True, metavar="PATTERN",
                 help="Mask what matches this regular expression in every value; may be repeated.",
-            ),
-            click.option(
-                "--artifacts", default="auto", show_default=True,
-                metavar="auto|relocate|keep|copy:DIR",
-                help="Recorded artifact locations: relocate those that lead nowhere to where the "
-                "files are, keep all, or copy the files into DIR. auto relocates if the store was "
-                "moved.",
             ),
         ]
     ):  # fmt: skip
@@ -346,6 +381,169 @@ def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) 
     click.echo(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
 
 
+@main.group()
+def profiles() -> None:
+    """List, show, check and begin profiles: what the params and files of runs mean.
+
+    \b
+    mlflow-migrate profiles list
+    mlflow-migrate profiles new my-tool --to my-tool.toml
+    mlflow-migrate profiles check my-tool.toml ./mlruns
+
+    All about them: docs/reference/profiles.md.
+    """
+
+
+PROFILE_FILES = click.option(
+    "--profile-file", "profile_files", multiple=True, metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False), help="Also this one; may be repeated.",
+)  # fmt: skip
+
+
+@profiles.command("list")
+@PROFILE_FILES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def list_profiles(profile_files: tuple[str, ...], as_json: bool) -> None:
+    """List all profiles in the order in which they are tried."""
+    from migrator.report.text import table
+    from migrator.transformer import load_profiles, recognised_by
+
+    rows = [
+        {
+            "name": profile.name,
+            "description": profile.description,
+            "origin": profile.origin,
+            "extends": sorted(profile.extends),
+            "opt_in": profile.opt_in,
+            "recognises": list(recognised_by(profile)),
+        }
+        for profile in load_profiles(profile_files)
+    ]
+    if as_json:
+        _print_json({"profiles": rows})
+        return
+    click.echo(
+        table(
+            ["name", "origin", "what it is for"],
+            [[str(row["name"]), str(row["origin"]), str(row["description"])] for row in rows],
+            left={0, 1, 2},
+        )
+    )
+
+
+@profiles.command("show")
+@click.argument("name")
+@PROFILE_FILES
+def show_profile(name: str, profile_files: tuple[str, ...]) -> None:
+    """Print the TOML of a profile, to read or to begin from."""
+    from migrator.transformer import built_in_text, load_profiles
+
+    for profile in load_profiles(profile_files):
+        if profile.name == name and profile.origin != "built in":
+            click.echo(Path(profile.origin).read_text(encoding="utf-8"), nl=False)
+            return
+    click.echo(built_in_text(name), nl=False)
+
+
+@profiles.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@SOURCES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def check_profile(file: str, sources: tuple[str, ...], as_json: bool) -> None:
+    """Check a profile of your own: is it well formed, and which trees of SOURCE does it take?
+
+    A mistake is named with its line, its key and what is allowed (exit code 2). Without a SOURCE
+    only the file itself is looked at.
+    """
+    from migrator import pipeline
+    from migrator.transformer import load_profiles, recognised_by
+
+    (profile,) = (p for p in load_profiles([file]) if p.origin == file)
+    taken: list[PlannedTree] = []
+    trees = 0
+
+    def count(planned: PlannedTree) -> None:
+        nonlocal trees
+        trees += 1
+        if planned.plan.profile == profile.name:
+            taken.append(planned)
+
+    if sources:
+        groups = frozenset({profile.opt_in} if profile.opt_in else ())
+        options = pipeline.Options(profile_files=(file,), include=groups)
+        pipeline.scan(sources, options, on_tree=count)
+    traces = sum(len(planned.plan.traces) for planned in taken)
+    if as_json:
+        _print_json(
+            {
+                "profile": profile.name,
+                "file": file,
+                "trees": trees if sources else None,
+                "taken": [planned.plan.root_run_id for planned in taken] if sources else None,
+                "traces": traces if sources else None,
+            }
+        )
+        return
+    click.echo(f'{file} is a profile: "{profile.name}", {profile.description or "undescribed"}')
+    for line in recognised_by(profile):
+        click.echo(f"    takes trees whose {line}" if profile.recognise else f"    takes {line}")
+    if sources:
+        click.echo(f"It takes {len(taken):,} of {trees:,} trees, which give {traces:,} traces.")
+        for planned in taken[:5]:
+            root = planned.plan.root_run_id
+            click.echo(f"    {root}  {planned.tree.runs[root].name}  {planned.plan.role.value}")
+        if len(taken) > 5:
+            click.echo(f"    … and {len(taken) - 5:,} more")
+
+
+@profiles.command("new")
+@click.argument("name")
+@click.option("--extends", default="generic", show_default=True, metavar="NAME")
+@click.option("--to", metavar="FILE", help="Write it to a new file; by default it is printed.")
+def new_profile(name: str, extends: str, to: str | None) -> None:
+    """Begin a profile: print a template with all that can stand in it."""
+    from migrator.transformer import template
+
+    text = template(name, extends, to or f"{name}.toml")
+    if to is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with Path(to).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise OptionError(f"{to} is there already.", todo="Name another file.") from error
+    except OSError as error:
+        raise OptionError(f"{to} can't be written: {error}.", todo="Name another file.") from error
+    click.echo(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
+
+
+@main.command()
+@click.argument("source", metavar="URI")
+@click.option("--to", required=True, metavar="URI", help="The server, such as http://host:5000.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def push(source: str, to: str, as_json: bool) -> None:
+    """Send runs and traces of a local database on to an MLflow server.
+
+    \b
+    mlflow-migrate push sqlite:///mlflow.db --to http://localhost:5000
+
+    For what the tracker wrote to its fallback while the server was away. Traces keep ids and
+    times; runs get new ids. What is there already is left alone. Exit code 3 if some were refused.
+    """
+    from migrator.tracker.push import push as send
+
+    pushed = send(source, to)
+    if as_json:
+        _print_json(pushed.as_dict())
+    else:
+        click.echo(
+            f"Sent {pushed.traces} traces and {pushed.runs} runs to {to}; "
+            f"{pushed.there_already} were there already, {pushed.failed} were refused."
+        )
+    sys.exit(EXIT_REJECTS if pushed.failed else 0)
+
+
 def _options(selected: dict[str, Any]) -> Options:
     from migrator.pipeline import Options
 
@@ -359,10 +557,14 @@ def _options(selected: dict[str, Any]) -> Options:
         profile_files=tuple(selected["profile_files"]),
         on_conflict=selected["on_conflict"],
         experiment_kind=selected["experiment_kind"],
+        roles=selected["roles"],
+        group_by_time=selected["group_by_time"],
+        adopt_orphans=selected["adopt_orphans"],
+        artifacts=selected["artifacts"],
+        workers=selected["workers"] or 0,
         since=selected["since"],
         only=selected["only"],
         redact=tuple(selected["redact"]),
-        artifacts=selected["artifacts"],
     )
 
 

@@ -102,7 +102,7 @@ def span_content(trace_id: str, span: SpanPlan) -> str:
     text keeps non-ASCII letters, so that the trace search (a LIKE over it) finds them.
     ``trace_id`` is ``tr-`` and 32 hex digits.
     """
-    return json.dumps(
+    return _ENCODE(
         {
             "trace_id": _base64_of_hex(trace_id.removeprefix("tr-")),
             "span_id": _base64_of_hex(span.span_id),
@@ -120,8 +120,7 @@ def span_content(trace_id: str, span: SpanPlan) -> str:
             ],
             "status": {"code": f"STATUS_CODE_{span.status}", "message": span.status_message},
             "attributes": dict(span.attributes),
-        },
-        ensure_ascii=False,
+        }
     )
 
 
@@ -135,7 +134,14 @@ def encode(value: Json) -> str:
     Non-ASCII text stays readable, because the trace search is a LIKE over it. Values that break
     MLflow's REST layer are made harmless first (``sanitize``).
     """
-    return json.dumps(sanitize(value), ensure_ascii=False)
+    kind = type(value)
+    if kind is float:  # not float.hex's or str's form: repr is what the encoder writes
+        return repr(value) if math.isfinite(value) else f'"{value}"'  # type: ignore[arg-type]
+    return _ENCODE(sanitize(value))
+
+
+# One encoder for all: json.dumps makes a new one at each call whose arguments aren't its defaults.
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def sanitize(value: Json) -> Json:
@@ -170,6 +176,8 @@ def clean_text(text: str) -> str:
     """Return ``text`` without NUL characters and lone surrogates (they break REST calls)."""
     if "\x00" in text:
         text = text.replace("\x00", "")
+    if text.isascii():
+        return text  # nearly all: it is known of a str, and encoding it would copy it
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

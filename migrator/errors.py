@@ -4,6 +4,7 @@ MigrateError
 ├── SourceError        the file store can't be opened
 ├── TargetError        the database can't be written
 ├── OptionError        options that don't fit together, an unreadable profile
+├── WorkerError        a process of ours died
 ├── RejectedError      something was rejected, and the user wants to stop then (--on-error stop)
 └── LedgerError        the counts don't close: a defect of ours; nothing was published
 """
@@ -30,6 +31,10 @@ class TargetError(MigrateError):
 
 class OptionError(MigrateError):
     """An option's value is unusable; exit code 2."""
+
+
+class WorkerError(MigrateError):
+    """A process that did a part of the work died. Nothing has been published."""
 
 
 class RejectedError(MigrateError):

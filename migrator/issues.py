@@ -59,6 +59,8 @@ class Code(str, Enum):
     RUN_WITHOUT_TIME = "run-without-time"
     SPAN_ENDS_BEFORE_START = "span-ends-before-start"
     SESSION_ID_CHANGED = "session-id-changed"
+    RUN_GROUPED_BY_TIME = "run-grouped-by-time"
+    RUN_ADOPTED = "run-adopted"
     # transformer: traces that MLflow wrote
     TRACE_ID_CHANGED = "trace-id-changed"
     TRACE_WITHOUT_SPANS = "trace-without-spans"
@@ -264,6 +266,16 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.NOTE,
         "More than one profile recognises a tree of runs; the first one took it.",
         "Name the profile with --profile, or make its [[recognise]] stricter.",
+    ),
+    Code.RUN_GROUPED_BY_TIME: CatalogEntry(
+        Severity.NOTE,
+        "A run without a parent became a step of the workflow that covers it (--group-by-time).",
+        "If it was none of its steps, convert without --group-by-time.",
+    ),
+    Code.RUN_ADOPTED: CatalogEntry(
+        Severity.NOTE,
+        "A step that had lost its workflow was put below the one before it (--adopt-orphans).",
+        "If it belongs elsewhere, convert without --adopt-orphans.",
     ),
     Code.RUN_WITHOUT_TIME: CatalogEntry(
         Severity.DEGRADED,

@@ -6,16 +6,18 @@ one that discards, the loader's writer, the comparer. So ``scan`` says what ``co
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from migrator import __version__, conventions, extractor, loader, transformer
+from migrator import __version__, conventions, extractor, loader, processes, transformer
 from migrator.errors import LedgerError, OptionError, RejectedError, SourceError
 from migrator.issues import CATALOG, Code, Issue, Severity
 from migrator.model import (
@@ -30,6 +32,7 @@ from migrator.model import (
     LoggedModelRecord,
     ModelVersionRecord,
     RegisteredModelRecord,
+    Role,
     RunEntry,
     RunRecord,
     SourceIndex,
@@ -49,6 +52,10 @@ E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
 
 
+LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
+FEW_RUNS = 400  # up to here it costs more to start processes than they save
+
+
 def no_progress(stage: str, done: int, total: int) -> None:
     """Show nothing."""
 
@@ -65,8 +72,31 @@ class Sink(Protocol):
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None: ...
 
 
+class Recorder(Protocol):
+    """Prepares runs and traces for a sink, in a process that has not got the sink."""
+
+    def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None: ...
+    def recorded(self) -> Any:
+        """Return what was added since the last call, for the sink's ``replay``."""
+
+
+@runtime_checkable
+class SharedSink(Sink, Protocol):
+    """A sink for which other processes can prepare the runs and traces."""
+
+    def recorder(self) -> Recorder: ...
+    def replay(self, recorded: Any) -> None: ...
+
+
 class Discard:
     """The sink of ``scan`` and ``--dry-run``: decisions are counted, not kept."""
+
+    def recorder(self) -> Recorder:
+        return self
+
+    def recorded(self) -> None: ...
+    def replay(self, recorded: None) -> None: ...
 
     def add_experiment(self, plan: ExperimentPlan) -> None: ...
     def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
@@ -84,16 +114,20 @@ class Options:
     experiments: tuple[str, ...] = ()  # names or ids; empty for all
     runs: bool = True
     traces: bool = True
-    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted
+    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted, tables
     exclude: frozenset[str] = frozenset()
     profile: str | None = None  # the only profile to try
     profile_files: tuple[str, ...] = ()
     on_conflict: transformer.OnConflict = "fail"
     experiment_kind: str = "auto"  # auto | genai | keep
+    artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
+    workers: int = 0  # processes that read; 0 for as many as there are cores
+    roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
+    group_by_time: bool = False
+    adopt_orphans: bool = False
     since: str | None = None  # a date: only what is younger, or not ended
     only: str | None = None  # a rejects file: only what it lists
     redact: tuple[str, ...] = ()  # regular expressions: values that are masked
-    artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +169,13 @@ class TreeReader:
         root_id: str,
         runs: Mapping[str, RunRecord],
         children: Mapping[str, tuple[str, ...]],
+        inferred: Mapping[str, str] | None = None,
     ) -> PlannedTree:
-        """Decide what a tree becomes; ``runs`` lacks those that could not be read."""
-        tree = transformer.RunTree(root_id, runs, children)
+        """Decide what a tree becomes; ``runs`` lacks those that could not be read.
+
+        ``inferred`` says why, by the id of a run whose parent is a guess.
+        """
+        tree = transformer.RunTree(root_id, runs, children, inferred or {})
         plan = transformer.plan_tree(
             tree, self.profiles, self.options, self.native, self.known_traces
         )
@@ -186,6 +224,19 @@ class Locations:
                     f"{store.index.root}, which is only read.",
                     todo="Choose a directory outside of it.",
                 )
+
+    def blank(self) -> Locations:
+        """Return one that decides the same and has counted nothing yet."""
+        other = copy.copy(self)
+        other.summary = ArtifactSummary(decided=self.summary.decided)
+        other.copies, other._copied = [], {}
+        return other
+
+    def add(self, other: Locations) -> None:
+        """Take in what another one has decided and counted."""
+        self.summary.add_all(other.summary)
+        self.copies += other.copies
+        self._copied.update(other._copied)
 
     def experiment(self, store: Store, entry: Entry, plan: ExperimentPlan) -> str:
         """Return the location to write for an experiment."""
@@ -282,12 +333,12 @@ class Locations:
         if fate is transformer.Fate.COPIED and copy_to is not None:
             self._copied[kind, entry.entity_id] = copy_to
             if location.has_files:
-                inside = _is_below(location.found, store.index.root)
+                inside = location.found.startswith(store.index.root + os.sep)
                 bound = store.index.root if inside else location.found
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             for root in (store.index.root, *store.artifact_roots):
-                if _is_below(location.found, root):
+                if location.found.startswith(root + os.sep):
                     self.summary.stay_in.add(root)
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
@@ -306,6 +357,21 @@ class Locations:
 def _is_below(path: str, directory: str) -> bool:
     path, directory = os.path.realpath(path), os.path.realpath(directory)
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What some of the trees gave: their part of every account, and what goes to the sink."""
+
+    ledger: Ledger
+    handed: Counter[Kind]
+    summaries: Mapping[str, ExperimentSummary]
+    locations: Locations
+    moments: list[transformer.Moment]
+    seen: list[str]  # ids of the runs that count
+    left_out: set[str]  # ids of those that the options leave out
+    redacted: Counter[str]
+    recorded: Any
 
 
 class Migration:
@@ -337,6 +403,8 @@ class Migration:
         self.summaries: dict[str, ExperimentSummary] = {}  # likewise
         self.folders: set[str] = set()  # directories of all experiments, selected or not
         self.homes: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
+        self.moments: list[transformer.Moment] = []
+        self.inferred: dict[str, str] = {}  # runs whose parent is a guess, and why
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
         self.selection = Selection(options.only, options.since)
         self.redactor = Redactor(options.redact)
@@ -361,7 +429,6 @@ class Migration:
     def _experiments(self) -> None:
         read: list[tuple[Store, Entry, ExperimentRecord]] = []
         known: set[str] = set()
-        listed = self._listed()
         for store in self.stores:
             for entry in _ranked(store.index.experiments):
                 self.folders.add(entry.path)
@@ -373,8 +440,8 @@ class Migration:
                 record = extracted.record
                 if record is not None:
                     known |= {record.name, record.experiment_id}
-                    out = listed is not None and entry.path not in listed
-                    if out or not self._selected(record):
+                    unlisted = listed is not None and entry.path not in listed
+                    if unlisted or not self._selected(record):
                         self._leave_out_files(store, entry)
                         self.outcome.left_out_experiments += 1
                         continue
@@ -405,7 +472,7 @@ class Migration:
             )
 
     def _listed(self) -> set[str] | None:
-        """Return the directories of experiments with something that ``--only`` lists."""
+        """Return the directories of experiments with what ``--only`` lists, None without a list."""
         if not self.selection.listed:
             return None
         homes: set[str] = set()
@@ -415,9 +482,7 @@ class Migration:
             for entry in (*index.runs, *index.traces, *index.datasets, *index.logged_models):
                 if self.selection.names(entry):
                     homes.add(self._home(store, entry))
-            for entry in index.experiments:
-                if self.selection.names(entry):
-                    homes.add(entry.path)
+            homes.update(e.path for e in index.experiments if self.selection.names(e))
             anything |= any(map(self.selection.names, index.registered_models))
         if not homes and not anything:
             raise OptionError(
@@ -468,8 +533,8 @@ class Migration:
         The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
         may occur twice in a store, in folders of the user's own; it only helps a stray entry.
         """
-        inside = Path(entry.path).parent
-        for folder in (str(inside), str(inside.parent)):
+        inside = os.path.dirname(entry.path)  # noqa: PTH120  # a Path for each run costs more
+        for folder in (inside, os.path.dirname(inside)):  # noqa: PTH120
             if folder in self.folders:
                 return folder
         return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
@@ -484,15 +549,14 @@ class Migration:
         entries: dict[str, RunEntry] = {}
         repeated: list[tuple[Store, RunEntry]] = []
         found = [(store, entry) for store in self.stores for entry in _ranked(store.index.runs)]
-        found.sort(key=lambda f: self._plan_of(*f) is None)  # of one id, one that is wanted counts
+        # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
+        found.sort(key=lambda each: self._plan_of(*each) is None)
         for store, entry in found:
             if entry.entity_id in entries:
                 repeated.append((store, entry))
                 continue
             entries[entry.entity_id] = entry
             home[entry.entity_id] = store
-        forest = transformer.build_forest(entries.values())
-        self.ledger.add_issues(forest.issues)
         profiles = transformer.load_profiles(self.options.profile_files)
         reader = TreeReader(
             profiles,
@@ -501,17 +565,30 @@ class Migration:
                 include=self.options.include,
                 exclude=self.options.exclude,
                 profile=self.options.profile,
+                roles=self._forced_roles(),
                 version=__version__,
             ),
             {store.index.root: store.artifact_roots for store in self.stores},
             self._native_by_run(),
             frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
         )
-        done = 0
-        for tree in forest.trees:
-            self._tree(tree, entries, home, reader)
-            done += len(tree.run_ids)
-            self.progress("runs", done, len(entries))
+        if self.options.group_by_time or self.options.adopt_orphans:
+            entries = self._regrouped(entries, home, reader)
+        forest = transformer.build_forest(entries.values())
+        self.ledger.add_issues(forest.issues)
+        work = TreeWork(self, reader, forest.trees, entries, home)
+        workers = self.options.workers or processes.cores()
+        if workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS:
+            work.here()
+        elif isinstance(self.sink, SharedSink):
+            work.shared(self.sink, workers)
+        else:
+            work.here()
+        if not self.options.group_by_time:
+            parents = transformer.group_by_time(self.moments)
+            self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
+        if not self.options.adopt_orphans:
+            self.outcome.orphans = len(transformer.adopt_orphans(self.moments))
         for store, entry in repeated:
             plan = self._plan_of(store, entry)
             if plan is None:
@@ -523,6 +600,84 @@ class Migration:
             if run is not None:  # the one that came first could not be read
                 self.handed.subtract(counts_of(run))
                 self._hand_run(store, entry, run, plan)
+
+    def _forced_roles(self) -> dict[str, Role]:
+        """Return the roles that the user gave, by the experiment's directory."""
+        forced: dict[str, Role] = {}
+        for name, role in self.options.roles:
+            records = [plan.record for plan in self.plans.values()]
+            paths = [r.path for r in records if name in (r.name, r.experiment_id)]
+            if not paths:
+                raise OptionError(
+                    f"The source has no experiment with the name or id {name!r}.",
+                    todo="'mlflow-migrate scan' lists them.",
+                )
+            forced.update({path: Role(role) for path in paths})
+        return forced
+
+    def _regrouped(
+        self,
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+        reader: TreeReader,
+    ) -> dict[str, RunEntry]:
+        """Read all trees once before the walk, and give runs the parents that time suggests."""
+        moments = []
+        for tree in transformer.build_forest(entries.values()).trees:
+            if self._home(home[tree.root_id], entries[tree.root_id]) not in self.plans:
+                continue
+            records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
+            runs = {run.run_id: run for run in records if run is not None}
+            if runs:
+                planned = reader.plan(tree.root_id, runs, tree.children)
+                moments.append(self._moment(planned, entries, reader, with_params=True))
+        known = [moment for moment in moments if moment is not None]
+        parents: dict[str, str] = {}
+        for wanted, find, code, why in (
+            (
+                self.options.group_by_time,
+                transformer.group_by_time,
+                Code.RUN_GROUPED_BY_TIME,
+                "grouped by time, none is on record",
+            ),
+            (
+                self.options.adopt_orphans,
+                transformer.adopt_orphans,
+                Code.RUN_ADOPTED,
+                "it had lost its own, the workflow before it took it in",
+            ),
+        ):
+            found = find(known) if wanted else {}
+            for run_id, parent in sorted(found.items()):
+                if run_id in parents:
+                    continue
+                parents[run_id] = parent
+                self.inferred[run_id] = why
+                message = f"Run {run_id} is taken for a step of {parent}."
+                kept = "the run as it was; its span lies in the other's trace"
+                path = entries[run_id].path
+                self.ledger.add_issues([Issue(code, path, message, kept, Kind.RUN.value, run_id)])
+        return {
+            run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
+            for run_id, entry in entries.items()
+        }
+
+    def _moment(
+        self,
+        planned: PlannedTree,
+        entries: Mapping[str, RunEntry],
+        reader: TreeReader,
+        *,
+        with_params: bool,
+    ) -> transformer.Moment | None:
+        parent = entries[planned.tree.root_id].parent_run_id
+        return transformer.moment_of(
+            planned.tree,
+            planned.plan,
+            reader.profiles,
+            parent_is_missing=parent is not None and parent not in entries,
+            with_params=with_params,
+        )
 
     def _native_by_run(self) -> dict[str, tuple[str, ...]]:
         native: dict[str, tuple[str, ...]] = {}
@@ -569,7 +724,10 @@ class Migration:
         root = self.plans.get(keys[tree.root_id])
         if root is None or not runs:
             return
-        planned = reader.plan(tree.root_id, runs, tree.children)
+        inferred = {run_id: self.inferred[run_id] for run_id in runs if run_id in self.inferred}
+        planned = reader.plan(tree.root_id, runs, tree.children, inferred)
+        if (moment := self._moment(planned, entries, reader, with_params=False)) is not None:
+            self.moments.append(moment)
         self.ledger.add_issues(planned.plan.issues)
         summary = self.summaries[keys[tree.root_id]]
         summary.add_tree(planned.plan)
@@ -711,10 +869,8 @@ class Migration:
                     continue
                 record = self._take(Kind.LOGGED_MODEL, store, entry, read)
                 if record is not None:
-                    record = self._of_runs(
-                        self.locations.logged_model(store, entry, record, plan.target_id)
-                    )
-                    self.sink.add_logged_model(record, plan.target_id)
+                    record = self.locations.logged_model(store, entry, record, plan.target_id)
+                    self.sink.add_logged_model(self._of_runs(record), plan.target_id)
 
     def _of_runs(self, record: LoggedModelRecord) -> LoggedModelRecord:
         """Leave a model's metrics out that runs measured which the options leave out."""
@@ -842,6 +998,116 @@ def _check_rejects(issues: Sequence[Issue]) -> None:
                 "stop).",
                 todo=f"{CATALOG[issue.code].action} Or convert the rest with --on-error skip.",
             )
+
+
+class TreeWork:
+    """The work on all trees of a migration, done here or shared by several processes.
+
+    Shared work is done in lots. A process works on a copy of the migration whose accounts are
+    empty and whose sink only records; what they hold then is added to the whole, in the order of
+    the trees, so that nobody can tell how many processes there were.
+    """
+
+    def __init__(
+        self,
+        migration: Migration,
+        reader: TreeReader,
+        trees: Sequence[transformer.Tree],
+        entries: Mapping[str, RunEntry],
+        home: Mapping[str, Store],
+    ) -> None:
+        self._whole = migration
+        self._trees = trees
+        self._context = (entries, home, reader)
+        self._total = len(entries)
+        self._lots: list[tuple[int, int, int]] = []  # first tree, end, runs up to there
+        self._recorder: Recorder = Discard()
+
+    def here(self) -> None:
+        """Work on all trees in this process."""
+        done = 0
+        for tree in self._trees:
+            self._whole._tree(tree, *self._context)
+            done += len(tree.run_ids)
+            self._whole.progress("runs", done, self._total)
+
+    def shared(self, sink: SharedSink, workers: int) -> None:
+        """Let processes work on the trees, and take in what they return. Raises WorkerError."""
+        whole = self._whole
+        entries, home, _ = self._context
+        self._recorder = sink.recorder()
+        first = runs = done = 0
+        for at, tree in enumerate(self._trees, 1):
+            runs += len(tree.run_ids)
+            if runs - done >= LOT_RUNS or at == len(self._trees):
+                self._lots.append((first, at, runs))
+                first, done = at, runs
+        entries, home, _ = self._context
+        with closing(processes.results(self, len(self._lots), workers)) as shares:
+            for share, (_, _, done) in zip(shares, self._lots, strict=True):
+                whole.ledger.add(share.ledger)
+                whole.handed.update(share.handed)
+                for key, summary in share.summaries.items():
+                    whole.summaries[key].add(summary)
+                whole.locations.add(share.locations)
+                whole.moments += share.moments
+                for run_id in share.seen:
+                    whole.seen[Kind.RUN, run_id] = (home[run_id], entries[run_id])
+                whole.runs_left_out |= share.left_out
+                whole.redactor.counts.update(share.redacted)
+                sink.replay(share.recorded)
+                whole.progress("runs", done, self._total)
+
+    def __call__(self, number: int) -> Share:
+        """Work on one lot, in any process."""
+        part = copy.copy(self._whole)
+        part.ledger, part.handed, part.moments = Ledger(), Counter(), []
+        part.seen, part.runs_left_out = {}, set()
+        part.redactor = Redactor(part.options.redact)
+        part.summaries = _Parts(self._whole.summaries)
+        part.locations = self._whole.locations.blank()
+        part.sink = self._recorder  # type: ignore[assignment]  # trees are runs and traces only
+        first, end, _ = self._lots[number]
+        for tree in self._trees[first:end]:
+            part._tree(tree, *self._context)
+        return Share(
+            ledger=part.ledger,
+            handed=part.handed,
+            summaries=dict(part.summaries),
+            locations=part.locations,
+            moments=part.moments,
+            seen=[run_id for _, run_id in part.seen],
+            left_out=part.runs_left_out,
+            redacted=part.redactor.counts,
+            recorded=self._recorder.recorded(),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what only the first process has, or needs (for processes that are spawned)."""
+        whole = copy.copy(self._whole)
+        whole.progress, whole.sink, whole.seen = no_progress, Discard(), {}
+        whole.ledger, whole.locations = Ledger(), whole.locations.blank()
+        whole.outcome = _outcome(whole.stores, None)
+        return {**self.__dict__, "_whole": whole}
+
+
+class _Parts(dict[str, ExperimentSummary]):
+    """Summaries of parts of experiments, each begun when it is first asked for."""
+
+    def __init__(self, whole: Mapping[str, ExperimentSummary]) -> None:
+        self._whole = whole
+
+    def __missing__(self, key: str) -> ExperimentSummary:
+        whole = self._whole[key]
+        self[key] = ExperimentSummary(
+            whole.source,
+            whole.experiment_id,
+            whole.name,
+            whole.target_id,
+            whole.target_name,
+            whole.lifecycle_stage,
+        )
+        return self[key]
 
 
 def _ranked(entries: Sequence[E]) -> list[E]:

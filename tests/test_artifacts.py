@@ -229,7 +229,10 @@ def test_keep_keeps_every_location_of_a_moved_store(tmp_path: Path) -> None:
     assert rows(source, "SELECT artifact_location FROM logged_models") == [
         f"{uri}/models/{MODEL}/artifacts"
     ]
-    assert outcome.artifacts.locations == {"stale": {"experiment": 1, "run": 1, "logged model": 1}}
+    assert outcome.artifacts.locations == {
+        "nowhere": {"experiment": 1},
+        "stale": {"run": 1, "logged model": 1},
+    }
 
 
 @pytest.mark.parametrize("choice", ["auto", "relocate", "keep"])

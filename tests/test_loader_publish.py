@@ -350,7 +350,8 @@ def test_a_failure_amid_the_merge_rolls_back_and_takes_the_backup_away(
 # ---------------------------------------------------------------------------------- kill -9
 
 KILLED = """
-    import os, signal, sys
+    import os, signal, sys, types
+    sys.modules["mlflow"] = types.ModuleType("mlflow")  # so the schema is made in this process
     from unittest.mock import patch
     from migrator.loader import audit, merge, schema, staging, writer
     from tests import loader_samples as samples

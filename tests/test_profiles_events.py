@@ -17,11 +17,12 @@ from migrator.transformer.traces import STEPS
 from tests import fixturekit
 from tests.planskit import T0, plan, run, run_id, span, trace, value
 
+ORDINARY = Options()
 TABLES = Options(include=frozenset({"tables"}))
 
 
 @lru_cache
-def planned(fixture: str, options: Options = Options()) -> dict[str, TreePlan]:
+def planned(fixture: str, options: Options = ORDINARY) -> dict[str, TreePlan]:
     """Plan a fixture; return what becomes of each tree by its root's name."""
     trees: list[pipeline.PlannedTree] = []
     pipeline.scan([str(fixturekit.store(fixture))], options, on_tree=trees.append)

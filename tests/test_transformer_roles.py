@@ -10,6 +10,8 @@ from migrator.model import Role, RunRecord
 from migrator.transformer import PlanOptions
 from tests.planskit import LLM, plan, plans, run, run_id
 
+LLM_TEXT = "Which of the models is the better one?"
+
 
 def tree(root: dict[str, Any], *children: dict[str, Any]) -> list[RunRecord]:
     runs = [run("root", **root)]
@@ -76,6 +78,18 @@ def test_stages_of_training_are_a_pipeline() -> None:
     assert (made.role, made.left_as_runs) == (Role.PIPELINE, "pipelines")
     kedro = plan(*tree({"tags": {"kedro_command": "kedro run"}}, LLM | {}))
     assert kedro.role is Role.PIPELINE
+
+
+def test_one_stage_that_trains_makes_a_pipeline_unless_something_speaks_of_an_llm() -> None:
+    stages: list[dict[str, Any]] = [
+        {"run_name": "ingest", "metrics": {"rows": 100}},
+        {"run_name": "train", "params": {"learning_rate": "0.1"}, "metrics": {"rmse": 0.4}},
+        {"run_name": "evaluate", "metrics": {"rows": 20}},
+    ]
+    made = plan(*tree({}, *(dict(stage) for stage in stages)))
+    assert (made.role, made.left_as_runs) == (Role.PIPELINE, "pipelines")
+    made = plan(*tree({"texts": {"prompt.txt": LLM_TEXT}}, *(dict(stage) for stage in stages)))
+    assert made.role is Role.WORKFLOW
 
 
 def test_same_grid_with_prompts_and_tokens_is_not_a_sweep() -> None:

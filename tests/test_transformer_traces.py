@@ -682,3 +682,20 @@ def test_json_in_metadata_stays_below_what_mlflow_lets_through() -> None:
 def test_plans_are_the_same_again_and_in_any_order() -> None:
     runs = p1()
     assert plans(*runs) == plans(*reversed(runs))
+
+
+def test_files_of_tasks_and_tools_are_inputs_and_outputs() -> None:
+    made = plan(
+        run("crew"),
+        run(
+            "task",
+            "crew",
+            metrics={"tokens_used": 500},
+            texts={"task_description.txt": "Find news.", "task_output.md": "Three items."},
+        ),
+    )
+    (trace,) = made.traces
+    span = trace.spans[1]
+    assert "Find news." in span.attributes["mlflow.spanInputs"]
+    assert "Three items." in span.attributes["mlflow.spanOutputs"]
+    assert span.origins["outputs"] == "artifact task_output.md"

@@ -39,6 +39,10 @@ from migrator.model import (
 # What lies between an experiment's directory and an entity's (FileStore, 2.14 and 3.0 on).
 _FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a drive
+_PLAIN_LINE = re.compile(
+    rb"^(?P<key>artifact_(?:uri|location)): (?P<value>[A-Za-z/][\w./%+=@:-]*)\n(?=[a-z])",
+    re.ASCII | re.MULTILINE,
+)
 _WINDOWS = re.compile(r"/*[A-Za-z]:[/\\]|\\\\")
 
 
@@ -218,7 +222,12 @@ def _recorded(path: str, key: str | None) -> str:
         data = read_bytes(path, YAML_LIMIT_BYTES)
     except (OSError, FileTooLarge):
         return ""  # named when the entity is read
-    value = data.decode("utf-8", "replace") if key is None else load(data).values.get(key)
+    if key is None:
+        return data.decode("utf-8", "replace")
+    plain = _PLAIN_LINE.search(data)
+    if plain is not None and plain["key"] == key.encode():  # nearly every file: YAML costs more
+        return plain["value"].decode()
+    value = load(data).values.get(key)
     return value if isinstance(value, str) else ""
 
 

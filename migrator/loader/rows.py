@@ -13,16 +13,18 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from migrator import conventions
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
     ExperimentPlan,
+    InputRecord,
     Kind,
     LoggedModelRecord,
     MetricPoint,
+    OutputRecord,
     RegisteredModelRecord,
     RunRecord,
     TracePlan,
@@ -423,3 +425,96 @@ def association_rows(plan: TracePlan) -> Iterator[Row]:
             name,
             plan.timestamp_ms,
         )
+
+
+# ------------------------------------------------------------- all rows of a run, or of a trace
+
+
+class RunRows(NamedTuple):
+    """A run as the writer takes it; other processes make these."""
+
+    run_id: str
+    path: str
+    experiment_id: int
+    source_experiment_id: str
+    tables: dict[str, list[Row]]  # those that have any
+    merged_points: int
+    inputs: tuple[InputRecord, ...]  # their rows depend on datasets, which the writer knows
+    outputs: tuple[OutputRecord, ...]
+
+
+class TraceRows(NamedTuple):
+    """A trace as the writer takes it; other processes make these."""
+
+    trace_id: str
+    native: bool
+    tables: dict[str, list[Row]]  # those that have any
+    chars: int  # of all spans' content
+
+
+def run_rows(run: RunRecord, experiment_id: int) -> RunRows:
+    run_id = run.run_id
+    points: list[Row] = []
+    latest: list[Row] = []
+    logged = 0
+    for key, of_key in run.metrics.items():
+        new, last = metric_rows(run_id, key, of_key)
+        logged += len(of_key)
+        points += new
+        if last is not None:
+            latest.append(last)
+    tables: dict[str, list[Row]] = {
+        "runs": [run_row(run, experiment_id)],
+        "params": [(key, value, run_id) for key, value in run.params.items()],
+        "tags": [(key, value, run_id) for key, value in run.tags.items()],
+        "metrics": points,
+        "latest_metrics": latest,
+    }
+    return RunRows(
+        run_id,
+        run.path,
+        experiment_id,
+        run.experiment_id,
+        {table: new for table, new in tables.items() if new},
+        logged - len(points),
+        run.inputs,
+        run.outputs,
+    )
+
+
+def trace_rows(plan: TracePlan, experiment_id: int) -> TraceRows:
+    trace_id = plan.trace_id
+    spans = span_rows(plan, experiment_id)
+    tables: dict[str, list[Row]] = {
+        "trace_info": [trace_row(plan, experiment_id)],
+        "trace_tags": [(key, value, trace_id) for key, value in plan.tags.items()],
+        "trace_request_metadata": [(k, v, trace_id) for k, v in plan.metadata.items()],
+        "trace_metrics": list(usage_rows(plan)),
+        "spans": spans,
+        "assessments": [assessment_row(each, trace_id) for each in plan.assessments],
+        "entity_associations": list(association_rows(plan)),
+    }
+    return TraceRows(
+        trace_id,
+        plan.native,
+        {table: new for table, new in tables.items() if new},
+        sum(len(str(span[-1])) for span in spans),
+    )
+
+
+class RowRecorder:
+    """Makes rows of runs and traces where the database is not; for the writer's ``replay``."""
+
+    def __init__(self) -> None:
+        self._items: list[RunRows | TraceRows] = []
+
+    def add_run(self, run: RunRecord, experiment_id: int) -> None:
+        self._items.append(run_rows(run, experiment_id))
+
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
+        self._items.append(trace_rows(plan, experiment_id))
+
+    def recorded(self) -> list[RunRows | TraceRows]:
+        """Return what was added since the last call."""
+        items, self._items = self._items, []
+        return items

@@ -7,6 +7,7 @@ same rows Core takes about twice the time (measured: 2.3 against 1.2 s of CPU fo
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue
 from migrator.loader import audit, merge, rows, schema, staging
-from migrator.loader.rows import COLUMNS, KINDS, Row
+from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
 from migrator.loader.target import Target, reporting
 from migrator.model import (
@@ -30,6 +31,7 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
+from migrator.processes import Child
 
 _BATCH = 40_000  # rows kept before they are written; 256 characters of span content count as one
 _CHARS_A_ROW = 256
@@ -54,13 +56,24 @@ class LoadResult:
     backup_path: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _SchemaWork:
+    """Makes the schema in another process."""
+
+    path: str
+
+    def __call__(self, number: int) -> None:
+        schema.create(self.path)
+
+
 class Writer:
     """Writes one conversion: ``with Writer(target) as writer: add…, finish(), publish()``.
 
-    Entering starts making the schema in a thread (about as long as importing MLflow), so that the
-    source can be read meanwhile. Leaving removes the staging file whatever has happened. Methods
-    raise TargetError when the target can't be written; one bad row never stops the others.
-    The methods are for one thread.
+    Entering starts making the schema (most of the time goes into importing MLflow) in a process of
+    its own, so that the source can be read meanwhile and this process stays small; in a thread
+    where MLflow has been imported already. Leaving removes the staging file whatever has happened.
+    Methods raise TargetError when the target can't be written; one bad row never stops the others.
+    They are for one thread.
     """
 
     def __init__(self, target: Target) -> None:
@@ -76,7 +89,7 @@ class Writer:
         self._tags: dict[tuple[int, str], tuple[str, bool]] = {}  # -> value, is it our own
         self._native: list[tuple[str]] = []
         self._datasets: dict[tuple[int, str], str] = {}  # (experiment, directory) -> uuid
-        self._waiting: list[tuple[int, RunRecord]] = []  # runs whose dataset was not yet added
+        self._waiting: list[RunRows] = []  # runs whose dataset was not yet added
         self._counts: tuple[Counter[Kind], Counter[Kind]] | None = None  # source's, rebuilt
         self._placeholders = 0
         self._latest_missing = False
@@ -85,8 +98,13 @@ class Writer:
     def __enter__(self) -> Writer:
         self._file = staging.StagingFile(self._target.path)
         self._db: sqlite3.Connection | None = None
-        self._maker = threading.Thread(target=self._make_schema, name="schema")
-        self._maker.start()
+        self._maker: Child | threading.Thread
+        if "mlflow" in sys.modules:
+            self._maker = threading.Thread(target=self._make_schema, name="schema")
+            self._maker.start()
+        else:  # spawned, because a forked one would share our hold on the staging file
+            work = _SchemaWork(self._file.path)
+            self._maker = Child(work, range(1), "spawn")
         return self
 
     def __exit__(
@@ -95,7 +113,11 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._maker.join()  # it must not make the file anew after we have removed it
+        # It must not make the file anew after we have removed it.
+        if isinstance(self._maker, Child):
+            self._maker.stop()
+        else:
+            self._maker.join()
         if self._db is not None:
             self._db.close()
         self._file.remove()
@@ -109,7 +131,10 @@ class Writer:
     def _ready(self) -> sqlite3.Connection:
         """Return the connection to the staging file, when its schema is there."""
         if self._db is None:
-            self._maker.join()
+            if isinstance(self._maker, Child):
+                self._maker.receive()
+            else:
+                self._maker.join()
             if self._failure is not None:
                 raise self._failure
             self._db = sqlite3.connect(self._file.path, isolation_level=None)
@@ -159,70 +184,80 @@ class Writer:
         """Give an experiment a tag of ours, unless it has one of that name."""
         self._tags.setdefault((experiment_id, key), (value, True))
 
+    def recorder(self) -> RowRecorder:
+        """Return what makes rows of runs and traces in another process, for ``replay``."""
+        return RowRecorder()
+
+    def replay(self, recorded: Sequence[RunRows | TraceRows]) -> None:
+        """Add what a recorder has recorded."""
+        for item in recorded:
+            if isinstance(item, RunRows):
+                self._add_run_rows(item)
+            else:
+                self._add_trace_rows(item)
+
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
         """Add a run with its params, tags, metrics, inputs and outputs."""
-        run_id = run.run_id
-        if run_id in self._seen[Kind.RUN]:
-            points = sum(map(len, run.metrics.values()))
+        self._add_run_rows(rows.run_rows(run, experiment_id))
+
+    def _add_run_rows(self, run: RunRows) -> None:
+        if run.run_id in self._seen[Kind.RUN]:
+            points = len(run.tables.get("metrics", ())) + run.merged_points
             self._refuse_duplicate(
                 Kind.RUN,
-                run_id,
+                run.run_id,
                 run.path,
                 {
-                    Kind.PARAM: len(run.params),
-                    Kind.TAG: len(run.tags),
+                    Kind.PARAM: len(run.tables.get("params", ())),
+                    Kind.TAG: len(run.tables.get("tags", ())),
                     Kind.METRIC_POINT: points,
                     Kind.INPUT: len(run.inputs),
                     Kind.OUTPUT: len(run.outputs),
                 },
             )
             return
-        self._seen[Kind.RUN].add(run_id)
-        self._put("runs", [rows.run_row(run, experiment_id)])
-        self._put("params", [(key, value, run_id) for key, value in run.params.items()])
-        self._put("tags", [(key, value, run_id) for key, value in run.tags.items()])
-        for key, points_of_key in run.metrics.items():
-            points_rows, latest = rows.metric_rows(run_id, key, points_of_key)
-            self._merged[Kind.METRIC_POINT] += len(points_of_key) - len(points_rows)
-            self._put("metrics", points_rows)
-            if latest is not None:
-                self._put("latest_metrics", [latest])
+        self._seen[Kind.RUN].add(run.run_id)
+        for table, new in run.tables.items():
+            self._put(table, new)
+        if run.merged_points:
+            self._merged[Kind.METRIC_POINT] += run.merged_points
         if run.inputs:
-            self._add_inputs(run, experiment_id)
+            self._add_inputs(run)
         if run.outputs:
             self._add_edges(
                 Kind.OUTPUT,
                 [
                     rows.input_row(
-                        ("RUN_OUTPUT", run_id), ("MODEL_OUTPUT", output.model_id), output.step
+                        ("RUN_OUTPUT", run.run_id), ("MODEL_OUTPUT", output.model_id), output.step
                     )
                     for output in run.outputs
                 ],
             )
 
-    def _add_inputs(self, run: RunRecord, experiment_id: int) -> None:
+    def _add_inputs(self, run: RunRows) -> None:
         known = all(
-            source.source_type != "DATASET" or (experiment_id, source.source_id) in self._datasets
+            source.source_type != "DATASET"
+            or (run.experiment_id, source.source_id) in self._datasets
             for source in run.inputs
         )
         if known:
-            self._write_inputs(run, experiment_id)
+            self._write_inputs(run)
         else:
-            self._waiting.append((experiment_id, run))
+            self._waiting.append(run)
 
-    def _write_inputs(self, run: RunRecord, experiment_id: int) -> None:
+    def _write_inputs(self, run: RunRows) -> None:
         edges: list[Row] = []
         tags: dict[tuple[str, str], str] = {}
         for source in run.inputs:
             if source.source_type == "DATASET":
-                uuid = self._datasets.get((experiment_id, source.source_id))
+                uuid = self._datasets.get((run.experiment_id, source.source_id))
                 if uuid is None:
                     self._issues.append(
                         Issue(
                             Code.LOAD_WITHOUT_PARENT,
                             run.path,
                             f"Run {run.run_id} used dataset {source.source_id}, which is not in "
-                            f"experiment {run.experiment_id}.",
+                            f"experiment {run.source_experiment_id}.",
                             kind=Kind.INPUT,
                             entity_id=f"{run.run_id}/{source.source_id}",
                         )
@@ -350,32 +385,20 @@ class Writer:
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Add a trace, rebuilt or native, with its spans, assessments and links."""
-        trace_id = plan.trace_id
-        if trace_id in self._seen[Kind.TRACE]:
-            self._refuse_duplicate(
-                Kind.TRACE,
-                trace_id,
-                "",
-                {
-                    Kind.TRACE_TAG: len(plan.tags),
-                    Kind.TRACE_METADATA: len(plan.metadata),
-                    Kind.SPAN: len(plan.spans),
-                    Kind.ASSESSMENT: len(plan.assessments),
-                },
-            )
+        self._add_trace_rows(rows.trace_rows(plan, experiment_id))
+
+    def _add_trace_rows(self, trace: TraceRows) -> None:
+        if trace.trace_id in self._seen[Kind.TRACE]:
+            counts = {KINDS[t]: len(r) for t, r in trace.tables.items() if t in KINDS}
+            del counts[Kind.TRACE]
+            self._refuse_duplicate(Kind.TRACE, trace.trace_id, "", counts)
             return
-        self._seen[Kind.TRACE].add(trace_id)
-        if plan.native:
-            self._native.append((trace_id,))
-        self._put("trace_info", [rows.trace_row(plan, experiment_id)])
-        self._put("trace_tags", [(k, v, trace_id) for k, v in plan.tags.items()])
-        self._put("trace_request_metadata", [(k, v, trace_id) for k, v in plan.metadata.items()])
-        self._put("trace_metrics", list(rows.usage_rows(plan)))
-        spans = rows.span_rows(plan, experiment_id)
-        self._pending += sum(len(str(span[-1])) for span in spans) // _CHARS_A_ROW
-        self._put("spans", spans)
-        self._put("assessments", [rows.assessment_row(a, trace_id) for a in plan.assessments])
-        self._put("entity_associations", list(rows.association_rows(plan)))
+        self._seen[Kind.TRACE].add(trace.trace_id)
+        if trace.native:
+            self._native.append((trace.trace_id,))
+        self._pending += trace.chars // _CHARS_A_ROW
+        for table, new in trace.tables.items():
+            self._put(table, new)
 
     def _refuse_duplicate(
         self, kind: Kind, name: str, path: str, parts: Mapping[Kind, int]
@@ -466,8 +489,8 @@ class Writer:
         Returns what it holds, as ``publish`` will return it for a new target. Raises LedgerError
         when it does not hold exactly what was added.
         """
-        for experiment_id, run in self._waiting:
-            self._write_inputs(run, experiment_id)
+        for run in self._waiting:
+            self._write_inputs(run)
         self._waiting.clear()
         self._put("experiments", [*self._experiments.values(), *self._placeholder()])
         self._put("experiment_tags", [(k, v, e) for (e, k), (v, _) in self._tags.items()])

@@ -153,6 +153,15 @@ class Ledger:
         self.files_ignored += extracted.files_ignored
         self.add_issues(extracted.issues)
 
+    def add(self, other: Ledger) -> None:
+        """Take in what another ledger holds: that of a part of the sources."""
+        for name in self.__slots__:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, Counter):
+                mine.update(theirs)
+            else:
+                setattr(self, name, mine + theirs)
+
     def add_issues(self, issues: tuple[Issue, ...] | list[Issue]) -> None:
         """Keep issues; those that reject entities fill the rejected column."""
         self.issues.extend(issues)

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from migrator.issues import CATALOG
 from migrator.model import ExperimentPlan, Kind, RunRecord, TracePlan, TreePlan
 from migrator.report.ledger import Ledger
+
+MOST_DECISIONS = 50  # different ones that are kept for an experiment
+
+
+@dataclass(slots=True)
+class Decision:
+    """What became of trees, and why; equal decisions are one."""
+
+    role: str
+    profile: str | None
+    left_as_runs: str | None
+    reasons: tuple[str, ...]
+    trees: int = 0
+    traces: int = 0
+    example: str = ""  # the root of the first such tree
 
 
 @dataclass(slots=True)
@@ -29,6 +44,7 @@ class ExperimentSummary:
     roles: Counter[str] = field(default_factory=Counter)
     profiles: Counter[str] = field(default_factory=Counter)
     left_as_runs: Counter[str] = field(default_factory=Counter)  # reason -> trees
+    decisions: dict[tuple[object, ...], Decision] = field(default_factory=dict)
     traces: int = 0  # rebuilt from runs
     spans: int = 0  # of those
     native_traces: int = 0
@@ -68,6 +84,20 @@ class ExperimentSummary:
             self.profiles[plan.profile] += 1
         if plan.left_as_runs is not None:
             self.left_as_runs[plan.left_as_runs] += 1
+        what = (plan.role.value, plan.profile, plan.left_as_runs)
+        self._decide(Decision(*what, plan.reasons, 1, len(plan.traces), plan.root_run_id))
+
+    def _decide(self, new: Decision) -> None:
+        what = (new.role, new.profile, new.left_as_runs)
+        key: tuple[object, ...] = (*what, new.reasons)
+        if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+            key = what  # of the rest only what became of them
+        decision = self.decisions.get(key)
+        if decision is None:
+            reasons = new.reasons if len(key) == 4 else ()
+            decision = self.decisions[key] = Decision(*what, reasons, example=new.example)
+        decision.trees += new.trees
+        decision.traces += new.traces
 
     def add_trace(self, plan: TracePlan) -> None:
         """Count a trace, its spans and tokens, under the experiment that will hold it."""
@@ -80,6 +110,27 @@ class ExperimentSummary:
             self.input_tokens += plan.usage.input_tokens or 0
             self.output_tokens += plan.usage.output_tokens or 0
         self._widen(plan.timestamp_ms)
+
+    def add(self, other: ExperimentSummary) -> None:
+        """Take in the summary of a part of the same experiment, of at most MOST_DECISIONS trees."""
+        for decision in other.decisions.values():
+            self._decide(decision)
+        for name in (
+            "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
+            "input_tokens", "output_tokens", "size_bytes",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.depth = max(self.depth, other.depth)
+        for name in ("roles", "profiles", "left_as_runs"):
+            getattr(self, name).update(getattr(other, name))
+        for key, part in other.decisions.items():
+            if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+                key, part = key[:3], replace(part, reasons=())
+            decision = self.decisions.setdefault(key, replace(part, trees=0, traces=0))
+            decision.trees += part.trees
+            decision.traces += part.traces
+        self._widen(other.first_ms)
+        self._widen(other.last_ms)
 
     def _widen(self, time_ms: int | None) -> None:
         if time_ms is None or time_ms <= 0:
@@ -110,6 +161,14 @@ class ArtifactSummary:
     def add(self, fate: str, kind: Kind) -> None:
         """Count the location of an entity."""
         self.locations.setdefault(fate, Counter())[kind.value] += 1
+
+    def add_all(self, other: ArtifactSummary) -> None:
+        """Take in the locations that another summary has counted."""
+        for fate, kinds in other.locations.items():
+            self.locations.setdefault(fate, Counter()).update(kinds)
+        self.remote.update(other.remote)
+        self.unserved += other.unserved
+        self.stay_in |= other.stay_in
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -143,6 +202,11 @@ class Outcome:
     redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
+    groups_by_time: tuple[int, int] = (
+        0,
+        0,
+    )  # workflows, and steps, that --group-by-time would make
+    orphans: int = 0  # steps that --adopt-orphans would put below a workflow
     seconds: float = 0.0
 
     @property
@@ -189,12 +253,20 @@ class Outcome:
             },
             "artifacts": self.artifacts.as_dict(),
             "left_as_runs": dict(self.left_as_runs),
+            "could_regroup": {
+                "group_by_time": {
+                    "workflows": self.groups_by_time[0],
+                    "steps": self.groups_by_time[1],
+                },
+                "adopt_orphans": {"steps": self.orphans},
+            },
             "experiments": [
                 {
                     **asdict(e),
                     "roles": dict(e.roles),
                     "profiles": dict(e.profiles),
                     "left_as_runs": dict(e.left_as_runs),
+                    "decisions": [asdict(decision) for decision in e.decisions.values()],
                 }
                 for e in self.experiments
             ],

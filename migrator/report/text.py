@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from migrator.issues import CATALOG, Severity
 from migrator.model import Kind
-from migrator.report.summary import ArtifactSummary, ExperimentSummary, Outcome
+from migrator.report.summary import ArtifactSummary, Decision, ExperimentSummary, Outcome
 
 EXAMPLES_PER_CODE = 3
 STAY = {  # reason -> (what they are, the flag that includes them)
@@ -30,6 +30,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         entities_table(outcome),
         experiments_table(outcome.experiments),
+        decisions_text(outcome.experiments, verbose),
         issues_text(outcome, verbose, values),
         would_make(outcome),
         artifacts_text(outcome),
@@ -119,6 +120,37 @@ def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
     )  # fmt: skip
 
 
+def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
+    """Return which profile took which trees and why, an example of each.
+
+    Unless ``verbose``, only those that become traces or look like more than a training run.
+    """
+    lines = []
+    for experiment in experiments:
+        kinds: dict[tuple[object, ...], list[Decision]] = {}
+        for decision in experiment.decisions.values():
+            if verbose or decision.role != "training":
+                what = (decision.role, decision.profile, decision.left_as_runs)
+                key = (*what, decision.example) if verbose else what
+                kinds.setdefault(key, []).append(decision)
+        shown = sorted(kinds.values(), key=lambda ds: -sum(d.trees for d in ds))
+        if shown:
+            lines.append(f"{shorten(experiment.name, 60)}:")
+        for decisions in shown:
+            first = decisions[0]
+            traces = sum(decision.traces for decision in decisions)
+            became = f"{traces:,} trace{'' if traces == 1 else 's'}"
+            if first.left_as_runs is not None:
+                became = f"stays runs ({first.left_as_runs})"
+            trees = sum(decision.trees for decision in decisions)
+            lines.append(
+                f"    {trees:,} {first.role} by {first.profile}: {became}; as {first.example}"
+            )
+            reasons = list(first.reasons) if verbose else [shorten("; ".join(first.reasons), 160)]
+            lines.extend(f"        {reason}" for reason in reasons if reason)
+    return "\n".join(lines)
+
+
 def redacted_text(outcome: Outcome) -> str:
     """Return how many values ``--redact`` masked."""
     if not outcome.redacted:
@@ -188,6 +220,17 @@ def stay_lines(outcome: Outcome) -> list[str]:
         what, flag = STAY.get(reason, (reason, ""))
         how = f"; {flag} makes traces of them" if flag else ""
         lines.append(f"{n:,} {'tree stays' if n == 1 else 'trees stay'} runs: {what}{how}.")
+    workflows, steps = outcome.groups_by_time
+    if steps:
+        lines.append(
+            f"{steps:,} flat runs look like the steps of {workflows:,} workflow(s) that were "
+            "written after the fact; --group-by-time joins them."
+        )
+    if outcome.orphans:
+        lines.append(
+            f"{outcome.orphans:,} run(s) look like steps that lost their workflow; --adopt-orphans "
+            "puts them back."
+        )
     return lines
 
 

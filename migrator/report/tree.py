@@ -48,7 +48,8 @@ def show_text(
     rows += [("", line) for lines in right.values() for line in lines]
     width = min(max(len(left) for left, _ in rows), 60)
     lines = [f"Run {plan.root_run_id}"]
-    lines += [f"{left.ljust(width)}  │ {beside}".rstrip(" ") for left, beside in rows]
+    bar = "  │ " if plan.traces else ""
+    lines += [f"{left.ljust(width)}{bar}{beside}".rstrip(" ") for left, beside in rows]
     profile = f", by profile {plan.profile}" if plan.profile else ""
     lines += ["", f"Role: {plan.role.value}{profile}"]
     lines += [f"    {reason}" for reason in plan.reasons]
@@ -124,7 +125,8 @@ def span_line(span: SpanPlan, origin_ns: int) -> str:
     usage = span.attributes.get(conventions.SPAN_USAGE)
     if usage is not None:
         tokens = json.loads(usage)
-        line += f"  {tokens.get('input_tokens', '?')} → {tokens.get('output_tokens', '?')} tokens"
+        parts = [str(tokens[key]) for key in ("input_tokens", "output_tokens") if key in tokens]
+        line += f"  {' → '.join(parts) or tokens.get('total_tokens')} tokens"
     if span.status_message:
         line += f"  ({span.status_message.splitlines()[0][:80]})"
     return line

@@ -20,7 +20,7 @@ from mlflow.tracing.trace_manager import InMemoryTraceManager
 
 from migrator import conventions as conv
 from migrator.tracker.config import Redact
-from migrator.tracker.delivery import now_ms
+from migrator.tracker.delivery import SOURCE_ID, now_ms
 from migrator.tracker.prices import Cost, PriceTable
 from migrator.tracker.usage import Usage, model_of, usage_of
 
@@ -79,9 +79,12 @@ class Meter:
         """Tell whether a span that ended below this one has tokens."""
         return span_id in self._below.get(trace_id, ())
 
-    def complete(self, span: Any) -> None:
-        """Fill in what a span with tokens lacks, and add it to the sums of those above it."""
-        own = self._own(span)
+    def complete(self, span: Any, default_model: str | None = None) -> None:
+        """Fill in what a span with tokens lacks, and add it to the sums of those above it.
+
+        ``default_model`` is the model of the node around it, for a call that doesn't say its own.
+        """
+        own = self._own(span, default_model)
         trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
         with self._lock:
             sums = self._below.setdefault(trace_id, {})
@@ -95,7 +98,7 @@ class Meter:
         if parent_id is None and total is not None:
             _say_totals(trace_id, total)
 
-    def _own(self, span: Any) -> Tally | None:
+    def _own(self, span: Any, default_model: str | None) -> Tally | None:
         usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
         if usage is None:
             return None
@@ -107,6 +110,8 @@ class Meter:
                 or _of(span.get_attribute("metadata"), "ls_model_name")
                 or model_of(span.inputs)
                 or model_of(span.outputs)
+                or model_of(_langchain_message(span.outputs))
+                or default_model
             )
         if isinstance(model, str):
             attributes[conv.SPAN_MODEL] = attributes[conv.PLAIN_MODEL] = model
@@ -158,7 +163,7 @@ def _say_totals(trace_id: str, total: Tally) -> None:
             trace.info.trace_metadata[conv.TRACE_COST] = conv.encode(total.cost())
         for name, value in sorted(feedback.items()):
             trace.info.assessments.append(
-                new_feedback(trace_id, name, value, AssessmentSourceType.CODE, "mlflow-migrate")
+                new_feedback(trace_id, name, value, AssessmentSourceType.CODE, SOURCE_ID)
             )
 
 
@@ -177,6 +182,14 @@ def new_feedback(
 def assessment_id(*parts: str) -> str:
     """Return an id derived from what the assessment is, so that writing it twice keeps one."""
     return f"a-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:32]}"
+
+
+def _langchain_message(outputs: Any) -> Any:
+    """Return the message in the outputs of a LangChain chat model's span."""
+    found = _of(outputs, "generations")
+    while isinstance(found, Sequence) and not isinstance(found, str) and found:
+        found = found[0]
+    return _of(found, "message")
 
 
 def _of(holder: Any, key: str) -> Any:

@@ -40,10 +40,14 @@ class Sink:
     redact: Callable[[str], str] | None
     open: dict[int, TrackedSpan] = field(default_factory=dict)  # in the order they were opened
     lock: threading.RLock = field(default_factory=threading.RLock)
+    shared: set[str] = field(default_factory=set)  # traces whose context went to other processes
 
     def complete(self, span: Any) -> None:
         """Called with every span of the tracker's traces just before it ends."""
-        self.meter.complete(span)
+        node = innermost(self, NODE)
+        inside = node is not None and node.trace_id == span.trace_id
+        model = (node.attributes or {}).get(conv.PLAIN_MODEL) if node and inside else None
+        self.meter.complete(span, model)
         if self.redact is not None:
             from migrator.tracker.meter import redact_span
 

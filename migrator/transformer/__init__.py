@@ -1,5 +1,6 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
+from migrator.transformer.authoring import built_in_text, recognised_by, template
 from migrator.transformer.experiments import OnConflict, experiment_kind, plan_experiments
 from migrator.transformer.locations import (
     SERVED,
@@ -11,6 +12,7 @@ from migrator.transformer.locations import (
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
 from migrator.transformer.profiles import Profile, load_profiles, wanted_artifacts
+from migrator.transformer.regroup import Moment, adopt_orphans, group_by_time, moment_of
 from migrator.transformer.traces import PlanOptions, plan_tree
 from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 
@@ -19,20 +21,27 @@ __all__ = [
     "ArtifactChoice",
     "Fate",
     "Forest",
+    "Moment",
     "OnConflict",
     "PlanOptions",
     "Profile",
     "RunTree",
     "Tree",
+    "adopt_orphans",
     "build_forest",
+    "built_in_text",
     "copy_place",
     "experiment_kind",
+    "group_by_time",
     "is_moved",
     "load_profiles",
+    "moment_of",
     "native_trace_id",
     "place",
     "plan_experiments",
     "plan_native_trace",
     "plan_tree",
+    "recognised_by",
+    "template",
     "wanted_artifacts",
 ]

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from itertools import pairwise
 
 from migrator.model import Json, MetricPoint, SpanEvent, SpanType
 from migrator.transformer.reading import Found, RunView, Status, Step, as_number, natural
@@ -44,8 +45,6 @@ class _Open:
     kind: str  # chain | llm | tool | retriever
     start: _Event
     end: _Event | None = None
-    failed: bool = False
-    last_ms: int | None = None  # the last that was heard of it
     tokens: list[str] = field(default_factory=list)
     marks: list[_Event] = field(default_factory=list)  # texts and an agent's decisions
     outputs: Json = None
@@ -59,7 +58,7 @@ def langchain_steps(view: RunView) -> tuple[Step, ...]:
     """
     groups: dict[str, dict[tuple[int, str], _Event]] = {}
     for found in view.every("events"):
-        folder, _, file = found.key.rpartition("/")
+        folder = found.key.rpartition("/")[0]
         if not isinstance(found.value, Mapping):
             continue
         step = as_number(found.value.get(STEP))
@@ -185,18 +184,12 @@ def _brackets(events: Sequence[_Event]) -> tuple[list[_Open], bool]:
     stack: list[_Open] = []
     nested = True
     last = 0
-    heard: int | None = None
-
-    def close(index: int) -> _Open:
-        span = stack.pop(index)
-        span.last_ms = heard
-        return span
 
     for event in events:
         if last:
             for _ in range(min(event.step - last - 1, len(stack))):
-                close(-1).failed = True
-        last, heard = event.step, event.time_ms
+                stack.pop()
+        last = event.step
         kind, _, what = event.action.rpartition("_")
         if what == "start":
             inside = next((s for s in reversed(stack) if s.kind not in LEAVES), None)
@@ -210,17 +203,13 @@ def _brackets(events: Sequence[_Event]) -> tuple[list[_Open], bool]:
             if at is None:
                 continue
             nested = nested and at == len(stack) - 1
-            span = close(at)
-            span.end = event
+            stack.pop(at).end = event
         elif event.action == "llm_new_token":
             model = next((s for s in reversed(stack) if s.kind == "llm"), None)
             if model is not None:
                 model.tokens.append(str(event.values.get("token", "")))
         elif stack or tops:  # on_text, on_agent_action, on_agent_finish
             (stack[-1] if stack else tops[-1]).marks.append(event)
-    for span in stack:
-        span.failed = True
-        span.last_ms = heard
     if not nested:
         for top in tops:
             top.below = [span for span in _below(top)]
@@ -242,7 +231,7 @@ def _below(top: _Open) -> list[_Open]:
 
 def _take_texts(events: Sequence[_Event], tops: Sequence[_Open]) -> None:
     """Give models the text that the next event repeats: the handler leaves it out of its files."""
-    following = {event.step: after for event, after in zip(events, events[1:], strict=False)}
+    following = {event.step: after for event, after in pairwise(events)}
     for top in tops:
         for span in (top, *_below(top)):
             if span.kind != "llm" or span.end is None:
@@ -323,13 +312,13 @@ def _step(
         taken = span.kind == "llm" and outputs == _table_text(texts, start, end)
         origins["outputs"] = "artifact table_action_records.html" if taken else end.origin
     status = Status("OK", end.origin if end else "", True)
-    end_ms = end.time_ms if end is not None else span.last_ms
+    end_ms: float | None = end.time_ms if end is not None else None
     if end is None:
         status = Status("ERROR", NEVER_ENDED, True)
         inferences.append("status: an end is missing where the handler counted on: an error")
         end_ms = max((s.end_ms for s in below if s.end_ms is not None), default=start.time_ms)
     return Step(
-        key=f"{prefix}-{start.step}",
+        key=f"{prefix}-{start.step}-{span.kind}",
         name=_name(start) or span.kind,
         type=_type(span.kind, start),
         start_ms=start.time_ms,

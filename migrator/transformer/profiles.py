@@ -132,10 +132,31 @@ class Profile:
     # hundreds. By place and key, and those that need a search; each with field and rank.
     by_key: Mapping[tuple[str, str], tuple[tuple[str, int], ...]] = field(default_factory=dict)
     to_search: tuple[tuple[str, int, Source], ...] = ()
+    # Of to_search, those that no path or key of the run's own leads to.
+    elsewhere: tuple[tuple[str, int, Source], ...] = ()
+    _by_name: dict[tuple[str, str], tuple[tuple[str, int], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     _by_path: dict[str, tuple[tuple[str, int, Source], ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
     origin: str = "built in"  # the file it was read from
+
+    def fields_of(self, place: str, key: str) -> tuple[tuple[str, int], ...]:
+        """Return the fields that a run's own (normalised) key is a source of, each with rank."""
+        found = self._by_name.get((place, key))
+        if found is None:
+            found = self.by_key.get((place, key), ()) + tuple(
+                (name, rank)
+                for name, rank, source in self.to_search
+                if source.place == place
+                and not source.of_root
+                and source.pattern is not None
+                and source.pattern.match(key)
+            )
+            if len(self._by_name) < 10_000:  # a memo: most runs have the same few keys
+                self._by_name[place, key] = found
+        return found
 
     def sources_at(self, path: str) -> tuple[tuple[str, int, Source], ...]:
         """Return the run's own artifact sources that match a path, with field and rank."""
@@ -215,10 +236,23 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
         for source in _all_sources(profile)
         if source.place == "artifact" and source.pattern is not None
     }
-    if not patterns:
-        return lambda path: False
-    wanted = re.compile("|".join(sorted(patterns)), re.IGNORECASE)
-    return lambda path: wanted.match(path) is not None
+    return _Wanted(re.compile("|".join(sorted(patterns)) or r"(?!)", re.IGNORECASE))
+
+
+class _Wanted:
+    """Tells by its path whether an artifact is wanted. Unlike a lambda, it can be pickled."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self._known: dict[str, bool] = {}  # most runs hold files of the same few names
+
+    def __call__(self, path: str) -> bool:
+        known = self._known.get(path)
+        if known is None:
+            known = self._pattern.match(path) is not None
+            if len(self._known) < 10_000:
+                self._known[path] = known
+        return known
 
 
 @lru_cache(maxsize=100_000)
@@ -487,6 +521,7 @@ def _read(top: _Table, base: Profile | None) -> Profile:
         kinds=frozenset().union(*(rule.kinds for rule in all_spans)),
         by_key=by_key,
         to_search=tuple(to_search),
+        elsewhere=tuple(item for item in to_search if item[2].of_root),
         origin="built in" if top.origin.startswith("built in") else top.origin,
     )
 

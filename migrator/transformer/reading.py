@@ -131,6 +131,7 @@ class RunView:
     issues: list[Issue] = field(default_factory=list)
     _keys: dict[str, dict[str, str]] = field(default_factory=dict)
     _fields: dict[str, list[tuple[int, Found]]] | None = None  # by field: rank of source, value
+    _of_root: list[tuple[str, int, Found]] | None = None
     _given: tuple[Json, tuple[Found, ...]] | None = None
     _got: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
@@ -178,16 +179,15 @@ class RunView:
         fields: dict[str, list[tuple[int, Found]]] = {}
         for place in ("param", "metric", "tag"):
             for plain, key in sorted(self._spelling(place).items()):
-                for name, rank in self.profile.by_key.get((place, plain), ()):
+                for name, rank in self.profile.fields_of(place, plain):
                     found = Found(self._value(place, key), place, key)
                     fields.setdefault(name, []).append((rank, found))
         for path in sorted(self.run.texts, key=natural):
             for name, rank, source in self.profile.sources_at(path):
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
-        for name, rank, source in self.profile.to_search:
-            if source.place != "artifact" or source.of_root:
-                fields.setdefault(name, []).extend((rank, found) for found in self.all(source))
+        for name, rank, found in (self.root or self)._at_root():
+            fields.setdefault(name, []).append((rank, found))
         for name, entries in fields.items():
             entries.sort(key=lambda item: item[0])  # stable: natural order within a source
             unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
@@ -195,6 +195,16 @@ class RunView:
                 unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
             fields[name] = list(unique.values())
         return fields
+
+    def _at_root(self) -> list[tuple[str, int, Found]]:
+        """Return what the sources beginning with ``root.`` find here, which is the root."""
+        if self._of_root is None:
+            self._of_root = [
+                (name, rank, found)
+                for name, rank, source in self.profile.elsewhere
+                for found in self.all(source)
+            ]
+        return self._of_root
 
     def first(self, name: str) -> Found | None:
         """Return the first value of a field that says something."""
@@ -352,6 +362,18 @@ class RunView:
         if len(notes) != 1 or not isinstance(notes[0].value, str):
             return {}, None, None
         return (*transcript(notes[0].value), notes[0])
+
+    def moments(self) -> tuple[SpanEvent, ...]:
+        """Return what files of events tell, each at the ms since the epoch that ends its name."""
+        found = []
+        for each in self.every("events"):
+            match = re.fullmatch(r"(.+?)[_-](\d{12,13})", each.stem)
+            if match is None:
+                continue
+            values = each.value if isinstance(each.value, Mapping) else {"value": each.value}
+            attributes = {str(key): conv.sanitize(value) for key, value in values.items()}
+            found.append(SpanEvent(match[1], int(match[2]) * 1_000_000, attributes))
+        return tuple(sorted(found, key=lambda event: (event.time_ns, event.name)))
 
     def documents(self) -> tuple[Json, Found] | None:
         """Return retrieved documents in the form of MLflow's retriever view."""

@@ -241,6 +241,11 @@ def role_of_tree(
     if root and not any(sign.kind == "flavor" for sign in ml):
         ml += [sign for sign in signs[0].ml if sign.kind == "flavor"]
     search = _search_signs(root, tops)
+    if not llm and not search and (stage := _training_stage(below_signs)):
+        # Stages differ, so that what one of them does is not to be found in most of them.
+        return Verdict(
+            Role.PIPELINE, ("nothing in it speaks of an LLM, and a stage of it trains", stage)
+        )
     weighed = [*llm, *ml, *search]
     score = sum(sign.points for sign in weighed)
     reasons = [f"{sign.points:+d} {sign.why}" for sign in weighed]
@@ -252,6 +257,14 @@ def role_of_tree(
     role, why = _shape(root, tops)
     sure = "" if score >= CONVERT_FLAT else f" (score {score}: few signs either way)"
     return Verdict(role, (f"{why}{sure}", *reasons))
+
+
+def _training_stage(signs: Sequence[Signs]) -> str | None:
+    """Return what shows that one of the runs trained a model, None if nothing does."""
+    for sign in (sign for each in signs for sign in each.ml):
+        if sign.kind in ("hyper", "flavor", "dataset"):
+            return f"{sign.points:+d} {sign.why}"
+    return None
 
 
 def _search_signs(root: RunView | None, tops: Sequence[RunView]) -> list[Sign]:

@@ -1,9 +1,9 @@
 """Steps that the rows of a logged table tell of: evaluations, predictions, prompt engineering.
 
-Read are MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``, ``mlflow.evaluate``,
-the prompt engineering UI's ``eval_results_table.json``) and CSV (``mlflow.llm.log_predictions`` of
-2.3 to 2.8). A row is read as if it were a run whose params and metrics are its columns, so that a
-profile's names for prompts, answers and tokens hold for both.
+Read are MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``, the prompt
+engineering UI's and ``mlflow.evaluate``'s ``eval_results_table.json``) and CSV
+(``mlflow.llm.log_predictions`` of 2.3 to 2.8). A row is read as if it were a run whose params and
+metrics are its columns, so that a profile's names for prompts, answers and tokens hold for both.
 """
 
 from __future__ import annotations

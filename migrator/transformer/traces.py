@@ -7,10 +7,11 @@ else, so that ``scan``, ``show`` and ``convert`` say the same, today and tomorro
 from __future__ import annotations
 
 import hashlib
-import re
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from migrator import conventions as conv
 from migrator.errors import OptionError
@@ -70,7 +71,8 @@ class PlanOptions:
     """What the user decided about roles and profiles.
 
     ``include`` and ``exclude`` hold ``sweeps``, ``pipelines``, ``flat``, ``deleted`` or a role's
-    name. ``roles`` forces the role of every tree of an experiment, by the source's experiment id.
+    name. ``roles`` forces the role of every tree of an experiment, by the source's experiment id
+    or, where several sources have one of that id, by its directory.
     """
 
     include: frozenset[str] = frozenset()
@@ -156,6 +158,8 @@ class _Planner:
                 traces, left, verdict = self._traces_of_the_orphaned(tops, profile, reasons)
         if left == "native":
             reasons.insert(0, "MLflow's own trace is linked to it")
+        for why, n in sorted(Counter(self.tree.inferred.values()).items()):
+            reasons.insert(0, f"{n} of its runs: {why}")
         issues = (*self.issues, *(i for view in self.views.values() for i in view.issues))
         return TreePlan(
             root_run_id=self.tree.root_id if self.tree.root_id in runs else ids[0],
@@ -256,7 +260,9 @@ class _Planner:
 
     def _verdict(self, tops: Sequence[str], profile: Profile) -> roles.Verdict:
         root = tops[0]
-        forced = self.options.roles.get(self.tree.runs[root].experiment_id)
+        run = self.tree.runs[root]
+        forced = self.options.roles.get(str(PurePath(run.path).parent))
+        forced = forced or self.options.roles.get(run.experiment_id)
         if forced is not None:
             return roles.Verdict(forced, ("the role was given for the experiment",))
         recognised = bool(profile.recognise) and (
@@ -442,6 +448,8 @@ class _Planner:
             index = len(nodes)
             node = Node(self.views[run_id], parent)
             nodes.append(node)
+            if run_id in self.tree.inferred:
+                node.inferences.append(f"parent: {self.tree.inferred[run_id]}")
             if parent is not None:
                 nodes[parent].children.append(index)
             steps = self._recorded(node.view) or node.view.calls()
@@ -674,6 +682,8 @@ class _Planner:
             message = _status_message(failure)
         if node.step is not None:
             events = (*node.step.events, *events)
+        elif view.profile.steps is None:
+            events = (*view.moments(), *events)
         span = SpanPlan(
             span_id=span_id,
             parent_span_id=parent_span_id,
@@ -819,6 +829,20 @@ class _Planner:
         if cost := assemble.total_cost(spans):
             metadata[conv.TRACE_COST] = conv.encode(cost)
         who = [*views, parent] if parent is not None else views
+        prompts = sorted(
+            {
+                prompt
+                for view in who
+                for prompt in assemble.linked_prompts(view.run.tags.get(conv.LINKED_PROMPTS))
+            },
+            key=natural,
+        )
+        if prompts:
+            named = [prompt.rpartition("/") for prompt in prompts]
+            tags[conv.LINKED_PROMPTS] = json.dumps(
+                [{"name": name, "version": version} for name, _, version in named],
+                ensure_ascii=False,
+            )
         if session is None and nodes[0].step is not None:
             session = nodes[0].step.session
         if session is None:
@@ -847,6 +871,7 @@ class _Planner:
             spans=tuple(spans),
             assessments=tuple(self._assessments(trace_id, nodes, spans)),
             run_ids=tuple(run_ids),
+            prompts=tuple(prompts),
         )
 
     def _assessments(

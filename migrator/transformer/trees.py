@@ -6,7 +6,7 @@ Nothing here recurses: chains of thousands and tens of thousands of siblings are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from migrator.issues import Code, Issue
 from migrator.model import Kind, RunEntry, RunRecord
@@ -38,6 +38,7 @@ class RunTree:
     root_id: str
     runs: Mapping[str, RunRecord]
     children: Mapping[str, tuple[str, ...]]
+    inferred: Mapping[str, str] = field(default_factory=dict)  # runs whose parent is a guess: why
 
 
 def build_forest(links: Iterable[RunEntry]) -> Forest:

@@ -1,0 +1,130 @@
+"""Work done in other processes: answered in order, and ended with us.
+
+Each child has a pipe of its own to us and nothing else in common with us: no locks and no queues
+that a child killed at the wrong moment could leave broken.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from migrator.errors import WorkerError
+
+T = TypeVar("T")
+
+_AHEAD = 2  # finished answers that a child keeps while it is waiting for us to take them
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def start_method() -> str:
+    """Return how to start children: by fork where it is safe, because it costs next to nothing.
+
+    A child forked beside other threads may inherit a lock that nobody will ever release.
+    """
+    safe = sys.platform.startswith("linux") and threading.active_count() == 1
+    return "fork" if safe else "spawn"
+
+
+class Child:
+    """A process that sends us ``work(number)`` for each of the numbers.
+
+    With ``spawn``, ``work`` is pickled. Ctrl-C, which a terminal sends to all processes, is left
+    to us: ``stop`` ends the child at once.
+    """
+
+    def __init__(self, work: Callable[[int], object], numbers: range, method: str) -> None:
+        context: Any = multiprocessing.get_context(method)
+        self._answers, answers = context.Pipe(duplex=False)
+        self._process = context.Process(target=_run, args=(answers, work, numbers), daemon=True)
+        self._process.start()
+        answers.close()  # ours; when the child's is closed too, receiving ends instead of hanging
+
+    def receive(self) -> Any:
+        """Return the next answer. Raises what the work raised, WorkerError if the child died."""
+        try:
+            failed, answer = pickle.loads(self._answers.recv_bytes())
+        except (EOFError, ConnectionResetError) as error:
+            self._process.join()
+            code = self._process.exitcode
+            raise WorkerError(
+                f"A worker process {_how_it_ended(code)} and its work is lost; "
+                "nothing was changed.",
+                todo="Was memory short? With --workers 1 all work is done in one process.",
+            ) from error
+        if failed:
+            raise answer
+        return answer
+
+    def stop(self) -> None:
+        """End the child, whatever it is doing."""
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._answers.close()
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        try:
+            return f"was killed ({signal.Signals(-code).name})"
+        except ValueError:
+            return f"was killed (signal {-code})"
+    return f"ended by itself (exit code {code})"
+
+
+def results(work: Callable[[int], T], count: int, workers: int) -> Generator[T, None, None]:
+    """Yield ``work(0)`` to ``work(count - 1)``, in order, computed by several processes.
+
+    Memory is bounded: no child is more than a few answers ahead. Close the iterator to end them.
+    """
+    method = start_method()
+    workers = min(workers, count)
+    children: list[Child] = []
+    try:
+        for number in range(workers):
+            children.append(Child(work, range(number, count, workers), method))
+        for number in range(count):
+            yield children[number % workers].receive()
+    finally:
+        for child in children:
+            child.stop()
+
+
+def _run(answers: Connection, work: Callable[[int], object], numbers: range) -> None:
+    """Work in the child: compute while a thread sends what is ready."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ready: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
+    sender = threading.Thread(target=_send, args=(answers, ready), daemon=True)
+    sender.start()
+    for number in numbers:
+        try:
+            answer = pickle.dumps((False, work(number)), pickle.HIGHEST_PROTOCOL)
+        except Exception as error:  # noqa: BLE001  # raised again in the process that waits for it
+            ready.put(pickle.dumps((True, error)))
+            break
+        ready.put(answer)
+    ready.put(None)
+    sender.join()
+
+
+def _send(answers: Connection, ready: queue.Queue[bytes | None]) -> None:
+    while (answer := ready.get()) is not None:
+        try:
+            answers.send_bytes(answer)
+        except BrokenPipeError:
+            os._exit(1)  # nobody is there any more
