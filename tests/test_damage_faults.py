@@ -101,7 +101,12 @@ def killed(store: Path, target: Path, rng: random.Random, events: int, seconds: 
     """Convert in a child and kill it at a random event or moment; tell whether that was in time."""
     if rng.random() < 0.75:
         at = rng.randrange(1, events + 1)
-        pid = forked(lambda: (kill_at_event(at), convert(store, target)))
+
+        def work() -> None:
+            kill_at_event(at)
+            convert(store, target)
+
+        pid = forked(work)
     else:
         pid = forked(lambda: convert(store, target))
         time.sleep(rng.uniform(0, seconds / 2))
