@@ -31,6 +31,7 @@ from tests.damagekit import Spot, build, edit
 from tests.loader_samples import copy_template, execute, fast_schema, names_beside, query, tables
 from tests.storekit import START_MS, write_experiment, write_run
 
+SCHEMA_39 = "3.9"  # made by copying, whatever MLflow is installed
 KILLS = int(os.environ.get("MIGRATOR_KILLS", "24"))
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX processes and signals")
 
@@ -49,13 +50,14 @@ def store(tmp_path: Path) -> Path:
     return root
 
 
-def convert(store: Path, target: Path, **options: Any) -> Outcome:
+def convert(store: Path, target: Path, schema: str | None = None, **options: Any) -> Outcome:
+    """Convert to the schema of the installed MLflow, whose client can open the result."""
     chosen = pipeline.Options(
         **{k: options.pop(k) for k in list(options) if k in pipeline.Options.__dataclass_fields__}
     )
     report = str(target.with_suffix(".json"))
     uri = f"sqlite:///{target}"
-    return pipeline.convert([str(store)], uri, chosen, schema="3.9", report=report, **options)
+    return pipeline.convert([str(store)], uri, chosen, schema=schema, report=report, **options)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -104,11 +106,11 @@ def killed(store: Path, target: Path, rng: random.Random, events: int, seconds: 
 
         def work() -> None:
             kill_at_event(at)
-            convert(store, target)
+            convert(store, target, SCHEMA_39)
 
         pid = forked(work)
     else:
-        pid = forked(lambda: convert(store, target))
+        pid = forked(lambda: convert(store, target, SCHEMA_39))
         time.sleep(rng.uniform(0, seconds / 2))
         os.kill(pid, signal.SIGKILL)
     return exit_of(pid) == -signal.SIGKILL
@@ -126,7 +128,7 @@ def measure(store: Path, target: Path) -> tuple[int, float]:
             seen += event.startswith(("open", "sqlite3", "os."))
 
         sys.addaudithook(hook)
-        convert(store, target)
+        convert(store, target, SCHEMA_39)
         counter.write_text(str(seen))
 
     began = time.monotonic()
@@ -149,7 +151,7 @@ def test_kill_9_anywhere_leaves_no_target_or_a_whole_one(store: Path, tmp_path: 
         if target.exists():
             assert tables(target) == whole, number
         if number % 4 == 0:
-            convert(store, target)
+            convert(store, target, SCHEMA_39)
             assert tables(target) == whole, number
             assert not [name for name in names_beside(target) if "migrating" in name]
     assert hits > KILLS // 2, "most kills come too late to matter"
@@ -165,7 +167,7 @@ def test_kill_9_amid_a_merge_leaves_the_target_as_it_was_or_with_all(
     shutil.copytree(store, half)
     shutil.rmtree(half / Spot(half, 2).exp)
     shutil.rmtree(half / "models" / Spot(half, 2).registered_name)
-    convert(half, start)
+    convert(half, start, SCHEMA_39)
     execute(start, "UPDATE params SET value = 'mine' WHERE key = 'lr'")
     before = tables(start)
     shutil.copy(start, target)
@@ -183,7 +185,7 @@ def test_kill_9_amid_a_merge_leaves_the_target_as_it_was_or_with_all(
         assert found in (before, after), number
         outcomes.append(found == before)
         if number % 4 == 0:
-            convert(store, target)
+            convert(store, target, SCHEMA_39)
             assert tables(target) == after, number
             assert query(target, "PRAGMA integrity_check") == [("ok",)]
     assert any(outcomes)
@@ -223,7 +225,7 @@ def test_a_signal_ends_with_130_and_nothing_is_left(
 
 
 def test_two_conversions_at_once_end_in_one_whole_target(store: Path, tmp_path: Path) -> None:
-    convert(store, tmp_path / "whole.db")
+    convert(store, tmp_path / "whole.db", SCHEMA_39)
     target = tmp_path / "m.db"
     args = ["convert", str(store), "--to", f"sqlite:///{target}", "--schema", "3.9"]
     for _ in range(3):
@@ -237,7 +239,7 @@ def test_two_conversions_at_once_end_in_one_whole_target(store: Path, tmp_path: 
 def test_a_client_that_has_the_target_open_sees_what_was_added(store: Path, tmp_path: Path) -> None:
     target = tmp_path / "m.db"
     copy_template(str(target))
-    client = MlflowClient(f"sqlite:///{target}")
+    client = MlflowClient(f"sqlite:///{target}")  # a newer MLflow upgrades it here
     mine = client.create_experiment("mine")
     run = client.create_run(mine)
     client.log_metric(run.info.run_id, "m", 1.0)
@@ -264,7 +266,7 @@ def test_a_target_that_another_process_writes_into_is_refused(store: Path, tmp_p
 def test_no_backup_makes_none(store: Path, tmp_path: Path) -> None:
     target = tmp_path / "m.db"
     copy_template(str(target))
-    assert convert(store, target, backup=False).backup is None
+    assert convert(store, target, SCHEMA_39, backup=False).backup is None
     assert not [name for name in names_beside(target) if "backup" in name]
 
 
@@ -460,7 +462,7 @@ def test_an_experiment_of_one_name_follows_on_conflict(
     target = tmp_path / "m.db"
     client = other_database(target)
     before = target.read_bytes()
-    args = ["convert", str(store), "--to", f"sqlite:///{target}", "--schema", "3.9"]
+    args = ["convert", str(store), "--to", f"sqlite:///{target}"]
     result = CliRunner().invoke(main, [*args, "--on-conflict", choice])
     if choice == "fail":
         assert result.exit_code == 1
