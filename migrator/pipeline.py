@@ -930,7 +930,33 @@ class Migration:
 
         Runs before anything is published, so that a defect of ours costs a message, not data.
         """
+        self._allow_for_changes()
         _check_closed(self.ledger, self.handed)
+
+    def _allow_for_changes(self) -> None:
+        """Take the number of files that were met where the store has changed since the walk.
+
+        Only a second walk can tell that from a file that we lost: what was met has to lie between
+        the two counts.
+        """
+        ledger = self.ledger
+        met = ledger.files_met
+        if met == ledger.files:
+            return
+        now = sum(map(_files_now, self.stores))
+        if min(ledger.files, now) <= met <= max(ledger.files, now):
+            ledger.add_issues(
+                [
+                    Issue(
+                        Code.STORE_CHANGED,
+                        ", ".join(store.index.root for store in self.stores),
+                        f"The first walk found {ledger.files:,} files, {met:,} were met when they "
+                        f"were to be read, and {now:,} are there now.",
+                        "what was there",
+                    )
+                ]
+            )
+            ledger.files = met
 
     def check_written(self, written: loader.LoadResult) -> None:
         """Raise LedgerError unless what was handed over is written, merged or refused by name."""
@@ -942,6 +968,13 @@ class Migration:
         )
         _add_result(trial, written, self.ours)
         _check_closed(trial, {})
+
+
+def _files_now(store: Store) -> int:
+    try:
+        return extractor.index(store.index.root).files
+    except SourceError:
+        return 0  # it can't be read any more
 
 
 def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:
