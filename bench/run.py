@@ -57,9 +57,10 @@ import sqlite3, sys, time
 source, target = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[2], isolation_level=None)
 target.execute("PRAGMA journal_mode=MEMORY")
 target.execute("PRAGMA synchronous=OFF")
-tables, made = [], source.execute(
-    "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC").fetchall()
-for kind, name, sql in made:
+tables = []
+for kind, name, sql in source.execute(
+    "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type <> 'table'"
+).fetchall():
     if name.startswith("sqlite_"):
         continue
     target.execute(sql)
