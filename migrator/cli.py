@@ -518,6 +518,32 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
     click.echo(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
 
 
+@main.command()
+@click.argument("source", metavar="URI")
+@click.option("--to", required=True, metavar="URI", help="The server, such as http://host:5000.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def push(source: str, to: str, as_json: bool) -> None:
+    """Send runs and traces of a local database on to an MLflow server.
+
+    \b
+    mlflow-migrate push sqlite:///mlflow.db --to http://localhost:5000
+
+    For what the tracker wrote to its fallback while the server was away. Traces keep ids and
+    times; runs get new ids. What is there already is left alone. Exit code 3 if some were refused.
+    """
+    from migrator.tracker.push import push as send
+
+    pushed = send(source, to)
+    if as_json:
+        _print_json(pushed.as_dict())
+    else:
+        click.echo(
+            f"Sent {pushed.traces} traces and {pushed.runs} runs to {to}; "
+            f"{pushed.there_already} were there already, {pushed.failed} were refused."
+        )
+    sys.exit(EXIT_REJECTS if pushed.failed else 0)
+
+
 def _options(selected: dict[str, Any]) -> Options:
     from migrator.pipeline import Options
 

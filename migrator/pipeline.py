@@ -259,7 +259,9 @@ class Locations:
 
     def trace(self, store: Store, entry: Entry, trace: TraceRecord, target_id: int) -> TraceRecord:
         """Return a native trace with the location to write, if it records one."""
-        if not trace.tags.get(conventions.ARTIFACT_LOCATION):
+        if not trace.tags.get(conventions.ARTIFACT_LOCATION) or not trace.spans:
+            # MLflow opens the traces.json of a trace that has no spans in the database, and if
+            # that is binary, no trace of the experiment can be searched for any more.
             return trace
         location = extractor.look_at_trace(entry, trace)
         uri, _ = self._place(Kind.TRACE, store, entry, location, target_id)
@@ -1016,6 +1018,7 @@ class TreeWork:
             if runs - done >= LOT_RUNS or at == len(self._trees):
                 self._lots.append((first, at, runs))
                 first, done = at, runs
+        entries, home, _ = self._context
         with closing(processes.results(self, len(self._lots), workers)) as shares:
             for share, (_, _, done) in zip(shares, self._lots, strict=True):
                 whole.ledger.add(share.ledger)

@@ -793,7 +793,7 @@ def a_run_was_copied_under_another_id(spot: Spot) -> None:
     shutil.copytree(spot.train, spot.run("copy"))
 
 
-@damage(Code.ID_MISMATCH, differs=("run/train - Copy/*",))
+@damage(Code.ID_MISMATCH, Code.RUN_ID_CHANGED, differs=("run/derived/*",))
 def a_file_manager_copied_a_run(spot: Spot) -> None:
     shutil.copytree(spot.train, spot.folder / f"{spot.id('train')} - Copy")
 
@@ -883,12 +883,20 @@ def the_meta_of_an_experiment_has_another_id(spot: Spot) -> None:
     edit(spot.folder / "meta.yaml", f"experiment_id: '{spot.exp}'", "experiment_id: '77'")
 
 
-@damage(Code.EXPERIMENT_ID_CHANGED, Code.ID_MISMATCH, differs=("experiment/tag/migrator.*",))
+@damage(
+    Code.EXPERIMENT_ID_CHANGED,
+    Code.ID_MISMATCH,
+    differs=("experiment/tag/migrator.*", "trace/tag/mlflow.artifactLocation"),
+)
 def the_id_of_an_experiment_is_no_number(spot: Spot) -> None:
     spot.folder.rename(spot.root / f"{spot.exp}_production")
 
 
-@damage(Code.EXPERIMENT_ID_CHANGED, Code.ID_MISMATCH, differs=("experiment/tag/migrator.*",))
+@damage(
+    Code.EXPERIMENT_ID_CHANGED,
+    Code.ID_MISMATCH,
+    differs=("experiment/tag/migrator.*", "trace/tag/mlflow.artifactLocation"),
+)
 def the_id_of_an_experiment_is_beyond_64_bits(spot: Spot) -> None:
     spot.folder.rename(spot.root / f"{spot.exp}{'0' * 30}")
 
@@ -1046,7 +1054,12 @@ def the_meta_of_a_registered_model_is_missing(spot: Spot) -> None:
     (spot.registered / "meta.yaml").unlink()
 
 
-@damage(Code.META_MISSING, Code.MODEL_VERSION_REBUILT, differs=("registered/version/1/*",))
+@damage(
+    Code.META_MISSING,
+    Code.MODEL_VERSION_REBUILT,
+    Code.MODEL_VERSION_TIME_MISSING,
+    differs=("registered/version/1/*",),
+)
 def the_meta_of_a_model_version_is_missing(spot: Spot) -> None:
     (spot.registered / "version-1" / "meta.yaml").unlink()
 

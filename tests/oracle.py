@@ -136,8 +136,9 @@ class _Oracle:
                 self._check(f"{what} {key!r}", old[key], new[key])
 
     def _check_place(self, what: str, old: str | None, new: str | None, place: Path | None) -> None:
-        moved = old is not None and place is not None
-        self._check(what, _expected_place(self._root, old, place) if moved else old, new)
+        if old is not None and place is not None:
+            old = _expected_place(self._root, old, place)
+        self._check(what, old, new)
 
     def _directory(self, experiment_id: str) -> Path:
         trashed = self._root / ".trash" / experiment_id

@@ -25,7 +25,8 @@ ALLOWED = {
     "pipeline": GROUND | {"selection", "redaction", "extractor", "transformer", "loader", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer"},  # of that, profiles only
+    # Of the transformer the profiles only, of the tracker `push` only.
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker"},
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -40,7 +41,10 @@ RUN = "0123456789abcdef0123456789abcdef"
 OTHER = "1123456789abcdef0123456789abcdef"
 MODEL = "m-0123456789abcdef0123456789abcdef"
 FIXTURES = ["2.9.2-moved", "2.22.5-server", "3.1.4-models", "3.5.1-genai"]
-FILES = {"notes.txt": "remember the bees", "sub dir/größe 1.bin": bytes(range(256))}
+FILES: dict[str, str | bytes] = {
+    "notes.txt": "remember the bees",
+    "sub dir/größe 1.bin": bytes(range(256)),
+}
 
 
 def convert(source: Path, artifacts: str = "auto", name: str = "mlflow.db") -> Outcome:
@@ -103,7 +107,7 @@ def digest(directory: Path) -> str:
 
 
 def recorded(root: Path, exp: str, *parts: str) -> str:
-    return path_to_local_file_uri(str(root.joinpath(exp, *parts)))
+    return str(path_to_local_file_uri(str(root.joinpath(exp, *parts))))
 
 
 def unmoved_store(root: Path) -> Path:
@@ -579,7 +583,7 @@ def test_room_is_looked_at_before_anything_is_copied(
     class Usage:
         free = 10
 
-    monkeypatch.setattr(copying.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(TargetError, match="don't fit"):
         convert(source, f"copy:{tmp_path / 'copies'}")
     assert not (tmp_path / "copies").exists()

@@ -115,6 +115,8 @@ def snapshot(client: MlflowClient, spot: Spot) -> dict[str, Any]:
     shown |= _logged_model(client, spot)
     shown |= _registered(client, spot)
     names = {**spot.names, exp: "exp", spot.id("copy"): "copy", spot.id("outside"): "outside"}
+    copied = hashlib.sha256(f"{spot.id('train')} - Copy".encode()).hexdigest()[:32]
+    names[copied] = "derived"
     return {_plain(key, names): _plain(value, names) for key, value in shown.items()}
 
 

@@ -42,7 +42,7 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def answer(text: str) -> AIMessage:
     """Ask LangChain's own offline model."""
     reply = AIMessage(
-        content=text, usage_metadata=USAGE, response_metadata={"model_name": MINI}  # type: ignore[arg-type]
+        content=text, usage_metadata=USAGE, response_metadata={"model_name": MINI}
     )  # fmt: skip
     return GenericFakeChatModel(messages=iter([reply])).invoke(f"question of {text}")
 
@@ -131,7 +131,7 @@ def test_parallel_branches_without_autologging_keep_apart(tmp_path: Path) -> Non
 
 def test_model_that_does_not_say_its_name_takes_the_nodes(tmp_path: Path) -> None:
     track = trackerkit.tracker(tmp_path, autolog_enabled=True)
-    reply = AIMessage(content="x", usage_metadata=USAGE)  # type: ignore[arg-type]
+    reply = AIMessage(content="x", usage_metadata=USAGE)
     with track.track_workflow({}), track.track_node("a", MINI):
         GenericFakeChatModel(messages=iter([reply])).invoke("q")
     assert track.cost_summary()["by_model"][MINI]["calls"] == 1

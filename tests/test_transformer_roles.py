@@ -10,7 +10,6 @@ from migrator.model import Role, RunRecord
 from migrator.transformer import PlanOptions
 from tests.planskit import LLM, plan, plans, run, run_id
 
-
 LLM_TEXT = "Which of the models is the better one?"
 
 

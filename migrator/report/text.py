@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from migrator.issues import CATALOG, Severity
 from migrator.model import Kind
-from migrator.report.summary import ArtifactSummary, ExperimentSummary, Outcome
+from migrator.report.summary import ArtifactSummary, Decision, ExperimentSummary, Outcome
 
 EXAMPLES_PER_CODE = 3
 STAY = {  # reason -> (what they are, the flag that includes them)
@@ -121,29 +121,33 @@ def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
 
 
 def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
-    """Return which profile took which trees and why; unless ``verbose``, of those worth a look.
+    """Return which profile took which trees and why, an example of each.
 
-    Those are the ones that become traces or look like more than a single training run.
+    Unless ``verbose``, only those that become traces or look like more than a training run.
     """
     lines = []
     for experiment in experiments:
-        decisions = [d for d in experiment.decisions.values() if verbose or d.role != "training"]
-        decisions.sort(key=lambda d: (-d.trees, d.example))
-        shown = decisions if verbose else decisions[:EXAMPLES_PER_CODE]
+        kinds: dict[tuple[object, ...], list[Decision]] = {}
+        for decision in experiment.decisions.values():
+            if verbose or decision.role != "training":
+                what = (decision.role, decision.profile, decision.left_as_runs)
+                key = (*what, decision.example) if verbose else what
+                kinds.setdefault(key, []).append(decision)
+        shown = sorted(kinds.values(), key=lambda ds: -sum(d.trees for d in ds))
         if shown:
             lines.append(f"{shorten(experiment.name, 60)}:")
-        for decision in shown:
-            became = f"{decision.traces:,} trace{'' if decision.traces == 1 else 's'}"
-            if decision.left_as_runs is not None:
-                became = f"stay runs ({decision.left_as_runs})"
+        for decisions in shown:
+            first = decisions[0]
+            traces = sum(decision.traces for decision in decisions)
+            became = f"{traces:,} trace{'' if traces == 1 else 's'}"
+            if first.left_as_runs is not None:
+                became = f"stays runs ({first.left_as_runs})"
+            trees = sum(decision.trees for decision in decisions)
             lines.append(
-                f"    {decision.trees:,} {decision.role} by {decision.profile}: {became}; "
-                f"as {decision.example}"
+                f"    {trees:,} {first.role} by {first.profile}: {became}; as {first.example}"
             )
-            reasons = decision.reasons or ("for other reasons",)
-            lines.extend(f"        {shorten(reason, 120)}" for reason in reasons)
-        if len(decisions) > len(shown):
-            lines.append(f"    … and {len(decisions) - len(shown):,} more kinds; -v shows all")
+            reasons = list(first.reasons) if verbose else [shorten("; ".join(first.reasons), 160)]
+            lines.extend(f"        {reason}" for reason in reasons if reason)
     return "\n".join(lines)
 
 

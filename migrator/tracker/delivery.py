@@ -9,6 +9,7 @@ on) is kept here.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import queue
 import threading
@@ -26,14 +27,25 @@ from mlflow.tracing.utils import add_size_stats_to_trace_metadata
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import conventions as conv
+from migrator.tracker.costs import sums
 from migrator.tracker.guard import Guard
 
 T = TypeVar("T")
+SOURCE_ID = "mlflow-migrate"  # of the feedback that the tracker itself gives
 PROBE = "/api/2.0/mlflow/experiments/search"
 SPANS_A_CALL = 500
 PATIENCE = 20  # times server_timeout_s that a server may take which still answers probes
+
+
+class Silent(Exception):
+    """A server that doesn't do what it is asked within its time."""
+
+
+# How a place says that it can't take something. Anything else is a defect of ours.
+REFUSALS = (MlflowException, OSError, SQLAlchemyError, Silent)
 
 
 class Later(Generic[T]):
@@ -86,10 +98,18 @@ class Place:
             )
         return self.experiments[name]
 
-    def write(self, experiment: str | None, trace: Any, prompts: Sequence[Any] = ()) -> None:
+    def write(
+        self,
+        experiment: str | None,
+        trace: Any,
+        prompts: Sequence[Any] = (),
+        *,
+        shared: bool = False,
+    ) -> None:
         """Write a whole trace, to the experiment of that name; without one it stays in its own.
 
-        A trace that is there already is written over.
+        A trace that is there already is written over. Of a ``shared`` one other processes have
+        written spans: their tokens and dollars count, too.
 
         Spans first: the store adds the tokens of spans to a trace's, and ``start_trace`` then sets
         the right sum (MLflow 3.9, ``SqlAlchemyStore.log_spans``).
@@ -104,6 +124,8 @@ class Place:
                 client.log_spans(location, spans[start : start + SPANS_A_CALL])
         except NotImplementedError:  # a server on a file store: spans go to the artifacts, below
             pass
+        if shared:
+            self._count_in(client, trace.info)
         info = client.start_trace(trace.info)
         if info.tags.get(conv.SPANS_LOCATION) != conv.SPANS_IN_DATABASE:
             client._upload_trace_data(info, trace.data)
@@ -111,6 +133,27 @@ class Place:
             try_link_prompts_to_trace(
                 client=client, trace_id=info.trace_id, prompts=prompts, synchronous=True
             )
+
+    def _count_in(self, client: TracingClient, info: Any) -> None:
+        """Set a trace's totals to those of all its spans that are there by now."""
+        spans = client.get_trace(info.trace_id).data.spans
+        found = sums(spans)
+        total, metadata = found["total"], info.trace_metadata
+        if total["calls"]:
+            metadata[conv.TRACE_USAGE] = conv.encode(
+                {key: total[key] for key in ("input_tokens", "output_tokens", "total_tokens")}
+            )
+        if total["cost_usd"] is not None:
+            metadata[conv.TRACE_COST] = conv.encode({"total_cost": total["cost_usd"]})
+        sizes = json.loads(metadata.get(conv.SIZE_STATS, "{}"))
+        metadata[conv.SIZE_STATS] = conv.encode({**sizes, "num_spans": len(spans)})
+        values = {
+            conv.FEEDBACK_TOKENS: total["total_tokens"],
+            conv.FEEDBACK_COST: total["cost_usd"],
+        }
+        for feedback in info.assessments:
+            if values.get(feedback.name) is not None and feedback.source.source_id == SOURCE_ID:
+                feedback.feedback.value = feedback.value = values[feedback.name]
 
     def write_spans(self, experiment: str, spans: Sequence[Any]) -> None:
         """Write spans of a trace whose root is in another process."""
@@ -163,6 +206,7 @@ class Parcel:
 
     experiment: str
     stays: bool = False
+    shared: bool = False  # other processes write spans of it, too
     trace: Any = None
     prompts: tuple[Any, ...] = ()
     spans: tuple[Any, ...] = ()
@@ -171,7 +215,9 @@ class Parcel:
         """Write it."""
         if self.trace is not None:
             stays = self.stays and not is_fallback
-            place.write(None if stays else self.experiment, self.trace, self.prompts)
+            place.write(
+                None if stays else self.experiment, self.trace, self.prompts, shared=self.shared
+            )
         else:
             place.write_spans(self.experiment, self.spans)
 
@@ -228,7 +274,7 @@ class Delivery:
                 mlflow.set_tracking_uri(self.place.uri)
                 self._within(lambda: mlflow.set_experiment(experiment_id=found))
                 return found
-            except (MlflowException, OSError, Silent) as error:
+            except REFUSALS as error:
                 if self.place.uri == self.fallback.uri:
                     raise
                 self._fall_back(_cause(error))
@@ -274,25 +320,10 @@ class Delivery:
 
     def _deliver(self, parcel: Parcel) -> None:
         with self.guard.during("write a trace"):
-            if not self.fallen_back:
-                try:
-                    self._within(lambda: parcel.write(self.place))
+            try:
+                if not self.fallen_back and self._accepted(parcel):
                     self.delivered += 1
                     return
-                except (MlflowException, OSError, Silent) as error:
-                    reason = _cause(error)
-                if self.place.uri == self.fallback.uri:
-                    self.lost += 1
-                    raise MlflowException(reason)
-                gone = not self.place.is_server or why_silent(self.place.uri, self._limit_s)
-                if gone:
-                    self._fall_back(gone if isinstance(gone, str) else reason)
-                else:  # the server is well and refuses this one
-                    self.guard.say(
-                        "refused", "Tracking: %s refuses a trace (%s); it goes to %s.",
-                        self.place.uri, reason, self.fallback.uri,
-                    )  # fmt: skip
-            try:
                 parcel.write(self.fallback, is_fallback=True)
             except BaseException:
                 self.lost += 1
@@ -300,6 +331,27 @@ class Delivery:
             self.in_fallback += 1
             if parcel.trace is not None:
                 self._fallback_ids.add(parcel.trace.info.trace_id)
+
+    def _accepted(self, parcel: Parcel) -> bool:
+        """Write to the configured place; tell whether it took it. Falls back if it is gone.
+
+        Raises what the place raises when it is the fallback itself.
+        """
+        try:
+            self._within(lambda: parcel.write(self.place))
+        except REFUSALS as error:
+            if self.place.uri == self.fallback.uri:
+                raise
+            gone = why_silent(self.place.uri, self._limit_s) if self.place.is_server else None
+            if gone or not self.place.is_server:
+                self._fall_back(gone or _cause(error))
+            else:  # the server is well, and refuses this one
+                self.guard.say(
+                    "refused", "Tracking: %s refuses a trace (%s); it goes to %s.",
+                    self.place.uri, _cause(error), self.fallback.uri,
+                )  # fmt: skip
+            return False
+        return True
 
     def _within(self, work: Callable[[], T]) -> T:
         """Do ``work``; at a server as long as it answers. Raises ``Silent`` when it doesn't."""
@@ -339,10 +391,6 @@ def delivery_to(uri: str, fallback_uri: str, limit_s: float, in_background: bool
         if key not in _deliveries:
             _deliveries[key] = Delivery(*key)
         return _deliveries[key]
-
-
-class Silent(Exception):
-    """A server that doesn't do what it is asked within its time."""
 
 
 def _cause(error: Exception) -> str:

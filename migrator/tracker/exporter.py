@@ -53,10 +53,13 @@ class Exporter(MlflowV3SpanExporter):  # type: ignore[misc]  # mlflow is not typ
             sink.delivery.put(Parcel(sink.experiment, spans=frozen))
 
     def _log_trace(self, trace: Any, prompts: Sequence[Any] = (), workspace: Any = None) -> None:
-        sink, ours = seat.release(trace.info.trace_id)
+        trace_id = trace.info.trace_id
+        sink, ours = seat.release(trace_id)
         if sink is not None:
+            shared = trace_id in sink.shared
+            sink.shared.discard(trace_id)
             sink.delivery.put(
-                Parcel(sink.experiment, stays=not ours, trace=trace, prompts=tuple(prompts))
+                Parcel(sink.experiment, not ours, shared, trace=trace, prompts=tuple(prompts))
             )
 
 

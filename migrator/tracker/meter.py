@@ -20,7 +20,7 @@ from mlflow.tracing.trace_manager import InMemoryTraceManager
 
 from migrator import conventions as conv
 from migrator.tracker.config import Redact
-from migrator.tracker.delivery import now_ms
+from migrator.tracker.delivery import SOURCE_ID, now_ms
 from migrator.tracker.prices import Cost, PriceTable
 from migrator.tracker.usage import Usage, model_of, usage_of
 
@@ -163,7 +163,7 @@ def _say_totals(trace_id: str, total: Tally) -> None:
             trace.info.trace_metadata[conv.TRACE_COST] = conv.encode(total.cost())
         for name, value in sorted(feedback.items()):
             trace.info.assessments.append(
-                new_feedback(trace_id, name, value, AssessmentSourceType.CODE, "mlflow-migrate")
+                new_feedback(trace_id, name, value, AssessmentSourceType.CODE, SOURCE_ID)
             )
 
 

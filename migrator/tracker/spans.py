@@ -40,6 +40,7 @@ class Sink:
     redact: Callable[[str], str] | None
     open: dict[int, TrackedSpan] = field(default_factory=dict)  # in the order they were opened
     lock: threading.RLock = field(default_factory=threading.RLock)
+    shared: set[str] = field(default_factory=set)  # traces whose context went to other processes
 
     def complete(self, span: Any) -> None:
         """Called with every span of the tracker's traces just before it ends."""

@@ -380,7 +380,9 @@ class MLFlowTracker:
         with self._guard.during("carry the context"):
             from mlflow.tracing.distributed import get_tracing_context_headers_for_http_request
 
-            if innermost(self._sink) is not None:
+            around = innermost(self._sink)
+            if around is not None and around.trace_id is not None:
+                self._sink.shared.add(around.trace_id)
                 return dict(get_tracing_context_headers_for_http_request())
         return {}
 

@@ -106,6 +106,21 @@ def usage_dict(usage: TokenUsage) -> dict[str, Json]:
     return {key: value for key, value in values.items() if value is not None}
 
 
+def linked_prompts(text: str | None) -> tuple[str, ...]:
+    """Return the prompt versions of tag ``mlflow.linkedPrompts`` as ``name/version``."""
+    try:
+        value = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        f"{item['name']}/{item['version']}"
+        for item in value
+        if isinstance(item, Mapping) and "name" in item and "version" in item
+    )
+
+
 def request_preview(value: Json) -> str | None:
     """Return what the trace list shows of inputs: the last user message, a lone text, or JSON."""
     return conv.preview(_gist(value, "user"))

@@ -55,7 +55,7 @@ outputs = ["artifact:answer.txt"]
 # type = "RETRIEVER"
 # name = "search {{param:index}}"
 
-# Values that are feedback (or type = "expectation").
+# Values that say how good a result was (feedback), or what it should have been (expectation).
 # [[assessments]]
 # from = ["metric:user_rating"]
 # source = "HUMAN"

@@ -318,7 +318,7 @@ def _step(
         inferences.append("status: an end is missing where the handler counted on: an error")
         end_ms = max((s.end_ms for s in below if s.end_ms is not None), default=start.time_ms)
     return Step(
-        key=f"{prefix}-{start.step}",
+        key=f"{prefix}-{start.step}-{span.kind}",
         name=_name(start) or span.kind,
         type=_type(span.kind, start),
         start_ms=start.time_ms,

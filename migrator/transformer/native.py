@@ -140,7 +140,7 @@ class _Native:
                 for a in sorted(record.assessments, key=lambda a: a.assessment_id)
             ),
             run_ids=(run_id,) if run_id else (),
-            prompts=_linked_prompts(tags.get(conv.LINKED_PROMPTS)),
+            prompts=assemble.linked_prompts(tags.get(conv.LINKED_PROMPTS)),
             native=True,
         )
         return plan, tuple(self.issues)
@@ -367,18 +367,3 @@ def _usage_of(text: str | None) -> TokenUsage | None:
     if all(count is None for count in counts):
         return None
     return TokenUsage(*(None if count is None else int(count) for count in counts))
-
-
-def _linked_prompts(text: str | None) -> tuple[str, ...]:
-    """Return the prompt versions of tag ``mlflow.linkedPrompts`` as ``name/version``."""
-    try:
-        value = json.loads(text or "[]")
-    except ValueError:
-        return ()
-    if not isinstance(value, list):
-        return ()
-    return tuple(
-        f"{item['name']}/{item['version']}"
-        for item in value
-        if isinstance(item, Mapping) and "name" in item and "version" in item
-    )

@@ -363,6 +363,18 @@ class RunView:
             return {}, None, None
         return (*transcript(notes[0].value), notes[0])
 
+    def moments(self) -> tuple[SpanEvent, ...]:
+        """Return what files of events tell, each at the ms since the epoch that ends its name."""
+        found = []
+        for each in self.every("events"):
+            match = re.fullmatch(r"(.+?)[_-](\d{12,13})", each.stem)
+            if match is None:
+                continue
+            values = each.value if isinstance(each.value, Mapping) else {"value": each.value}
+            attributes = {str(key): conv.sanitize(value) for key, value in values.items()}
+            found.append(SpanEvent(match[1], int(match[2]) * 1_000_000, attributes))
+        return tuple(sorted(found, key=lambda event: (event.time_ns, event.name)))
+
     def documents(self) -> tuple[Json, Found] | None:
         """Return retrieved documents in the form of MLflow's retriever view."""
         for found in self.every("documents"):

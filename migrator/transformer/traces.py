@@ -7,6 +7,7 @@ else, so that ``scan``, ``show`` and ``convert`` say the same, today and tomorro
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -681,6 +682,8 @@ class _Planner:
             message = _status_message(failure)
         if node.step is not None:
             events = (*node.step.events, *events)
+        elif view.profile.steps is None:
+            events = (*view.moments(), *events)
         span = SpanPlan(
             span_id=span_id,
             parent_span_id=parent_span_id,
@@ -826,6 +829,20 @@ class _Planner:
         if cost := assemble.total_cost(spans):
             metadata[conv.TRACE_COST] = conv.encode(cost)
         who = [*views, parent] if parent is not None else views
+        prompts = sorted(
+            {
+                prompt
+                for view in who
+                for prompt in assemble.linked_prompts(view.run.tags.get(conv.LINKED_PROMPTS))
+            },
+            key=natural,
+        )
+        if prompts:
+            named = [prompt.rpartition("/") for prompt in prompts]
+            tags[conv.LINKED_PROMPTS] = json.dumps(
+                [{"name": name, "version": version} for name, _, version in named],
+                ensure_ascii=False,
+            )
         if session is None and nodes[0].step is not None:
             session = nodes[0].step.session
         if session is None:
@@ -854,6 +871,7 @@ class _Planner:
             spans=tuple(spans),
             assessments=tuple(self._assessments(trace_id, nodes, spans)),
             run_ids=tuple(run_ids),
+            prompts=tuple(prompts),
         )
 
     def _assessments(
