@@ -65,13 +65,15 @@ for kind, name, sql in source.execute(
         continue
     target.execute(sql)
     if kind == "table":
-        tables.append((name, source.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall()))
+        own = [row[1] for row in source.execute(f"PRAGMA table_xinfo({name})") if not row[6]]
+        names = ", ".join(f'"{column}"' for column in own)
+        rows = source.execute(f"SELECT {names} FROM {name} ORDER BY rowid").fetchall()
+        places = ", ".join("?" * len(own))
+        tables.append((f"INSERT INTO {name} ({names}) VALUES ({places})", rows))
 began = time.perf_counter()
 target.execute("BEGIN")
-for name, rows in tables:
-    if rows:
-        places = ", ".join("?" * len(rows[0]))
-        target.executemany(f"INSERT INTO {name} VALUES ({places})", rows)
+for statement, rows in tables:
+    target.executemany(statement, rows)
 target.execute("COMMIT")
 print(time.perf_counter() - began)
 """
