@@ -188,7 +188,7 @@ def open_stores(sources: Sequence[str], progress: Progress = no_progress) -> lis
     return [
         Store(
             number,
-            extractor.index(root, lambda files: progress("walking", files, 0)),
+            extractor.index(root, lambda runs: progress("walking", runs, 0), count_runs=False),
             extractor.find_artifact_roots(root),
         )
         for number, root in enumerate(roots)
@@ -539,6 +539,12 @@ class Migration:
                 return folder
         return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
 
+    def _count_files(self, entry: RunEntry) -> None:
+        """Enter what lies in a run's directory; the walk over the store has left that to us."""
+        files, size_bytes = extractor.weigh(entry)
+        self.ledger.files += files
+        self.ledger.size_bytes += size_bytes
+
     def _leave_out_files(self, store: Store, entry: Entry) -> None:
         self.ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
 
@@ -591,6 +597,7 @@ class Migration:
         if not self.options.adopt_orphans:
             self.outcome.orphans = len(transformer.adopt_orphans(self.moments))
         for store, entry in repeated:
+            self._count_files(entry)
             plan = self._plan_of(store, entry)
             if plan is None:
                 continue
@@ -696,6 +703,8 @@ class Migration:
         home: Mapping[str, Store],
         reader: TreeReader,
     ) -> None:
+        for run_id in tree.run_ids:
+            self._count_files(entries[run_id])
         keys = {run_id: self._home(home[run_id], entries[run_id]) for run_id in tree.run_ids}
         wanted = any(key in self.plans for key in keys.values())
         read: dict[str, Extracted[RunRecord]] = {}
