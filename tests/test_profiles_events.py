@@ -199,6 +199,65 @@ def test_models_that_ran_at_once_are_laid_flat_and_it_is_said() -> None:
     assert "same time" in made.tags["migrator.inferences"]
 
 
+def test_chains_that_do_not_unwind_are_laid_flat_below_the_first() -> None:
+    made = trace(
+        handler_run(
+            {
+                "chain_start_1.json": event("chain_start", 1, name="Map", inputs="q=a"),
+                "chain_start_2.json": event("chain_start", 2, name="C", inputs="q=a"),
+                "tool_start_1.json": event("tool_start", 3, name="T", input_str="a"),
+                "chain_end_1.json": event("chain_end", 4, outputs="text=c"),
+                "tool_end_1.json": event("tool_end", 5, output="b"),
+                "chain_end_2.json": event("chain_end", 6, outputs="text=c"),
+            }
+        )
+    )
+    assert outline(made) == ["Map CHAIN", "  C CHAIN", "  T TOOL"]
+    assert [s.status for s in made.spans] == ["OK", "OK", "OK"]
+
+
+def test_tokens_of_a_stream_are_put_together_without_a_table() -> None:
+    made = trace(
+        handler_run(
+            {
+                "llm_start_1_prompt_0.json": event("llm_start", 1, name="A", prompt="a"),
+                "llm_new_tokens_1.json": event("llm_new_token", 2, token="Wide"),
+                "llm_new_tokens_2.json": event("llm_new_token", 3, token=" sea"),
+                "llm_end_1_generation_0.json": event("llm_end", 4),
+            }
+        )
+    )
+    assert value(made.spans[0], "mlflow.spanOutputs") == "Wide sea"
+
+
+def test_answer_of_an_agent_without_a_chain_is_what_it_decided() -> None:
+    made = trace(
+        handler_run(
+            {
+                "chain_start_1.json": event("chain_start", 1, name="E", inputs="input=a"),
+                "llm_start_1_prompt_0.json": event("llm_start", 2, name="A", prompt="a"),
+                "llm_end_1_generation_0.json": event("llm_end", 3),
+                "agent_finish_1.json": event("agent_finish", 4, output="42", log="It is 42"),
+                "chain_end_1.json": event("chain_end", 5, outputs="output=42"),
+            }
+        )
+    )
+    assert value(made.spans[1], "mlflow.spanOutputs") == "It is 42"
+
+
+def test_answer_of_another_calls_table_is_not_taken() -> None:
+    row = "<tr><td>on_llm_start<td>1<td>{}<td></tr><tr><td>on_llm_end<td>2<td><td>Yes</tr>"
+    head = "<table><tr><th>action<th>step<th>prompt<th>text</tr>"
+    texts = {
+        "llm_start_1_prompt_0.json": event("llm_start", 1, name="A", prompt="Is it\nwide?"),
+        "llm_end_1_generation_0.json": event("llm_end", 2),
+    }
+    for prompt, answer in (("Is it\\nwide?", "Yes"), ("Is it deep?", None)):
+        table = {"table_action_records.html": head + row.format(prompt)}
+        (root,) = trace(handler_run(texts | table)).spans
+        assert value(root, "mlflow.spanOutputs") == answer
+
+
 @pytest.mark.parametrize(
     "texts",
     [
@@ -363,6 +422,17 @@ def test_token_count_of_mlflow_evaluate_is_the_output_alone() -> None:
         options=PlanOptions(include=frozenset({"tables"})),
     ).traces
     assert value(made.spans[0], "mlflow.chat.tokenUsage") == {"output_tokens": 7}
+
+
+def test_rows_that_took_longer_than_their_run_came_before_it() -> None:
+    columns = ["prompt", "output", "MLFLOW_latency"]
+    table = {"columns": columns, "data": [["a", "b", "600"], ["c", "d", "200"]]}
+    first, second = plan(
+        run("r", start=0, end=2, texts={"eval_results_table.json": json.dumps(table)}),
+        options=PlanOptions(profile="evaluation-tables"),
+    ).traces
+    assert (first.timestamp_ms - T0, second.timestamp_ms - T0) == (-800, -200)
+    assert (first.execution_ms, second.execution_ms) == (600, 200)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"columns": 1, "data": [[1]]}', '{"columns": ["a"]}'])

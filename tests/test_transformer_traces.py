@@ -222,6 +222,13 @@ def test_requests_to_the_deployed_server_are_calls() -> None:
     )
 
 
+def test_request_that_timed_out_is_neither_good_nor_bad() -> None:
+    (only,) = plan(run("sync_0a1b2c3d", params={"topic": "sea", "timeout": "True"})).traces
+    assert (only.status, only.spans[0].status) == ("STATE_UNSPECIFIED", "UNSET")
+    assert value(only.spans[0], "legacy.param.timeout") == "True"
+    assert value(only.spans[0], "mlflow.spanInputs") == {"topic": "sea"}
+
+
 # ----------------------------------------------------------------------------- status
 
 

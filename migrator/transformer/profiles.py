@@ -43,7 +43,7 @@ FIELDS = (
     "tool_name", "agent_name", "kind", "turn", "case", "session", "user", "input_tokens",
     "output_tokens", "total_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
     "duration_ms", "duration_s", "duration_unknown", "success", "failure", "status", "error",
-    "error_type", "error_message", "stack_trace", "native_trace", "events", "tables",
+    "error_type", "error_message", "stack_trace", "native_trace", "events", "tables", "unfinished",
 )  # fmt: skip
 PLACES = ("param", "metric", "tag", "artifact", "field")
 BUILT_IN = (

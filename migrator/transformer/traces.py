@@ -81,6 +81,11 @@ class PlanOptions:
     roles: Mapping[str, Role] = field(default_factory=dict)
     version: str = ""
 
+    def asks_for(self, profile: Profile) -> bool:
+        """Tell whether a profile may take trees: always, unless it waits to be asked for."""
+        waits = profile.opt_in is not None and profile.opt_in not in self.include
+        return not waits or profile.name == self.profile
+
 
 def plan_tree(
     tree: RunTree,
@@ -141,7 +146,7 @@ class _Planner:
         waiting = None
         if verdict.role in STAY_RUNS and (other := self._opt_in(tops)) is not None:
             waiting = other.opt_in
-            if other.opt_in in self.options.include or other.name == self.options.profile:
+            if self.options.asks_for(other):
                 profile = other
                 self._read(tops, profile)
                 verdict = self._verdict(tops, profile)
@@ -245,6 +250,8 @@ class _Planner:
         for profile in self.profiles:
             if profile.opt_in is None or not self._recognises(profile, tops):
                 continue
+            if not self.options.asks_for(profile):
+                return profile  # by the names of its files: they were not read
             runs = [self.tree.runs[i] for top in tops for i in preorder(top, self.children)]
             read = STEPS.get(profile.steps or "")
             if read is None or any(read(RunView(run, profile)) for run in runs):
