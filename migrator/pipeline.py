@@ -270,19 +270,19 @@ class Locations:
     def registered_model(
         self,
         model: RegisteredModelRecord,
-        owner_of: Callable[[str], tuple[Kind, Store, Entry] | None],
+        owners: Mapping[str, tuple[Kind, Store, Entry]],
     ) -> RegisteredModelRecord:
         """Return a registered model whose versions have the locations to write.
 
-        ``owner_of`` returns the run or logged model that has an id.
+        ``owners`` are the runs and logged models, by id.
         """
-        versions = tuple(self._version(version, owner_of) for version in model.versions)
+        versions = tuple(self._version(version, owners) for version in model.versions)
         return replace(model, versions=versions)
 
     def _version(
         self,
         version: ModelVersionRecord,
-        owner_of: Callable[[str], tuple[Kind, Store, Entry] | None],
+        owners: Mapping[str, tuple[Kind, Store, Entry]],
     ) -> ModelVersionRecord:
         written: dict[str, str] = {}
         fates: list[transformer.Fate] = []
@@ -294,7 +294,7 @@ class Locations:
             owner, inside = None, parts
             for at in range(1, len(parts)):
                 if parts[at] == "artifacts" and ".." not in parts[at:] and owner is None:
-                    owner, inside = owner_of(parts[at - 1]), parts[at + 1 :]
+                    owner, inside = owners.get(parts[at - 1]), parts[at + 1 :]
             if owner is not None:
                 kind, store, entry = owner
                 location = extractor.look_into(uri, kind, entry, store.artifact_roots, inside)
@@ -893,6 +893,8 @@ class Migration:
         return replace(record, metrics=kept)
 
     def _registered_models(self) -> None:
+        any_there = any(store.index.registered_models for store in self.stores)
+        owners = self._owners() if any_there else {}
         for store in self.stores:
             for entry in _ranked(store.index.registered_models):
                 if self.options.experiments or not self.selection.names(entry):
@@ -902,15 +904,21 @@ class Migration:
                 read = extractor.read_registered_model
                 record = self._take(Kind.REGISTERED_MODEL, store, entry, read)
                 if record is not None:
-                    record = self.locations.registered_model(record, self._owner_of)
+                    record = self.locations.registered_model(record, owners)
                     self.sink.add_registered_model(record)
 
-    def _owner_of(self, entity_id: str) -> tuple[Kind, Store, Entry] | None:
-        """Return the run or logged model that has an id, if the sources have one."""
-        for kind in (Kind.RUN, Kind.LOGGED_MODEL):
-            if (kind, entity_id) in self.seen:
-                return kind, *self.seen[kind, entity_id]
-        return None
+    def _owners(self) -> dict[str, tuple[Kind, Store, Entry]]:
+        """Return all runs and logged models of the sources by id, those left out too."""
+        owners: dict[str, tuple[Kind, Store, Entry]] = {}
+        for store in self.stores:
+            for run in _ranked(store.index.runs):
+                owners.setdefault(run.entity_id, (Kind.RUN, store, run))
+            for model in _ranked(store.index.logged_models):
+                owners.setdefault(model.entity_id, (Kind.LOGGED_MODEL, store, model))
+        for (kind, entity_id), (home, entry) in self.seen.items():
+            if kind in (Kind.RUN, Kind.LOGGED_MODEL):
+                owners[entity_id] = (kind, home, entry)
+        return owners
 
     def _experiment_kinds(self) -> None:
         if self.options.experiment_kind == "keep":

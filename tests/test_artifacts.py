@@ -690,6 +690,18 @@ def test_versions_lead_into_the_copy_of_their_run(tmp_path: Path) -> None:
     assert outcome.artifacts.locations["nowhere"]["model version"] == 1
 
 
+def test_versions_lead_to_the_files_of_a_run_that_was_left_out(tmp_path: Path) -> None:
+    source = moved_store(tmp_path / "mlruns")
+    uri = f"file:///home/ana/mlruns/1/{RUN}/artifacts/sub dir"
+    write_registered_model(source, "bees", versions=[{"run_id": RUN, "source": uri}])
+    options = pipeline.Options(since="2030-01-01")
+    outcome = pipeline.convert([str(source)], uri_of(source), options)
+    assert not rows(source, "SELECT run_uuid FROM runs")
+    here = recorded(source, "1", RUN, "artifacts", "sub dir")
+    assert rows(source, "SELECT source FROM model_versions") == [here]
+    assert outcome.artifacts.locations["relocated"]["model version"] == 1
+
+
 # ------------------------------------------------------------------------ what is said
 
 
