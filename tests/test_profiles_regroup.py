@@ -60,7 +60,7 @@ def test_flat_steps_are_grouped_under_the_workflow_that_was_written_last() -> No
 @pytest.mark.parametrize(
     "records",
     [
-        [STEPS[0], STEPS[2]],  # one step alone may be chance
+        [late("goal", 30, 29.5), STEPS[2]],  # one step alone may be chance
         [late("goal", 13, 12.9), late("plan", 28, 15.1), late("flow", 33, 300)],  # hardly filled
         [late("goal", 30, 29), late("plan", 31, 29), late("flow", 33, 33)],  # beside one another
         [late("call_1", 13, 12.9), late("call_2", 28, 15.1), late("call_3", 33, 33.1)],  # one kind
