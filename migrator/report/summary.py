@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from migrator.issues import CATALOG
@@ -123,12 +123,6 @@ class ExperimentSummary:
         self.depth = max(self.depth, other.depth)
         for name in ("roles", "profiles", "left_as_runs"):
             getattr(self, name).update(getattr(other, name))
-        for key, part in other.decisions.items():
-            if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
-                key, part = key[:3], replace(part, reasons=())
-            decision = self.decisions.setdefault(key, replace(part, trees=0, traces=0))
-            decision.trees += part.trees
-            decision.traces += part.traces
         self._widen(other.first_ms)
         self._widen(other.last_ms)
 
