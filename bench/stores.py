@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import yaml
 
 START_MS = 1_700_000_000_000
 EXPERIMENT = "100000000000000001"
@@ -24,6 +27,14 @@ def identity(*parts: object) -> str:
     return hashlib.md5("/".join(map(str, parts)).encode()).hexdigest()
 
 
+def scalar(text: str) -> str:
+    """Return a text as MLflow's YAML writer puts it after a key."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(?:[_-][A-Za-z0-9]+)+", text, re.ASCII):
+        return text  # nearly all: a letter first and a mark inside, so neither number nor keyword
+    dumped: str = yaml.safe_dump({"k": text}, allow_unicode=True, width=sys.maxsize)
+    return dumped.removeprefix("k: ").removesuffix("\n")
+
+
 def write_file(path: str, text: str) -> None:
     """Write one small file; its directory must exist."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -31,15 +42,30 @@ def write_file(path: str, text: str) -> None:
     os.close(handle)
 
 
-def write_experiment(root: str, experiment: str, name: str) -> None:
-    """Write an experiment's directory and ``meta.yaml``."""
+def write_keyed(folder: str, key: str, text: str) -> None:
+    """Write the file of a key, which may have directories in it."""
+    if "/" in key:
+        os.makedirs(os.path.dirname(f"{folder}/{key}"), exist_ok=True)
+    write_file(f"{folder}/{key}", text)
+
+
+def write_experiment(
+    root: str,
+    experiment: str,
+    name: str,
+    *,
+    created_ms: int = START_MS,
+    artifact_root: str | None = None,
+) -> None:
+    """Write an active experiment's directory and ``meta.yaml``."""
     path = f"{root}/{experiment}"
     os.makedirs(path, exist_ok=True)
     write_file(
         f"{path}/meta.yaml",
-        f"artifact_location: file://{root}/{experiment}\ncreation_time: {START_MS}\n"
-        f"experiment_id: '{experiment}'\nlast_update_time: {START_MS}\n"
-        f"lifecycle_stage: active\nname: {name}\n",
+        f"artifact_location: file://{artifact_root or root}/{experiment}\n"
+        f"creation_time: {created_ms}\n"
+        f"experiment_id: '{experiment}'\nlast_update_time: {created_ms}\n"
+        f"lifecycle_stage: active\nname: {scalar(name)}\n",
     )
 
 
@@ -66,19 +92,20 @@ def write_run(
         f"{path}/meta.yaml",
         f"artifact_uri: file://{artifact_root or root}/{experiment}/{run_id}/artifacts\n"
         f"end_time: {end_ms}\nentry_point_name: ''\nexperiment_id: '{experiment}'\n"
-        f"lifecycle_stage: active\nrun_id: {run_id}\nrun_name: {name}\nrun_uuid: {run_id}\n"
+        f"lifecycle_stage: active\nrun_id: {scalar(run_id)}\nrun_name: {scalar(name)}\n"
+        f"run_uuid: {scalar(run_id)}\n"
         f"source_name: ''\nsource_type: 4\nsource_version: ''\nstart_time: {start_ms}\n"
-        f"status: 3\ntags: []\nuser_id: {user}\n",
+        f"status: 3\ntags: []\nuser_id: {scalar(user)}\n",
     )
     for key, value in (params or {}).items():
-        write_file(f"{path}/params/{key}", value)
+        write_keyed(f"{path}/params", key, value)
     for key, value in (tags or {}).items():
-        write_file(f"{path}/tags/{key}", value)
+        write_keyed(f"{path}/tags", key, value)
     for key, points in (metrics or {}).items():
         lines = "".join(f"{time_ms} {value} {step}\n" for time_ms, value, step in points)
-        write_file(f"{path}/metrics/{key}", lines)
+        write_keyed(f"{path}/metrics", key, lines)
     for key, value in (artifacts or {}).items():
-        write_file(f"{path}/artifacts/{key}", value)
+        write_keyed(f"{path}/artifacts", key, value)
 
 
 def own_tags(name: str, parent: str | None = None) -> dict[str, str]:

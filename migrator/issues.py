@@ -37,6 +37,7 @@ class Code(str, Enum):
     ENTITY_REPEATED = "entity-repeated"
     ENTITY_CLASHES = "entity-clashes"
     EXPERIMENT_TAG_DIFFERS = "experiment-tag-differs"
+    STORE_CHANGED = "store-changed"
 
     # loader
     TARGET_DIFFERS = "target-differs"
@@ -182,6 +183,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.REJECTED,
         "Two sources share an experiment, but one of its tags has different values in them.",
         "Set the tag to the value that you want in both, or set it in the database afterwards.",
+    ),
+    Code.STORE_CHANGED: CatalogEntry(
+        Severity.DEGRADED,
+        "Files appeared or vanished between the walk over the store and the reading: something "
+        "else writes into it. What was there when it was read was converted.",
+        "Convert again when nothing writes into the store; what is missing is added.",
     ),
     # loader
     Code.TARGET_DIFFERS: CatalogEntry(

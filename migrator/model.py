@@ -91,7 +91,7 @@ class SourceIndex:
     traces: tuple[TraceEntry, ...]
     logged_models: tuple[Entry, ...]
     registered_models: tuple[Entry, ...]
-    files: int  # regular files below root, whatever they are
+    files: int  # regular files below root, whatever they are; those in runs may be left out
     size_bytes: int
     ignored_files: int  # those that belong to no entity; each is named by an issue
     issues: tuple[Issue, ...]

@@ -188,7 +188,7 @@ def open_stores(sources: Sequence[str], progress: Progress = no_progress) -> lis
     return [
         Store(
             number,
-            extractor.index(root, lambda files: progress("walking", files, 0)),
+            extractor.index(root, lambda runs: progress("walking", runs, 0), count_runs=False),
             extractor.find_artifact_roots(root),
         )
         for number, root in enumerate(roots)
@@ -539,6 +539,12 @@ class Migration:
                 return folder
         return self.homes.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
 
+    def _count_files(self, entry: RunEntry) -> None:
+        """Enter what lies in a run's directory; the walk over the store has left that to us."""
+        files, size_bytes = extractor.weigh(entry)
+        self.ledger.files += files
+        self.ledger.size_bytes += size_bytes
+
     def _leave_out_files(self, store: Store, entry: Entry) -> None:
         self.ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
 
@@ -591,6 +597,7 @@ class Migration:
         if not self.options.adopt_orphans:
             self.outcome.orphans = len(transformer.adopt_orphans(self.moments))
         for store, entry in repeated:
+            self._count_files(entry)
             plan = self._plan_of(store, entry)
             if plan is None:
                 continue
@@ -696,6 +703,8 @@ class Migration:
         home: Mapping[str, Store],
         reader: TreeReader,
     ) -> None:
+        for run_id in tree.run_ids:
+            self._count_files(entries[run_id])
         keys = {run_id: self._home(home[run_id], entries[run_id]) for run_id in tree.run_ids}
         wanted = any(key in self.plans for key in keys.values())
         read: dict[str, Extracted[RunRecord]] = {}
@@ -930,7 +939,33 @@ class Migration:
 
         Runs before anything is published, so that a defect of ours costs a message, not data.
         """
+        self._allow_for_changes()
         _check_closed(self.ledger, self.handed)
+
+    def _allow_for_changes(self) -> None:
+        """Take the number of files that were met where the store has changed since the walk.
+
+        Only a second walk can tell that from a file that we lost: what was met has to lie between
+        the two counts.
+        """
+        ledger = self.ledger
+        met = ledger.files_met
+        if met == ledger.files:
+            return
+        now = sum(map(_files_now, self.stores))
+        if min(ledger.files, now) <= met <= max(ledger.files, now):
+            ledger.add_issues(
+                [
+                    Issue(
+                        Code.STORE_CHANGED,
+                        ", ".join(store.index.root for store in self.stores),
+                        f"The first walk found {ledger.files:,} files, {met:,} were met when they "
+                        f"were to be read, and {now:,} are there now.",
+                        "what was there",
+                    )
+                ]
+            )
+            ledger.files = met
 
     def check_written(self, written: loader.LoadResult) -> None:
         """Raise LedgerError unless what was handed over is written, merged or refused by name."""
@@ -942,6 +977,13 @@ class Migration:
         )
         _add_result(trial, written, self.ours)
         _check_closed(trial, {})
+
+
+def _files_now(store: Store) -> int:
+    try:
+        return extractor.index(store.index.root).files
+    except SourceError:
+        return 0  # it can't be read any more
 
 
 def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:

@@ -201,7 +201,7 @@ def test_rows_with_other_values_stay_as_the_target_has_them_and_are_reported(pat
     execute(
         path,
         "UPDATE params SET value = 'mine' WHERE key = 'lr'",
-        "UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE name = 'child'",
+        "UPDATE runs SET status = 'KILLED', end_time = 1 WHERE name = 'child'",
         "UPDATE spans SET name = 'renamed' WHERE name = 'call'",
     )
     before = path.read_bytes()

@@ -38,8 +38,10 @@ FAILED = "tr-92b814b5c56c45439b421bcbfbf108b9"  # its node "write" failed
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of the fixtures in one database."""
-    path = tmp_path_factory.mktemp("result") / "mlflow.db"
-    sources = [str(fixturekit.store(name)) for name in FIXTURES]
+    directory = tmp_path_factory.mktemp("result")
+    path = directory / "mlflow.db"
+    # Copies: MLflow puts what it writes later where the experiment's files are.
+    sources = [str(fixturekit.materialise(name, directory)) for name in FIXTURES]
     outcome = pipeline.convert(sources, f"sqlite:///{path}", pipeline.Options())
     assert outcome.ledger.gaps() == []
     return path

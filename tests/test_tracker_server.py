@@ -178,7 +178,7 @@ def test_trace_that_no_place_takes_is_counted_as_lost(
 ) -> None:
     from migrator.tracker.delivery import Place
 
-    def full(*args: Any) -> None:
+    def full(*args: Any, **options: Any) -> None:
         raise OSError("disk full")
 
     track = trackerkit.tracker(tmp_path, fallback_uri=f"sqlite:///{tmp_path / 'fallback.db'}")

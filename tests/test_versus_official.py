@@ -548,7 +548,7 @@ def test_our_database_holds_every_row_of_theirs(case: Case) -> None:
             unknown.append(str(difference))
     assert unknown == []
     assert {known.why for known in KNOWN if known.seen_in == case.name} <= taken
-    assert len(case.theirs["runs"]) >= 3 and case.theirs["params"] and case.theirs["tags"]
+    assert case.theirs["runs"] and case.theirs["tags"]
 
 
 # What we have beyond theirs: these tables hold only traces and what belongs to them, ...

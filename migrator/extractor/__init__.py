@@ -19,7 +19,7 @@ from migrator.extractor.artifacts import (
 )
 from migrator.extractor.models import read_logged_model, read_registered_model
 from migrator.extractor.runs import read_dataset, read_experiment, read_run
-from migrator.extractor.store import count_files, find_artifact_roots, index, open_source
+from migrator.extractor.store import count_files, find_artifact_roots, index, open_source, weigh
 from migrator.extractor.traces import read_trace
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "read_run",
     "read_trace",
     "scheme_of",
+    "weigh",
 ]

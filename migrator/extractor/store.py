@@ -311,13 +311,19 @@ def store_of(entry: Entry, above: int) -> str:
 # -------------------------------------------------------------------------------- the index
 
 
-def index(root: str, on_progress: Callable[[int], None] | None = None) -> SourceIndex:
+def index(
+    root: str, on_progress: Callable[[int], None] | None = None, *, count_runs: bool = True
+) -> SourceIndex:
     """Walk a store once and return what it holds; nothing is parsed.
 
-    ``on_progress`` is called now and then with the number of files seen. Raises ``SourceError``
+    Without ``count_runs`` the files in runs are left for ``weigh`` to count: that takes longer than
+    all the rest, and other processes can do it.
+
+    ``on_progress`` is called now and then with the number of files seen, or of runs, if those are
+    all that is counted. Raises ``SourceError``
     where the root itself can't be listed; everything else is an issue.
     """
-    walk = _Walk(root, on_progress or (lambda files: None))
+    walk = _Walk(root, on_progress or (lambda files: None), count_runs)
     walk.root_folder()
     return SourceIndex(
         root=root,
@@ -341,8 +347,9 @@ def _by_path(entry: Entry) -> str:
 class _Walk:
     """One walk over a store: every file is counted here, once."""
 
-    def __init__(self, root: str, on_progress: Callable[[int], None]) -> None:
+    def __init__(self, root: str, on_progress: Callable[[int], None], count_runs: bool) -> None:
         self.root = root
+        self._count_runs = count_runs
         self._on_progress = on_progress
         self.experiments: list[Entry] = []
         self.runs: list[RunEntry] = []
@@ -452,7 +459,7 @@ class _Walk:
                 self._reserved(child_name, child, experiment_id, bound, in_trash)
             else:
                 self._run_or_other(child_name, child, experiment_id, bound, in_trash, depth)
-        self._on_progress(self.files)
+        self._on_progress(self.files if self._count_runs else len(self.runs))
 
     def _run_or_other(
         self, name: str, path: str, experiment_id: str, bound: str, in_trash: bool, depth: int
@@ -483,7 +490,8 @@ class _Walk:
         bound: str,
         in_trash: bool,
     ) -> None:
-        self._count_all(listing, bound)
+        if self._count_runs:
+            self._count_all(listing, bound)
         tags = listing.directory("tags")
         parent = None if tags is None else _value(tags, "mlflow.parentRunId", bound)
         run_id = shown(name)
@@ -500,7 +508,7 @@ class _Walk:
                 )
             )
         self.runs.append(RunEntry(run_id, path, experiment_id, in_trash, parent))
-        self._on_progress(self.files)
+        self._on_progress(self.files if self._count_runs else len(self.runs))
 
     def _reserved(
         self, folder: str, path: str, experiment_id: str, bound: str, in_trash: bool
@@ -559,24 +567,7 @@ class _Walk:
             self._count_tree(child, bound)
 
     def _count_tree(self, path: str, bound: str) -> None:
-        files = size = 0
-        todo = [path]
-        while todo:
-            try:
-                with os.scandir(todo.pop()) as entries:
-                    for entry in entries:
-                        if entry.is_file(follow_symlinks=False):
-                            files += 1
-                            size += entry.stat(follow_symlinks=False).st_size
-                        elif entry.is_dir(follow_symlinks=False):
-                            todo.append(entry.path)
-                        elif entry.is_symlink():
-                            target = follow(entry, bound)
-                            if isinstance(target, str):
-                                files += 1
-                                size += os.lstat(target).st_size
-            except OSError:
-                continue  # the entity's reader meets the same directory and names it
+        files, size = _weigh(path, bound)
         self.files += files
         self.size_bytes += size
 
@@ -596,6 +587,33 @@ class _Walk:
         self.size_bytes += tree.size_bytes
         self.ignored_files += tree.files
         self.issues += ignored_tree(path, tree)
+
+
+def weigh(run: RunEntry) -> tuple[int, int]:
+    """Return the number of the files in a run's directory, and their bytes, as ``index`` counts."""
+    return _weigh(run.path, store_of(run, 2))
+
+
+def _weigh(path: str, bound: str) -> tuple[int, int]:
+    files = size = 0
+    todo = [path]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_file(follow_symlinks=False):
+                        files += 1
+                        size += entry.stat(follow_symlinks=False).st_size
+                    elif entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    elif entry.is_symlink():
+                        target = follow(entry, bound)
+                        if isinstance(target, str):
+                            files += 1
+                            size += os.lstat(target).st_size
+        except OSError:
+            continue  # the entity's reader meets the same directory and names it
+    return files, size
 
 
 def _value(folder: str, key: str, bound: str) -> str | None:

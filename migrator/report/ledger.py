@@ -181,10 +181,14 @@ class Ledger:
             for kind in Kind
             if self.found[kind] != self.outcome(kind)
         ]
-        accounted = self.files_read + self.files_referred + self.files_ignored + self.files_left_out
-        if self.files != accounted:
-            sentences.append(f"files: found {self.files}, accounted for {accounted}")
+        if self.files != self.files_met:
+            sentences.append(f"files: found {self.files}, accounted for {self.files_met}")
         return sentences
+
+    @property
+    def files_met(self) -> int:
+        """How many files were read, referred to, ignored or left out."""
+        return self.files_read + self.files_referred + self.files_ignored + self.files_left_out
 
     @property
     def has_rejects(self) -> bool:

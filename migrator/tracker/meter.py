@@ -73,18 +73,23 @@ class Meter:
     prices: PriceTable
     provider: str | None  # the workflow's, where a call doesn't say
     _below: OrderedDict[str, dict[str, Tally]] = field(default_factory=OrderedDict)
+    _given: dict[str, Tally] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def has_below(self, trace_id: str, span_id: str) -> bool:
         """Tell whether a span that ended below this one has tokens."""
         return span_id in self._below.get(trace_id, ())
 
+    def give(self, span_id: str, tally: Tally) -> None:
+        """Take over the tally of a span whose attributes are written already."""
+        self._given[span_id] = tally
+
     def complete(self, span: Any, default_model: str | None = None) -> None:
         """Fill in what a span with tokens lacks, and add it to the sums of those above it.
 
         ``default_model`` is the model of the node around it, for a call that doesn't say its own.
         """
-        own = self._own(span, default_model)
+        own = self._given.pop(span.span_id, None) or self._own(span, default_model)
         trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
         with self._lock:
             sums = self._below.setdefault(trace_id, {})

@@ -412,37 +412,41 @@ class TrackedSpan:
         """Write the calls' tokens, unless spans below have said them already."""
         if not self._calls:
             return
-        live, meter = self._live, self.sink.meter
-        model = next((model for model, _, _ in self._calls if model), None)
-        provider = next((provider for _, provider, _ in self._calls if provider), None)
-        model = model or live.get_attribute(conv.PLAIN_MODEL)
-        price = meter.prices.price(model) if model else None
-        provider = provider or live.get_attribute(conv.PLAIN_PROVIDER) or meter.provider
-        provider = provider or (price.provider if price else None)
-        if model:
-            live.set_attributes({conv.PLAIN_MODEL: model, conv.SPAN_MODEL: model})
-        if provider:
-            live.set_attributes({conv.PLAIN_PROVIDER: provider, conv.SPAN_PROVIDER: provider})
-        usage = functools.reduce(Usage.plus, (usage for _, _, usage in self._calls))
-        if not usage.total_tokens:
-            return
-        if meter.has_below(live.trace_id, live.span_id):
-            live.set_attribute("reported_tokens", usage.as_attribute())
-            return
-        live.set_attribute(conv.SPAN_USAGE, usage.as_attribute())
-        if len({name for name, _, _ in self._calls}) > 1:  # each call by its own price
-            from migrator.tracker.meter import as_cost
-            from migrator.tracker.prices import Cost
+        from migrator.tracker.meter import Tally
 
-            costs = [
-                cost
-                for name, _, used in self._calls
-                if (name or model) and (cost := meter.prices.cost(name or model, *used)) is not None
-            ]
-            live.set_attribute(
-                conv.SPAN_COST,
-                as_cost(Cost(sum(c.input_usd for c in costs), sum(c.output_usd for c in costs))),
-            )
+        live, meter, known = self._live, self.sink.meter, self.attributes or {}
+        # Python's own values, not the span's: reading those means parsing JSON, for every node.
+        model = next((model for model, _, _ in self._calls if model), known.get(conv.PLAIN_MODEL))
+        price = meter.prices.price(model) if model else None
+        provider = (
+            next((provider for _, provider, _ in self._calls if provider), None)
+            or known.get(conv.PLAIN_PROVIDER)
+            or meter.provider
+            or (price.provider if price else None)
+        )
+        facts: dict[str, Any] = {}
+        if model and model != known.get(conv.PLAIN_MODEL):
+            facts |= {conv.PLAIN_MODEL: model, conv.SPAN_MODEL: model}
+        if provider and provider != known.get(conv.PLAIN_PROVIDER):
+            facts |= {conv.PLAIN_PROVIDER: provider, conv.SPAN_PROVIDER: provider}
+        tally = Tally()
+        for name, _, usage in self._calls:  # each call by its own price
+            paid = name or model
+            cost = meter.prices.cost(paid, *usage) if paid else None
+            if cost is None:
+                tally.add(Tally(usage))
+            else:
+                tally.add(Tally(usage, cost.input_usd, cost.output_usd, True))
+        if meter.has_below(live.trace_id, live.span_id):
+            if tally.usage.total_tokens:
+                facts["reported_tokens"] = tally.usage.as_attribute()
+        elif tally.usage.total_tokens:
+            facts[conv.SPAN_USAGE] = tally.usage.as_attribute()
+            if tally.priced:
+                facts[conv.SPAN_COST] = tally.cost()
+                facts[conv.PLAIN_COST] = facts[conv.SPAN_COST]["total_cost"]
+            meter.give(live.span_id, tally)
+        live.set_attributes(facts)
 
 
 def _attach_unsampled() -> Callable[[], None]:

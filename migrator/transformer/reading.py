@@ -152,10 +152,11 @@ class RunView:
             )
             return [f for path in paths if (f := self._artifact(path, source.path)) is not None]
         keys = self._spelling(source.place)
-        if source.pattern is not None:
-            names = [keys[key] for key in sorted(keys) if source.pattern.match(key)]
+        if source.pattern is None:  # nearly always, and nearly always there is nothing
+            name = keys.get(source.key)
+            names = [] if name is None else [name]
         else:
-            names = [keys[source.key]] if source.key in keys else []
+            names = [keys[key] for key in sorted(keys) if source.pattern.match(key)]
         return [Found(self._value(source.place, name), source.place, name) for name in names]
 
     def has(self, source: Source) -> bool:
@@ -254,15 +255,17 @@ class RunView:
         return None if missing else text
 
     def _spelling(self, place: str) -> dict[str, str]:
-        if place not in self._keys:
+        known = self._keys.get(place)
+        if known is None:
             names: Mapping[str, object] = {
                 "param": self.run.params,
                 "metric": self.run.metrics,
                 "tag": self.run.tags,
             }[place]
             # Reversed, so that of two spellings of one key the first in order is kept.
-            self._keys[place] = {normalise(key): key for key in sorted(names, reverse=True)}
-        return self._keys[place]
+            known = {normalise(key): key for key in sorted(names, reverse=True)}
+            self._keys[place] = known
+        return known
 
     def _value(self, place: str, key: str) -> Json:
         if place == "metric":

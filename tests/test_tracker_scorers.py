@@ -1,0 +1,83 @@
+"""MLflow's scorers judge migrated and new traces alike: deterministic, offline, no gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import SpanType
+from mlflow.genai import evaluate, scorer
+
+from migrator import pipeline
+from tests import fixturekit, trackerkit
+
+MINI = "gpt-4o-mini"
+
+
+@pytest.fixture(autouse=True)
+def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION", "true")
+    with trackerkit.restored():
+        yield
+
+
+@scorer  # type: ignore[untyped-decorator,unused-ignore]  # mlflow is not typed
+def answers(outputs: Any) -> bool:
+    """Whether the workflow came to anything."""
+    return bool(outputs)
+
+
+@scorer  # type: ignore[untyped-decorator,unused-ignore]
+def nodes_with_tokens(trace: Any) -> int:
+    """How many nodes say what they used."""
+    return sum(
+        span.get_attribute("mlflow.chat.tokenUsage") is not None
+        for span_type in (SpanType.LLM, SpanType.AGENT)
+        for span in trace.search_spans(span_type=span_type)
+    )
+
+
+def scores(uri: str) -> dict[str, list[Any]]:
+    """Judge every trace named workflow_translate; return what was written on each, by scorer."""
+    mlflow.set_tracking_uri(uri)
+    found = mlflow.set_experiment(trackerkit.EXPERIMENT)
+    client = MlflowClient(uri)
+    options: dict[str, Any] = {
+        "locations": [found.experiment_id], "filter_string": "trace.name = 'workflow_translate'",
+    }  # fmt: skip
+    traces = list(client.search_traces(**options))
+    assert len(traces) == 2
+    result = evaluate(data=traces, scorers=[answers, nodes_with_tokens])
+    assert result.metrics["answers/mean"] == 1.0
+    assert result.metrics["nodes_with_tokens/mean"] == 1.0
+    return {
+        name: sorted(
+            assessment.feedback.value
+            for trace in client.search_traces(**options)
+            for assessment in trace.info.assessments
+            if assessment.name == name
+        )
+        for name in ("answers", "nodes_with_tokens")
+    }
+
+
+def test_scorers_give_migrated_and_new_traces_the_same_marks(tmp_path: Path) -> None:
+    migrated = f"sqlite:///{tmp_path / 'migrated.db'}"
+    source = str(fixturekit.store("2.22.5-agents"))
+    options = pipeline.Options(experiments=(trackerkit.EXPERIMENT,))
+    pipeline.convert([source], migrated, options)
+    track = trackerkit.tracker(tmp_path, "translate")
+    for text in ("Guten Tag", "Gute Nacht"):
+        with track.track_workflow({"text": text}):
+            with track.track_node("translate", MINI):
+                track.log_node_metrics(20, 5, MINI, 0, text, "Good ...")
+            track.finalize_workflow({"text": "Good ..."})
+    assert track.flush(60)
+    marks = scores(migrated)
+    assert marks == scores(str(track.config.tracking_uri))
+    assert marks == {"answers": [True, True], "nodes_with_tokens": [1, 1]}
