@@ -287,6 +287,9 @@ def test_files_that_come_and_go_between_walk_and_reading_stop_nothing(
         with (spot.train / "metrics" / "loss").open("a") as file:
             file.write(f"{START_MS + 50} 0.1 50\n")
         shutil.rmtree(spot.write)
+        late = spot.train.parent / "tags" / "late"
+        late.parent.mkdir(exist_ok=True)
+        late.write_text("1")
         return stores
 
     monkeypatch.setattr(pipeline, "open_stores", then_change)

@@ -63,7 +63,7 @@ def convert(root: Path, tmp_path: Path, *more: str) -> Converted:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     outcome = pipeline.convert([str(root), *more], uri, pipeline.Options())
     assert outcome.ledger.gaps() == []
-    return Converted(outcome, MlflowClient(uri))
+    return Converted(outcome, MlflowClient(uri, registry_uri=uri))
 
 
 def rewrite_meta(folder: Path, *removed: str, **changed: Any) -> None:

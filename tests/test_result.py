@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import SpanStatusCode, TraceState, ViewType
@@ -354,13 +356,21 @@ def test_mlflow_can_go_on_writing(database: Path, tmp_path: Path) -> None:
     writer = MlflowClient(f"sqlite:///{copy}")
     run = writer.create_run("0")
     writer.log_metric(run.info.run_id, "m", 1.0)
-    mlflow.set_tracking_uri(f"sqlite:///{copy}")
-    try:
-        with mlflow.start_span("new") as span:
-            span.set_inputs({"q": 1})
-        trace_id = mlflow.get_last_active_trace_id()
-        mlflow.flush_trace_async_logging()
-        assert trace_id is not None
-        assert writer.get_trace(trace_id).data.spans[0].name == "new"
-    finally:
-        mlflow.set_tracking_uri(None)
+    # In a process of its own: where MLflow sends new spans is a setting of the whole process.
+    code = (
+        "import mlflow, sys\nmlflow.set_tracking_uri(sys.argv[1])\n"
+        "with mlflow.start_span('new') as span: span.set_inputs({'q': 1})\n"
+        "mlflow.flush_trace_async_logging()\nprint(mlflow.get_last_active_trace_id())"
+    )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:///{copy}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=clean,
+        cwd=tmp_path,
+    )
+    trace_id = done.stdout.split()[-1]
+    assert writer.get_trace(trace_id).data.spans[0].name == "new"
