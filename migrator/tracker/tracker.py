@@ -521,7 +521,6 @@ class MLFlowTracker:
         from mlflow.tracing.trace_manager import InMemoryTraceManager
 
         from migrator.tracker.delivery import now_ms
-        from migrator.tracker.meter import assessment_id
 
         workflow = innermost(self._sink, WORKFLOW)
         wanted = trace_id or (workflow.trace_id if workflow else None) or self._last_trace_id
@@ -530,7 +529,7 @@ class MLFlowTracker:
         assessment = make(wanted)
         with InMemoryTraceManager.get_instance().get_trace(wanted) as trace:
             if trace is not None:  # still open: it goes along with the trace
-                assessment.assessment_id = assessment_id(wanted, *what, str(now_ms()))
+                assessment.assessment_id = conv.assessment_id_of(wanted, *what, str(now_ms()))
                 trace.info.assessments.append(assessment)
                 return
         self.flush(self.config.server_timeout_s)
