@@ -642,7 +642,7 @@ def test_totals_are_feedback_of_ours_unless_the_source_gave_them() -> None:
         "total_tokens": (30, "CODE", "mlflow-migrate", None),
         "cost_usd": (0.5, "CODE", "mlflow-migrate", None),
     }
-    end_ms = made.timestamp_ms + made.execution_ms
+    end_ms = made.timestamp_ms + (made.execution_ms or 0)
     assert {(a.created_ms, a.last_updated_ms) for a in made.assessments} == {(end_ms, end_ms)}
     again = trace(run("root"), run("a", "root", **step), run("b", "root", **step))
     assert again.assessments == made.assessments  # derived, never drawn
