@@ -96,7 +96,7 @@ def script(path: Path) -> Any:
 
 
 def replica(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a stand-in in the legacy package's place: the fixtures' replica, by its callers' interface."""
+    """Put the fixtures' replica in the legacy package's place, with its callers' interface."""
     monkeypatch.syspath_prepend(str(ROOT / "fixtures" / "writers"))
     module: Any = ModuleType("configurable_agents.observability")
     writers: Any = importlib.import_module("legacy_tracker")
@@ -134,7 +134,7 @@ def nodes(trace: Any) -> list[tuple[Any, ...]]:
             round(span.get_attribute("cost_usd") or 0, 6),
         )
         for span in trace.data.spans
-        if "search" not in span.name
+        if span.name not in ("search", "tool_search")
     ]  # fmt: skip
 
 
