@@ -6,6 +6,7 @@ import contextvars
 import functools
 import importlib
 import importlib.util
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -485,13 +486,19 @@ class MLFlowTracker:
         names = self.config.autolog_enabled
         if names is True:
             names = ("langchain",)
-        for name in names or ():
+        for given in names or ():
+            name = "langchain" if given == "langgraph" else given
             with self._guard.during(f"switch on autologging of {name}"):
                 import mlflow
 
                 if importlib.util.find_spec(f"mlflow.{name}") is None:
                     raise ModuleNotFoundError(f"MLflow {mlflow.__version__} has no mlflow.{name}")
-                importlib.import_module(f"mlflow.{name}").autolog()
+                autolog = importlib.import_module(f"mlflow.{name}").autolog
+                # Otherwise LangChain's callbacks run in other threads than a graph's coroutines,
+                # and a node's span is no parent of the calls in it: their tokens count twice.
+                inline = "run_tracer_inline"
+                has_inline = inline in inspect.signature(autolog).parameters
+                autolog(**{inline: True} if has_inline else {})
 
     def _label(
         self, span: TrackedSpan, session: str | None, user: str | None, tags: Mapping[str, str]
