@@ -48,7 +48,7 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
     unique = tuple(dict.fromkeys(points)) if len(points) > 1 else tuple(points)
     _merge(account, path, Kind.METRIC_POINT, len(points) - len(unique))
     times = [point[0] for point in unique]
-    if times and not (EARLIEST_MS <= min(times) and max(times) < LATEST_MS):
+    if times and not (min(times) >= EARLIEST_MS and max(times) < LATEST_MS):
         odd = sum(1 for time in times if not _is_ms(time))
         _odd_times(account, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
     return unique
