@@ -17,7 +17,7 @@ import mlflow
 import pytest
 from mlflow.entities import SpanStatusCode, TraceState
 
-from migrator.tracker import MLFlowTracker
+from migrator.tracker import MLFlowTracker, exporter
 from tests import trackerkit
 from tests.trackerkit import only, parent, spans, traces, tracker
 
@@ -581,7 +581,7 @@ def test_trackers_own_errors_never_reach_the_workflow_and_are_said_once(
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("tracing is broken")
 
-    monkeypatch.setattr(mlflow, "start_span_no_context", broken)
+    monkeypatch.setattr(exporter, "start_span_no_context", broken)
     with caplog.at_level(logging.WARNING, "migrator.tracker"), track.track_workflow({}):
         for index in range(3):
             with track.track_node(f"n{index}", FLASH) as node:

@@ -463,9 +463,9 @@ class MLFlowTracker:
 
     # ---------------------------------------------------------------------------------- inside
     def _set_up(self, prices: PriceTable) -> Sink:
+        from migrator.tracker import exporter
         from migrator.tracker.delivery import delivery_to
         from migrator.tracker.exit import on_sigterm
-        from migrator.tracker.exporter import seat
         from migrator.tracker.meter import Meter, redactor
 
         config = self.config
@@ -475,9 +475,9 @@ class MLFlowTracker:
         experiment_id = delivery.connect(config.experiment_name)
         sink = Sink(
             delivery, config.experiment_name, experiment_id, Meter(prices, self._provider),
-            self._guard, redactor(config.redact),
+            self._guard, redactor(config.redact), exporter,
         )  # fmt: skip
-        seat.take(sink)
+        exporter.seat.take(sink)
         on_sigterm(sink)
         self._autolog()
         return sink
