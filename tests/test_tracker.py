@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import pydantic
 import pytest
 from mlflow.entities import SpanStatusCode, TraceState
 
@@ -513,6 +514,24 @@ def test_prompts_are_shown_as_the_legacy_settings_say(
     shown = settings.get("log_artifacts", True)
     assert found["workflow_article_writer"].inputs == ({"secret": 1} if shown else None)
     assert found["workflow_article_writer"].outputs == ({"state": 2} if shown else None)
+
+
+def test_full_level_records_the_nodes_configuration_whatever_it_is(tmp_path: Path) -> None:
+    class Node(pydantic.BaseModel):
+        id: str = "a"
+        log_prompts: bool | None = None
+
+    for level, expected in (("standard", None), ("full", {"id": "a", "log_prompts": None})):
+        folder = tmp_path / level
+        folder.mkdir()
+        track = tracker(folder, artifact_level=level)
+        with track.track_workflow({}):
+            with track.track_node("a", FLASH, node_config=Node()):
+                pass
+            with track.track_node("b", FLASH, node_config={"id": "a", "log_prompts": None}):
+                pass
+        found = spans(only(track))
+        assert [found[name].get_attribute("node_config") for name in "ab"] == [expected] * 2
 
 
 def test_secrets_are_redacted_on_every_span_of_the_trace(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from migrator.tracker.spans import (
     TrackedSpan,
     arguments,
     innermost,
+    plain,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -165,8 +166,8 @@ class MLFlowTracker:
         for key in ("log_prompts", "log_artifacts"):  # the node's word goes before the workflow's
             if (own := _at(node_config, key)) is not None:
                 attributes[key] = bool(own)
-        if self.config.artifact_level == "full" and isinstance(node_config, Mapping):
-            attributes["node_config"] = json.loads(json.dumps(node_config, default=str))
+        if self.config.artifact_level == "full" and node_config is not None:
+            attributes["node_config"] = plain(node_config)
         return TrackedSpan(
             self._sink,
             NODE,
