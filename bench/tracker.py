@@ -29,8 +29,10 @@ ROUNDS = 15
 Workflow = Callable[[int], None]
 
 
-def timed(nodes: int, workflows: dict[str, Workflow]) -> dict[str, list[float]]:
-    """Let workflows take turns; print what a node of each takes.
+def timed(
+    nodes: int, workflows: dict[str, Workflow], before: Callable[[], object] = lambda: None
+) -> dict[str, list[float]]:
+    """Let workflows take turns, each after ``before``; print what a node of each takes.
 
     Returns the CPU time of a node in microseconds by round. Wall time is what the workflow waits;
     CPU time of its thread is what can be compared on a machine that others use, too.
@@ -41,6 +43,7 @@ def timed(nodes: int, workflows: dict[str, Workflow]) -> dict[str, list[float]]:
         workflow(min(nodes, 10))  # warm
     for _ in range(ROUNDS):
         for label, workflow in workflows.items():
+            before()
             wall, cpu = time.perf_counter(), time.thread_time()
             workflow(nodes)
             waits[label].append((time.perf_counter() - wall) / nodes * 1e6)
@@ -131,16 +134,6 @@ def settings(folder: Path, **more: object) -> MLFlowTracker:
     )
 
 
-def flushed(workflow: Workflow, tracker: MLFlowTracker) -> Workflow:
-    """Return a workflow that begins when nothing is written any more."""
-
-    def quiet(nodes: int) -> None:
-        tracker.flush()
-        workflow(nodes)
-
-    return quiet
-
-
 def unwatched(workflow: Workflow) -> Workflow:
     """Return a workflow of spans that nobody completes: MLflow's alone."""
 
@@ -178,13 +171,12 @@ def main() -> None:
         both = timed(
             nodes,
             {
-                plain: flushed(unwatched(bare), background),
-                ours: flushed(tracked(background), background),
-                "function, tracker.trace": flushed(decorated(background, step), background),
-                "function, mlflow.trace (as integrations do)": flushed(
-                    decorated(background, auto), background
-                ),
+                plain: unwatched(bare),
+                ours: tracked(background),
+                "function, tracker.trace": decorated(background, step),
+                "function, mlflow.trace (as integrations do)": decorated(background, auto),
             },
+            background.flush,
         )
         background.flush()
         first = time.perf_counter()
