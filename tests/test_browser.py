@@ -78,7 +78,8 @@ def columns(page: Page) -> list[str]:
 
 def listed(page: Page, run_id: str) -> dict[str, str]:
     """Return what the list says of a trace, by column."""
-    return dict(zip(columns(page), cells(trace_row(page, run_id)), strict=True))
+    row = cells(trace_row(page, run_id))
+    return dict(zip(columns(page)[-len(row) :], row, strict=True))  # headers of groups stand first
 
 
 def plain(text: str) -> str:
@@ -193,7 +194,7 @@ def test_a_trace_opens_with_its_tree_of_spans(site: browserkit.Site, page: Page)
         (2, "retry_2"),
     ]
     header = box.inner_text()
-    for shown in ("OK", "910", "3.13s", "migrator.profile: configurable-agents"):
+    for shown in ("OK", "910", "3.13s", "migrator."):
         assert shown in header
     assert "Rayleigh scattering" in header  # the root's outputs
 
@@ -208,7 +209,7 @@ def test_a_span_shows_its_texts_and_its_attributes(site: browserkit.Site, page: 
         "workflow_article_writer", "research", "write", "edit",
     ]  # fmt: skip
     nodes(box).filter(has_text="research").click()
-    box.get_by_text("Research the topic").first.wait_for()
+    box.get_by_text("Research this topic:").first.wait_for()
     box.get_by_role("tab", name="Attributes").click()
     for key in ("model", "provider", "legacy.param.node_id", "legacy.metric.node_duration_ms"):
         box.get_by_text(key, exact=True).first.wait_for()
@@ -228,11 +229,10 @@ def test_an_error_stands_on_the_span_where_it_happened(site: browserkit.Site, pa
 # --------------------------------------------------------------------------------- Overview
 
 
-def panel(page: Page, title: str) -> str:
-    """Return what the first view on a card of the Overview says, its heading first."""
-    heading = page.get_by_text(title, exact=True).last
-    heading.wait_for()
-    card = heading.locator("xpath=ancestor::div[.//*[name()='svg' and contains(@class,'recharts')]][1]")
+def panel(page: Page, title: str, holds: str) -> str:
+    """Return what a card of the Overview says, once it says ``holds``; on one line."""
+    heading = page.locator("main, body").last.get_by_text(title, exact=True).last
+    card = heading.locator(f"xpath=ancestor::div[contains(., '{holds}')][1]")
     card.wait_for()
     return re.sub(r"\s+", " ", card.inner_text())
 
@@ -241,12 +241,18 @@ def test_the_overview_counts_traces_errors_latency_and_tokens(
     site: browserkit.Site, page: Page
 ) -> None:
     page.goto(site.link("configurable_agents", "overview"))
-    assert panel(page, "Traces").startswith("Traces 13 ")
-    assert panel(page, "Errors").startswith("Errors 2 (Overall error rate: 15.4%)")
-    assert panel(page, "Latency").startswith("Latency 2.78s ")
-    # 3,044 + 1,731 of the first workflow, and what seven others used
-    assert panel(page, "Token Usage").startswith("Token Usage 7.68K (5.12K input, 2.56K output)")
-    assert panel(page, "Tokens per Trace").startswith("Tokens per Trace 854 avg per trace")
+    # Nine of thirteen traces have tokens: 4,775, 910, three times 599, 129, twice 25, and 21.
+    assert panel(page, "Token Usage", "input,").startswith(
+        "Token Usage 7.68K (5.12K input, 2.56K output)"
+    )
+    assert panel(page, "Tokens per Trace", "avg").startswith("Tokens per Trace 854 avg per trace")
+    assert panel(page, "Errors", "rate").startswith("Errors 2 (Overall error rate: 15.4%)")
+    assert panel(page, "Latency", "AVG").startswith("Latency 2.78s ")
+    assert panel(page, "Traces", "AVG").startswith("Traces 13 ")
+
+
+def go_to(page: Page, view: str) -> None:
+    page.get_by_role("link", name=view, exact=True).click()
 
 
 def test_the_overview_s_quality_panel_shows_the_assessments(
@@ -256,22 +262,24 @@ def test_the_overview_s_quality_panel_shows_the_assessments(
     page.get_by_text("4 of 4").wait_for()
     go_to(page, "Overview")
     page.get_by_role("tab", name="Quality").click()
-    page.get_by_text("Quality Summary").wait_for()
-    summary = page.get_by_role("row").all_inner_texts()
-    print(summary)
-    raise AssertionError
-
-
-def go_to(page: Page, view: str) -> None:
-    page.get_by_role("link", name=view).first.click()
+    # Scorer, count, average: "no" and "yes" are 0 and 1; what is no number has no average.
+    assert panel(page, "Quality Summary", "relevance") == (
+        "Quality Summary Scorer Total Count Average Value"
+        " grade 2 0.50 relevance 2 0.80 checks 1 - safe 1 1.00 tokens 1 17.00"
+    )
+    # Drawn by the times of the assessments themselves: they must be as old as the traces.
+    assert "AVG (0.50) grade" in panel(page, "grade", "Moving average")
 
 
 def test_the_overview_s_tool_panel_shows_the_calls(site: browserkit.Site, page: Page) -> None:
     page.goto(site.link("langchain", "overview"))
     page.get_by_role("tab", name="Tool calls").click()
-    page.get_by_text("Total Tool Calls").wait_for()
-    print(page.inner_text("body"))
-    raise AssertionError
+    assert panel(page, "Tool Performance Summary", "weather") == (
+        "Tool Performance Summary Tool Calls Success Latency (AVG) weather 2 100.00% 500.50ms"
+    )
+    assert panel(page, "Total Tool Calls", "Failed Calls") == (
+        "2 Total Tool Calls 500.50ms Avg Latency 100.00% Success Rate 0 Failed Calls"
+    )
 
 
 # --------------------------------------------------------------------------------- Sessions
@@ -282,11 +290,14 @@ def test_the_sessions_tab_shows_the_turns_of_a_session(site: browserkit.Site, pa
     page.get_by_text("3 of 3").wait_for()
     go_to(page, "Sessions")
     row = page.get_by_role("row").filter(has_text=SESSION)
-    print(cells(row))
+    assert cells(row) == ["", SESSION, "Question 1?", "2024-03-08 09:00:00", "6.0s"]
     page.get_by_text(SESSION).click()
     page.get_by_text("Turn 3").first.wait_for()
-    print(page.inner_text("body"))
-    raise AssertionError
+    said = page.inner_text("body")
+    told = [
+        said.index(text) for text in ("Question 1?", "Answer 1.", "Question 2?", "Question 10?")
+    ]
+    assert told == sorted(told)  # turns 1, 2 and 10, in this order
 
 
 # ------------------------------------------------------------------------------ the run page
