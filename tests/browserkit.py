@@ -52,7 +52,7 @@ class Site:
     links: dict[str, list[str]]
 
     def link(self, experiment: str, view: str) -> str:
-        """Return the printed link to a view (``traces``, ``overview``), on this server's port."""
+        """Return the printed link to a view (``traces``, ``overview/usage``), on this server's port."""
         (found,) = [link for link in self.links[experiment] if f"/{view}?" in link]
         return found.replace("http://127.0.0.1:5000", self.url)
 
@@ -225,7 +225,7 @@ def take_pictures(target: Path) -> None:
         page.screenshot(path=target / "trace.png")
 
         page.set_viewport_size({"width": 1280, "height": 1340})
-        page.goto(shown.link("configurable_agents", "overview"))
+        page.goto(shown.link("configurable_agents", "overview/usage"))
         page.get_by_text("Overall error rate").wait_for()
         page.get_by_text("avg per trace").wait_for()
         page.wait_for_timeout(3000)  # the bars grow for a while

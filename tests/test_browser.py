@@ -240,7 +240,7 @@ def panel(page: Page, title: str, holds: str) -> str:
 def test_the_overview_counts_traces_errors_latency_and_tokens(
     site: browserkit.Site, page: Page
 ) -> None:
-    page.goto(site.link("configurable_agents", "overview"))
+    page.goto(site.link("configurable_agents", "overview/usage"))
     # Nine of thirteen traces have tokens: 4,775, 910, three times 599, 129, twice 25, and 21.
     assert panel(page, "Token Usage", "input,").startswith(
         "Token Usage 7.68K (5.12K input, 2.56K output)"
@@ -272,7 +272,7 @@ def test_the_overview_s_quality_panel_shows_the_assessments(
 
 
 def test_the_overview_s_tool_panel_shows_the_calls(site: browserkit.Site, page: Page) -> None:
-    page.goto(site.link("langchain", "overview"))
+    page.goto(site.link("langchain", "overview/usage"))
     page.get_by_role("tab", name="Tool calls").click()
     assert panel(page, "Tool Performance Summary", "weather") == (
         "Tool Performance Summary Tool Calls Success Latency (AVG) weather 2 100.00% 500.50ms"

@@ -320,7 +320,7 @@ def look_text(outcome: Outcome) -> str:
         start, end = _iso(e.first_ms - 60_000), _iso(e.last_ms + 60_000)
         span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
         lines.append(f"    {e.target_name}: {base}/traces?{span}")
-        lines.append(f"        {base}/overview?{span}")
+        lines.append(f"        {base}/overview/usage?{span}")  # 3.17 has no bare /overview
     return "\n".join(lines)
 
 
