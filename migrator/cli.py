@@ -606,6 +606,39 @@ def push(source: str, to: str, as_json: bool) -> None:
     sys.exit(EXIT_REJECTS if pushed.failed else 0)
 
 
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--write", is_flag=True,
+    help="Rewrite what is safe, and print the diff. Needs the extra: mlflow-migrate[code].",
+)  # fmt: skip
+@click.option("--diff", "show_diff", is_flag=True, help="Print the diff and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) -> None:
+    """List legacy tracking in Python code, with what takes its place.
+
+    \b
+    mlflow-migrate code src/
+    mlflow-migrate code src/ --write > legacy.diff
+
+    Nested runs, file: tracking URIs, the legacy tracker's import, tokens and prompts logged as
+    metrics and files. Safe to rewrite are the import and URIs handed straight to MLflow; a URI
+    becomes the database that stands beside the store. Notebooks are listed, not rewritten. With
+    --write and --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
+    """
+    from migrator.code import inspect
+
+    found = inspect(paths, write=write, show_diff=show_diff)
+    if as_json:
+        _print_json(found.as_dict())
+    elif write or show_diff:
+        click.echo(found.diff, nl=False)
+        click.echo(found.as_text(), err=True)
+    else:
+        click.echo(found.as_text())
+    sys.exit(found.exit_code)
+
+
 def _options(selected: dict[str, Any]) -> Options:
     from migrator.pipeline import Options
 
