@@ -6,6 +6,7 @@ ties the entities together stays whole.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections import Counter
@@ -55,6 +56,12 @@ class Redactor:
                     f"--redact {pattern!r} is no regular expression: {error}.",
                     todo="Put a backslash before characters that stand for themselves.",
                 ) from error
+
+    def blank(self) -> Redactor:
+        """Return one with the same patterns that has counted nothing yet."""
+        other = copy.copy(self)
+        other.counts = Counter()
+        return other
 
     def mask(self, extracted: Extracted[T]) -> Extracted[T]:
         """Return a reading with its record's values masked, and those of its issues."""

@@ -26,6 +26,7 @@ from mlflow.tracing.client import TracingClient
 from migrator import pipeline
 from migrator.cli import main
 from migrator.issues import Code
+from migrator.pipeline import commands
 from migrator.report.summary import Outcome
 from tests.damagekit import Spot, build, edit
 from tests.loader_samples import copy_template, execute, fast_schema, names_beside, query, tables
@@ -292,7 +293,7 @@ def test_files_that_come_and_go_between_walk_and_reading_stop_nothing(
         late.write_text("1")
         return stores
 
-    monkeypatch.setattr(pipeline, "open_stores", then_change)
+    monkeypatch.setattr(commands, "open_stores", then_change)
     outcome = convert(store, tmp_path / "m.db")
     codes = {issue.code for issue in outcome.ledger.issues}
     assert Code.STORE_CHANGED in codes and Code.RUN_EMPTY in codes

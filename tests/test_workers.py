@@ -15,6 +15,7 @@ import pytest
 
 from migrator import pipeline, processes
 from migrator.errors import OptionError, WorkerError
+from migrator.pipeline import migration, trees
 from migrator.processes import Child, results
 from tests.fixturekit import store
 from tests.loader_samples import fast_schema
@@ -25,8 +26,8 @@ STORES = ("2.22.5-agents", "2.22.5-server", "3.1.4-models")
 @pytest.fixture
 def small_lots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the fixtures' few runs be shared as tens of thousands are."""
-    monkeypatch.setattr(pipeline, "FEW_RUNS", 0)
-    monkeypatch.setattr(pipeline, "LOT_RUNS", 3)
+    monkeypatch.setattr(migration, "FEW_RUNS", 0)
+    monkeypatch.setattr(trees, "LOT_RUNS", 3)
 
 
 def data(path: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -130,14 +131,14 @@ def test_a_worker_that_dies_leaves_no_target(
 ) -> None:
     monkeypatch.setattr(processes, "start_method", lambda: "fork")
     alive = os.getpid()
-    plan = pipeline.TreeReader.plan
+    plan = trees.TreeReader.plan
 
     def die(*args: Any, **kwargs: Any) -> Any:
         if os.getpid() != alive:
             os.kill(os.getpid(), signal.SIGKILL)
         return plan(*args, **kwargs)
 
-    monkeypatch.setattr(pipeline.TreeReader, "plan", die)
+    monkeypatch.setattr(trees.TreeReader, "plan", die)
     source = str(store(STORES[0]))
     options = pipeline.Options(workers=2)
     with fast_schema(), pytest.raises(WorkerError):

@@ -1,0 +1,25 @@
+"""The one place where the stages meet: read, decide, hand every decided item to a sink.
+
+``scan``, ``convert``, ``convert --dry-run`` and ``verify`` are the same walk with another sink:
+one that discards, the loader's writer, the comparer. So ``scan`` says what ``convert`` does.
+"""
+
+from migrator.pipeline.commands import convert, scan, show, upgrade
+from migrator.pipeline.migration import Migration
+from migrator.pipeline.options import Options
+from migrator.pipeline.stores import Progress, Store, no_progress, open_stores
+from migrator.pipeline.trees import PlannedTree
+
+__all__ = [
+    "Migration",
+    "Options",
+    "PlannedTree",
+    "Progress",
+    "Store",
+    "convert",
+    "no_progress",
+    "open_stores",
+    "scan",
+    "show",
+    "upgrade",
+]

@@ -1,0 +1,181 @@
+"""The commands: which stores are opened, where the items go, what is reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from migrator import __version__, extractor, loader
+from migrator.errors import OptionError, RejectedError, SourceError
+from migrator.issues import CATALOG, Issue, Severity
+from migrator.model import ArtifactCopy
+from migrator.pipeline.migration import Migration
+from migrator.pipeline.options import Options
+from migrator.pipeline.sinks import Discard
+from migrator.pipeline.stores import Progress, Store, no_progress, open_stores
+from migrator.pipeline.trees import PlannedTree
+from migrator.report.files import check_report_path, free_report_path, write_report
+from migrator.report.summary import Outcome
+
+
+def _check_rejects(issues: Sequence[Issue]) -> None:
+    """Raise RejectedError for the first rejection."""
+    for issue in issues:
+        if issue.severity is Severity.REJECTED:
+            where = f"{issue.path}: " if issue.path else ""
+            raise RejectedError(
+                f"{issue.code.value}: {where}{issue.message} Nothing was written (--on-error "
+                "stop).",
+                todo=f"{CATALOG[issue.code].action} Or convert the rest with --on-error skip.",
+            )
+
+
+def scan(
+    sources: Sequence[str],
+    options: Options,
+    *,
+    on_tree: Callable[[PlannedTree], None] | None = None,
+    progress: Progress = no_progress,
+) -> Outcome:
+    """Return what ``convert`` would do with the sources, without a target.
+
+    Raises SourceError and OptionError.
+    """
+    began = time.monotonic()
+    stores = open_stores(sources, progress)
+    outcome = _outcome(stores, target=None)
+    migration = Migration(stores, options, Discard(), outcome, on_tree=on_tree, progress=progress)
+    migration.run()
+    migration.check_handed()
+    outcome.ledger.add_outcome(migration.handed, {})
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def convert(
+    sources: Sequence[str],
+    to: str,
+    options: Options,
+    *,
+    schema: str | None = None,
+    dry_run: bool = False,
+    report: str | None = None,
+    values: bool = False,
+    backup: bool = True,
+    stop_on_error: bool = False,
+    progress: Progress = no_progress,
+) -> Outcome:
+    """Write the sources into the database at ``to``, whole or not at all.
+
+    The report goes to ``report``, or to a new file beside the target; ``values`` shows the
+    source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
+    conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
+    defect); the target is untouched then.
+    """
+    began = time.monotonic()
+    if report is not None:
+        check_report_path(report)
+    target = loader.open_target(to, schema)
+    stores = open_stores(sources, progress)
+    outcome = _outcome(stores, target=target.uri)
+    outcome.dry_run = dry_run
+    existing = target.experiments()
+    if dry_run:
+        migration = Migration(
+            stores, options, Discard(), outcome, existing=existing, progress=progress
+        )
+        migration.run()
+        migration.check_handed()
+        if stop_on_error:
+            _check_rejects(outcome.ledger.issues)
+        outcome.ledger.add_outcome(migration.handed, {})
+    else:
+        with loader.Writer(target) as writer:
+            migration = Migration(
+                stores, options, writer, outcome, existing=existing, progress=progress
+            )
+            migration.run()
+            migration.check_handed()
+            _copy_artifacts(migration, progress)
+            progress("checking", 0, 0)
+            written = writer.finish()
+            migration.check_written(written)
+            if stop_on_error:
+                _check_rejects([*outcome.ledger.issues, *written.issues])
+            progress("publishing", 0, 0)
+            result = writer.publish(backup=backup)
+        migration.add_result(result)
+        outcome.backup = result.backup_path
+        outcome.schema = target.wanted
+    outcome.seconds = time.monotonic() - began
+    if report is not None or not dry_run:
+        path = Path(report) if report is not None else free_report_path(Path(target.path))
+        outcome.report_path = str(path)
+        write_report(outcome, path, values)
+    return outcome
+
+
+def _files_of(copy: ArtifactCopy) -> Iterator[tuple[str, str, int]]:
+    return extractor.artifact_files(copy.source, copy.bound)
+
+
+def _copy_artifacts(migration: Migration, progress: Progress) -> None:
+    """Make the copies that were decided, before anything refers to them. Raises TargetError."""
+    locations = migration.locations
+    if locations.choice.directory is None:
+        return
+    result = loader.copy_artifacts(
+        locations.copies,
+        locations.choice.directory,
+        _files_of,
+        protected=[root for store in migration.stores for root in store.artifact_roots],
+        on_progress=lambda done, total: progress("copying artifacts, bytes", done, total),
+    )
+    summary = locations.summary
+    summary.files_copied, summary.bytes_copied = result.files, result.bytes
+    summary.files_there, summary.files_failed = result.already_there, result.failed
+    migration.ledger.add_issues(result.issues)
+
+
+def upgrade(uri: str) -> loader.UpgradeResult:
+    """Carry a converted database to the schema of the installed MLflow, after a backup.
+
+    Raises TargetError; the database is then as it was.
+    """
+    return loader.upgrade_database(uri)
+
+
+def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
+    """Return the tree that holds a run, and what it becomes.
+
+    ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise.
+    """
+    stores = open_stores(sources)
+    ids = {entry.entity_id for store in stores for entry in store.index.runs}
+    matches = sorted(each for each in ids if each.startswith(run_id))
+    if run_id in ids:
+        matches = [run_id]
+    if len(matches) != 1:
+        found = ", ".join(matches[:5]) or "none"
+        raise OptionError(
+            f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
+            todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
+        )
+    wanted: list[PlannedTree] = []
+
+    def keep(planned: PlannedTree) -> None:
+        if matches[0] in planned.tree.runs:
+            wanted.append(planned)
+
+    outcome = _outcome(stores, target=None)
+    Migration(stores, options, Discard(), outcome, on_tree=keep).run()
+    if not wanted:
+        raise SourceError(
+            f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."
+        )
+    return wanted[0]
+
+
+def _outcome(stores: Sequence[Store], target: str | None) -> Outcome:
+    return Outcome(__version__, tuple(store.index.root for store in stores), target)

@@ -1,0 +1,190 @@
+"""Artifact locations: looked at by the extractor, decided by the transformer, written here."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from migrator import conventions, extractor, transformer
+from migrator.errors import OptionError
+from migrator.model import (
+    ArtifactCopy,
+    Entry,
+    ExperimentPlan,
+    Kind,
+    Location,
+    LoggedModelRecord,
+    ModelVersionRecord,
+    RegisteredModelRecord,
+    RunRecord,
+    TraceRecord,
+)
+from migrator.pipeline.stores import Store
+from migrator.report.summary import ArtifactSummary
+
+
+class Locations:
+    """Writes artifact locations into what is handed over, and counts what was decided.
+
+    Every location is looked at by the extractor and decided by the transformer; ``copies`` are
+    the directories that the decisions want copied.
+    """
+
+    def __init__(self, stores: Sequence[Store], artifacts: str, summary: ArtifactSummary) -> None:
+        """Raise OptionError for an unknown choice, and when copies would go into a source."""
+        self.choice = choice = transformer.ArtifactChoice.parse(artifacts)
+        self.summary = summary
+        self.copies: list[ArtifactCopy] = []
+        self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
+        summary.choice = choice.mode if choice.directory is None else f"copy:{choice.directory}"
+        for store in stores:
+            mode: str = choice.mode
+            if mode == "auto":
+                moved = transformer.is_moved(
+                    extractor.experiment_locations(store.index),
+                    extractor.owner_locations(store.index, store.artifact_roots),
+                )
+                mode = "relocate" if moved else "keep"
+            summary.decided[store.index.root] = mode
+            if choice.directory is not None and _is_below(choice.directory, store.index.root):
+                raise OptionError(
+                    f"--artifacts copy:{choice.directory} lies inside the source "
+                    f"{store.index.root}, which is only read.",
+                    todo="Choose a directory outside of it.",
+                )
+
+    def blank(self) -> Locations:
+        """Return one that decides the same and has counted nothing yet."""
+        other = copy.copy(self)
+        other.summary = ArtifactSummary(decided=self.summary.decided)
+        other.copies, other._copied = [], {}
+        return other
+
+    def add(self, other: Locations) -> None:
+        """Take in what another one has decided and counted."""
+        self.summary.add_all(other.summary)
+        self.copies += other.copies
+        self._copied.update(other._copied)
+
+    def experiment(self, store: Store, entry: Entry, plan: ExperimentPlan) -> str:
+        """Return the location to write for an experiment."""
+        location = extractor.look_at_experiment(entry, plan.artifact_location)
+        return self._place(Kind.EXPERIMENT, store, entry, location, plan.target_id)[0]
+
+    def run(self, store: Store, entry: Entry, run: RunRecord, target_id: int) -> RunRecord:
+        """Return a run with the location to write."""
+        location = extractor.look_at_run(entry, run)
+        uri, _ = self._place(Kind.RUN, store, entry, location, target_id)
+        return replace(run, artifact_uri=uri)
+
+    def logged_model(
+        self, store: Store, entry: Entry, model: LoggedModelRecord, target_id: int
+    ) -> LoggedModelRecord:
+        """Return a logged model with the location to write."""
+        location = extractor.look_at_logged_model(entry, model)
+        uri, _ = self._place(Kind.LOGGED_MODEL, store, entry, location, target_id)
+        return replace(model, artifact_location=uri)
+
+    def trace(self, store: Store, entry: Entry, trace: TraceRecord, target_id: int) -> TraceRecord:
+        """Return a native trace with the location to write, if it records one."""
+        if not trace.tags.get(conventions.ARTIFACT_LOCATION) or not trace.spans:
+            # MLflow opens the traces.json of a trace that has no spans in the database, and if
+            # that is binary, no trace of the experiment can be searched for any more.
+            return trace
+        location = extractor.look_at_trace(entry, trace)
+        uri, _ = self._place(Kind.TRACE, store, entry, location, target_id)
+        return replace(trace, tags={**trace.tags, conventions.ARTIFACT_LOCATION: uri})
+
+    def registered_model(
+        self,
+        model: RegisteredModelRecord,
+        owners: Mapping[str, tuple[Kind, Store, Entry]],
+    ) -> RegisteredModelRecord:
+        """Return a registered model whose versions have the locations to write.
+
+        ``owners`` are the runs and logged models, by id.
+        """
+        versions = tuple(self._version(version, owners) for version in model.versions)
+        return replace(model, versions=versions)
+
+    def _version(
+        self,
+        version: ModelVersionRecord,
+        owners: Mapping[str, tuple[Kind, Store, Entry]],
+    ) -> ModelVersionRecord:
+        written: dict[str, str] = {}
+        fates: list[transformer.Fate] = []
+        for name in ("source", "storage_location"):
+            uri = getattr(version, name) or ""
+            if extractor.scheme_of(uri) in ("", "models", "runs"):
+                continue
+            parts = extractor.path_parts(uri)
+            owner, inside = None, parts
+            for at in range(1, len(parts)):
+                if parts[at] == "artifacts" and ".." not in parts[at:] and owner is None:
+                    owner, inside = owners.get(parts[at - 1]), parts[at + 1 :]
+            if owner is not None:
+                kind, store, entry = owner
+                location = extractor.look_into(uri, kind, entry, store.artifact_roots, inside)
+                copied = self._copied.get((kind, entry.entity_id))
+                copy_to = None if copied is None else str(Path(copied, *inside))
+                rewrite = self._rewrites(store, entry, location)
+            else:
+                location = extractor.look_at(uri, "", ("",), None, False)
+                copy_to, rewrite = None, False
+                if location.relative:
+                    continue  # not a location: a prompt has "dummy-source"
+            written[name], fate = transformer.place(location, rewrite=rewrite, copy_to=copy_to)
+            fates.append(fate)
+            if fate is transformer.Fate.REMOTE:
+                self.summary.remote[location.scheme] += len(fates) == 1
+        if fates:
+            self.summary.add(fates[0].value, Kind.MODEL_VERSION)
+        return replace(version, **written)  # type: ignore[arg-type]  # both are texts
+
+    def _place(
+        self, kind: Kind, store: Store, entry: Entry, location: Location, target_id: int
+    ) -> tuple[str, transformer.Fate]:
+        directory, copy_to = self.choice.directory, None
+        owner = entry.entity_id
+        if directory is not None:
+            if kind is Kind.TRACE:
+                owner = transformer.native_trace_id(owner)
+            copy_to = transformer.copy_place(directory, kind, target_id, owner)
+        rewrite = self._rewrites(store, entry, location)
+        uri, fate = transformer.place(location, rewrite=rewrite, copy_to=copy_to)
+        self.summary.add(fate.value, kind)
+        if fate is transformer.Fate.REMOTE:
+            self.summary.remote[location.scheme] += 1
+        if location.found is None or kind is Kind.EXPERIMENT:
+            return uri, fate
+        if fate is transformer.Fate.COPIED and copy_to is not None:
+            self._copied[kind, entry.entity_id] = copy_to
+            if location.has_files:
+                inside = location.found.startswith(store.index.root + os.sep)
+                bound = store.index.root if inside else location.found
+                self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
+        elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
+            for root in (store.index.root, *store.artifact_roots):
+                if location.found.startswith(root + os.sep):
+                    self.summary.stay_in.add(root)
+        if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
+            self.summary.unserved += 1
+        return uri, fate
+
+    def _rewrites(self, store: Store, entry: Entry, location: Location) -> bool:
+        """Tell whether a location that leads nowhere is to be rewritten.
+
+        By default also one that MLflow itself left behind (it moves what is deleted into
+        ``.trash``), and a relative one, because a database is opened from anywhere.
+        """
+        by_default = self.choice.mode == "auto" and (entry.in_trash or location.relative)
+        return by_default or self.summary.decided[store.index.root] != "keep"
+
+
+def _is_below(path: str, directory: str) -> bool:
+    path, directory = os.path.realpath(path), os.path.realpath(directory)
+    return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)

@@ -1,0 +1,602 @@
+"""One walk over the sources: read, decide, hand every decided item to a sink."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from migrator import __version__, conventions, extractor, loader, processes, transformer
+from migrator.errors import LedgerError, OptionError
+from migrator.issues import Code, Issue
+from migrator.model import (
+    Entry,
+    ExperimentPlan,
+    ExperimentRecord,
+    Extracted,
+    Kind,
+    LoggedModelRecord,
+    Role,
+    RunEntry,
+    TraceEntry,
+    TraceRecord,
+)
+from migrator.pipeline.accounts import Accounts
+from migrator.pipeline.locations import Locations
+from migrator.pipeline.options import Options
+from migrator.pipeline.sinks import SharedSink, Sink
+from migrator.pipeline.stores import Homes, Progress, Store, files_now, no_progress, ranked
+from migrator.pipeline.trees import (
+    PlannedTree,
+    TreeContext,
+    TreeReader,
+    TreeWorker,
+    count_files,
+    leave_out_files,
+    work_here,
+    work_shared,
+)
+from migrator.redaction import Redactor
+from migrator.report.ledger import Ledger, counts_of, trace_counts_of
+from migrator.report.summary import ExperimentSummary, Outcome
+from migrator.selection import Selection
+
+E = TypeVar("E", bound=Entry)
+T = TypeVar("T")
+
+FEW_RUNS = 400  # up to here it costs more to start processes than they save
+
+
+class Migration:
+    """One walk over the sources with one sink; ``outcome`` is filled as it goes."""
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        options: Options,
+        sink: Sink,
+        outcome: Outcome,
+        *,
+        existing: Sequence[tuple[int, str]] = (),
+        on_tree: Callable[[PlannedTree], None] | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        self.stores = stores
+        self.options = options
+        self.sink = sink
+        self.outcome = outcome
+        self.ledger = outcome.ledger
+        self.existing = existing
+        self.on_tree = on_tree
+        self.progress = progress
+        self.accounts = Accounts(
+            self.ledger,
+            Locations(stores, options.artifacts, outcome.artifacts),
+            Redactor(options.redact),
+        )
+        self.locations = self.accounts.locations
+        self.redactor = self.accounts.redactor
+        self.summaries = self.accounts.summaries
+        self.handed = self.accounts.handed
+        self.runs_left_out = self.accounts.runs_left_out
+        self.ours: Counter[Kind] = Counter()  # what we added to native traces
+        self.homes = Homes(stores)
+        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
+        self.selection = Selection(options.only, options.since)
+
+    def run(self) -> None:
+        """Read, decide and hand over everything that the options select."""
+        for store in self.stores:
+            self.ledger.add_index(store.index)
+        self._experiments()
+        self._datasets()
+        self._trees()
+        self._native_traces()
+        self._logged_models()
+        self._registered_models()
+        self._experiment_kinds()
+        self.outcome.redacted.update(self.redactor.counts)
+        self.outcome.experiments = list(self.summaries.values())
+
+    # ------------------------------------------------------------------ experiments
+
+    def _experiments(self) -> None:
+        read: list[tuple[Store, Entry, ExperimentRecord]] = []
+        known: set[str] = set()
+        listed = self._listed()
+        for store in self.stores:
+            for entry in ranked(store.index.experiments):
+                extracted = self.redactor.mask(extractor.read_experiment(entry))
+                record = extracted.record
+                if record is not None:
+                    known |= {record.name, record.experiment_id}
+                    unlisted = listed is not None and entry.path not in listed
+                    if unlisted or not self._selected(record):
+                        leave_out_files(self.ledger, store, entry)
+                        self.outcome.left_out_experiments += 1
+                        continue
+                    read.append((store, entry, record))
+                self.ledger.add_extracted(extracted)
+        for name in self.options.experiments:
+            if name not in known:
+                raise OptionError(
+                    f"The source has no experiment with the name or id {name!r}.",
+                    todo="'mlflow-migrate scan' lists them.",
+                )
+        by_path, issues = transformer.plan_experiments(
+            [(store.number, record) for store, _, record in read],
+            self.existing,
+            self.options.on_conflict,
+        )
+        self.ledger.add_issues(issues)
+        groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
+        for store, entry, record in read:
+            plan = by_path[record.path]
+            self.homes.plans[entry.path] = plan
+            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
+            groups[plan.target_id].append((store, entry, plan))
+        for (store, entry, first), *others in groups.values():
+            location = self.locations.experiment(store, entry, first)
+            self._hand_experiment(
+                replace(first, artifact_location=location), [plan for _, _, plan in others]
+            )
+
+    def _listed(self) -> set[str] | None:
+        """Return the directories of experiments with what ``--only`` lists, None without a list."""
+        if not self.selection.listed:
+            return None
+        homes: set[str] = set()
+        anything = False
+        for store in self.stores:
+            index = store.index
+            for entry in (*index.runs, *index.traces, *index.datasets, *index.logged_models):
+                if self.selection.names(entry):
+                    homes.add(self.homes.home(store, entry))
+            homes.update(e.path for e in index.experiments if self.selection.names(e))
+            anything |= any(map(self.selection.names, index.registered_models))
+        if not homes and not anything:
+            raise OptionError(
+                f"Nothing that {self.options.only} lists is in the source.",
+                todo="Give the source of the conversion that wrote the list.",
+            )
+        return homes
+
+    def _selected(self, record: ExperimentRecord) -> bool:
+        names = self.options.experiments
+        return not names or record.name in names or record.experiment_id in names
+
+    def _hand_experiment(self, first: ExperimentPlan, others: Sequence[ExperimentPlan]) -> None:
+        """Hand over the experiment that one or several sources share, with all their tags."""
+        tags = dict(first.tags)
+        self.handed.update(counts_of(first.record))
+        for plan in others:
+            self.ledger.merged[Kind.EXPERIMENT] += 1
+            for key, value in plan.record.tags.items():
+                if key not in tags:
+                    tags[key] = value
+                    self.handed[Kind.EXPERIMENT_TAG] += 1
+                elif tags[key] == value:
+                    self.ledger.merged[Kind.EXPERIMENT_TAG] += 1
+                else:
+                    self.ledger.add_issues(
+                        [
+                            Issue(
+                                Code.EXPERIMENT_TAG_DIFFERS,
+                                plan.record.path,
+                                f"Tag {key!r} of experiment {plan.record.name!r} has another "
+                                f"value in {first.record.path}.",
+                                "the value there",
+                                Kind.EXPERIMENT_TAG.value,
+                                plan.record.experiment_id,
+                                sample=f"{value!r}, and {tags[key]!r} there",
+                            )
+                        ]
+                    )
+        self.sink.add_experiment(replace(first, tags=tags))
+
+    # ------------------------------------------------------------- runs and their traces
+
+    def _trees(self) -> None:
+        homes: dict[str, Store] = {}
+        entries: dict[str, RunEntry] = {}
+        repeated: list[tuple[Store, RunEntry]] = []
+        found = [(store, entry) for store in self.stores for entry in ranked(store.index.runs)]
+        # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
+        found.sort(key=lambda each: self.homes.plan_of(*each) is None)
+        for store, entry in found:
+            if entry.entity_id in entries:
+                repeated.append((store, entry))
+                continue
+            entries[entry.entity_id] = entry
+            homes[entry.entity_id] = store
+        context = TreeContext(
+            self.options,
+            self.selection,
+            self.homes,
+            self._tree_reader(),
+            entries,
+            homes,
+            inferred={},
+            on_tree=self.on_tree,
+        )
+        if self.options.group_by_time or self.options.adopt_orphans:
+            context = self._regrouped(context)
+        forest = transformer.build_forest(context.entries.values())
+        self.ledger.add_issues(forest.issues)
+        accounts = self.accounts
+        workers = self.options.workers or processes.cores()
+        alone = workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS
+        if isinstance(self.sink, SharedSink) and not alone:
+            work_shared(forest.trees, context, accounts, self.sink, self.progress, workers)
+        else:
+            work_here(forest.trees, context, accounts, self.sink, self.progress)
+        for run_id in accounts.runs_read:
+            self.seen[Kind.RUN, run_id] = (homes[run_id], context.entries[run_id])
+        if not self.options.group_by_time:
+            parents = transformer.group_by_time(accounts.moments)
+            self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
+        if not self.options.adopt_orphans:
+            self.outcome.orphans = len(transformer.adopt_orphans(accounts.moments))
+        worker = TreeWorker(context, accounts, self.sink)
+        for store, entry in repeated:
+            count_files(self.ledger, entry)
+            plan = self.homes.plan_of(store, entry)
+            if plan is None:
+                continue
+            if entry.entity_id in self.runs_left_out:
+                leave_out_files(self.ledger, store, entry)
+                continue
+            run = self._take(Kind.RUN, store, entry, context.reader.read)
+            if run is not None:  # the one that came first could not be read
+                self.handed.subtract(counts_of(run))
+                worker.hand_run(store, entry, run, plan)
+
+    def _tree_reader(self) -> TreeReader:
+        profiles = transformer.load_profiles(self.options.profile_files)
+        choice = transformer.PlanOptions(
+            include=self.options.include,
+            exclude=self.options.exclude,
+            profile=self.options.profile,
+            roles=self._forced_roles(),
+            version=__version__,
+        )
+        return TreeReader(
+            profiles,
+            transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p)),
+            choice,
+            {store.index.root: store.artifact_roots for store in self.stores},
+            self._native_by_run(),
+            frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
+        )
+
+    def _forced_roles(self) -> dict[str, Role]:
+        """Return the roles that the user gave, by the experiment's directory."""
+        forced: dict[str, Role] = {}
+        for name, role in self.options.roles:
+            records = [plan.record for plan in self.homes.plans.values()]
+            paths = [r.path for r in records if name in (r.name, r.experiment_id)]
+            if not paths:
+                raise OptionError(
+                    f"The source has no experiment with the name or id {name!r}.",
+                    todo="'mlflow-migrate scan' lists them.",
+                )
+            forced.update({path: Role(role) for path in paths})
+        return forced
+
+    def _regrouped(self, context: TreeContext) -> TreeContext:
+        """Read all trees once before the walk, and give runs the parents that time suggests."""
+        entries, reader = context.entries, context.reader
+        moments = []
+        for tree in transformer.build_forest(entries.values()).trees:
+            if self.homes.plan_of(context.stores[tree.root_id], entries[tree.root_id]) is None:
+                continue
+            records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
+            runs = {run.run_id: run for run in records if run is not None}
+            if runs:
+                planned = reader.plan(tree.root_id, runs, tree.children)
+                moments.append(context.moment(planned, with_params=True))
+        known = [moment for moment in moments if moment is not None]
+        parents: dict[str, str] = {}
+        inferred: dict[str, str] = {}
+        for wanted, find, code, why in (
+            (
+                self.options.group_by_time,
+                transformer.group_by_time,
+                Code.RUN_GROUPED_BY_TIME,
+                "grouped by time, none is on record",
+            ),
+            (
+                self.options.adopt_orphans,
+                transformer.adopt_orphans,
+                Code.RUN_ADOPTED,
+                "it had lost its own, the workflow before it took it in",
+            ),
+        ):
+            found = find(known) if wanted else {}
+            for run_id, parent in sorted(found.items()):
+                if run_id in parents:
+                    continue
+                parents[run_id] = parent
+                inferred[run_id] = why
+                message = f"Run {run_id} is taken for a step of {parent}."
+                kept = "the run as it was; its span lies in the other's trace"
+                path = entries[run_id].path
+                self.ledger.add_issues([Issue(code, path, message, kept, Kind.RUN.value, run_id)])
+        placed = {
+            run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
+            for run_id, entry in entries.items()
+        }
+        return replace(context, entries=placed, inferred=inferred)
+
+    def _native_by_run(self) -> dict[str, tuple[str, ...]]:
+        native: dict[str, tuple[str, ...]] = {}
+        for store in self.stores:
+            for entry in store.index.traces:
+                if entry.source_run_id:
+                    before = native.get(entry.source_run_id, ())
+                    native[entry.source_run_id] = (*before, entry.entity_id)
+        return native
+
+    # ------------------------------------------------------------- everything else
+
+    def _take(
+        self,
+        kind: Kind,
+        store: Store,
+        entry: E,
+        read: Callable[[E], Extracted[T]],
+        within: str = "",
+    ) -> T | None:
+        """Read an entity and account for it; return it unless it is rejected or came before."""
+        extracted = self.redactor.mask(read(entry))
+        self.ledger.add_extracted(extracted)
+        record = extracted.record
+        if record is None:
+            return None
+        name = (kind, within + entry.entity_id)
+        first_store, first = self.seen.setdefault(name, (store, entry))
+        if first is entry:
+            self.handed.update(counts_of(record))
+            return record
+        first_read = read(first)  # type: ignore[arg-type]  # the same kind, so the same type
+        again = self.redactor.mask(first_read).record
+        same = again is not None and _content(again) == _content(record)
+        plans = (self.homes.plan_of(first_store, first), self.homes.plan_of(store, entry))
+        together = len({plan and plan.target_id for plan in plans}) == 1
+        how = "with other content"
+        if same:
+            how = "with the same content" + ("" if together else ", but in another experiment")
+        self._account_repeat(kind, entry, first.path, record, how, same and together)
+        return None
+
+    def _account_repeat(
+        self, kind: Kind, entry: Entry, first_path: str, record: object, how: str, same: bool
+    ) -> None:
+        """Account for a directory whose id came before: equal content is once, else rejected."""
+        counts = counts_of(record)
+        if same:
+            self.ledger.merged.update(counts)
+            counts = {kind: 1}
+        for each, count in counts.items():
+            if count:
+                issue = Issue(
+                    Code.ENTITY_REPEATED if same else Code.ENTITY_CLASHES,
+                    entry.path,
+                    f"{kind.value} {entry.entity_id} lies in {first_path} too, {how}.",
+                    "one of the two" if same else f"the one in {first_path}",
+                    each.value,
+                    entry.entity_id,
+                    count,
+                )
+                self.ledger.add_issues([issue])
+
+    def _native_traces(self) -> None:
+        total = sum(len(store.index.traces) for store in self.stores)
+        done = 0
+        for store in self.stores:
+            read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
+            for entry in ranked(store.index.traces):
+                done += 1
+                self.progress("traces", done, total)
+                plan = self.homes.plan_of(store, entry)
+                if plan is None:
+                    continue
+                if not self._takes_trace(entry, read):
+                    leave_out_files(self.ledger, store, entry)
+                    continue
+                record = self._take(Kind.TRACE, store, entry, read)
+                if record is None:
+                    continue
+                if not self.options.traces:
+                    self._leave_out(record)
+                    continue
+                record = self.locations.trace(store, entry, record, plan.target_id)
+                trace, issues = transformer.plan_native_trace(record, __version__)
+                self.ledger.add_issues(issues)
+                self.ours.update(trace_counts_of(trace))
+                self.ours.subtract(counts_of(record))
+                self.summaries[self.homes.home(store, entry)].add_trace(trace)
+                self.sink.add_trace(trace, plan.target_id)
+
+    def _takes_trace(
+        self, entry: TraceEntry, read: Callable[[TraceEntry], Extracted[TraceRecord]]
+    ) -> bool:
+        if not self.selection.names(entry):
+            return False
+        if self.selection.since_ms is None:
+            return True
+        record = read(entry).record
+        return record is None or self.selection.takes_trace(record)
+
+    def _leave_out(self, record: object) -> None:
+        """Move what was taken from handed over to left out."""
+        self.handed.subtract(counts_of(record))
+        self.ledger.left_out.update(counts_of(record))
+
+    def _datasets(self) -> None:
+        for store in self.stores:
+            for entry in ranked(store.index.datasets):
+                plan = self.homes.plan_of(store, entry)
+                if plan is None:
+                    continue
+                within = f"{plan.target_id}/"  # a dataset's id is one of its experiment
+                read = extractor.read_dataset
+                record = self._take(Kind.DATASET, store, entry, read, within)
+                if record is not None:
+                    self.sink.add_dataset(record, plan.target_id)
+
+    def _logged_models(self) -> None:
+        for store in self.stores:
+            read = partial(extractor.read_logged_model, artifact_roots=store.artifact_roots)
+            for entry in ranked(store.index.logged_models):
+                plan = self.homes.plan_of(store, entry)
+                if plan is None:
+                    continue
+                if not self.selection.names(entry):
+                    leave_out_files(self.ledger, store, entry)
+                    continue
+                record = self._take(Kind.LOGGED_MODEL, store, entry, read)
+                if record is not None:
+                    record = self.locations.logged_model(store, entry, record, plan.target_id)
+                    self.sink.add_logged_model(self._of_runs(record), plan.target_id)
+
+    def _of_runs(self, record: LoggedModelRecord) -> LoggedModelRecord:
+        """Leave a model's metrics out that runs measured which the options leave out."""
+        kept = tuple(m for m in record.metrics if m.run_id not in self.runs_left_out)
+        left = len(record.metrics) - len(kept)
+        if not left:
+            return record
+        self.handed[Kind.LOGGED_MODEL_METRIC] -= left
+        self.ledger.left_out[Kind.LOGGED_MODEL_METRIC] += left
+        return replace(record, metrics=kept)
+
+    def _registered_models(self) -> None:
+        any_there = any(store.index.registered_models for store in self.stores)
+        owners = self._owners() if any_there else {}
+        for store in self.stores:
+            for entry in ranked(store.index.registered_models):
+                if self.options.experiments or not self.selection.names(entry):
+                    # a registered model belongs to no experiment
+                    leave_out_files(self.ledger, store, entry)
+                    continue
+                read = extractor.read_registered_model
+                record = self._take(Kind.REGISTERED_MODEL, store, entry, read)
+                if record is not None:
+                    record = self.locations.registered_model(record, owners)
+                    self.sink.add_registered_model(record)
+
+    def _owners(self) -> dict[str, tuple[Kind, Store, Entry]]:
+        """Return all runs and logged models of the sources by id, those left out too."""
+        owners: dict[str, tuple[Kind, Store, Entry]] = {}
+        for store in self.stores:
+            for run in ranked(store.index.runs):
+                owners.setdefault(run.entity_id, (Kind.RUN, store, run))
+            for model in ranked(store.index.logged_models):
+                owners.setdefault(model.entity_id, (Kind.LOGGED_MODEL, store, model))
+        for (kind, entity_id), (home, entry) in self.seen.items():
+            if kind in (Kind.RUN, Kind.LOGGED_MODEL):
+                owners[entity_id] = (kind, home, entry)
+        return owners
+
+    def _experiment_kinds(self) -> None:
+        if self.options.experiment_kind == "keep":
+            return
+        by_target: dict[int, list[ExperimentSummary]] = defaultdict(list)
+        tags: dict[int, dict[str, str]] = defaultdict(dict)
+        for key, summary in self.summaries.items():
+            by_target[summary.target_id].append(summary)
+            tags[summary.target_id].update(self.homes.plans[key].tags)
+        for target_id, summaries in by_target.items():
+            kind: str | None = conventions.EXPERIMENT_KIND_GENAI
+            if self.options.experiment_kind == "auto":
+                kind = transformer.experiment_kind(
+                    tags[target_id],
+                    sum(s.trees for s in summaries),
+                    sum(s.trees - sum(s.left_as_runs.values()) for s in summaries),
+                    sum(s.native_traces for s in summaries),
+                )
+            if kind is not None:
+                self.sink.set_experiment_tag(target_id, conventions.EXPERIMENT_KIND, kind)
+
+    # ------------------------------------------------------------- the end
+
+    def check_handed(self) -> None:
+        """Raise LedgerError unless all that was found is handed over or accounted for.
+
+        Runs before anything is published, so that a defect of ours costs a message, not data.
+        """
+        self._allow_for_changes()
+        _check_closed(self.ledger, self.handed)
+
+    def _allow_for_changes(self) -> None:
+        """Take the number of files that were met where the store has changed since the walk.
+
+        Only a second walk can tell that from a file that we lost: what was met has to lie between
+        the two counts.
+        """
+        ledger = self.ledger
+        met = ledger.files_met
+        if met == ledger.files:
+            return
+        now = sum(map(files_now, self.stores))
+        if min(ledger.files, now) <= met <= max(ledger.files, now):
+            ledger.add_issues(
+                [
+                    Issue(
+                        Code.STORE_CHANGED,
+                        ", ".join(store.index.root for store in self.stores),
+                        f"The first walk found {ledger.files:,} files, {met:,} were met when they "
+                        f"were to be read, and {now:,} are there now.",
+                        "what was there",
+                    )
+                ]
+            )
+            ledger.files = met
+
+    def check_written(self, written: loader.LoadResult) -> None:
+        """Raise LedgerError unless what was handed over is written, merged or refused by name."""
+        trial = Ledger(
+            found=self.ledger.found,
+            merged=Counter(self.ledger.merged),
+            rejected=Counter(self.ledger.rejected),
+            left_out=self.ledger.left_out,
+        )
+        _add_result(trial, written, self.ours)
+        _check_closed(trial, {})
+
+    def add_result(self, result: loader.LoadResult) -> None:
+        """Enter into the ledger what the loader did."""
+        _add_result(self.ledger, result, self.ours)
+
+
+def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:
+    before = Counter(ledger.converted)
+    ledger.converted.update(converted)
+    gaps = ledger.gaps()
+    ledger.converted = before
+    if gaps:
+        raise LedgerError(
+            "The counts do not close, so nothing was written: " + "; ".join(gaps) + ".",
+            todo="This is a defect of mlflow-migrate; please report it with these numbers.",
+        )
+
+
+def _content(record: Any) -> list[object]:
+    """Return a record's fields, save those that only say where it lies."""
+    where = {"path", "artifact_dir", "spans_path", "experiment_id"}
+    return [getattr(record, f.name) for f in fields(record) if f.name not in where]
+
+
+def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) -> None:
+    """Enter what the loader did; what we added to native traces was not found, so not counted."""
+    converted, there = Counter(result.converted), Counter(result.already_there)
+    for kind, count in ours.items():
+        new = min(count, converted[kind])
+        converted[kind] -= new
+        there[kind] -= count - new
+    ledger.add_outcome(converted, there)
+    ledger.merged.update(result.merged)
+    ledger.add_issues(result.issues)
+    ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})

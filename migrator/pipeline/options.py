@@ -1,0 +1,30 @@
+"""What a user can choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from migrator import transformer
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user can choose; the same for every command."""
+
+    experiments: tuple[str, ...] = ()  # names or ids; empty for all
+    runs: bool = True
+    traces: bool = True
+    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted, tables
+    exclude: frozenset[str] = frozenset()
+    profile: str | None = None  # the only profile to try
+    profile_files: tuple[str, ...] = ()
+    on_conflict: transformer.OnConflict = "fail"
+    experiment_kind: str = "auto"  # auto | genai | keep
+    artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
+    workers: int = 0  # processes that read; 0 for as many as there are cores
+    roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
+    group_by_time: bool = False
+    adopt_orphans: bool = False
+    since: str | None = None  # a date: only what is younger, or not ended
+    only: str | None = None  # a rejects file: only what it lists
+    redact: tuple[str, ...] = ()  # regular expressions: values that are masked

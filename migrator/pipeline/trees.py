@@ -1,0 +1,234 @@
+"""The work on the trees of runs, done in this process or shared by several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from migrator import extractor, processes, transformer
+from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
+from migrator.pipeline.accounts import Accounts
+from migrator.pipeline.options import Options
+from migrator.pipeline.sinks import Recorder, RunSink, SharedSink
+from migrator.pipeline.stores import Homes, Progress, Store
+from migrator.report.ledger import Ledger, counts_of, trace_counts_of
+from migrator.selection import Selection
+
+LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTree:
+    """One tree of runs, read, and what becomes of it."""
+
+    tree: transformer.RunTree
+    plan: TreePlan
+
+
+@dataclass(frozen=True, slots=True)
+class TreeReader:
+    """Reads the runs of a tree and plans it. Holds all it needs, so that it can run anywhere."""
+
+    profiles: tuple[transformer.Profile, ...]
+    wanted: Callable[[str], bool]  # which artifacts the profiles want to read
+    options: transformer.PlanOptions
+    artifact_roots: Mapping[str, tuple[str, ...]]  # by the root of the store
+    native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
+    known_traces: frozenset[str]  # all native traces
+
+    def read(self, entry: RunEntry) -> Extracted[RunRecord]:
+        """Read one run, with the texts that the profiles ask for."""
+        stores = self.artifact_roots.items()
+        roots = next((r for s, r in stores if entry.path.startswith(s.rstrip("/") + "/")), ())
+        return extractor.read_run(entry, self.wanted, artifact_roots=roots)
+
+    def plan(
+        self,
+        root_id: str,
+        runs: Mapping[str, RunRecord],
+        children: Mapping[str, tuple[str, ...]],
+        inferred: Mapping[str, str] | None = None,
+    ) -> PlannedTree:
+        """Decide what a tree becomes; ``runs`` lacks those that could not be read.
+
+        ``inferred`` says why, by the id of a run whose parent is a guess.
+        """
+        tree = transformer.RunTree(root_id, runs, children, inferred or {})
+        plan = transformer.plan_tree(
+            tree, self.profiles, self.options, self.native, self.known_traces
+        )
+        return PlannedTree(tree, plan)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeContext:
+    """What is known of all runs when the work on their trees begins; the same everywhere."""
+
+    options: Options
+    selection: Selection
+    homes: Homes
+    reader: TreeReader
+    entries: Mapping[str, RunEntry]  # by run id, those that count
+    stores: Mapping[str, Store]  # likewise
+    inferred: Mapping[str, str]  # runs whose parent is a guess, and why
+    on_tree: Callable[[PlannedTree], None] | None = None
+
+    def moment(self, planned: PlannedTree, *, with_params: bool) -> transformer.Moment | None:
+        """Return when a tree ran and what it was, where that may help to group it by time."""
+        parent = self.entries[planned.tree.root_id].parent_run_id
+        return transformer.moment_of(
+            planned.tree,
+            planned.plan,
+            self.reader.profiles,
+            parent_is_missing=parent is not None and parent not in self.entries,
+            with_params=with_params,
+        )
+
+
+class TreeWorker:
+    """Reads trees, decides, hands everything to a sink, and keeps accounts of it."""
+
+    def __init__(self, context: TreeContext, accounts: Accounts, sink: RunSink) -> None:
+        self._context = context
+        self._accounts = accounts
+        self._sink = sink
+
+    def work(self, tree: transformer.Tree) -> None:
+        """Read a tree's runs, plan it, and hand over the runs and traces that are wanted."""
+        context, accounts = self._context, self._accounts
+        entries, stores, homes = context.entries, context.stores, context.homes
+        for run_id in tree.run_ids:
+            count_files(accounts.ledger, entries[run_id])
+        keys = {run_id: homes.home(stores[run_id], entries[run_id]) for run_id in tree.run_ids}
+        wanted = any(key in homes.plans for key in keys.values())
+        read: dict[str, Extracted[RunRecord]] = {}
+        if wanted and any(context.selection.names(entries[run_id]) for run_id in tree.run_ids):
+            read = {run_id: context.reader.read(entries[run_id]) for run_id in tree.run_ids}
+        if not read or not context.selection.takes_runs(each.record for each in read.values()):
+            accounts.runs_left_out.update(tree.run_ids)
+            for run_id in tree.run_ids:
+                if keys[run_id] in homes.plans:
+                    leave_out_files(accounts.ledger, stores[run_id], entries[run_id])
+            return
+        runs: dict[str, RunRecord] = {}
+        for run_id in tree.run_ids:
+            extracted = accounts.redactor.mask(read.pop(run_id))
+            plan = homes.plans.get(keys[run_id])
+            if plan is None:
+                accounts.runs_left_out.add(run_id)
+            else:
+                accounts.ledger.add_extracted(extracted)
+            if extracted.record is None:
+                continue
+            accounts.runs_read.append(run_id)
+            runs[run_id] = extracted.record
+            if plan is not None:
+                accounts.summaries[keys[run_id]].add_run(extracted.record)
+                self.hand_run(stores[run_id], entries[run_id], extracted.record, plan)
+        root = homes.plans.get(keys[tree.root_id])
+        if root is None or not runs:
+            return
+        guesses = {each: context.inferred[each] for each in runs if each in context.inferred}
+        planned = context.reader.plan(tree.root_id, runs, tree.children, guesses)
+        if (moment := context.moment(planned, with_params=False)) is not None:
+            accounts.moments.append(moment)
+        accounts.ledger.add_issues(planned.plan.issues)
+        summary = accounts.summaries[keys[tree.root_id]]
+        summary.add_tree(planned.plan)
+        for trace in planned.plan.traces if context.options.traces else ():
+            summary.add_trace(trace)
+            accounts.ledger.rebuilt.update(trace_counts_of(trace))
+            self._sink.add_trace(trace, root.target_id)
+        if context.on_tree is not None:
+            context.on_tree(planned)
+
+    def hand_run(self, store: Store, entry: RunEntry, run: RunRecord, plan: ExperimentPlan) -> None:
+        """Hand over a run that was read, with its location, or count it as left out."""
+        accounts = self._accounts
+        if self._context.options.runs:
+            accounts.handed.update(counts_of(run))
+            placed = accounts.locations.run(store, entry, run, plan.target_id)
+            self._sink.add_run(placed, plan.target_id)
+        else:
+            accounts.runs_left_out.add(run.run_id)
+            accounts.ledger.left_out.update(counts_of(run))
+
+
+def count_files(ledger: Ledger, entry: RunEntry) -> None:
+    """Enter what lies in a run's directory; the walk over the store has left that to us."""
+    files, size_bytes = extractor.weigh(entry)
+    ledger.files += files
+    ledger.size_bytes += size_bytes
+
+
+def leave_out_files(ledger: Ledger, store: Store, entry: Entry) -> None:
+    """Count the files below an entry as left out by the options."""
+    ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
+
+
+def work_here(
+    trees: Sequence[transformer.Tree],
+    context: TreeContext,
+    accounts: Accounts,
+    sink: RunSink,
+    progress: Progress,
+) -> None:
+    """Work on all trees in this process."""
+    worker, done = TreeWorker(context, accounts, sink), 0
+    for tree in trees:
+        worker.work(tree)
+        done += len(tree.run_ids)
+        progress("runs", done, len(context.entries))
+
+
+def work_shared(
+    trees: Sequence[transformer.Tree],
+    context: TreeContext,
+    accounts: Accounts,
+    sink: SharedSink,
+    progress: Progress,
+    workers: int,
+) -> None:
+    """Let processes work on the trees in lots, and take in what they return.
+
+    That is done in the order of the trees, so that nobody can tell how many processes there
+    were. Raises WorkerError.
+    """
+    lots = tuple(_lots(trees))
+    work = LotWork(lots, context, accounts.blank(), sink.recorder())
+    done = 0
+    with closing(processes.results(work, len(lots), workers)) as parts:
+        for (part, recorded), lot in zip(parts, lots, strict=True):
+            accounts.add(part)
+            sink.replay(recorded)
+            done += sum(len(tree.run_ids) for tree in lot)
+            progress("runs", done, len(context.entries))
+
+
+def _lots(trees: Sequence[transformer.Tree]) -> Iterator[Sequence[transformer.Tree]]:
+    first = runs = 0
+    for at, tree in enumerate(trees, 1):
+        runs += len(tree.run_ids)
+        if runs >= LOT_RUNS or at == len(trees):
+            yield trees[first:at]
+            first, runs = at, 0
+
+
+@dataclass(frozen=True, slots=True)
+class LotWork:
+    """The work on one lot of trees, in any process: accounts and a sink that only records."""
+
+    lots: Sequence[Sequence[transformer.Tree]]
+    context: TreeContext
+    blank: Accounts
+    recorder: Recorder
+
+    def __call__(self, number: int) -> tuple[Accounts, Any]:
+        """Return the accounts of a lot, and what its sink is to replay."""
+        accounts = self.blank.blank()
+        worker = TreeWorker(self.context, accounts, self.recorder)
+        for tree in self.lots[number]:
+            worker.work(tree)
+        return accounts, self.recorder.recorded()
