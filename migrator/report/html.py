@@ -48,7 +48,7 @@ def html_report(outcome: Outcome, values: bool = False) -> str:
     shown = [(name, heading, content) for name, heading, content in sections if content]
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(", ".join(outcome.sources))}</p>',
+        _sources(outcome),
         _verdict(outcome),
         _tiles(outcome),
         "<nav>"
@@ -74,6 +74,13 @@ def _title(outcome: Outcome) -> str:
     return "What would be converted" if outcome.dry_run else "What was converted"
 
 
+def _sources(outcome: Outcome) -> str:
+    lines = "".join(f'<p class="lead">{escape(source)}</p>' for source in outcome.sources)
+    if len(outcome.sources) <= 3:
+        return lines
+    return f"<details><summary>{len(outcome.sources):,} sources</summary>{lines}</details>"
+
+
 def _verdict(outcome: Outcome) -> str:
     """Return in a sentence or two how it went."""
     ledger = outcome.ledger
@@ -92,7 +99,8 @@ def _verdict(outcome: Outcome) -> str:
     elif outcome.target is not None:
         text += " Nothing was written (dry run)."
     severity = " rejected" if rejected else ""
-    return f'<p class="verdict{severity}">{escape(text)}</p>'
+    told = escape(text).replace("named below", '<a href="#issues">named below</a>', 1)
+    return f'<p class="verdict{severity}">{told}</p>'
 
 
 def _tiles(outcome: Outcome) -> str:
@@ -103,11 +111,12 @@ def _tiles(outcome: Outcome) -> str:
     answered = sum(e.output_tokens for e in experiments)
     first = [e.first_ms for e in experiments if e.first_ms is not None]
     last = [e.last_ms for e in experiments if e.last_ms is not None]
-    dates = date_range(min(first), max(last)) if first and last else ""
+    dates = _days(min(first), max(last)) if first and last else ""
+    origin = f"{rebuilt:,} from runs, {native:,} that MLflow wrote"
     rejected = sum(i.count for i in ledger.issues if i.severity is Severity.REJECTED)
     tiles = [
         ("runs", "Runs", ledger.found[Kind.RUN], dates),
-        ("traces", "Traces", rebuilt + native, f"{rebuilt:,} from runs, {native:,} MLflow's own"),
+        ("traces", "Traces", rebuilt + native, origin if native else ""),
         ("tokens", "Tokens", given + answered, f"{given:,} in, {answered:,} out"),
         ("experiments", "Experiments", ledger.found[Kind.EXPERIMENT], ""),
         ("files", "Files", ledger.files, size(ledger.size_bytes)),
@@ -117,7 +126,7 @@ def _tiles(outcome: Outcome) -> str:
         '<dl class="tiles">'
         + "".join(
             f'<div><dt>{escape(label)}</dt><dd data-total="{name}">{number:,}'
-            f"<small>{escape(note)}</small></dd></div>"
+            f"<small>{note}</small></dd></div>"
             for name, label, number, note in tiles
         )
         + "</dl>"
@@ -133,11 +142,12 @@ def _timeline(outcome: Outcome) -> str:
         return ""
     bars, together = _bars(weeks)
     each = "a week" if together == 1 else f"{together} weeks"
+    gap = "; hatched: a longer time without any" if any(n is None for n, _ in bars) else ""
     has_tokens = any(week.input_tokens or week.output_tokens for week in weeks.values())
     charts = [
         _chart(
             bars,
-            f'<span class="key">runs</span><span>{each} a bar, by their start</span>',
+            f'<span class="key">runs</span><span>{each} a bar, by their start{gap}</span>',
             [("", [week.runs for _, week in bars])],
         )
     ]
@@ -162,7 +172,7 @@ def _timeline(outcome: Outcome) -> str:
         ("output tokens", "n"),
     ]  # fmt: skip
     untimed = sum(e.runs for e in outcome.experiments) - sum(w.runs for w in weeks.values())
-    note = f"<p>{untimed:,} runs have no start time and are not drawn.</p>" if untimed else ""
+    note = f"<p>Not drawn: {untimed:,} without a start time.</p>" if untimed else ""
     return (
         "".join(charts) + note + f"<details><summary>The {len(rows):,} weeks as a table</summary>"
         f"{_table(columns, rows, 'weeks')}</details>"
@@ -174,16 +184,16 @@ def _bars(weeks: dict[int, Week]) -> tuple[list[tuple[int | None, Week]], int]:
 
     A bar without a number is a long gap.
     """
-    numbers = sorted(weeks)
-    missing = max(0, FEWEST_BARS - (numbers[-1] - numbers[0] + 1))
     slots: list[int | None] = []
-    before = numbers[0] - missing // 2 - 1
-    for number in [*numbers, numbers[-1] + (missing + 1) // 2]:
-        if number - before > LONG_GAP:
-            slots += [None, number]
-        else:
+    for number in sorted(weeks):
+        before = slots[-1] if slots else None
+        if before is not None and number - before <= LONG_GAP:
             slots += range(before + 1, number + 1)
-        before = number
+        else:
+            slots += [number] if before is None else [None, number]
+    missing = max(0, FEWEST_BARS - len(slots))
+    slots[:0] = range(min(weeks) - missing // 2, min(weeks))
+    slots += range(max(weeks) + 1, max(weeks) + 1 + (missing + 1) // 2)
     together = -(-len(slots) // MOST_BARS)
     bars: list[tuple[int | None, Week]] = []
     for slot in slots:
@@ -266,13 +276,19 @@ def _short(number: int) -> str:
 def _experiments(outcome: Outcome) -> str:
     columns = [
         ("experiment", ""), ("runs", "n bar"), ("traces", "n"), ("spans", "n"), ("tokens", "n"),
-        ("what its trees are", ""), ("dates", ""),
+        ("what its trees are", "long"), ("dates", "long"),
     ]  # fmt: skip
     most = max((e.runs for e in outcome.experiments), default=0)
     rows = []
+    empty = 0
     for e in outcome.experiments:
+        if not e.runs and not e.native_traces:
+            empty += 1
+            continue
         deleted = ", deleted" if e.lifecycle_stage == "deleted" else ""
         below = f"id {e.experiment_id}{deleted}"
+        if len(outcome.sources) > 1:
+            below += f", from {e.source}"
         if str(e.target_id) != e.experiment_id or e.target_name != e.name:
             below += f"; in the target {e.target_name} ({e.target_id})"
         rows.append(
@@ -281,11 +297,12 @@ def _experiments(outcome: Outcome) -> str:
                 _bar(e.runs, most),
                 *_numbers(e.traces + e.native_traces, e.spans, e.input_tokens + e.output_tokens),
                 escape(", ".join(f"{n:,} {role}" for role, n in e.roles.most_common())),
-                date_range(e.first_ms, e.last_ms),
+                _days(e.first_ms, e.last_ms),
             ]
         )
     stay = "".join(f"<p>{escape(line)}</p>" for line in stay_lines(outcome))
-    return _table(columns, rows, "experiments") + stay
+    more = f"<p>And {empty:,} without runs or traces.</p>" if empty else ""
+    return (_table(columns, rows, "experiments") if rows else "") + more + stay
 
 
 def _trees(outcome: Outcome) -> str:
@@ -305,7 +322,7 @@ def _trees(outcome: Outcome) -> str:
             str(tree.depth),
             tree.role,
             *_numbers(tree.traces, tree.spans, tree.tokens),
-            date_range(tree.start_ms, tree.start_ms),
+            _days(tree.start_ms, tree.start_ms),
             escape(e.name),
         ]
         for e, tree in biggest
@@ -372,18 +389,18 @@ def _places(issues: Sequence[Issue], values: bool) -> str:
 def _ledger(outcome: Outcome) -> str:
     names = ("found", "converted", "already_there", "merged", "rejected", "left_out")
     rows = outcome.ledger.as_rows()
+    titles = {} if outcome.target and not outcome.dry_run else {"converted": "to be converted"}
     used = [name for name in names if name in names[:2] or any(row[name] for row in rows)]
     table = _table(
-        [("", ""), *((name.replace("_", " "), "n") for name in used)],
+        [("", ""), *((titles.get(name) or name.replace("_", " "), "n") for name in used)],
         [[escape(str(row["kind"])), *(f"{row[name]:,}" for name in used)] for row in rows],
         "ledger",
     )
     told = [files_text(outcome), *rebuilt_lines(outcome), *artifacts_text(outcome).splitlines()]
     lines = "".join(f"<p>{escape(line)}</p>" for line in told)
-    before = "would be " if outcome.target is None or outcome.dry_run else ""
     return (
-        f"<p>Every entity and every file is in one column: found = {before}converted + already "
-        f"there + merged + rejected + left out.</p>{table}{lines}"
+        "<p>Every entity and every file has its place: what was found is the sum of the other "
+        f"columns.</p>{table}{lines}"
     )
 
 
@@ -410,6 +427,11 @@ def _next(outcome: Outcome) -> str:
 
 def _numbers(*numbers: int) -> list[str]:
     return [f"{number:,}" if number else "" for number in numbers]
+
+
+def _days(first_ms: int | None, last_ms: int | None) -> str:
+    words = date_range(first_ms, last_ms).split()
+    return " ".join(f'<span class="day">{word}</span>' for word in words)
 
 
 def _bar(number: int, most: int) -> str:

@@ -327,16 +327,22 @@ def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
 
     Of the five experiments with the most traces; the addresses are those of ``server_line``.
     """
+    sharers: dict[int, list[ExperimentSummary]] = {}  # several sources may share an experiment
+    for experiment in outcome.experiments:
+        if experiment.traces + experiment.native_traces:
+            sharers.setdefault(experiment.target_id, []).append(experiment)
     links = []
-    shown = [e for e in outcome.experiments if e.traces + e.native_traces]
-    shown.sort(key=lambda e: -(e.traces + e.native_traces))
-    for e in shown[:5]:
-        base = f"http://127.0.0.1:5000/#/experiments/{e.target_id}"
+    for target_id, of in sorted(
+        sharers.items(), key=lambda item: -sum(e.traces + e.native_traces for e in item[1])
+    )[:5]:
+        base = f"http://127.0.0.1:5000/#/experiments/{target_id}"
+        first = [e.first_ms for e in of if e.first_ms is not None]
+        last = [e.last_ms for e in of if e.last_ms is not None]
         overview = ""
-        if e.first_ms is not None and e.last_ms is not None:
-            start, end = _iso(e.first_ms - 60_000), _iso(e.last_ms + 60_000)
+        if first and last:
+            start, end = _iso(min(first) - 60_000), _iso(max(last) + 60_000)
             overview = f"{base}/overview?startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
-        links.append((e.target_name, f"{base}/traces?startTimeLabel=ALL", overview))
+        links.append((of[0].target_name, f"{base}/traces?startTimeLabel=ALL", overview))
     return links
 
 
