@@ -130,9 +130,9 @@ def check_against_json(page: Page, told: dict[str, Any]) -> None:
         for e in experiments
         if e["runs"] or e["native_traces"]
     ]
-    columns = ("runs", "depth", "role", "traces", "spans", "tokens")
+    parts = ("runs", "depth", "role", "traces", "spans", "tokens")
     assert [row[1:7] for row in page.numbers("trees")] == [
-        [tree[c] for c in columns] for tree in told["biggest_trees"]
+        [tree[part] for part in parts] for tree in told["biggest_trees"]
     ]
     names = [name.replace(" ", "_") for name in page.tables["ledger"][0][1:]]
     names = ["converted" if name == "to_be_converted" else name for name in names]
@@ -333,7 +333,8 @@ document.getElementById("page").onload = function () {{
   const bars = [...page.querySelectorAll(".bars b")].map(b => b.getBoundingClientRect());
   const style = this.contentWindow.getComputedStyle(page.body);
   document.getElementById("told").textContent = JSON.stringify({{
-    over: root.scrollWidth - root.clientWidth, bars: bars.length, flat: bars.filter(b => b.height < 1).length,
+    over: root.scrollWidth - root.clientWidth, bars: bars.length,
+    flat: bars.filter(b => b.height < 1).length,
     thin: bars.filter(b => b.width < .5).length,
     ink: style.color, back: style.backgroundColor,
   }});
