@@ -233,7 +233,8 @@ def scan(
         click.echo(scan_text(outcome, command, verbose, values))
     if html is not None:
         write_page(outcome, Path(html), values)
-        click.echo(f"Wrote {html}.", err=True)
+        if not quiet:
+            click.echo(f"Wrote {html}.", err=True)
     sys.exit(outcome.exit_code)
 
 
