@@ -118,6 +118,7 @@ class Session:
     def __init__(self, folder: Path, page: Path) -> None:
         self.folder = folder
         self.code = 0
+        self._ports: dict[str, str] = {}  # those that a page names, and those that were free
         self._servers: list[subprocess.Popen[bytes]] = []
         tools = folder.parent / "tools"
         tools.mkdir()
@@ -171,18 +172,28 @@ class Session:
         if words[:2] == ["mlflow", "server"]:
             return self._serve(words)
         if words[:1] == ["mlflow-migrate"] and not {"|", "&&", ">", ";"} & set(words):
-            arguments = [word.replace(HOME, str(self.folder)) for word in words[1:]]
+            arguments = [self._real(word) for word in words[1:]]
             result = CliRunner().invoke(main, arguments, prog_name="mlflow-migrate")
             self.code = result.exit_code
-            return result.output.replace(str(self.folder), HOME)
+            return self._shown(result.output)
         done = subprocess.run(
-            ["bash", "-uc", command.replace(HOME, str(self.folder))],
+            ["bash", "-uc", self._real(command)],
             cwd=self.folder, env=self._environment, text=True, timeout=300, check=False,
             capture_output=True,
         )  # fmt: skip
         self.code = done.returncode
         assert "\n" not in command or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.replace(str(self.folder), HOME)
+        return self._shown(done.stdout)
+
+    def _real(self, text: str) -> str:
+        for shown, real in {HOME: str(self.folder), **self._ports}.items():
+            text = text.replace(shown, real)
+        return text
+
+    def _shown(self, text: str) -> str:
+        for shown, real in {HOME: str(self.folder), **self._ports}.items():
+            text = text.replace(real, shown)
+        return text
 
     def _serve(self, words: list[str]) -> str:
         """Start a server on a free port, and come back when it answers; it stops with us."""
@@ -190,6 +201,7 @@ class Session:
             found.bind(("127.0.0.1", 0))
             port = str(found.getsockname()[1])
         at = words.index("--port") + 1
+        self._ports[f":{words[at]}"] = f":{port}"
         words = [*words[:at], port, *words[at + 1 :], "--workers", "1"]
         server = subprocess.Popen(
             [sys.executable, "-m", *words],

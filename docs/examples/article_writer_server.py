@@ -1,6 +1,6 @@
 """The article writer, tracked on an MLflow server; in a local database while that is away.
 
-    python article_writer_server.py http://127.0.0.1:5000
+python article_writer_server.py http://127.0.0.1:5000
 """
 
 from __future__ import annotations

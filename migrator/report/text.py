@@ -46,7 +46,7 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
 
     ``values`` shows the source's own words with the issues.
     """
-    done = "Nothing was written (--dry-run)." if outcome.dry_run else f"Wrote {outcome.target}"
+    done = "Nothing was written (--dry-run)" if outcome.dry_run else f"Wrote {outcome.target}"
     if not outcome.dry_run and outcome.backup:
         done += f" (backup: {outcome.backup})"
     parts = [
