@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +11,6 @@ import click
 import mlflow
 import pytest
 
-from migrator import conventions
 from migrator.cli import main
 from migrator.issues import Code
 from migrator.tracker import TrackerConfig
@@ -213,3 +210,32 @@ def test_no_page_names_a_place_of_the_machine_it_was_written_on() -> None:
     for page in PAGES:
         for place in ("/work/", "/opt/", "/root/", "/tmp/br"):
             assert place not in page.read_text(encoding="utf-8"), docskit.name_of(page)
+
+
+# --------------------------------------------------------------------------- facts about MLflow
+
+
+def defined(name: str) -> bool:
+    """Tell whether MLflow's sources define a dotted name; nothing is imported."""
+    parts = name.split(".")
+    place = Path(mlflow.__file__).parent
+    while len(parts) > 1 and ((place / parts[1]).is_dir() or (place / f"{parts[1]}.py").is_file()):
+        parts = parts[1:]
+        place = place / parts[0] if (place / parts[0]).is_dir() else place / f"{parts[0]}.py"
+    source = place / "__init__.py" if place.is_dir() else place
+    text = source.read_text(encoding="utf-8")
+    return all(
+        re.search(rf"^\s*(def|class|async def) {part}\b|^\s*{part}\b[,:= ]|import .*\b{part}\b", text, re.M)
+        for part in parts[1:]
+    )
+
+
+@pytest.mark.skipif(not mlflow.__version__.startswith("3.9."), reason="the page is about 3.9")
+def test_every_name_on_the_page_about_mlflow_is_in_its_sources() -> None:
+    text = (DOCS / "mlflow-3.9.md").read_text(encoding="utf-8")
+    names = {name for name in re.findall(r"`(mlflow\.[a-z_0-9.]*\w+)`", text)}
+    attributes = {"mlflow.trace.session", "mlflow.trace.user", "mlflow.trace.spansLocation"}
+    names -= attributes | {"mlflow.experimentKind"}
+    assert len(names) > 50
+    assert sorted(name for name in names if not defined(name)) == []
+    assert not defined("mlflow.tracing.fluent.no_such_name") and not defined("mlflow.nowhere.x")

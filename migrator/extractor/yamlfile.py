@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import yaml
@@ -33,7 +34,8 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _WORDS = r"[A-Za-z](?:[\w./%+=@-]|:(?=[\w./%+=@-])| (?=[\w./%+=@-]))*"
 _LINE = re.compile(
     rf"(?P<key>[a-z_][a-z_0-9]{{0,60}}): (?:(?P<words>{_WORDS})|'(?P<quoted>[ -&(-~]*)'"
-    r"|(?P<int>0|-?[1-9][0-9]{0,17})|(?P<hex>(?=[0-9]*[a-f])(?!0b)[0-9a-f]{32})|(?P<list>\[\]))",
+    r"|(?P<int>0|-?[1-9][0-9]{0,17})|(?P<hex>(?=[0-9]*[a-f])(?!0b[01]+$)[0-9a-f]{32})"
+    r"|(?P<list>\[\]))",
     re.ASCII,
 )
 _NOT_TEXT = {"null": None, "Null": None, "NULL": None} | {
@@ -87,16 +89,23 @@ def _decode(data: bytes) -> str:
 
 def _load_simple(text: str) -> dict[str, Any] | None:
     """Return the mapping of a file in which every line is ``key: simple scalar``, else None."""
-    values: dict[str, Any] = {}
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    for line in lines:
-        match = _LINE.fullmatch(line)
-        if match is None or match["key"] in values or match["key"] in _NOT_TEXT:
-            return None
-        values[match["key"]] = _scalar(match)
-    return values or None
+    pairs = [_simple_line(line) for line in lines]
+    try:
+        values = dict(pairs)  # type: ignore[arg-type]
+    except TypeError:  # None among them: a line that isn't simple
+        return None
+    return values if len(values) == len(lines) and lines else None
+
+
+@lru_cache(1 << 12)  # half of a run's lines are those of the run before
+def _simple_line(line: str) -> tuple[str, Any] | None:
+    match = _LINE.fullmatch(line)
+    if match is None or match["key"] in _NOT_TEXT:
+        return None
+    return match["key"], _scalar(match)
 
 
 def _scalar(match: re.Match[str]) -> Any:
