@@ -3,7 +3,8 @@
 A page is one session. Comments that a reader doesn't see say what a block needs:
 
 - ``<!-- sandbox: 2.22.5-agents -->``: the fixture that lies at ``./mlruns`` when the session
-  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere; several are parted by spaces).
+  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere; several are parted by spaces), or
+  ``mlflow.db=empty``, an empty database, which takes MLflow long to make.
 - ``<!-- file: my-tool.toml -->`` before a block: its text is that file.
 - ``<!-- first: ... -->`` before a Python block: what it needs around it.
 
@@ -32,7 +33,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from migrator.cli import main
-from tests import fixturekit
+from tests import fixturekit, trackerkit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -135,6 +136,9 @@ class Session:
         asked = re.search(r"<!-- sandbox:(.*?)-->", page.read_text(encoding="utf-8"))
         for wish in asked[1].split() if asked else ():
             place, _, fixture = wish.rpartition("=")
+            if fixture == "empty":
+                trackerkit.database(folder, place)
+                continue
             copy = fixturekit.materialise(fixture, folder.parent / "fixtures")
             target = folder / (place or "mlruns")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,9 @@ class Session:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            self._type(f"python - <<'END OF PAGE'\n{block.first}\n{block.text}\nEND OF PAGE")
+            self._type(
+                f"python - <<'END OF PAGE'\n{block.first.strip()}\n{block.text}\nEND OF PAGE"
+            )
             assert self.code == 0
         else:
             assert block.language == "console", block.language
@@ -175,7 +181,7 @@ class Session:
             arguments = [self._real(word) for word in words[1:]]
             result = CliRunner().invoke(main, arguments, prog_name="mlflow-migrate")
             self.code = result.exit_code
-            return self._shown(result.output)
+            return self._shown(result.stdout or result.output)  # MLflow logs to the other
         done = subprocess.run(
             ["bash", "-uc", self._real(command)],
             cwd=self.folder, env=self._environment, text=True, timeout=300, check=False,
