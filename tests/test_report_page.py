@@ -203,7 +203,7 @@ def test_the_page_of_a_conversion_has_its_numbers_and_links_that_show_history(
     traced = {e["target_id"] for e in told["experiments"] if e["traces"] + e["native_traces"]}
     links = [link for link in page.links if not link.startswith("#")]
     assert {int(link.split("/experiments/")[1].split("/")[0]) for link in links} == traced
-    assert any("startTimeLabel=ALL" in link for link in links)
+    assert all("startTimeLabel=CUSTOM&startTime=20" in link for link in links)
 
 
 def test_a_page_is_refused_before_any_work_where_it_can_not_be_written(tmp_path: Path) -> None:

@@ -338,11 +338,14 @@ def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
         base = f"http://127.0.0.1:5000/#/experiments/{target_id}"
         first = [e.first_ms for e in of if e.first_ms is not None]
         last = [e.last_ms for e in of if e.last_ms is not None]
-        overview = ""
+        traces, overview = f"{base}/traces?startTimeLabel=ALL", ""
         if first and last:
+            # MLflow carries the range on from tab to tab, and 3.9's Overview fails on "ALL".
             start, end = _iso(min(first) - 60_000), _iso(max(last) + 60_000)
-            overview = f"{base}/overview?startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
-        links.append((of[0].target_name, f"{base}/traces?startTimeLabel=ALL", overview))
+            span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
+            traces = f"{base}/traces?{span}"
+            overview = f"{base}/overview/usage?{span}"  # 3.17 has no bare /overview
+        links.append((of[0].target_name, traces, overview))
     return links
 
 
