@@ -182,6 +182,7 @@ VALUES = click.option(
 @VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
 @click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
+@click.option("--html", metavar="FILE", help="Also write all of it as a page to look at (.html).")
 def scan(
     sources: tuple[str, ...],
     as_json: bool,
@@ -190,6 +191,7 @@ def scan(
     values: bool,
     as_csv: bool,
     tree: str | None,
+    html: str | None,
     **selected: Any,
 ) -> None:
     """Say what a file store holds, what is damaged, and what convert would make of it.
@@ -197,12 +199,17 @@ def scan(
     \b
     mlflow-migrate scan ./mlruns
     mlflow-migrate scan ./mlruns --tree my-experiment
+    mlflow-migrate scan ./mlruns --html mlruns.html
 
     SOURCE is a file store (default ./mlruns), its parent directory, or a file: URI; several
-    sources are scanned as one. Nothing is written.
+    sources are scanned as one. Nothing is written but the page that --html names.
     """
     from migrator import pipeline
+    from migrator.report.files import check_report_path, write_page
     from migrator.report.text import scan_text
+
+    if html is not None:
+        check_report_path(html, (".html", ".htm"))
 
     trees: list[PlannedTree] = []
     options = _options(selected | ({"experiments": (tree,)} if tree else {}))
@@ -224,6 +231,10 @@ def scan(
     elif not quiet:
         command = shlex.join(["mlflow-migrate", "convert", *sources])
         click.echo(scan_text(outcome, command, verbose, values))
+    if html is not None:
+        write_page(outcome, Path(html), values)
+        if not quiet:
+            click.echo(f"Wrote {html}.", err=True)
     sys.exit(outcome.exit_code)
 
 
