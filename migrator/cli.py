@@ -301,7 +301,13 @@ def convert(
 @main.command()
 @SOURCES
 @click.option(
-    "--against", default=DEFAULT_TARGET, show_default=True, metavar="URI", help="The database."
+    "--against",
+    "--to",
+    "against",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    metavar="URI",
+    help="The database.",
 )
 @selection
 @output

@@ -110,6 +110,11 @@ def _local_path(location: str) -> str:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z]:|[^/\\])", location)
     if scheme is None or os.path.lexists(location):
         return os.path.abspath(os.path.expanduser(location))
+    if scheme[1].lower() == "sqlite":
+        raise SourceError(
+            f"{location} is a database, not a file store.",
+            todo=f"To write into it, put --to before it: --to {location}",
+        )
     if scheme[1].lower() != "file":
         raise SourceError(
             f"{location} is not a local directory.",

@@ -31,7 +31,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
     parts = [
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         entities_table(outcome),
-        experiments_table(outcome.experiments),
+        experiments_table(outcome.experiments) if outcome.experiments else "",
         decisions_text(outcome.experiments, verbose),
         issues_text(outcome, verbose, values),
         would_make(outcome),
