@@ -29,6 +29,7 @@ from migrator.extractor.files import (
     scan,
     shown,
     size_of,
+    stand_in,
     unreadable,
 )
 from migrator.issues import Code, Issue
@@ -313,6 +314,14 @@ def store_of(entry: Entry, above: int) -> str:
     return path
 
 
+def bound_of(run: RunEntry) -> str:
+    """Return the directory that a run's links may not leave: its store."""
+    above = os.path.dirname(run.path)
+    if shown(os.path.basename(above)) != run.experiment_id:
+        return above  # it lies beside the experiments
+    return store_of(run, 2)
+
+
 # -------------------------------------------------------------------------------- the index
 
 
@@ -454,9 +463,9 @@ class _Walk:
             )
         if listing.error is not None:
             self.issues.append(unreadable(path, listing.error, experiment_id))
-        if listing.file(META) is not None:
-            self._count(Listing([f for f in listing.files if f[0] == META], [], [], None))
-        self._stray(path, listing, own=META)
+        meta = META if _has_meta(listing) else stand_in(META, listing.file_names())
+        self._count(Listing([f for f in listing.files if f[0] == meta], [], [], None))
+        self._stray(path, listing, own=meta)
         for child_name, child in listing.dirs:
             if child_name == "tags":
                 self._count_tree(child, bound)
@@ -497,7 +506,7 @@ class _Walk:
     ) -> None:
         if self._count_runs:
             self._count_all(listing, bound)
-        tags = listing.directory("tags")
+        tags = next((child for child_name, child in listing.dirs if child_name.lower() == "tags"), None)
         parent = None if tags is None else _value(tags, "mlflow.parentRunId", bound)
         run_id = shown(name)
         if not _RUN_ID.fullmatch(run_id):
@@ -596,7 +605,7 @@ class _Walk:
 
 def weigh(run: RunEntry) -> tuple[int, int]:
     """Return the number of the files in a run's directory, and their bytes, as ``index`` counts."""
-    return _weigh(run.path, store_of(run, 2))
+    return _weigh(run.path, bound_of(run))
 
 
 def _weigh(path: str, bound: str) -> tuple[int, int]:

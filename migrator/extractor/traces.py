@@ -73,7 +73,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     or where it is damaged, the trace has the spans that could be read. Never raises.
     """
     account = Account(Kind.TRACE, entry.entity_id, store_of(entry, 3))
-    listing = account.list(entry.path)
+    listing = account.as_named(account.list(entry.path), entry.path, INFO, _FOLDERS)
     info = read_meta(account, listing.file(INFO), os.path.join(entry.path, INFO))
     folders = _folders(account, entry.path, listing)
     tags = account.values(folders.get("tags"), Kind.TRACE_TAG)
@@ -119,9 +119,10 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
             account.add(
                 Code.STATUS_UNKNOWN,
                 info.path,
-                f"Its state is {info.text('state') or info.text('status')!r}.",
+                "Its state is none of MLflow's.",
                 kept="as STATE_UNSPECIFIED",
                 kind=Kind.TRACE,
+                sample=(info.text("state") or info.text("status") or "")[:100],
             )
         state = "STATE_UNSPECIFIED"
     if rebuilt:
