@@ -274,8 +274,9 @@ class Meta:
                 self._account.add(
                     Code.ID_MISMATCH,
                     self.path,
-                    f"{key} is {_as_text(value)[:100]!r}.",
+                    f"{key} is another.",
                     kept=f"the directory's, {entity_id!r}",
+                    sample=_as_text(value)[:100],
                 )
 
     def unusable(self, key: str, value: object) -> None:

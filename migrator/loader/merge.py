@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,14 +57,20 @@ class _Table:
 
 
 def merge(
-    db: sqlite3.Connection, target: Target, joined: Collection[int], *, backup: bool
+    db: sqlite3.Connection,
+    target: Target,
+    joined: Collection[int],
+    *,
+    backup: bool,
+    committing: Callable[[], None] = lambda: None,
 ) -> Merged:
     """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
 
     A row whose key the target has is left as the target has it, except of runs and traces that
     had not ended there: those are brought up to date. Before the first change the
     target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
-    ``joined`` are experiments whose own row is not compared.
+    ``joined`` are experiments whose own row is not compared; ``committing`` is called right before
+    the transaction ends.
     """
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
@@ -95,6 +101,7 @@ def merge(
             merged.issues += _differences(db, tables, joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
+            committing()
             db.execute("COMMIT")
         except BaseException:
             if merged.backup_path:  # nothing has changed, so it is of no use
