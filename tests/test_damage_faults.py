@@ -306,6 +306,69 @@ def test_files_that_come_and_go_between_walk_and_reading_stop_nothing(
     assert client.get_run(spot.id("train")).data.metrics["loss"] == 0.1
 
 
+@pytest.mark.parametrize(
+    ("role", "name", "codes"),
+    [
+        ("train", "params/lr", {Code.FILE_VANISHED}),
+        ("train", "tags/stage", {Code.FILE_VANISHED}),
+        ("train", "metrics/loss", {Code.FILE_VANISHED}),
+        ("train", "meta.yaml", {Code.META_MISSING, Code.RUN_REBUILT}),
+        ("write", "artifacts/prompt.txt", {Code.ARTIFACT_UNREADABLE}),
+        ("trace", "artifacts/traces.json", {Code.SPANS_DAMAGED, Code.TRACE_WITHOUT_SPANS}),
+        ("trace", "tags/topic", {Code.FILE_VANISHED}),
+        ("model", "params/depth", {Code.FILE_VANISHED}),
+    ],
+)
+def test_a_file_that_vanishes_between_the_listing_and_its_opening_is_named(
+    store: Path, monkeypatch: pytest.MonkeyPatch, role: str, name: str, codes: set[Code]
+) -> None:
+    path = getattr(Spot(store, 1), role) / name
+    real_open = os.open
+
+    def vanish(at: Any, *args: Any, **options: Any) -> int:
+        if str(at) == str(path):
+            path.unlink(missing_ok=True)
+        return real_open(at, *args, **options)
+
+    monkeypatch.setattr(os, "open", vanish)
+    outcome = pipeline.scan([str(store)], pipeline.Options())
+    monkeypatch.undo()
+    assert not path.exists()
+    assert outcome.ledger.gaps() == []
+    assert {issue.code for issue in outcome.ledger.issues} == codes
+    rejected = sum(outcome.ledger.rejected.values())
+    assert rejected == (1 if codes == {Code.FILE_VANISHED} else 0)
+
+
+def test_a_run_that_vanishes_between_the_walk_and_its_reading_is_named(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spot = Spot(store, 1)
+    real = pipeline.open_stores
+
+    def then_vanish(*args: Any) -> list[pipeline.Store]:
+        stores = real(*args)
+        shutil.rmtree(spot.train)
+        shutil.rmtree(spot.trace)
+        shutil.rmtree(spot.model)
+        shutil.rmtree(spot.registered)
+        return stores
+
+    monkeypatch.setattr(commands, "open_stores", then_vanish)
+    outcome = pipeline.scan([str(store)], pipeline.Options())
+    assert outcome.ledger.gaps() == []
+    issues = outcome.ledger.issues
+    for path, code in (
+        (spot.train, Code.RUN_EMPTY),
+        (spot.trace, Code.TRACE_EMPTY),
+        (spot.model, Code.MODEL_EMPTY),
+    ):
+        assert [i for i in issues if i.code is code and i.path == str(path)], code
+        assert [i for i in issues if i.code is Code.DIRECTORY_UNREADABLE and i.path == str(path)]
+    assert [i for i in issues if i.path == str(spot.registered)]
+    assert outcome.exit_code == 3
+
+
 def test_a_file_that_we_lose_is_no_change_of_the_store(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import sqlite3
 import zipfile
 from collections.abc import Iterator
@@ -60,6 +61,13 @@ def convert(root: Path, *options: str) -> Result:
     return result
 
 
+def replace(path: Path, target: Path) -> None:
+    """Put a link in the place of a directory."""
+    if path.exists():
+        shutil.rmtree(path)
+    path.symlink_to(target)
+
+
 def dump(root: Path) -> str:
     with closing(sqlite3.connect(root.parent / "m.db")) as database:
         return "\n".join(database.iterdump())
@@ -99,7 +107,7 @@ def test_no_location_or_link_makes_us_read_outside_of_the_store(tmp_path: Path) 
     write_experiment(root, "1", "one", artifact_location=outside.as_uri())
     own = root / "1" / RUN / "artifacts"
     write_run(root, "1", RUN, params={"model": "gpt-4o"}, artifact_uri=own.as_uri())
-    own.symlink_to(outside)  # the recorded location leads through it
+    replace(own, outside)  # the recorded location leads through it
     for number, uri in enumerate((
         outside.as_uri(),
         f"{root}/1/{RUN}/../../../outside/artifacts",
@@ -110,19 +118,14 @@ def test_no_location_or_link_makes_us_read_outside_of_the_store(tmp_path: Path) 
     )):  # fmt: skip
         write_run(root, "1", "a" * 31 + str(number), artifact_uri=uri, params={"model": "gpt-4o"})
     trace = write_trace(root, "1", TRACE)
-    (trace / "artifacts" / "traces.json").unlink()
-    (trace / "artifacts").rmdir()
-    (trace / "artifacts").symlink_to(outside)
+    replace(trace / "artifacts", outside)
     (trace / "tags" / "mlflow.artifactLocation").write_text((trace / "artifacts").as_uri())
     other = write_trace(root, "1", "tr-" + "5" * 32)
     (other / "artifacts" / "traces.json").unlink()
     (other / "tags" / "mlflow.artifactLocation").write_text(outside.as_uri())
     model = write_logged_model(root, "1", MODEL, artifact_location=outside.as_uri())
-    (model / "artifacts").rmdir()
-    (model / "artifacts").symlink_to(outside)
-    for name in ("params", "metrics", "tags"):
-        (model / name).rmdir() if (model / name).is_dir() else None
-        (model / name).symlink_to(outside)
+    for name in ("artifacts", "params", "metrics", "tags"):
+        replace(model / name, outside)
     sources = [f"file://{outside}/{RUN}/artifacts/../..", f"{root}/1/{RUN}/artifacts/../x"]
     write_registered_model(root, "m", versions=[{"source": uri} for uri in sources])
     (root / "1" / "datasets").symlink_to(outside)

@@ -56,8 +56,8 @@ def find_artifact_dir(
     """Return the directory that holds an entity's artifacts, None where there is none.
 
     ``parts`` is the path below an artifact root. The recorded location counts only if its last
-    two parts are the entity's own, as MLflow makes them: a store must not be able to make us
-    read any directory it names.
+    two parts are the entity's own, as MLflow makes them, links resolved: a store must not be able
+    to make us read any directory it names.
     """
     served = [os.path.join(root, *parts) for root in artifact_roots]
     if own is not None and has_files(own):
@@ -72,7 +72,9 @@ def find_artifact_dir(
         return own
     recorded = local_path(recorded_uri, base=os.path.dirname(account.bound))
     if recorded is not None and recorded != own and path_parts(recorded)[-2:] == parts[-2:]:
-        served.append(recorded)
+        real = os.path.realpath(recorded)  # a link in the store is as little to be trusted
+        if path_parts(real)[-2:] == parts[-2:]:
+            served.append(recorded)
     return next((path for path in served if has_files(path)), own)
 
 
