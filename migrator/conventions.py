@@ -136,6 +136,8 @@ def encode(value: Json) -> str:
     MLflow's REST layer are made harmless first (``sanitize``).
     """
     kind = type(value)
+    if kind is str:  # nearly all
+        return _QUOTE(clean_text(value))  # type: ignore[arg-type]
     if kind is float:  # not float.hex's or str's form: repr is what the encoder writes
         return repr(value) if math.isfinite(value) else f'"{value}"'  # type: ignore[arg-type]
     return _ENCODE(sanitize(value))
@@ -143,6 +145,7 @@ def encode(value: Json) -> str:
 
 # One encoder for all: json.dumps makes a new one at each call whose arguments aren't its defaults.
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
+_QUOTE = json.encoder.encode_basestring  # what it does with a text
 
 
 def sanitize(value: Json) -> Json:

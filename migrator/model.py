@@ -22,6 +22,8 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 class Kind(str, Enum):
     """The kinds of entity that the ledger counts, in the order in which it prints them."""
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and these are the keys of every count
+
     EXPERIMENT = "experiment"
     EXPERIMENT_TAG = "experiment tag"
     RUN = "run"
@@ -108,6 +110,10 @@ class Extracted(Generic[T]):
     ``record`` is None when nothing could be kept (an issue of severity REJECTED says why).
     ``merged`` counts what was found twice and kept once (equal metric points).
     Of the regular files in the directory, ``files_read + files_referred + files_ignored`` are all.
+
+    ``files_found`` counts them as the listings do that the reading went by; ``folders_missed``
+    the directories that a listing names and that were not listed in their turn. Both are for
+    runs: files elsewhere are counted by the walk over the store.
     """
 
     record: T | None
@@ -117,6 +123,9 @@ class Extracted(Generic[T]):
     files_read: int = 0
     files_referred: int = 0  # artifacts
     files_ignored: int = 0  # each named by an issue
+    files_found: int = 0
+    folders_missed: int = 0
+    size_bytes: int = 0  # of those files
 
 
 # ---------------------------------------------------------------------------- what was read

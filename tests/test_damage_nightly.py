@@ -87,9 +87,7 @@ def write(root: Path, morning: bool) -> None:
 
 def convert(root: Path, target: Path, *options: str) -> str:
     uri = f"sqlite:///{target}"
-    result = CliRunner().invoke(
-        main, ["convert", str(root), "--to", uri, "-v", *options]
-    )
+    result = CliRunner().invoke(main, ["convert", str(root), "--to", uri, "-v", *options])
     assert result.exit_code == 0, result.output
     return result.output
 

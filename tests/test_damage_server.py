@@ -61,8 +61,13 @@ def test_a_server_serves_and_writes_while_a_store_is_converted_into_its_database
     assert writer.begun.wait(30)
     target = server.database
     try:
-        results = [CliRunner().invoke(main, ["convert", str(root), "--to", target, "--report",
-                                             str(tmp_path / f"{n}.json")]) for n in range(2)]
+        results = [
+            CliRunner().invoke(
+                main,
+                ["convert", str(root), "--to", target, "--report", str(tmp_path / f"{n}.json")],
+            )
+            for n in range(2)
+        ]
     finally:
         writer.stopped.set()
         writer.join()

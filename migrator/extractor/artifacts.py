@@ -49,18 +49,20 @@ _WINDOWS = re.compile(r"/*[A-Za-z]:[/\\]|\\\\")
 def find_artifact_dir(
     account: Account,
     own: str | None,
+    holds_files: bool,
     parts: tuple[str, ...],
     artifact_roots: Sequence[str],
     recorded_uri: str,
 ) -> str | None:
     """Return the directory that holds an entity's artifacts, None where there is none.
 
-    ``parts`` is the path below an artifact root. The recorded location counts only if its last
+    ``own`` is the directory inside the entity's, and ``holds_files`` whether there is anything in
+    it; ``parts`` is the path below an artifact root. The recorded location counts only if its last
     two parts are the entity's own, as MLflow makes them, links resolved: a store must not be able
     to make us read any directory it names.
     """
     served = [os.path.join(root, *parts) for root in artifact_roots]
-    if own is not None and has_files(own):
+    if own is not None and holds_files:
         other = next((path for path in served if has_files(path)), None)
         if other is not None and _sizes(own) != _sizes(other):
             account.add(
@@ -283,32 +285,48 @@ def _sizes(directory: str) -> list[tuple[str, int]]:
 class Artifacts(NamedTuple):
     """The files below an artifact directory, sorted by path."""
 
+    directory: str | None  # absolute, None where there is none
     files: tuple[ArtifactFile, ...]
     paths: tuple[str, ...]  # of the same files, to open
 
 
-def list_artifacts(account: Account, directory: str | None, *, own: str | None) -> Artifacts:
-    """Return the files below an artifact directory.
+def list_artifacts(
+    account: Account,
+    own: str | None,
+    parts: tuple[str, ...],
+    artifact_roots: Sequence[str],
+    recorded_uri: str,
+) -> Artifacts:
+    """Find an entity's artifact directory (``find_artifact_dir``) and return what is in it.
 
-    Only those in the entity's ``own`` directory belong to the census of its files.
+    Only files in the entity's ``own`` directory belong to the census of its files.
     """
-    if own is not None and directory != own:  # nothing in it, or it would have been taken
-        account.files_referred += len(_walk(account, own, account.bound))
-    if directory is None:
-        return Artifacts((), ())
-    found = _walk(account, directory, account.bound if directory == own else directory)
-    if directory == own:
-        account.files_referred += len(found)
-    found.sort(key=lambda pair: pair[0].path)
-    return Artifacts(tuple(file for file, _ in found), tuple(path for _, path in found))
-
-
-def _walk(account: Account, directory: str, bound: str) -> list[tuple[ArtifactFile, str]]:
     found: list[tuple[ArtifactFile, str]] = []
+    holds_files = False
+    if own is not None:
+        found, holds_files = _walk(account, own, account.bound, count=True)
+        account.files_referred += len(found)
+        account.size_bytes += sum(file.size_bytes for file, _ in found)
+    directory = find_artifact_dir(account, own, holds_files, parts, artifact_roots, recorded_uri)
+    if directory is not None and directory != own:
+        found, _ = _walk(account, directory, directory, count=False)
+    found.sort(key=lambda pair: pair[0].path)
+    return Artifacts(directory, tuple(file for file, _ in found), tuple(path for _, path in found))
+
+
+def _walk(
+    account: Account, directory: str, bound: str, *, count: bool
+) -> tuple[list[tuple[ArtifactFile, str]], bool]:
+    """Return the files below a directory, and whether there is anything but directories."""
+    found: list[tuple[ArtifactFile, str]] = []
+    anything = False
     todo = [(directory, "")]
     while todo:
         path, prefix = todo.pop()
         listing = scan(path, bound)
+        if count:
+            account.count(listing)
+        anything = anything or bool(listing.files or listing.odd)
         if listing.error is not None:
             account.add(
                 Code.DIRECTORY_UNREADABLE,
@@ -324,7 +342,7 @@ def _walk(account: Account, directory: str, bound: str) -> list[tuple[ArtifactFi
                 size = 0
             found.append((ArtifactFile(prefix + name, size), file))
         todo += [(child, f"{prefix}{name}/") for name, child in listing.dirs]
-    return found
+    return found, anything
 
 
 def _name_link(account: Account, odd: Odd) -> None:
@@ -336,7 +354,7 @@ def read_texts(
 ) -> dict[str, str]:
     """Return the texts of the artifacts that are wanted, by relative path."""
     texts: dict[str, str] = {}
-    for artifact, path in zip(*artifacts, strict=True):
+    for artifact, path in zip(artifacts.files, artifacts.paths, strict=True):
         if not wanted(artifact.path):
             continue
         try:

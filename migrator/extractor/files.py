@@ -6,6 +6,7 @@ is read: what was found, what was merged, what was wrong, and where each regular
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -77,8 +78,6 @@ def copied_from(name: str, names: frozenset[str]) -> str | None:
 
     A copy without its original is the only one there is, and therefore none.
     """
-    if not ("(" in name or "onflict" in name or " - Copy" in name or name.startswith("._")):
-        return None  # nearly every name: the patterns below cost more
     for pattern in _COPY_PATTERNS:
         match = pattern.fullmatch(name)
         if match:
@@ -110,6 +109,18 @@ def stand_in(name: str, names: frozenset[str]) -> str | None:
         lambda each: each.lower() in {plain + ending for ending in _BACKUP_ENDINGS},
     )
     return next((each for test in tests for each in near if test(each)), None)
+
+
+@functools.lru_cache(1 << 12)  # keys are the same in thousands of runs
+def is_plain(name: str) -> bool:
+    """Tell whether a file's name is surely neither junk nor that of a copy: nearly every one is."""
+    return not (
+        is_junk(name)
+        or "(" in name
+        or "onflict" in name
+        or " - Copy" in name
+        or name.startswith("._")
+    )
 
 
 def shown(path: str) -> str:
@@ -261,13 +272,14 @@ def measure(path: str, bound: str) -> Tree:
 
 def size_of(listing: Listing) -> int:
     """Return the bytes of a listing's files; a file that has vanished counts as empty."""
-    total = 0
-    for _, path in listing.files:
-        try:
-            total += os.lstat(path).st_size
-        except OSError:
-            continue
-    return total
+    return sum(_size(path) for _, path in listing.files)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
 
 
 # ----------------------------------------------------------------------------------- files
@@ -317,13 +329,17 @@ class Account:
     __slots__ = (
         "bound",
         "entity_id",
+        "files_found",
         "files_ignored",
         "files_read",
         "files_referred",
+        "folders_found",
+        "folders_listed",
         "found",
         "issues",
         "kind",
         "merged",
+        "size_bytes",
     )
 
     def __init__(self, kind: Kind, entity_id: str, bound: str) -> None:
@@ -333,9 +349,13 @@ class Account:
         self.found: Counter[Kind] = Counter({kind: 1})
         self.merged: Counter[Kind] = Counter()
         self.issues: list[Issue] = []
+        self.files_found = 0
         self.files_read = 0
         self.files_referred = 0
         self.files_ignored = 0
+        self.size_bytes = 0
+        self.folders_found = 1  # the entity's own; more by listing, so that none can be forgotten
+        self.folders_listed = 0
 
     def add(
         self,
@@ -362,6 +382,7 @@ class Account:
     def list(self, path: str, kind: Kind | None = None) -> Listing:
         """List a directory; one that can't be listed stands for one item of ``kind`` lost."""
         listing = scan(path, self.bound)
+        self.count(listing)
         if listing.error is not None:
             if kind is not None:
                 self.found[kind] += 1
@@ -401,6 +422,12 @@ class Account:
             dirs=[(renamed.get(name, name), child) for name, child in listing.dirs],
         )
 
+    def count(self, listing: Listing) -> None:
+        """Count what a listing of one of the entity's directories names."""
+        self.files_found += len(listing.files)
+        self.folders_found += len(listing.dirs)
+        self.folders_listed += 1
+
     def refuse_odd(self, listing: Listing, kind: Kind) -> None:
         """Reject what stands in the place of a ``kind`` but is no file or directory of ours."""
         for odd in listing.odd:
@@ -417,12 +444,16 @@ class Account:
         """Count files of a folder that are not MLflow's; one issue names them."""
         if names:
             self.files_ignored += len(names)
+            self.size_bytes += sum(_size(os.path.join(folder, name)) for name in names)
             self.issues.append(ignored_files(folder, names, self.entity_id))
 
     def ignore_tree(self, path: str) -> None:
         """Count all files below a directory that is not MLflow's; one issue names it."""
         tree = measure(path, self.bound)
+        self.folders_listed += 1
+        self.files_found += tree.files
         self.files_ignored += tree.files
+        self.size_bytes += tree.size_bytes
         self.issues += ignored_tree(path, tree, self.entity_id)
 
     def keys(self, folder: str, kind: Kind, *, counted: bool = True) -> Iterator[tuple[str, str]]:
@@ -437,12 +468,16 @@ class Account:
             listing = self.list(path, kind)
             self.refuse_odd(listing, kind)
             ignored: list[str] = []
-            names = listing.file_names()
+            copies = 0
             for name, file in listing.files:
-                if is_junk(name):
+                if is_plain(name):
+                    yield prefix + name, file
+                elif is_junk(name):
                     ignored.append(name)
-                elif (original := copied_from(name, names)) is not None:
+                elif (original := copied_from(name, listing.file_names())) is not None:
                     self.files_ignored += 1
+                    self.size_bytes += _size(file)
+                    copies += 1
                     self.add(
                         Code.CONFLICT_COPY,
                         file,
@@ -450,8 +485,9 @@ class Account:
                         kept="the original",
                     )
                 else:
-                    self.found[kind] += counted
                     yield prefix + name, file
+            if counted:
+                self.found[kind] += len(listing.files) - len(ignored) - copies
             self.ignore_files(path, ignored)
             for name, child in reversed(listing.dirs):
                 if is_junk_folder(name):
@@ -472,7 +508,7 @@ class Account:
                 text = data.decode()
             except UnicodeDecodeError:
                 text = self.repaired_text(data, path, kind)
-            name = self.name(key, path, kind)
+            name = key if key.isascii() else self.name(key, path, kind)
             if name in texts:
                 self.add(
                     Code.NAME_TWICE,
@@ -514,13 +550,16 @@ class Account:
         """
         self.files_read += 1
         try:
-            return read_bytes(path, limit_bytes)
+            data = read_bytes(path, limit_bytes)
+            self.size_bytes += len(data)
+            return data
         except FileNotFoundError:
             code, why = Code.FILE_VANISHED, "It vanished while the store was being read."
         except FileTooLarge as error:
             code, why = Code.FILE_TOO_LARGE, f"It is too large: {error}."
         except OSError as error:
             code, why = Code.FILE_UNREADABLE, f"It can't be read: {reason(error)}."
+        self.size_bytes += _size(path)
         self.add(instead or code, path, why, kept=kept, kind=kind)
         return None
 
@@ -563,6 +602,9 @@ class Account:
             files_read=self.files_read,
             files_referred=self.files_referred,
             files_ignored=self.files_ignored,
+            files_found=self.files_found,
+            folders_missed=self.folders_found - self.folders_listed,
+            size_bytes=self.size_bytes,
         )
 
     def _rejected(self) -> Counter[Kind]:

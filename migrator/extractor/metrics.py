@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from migrator.extractor.files import METRIC_LIMIT_BYTES, Account
 from migrator.issues import Code
@@ -20,6 +21,7 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 EARLIEST_MS, LATEST_MS = 100_000_000_000, 100_000_000_000_000
 _MAX_FIELD = 400  # characters; a number beyond a float's range is shorter
 
+_POINT = partial(tuple.__new__, MetricPoint)  # of three values; MetricPoint(…) is Python code
 _PLAIN = re.compile(rb"(?:-?\d{1,18} [-+.\w]+ -?\d{1,18}\r?\n)+")
 _DIGEST = re.compile(rb"[0-9a-f]{8}")
 _BOOLEANS = {b"True": 1.0, b"true": 1.0, b"False": 0.0, b"false": 0.0}
@@ -43,10 +45,11 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
     else:
         found = data.count(b"\n")
     account.found[Kind.METRIC_POINT] += found
-    unique = tuple(dict.fromkeys(points))
+    unique = tuple(dict.fromkeys(points)) if len(points) > 1 else tuple(points)
     _merge(account, path, Kind.METRIC_POINT, len(points) - len(unique))
-    odd = sum(1 for point in unique if not EARLIEST_MS <= point[0] < LATEST_MS)
-    if odd:
+    times = [point[0] for point in unique]
+    if times and not (min(times) >= EARLIEST_MS and max(times) < LATEST_MS):
+        odd = sum(1 for time in times if not _is_ms(time))
         _odd_times(account, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
     return unique
 
@@ -124,7 +127,7 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
         # One object for all NaN: tuples that hold the same object are equal, so repeats merge.
         values = [math.nan if value != value else value for value in values]
     times, steps = map(int, fields[0::3]), map(int, fields[2::3])
-    return list(map(MetricPoint, times, values, steps))
+    return list(map(_POINT, zip(times, values, steps, strict=True)))
 
 
 class _Lines:

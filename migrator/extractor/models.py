@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from migrator.extractor.artifacts import find_artifact_dir, list_artifacts
+from migrator.extractor.artifacts import list_artifacts
 from migrator.extractor.files import VALUE_LIMIT_BYTES, Account, Listing
 from migrator.extractor.metrics import read_model_points
 from migrator.extractor.store import META, store_of
@@ -51,14 +51,13 @@ def read_logged_model(
             metrics += read_model_points(account, path, account.name(name, path, kind))
     experiment_id = entry.experiment_id or ""
     location = meta.text("artifact_location") or ""
-    artifact_dir = find_artifact_dir(
+    artifacts = list_artifacts(
         account,
         folders.get("artifacts"),
         (experiment_id, "models", entry.entity_id, "artifacts"),
         artifact_roots,
         location,
     )
-    artifacts = list_artifacts(account, artifact_dir, own=folders.get("artifacts"))
     rebuilt = not meta.values.keys() & _MODEL_KEYS
     if rebuilt and not (params or tags or metrics or artifacts.files):
         account.add(
@@ -101,7 +100,7 @@ def read_logged_model(
         tags=tags,
         metrics=tuple(metrics),
         path=entry.path,
-        artifact_dir=artifact_dir,
+        artifact_dir=artifacts.directory,
     )
     return account.close(record)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from migrator.extractor.artifacts import find_artifact_dir, list_artifacts, read_texts
+from migrator.extractor.artifacts import list_artifacts, read_texts
 from migrator.extractor.files import Account, Listing, scan, shown
 from migrator.extractor.metrics import read_points
 from migrator.extractor.store import bound_of, store_of
@@ -122,14 +122,13 @@ def read_run(
     meta.same_id(("run_id", "run_uuid"), entry.entity_id)
     meta.same_id(("experiment_id",), experiment_id)
     artifact_uri = meta.text("artifact_uri") or ""
-    artifact_dir = find_artifact_dir(
+    artifacts = list_artifacts(
         account,
         folders.get("artifacts"),
         (experiment_id, entry.entity_id, "artifacts"),
         artifact_roots,
         artifact_uri,
     )
-    artifacts = list_artifacts(account, artifact_dir, own=folders.get("artifacts"))
     texts = read_texts(account, artifacts, wanted, text_limit_bytes)
 
     rebuilt = not meta.values.keys() & (_RUN_KEYS | {"run_id", "run_uuid", "end_time"})
@@ -209,7 +208,7 @@ def read_run(
         inputs=inputs,
         outputs=outputs,
         path=entry.path,
-        artifact_dir=artifact_dir,
+        artifact_dir=artifacts.directory,
         deleted_with_experiment=entry.in_trash
         and (not says_deleted or _deleted_with(entry, deleted_ms)),
     )

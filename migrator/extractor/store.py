@@ -330,8 +330,9 @@ def index(
 ) -> SourceIndex:
     """Walk a store once and return what it holds; nothing is parsed.
 
-    Without ``count_runs`` the files in runs are left for ``weigh`` to count: that takes longer than
-    all the rest, and other processes can do it.
+    Without ``count_runs`` the files in runs are left to be counted by ``read_run`` (from the
+    listings that it reads by) or ``weigh``: that takes longer than all the rest, and other
+    processes can do it.
 
     ``on_progress`` is called now and then with the number of files seen, or of runs, if those are
     all that is counted. Raises ``SourceError``
@@ -481,6 +482,9 @@ class _Walk:
         if name.startswith(".") or is_junk_folder(name):
             self._ignore(path, bound)
             return
+        if not self._count_runs and _ID.fullmatch(name):  # a run, whatever is in it
+            self._run(name, path, None, experiment_id, bound, in_trash)
+            return
         listing = scan(path, bound)
         if _looks_like_run(name, listing):
             self._run(name, path, listing, experiment_id, bound, in_trash)
@@ -499,15 +503,18 @@ class _Walk:
         self,
         name: str,
         path: str,
-        listing: Listing,
+        listing: Listing | None,
         experiment_id: str,
         bound: str,
         in_trash: bool,
     ) -> None:
-        if self._count_runs:
+        """Take a directory for a run; ``listing`` may be missing when files aren't counted."""
+        if self._count_runs and listing is not None:
             self._count_all(listing, bound)
-        tags = next((child for child_name, child in listing.dirs if child_name.lower() == "tags"), None)
-        parent = None if tags is None else _value(tags, "mlflow.parentRunId", bound)
+        parent = _value(f"{path}/tags", "mlflow.parentRunId", bound)
+        if parent is None and not os.path.isdir(f"{path}/tags"):  # in other letters, perhaps
+            tags = [child for each, child in scan(path, bound).dirs if each.lower() == "tags"]
+            parent = _value(tags[0], "mlflow.parentRunId", bound) if tags else None
         run_id = shown(name)
         if not _RUN_ID.fullmatch(run_id):
             run_id = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
@@ -538,8 +545,7 @@ class _Walk:
             self._count_all(inner, bound)
             entity_id = shown(name)
             if folder == "traces":
-                metadata = inner.directory("request_metadata")
-                run_id = None if metadata is None else _value(metadata, "mlflow.sourceRun", bound)
+                run_id = _value(f"{child}/request_metadata", "mlflow.sourceRun", bound)
                 self.traces.append(TraceEntry(entity_id, child, experiment_id, in_trash, run_id))
             elif folder == "datasets":
                 self.datasets.append(Entry(entity_id, child, experiment_id, in_trash))
@@ -632,14 +638,16 @@ def _weigh(path: str, bound: str) -> tuple[int, int]:
 
 def _value(folder: str, key: str, bound: str) -> str | None:
     """Return the id that a tag or metadata file holds, None where there is none."""
-    path = os.path.join(folder, key)
+    path = f"{folder}/{key}"
     try:
         data = read_bytes(path, _VALUE_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, FileTooLarge):
         target = scan(folder, bound).file(key) if os.path.islink(path) else None
         data = b"" if target is None else _head_of(target)
+    if os.path.islink(folder):
+        return None  # the reader does not follow it either
     return data.decode("utf-8", "replace").strip() or None
 
 

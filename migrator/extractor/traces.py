@@ -192,9 +192,11 @@ def _find_spans(
     tags: Mapping[str, str],
 ) -> str | None:
     """Return the path of ``traces.json``, None where there is none."""
+    holds_spans = own is not None and scan(own, account.bound).file(SPANS) is not None
     folder = find_artifact_dir(
         account,
-        own if own is not None and scan(own, account.bound).file(SPANS) else None,
+        own if holds_spans else None,
+        holds_spans,
         (entry.experiment_id or "", "traces", entry.entity_id, "artifacts"),
         artifact_roots,
         tags.get(conventions.ARTIFACT_LOCATION, ""),

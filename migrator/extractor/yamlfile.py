@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import yaml
@@ -33,7 +34,8 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _WORDS = r"[A-Za-z](?:[\w./%+=@-]|:(?=[\w./%+=@-])| (?=[\w./%+=@-]))*"
 _LINE = re.compile(
     rf"(?P<key>[a-z_][a-z_0-9]{{0,60}}): (?:(?P<words>{_WORDS})|'(?P<quoted>[ -&(-~]*)'"
-    r"|(?P<int>0|-?[1-9][0-9]{0,17})|(?P<hex>(?=[0-9]*[a-f])(?!0b)[0-9a-f]{32})|(?P<list>\[\]))",
+    r"|(?P<int>0|-?[1-9][0-9]{0,17})|(?P<hex>(?=[0-9]*[a-f])(?!0b[01]+$)[0-9a-f]{32})"
+    r"|(?P<list>\[\]))",
     re.ASCII,
 )
 _NOT_TEXT = {"null": None, "Null": None, "NULL": None} | {
@@ -88,16 +90,23 @@ def _decode(data: bytes) -> str:
 
 def _load_simple(text: str) -> dict[str, Any] | None:
     """Return the mapping of a file in which every line is ``key: simple scalar``, else None."""
-    values: dict[str, Any] = {}
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    for line in lines:
-        match = _LINE.fullmatch(line)
-        if match is None or match["key"] in values or match["key"] in _NOT_TEXT:
-            return None
-        values[match["key"]] = _scalar(match)
-    return values or None
+    pairs = [_simple_line(line) for line in lines]
+    try:
+        values = dict(pairs)  # type: ignore[arg-type]
+    except TypeError:  # None among them: a line that isn't simple
+        return None
+    return values if len(values) == len(lines) and lines else None
+
+
+@lru_cache(1 << 12)  # half of a run's lines are those of the run before
+def _simple_line(line: str) -> tuple[str, Any] | None:
+    match = _LINE.fullmatch(line)
+    if match is None or match["key"] in _NOT_TEXT:
+        return None
+    return match["key"], _scalar(match)
 
 
 def _scalar(match: re.Match[str]) -> Any:
@@ -145,7 +154,10 @@ def _load_any(text: str) -> Loaded:
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         # ValueError and its like: a date that is none, an integer of thousands of digits
         return Loaded(
-            _whole_lines(text), Code.META_DAMAGED, f"The file is not YAML: {_why(error)}.", str(error)
+            _whole_lines(text),
+            Code.META_DAMAGED,
+            f"The file is not YAML: {_why(error)}.",
+            str(error),
         )
     named = {key: value for key, value in values.items() if isinstance(key, str)}
     twice = sorted({key for key in keys if keys.count(key) > 1}) if len(keys) < 1000 else []
@@ -317,9 +329,7 @@ def read_meta(
     loaded = load(data, needed)
     if loaded.code is not None:
         kept = f"the keys {', '.join(sorted(loaded.values))}" if loaded.values else ""
-        account.add(
-            loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample
-        )
+        account.add(loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample)
     damaged = loaded.code not in (None, Code.META_DUPLICATE_KEY)
     return Meta(account, path, loaded.values, damaged=damaged)
 

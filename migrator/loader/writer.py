@@ -6,12 +6,14 @@ same rows Core takes about twice the time (measured: 2.3 against 1.2 s of CPU fo
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import sqlite3
 import sys
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from types import TracebackType
 
 from migrator import conventions
@@ -57,21 +59,26 @@ class LoadResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _SchemaWork:
-    """Makes the schema in another process."""
+class _UpgradeWork:
+    """Imports MLflow in another process, and carries the staging file on when told to."""
 
     path: str
+    revision: str
+    told: Connection
 
     def __call__(self, number: int) -> None:
-        schema.create(self.path)
+        schema.prepare()
+        self.told.recv_bytes()  # EOFError if we are gone
+        schema.upgrade(self.path, self.revision)
 
 
 class Writer:
     """Writes one conversion: ``with Writer(target) as writer: add…, finish(), publish()``.
 
-    Entering starts making the schema (most of the time goes into importing MLflow) in a process of
-    its own, so that the source can be read meanwhile and this process stays small; in a thread
-    where MLflow has been imported already. Leaving removes the staging file whatever has happened.
+    For a newer schema than that of MLflow 3.9, entering starts a process that imports MLflow and
+    waits to carry the staging file on, so that the source can be read meanwhile and this process
+    stays small; where MLflow has been imported already, that is done here. Leaving removes the
+    staging file whatever has happened.
     Methods raise TargetError when the target can't be written; one bad row never stops the others.
     They are for one thread.
     """
@@ -93,18 +100,17 @@ class Writer:
         self._counts: tuple[Counter[Kind], Counter[Kind]] | None = None  # source's, rebuilt
         self._placeholders = 0
         self._latest_missing = False
-        self._failure: BaseException | None = None
 
     def __enter__(self) -> Writer:
         self._file = staging.StagingFile(self._target.path)
         self._db: sqlite3.Connection | None = None
-        self._maker: Child | threading.Thread
-        if "mlflow" in sys.modules:
-            self._maker = threading.Thread(target=self._make_schema, name="schema")
-            self._maker.start()
-        else:  # spawned, because a forked one would share our hold on the staging file
-            work = _SchemaWork(self._file.path)
-            self._maker = Child(work, range(1), "spawn")
+        self._upgrader: tuple[Child, Connection] | None = None
+        if self._target.wanted != MLFLOW_39 and "mlflow" not in sys.modules:
+            told, tell = multiprocessing.Pipe(duplex=False)
+            work = _UpgradeWork(self._file.path, self._target.wanted, told)
+            # Spawned, because a forked one would share our hold on the staging file.
+            self._upgrader = (Child(work, range(1), "spawn"), tell)
+            told.close()
         return self
 
     def __exit__(
@@ -113,36 +119,34 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # It must not make the file anew after we have removed it.
-        if isinstance(self._maker, Child):
-            self._maker.stop()
-        else:
-            self._maker.join()
+        if self._upgrader is not None:  # it must not make the file anew after we have removed it
+            child, tell = self._upgrader
+            child.stop()
+            tell.close()
         if self._db is not None:
             self._db.close()
         self._file.remove()
 
-    def _make_schema(self) -> None:
-        try:
-            schema.create(self._file.path)
-        except BaseException as error:  # noqa: BLE001  # raised where the schema is needed
-            self._failure = error
-
     def _ready(self) -> sqlite3.Connection:
-        """Return the connection to the staging file, when its schema is there."""
+        """Return the connection to the staging file; the first call makes its schema."""
         if self._db is None:
-            if isinstance(self._maker, Child):
-                self._maker.receive()
-            else:
-                self._maker.join()
-            if self._failure is not None:
-                raise self._failure
+            schema.create(self._file.path)
             self._db = sqlite3.connect(self._file.path, isolation_level=None)
             schema.tune(self._db)
             for statement in audit.SIDE_TABLES:
                 self._db.execute(statement)
             self._db.execute("BEGIN")
         return self._db
+
+    def _upgrade(self) -> None:
+        """Carry the staging file, which nobody is writing, to the wanted schema."""
+        if self._upgrader is None:
+            schema.upgrade(self._file.path, self._target.wanted)
+            return
+        child, tell = self._upgrader
+        with contextlib.suppress(BrokenPipeError):  # it has failed: receiving says why
+            tell.send_bytes(b"now")
+        child.receive()
 
     # ------------------------------------------------------------------------------ adding
 
@@ -426,7 +430,7 @@ class Writer:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is buffered into the staging file; waits for its schema."""
+        """Write what is buffered into the staging file."""
         with reporting(self._target.path):
             db = self._ready()
             for table in COLUMNS:
@@ -516,7 +520,7 @@ class Writer:
                 promoted = audit.promoted_rows(db)
                 audit.remember_promoted(db)
                 db.execute("COMMIT")
-                schema.upgrade(self._file.path, self._target.wanted)
+                self._upgrade()
                 db.execute("BEGIN")
                 schema.finish(db)
                 db.execute("COMMIT")

@@ -139,7 +139,9 @@ def _report(outcome: Outcome, path: Path, values: bool) -> None:
         write_report(outcome, path, values)
     except OSError as error:
         outcome.report_path = None
-        done = f"The database {outcome.target} is complete" if not outcome.dry_run else "All is well"
+        done = (
+            f"The database {outcome.target} is complete" if not outcome.dry_run else "All is well"
+        )
         outcome.report_problem = (
             f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
             "Convert again, which changes nothing, with --report and another file."

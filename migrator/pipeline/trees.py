@@ -99,8 +99,6 @@ class TreeWorker:
         """Read a tree's runs, plan it, and hand over the runs and traces that are wanted."""
         context, accounts = self._context, self._accounts
         entries, stores, homes = context.entries, context.stores, context.homes
-        for run_id in tree.run_ids:
-            count_files(accounts.ledger, entries[run_id])
         keys = {run_id: homes.home(stores[run_id], entries[run_id]) for run_id in tree.run_ids}
         wanted = any(key in homes.plans for key in keys.values())
         read: dict[str, Extracted[RunRecord]] = {}
@@ -109,6 +107,7 @@ class TreeWorker:
         if not read or not context.selection.takes_runs(each.record for each in read.values()):
             accounts.runs_left_out.update(tree.run_ids)
             for run_id in tree.run_ids:
+                count_files(accounts.ledger, entries[run_id])
                 if keys[run_id] in homes.plans:
                     leave_out_files(accounts.ledger, stores[run_id], entries[run_id])
             return
@@ -118,8 +117,10 @@ class TreeWorker:
             plan = homes.plans.get(keys[run_id])
             if plan is None:
                 accounts.runs_left_out.add(run_id)
+                count_files(accounts.ledger, entries[run_id])
             else:
                 accounts.ledger.add_extracted(extracted)
+                accounts.ledger.add_files_found(extracted)
             if extracted.record is None:
                 continue
             accounts.runs_read.append(run_id)
@@ -157,7 +158,7 @@ class TreeWorker:
 
 
 def count_files(ledger: Ledger, entry: RunEntry) -> None:
-    """Enter what lies in a run's directory; the walk over the store has left that to us."""
+    """Enter what lies in the directory of a run that is left out, and that no walk has counted."""
     files, size_bytes = extractor.weigh(entry)
     ledger.files += files
     ledger.size_bytes += size_bytes

@@ -7,7 +7,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from migrator import conventions as conv
 from migrator.issues import Code, Issue
@@ -42,9 +44,8 @@ ERROR_WORDS = _words(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A value and where it stood."""
+class Found(NamedTuple):
+    """A value and where it stood. A NamedTuple: there are dozens for each run."""
 
     value: Json
     place: str
@@ -164,6 +165,9 @@ class RunView:
         if source.place == "artifact" and source.pattern is not None and not source.path:
             run = self.root.run if source.of_root and self.root is not None else self.run
             return any(source.pattern.match(artifact.path) for artifact in run.artifacts)
+        if source.pattern is None and source.place != "field":
+            view = self.root if source.of_root and self.root is not None else self
+            return source.key in view._spelling(source.place)
         return bool(self.all(source))
 
     def every(self, name: str) -> Iterator[Found]:
@@ -190,6 +194,8 @@ class RunView:
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
         for name, entries in fields.items():
+            if len(entries) == 1:
+                continue
             entries.sort(key=lambda item: item[0])  # stable: natural order within a source
             unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
             for rank, found in entries:  # two values of one JSON file are two, one value twice not
@@ -416,14 +422,16 @@ class RunView:
 
         A metric with a history is one call for each point, unless it is a running total.
         """
-        usage = [self._per_call(f"{name}_tokens") for name in ("input", "output", "total")]
+        if all(len(points) < 2 for points in self.run.metrics.values()):  # nearly every run
+            return self._calls_of_texts()
+        usage = [self.history(f"{name}_tokens") for name in ("input", "output", "total")]
         if usage[2] and not usage[0] and not usage[1] and _is_running_total(*usage[2]):
             usage[2] = None
         usage = [u if u and not _is_running_total(u[0], u[1], strict=True) else None for u in usage]
         times = [
-            (self._per_call("duration_ms"), 1.0),
-            (self._per_call("duration_s"), 1000.0),
-            (self._per_call("duration_unknown"), None),
+            (self.history("duration_ms"), 1.0),
+            (self.history("duration_s"), 1000.0),
+            (self.history("duration_unknown"), None),
         ]
         time, factor = next(((t, f) for t, f in times if t), (None, None))
         texts = list(self.every("calls"))
@@ -431,9 +439,7 @@ class RunView:
         if not histories and time and (len(texts) == len(time[1]) or self.first("model")):
             histories = [time]
         if not histories:
-            if len(texts) < 2:
-                return ()
-            return tuple(_call(number, found) for number, found in enumerate(texts, 1))
+            return self._calls_of_texts()
         _, points = max(histories, key=lambda h: len(h[1]))
         by_step = len({p.step for p in points}) == len(points)
         ordered = sorted(points, key=lambda p: (p.timestamp_ms, p.step))
@@ -449,7 +455,7 @@ class RunView:
             ok = len(same) == len(ordered) and math.isfinite(same[number].value)
             return same[number].value if ok else None
 
-        cost = self._per_call("cost_usd")
+        cost = self.history("cost_usd")
         if cost and _is_running_total(*cost, strict=True):
             cost = None
         own = {
@@ -483,8 +489,11 @@ class RunView:
             )
         return tuple(calls)
 
-    def _per_call(self, name: str) -> tuple[str, tuple[MetricPoint, ...]] | None:
-        return self.history(name)
+    def _calls_of_texts(self) -> tuple[Step, ...]:
+        texts = list(self.every("calls"))
+        if len(texts) < 2:
+            return ()
+        return tuple(_call(number, found) for number, found in enumerate(texts, 1))
 
     # --------------------------------------------------------------------------- status
 
@@ -570,8 +579,8 @@ def _call(number: int, text: Found | None) -> Step:
 
 def last_value(points: Sequence[MetricPoint]) -> float:
     """Return a metric's latest value by MLflow's rule: highest step, then time, then value."""
-    if not points:
-        return math.nan
+    if len(points) < 2:
+        return points[0].value if points else math.nan
     return max(
         points,
         key=lambda p: (p.step, p.timestamp_ms, -math.inf if math.isnan(p.value) else p.value),
@@ -646,12 +655,13 @@ def transcript(text: str) -> tuple[dict[str, str], str | None]:
     return (inputs, answer) if inputs and answer is not None else ({}, None)
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
+@lru_cache(1 << 12)  # names of files, steps and tags are the same in thousands of runs
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts ``step_2`` before ``step_10``."""
-    return [
+    return tuple(
         (0, int(part), "") if part.isdecimal() and len(part) < 19 else (1, 0, part)
         for part in re.split(r"(\d+)", text)
-    ]
+    )
 
 
 def is_cut(found: Found) -> bool:
@@ -748,6 +758,8 @@ def judgements(view: RunView) -> Iterator[Judged]:
     seen = set()
     for rule in view.profile.assessments:
         for source in rule.sources:
+            if not view.has(source):
+                continue  # nearly every one of them
             for found in view.all(source):
                 value, raw = _judged(found, rule.value)
                 if value is None or (found.place, found.key) in seen:

@@ -190,7 +190,7 @@ class _Planner:
     def _sorted(self, ids: Iterable[str]) -> list[str]:
         """Sort siblings as they happened; at equal times by end, name and id."""
 
-        def key(run_id: str) -> tuple[int, int, list[tuple[int, int, str]], str]:
+        def key(run_id: str) -> tuple[int, int, tuple[tuple[int, int, str], ...], str]:
             run = self.tree.runs[run_id]
             return (run.start_ms or 0, run.end_ms or 0, natural(run.name), run_id)
 
@@ -268,10 +268,11 @@ class _Planner:
     def _verdict(self, tops: Sequence[str], profile: Profile) -> roles.Verdict:
         root = tops[0]
         run = self.tree.runs[root]
-        forced = self.options.roles.get(str(PurePath(run.path).parent))
-        forced = forced or self.options.roles.get(run.experiment_id)
-        if forced is not None:
-            return roles.Verdict(forced, ("the role was given for the experiment",))
+        if self.options.roles:
+            forced = self.options.roles.get(str(PurePath(run.path).parent))
+            forced = forced or self.options.roles.get(run.experiment_id)
+            if forced is not None:
+                return roles.Verdict(forced, ("the role was given for the experiment",))
         recognised = bool(profile.recognise) and (
             self.options.profile is None
             or roles.recognises(
@@ -365,7 +366,7 @@ class _Planner:
 
     def _native(self, run: RunRecord) -> tuple[str, ...]:
         ids = self.native.get(run.run_id, ())
-        if ids:
+        if ids or not self.known_traces:
             return ids
         named = [str(found.value).strip() for found in self.views[run.run_id].every("native_trace")]
         return tuple(
