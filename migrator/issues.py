@@ -348,8 +348,8 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.STAND_IN_READ: CatalogEntry(
         Severity.DEGRADED,
-        "A file or folder of MLflow's is missing, and one of nearly its name lies there (META.YAML, "
-        "meta.yml, meta (1).yaml, meta.yaml.bak, Params); that was read in its place.",
+        "A file or folder of MLflow's is missing, and one of nearly its name lies there "
+        "(META.YAML, meta.yml, meta (1).yaml, meta.yaml.bak, Params); that was read in its place.",
         "Look whether it is the right one, and give it the right name.",
     ),
     Code.DIRECTORY_IGNORED: CatalogEntry(

@@ -1,4 +1,4 @@
-"""What a store calls things is a stranger's: printed, it controls no terminal and no spreadsheet."""
+"""What a store calls things is a stranger's: printed, it controls no terminal or spreadsheet."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from migrator.extractor.artifacts import list_artifacts, read_texts
-from migrator.extractor.files import Account, Listing, scan, shown
+from migrator.extractor.files import Account, Listing, scan
 from migrator.extractor.metrics import read_points
 from migrator.extractor.store import bound_of, store_of
 from migrator.extractor.yamlfile import Meta, read_meta

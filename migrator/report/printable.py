@@ -12,7 +12,7 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return text in which nothing but lines and tabs controls a terminal; the rest as ``\\x1b``."""
+    """Return text that controls no terminal but by lines and tabs; the rest is ``\\x1b``."""
     return _UNPRINTABLE.sub(_python_escape, text)
 
 

@@ -86,7 +86,7 @@ class _Native:
                 f"the old id, in metadata {conv.MIGRATOR_SOURCE_TRACE}",
             )
         if client_id is not None and len(client_id) > conv.ID_COLUMN_CHARS:
-            self._changed(f"its client request id is longer than 50 characters")
+            self._changed("its client request id is longer than 50 characters")
             client_id = client_id[: conv.ID_COLUMN_CHARS]
         if root is not None:
             name = name or root.name
