@@ -266,16 +266,17 @@ def artifact_files(directory: str, bound: str) -> Iterator[tuple[str, str, int]]
 
     Links are followed as everywhere: to regular files inside ``bound`` only.
     """
-    listing = scan(directory, bound)
-    for name, path in listing.files:
-        try:
-            size = os.lstat(path).st_size
-        except OSError:
-            size = 0
-        yield name, path, size
-    for name, child in listing.dirs:
-        for relative, path, size in artifact_files(child, bound):
-            yield f"{name}/{relative}", path, size
+    todo = [(directory, "")]
+    while todo:
+        folder, prefix = todo.pop()
+        listing = scan(folder, bound)
+        for name, path in listing.files:
+            try:
+                size = os.lstat(path).st_size
+            except OSError:
+                size = 0
+            yield prefix + name, path, size
+        todo += [(child, f"{prefix}{name}/") for name, child in reversed(listing.dirs)]
 
 
 def _sizes(directory: str) -> list[tuple[str, int]]:
