@@ -346,6 +346,62 @@ def verify(
 
 
 @main.command()
+@SOURCES
+@click.option(
+    "--otlp", "to", required=True, metavar="FILE|URL",
+    help="Where to: a new file (.json, .jsonl, else protobuf), or a receiver's address.",
+)  # fmt: skip
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME=VALUE",
+    help="Sent along to a receiver, such as Authorization=…; may be repeated.",
+)  # fmt: skip
+@selection
+@output
+def export(
+    sources: tuple[str, ...],
+    to: str,
+    headers: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selected: Any,
+) -> None:
+    """Send traces to Jaeger, Phoenix, Langfuse, Tempo and others, as OpenTelemetry (OTLP).
+
+    \b
+    mlflow-migrate export ./mlruns --otlp traces.jsonl
+    mlflow-migrate export ./mlruns --otlp http://localhost:4318
+
+    Rebuilt traces and those that MLflow wrote, with the GenAI semantic conventions. An MLflow
+    server wants --header x-mlflow-experiment-id=ID. Ids are the same each time.
+    """
+    from migrator import pipeline
+    from migrator.report.text import issues_text
+
+    pairs = [tuple(header.split("=", 1)) for header in headers]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise click.BadParameter(f"{pair[0]!r} is not NAME=VALUE.", param_hint="--header")
+    with _progress(quiet or as_json) as progress:
+        sent = pipeline.export(
+            sources or (DEFAULT_SOURCE,),
+            to,
+            _options(selected),
+            headers=[(pair[0], pair[1]) for pair in pairs],
+            progress=progress,
+        )
+    if as_json:
+        counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
+        _print_json({"to": to, **counts, "issues": sent.outcome.as_dict()["issues"]})
+    elif not quiet:
+        lost = f" {sent.without_spans} have no spans and were left out." * bool(sent.without_spans)
+        said = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}.{lost}"
+        issues = issues_text(sent.outcome, verbose, False)
+        _say("\n\n".join(part for part in (issues, said) if part))
+    sys.exit(sent.outcome.exit_code)
+
+
+@main.command()
 @click.argument("uri", default=DEFAULT_TARGET)
 def upgrade(uri: str) -> None:
     """Carry a converted database to the schema of the installed, newer MLflow.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import __version__, extractor, loader
@@ -139,13 +140,59 @@ def _report(outcome: Outcome, path: Path, values: bool) -> None:
         write_report(outcome, path, values)
     except OSError as error:
         outcome.report_path = None
-        done = (
-            f"The database {outcome.target} is complete" if not outcome.dry_run else "All is well"
-        )
+        done = "Nothing was written (dry run)"
+        if not outcome.dry_run:
+            done = f"The database {outcome.target} is complete"
         outcome.report_problem = (
             f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
             "Convert again, which changes nothing, with --report and another file."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What ``export`` sent; ``outcome`` says what was found, as that of ``scan``."""
+
+    outcome: Outcome
+    traces: int
+    spans: int
+    without_spans: int  # native traces whose spans are lost: OTLP can't say them
+
+
+def export(
+    sources: Sequence[str],
+    to: str,
+    options: Options,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    progress: Progress = no_progress,
+) -> Exported:
+    """Send the traces of the sources, native and rebuilt, to a file or a receiver as OTLP.
+
+    A file appears only when it is complete. Raises SourceError, OptionError, TargetError, and
+    LedgerError (a defect).
+    """
+    from migrator import otlp  # its protobuf classes take a while to load
+
+    began = time.monotonic()
+    stores = open_stores(sources, progress)
+    if "://" not in to:
+        _check_outside(stores, "--otlp", to)
+    outcome = _outcome(stores, target=to)
+    receiver = otlp.open_receiver(to, headers)
+    try:
+        sink = otlp.OtlpSink(receiver)
+        migration = Migration(stores, options, sink, outcome, progress=progress)
+        migration.run()
+        migration.check_handed()
+        sink.flush()
+        receiver.close()
+    except BaseException:
+        receiver.discard()
+        raise
+    outcome.ledger.add_outcome(migration.handed, {})
+    outcome.seconds = time.monotonic() - began
+    return Exported(outcome, sink.traces, sink.spans, sink.empty)
 
 
 def _files_of(copy: ArtifactCopy) -> Iterator[tuple[str, str, int]]:

@@ -513,8 +513,8 @@ class Migration:
             if self.options.experiment_kind == "auto":
                 kind = transformer.experiment_kind(
                     tags[target_id],
-                    sum(s.trees for s in summaries),
-                    sum(s.trees - sum(s.left_as_runs.values()) for s in summaries),
+                    sum(s.trees - s.left_as_runs.get("deleted", 0) for s in summaries),
+                    sum(_trees_with_traces(s) for s in summaries),
                     sum(s.native_traces for s in summaries),
                 )
             if kind is not None:
@@ -569,6 +569,12 @@ class Migration:
     def add_result(self, result: loader.LoadResult) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
+
+
+def _trees_with_traces(summary: ExperimentSummary) -> int:
+    """Return how many trees a trace shows: one rebuilt, or MLflow's own."""
+    bare = sum(n for why, n in summary.left_as_runs.items() if why != "native")
+    return summary.trees - bare
 
 
 def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:

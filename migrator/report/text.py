@@ -314,12 +314,14 @@ def look_text(outcome: Outcome) -> str:
         lines.append("MLflow's views open on the last days. These links show all of the history:")
     for e in shown[:5]:
         base = f"{server}/#/experiments/{e.target_id}"
-        lines.append(f"    {e.target_name}: {base}/traces?startTimeLabel=ALL")
-        if e.first_ms is not None and e.last_ms is not None:
-            start, end = _iso(e.first_ms - 60_000), _iso(e.last_ms + 60_000)
-            lines.append(
-                f"        {base}/overview?startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
-            )
+        if e.first_ms is None or e.last_ms is None:
+            lines.append(f"    {e.target_name}: {base}/traces?startTimeLabel=ALL")
+            continue
+        # MLflow carries the range on from tab to tab, and 3.9's Overview fails on "ALL".
+        start, end = _iso(e.first_ms - 60_000), _iso(e.last_ms + 60_000)
+        span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
+        lines.append(f"    {e.target_name}: {base}/traces?{span}")
+        lines.append(f"        {base}/overview/usage?{span}")  # 3.17 has no bare /overview
     return "\n".join(lines)
 
 
