@@ -63,6 +63,7 @@ MIGRATOR_ROOT_RUN = "migrator.root_run_id"
 MIGRATOR_INFERENCES = "migrator.inferences"
 MIGRATOR_UNFINISHED = "migrator.unfinished"  # "true": a run had no end (left RUNNING, killed)
 MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
+MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # of damaged spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
 

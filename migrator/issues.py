@@ -77,6 +77,8 @@ class Code(str, Enum):
     EXPERIMENT_MERGED = "experiment-merged"
     # -- extractor: what lies in the store beside MLflow's files
     DIRECTORY_IGNORED = "directory-ignored"
+    RUNS_IGNORED = "runs-ignored"
+    STAND_IN_READ = "stand-in-read"
     SPECIAL_FILE_IGNORED = "special-file-ignored"
     LINK_INSIDE_STORE = "link-inside-store"
     LINK_NOT_FOLLOWED = "link-not-followed"
@@ -294,7 +296,7 @@ CATALOG: dict[Code, CatalogEntry] = {
     Code.SESSION_ID_CHANGED: CatalogEntry(
         Severity.DEGRADED,
         "A session or user id that MLflow can't open: over 250 characters, or with a quote in it.",
-        "Look for the id that the message gives.",
+        "--values shows both ids.",
     ),
     Code.TRACE_ID_CHANGED: CatalogEntry(
         Severity.NOTE,
@@ -338,6 +340,18 @@ CATALOG: dict[Code, CatalogEntry] = {
         "Convert the sources into separate databases if they should stay apart.",
     ),
     # -- extractor: what lies in the store beside MLflow's files
+    Code.RUNS_IGNORED: CatalogEntry(
+        Severity.DEGRADED,
+        "A directory that is not part of MLflow's layout holds files called meta.yaml, as runs and "
+        "experiments do. It was not read.",
+        "If those runs are missed, move them into an experiment's directory and convert again.",
+    ),
+    Code.STAND_IN_READ: CatalogEntry(
+        Severity.DEGRADED,
+        "A file or folder of MLflow's is missing, and one of nearly its name lies there "
+        "(META.YAML, meta.yml, meta (1).yaml, meta.yaml.bak, Params); that was read in its place.",
+        "Look whether it is the right one, and give it the right name.",
+    ),
     Code.DIRECTORY_IGNORED: CatalogEntry(
         Severity.NOTE,
         "A directory that is not part of MLflow's layout (a version control's, an editor's, a "
