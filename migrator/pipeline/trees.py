@@ -149,7 +149,8 @@ class TreeWorker:
         """Hand over a run that was read, with its location, or count it as left out."""
         accounts = self._accounts
         if self._context.options.runs:
-            accounts.handed.update(counts_of(run))
+            for kind, count in counts_of(run).items():
+                accounts.handed[kind] += count
             placed = accounts.locations.run(store, entry, run, plan.target_id)
             self._sink.add_run(placed, plan.target_id)
         else:
