@@ -37,6 +37,9 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
     if data is None:
         return ()
     points = _plain_points(data)
+    if points is not None and len(points) == 1 and EARLIEST_MS <= points[0][0] < LATEST_MS:
+        account.found[Kind.METRIC_POINT] += data.count(b"\n")
+        return tuple(points)  # nothing to merge, nothing odd: most files of LLM work
     if points is None:
         lines = _Lines(account, path, Kind.METRIC_POINT, data)
         points = [point for point in map(lines.run_point, lines.numbered()) if point is not None]
@@ -48,7 +51,7 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
     unique = tuple(dict.fromkeys(points)) if len(points) > 1 else tuple(points)
     _merge(account, path, Kind.METRIC_POINT, len(points) - len(unique))
     times = [point[0] for point in unique]
-    if times and not (EARLIEST_MS <= min(times) and max(times) < LATEST_MS):
+    if times and not (min(times) >= EARLIEST_MS and max(times) < LATEST_MS):
         odd = sum(1 for time in times if not _is_ms(time))
         _odd_times(account, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
     return unique
@@ -77,8 +80,9 @@ def _read(account: Account, path: str, kind: Kind) -> bytes | None:
     if data is None:
         account.found[kind] += 1  # the file stands for at least one point
         return None
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+    if not data or data.isspace():
         account.add(Code.METRIC_FILE_EMPTY, path, "The file has no line.")
         return None
     return data
@@ -123,7 +127,7 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
         values = list(map(float, fields[1::3]))
     except ValueError:
         return None
-    if any(map(math.isnan, values)):
+    if math.isnan(sum(values)) and any(map(math.isnan, values)):
         # One object for all NaN: tuples that hold the same object are equal, so repeats merge.
         values = [math.nan if value != value else value for value in values]
     times, steps = map(int, fields[0::3]), map(int, fields[2::3])
