@@ -123,6 +123,13 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
     if _PLAIN.fullmatch(data) is None:
         return None
     fields = data.split()
+    if len(fields) == 3:  # most files of LLM work: not worth the loops
+        try:
+            value = float(fields[1])
+        except ValueError:
+            return None
+        value = value if value == value else math.nan
+        return [MetricPoint(int(fields[0]), value, int(fields[2]))]
     try:
         values = list(map(float, fields[1::3]))
     except ValueError:
