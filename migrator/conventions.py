@@ -149,6 +149,18 @@ def encode(value: Json) -> str:
     return _ENCODE(sanitize(value))
 
 
+def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
+    """Return span attributes as MLflow keeps them: ``encode`` of each value, clean keys."""
+    encoded: dict[str, str] = {}
+    for key, value in values.items():
+        if type(value) is str and value.isascii() and "\x00" not in value:  # nearly all
+            text = _QUOTE(value)
+        else:
+            text = encode(value)
+        encoded[key if key.isascii() and "\x00" not in key else clean_text(key)] = text
+    return encoded
+
+
 # One encoder for all: json.dumps makes a new one at each call whose arguments aren't its defaults.
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 _QUOTE = json.encoder.encode_basestring  # what it does with a text

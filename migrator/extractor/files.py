@@ -164,11 +164,17 @@ class Listing(NamedTuple):
 
     def directory(self, name: str) -> str | None:
         """Return the path of the directory of this name."""
-        return next((path for other, path in self.dirs if other == name), None)
+        for other, path in self.dirs:
+            if other == name:
+                return path
+        return None
 
     def file(self, name: str) -> str | None:
         """Return the path of the file of this name."""
-        return next((path for other, path in self.files if other == name), None)
+        for other, path in self.files:
+            if other == name:
+                return path
+        return None
 
 
 def scan(path: str, bound: str) -> Listing:

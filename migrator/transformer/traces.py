@@ -702,9 +702,7 @@ class _Planner:
             status_message=message,
             start_ns=node.start_ns,
             end_ns=node.end_ns,
-            attributes={
-                conv.clean_text(key): conv.encode(value) for key, value in attributes.items()
-            },
+            attributes=conv.encode_all(attributes),
             events=events,
             run_id=run.run_id,
             origins=dict(node.origins),
