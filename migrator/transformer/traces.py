@@ -253,9 +253,11 @@ class _Planner:
             if not self.options.asks_for(profile):
                 return profile  # by the names of its files: they were not read
             runs = [self.tree.runs[i] for top in tops for i in preorder(top, self.children)]
+            views = [RunView(run, profile) for run in runs]
             read = STEPS.get(profile.steps or "")
-            if read is None or any(read(RunView(run, profile)) for run in runs):
+            if read is None or any(read(view) for view in views):
                 return profile
+            self.issues += [issue for view in views for issue in view.issues]  # why it takes none
         return None
 
     def _read(self, tops: Sequence[str], profile: Profile) -> None:
