@@ -27,7 +27,8 @@ from mlflow.tracing.client import TracingClient
 from migrator import pipeline
 from migrator.cli import main
 from migrator.issues import Code
-from migrator.pipeline import commands
+from migrator.pipeline import commands, migration
+from migrator.pipeline.trees import TreeWorker
 from migrator.report.summary import Outcome
 from tests.damagekit import Spot, build, edit
 from tests.loader_samples import copy_template, execute, fast_schema, names_beside, query, tables
@@ -193,6 +194,30 @@ def test_kill_9_amid_a_merge_leaves_the_target_as_it_was_or_with_all(
             assert tables(target) == after, number
             assert query(target, "PRAGMA integrity_check") == [("ok",)]
     assert any(outcomes)
+
+
+def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ready = tmp_path / "killed", tmp_path / "ready"
+    folder.mkdir()
+
+    def linger(worker: TreeWorker, tree: object) -> None:
+        ready.touch()
+        time.sleep(5)  # in a process of its own, which nobody waits for
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, "FEW_RUNS", 0)
+        patch.setattr(TreeWorker, "work", linger)
+        pid = forked(lambda: convert(store, folder / "m.db", SCHEMA_39, workers=2))
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        assert exit_of(pid) == -signal.SIGKILL
+    left = [name for name in names_beside(folder / "m.db") if "migrating" in name]
+    assert len(left) > 0
+    convert(store, folder / "m.db", SCHEMA_39)
+    assert names_beside(folder / "m.db") == ["m.db", "m.json"]
 
 
 # ------------------------------------------------------------------------------- signals
