@@ -324,7 +324,7 @@ def test_files_that_come_and_go_between_walk_and_reading_stop_nothing(
     monkeypatch.setattr(commands, "open_stores", then_change)
     outcome = convert(store, tmp_path / "m.db")
     codes = {issue.code for issue in outcome.ledger.issues}
-    assert Code.STORE_CHANGED in codes and Code.RUN_EMPTY in codes
+    assert Code.STORE_CHANGED in codes and Code.NOTHING_READABLE in codes
     assert outcome.ledger.gaps() == []
     client = MlflowClient(f"sqlite:///{tmp_path}/m.db")
     assert client.get_run(spot.id("train")).data.params["new"] == "1"
@@ -383,12 +383,8 @@ def test_a_run_that_vanishes_between_the_walk_and_its_reading_is_named(
     outcome = pipeline.scan([str(store)], pipeline.Options())
     assert outcome.ledger.gaps() == []
     issues = outcome.ledger.issues
-    for path, code in (
-        (spot.train, Code.RUN_EMPTY),
-        (spot.trace, Code.TRACE_EMPTY),
-        (spot.model, Code.MODEL_EMPTY),
-    ):
-        assert [i for i in issues if i.code is code and i.path == str(path)], code
+    for path in (spot.train, spot.trace, spot.model):
+        assert [i for i in issues if i.code is Code.NOTHING_READABLE and i.path == str(path)]
         assert [i for i in issues if i.code is Code.DIRECTORY_UNREADABLE and i.path == str(path)]
     assert [i for i in issues if i.path == str(spot.registered)]
     assert outcome.exit_code == 3

@@ -578,6 +578,15 @@ class Account:
 
     # -- the end
 
+    def nothing(self, code: Code, path: str, message: str) -> None:
+        """Reject the entity because it holds nothing: ``code``, unless it could not be looked at."""
+        refused = {Code.DIRECTORY_UNREADABLE, Code.FILE_UNREADABLE, Code.FILE_VANISHED}
+        if any(
+            issue.code in refused or issue.code is Code.META_UNREADABLE for issue in self.issues
+        ):
+            code, message = Code.NOTHING_READABLE, "Nothing in the directory could be read."
+        self.add(code, path, message, kind=self.kind)
+
     def close(self, record: T | None) -> Extracted[T]:
         """Return the reading. Without a record, everything that was found is rejected."""
         if record is None:

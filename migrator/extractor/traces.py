@@ -96,9 +96,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         )
     rebuilt = not info.values.keys() & _INFO_KEYS
     if rebuilt and not (tags or metadata or spans.records or folders.get("assessments")):
-        account.add(
-            Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.", kind=Kind.TRACE
-        )
+        account.nothing(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
         return account.close(None)
     info.same_id(("request_id", "trace_id"), entry.entity_id)
     timestamp_ms = info.ms("timestamp_ms")
