@@ -183,6 +183,7 @@ VALUES = click.option(
 @VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
 @click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
+@click.option("--html", metavar="FILE", help="Also write all of it as a page to look at (.html).")
 def scan(
     sources: tuple[str, ...],
     as_json: bool,
@@ -191,6 +192,7 @@ def scan(
     values: bool,
     as_csv: bool,
     tree: str | None,
+    html: str | None,
     **selected: Any,
 ) -> None:
     """Say what a file store holds, what is damaged, and what convert would make of it.
@@ -198,12 +200,17 @@ def scan(
     \b
     mlflow-migrate scan ./mlruns
     mlflow-migrate scan ./mlruns --tree my-experiment
+    mlflow-migrate scan ./mlruns --html mlruns.html
 
     SOURCE is a file store (default ./mlruns), its parent directory, or a file: URI; several
-    sources are scanned as one. Nothing is written.
+    sources are scanned as one. Nothing is written but the page that --html names.
     """
     from migrator import pipeline
+    from migrator.report.files import check_report_path, write_page
     from migrator.report.text import scan_text
+
+    if html is not None:
+        check_report_path(html, (".html", ".htm"))
 
     trees: list[PlannedTree] = []
     options = _options(selected | ({"experiments": (tree,)} if tree else {}))
@@ -225,6 +232,10 @@ def scan(
     elif not quiet:
         command = shlex.join(["mlflow-migrate", "convert", *sources])
         _say(scan_text(outcome, command, verbose, values))
+    if html is not None:
+        write_page(outcome, Path(html), values)
+        if not quiet:
+            click.echo(f"Wrote {html}.", err=True)
     sys.exit(outcome.exit_code)
 
 
@@ -609,6 +620,39 @@ def push(source: str, to: str, as_json: bool) -> None:
             f"{pushed.there_already} were there already, {pushed.failed} were refused."
         )
     sys.exit(EXIT_REJECTS if pushed.failed else 0)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--write", is_flag=True,
+    help="Rewrite what is safe, and print the diff. Needs the extra: mlflow-migrate[code].",
+)  # fmt: skip
+@click.option("--diff", "show_diff", is_flag=True, help="Print the diff and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) -> None:
+    """List legacy tracking in Python code, with what takes its place.
+
+    \b
+    mlflow-migrate code src/
+    mlflow-migrate code src/ --write > legacy.diff
+
+    Nested runs, file: tracking URIs, the legacy tracker's import, tokens and prompts logged as
+    metrics and files. Safe to rewrite are the import and URIs handed straight to MLflow; a URI
+    becomes the database that stands beside the store. Notebooks are listed, not rewritten. With
+    --write and --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
+    """
+    from migrator.code import inspect
+
+    found = inspect(paths, write=write, show_diff=show_diff)
+    if as_json:
+        _print_json(found.as_dict())
+    elif write or show_diff:
+        click.echo(found.diff, nl=False)
+        click.echo(found.as_text(), err=True)
+    else:
+        click.echo(found.as_text())
+    sys.exit(found.exit_code)
 
 
 def _options(selected: dict[str, Any]) -> Options:

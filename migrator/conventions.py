@@ -37,6 +37,7 @@ PLAIN_PROVIDER = "provider"
 PLAIN_COST = "cost_usd"
 FEEDBACK_COST = "cost_usd"  # trace-level feedback, so that 3.9's quality view charts it
 FEEDBACK_TOKENS = "total_tokens"
+FEEDBACK_SOURCE = "mlflow-migrate"  # source id (type CODE) of these two
 LEGACY = "legacy."  # legacy.param.<key>, legacy.metric.<key>, legacy.tag.<key>, legacy.<fact>
 
 # ----------------------------------------------------------------- keys on traces
@@ -96,6 +97,11 @@ def span_id_of(trace_id: str, name: str) -> str:
     return digest if digest != "0" * 16 else "0" * 15 + "1"
 
 
+def assessment_id_of(*parts: str) -> str:
+    """Return an id derived from what an assessment is, so that writing it twice keeps one."""
+    return f"a-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:32]}"
+
+
 def span_content(trace_id: str, span: SpanPlan) -> str:
     """Return the text of a row's ``spans.content``: what MLflow 3.9 dumps of ``Span.to_dict()``.
 
@@ -141,6 +147,18 @@ def encode(value: Json) -> str:
     if kind is float:  # not float.hex's or str's form: repr is what the encoder writes
         return repr(value) if math.isfinite(value) else f'"{value}"'  # type: ignore[arg-type]
     return _ENCODE(sanitize(value))
+
+
+def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
+    """Return span attributes as MLflow keeps them: ``encode`` of each value, clean keys."""
+    encoded: dict[str, str] = {}
+    for key, value in values.items():
+        if type(value) is str and value.isascii() and "\x00" not in value:  # nearly all
+            text = _QUOTE(value)
+        else:
+            text = encode(value)
+        encoded[key if key.isascii() and "\x00" not in key else clean_text(key)] = text
+    return encoded
 
 
 # One encoder for all: json.dumps makes a new one at each call whose arguments aren't its defaults.

@@ -59,7 +59,9 @@ class Code(str, Enum):
     RUN_PARENT_ELSEWHERE = "run-parent-elsewhere"
     # transformer: traces rebuilt from runs
     ARTIFACT_NOT_JSON = "artifact-not-json"
+    ARTIFACT_NOT_TABLE = "artifact-not-a-table"
     PROFILE_AMBIGUOUS = "profile-ambiguous"
+    PROFILE_UNUSED = "profile-takes-nothing"
     RUN_WITHOUT_TIME = "run-without-time"
     SPAN_ENDS_BEFORE_START = "span-ends-before-start"
     SESSION_ID_CHANGED = "session-id-changed"
@@ -269,10 +271,21 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A .json artifact that a trace is made from does not parse as JSON.",
         "Nothing; its text is in the trace as it is.",
     ),
+    Code.ARTIFACT_NOT_TABLE: CatalogEntry(
+        Severity.NOTE,
+        "A file that is to hold a table of evaluations or predictions holds none, or rows that do "
+        "not fit its columns.",
+        "Nothing; rows that can be read are traces, the file stays an artifact.",
+    ),
     Code.PROFILE_AMBIGUOUS: CatalogEntry(
         Severity.NOTE,
         "More than one profile recognises a tree of runs; the first one took it.",
         "Name the profile with --profile, or make its [[recognise]] stricter.",
+    ),
+    Code.PROFILE_UNUSED: CatalogEntry(
+        Severity.NOTE,
+        "A profile of yours took no tree of runs.",
+        "'mlflow-migrate profiles check FILE SOURCE' says what it recognises.",
     ),
     Code.RUN_GROUPED_BY_TIME: CatalogEntry(
         Severity.NOTE,

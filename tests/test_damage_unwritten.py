@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from migrator.cli import main
 from migrator.loader import merge, staging
-from migrator.pipeline import commands
+from migrator.pipeline import Migration, commands
+from migrator.report import files
 from tests.damagekit import Spot, build
 from tests.loader_samples import copy_template, fast_schema, names_beside, query
 from tests.test_damage import tree_hash
@@ -52,7 +54,7 @@ def runs(store: Path) -> int:
 def test_a_report_whose_directory_vanished_leaves_a_complete_database(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, real = tmp_path / "reports", commands.write_report
+    folder, real = tmp_path / "reports", files.write_report
     folder.mkdir()
 
     def vanish(*args: Any) -> None:
@@ -137,7 +139,7 @@ def test_a_signal_comes_too_late_once_the_target_is_there(
     with monkeypatch.context() as patch:
         room, name = (merge, "merge") if existing else (staging, "publish_new")
         patch.setattr(room, name, interrupted(getattr(room, name), number))
-        patch.setattr(commands, "write_report", interrupted(commands.write_report, number))
+        patch.setattr(commands, "write_report", interrupted(files.write_report, number))
         result = convert(store)
     assert result.exit_code == 3 and "Interrupted" not in result.output
     assert runs(store) == 3
@@ -149,8 +151,42 @@ def test_a_signal_comes_too_late_once_the_target_is_there(
 def test_a_signal_before_the_target_is_there_leaves_nothing(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = commands.Migration.check_written
-    monkeypatch.setattr(commands.Migration, "check_written", interrupted(check, signal.SIGTERM))
+    check = Migration.check_written
+    monkeypatch.setattr(Migration, "check_written", interrupted(check, signal.SIGTERM))
     result = convert(store)
     assert result.exit_code == 130 and "untouched" in result.output
     assert names_beside(tmp_path / "m.db") == ["mlruns"]
+
+
+@pytest.mark.parametrize("options", [(), ("--no-backup",)])
+def test_a_read_only_target_is_refused_before_any_work(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """SQLite begins a write transaction on it without a word, and fails at the first row."""
+    target, real = tmp_path / "m.db", os.access
+    copy_template(str(target))
+    before = target.read_bytes()
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: str(path) != str(target) and real(path, mode)
+    )
+    result = convert(store, *options)
+    assert result.exit_code == 1
+    assert "Give write permission" in result.output
+    assert target.read_bytes() == before
+    assert names_beside(target) == ["m.db", "mlruns"]
+
+
+def test_artifacts_nested_a_thousand_deep_are_copied(store: Path, tmp_path: Path) -> None:
+    folder = Spot(store, 1).train / "artifacts"
+    try:
+        for _ in range(1200):
+            folder = folder / "d"
+            folder.mkdir()
+        (folder / "weights.bin").write_bytes(b"1")
+        result = convert(store, "--artifacts", f"copy:{tmp_path}/copies")
+        assert result.exit_code == 3, result.output
+        copies = tmp_path / "copies" / "1001" / Spot(store, 1).id("train") / "artifacts"
+        assert copies.joinpath(*["d"] * 1200, "weights.bin").read_bytes() == b"1"
+    finally:  # shutil.rmtree recurses
+        for path in (store, tmp_path / "copies"):
+            subprocess.run(["rm", "-rf", str(path)], check=True)

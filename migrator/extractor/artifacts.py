@@ -7,6 +7,7 @@ recorded location leads to, ``look`` says; what to write in its place is not dec
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import urllib.parse
@@ -178,18 +179,34 @@ def look_at(
     the end of a location that MLflow makes for it. A location that leads to ``home`` is right
     also where an empty directory is missing.
     """
-    scheme = scheme_of(uri)
-    path = local_path(uri)
+    above, _, last = uri.rpartition("/".join(("", *tail[-2:])))
+    if above and not last and above[-1] != ":" and "%" not in uri:  # nearly all
+        scheme, path, relative, parts = _parsed(above)
+        path = path and "/".join((path, *tail[-2:]))
+        own_form = (*parts, *tail[-2:])[-len(tail) :] == tail
+    else:
+        scheme, path, relative, parts = _parse(uri)
+        own_form = parts[-len(tail) :] == tail
     return Location(
         recorded=uri,
         scheme=scheme,
         exists=path is not None and (path == home or os.path.exists(path)),
-        relative=scheme == "file" and path is None and local_path(uri, base=os.sep) is not None,
-        own_form=path_parts(uri)[-len(tail) :] == tail,
+        relative=relative,
+        own_form=own_form,
         home=home,
         found=found,
         has_files=holds_files,
     )
+
+
+def _parse(uri: str) -> tuple[str, str | None, bool, tuple[str, ...]]:
+    """Return a location's scheme, the path that it means here, if it is relative, and its parts."""
+    scheme, path = scheme_of(uri), local_path(uri)
+    relative = scheme == "file" and path is None and local_path(uri, base=os.sep) is not None
+    return scheme, path, relative, path_parts(uri)
+
+
+_parsed = functools.lru_cache(1 << 10)(_parse)  # of what thousands of owners have in common
 
 
 def experiment_locations(index: SourceIndex) -> Iterator[Location]:
@@ -382,6 +399,6 @@ def _decode(account: Account, path: str, data: bytes) -> str | None:
         account.add(Code.ARTIFACT_NOT_TEXT, path, "It is binary: it holds NUL bytes.")
         return None
     try:
-        return data.decode("utf-8-sig")
+        return data.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError:
         return account.repaired_text(data, path, None)

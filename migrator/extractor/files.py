@@ -164,11 +164,17 @@ class Listing(NamedTuple):
 
     def directory(self, name: str) -> str | None:
         """Return the path of the directory of this name."""
-        return next((path for other, path in self.dirs if other == name), None)
+        for other, path in self.dirs:
+            if other == name:
+                return path
+        return None
 
     def file(self, name: str) -> str | None:
         """Return the path of the file of this name."""
-        return next((path for other, path in self.files if other == name), None)
+        for other, path in self.files:
+            if other == name:
+                return path
+        return None
 
 
 def scan(path: str, bound: str) -> Listing:
@@ -318,6 +324,11 @@ def read_bytes(path: str, limit_bytes: int) -> bytes:
 
 
 # --------------------------------------------------------------------------------- account
+
+
+_REFUSALS = frozenset(
+    {Code.DIRECTORY_UNREADABLE, Code.FILE_UNREADABLE, Code.FILE_VANISHED, Code.META_UNREADABLE}
+)
 
 
 class Account:
@@ -579,11 +590,8 @@ class Account:
     # -- the end
 
     def nothing(self, code: Code, path: str, message: str) -> None:
-        """Reject the entity because it holds nothing: ``code``, unless it could not be looked at."""
-        refused = {Code.DIRECTORY_UNREADABLE, Code.FILE_UNREADABLE, Code.FILE_VANISHED}
-        if any(
-            issue.code in refused or issue.code is Code.META_UNREADABLE for issue in self.issues
-        ):
+        """Reject the entity: it holds nothing (``code``), or it could not be looked at."""
+        if any(issue.code in _REFUSALS for issue in self.issues):
             code, message = Code.NOTHING_READABLE, "Nothing in the directory could be read."
         self.add(code, path, message, kind=self.kind)
 

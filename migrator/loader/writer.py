@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import sqlite3
 import sys
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -526,7 +527,13 @@ class Writer:
                 db.execute("COMMIT")
                 if audit.promoted_rows(db) == promoted:  # a schema that keeps them as rows
                     db.execute("DELETE FROM temp.promoted")
-            audit.check(db, self._written, promoted)
+            # Bringing it to the disk takes as long as checking it: both at once.
+            syncing = threading.Thread(target=staging.sync_early, args=(self._file.path,))
+            syncing.start()
+            try:
+                audit.check(db, self._written, promoted)
+            finally:
+                syncing.join()
             self._counts = counts
         return LoadResult(
             converted=+counts[0],

@@ -78,7 +78,7 @@ class Locations:
         """Return a run with the location to write."""
         location = extractor.look_at_run(entry, run)
         uri, _ = self._place(Kind.RUN, store, entry, location, target_id)
-        return replace(run, artifact_uri=uri)
+        return run if uri == run.artifact_uri else replace(run, artifact_uri=uri)
 
     def logged_model(
         self, store: Store, entry: Entry, model: LoggedModelRecord, target_id: int

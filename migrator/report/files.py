@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from migrator.errors import OptionError
@@ -34,8 +34,11 @@ FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
 }
 
 
-def check_report_path(path: str) -> None:
-    """Raise OptionError when a report can't be written to ``path`` (before any work is done)."""
+def check_report_path(path: str, endings: Collection[str] = FORMATS) -> None:
+    """Raise OptionError when a report can't be written to ``path`` (before any work is done).
+
+    ``endings`` are those that it may have.
+    """
     parent = Path(path).resolve().parent
     if not parent.is_dir():
         raise OptionError(
@@ -44,10 +47,10 @@ def check_report_path(path: str) -> None:
         )
     if Path(path).is_dir():
         raise OptionError(f"The report can't be written to {path}: that is a directory.")
-    if Path(path).suffix.lower() not in FORMATS:
+    if Path(path).suffix.lower() not in endings:
         raise OptionError(
             f"The report's format can't be told from the name {path}.",
-            todo=f"Let it end in {', '.join(FORMATS)}.",
+            todo=f"Let it end in {', '.join(endings)}.",
         )
     changed = path if Path(path).exists() else parent
     if not os.access(changed, os.W_OK):
@@ -77,6 +80,14 @@ def write_report(outcome: Outcome, path: Path, values: bool = False) -> None:
         _write(rejects, rejects_text(outcome))
         outcome.rejects_path = str(rejects)
     _write(path, FORMATS[path.suffix.lower()](outcome, values))
+
+
+def write_page(outcome: Outcome, path: Path, values: bool = False) -> None:
+    """Write the outcome as an HTML page. Raises OptionError when the file can't be written."""
+    try:
+        _write(path, html_report(outcome, values))
+    except OSError as error:
+        raise OptionError(f"{path} can't be written: {error.strerror}.") from error
 
 
 def rejects_text(outcome: Outcome) -> str:

@@ -253,9 +253,11 @@ class _Planner:
             if not self.options.asks_for(profile):
                 return profile  # by the names of its files: they were not read
             runs = [self.tree.runs[i] for top in tops for i in preorder(top, self.children)]
+            views = [RunView(run, profile) for run in runs]
             read = STEPS.get(profile.steps or "")
-            if read is None or any(read(RunView(run, profile)) for run in runs):
+            if read is None or any(read(view) for view in views):
                 return profile
+            self.issues += [issue for view in views for issue in view.issues]  # why it takes none
         return None
 
     def _read(self, tops: Sequence[str], profile: Profile) -> None:
@@ -702,9 +704,7 @@ class _Planner:
             status_message=message,
             start_ns=node.start_ns,
             end_ns=node.end_ns,
-            attributes={
-                conv.clean_text(key): conv.encode(value) for key, value in attributes.items()
-            },
+            attributes=conv.encode_all(attributes),
             events=events,
             run_id=run.run_id,
             origins=dict(node.origins),
@@ -837,6 +837,8 @@ class _Planner:
             metadata[conv.TRACE_USAGE] = assemble.usage_json(usage)
         if cost := assemble.total_cost(spans):
             metadata[conv.TRACE_COST] = conv.encode(cost)
+        judged = tuple(self._assessments(trace_id, nodes, spans))
+        judged += assemble.totals(trace_id, usage, cost, root.end_ns // MS, judged)
         who = [*views, parent] if parent is not None else views
         prompts = sorted(
             {
@@ -882,7 +884,7 @@ class _Planner:
             metadata=metadata,
             usage=usage,
             spans=tuple(spans),
-            assessments=tuple(self._assessments(trace_id, nodes, spans)),
+            assessments=judged,
             run_ids=tuple(run_ids),
             prompts=tuple(prompts),
         )
