@@ -120,6 +120,13 @@ def test_nothing_is_written_into_a_source(
     assert names_beside(tmp_path / "m.db") == (["link"] if through_link else []) + ["mlruns"]
 
 
+def test_no_page_is_written_into_a_source(store: Path) -> None:
+    before = tree_hash(store)
+    result = CliRunner().invoke(main, ["scan", str(store), "--html", f"{store}/r.html"])
+    assert result.exit_code == 2 and "lies inside the source" in result.output
+    assert tree_hash(store) == before
+
+
 def interrupted(call: Callable[..., Any], number: signal.Signals) -> Callable[..., Any]:
     def then(*args: Any, **options: Any) -> Any:
         result = call(*args, **options)
