@@ -352,6 +352,62 @@ def verify(
 
 
 @main.command()
+@SOURCES
+@click.option(
+    "--otlp", "to", required=True, metavar="FILE|URL",
+    help="Where to: a new file (.json, .jsonl, else protobuf), or a receiver's address.",
+)  # fmt: skip
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME=VALUE",
+    help="Sent along to a receiver, such as Authorization=…; may be repeated.",
+)  # fmt: skip
+@selection
+@output
+def export(
+    sources: tuple[str, ...],
+    to: str,
+    headers: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selected: Any,
+) -> None:
+    """Send traces to Jaeger, Phoenix, Langfuse, Tempo and others, as OpenTelemetry (OTLP).
+
+    \b
+    mlflow-migrate export ./mlruns --otlp traces.jsonl
+    mlflow-migrate export ./mlruns --otlp http://localhost:4318
+
+    Rebuilt traces and those that MLflow wrote, with the GenAI semantic conventions. An MLflow
+    server wants --header x-mlflow-experiment-id=ID. Ids are the same each time.
+    """
+    from migrator import pipeline
+    from migrator.report.text import issues_text
+
+    pairs = [tuple(header.split("=", 1)) for header in headers]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise click.BadParameter(f"{pair[0]!r} is not NAME=VALUE.", param_hint="--header")
+    with _progress(quiet or as_json) as progress:
+        sent = pipeline.export(
+            sources or (DEFAULT_SOURCE,),
+            to,
+            _options(selected),
+            headers=[(pair[0], pair[1]) for pair in pairs],
+            progress=progress,
+        )
+    if as_json:
+        counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
+        _print_json({"to": to, **counts, "issues": sent.outcome.as_dict()["issues"]})
+    elif not quiet:
+        lost = f" {sent.without_spans} have no spans and were left out." * bool(sent.without_spans)
+        said = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}.{lost}"
+        issues = issues_text(sent.outcome, verbose, False)
+        click.echo("\n\n".join(part for part in (issues, said) if part))
+    sys.exit(sent.outcome.exit_code)
+
+
+@main.command()
 @click.argument("uri", default=DEFAULT_TARGET)
 def upgrade(uri: str) -> None:
     """Carry a converted database to the schema of the installed, newer MLflow.
@@ -559,6 +615,39 @@ def push(source: str, to: str, as_json: bool) -> None:
             f"{pushed.there_already} were there already, {pushed.failed} were refused."
         )
     sys.exit(EXIT_REJECTS if pushed.failed else 0)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--write", is_flag=True,
+    help="Rewrite what is safe, and print the diff. Needs the extra: mlflow-migrate[code].",
+)  # fmt: skip
+@click.option("--diff", "show_diff", is_flag=True, help="Print the diff and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) -> None:
+    """List legacy tracking in Python code, with what takes its place.
+
+    \b
+    mlflow-migrate code src/
+    mlflow-migrate code src/ --write > legacy.diff
+
+    Nested runs, file: tracking URIs, the legacy tracker's import, tokens and prompts logged as
+    metrics and files. Safe to rewrite are the import and URIs handed straight to MLflow; a URI
+    becomes the database that stands beside the store. Notebooks are listed, not rewritten. With
+    --write and --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
+    """
+    from migrator.code import inspect
+
+    found = inspect(paths, write=write, show_diff=show_diff)
+    if as_json:
+        _print_json(found.as_dict())
+    elif write or show_diff:
+        click.echo(found.diff, nl=False)
+        click.echo(found.as_text(), err=True)
+    else:
+        click.echo(found.as_text())
+    sys.exit(found.exit_code)
 
 
 def _options(selected: dict[str, Any]) -> Options:

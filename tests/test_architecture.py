@@ -19,14 +19,17 @@ ALLOWED = {
     "extractor": GROUND,
     "transformer": GROUND,
     "loader": GROUND,
+    "otlp": GROUND,
     "report": GROUND,
     "selection": GROUND,
     "redaction": GROUND,
-    "pipeline": GROUND | {"selection", "redaction", "extractor", "transformer", "loader", "report"},
+    "pipeline": GROUND
+    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
+    "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker"},
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code"},
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
 

@@ -7,7 +7,6 @@ would. What is expected was added up from the files of the fixtures, leaves only
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import mlflow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import __version__, extractor, loader
@@ -114,6 +115,50 @@ def convert(
         outcome.report_path = str(path)
         write_report(outcome, path, values)
     return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What ``export`` sent; ``outcome`` says what was found, as that of ``scan``."""
+
+    outcome: Outcome
+    traces: int
+    spans: int
+    without_spans: int  # native traces whose spans are lost: OTLP can't say them
+
+
+def export(
+    sources: Sequence[str],
+    to: str,
+    options: Options,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    progress: Progress = no_progress,
+) -> Exported:
+    """Send the traces of the sources, native and rebuilt, to a file or a receiver as OTLP.
+
+    A file appears only when it is complete. Raises SourceError, OptionError, TargetError, and
+    LedgerError (a defect).
+    """
+    from migrator import otlp  # its protobuf classes take a while to load
+
+    began = time.monotonic()
+    stores = open_stores(sources, progress)
+    outcome = _outcome(stores, target=to)
+    receiver = otlp.open_receiver(to, headers)
+    try:
+        sink = otlp.OtlpSink(receiver)
+        migration = Migration(stores, options, sink, outcome, progress=progress)
+        migration.run()
+        migration.check_handed()
+        sink.flush()
+        receiver.close()
+    except BaseException:
+        receiver.discard()
+        raise
+    outcome.ledger.add_outcome(migration.handed, {})
+    outcome.seconds = time.monotonic() - began
+    return Exported(outcome, sink.traces, sink.spans, sink.empty)
 
 
 def _files_of(copy: ArtifactCopy) -> Iterator[tuple[str, str, int]]:

@@ -836,6 +836,8 @@ class _Planner:
             metadata[conv.TRACE_USAGE] = assemble.usage_json(usage)
         if cost := assemble.total_cost(spans):
             metadata[conv.TRACE_COST] = conv.encode(cost)
+        judged = tuple(self._assessments(trace_id, nodes, spans))
+        judged += assemble.totals(trace_id, usage, cost, root.end_ns // MS, judged)
         who = [*views, parent] if parent is not None else views
         prompts = sorted(
             {
@@ -877,7 +879,7 @@ class _Planner:
             metadata=metadata,
             usage=usage,
             spans=tuple(spans),
-            assessments=tuple(self._assessments(trace_id, nodes, spans)),
+            assessments=judged,
             run_ids=tuple(run_ids),
             prompts=tuple(prompts),
         )
