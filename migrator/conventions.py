@@ -63,6 +63,7 @@ MIGRATOR_ROOT_RUN = "migrator.root_run_id"
 MIGRATOR_INFERENCES = "migrator.inferences"
 MIGRATOR_UNFINISHED = "migrator.unfinished"  # "true": a run had no end (left RUNNING, killed)
 MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
+MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # of damaged spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
 
@@ -146,6 +147,18 @@ def encode(value: Json) -> str:
     if kind is float:  # not float.hex's or str's form: repr is what the encoder writes
         return repr(value) if math.isfinite(value) else f'"{value}"'  # type: ignore[arg-type]
     return _ENCODE(sanitize(value))
+
+
+def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
+    """Return span attributes as MLflow keeps them: ``encode`` of each value, clean keys."""
+    encoded: dict[str, str] = {}
+    for key, value in values.items():
+        if type(value) is str and value.isascii() and "\x00" not in value:  # nearly all
+            text = _QUOTE(value)
+        else:
+            text = encode(value)
+        encoded[key if key.isascii() and "\x00" not in key else clean_text(key)] = text
+    return encoded
 
 
 # One encoder for all: json.dumps makes a new one at each call whose arguments aren't its defaults.

@@ -6,6 +6,8 @@ that a child killed at the wrong moment could leave broken.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -13,7 +15,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -38,6 +40,23 @@ def start_method() -> str:
     """
     safe = sys.platform.startswith("linux") and threading.active_count() == 1
     return "fork" if safe else "spawn"
+
+
+@contextlib.contextmanager
+def few_collections() -> Iterator[None]:
+    """Let Python look for cyclic garbage seldom.
+
+    A conversion makes millions of small objects and hardly a cycle among them; looking for cycles
+    after every 700 of them costs a tenth of its time.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 class Child:
@@ -111,13 +130,14 @@ def _run(answers: Connection, work: Callable[[int], object], numbers: range) -> 
     ready: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
     sender = threading.Thread(target=_send, args=(answers, ready), daemon=True)
     sender.start()
-    for number in numbers:
-        try:
-            answer = pickle.dumps((False, work(number)), pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # noqa: BLE001  # raised again in the process that waits for it
-            ready.put(pickle.dumps((True, error)))
-            break
-        ready.put(answer)
+    with few_collections():
+        for number in numbers:
+            try:
+                answer = pickle.dumps((False, work(number)), pickle.HIGHEST_PROTOCOL)
+            except Exception as error:  # noqa: BLE001  # raised again where it is waited for
+                ready.put(pickle.dumps((True, error)))
+                break
+            ready.put(answer)
     ready.put(None)
     sender.join()
 

@@ -52,7 +52,7 @@ class Site:
     links: dict[str, list[str]]
 
     def link(self, experiment: str, view: str) -> str:
-        """Return the printed link to a view (``traces``, ``overview/usage``), on this server's port."""
+        """Return a printed link (``traces``, ``overview/usage``), on this server's port."""
         (found,) = [link for link in self.links[experiment] if f"/{view}?" in link]
         return found.replace("http://127.0.0.1:5000", self.url)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "migrator"
-GROUND = {"model", "conventions", "errors", "issues", "processes", "__init__"}
+GROUND = {"model", "conventions", "errors", "issues", "processes", "interrupts", "__init__"}
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": set(),
     "processes": {"errors"},
+    "interrupts": set(),
     "issues": set(),
     "__init__": set(),
     "extractor": GROUND,

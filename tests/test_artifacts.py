@@ -23,6 +23,7 @@ from mlflow.utils.file_utils import path_to_local_file_uri
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, TargetError
+from migrator.extractor import artifacts
 from migrator.extractor.artifacts import local_path, scheme_of
 from migrator.loader import artifacts as copying
 from migrator.model import Location
@@ -765,6 +766,12 @@ def test_a_store_is_moved_only_if_nothing_recorded_leads_anywhere() -> None:
     assert not is_moved([at(exists=True)], [at()])
     assert not is_moved([at()], [at(), at(exists=True)])
     assert not is_moved([at()], [at(found=None)])
+    assert not is_moved([], [at(exists=True, own_form=False, recorded="file:///mine/r/artifacts")])
+
+
+def test_a_location_that_was_cut_off_decides_nothing_for_the_others() -> None:
+    cut = at(exists=True, own_form=False, recorded="file:///")
+    assert is_moved([cut], [cut, at()])
 
 
 def test_the_vote_stops_at_the_first_location_that_leads_somewhere() -> None:
@@ -795,3 +802,53 @@ def test_a_location_is_decided_from_what_is_known_of_it(
 ) -> None:
     uri, fate = place(location, rewrite=rewrite, copy_to=copy_to)
     assert (uri.removeprefix("file://") if not location.recorded else uri, fate) == expected
+
+
+_BASES = (
+    *("file:///x/mlruns", "/x/mlruns", "./mlruns", "mlruns", "s3://b/p", "file:mlruns", "file:./a"),
+    *(
+        "file://host/x",
+        "C:\\x\\mlruns",
+        "file:///C:/x",
+        "dbfs:/a",
+        "",
+        "x/../y",
+        "/x//y",
+        "/x/./y/..",
+    ),
+    *(
+        "file:///x/y?z#q",
+        "mlflow-artifacts:/",
+        "mlflow-artifacts:",
+        "/",
+        "file:///",
+        "file://",
+        "a:",
+    ),
+    *("ab:", "file://localhost/x", "file://localhost", "//x", "/x/%41", "file:///x/\x00", "/x/.."),
+)
+_TAILS = (
+    *(
+        "/0/RUN/artifacts",
+        "/1/RUN/artifacts",
+        "/RUN/artifacts",
+        "RUN/artifacts",
+        "/0/RUN/artifacts/",
+    ),
+    *("/0/OTHER/artifacts", "/0\\RUN/artifacts", "//RUN/artifacts", "/../RUN/artifacts"),
+    *("/0/RUN//artifacts", "/./RUN/artifacts", "/RUN/artifacts/RUN/artifacts"),
+)
+
+
+@pytest.mark.parametrize("tail", [("0", "RUN"), ("", "RUN"), ("0", "traces", "RUN")])
+def test_a_location_is_the_same_whether_its_beginning_was_met_before_or_not(
+    tail: tuple[str, ...],
+) -> None:
+    home = "/x/mlruns/0/RUN/artifacts"
+    whole = (*tail, "artifacts")
+    for uri in (base + end for base in _BASES for end in _TAILS):
+        scheme, path, relative, parts = artifacts._parse(uri)
+        exists = path is not None and (path == home or Path(path).exists())
+        own_form = parts[-len(whole) :] == whole
+        expected = Location(uri, scheme, exists, relative, own_form, home, None, False)
+        assert artifacts.look_at(uri, home, whole, None, False) == expected, uri

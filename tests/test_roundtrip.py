@@ -60,6 +60,29 @@ def converted(
     return _CONVERTED[name]
 
 
+# How many things verify compares of each fixture, at least: less, and it overlooks something.
+COMPARED = {
+    "1.26.1-classic": 145,
+    "1.30.1-classic": 147,
+    "2.12.2-langchain": 193,
+    "2.14.3-openai": 126,
+    "2.14.3-traces": 112,
+    "2.17.2-traces": 112,
+    "2.22.5-agents": 1359,
+    "2.22.5-emptied": 124,
+    "2.22.5-langchain": 2214,
+    "2.22.5-registry-traces": 138,
+    "2.22.5-server": 54,
+    "2.22.5-sweeps": 163,
+    "2.4.2-datasets": 161,
+    "2.4.2-predictions": 7,
+    "2.9.2-agents": 1325,
+    "2.9.2-moved": 124,
+    "2.9.2-tables": 39,
+    "3.1.4-models": 220,
+    "3.5.1-genai": 245,
+}
+
 EVERY = pytest.mark.parametrize("converted", fixturekit.names(), indirect=True)
 SPOILED = pytest.mark.parametrize("converted", [TRACES], indirect=True)
 
@@ -73,7 +96,7 @@ def test_mlflow_reads_the_same_from_both_stores(converted: Converted) -> None:
 def test_verify_finds_no_difference(converted: Converted) -> None:
     result = converted.verify()
     assert result.differences == ()
-    assert sum(result.compared.values()) > 5
+    assert sum(result.compared.values()) >= COMPARED[converted.source.parent.name]
 
 
 def convert(uri: str, *sources: Path) -> list[str]:

@@ -7,6 +7,7 @@ recorded location leads to, ``look`` says; what to write in its place is not dec
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import urllib.parse
@@ -58,8 +59,8 @@ def find_artifact_dir(
 
     ``own`` is the directory inside the entity's, and ``holds_files`` whether there is anything in
     it; ``parts`` is the path below an artifact root. The recorded location counts only if its last
-    two parts are the entity's own, as MLflow makes them: a store must not be able to make us
-    read any directory it names.
+    two parts are the entity's own, as MLflow makes them, links resolved: a store must not be able
+    to make us read any directory it names.
     """
     served = [os.path.join(root, *parts) for root in artifact_roots]
     if own is not None and holds_files:
@@ -74,7 +75,9 @@ def find_artifact_dir(
         return own
     recorded = local_path(recorded_uri, base=os.path.dirname(account.bound))
     if recorded is not None and recorded != own and path_parts(recorded)[-2:] == parts[-2:]:
-        served.append(recorded)
+        real = os.path.realpath(recorded)  # a link in the store is as little to be trusted
+        if path_parts(real)[-2:] == parts[-2:]:
+            served.append(recorded)
     return next((path for path in served if has_files(path)), own)
 
 
@@ -176,18 +179,34 @@ def look_at(
     the end of a location that MLflow makes for it. A location that leads to ``home`` is right
     also where an empty directory is missing.
     """
-    scheme = scheme_of(uri)
-    path = local_path(uri)
+    above, _, last = uri.rpartition("/".join(("", *tail[-2:])))
+    if above and not last and above[-1] != ":" and "%" not in uri:  # nearly all
+        scheme, path, relative, parts = _parsed(above)
+        path = path and "/".join((path, *tail[-2:]))
+        own_form = (*parts, *tail[-2:])[-len(tail) :] == tail
+    else:
+        scheme, path, relative, parts = _parse(uri)
+        own_form = parts[-len(tail) :] == tail
     return Location(
         recorded=uri,
         scheme=scheme,
         exists=path is not None and (path == home or os.path.exists(path)),
-        relative=scheme == "file" and path is None and local_path(uri, base=os.sep) is not None,
-        own_form=path_parts(uri)[-len(tail) :] == tail,
+        relative=relative,
+        own_form=own_form,
         home=home,
         found=found,
         has_files=holds_files,
     )
+
+
+def _parse(uri: str) -> tuple[str, str | None, bool, tuple[str, ...]]:
+    """Return a location's scheme, the path that it means here, if it is relative, and its parts."""
+    scheme, path = scheme_of(uri), local_path(uri)
+    relative = scheme == "file" and path is None and local_path(uri, base=os.sep) is not None
+    return scheme, path, relative, path_parts(uri)
+
+
+_parsed = functools.lru_cache(1 << 10)(_parse)  # of what thousands of owners have in common
 
 
 def experiment_locations(index: SourceIndex) -> Iterator[Location]:
@@ -264,16 +283,17 @@ def artifact_files(directory: str, bound: str) -> Iterator[tuple[str, str, int]]
 
     Links are followed as everywhere: to regular files inside ``bound`` only.
     """
-    listing = scan(directory, bound)
-    for name, path in listing.files:
-        try:
-            size = os.lstat(path).st_size
-        except OSError:
-            size = 0
-        yield name, path, size
-    for name, child in listing.dirs:
-        for relative, path, size in artifact_files(child, bound):
-            yield f"{name}/{relative}", path, size
+    todo = [(directory, "")]
+    while todo:
+        folder, prefix = todo.pop()
+        listing = scan(folder, bound)
+        for name, path in listing.files:
+            try:
+                size = os.lstat(path).st_size
+            except OSError:
+                size = 0
+            yield prefix + name, path, size
+        todo += [(child, f"{prefix}{name}/") for name, child in reversed(listing.dirs)]
 
 
 def _sizes(directory: str) -> list[tuple[str, int]]:
@@ -379,6 +399,6 @@ def _decode(account: Account, path: str, data: bytes) -> str | None:
         account.add(Code.ARTIFACT_NOT_TEXT, path, "It is binary: it holds NUL bytes.")
         return None
     try:
-        return data.decode("utf-8-sig")
+        return data.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError:
         return account.repaired_text(data, path, None)

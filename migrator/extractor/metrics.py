@@ -37,6 +37,9 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
     if data is None:
         return ()
     points = _plain_points(data)
+    if points is not None and len(points) == 1 and EARLIEST_MS <= points[0][0] < LATEST_MS:
+        account.found[Kind.METRIC_POINT] += data.count(b"\n")
+        return tuple(points)  # nothing to merge, nothing odd: most files of LLM work
     if points is None:
         lines = _Lines(account, path, Kind.METRIC_POINT, data)
         points = [point for point in map(lines.run_point, lines.numbered()) if point is not None]
@@ -77,8 +80,9 @@ def _read(account: Account, path: str, kind: Kind) -> bytes | None:
     if data is None:
         account.found[kind] += 1  # the file stands for at least one point
         return None
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+    if not data or data.isspace():
         account.add(Code.METRIC_FILE_EMPTY, path, "The file has no line.")
         return None
     return data
@@ -119,11 +123,18 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
     if _PLAIN.fullmatch(data) is None:
         return None
     fields = data.split()
+    if len(fields) == 3:  # most files of LLM work: not worth the loops
+        try:
+            value = float(fields[1])
+        except ValueError:
+            return None
+        value = value if value == value else math.nan
+        return [MetricPoint(int(fields[0]), value, int(fields[2]))]
     try:
         values = list(map(float, fields[1::3]))
     except ValueError:
         return None
-    if any(map(math.isnan, values)):
+    if math.isnan(sum(values)) and any(map(math.isnan, values)):
         # One object for all NaN: tuples that hold the same object are equal, so repeats merge.
         values = [math.nan if value != value else value for value in values]
     times, steps = map(int, fields[0::3]), map(int, fields[2::3])

@@ -8,7 +8,6 @@ up to MLflow 3.9.0 is kept as SQL (``baseline``), because making it takes MLflow
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -60,10 +59,12 @@ _DIMENSION_CHARS = 500  # of spans.model_name and model_provider
 
 def installed_mlflow() -> str:
     """Return the version of the installed MLflow, without importing it."""
+    from importlib import metadata  # takes longer than all the rest of this module
+
     for name in ("mlflow", "mlflow-skinny"):
         try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     raise TargetError(
         "MLflow is not installed, and its own migrations make the database.",

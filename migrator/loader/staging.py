@@ -91,6 +91,12 @@ def sync(path: str) -> None:
         os.fsync(file.fileno())
 
 
+def sync_early(path: str) -> None:
+    """Begin to force a file to disk; ``publish_new`` makes sure of it, and reports failures."""
+    with contextlib.suppress(OSError):
+        sync(path)
+
+
 def sync_directory(path: str) -> None:
     """Force a directory's entries to disk, where the system can."""
     if os.name == "nt":

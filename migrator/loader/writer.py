@@ -10,8 +10,9 @@ import contextlib
 import multiprocessing
 import sqlite3
 import sys
+import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -526,7 +527,13 @@ class Writer:
                 db.execute("COMMIT")
                 if audit.promoted_rows(db) == promoted:  # a schema that keeps them as rows
                     db.execute("DELETE FROM temp.promoted")
-            audit.check(db, self._written, promoted)
+            # Bringing it to the disk takes as long as checking it: both at once.
+            syncing = threading.Thread(target=staging.sync_early, args=(self._file.path,))
+            syncing.start()
+            try:
+                audit.check(db, self._written, promoted)
+            finally:
+                syncing.join()
             self._counts = counts
         return LoadResult(
             converted=+counts[0],
@@ -555,12 +562,14 @@ class Writer:
         )
         return [(0, "Default (empty)", "", "deleted", None, None)]
 
-    def publish(self, *, backup: bool = True) -> LoadResult:
+    def publish(
+        self, *, backup: bool = True, committing: Callable[[], None] = lambda: None
+    ) -> LoadResult:
         """Give the target its new content at once; ``finish`` must have been called.
 
         A new target appears under its name, complete and synced to disk. An existing one gets
         the rows that it lacks in one transaction, after a backup (if ``backup``); one that lacks
-        nothing stays byte for byte what it was.
+        nothing stays byte for byte what it was. ``committing`` is called right before that step.
         """
         if self._counts is None:
             raise LedgerError("The staging file was not finished; nothing was published.")
@@ -570,9 +579,12 @@ class Writer:
         merged = merge.Merged()
         with reporting(path):
             if self._target.exists:
-                merged = merge.merge(db, self._target, self._joined, backup=backup)
+                merged = merge.merge(
+                    db, self._target, self._joined, backup=backup, committing=committing
+                )
             else:
                 db.close()
+                committing()
                 if not staging.publish_new(self._file.path, path):
                     raise TargetError(
                         f"{path} appeared while the conversion ran; it was left as it is.",

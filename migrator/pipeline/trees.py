@@ -149,7 +149,8 @@ class TreeWorker:
         """Hand over a run that was read, with its location, or count it as left out."""
         accounts = self._accounts
         if self._context.options.runs:
-            accounts.handed.update(counts_of(run))
+            for kind, count in counts_of(run).items():
+                accounts.handed[kind] += count
             placed = accounts.locations.run(store, entry, run, plan.target_id)
             self._sink.add_run(placed, plan.target_id)
         else:
@@ -178,10 +179,11 @@ def work_here(
 ) -> None:
     """Work on all trees in this process."""
     worker, done = TreeWorker(context, accounts, sink), 0
-    for tree in trees:
-        worker.work(tree)
-        done += len(tree.run_ids)
-        progress("runs", done, len(context.entries))
+    with processes.few_collections():
+        for tree in trees:
+            worker.work(tree)
+            done += len(tree.run_ids)
+            progress("runs", done, len(context.entries))
 
 
 def work_shared(
@@ -200,7 +202,10 @@ def work_shared(
     lots = tuple(_lots(trees))
     work = LotWork(lots, context, accounts.blank(), sink.recorder())
     done = 0
-    with closing(processes.results(work, len(lots), workers)) as parts:
+    with (
+        processes.few_collections(),
+        closing(processes.results(work, len(lots), workers)) as parts,
+    ):
         for (part, recorded), lot in zip(parts, lots, strict=True):
             accounts.add(part)
             sink.replay(recorded)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from migrator.errors import OptionError
 from migrator.issues import Severity
 from migrator.report.html import html_report
+from migrator.report.printable import printable, printable_json
 from migrator.report.summary import Outcome
 from migrator.report.text import convert_text
 
 
 def json_report(outcome: Outcome, values: bool = False) -> str:
     """Return the whole outcome, every issue included, as JSON."""
-    return json.dumps(outcome.as_dict(values), ensure_ascii=False, indent=1) + "\n"
+    return printable_json(json.dumps(outcome.as_dict(values), ensure_ascii=False, indent=1)) + "\n"
 
 
 def text_report(outcome: Outcome, values: bool = False) -> str:
     """Return what ``convert --verbose`` prints."""
-    return convert_text(outcome, verbose=True, values=values) + "\n"
+    return printable(convert_text(outcome, verbose=True, values=values)) + "\n"
 
 
 FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
@@ -49,6 +52,12 @@ def check_report_path(path: str, endings: Collection[str] = FORMATS) -> None:
             f"The report's format can't be told from the name {path}.",
             todo=f"Let it end in {', '.join(endings)}.",
         )
+    changed = path if Path(path).exists() else parent
+    if not os.access(changed, os.W_OK):
+        raise OptionError(
+            f"The report can't be written to {path}: no permission to write to {changed}.",
+            todo="Give write permission, or name another file.",
+        )
 
 
 def free_report_path(target: Path) -> Path:
@@ -68,8 +77,8 @@ def write_report(outcome: Outcome, path: Path, values: bool = False) -> None:
     """
     if outcome.ledger.has_rejects:
         rejects = path.with_suffix(".rejects.jsonl")
-        outcome.rejects_path = str(rejects)
         _write(rejects, rejects_text(outcome))
+        outcome.rejects_path = str(rejects)
     _write(path, FORMATS[path.suffix.lower()](outcome, values))
 
 
@@ -102,4 +111,11 @@ def rejects_text(outcome: Outcome) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    there = path.exists()
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        if not there:  # half a report would be taken for a whole one
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from migrator.report.printable import csv_cell
 from migrator.report.summary import ExperimentSummary, Outcome
 
 COUNTERS = ("roles", "profiles", "left_as_runs")
@@ -19,6 +20,7 @@ def experiments_frame(outcome: Outcome) -> pd.DataFrame:
         for name in COUNTERS:
             counter = getattr(experiment, name)
             row[name] = ", ".join(f"{n} {what}" for what, n in sorted(counter.items()))
+        row |= {key: csv_cell(value) for key, value in row.items() if isinstance(value, str)}
         rows.append(row)
     frame = pd.DataFrame(rows, columns=names)
     for column in ("first_ms", "last_ms"):

@@ -46,16 +46,14 @@ def _(item: ExperimentRecord) -> Counts:
 
 @counts_of.register
 def _(item: RunRecord) -> Counts:
-    return Counter(
-        {
-            Kind.RUN: 1,
-            Kind.PARAM: len(item.params),
-            Kind.TAG: len(item.tags),
-            Kind.METRIC_POINT: sum(len(points) for points in item.metrics.values()),
-            Kind.INPUT: len(item.inputs),
-            Kind.OUTPUT: len(item.outputs),
-        }
-    )
+    return {
+        Kind.RUN: 1,
+        Kind.PARAM: len(item.params),
+        Kind.TAG: len(item.tags),
+        Kind.METRIC_POINT: sum(map(len, item.metrics.values())),
+        Kind.INPUT: len(item.inputs),
+        Kind.OUTPUT: len(item.outputs),
+    }
 
 
 @counts_of.register
@@ -147,8 +145,10 @@ class Ledger:
 
     def add_extracted(self, extracted: Extracted[Any]) -> None:
         """Take in what reading one entity's directory found, merged and rejected."""
-        self.found.update(extracted.found)
-        self.merged.update(extracted.merged)
+        for kind, count in extracted.found.items():  # Counter.update is several times slower
+            self.found[kind] += count
+        for kind, count in extracted.merged.items():
+            self.merged[kind] += count
         self.files_read += extracted.files_read
         self.files_referred += extracted.files_referred
         self.files_ignored += extracted.files_ignored

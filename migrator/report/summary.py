@@ -303,6 +303,7 @@ class Outcome:
     backup: str | None = None
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
+    report_problem: str | None = None  # why there is no report, though all else is done
     redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
@@ -315,8 +316,8 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all converted; 3 something was rejected and is named in the report."""
-        return 3 if self.ledger.has_rejects else 0
+        """0 all converted; 3 something was rejected, or the report could not be written."""
+        return 3 if self.ledger.has_rejects or self.report_problem else 0
 
     @property
     def left_as_runs(self) -> Counter[str]:
@@ -356,6 +357,7 @@ class Outcome:
             "schema": self.schema,
             "backup": self.backup,
             "rejects": self.rejects_path,
+            "report_problem": self.report_problem,
             "redacted": dict(self.redacted),
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from migrator.issues import CATALOG, Severity
 from migrator.model import Kind
+from migrator.report.printable import one_line
 from migrator.report.summary import ArtifactSummary, Decision, ExperimentSummary, Outcome
 
 EXAMPLES_PER_CODE = 3
@@ -174,7 +175,7 @@ def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
         for issue in shown:
             kept = f" Kept: {issue.kept}." if issue.kept else ""
             sample = f" It reads {issue.sample!r:.400}." if values and issue.sample else ""
-            lines.append(f"    {issue.path}: {issue.message}{sample}{kept}")
+            lines.append("    " + one_line(f"{issue.path}: {issue.message}{sample}{kept}"))
         if len(issues) > len(shown):
             lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
         lines.append(f"    What to do: {CATALOG[issues[0].code].action}")

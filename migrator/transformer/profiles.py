@@ -140,6 +140,14 @@ class Profile:
     _by_path: dict[str, tuple[tuple[str, int, Source], ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    _by_names: dict[tuple[str, tuple[str, ...]], tuple[tuple[str, int, str], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    _judging: dict[tuple[str, tuple[str, ...]], tuple[tuple[int, int], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    # Sources of assessments that no key of the run's own leads to: numbers of rule and source.
+    judging_elsewhere: tuple[tuple[int, int], ...] = ()
     origin: str = "built in"  # the file it was read from
 
     def fields_of(self, place: str, key: str) -> tuple[tuple[str, int], ...]:
@@ -156,6 +164,34 @@ class Profile:
             )
             if len(self._by_name) < 10_000:  # a memo: most runs have the same few keys
                 self._by_name[place, key] = found
+        return found
+
+    def fields_among(self, place: str, names: tuple[str, ...]) -> tuple[tuple[str, int, str], ...]:
+        """Return the fields that a run's own names are sources of: field, rank and name."""
+        found = self._by_names.get((place, names))
+        if found is None:
+            found = tuple(
+                (field_name, rank, name)
+                for plain, name in sorted(spellings(names).items())
+                for field_name, rank in self.fields_of(place, plain)
+            )
+            if _is_memorable(self._by_names, names):  # a memo: most runs have the same keys
+                self._by_names[place, names] = found
+        return found
+
+    def judging_among(self, place: str, names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+        """Return the sources of assessments that a run's own names are: rule and source."""
+        found = self._judging.get((place, names))
+        if found is None:
+            plain = spellings(names)
+            found = tuple(
+                (rule_at, source_at)
+                for rule_at, rule in enumerate(self.assessments)
+                for source_at, source in enumerate(rule.sources)
+                if _is_own_key(source) and source.place == place and source.key in plain
+            )
+            if _is_memorable(self._judging, names):
+                self._judging[place, names] = found
         return found
 
     def sources_at(self, path: str) -> tuple[tuple[str, int, Source], ...]:
@@ -253,6 +289,30 @@ class _Wanted:
             if len(self._known) < 10_000:
                 self._known[path] = known
         return known
+
+
+def _is_own_key(source: Source) -> bool:
+    """Tell whether a source is one key of the run itself, not a pattern, a file or a field."""
+    own = source.place in ("param", "metric", "tag") and not source.of_root
+    return own and source.pattern is None
+
+
+_spellings: dict[tuple[str, ...], Mapping[str, str]] = {}
+
+
+def spellings(names: tuple[str, ...]) -> Mapping[str, str]:
+    """Return names by their normalised form; of two spellings of one the first in order."""
+    known = _spellings.get(names)
+    if known is None:
+        known = {normalise(name): name for name in sorted(names, reverse=True)}
+        if _is_memorable(_spellings, names):
+            _spellings[names] = known
+    return known
+
+
+def _is_memorable(memo: Mapping[Any, object], names: tuple[str, ...]) -> bool:
+    """Tell whether a memo of what is told by a run's keys can take some more."""
+    return len(memo) < 1_000 and len(names) < 200
 
 
 @lru_cache(maxsize=100_000)
@@ -505,6 +565,7 @@ def _read(top: _Table, base: Profile | None) -> Profile:
             else:
                 to_search.append((key, rank, source))
     all_spans = (*spans, *(base.spans if base else ()))
+    all_assessments = (*assessments, *(base.assessments if base else ()))
     return Profile(
         name=name,
         description=description,
@@ -512,7 +573,7 @@ def _read(top: _Table, base: Profile | None) -> Profile:
         role=Role(role) if role else None,
         fields={key: sources for key, sources in fields.items() if sources},
         spans=all_spans,
-        assessments=(*assessments, *(base.assessments if base else ())),
+        assessments=all_assessments,
         steps=steps,
         opt_in=opt_in,
         extends=base.extends | {base.name} if base else frozenset(),
@@ -522,6 +583,12 @@ def _read(top: _Table, base: Profile | None) -> Profile:
         by_key=by_key,
         to_search=tuple(to_search),
         elsewhere=tuple(item for item in to_search if item[2].of_root),
+        judging_elsewhere=tuple(
+            (rule_at, source_at)
+            for rule_at, rule in enumerate(all_assessments)
+            for source_at, source in enumerate(rule.sources)
+            if not _is_own_key(source)
+        ),
         origin="built in" if top.origin.startswith("built in") else top.origin,
     )
 

@@ -22,7 +22,13 @@ from migrator.model import (
     SpanEvent,
     SpanType,
 )
-from migrator.transformer.profiles import Profile, Source, normalise
+from migrator.transformer.profiles import (
+    AssessmentRule,
+    Profile,
+    Source,
+    normalise,
+    spellings,
+)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -130,7 +136,7 @@ class RunView:
     profile: Profile
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
-    _keys: dict[str, dict[str, str]] = field(default_factory=dict)
+    _keys: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _fields: dict[str, list[tuple[int, Found]]] | None = None  # by field: rank of source, value
     _of_root: list[tuple[str, int, Found]] | None = None
     _given: tuple[Json, tuple[Found, ...]] | None = None
@@ -170,6 +176,15 @@ class RunView:
             return source.key in view._spelling(source.place)
         return bool(self.all(source))
 
+    def judging(self) -> list[tuple[AssessmentRule, Source]]:
+        """Return the assessment rules that may find something, with the source, in their order."""
+        profile = self.profile
+        places = list(profile.judging_elsewhere)
+        for place in ("param", "metric", "tag"):
+            places += profile.judging_among(place, tuple(self._names(place)))
+        rules = profile.assessments
+        return [(rules[rule], rules[rule].sources[source]) for rule, source in sorted(places)]
+
     def every(self, name: str) -> Iterator[Found]:
         """Yield all that the field's sources find, in their order."""
         for _, found in self._ranked(name):
@@ -183,10 +198,9 @@ class RunView:
     def _collect(self) -> dict[str, list[tuple[int, Found]]]:
         fields: dict[str, list[tuple[int, Found]]] = {}
         for place in ("param", "metric", "tag"):
-            for plain, key in sorted(self._spelling(place).items()):
-                for name, rank in self.profile.fields_of(place, plain):
-                    found = Found(self._value(place, key), place, key)
-                    fields.setdefault(name, []).append((rank, found))
+            for name, rank, key in self.profile.fields_among(place, tuple(self._names(place))):
+                found = Found(self._value(place, key), place, key)
+                fields.setdefault(name, []).append((rank, found))
         for path in sorted(self.run.texts, key=natural):
             for name, rank, source in self.profile.sources_at(path):
                 if (inside := self._artifact(path, source.path)) is not None:
@@ -260,17 +274,15 @@ class RunView:
         text = re.sub(r"\{([^}]*)\}", put, template)
         return None if missing else text
 
-    def _spelling(self, place: str) -> dict[str, str]:
+    def _names(self, place: str) -> Mapping[str, object]:
+        if place == "param":
+            return self.run.params
+        return self.run.metrics if place == "metric" else self.run.tags
+
+    def _spelling(self, place: str) -> Mapping[str, str]:
         known = self._keys.get(place)
         if known is None:
-            names: Mapping[str, object] = {
-                "param": self.run.params,
-                "metric": self.run.metrics,
-                "tag": self.run.tags,
-            }[place]
-            # Reversed, so that of two spellings of one key the first in order is kept.
-            known = {normalise(key): key for key in sorted(names, reverse=True)}
-            self._keys[place] = known
+            self._keys[place] = known = spellings(tuple(self._names(place)))
         return known
 
     def _value(self, place: str, key: str) -> Json:
@@ -756,28 +768,25 @@ def _is_running_total(key: str, points: Sequence[MetricPoint], *, strict: bool =
 def judgements(view: RunView) -> Iterator[Judged]:
     """Yield the assessments that the profile's rules find in a run, each value once."""
     seen = set()
-    for rule in view.profile.assessments:
-        for source in rule.sources:
-            if not view.has(source):
-                continue  # nearly every one of them
-            for found in view.all(source):
-                value, raw = _judged(found, rule.value)
-                if value is None or (found.place, found.key) in seen:
-                    continue
-                seen.add((found.place, found.key))
-                name = rule.name or conv.clean_text(
-                    found.stem if found.place == "artifact" else found.key
-                )
-                yield Judged(
-                    name=conv.cut(name, 250),
-                    value=value,
-                    type=rule.type,
-                    source_type=rule.source_type,
-                    source_id=conv.cut(_text(view, rule.source_id) or found.origin, 250),
-                    rationale=_text(view, rule.rationale),
-                    origin=found.origin,
-                    raw=raw,
-                )
+    for rule, source in view.judging():
+        for found in view.all(source):
+            value, raw = _judged(found, rule.value)
+            if value is None or (found.place, found.key) in seen:
+                continue
+            seen.add((found.place, found.key))
+            name = rule.name or conv.clean_text(
+                found.stem if found.place == "artifact" else found.key
+            )
+            yield Judged(
+                name=conv.cut(name, 250),
+                value=value,
+                type=rule.type,
+                source_type=rule.source_type,
+                source_id=conv.cut(_text(view, rule.source_id) or found.origin, 250),
+                rationale=_text(view, rule.rationale),
+                origin=found.origin,
+                raw=raw,
+            )
 
 
 def _judged(found: Found, how: str) -> tuple[Json, str]:

@@ -253,9 +253,11 @@ class _Planner:
             if not self.options.asks_for(profile):
                 return profile  # by the names of its files: they were not read
             runs = [self.tree.runs[i] for top in tops for i in preorder(top, self.children)]
+            views = [RunView(run, profile) for run in runs]
             read = STEPS.get(profile.steps or "")
-            if read is None or any(read(RunView(run, profile)) for run in runs):
+            if read is None or any(read(view) for view in views):
                 return profile
+            self.issues += [issue for view in views for issue in view.issues]  # why it takes none
         return None
 
     def _read(self, tops: Sequence[str], profile: Profile) -> None:
@@ -467,10 +469,11 @@ class _Planner:
             stack.extend((child, index) for child in reversed(self.children.get(run_id, ())))
         return nodes
 
-    def _report(self, node: Node, code: Code, what: str, kept: str) -> None:
+    def _report(self, node: Node, code: Code, what: str, kept: str, sample: str = "") -> None:
         run = node.view.run
+        what = f"Run {run.run_id} {what}."
         self.issues.append(
-            Issue(code, run.path, f"Run {run.run_id} {what}.", kept, Kind.RUN.value, run.run_id)
+            Issue(code, run.path, what, kept, Kind.RUN.value, run.run_id, sample=sample)
         )
 
     # --------------------------------------------------------------- of all spans together
@@ -701,9 +704,7 @@ class _Planner:
             status_message=message,
             start_ns=node.start_ns,
             end_ns=node.end_ns,
-            attributes={
-                conv.clean_text(key): conv.encode(value) for key, value in attributes.items()
-            },
+            attributes=conv.encode_all(attributes),
             events=events,
             run_id=run.run_id,
             origins=dict(node.origins),
@@ -863,7 +864,11 @@ class _Planner:
                 metadata[key] = fit
                 if fit != value.strip():
                     self._report(
-                        nodes[0], Code.SESSION_ID_CHANGED, f"has the id {value!r:.400}", fit
+                        nodes[0],
+                        Code.SESSION_ID_CHANGED,
+                        f"has a {key.rpartition('.')[2]} id of {len(value):,} characters",
+                        "one that MLflow can open",
+                        f"{value:.400}, kept as {fit}",
                     )
         return TracePlan(
             trace_id=trace_id,
@@ -1039,8 +1044,15 @@ def _status_message(event: SpanEvent) -> str:
 
 
 def _fitting_id(value: str) -> str:
-    """Return a session or user id that MLflow 3.9 can open: 250 characters, no quote."""
-    return conv.clean_text(value).strip().replace("'", "_")[: conv.METADATA_CHARS]
+    """Return a session or user id that MLflow 3.9 can open: 250 characters, no quote.
+
+    Of two long ones that begin alike, each stays one of its own.
+    """
+    fit = conv.clean_text(value).strip().replace("'", "_")
+    if len(fit) <= conv.METADATA_CHARS:
+        return fit
+    digest = hashlib.sha256(fit.encode()).hexdigest()[:16]
+    return f"{fit[: conv.METADATA_CHARS - 17]}-{digest}"
 
 
 def _counted(lists: Iterable[Sequence[str]]) -> str:
