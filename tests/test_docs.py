@@ -21,7 +21,7 @@ from tests.docskit import DOCS, ROOT
 from tests.loader_samples import fast_schema
 
 PAGES = docskit.pages()
-# The set-up lines are typed by .ci/run; the benchmark takes an hour (tests/test_bench.py tries it).
+# The set-up lines are typed by .ci/run; the benchmark would take an hour.
 OTHERWISE = (ROOT / "README.md", DOCS / "performance.md")
 TYPED = [page for page in PAGES if docskit.blocks(page) and page not in OTHERWISE]
 README_LINES = 150
@@ -46,6 +46,23 @@ def test_every_block_of_a_page_does_what_the_page_says(page: Path, tmp_path: Pat
         for block in docskit.blocks(page):
             if block.language != "text":  # a picture
                 session.do(block)
+
+
+def test_a_block_of_plain_text_is_a_picture_or_a_file_and_no_command() -> None:
+    for page in PAGES:
+        for block in docskit.blocks(page) if page not in OTHERWISE else ():
+            assert block.language, f"{docskit.name_of(page)}: {block.line}: of which language?"
+            if block.language == "text" and block.file is None:
+                typed = re.search(r"^(\$ |mlflow|python|pip )", block.text, re.M)
+                assert typed is None, f"{docskit.name_of(page)}: {block.line}"
+
+
+def test_the_options_of_the_benchmark_are_there() -> None:
+    source = (ROOT / "bench" / "run.py").read_text(encoding="utf-8")
+    shown = [block.text for block in docskit.blocks(DOCS / "performance.md")]
+    assert any("python -m bench.run" in text for text in shown)
+    for option in re.findall(r"--[a-z]+", "".join(shown)):
+        assert f'"{option}"' in source, option
 
 
 def test_the_readme_is_short_and_its_own_blocks_are_the_set_up_lines() -> None:
