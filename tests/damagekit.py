@@ -1128,6 +1128,20 @@ def the_meta_of_an_experiment_has_another_ending(spot: Spot) -> None:
     (spot.folder / "meta.yaml").rename(spot.folder / "meta.yml")
 
 
+@damage(Code.TIME_NOT_MS, differs=("run/flow/meta/*_time", "rebuilt/flow/*"))
+def the_times_of_a_workflow_are_in_microseconds(spot: Spot) -> None:
+    for name, time_ms in (("start_time", START_MS), ("end_time", START_MS + 5000)):
+        edit(spot.flow / "meta.yaml", f"{name}: {time_ms}", f"{name}: {time_ms * 1000}")
+
+
+@damage(
+    Code.TIME_NOT_MS,
+    differs=("run/write/meta/*_time", "rebuilt/flow/span/write/times", "rebuilt/flow/tag/*infer*"),
+)
+def the_start_of_a_step_is_before_all_times(spot: Spot) -> None:
+    edit(spot.write / "meta.yaml", f"start_time: {START_MS + 100}", f"start_time: {-9 * 10**18}")
+
+
 def edit_spans(spot: Spot, change: Callable[[list[dict[str, object]]], object]) -> None:
     """Change the list of spans of a spot's trace."""
     file = spot.trace / "artifacts" / "traces.json"

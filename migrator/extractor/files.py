@@ -326,6 +326,11 @@ def read_bytes(path: str, limit_bytes: int) -> bytes:
 # --------------------------------------------------------------------------------- account
 
 
+_REFUSALS = frozenset(
+    {Code.DIRECTORY_UNREADABLE, Code.FILE_UNREADABLE, Code.FILE_VANISHED, Code.META_UNREADABLE}
+)
+
+
 class Account:
     """The ledger of one entity's directory while it is read.
 
@@ -583,6 +588,12 @@ class Account:
         return data.decode("utf-8", "replace")
 
     # -- the end
+
+    def nothing(self, code: Code, path: str, message: str) -> None:
+        """Reject the entity: it holds nothing (``code``), or it could not be looked at."""
+        if any(issue.code in _REFUSALS for issue in self.issues):
+            code, message = Code.NOTHING_READABLE, "Nothing in the directory could be read."
+        self.add(code, path, message, kind=self.kind)
 
     def close(self, record: T | None) -> Extracted[T]:
         """Return the reading. Without a record, everything that was found is rejected."""
