@@ -57,7 +57,7 @@ COLUMNS = ["inputs", "outputs", "target", "token_count", "latency", "tone/v1/sco
 @st.composite
 def recorded(draw: st.DrawFn) -> dict[str, Any]:
     """Draw what a tool with files of its own leaves in a run, in order or not."""
-    tool = draw(st.sampled_from(["langchain", "openai", "table"]))
+    tool = draw(st.sampled_from(["langchain", "openai", "table", "chat"]))
     texts: dict[str, str] = {}
     if tool == "langchain":
         count = draw(st.integers(1, 8))
@@ -80,6 +80,16 @@ def recorded(draw: st.DrawFn) -> dict[str, Any]:
                 CONTENT | st.just('{"created": 1700000000, "usage": {"prompt_tokens": 3}}')
             )
         return {"tags": {"mlflow.autologging": "openai"}, "texts": texts}
+    if tool == "chat":
+        said = st.fixed_dictionaries(
+            {"role": st.sampled_from(["system", "user", "human", "assistant", "?"])},
+            optional={"content": TEXT, "timestamp": CELL, "tokens_used": CELL, "model": CELL},
+        )
+        chat = draw(st.lists(said, max_size=5))
+        texts["conversation_history.json"] = json.dumps(
+            draw(st.sampled_from([chat, {"conversation": chat}]))
+        )
+        return {"params": {"session_id": draw(TEXT)}, "texts": texts}
     rows = draw(st.lists(st.lists(CELL, min_size=8, max_size=8), max_size=3))
     texts["eval_results_table.json"] = json.dumps({"columns": COLUMNS, "data": rows})
     return {"texts": texts}
