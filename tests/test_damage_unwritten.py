@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from migrator.cli import main
 from migrator.loader import merge, staging
-from migrator.pipeline import commands
+from migrator.pipeline import Migration, commands
+from migrator.report import files
 from tests.damagekit import Spot, build
 from tests.loader_samples import copy_template, fast_schema, names_beside, query
 from tests.test_damage import tree_hash
@@ -52,7 +53,7 @@ def runs(store: Path) -> int:
 def test_a_report_whose_directory_vanished_leaves_a_complete_database(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, real = tmp_path / "reports", commands.write_report
+    folder, real = tmp_path / "reports", files.write_report
     folder.mkdir()
 
     def vanish(*args: Any) -> None:
@@ -137,7 +138,7 @@ def test_a_signal_comes_too_late_once_the_target_is_there(
     with monkeypatch.context() as patch:
         room, name = (merge, "merge") if existing else (staging, "publish_new")
         patch.setattr(room, name, interrupted(getattr(room, name), number))
-        patch.setattr(commands, "write_report", interrupted(commands.write_report, number))
+        patch.setattr(commands, "write_report", interrupted(files.write_report, number))
         result = convert(store)
     assert result.exit_code == 3 and "Interrupted" not in result.output
     assert runs(store) == 3
@@ -149,8 +150,8 @@ def test_a_signal_comes_too_late_once_the_target_is_there(
 def test_a_signal_before_the_target_is_there_leaves_nothing(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = commands.Migration.check_written
-    monkeypatch.setattr(commands.Migration, "check_written", interrupted(check, signal.SIGTERM))
+    check = Migration.check_written
+    monkeypatch.setattr(Migration, "check_written", interrupted(check, signal.SIGTERM))
     result = convert(store)
     assert result.exit_code == 130 and "untouched" in result.output
     assert names_beside(tmp_path / "m.db") == ["mlruns"]

@@ -109,7 +109,7 @@ def _check_room(copies: Sequence[ArtifactCopy], root: Path, files_of: Listing) -
 
 
 def _make(directory: Path) -> None:
-    """Make a directory and those above it; ``Path.mkdir`` recurses, and ends at a depth of 1,000."""
+    """Make a directory and those above it; ``Path.mkdir`` recurses, too deep for 1,000."""
     missing = []
     while not directory.is_dir():
         missing.append(directory)
