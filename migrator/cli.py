@@ -20,6 +20,7 @@ import click
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
 from migrator.model import Role
+from migrator.report.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from migrator.pipeline import Options, PlannedTree, Progress
@@ -41,12 +42,12 @@ class Commands(click.Group):
             with _interruptible():
                 return super().invoke(ctx)
         except OptionError as error:
-            raise click.UsageError(str(error), ctx) from error
+            raise click.UsageError(printable(str(error)), ctx) from error
         except MigrateError as error:
-            click.echo(f"Error: {error}", err=True)
+            _say(f"Error: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("Interrupted; the target is untouched.", err=True)
+            _say("Interrupted; the target is untouched.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 
@@ -182,6 +183,7 @@ VALUES = click.option(
 @VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
 @click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
+@click.option("--html", metavar="FILE", help="Also write all of it as a page to look at (.html).")
 def scan(
     sources: tuple[str, ...],
     as_json: bool,
@@ -190,6 +192,7 @@ def scan(
     values: bool,
     as_csv: bool,
     tree: str | None,
+    html: str | None,
     **selected: Any,
 ) -> None:
     """Say what a file store holds, what is damaged, and what convert would make of it.
@@ -197,12 +200,17 @@ def scan(
     \b
     mlflow-migrate scan ./mlruns
     mlflow-migrate scan ./mlruns --tree my-experiment
+    mlflow-migrate scan ./mlruns --html mlruns.html
 
     SOURCE is a file store (default ./mlruns), its parent directory, or a file: URI; several
-    sources are scanned as one. Nothing is written.
+    sources are scanned as one. Nothing is written but the page that --html names.
     """
     from migrator import pipeline
+    from migrator.report.files import check_report_path, write_page
     from migrator.report.text import scan_text
+
+    if html is not None:
+        check_report_path(html, (".html", ".htm"))
 
     trees: list[PlannedTree] = []
     options = _options(selected | ({"experiments": (tree,)} if tree else {}))
@@ -218,12 +226,16 @@ def scan(
     elif as_csv:
         from migrator.report.frame import experiments_csv
 
-        click.echo(experiments_csv(outcome), nl=False)
+        _say(experiments_csv(outcome), nl=False)
     elif tree:
         _print_trees(trees)
     elif not quiet:
         command = shlex.join(["mlflow-migrate", "convert", *sources])
-        click.echo(scan_text(outcome, command, verbose, values))
+        _say(scan_text(outcome, command, verbose, values))
+    if html is not None:
+        write_page(outcome, Path(html), values)
+        if not quiet:
+            click.echo(f"Wrote {html}.", err=True)
     sys.exit(outcome.exit_code)
 
 
@@ -273,7 +285,8 @@ def convert(
     one transaction. The source is only read. Converting again changes nothing.
 
     Exit codes: 0 all converted; 1 could not run, nothing written; 2 usage; 3 converted, but
-    something was rejected and is named in the report; 130 interrupted, target untouched.
+    something was rejected and is named in the report, or the report could not be written; 130
+    interrupted, target untouched.
     """
     from migrator import pipeline
     from migrator.report.text import convert_text
@@ -294,14 +307,23 @@ def convert(
     if as_json:
         _print_json(outcome.as_dict(values))
     elif not quiet:
-        click.echo(convert_text(outcome, verbose, values))
+        # without a report this is the only place where all issues are named
+        _say(convert_text(outcome, verbose or outcome.report_problem is not None, values))
+    if outcome.report_problem is not None:
+        _say(f"Error: {outcome.report_problem}", err=True)
     sys.exit(outcome.exit_code)
 
 
 @main.command()
 @SOURCES
 @click.option(
-    "--against", default=DEFAULT_TARGET, show_default=True, metavar="URI", help="The database."
+    "--against",
+    "--to",
+    "against",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    metavar="URI",
+    help="The database.",
 )
 @selection
 @output
@@ -330,8 +352,64 @@ def verify(
     if as_json:
         _print_json(result.as_dict())
     elif not quiet:
-        click.echo(result.as_text(verbose))
+        _say(result.as_text(verbose))
     sys.exit(EXIT_REJECTS if result.total else 0)
+
+
+@main.command()
+@SOURCES
+@click.option(
+    "--otlp", "to", required=True, metavar="FILE|URL",
+    help="Where to: a new file (.json, .jsonl, else protobuf), or a receiver's address.",
+)  # fmt: skip
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME=VALUE",
+    help="Sent along to a receiver, such as Authorization=…; may be repeated.",
+)  # fmt: skip
+@selection
+@output
+def export(
+    sources: tuple[str, ...],
+    to: str,
+    headers: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selected: Any,
+) -> None:
+    """Send traces to Jaeger, Phoenix, Langfuse, Tempo and others, as OpenTelemetry (OTLP).
+
+    \b
+    mlflow-migrate export ./mlruns --otlp traces.jsonl
+    mlflow-migrate export ./mlruns --otlp http://localhost:4318
+
+    Rebuilt traces and those that MLflow wrote, with the GenAI semantic conventions. An MLflow
+    server wants --header x-mlflow-experiment-id=ID. Ids are the same each time.
+    """
+    from migrator import pipeline
+    from migrator.report.text import issues_text
+
+    pairs = [tuple(header.split("=", 1)) for header in headers]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise click.BadParameter(f"{pair[0]!r} is not NAME=VALUE.", param_hint="--header")
+    with _progress(quiet or as_json) as progress:
+        sent = pipeline.export(
+            sources or (DEFAULT_SOURCE,),
+            to,
+            _options(selected),
+            headers=[(pair[0], pair[1]) for pair in pairs],
+            progress=progress,
+        )
+    if as_json:
+        counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
+        _print_json({"to": to, **counts, "issues": sent.outcome.as_dict()["issues"]})
+    elif not quiet:
+        lost = f" {sent.without_spans} have no spans and were left out." * bool(sent.without_spans)
+        said = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}.{lost}"
+        issues = issues_text(sent.outcome, verbose, False)
+        _say("\n\n".join(part for part in (issues, said) if part))
+    sys.exit(sent.outcome.exit_code)
 
 
 @main.command()
@@ -351,9 +429,9 @@ def upgrade(uri: str) -> None:
 
     result = pipeline.upgrade(uri)
     if result.backup_path is None:
-        click.echo(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
+        _say(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
         return
-    click.echo(
+    _say(
         f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}; "
         f"filled model, provider or cost of {result.spans_filled:,} spans.\n"
         f"Backup: {result.backup_path}"
@@ -378,7 +456,7 @@ def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) 
     from migrator.report.tree import show_text
 
     planned = pipeline.show(run_id, sources or (DEFAULT_SOURCE,), _options(selected))
-    click.echo(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
+    _say(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
 
 
 @main.group()
@@ -422,7 +500,7 @@ def list_profiles(profile_files: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         _print_json({"profiles": rows})
         return
-    click.echo(
+    _say(
         table(
             ["name", "origin", "what it is for"],
             [[str(row["name"]), str(row["origin"]), str(row["description"])] for row in rows],
@@ -440,9 +518,9 @@ def show_profile(name: str, profile_files: tuple[str, ...]) -> None:
 
     for profile in load_profiles(profile_files):
         if profile.name == name and profile.origin != "built in":
-            click.echo(Path(profile.origin).read_text(encoding="utf-8"), nl=False)
+            _say(Path(profile.origin).read_text(encoding="utf-8"), nl=False)
             return
-    click.echo(built_in_text(name), nl=False)
+    _say(built_in_text(name), nl=False)
 
 
 @profiles.command("check")
@@ -484,16 +562,16 @@ def check_profile(file: str, sources: tuple[str, ...], as_json: bool) -> None:
             }
         )
         return
-    click.echo(f'{file} is a profile: "{profile.name}", {profile.description or "undescribed"}')
+    _say(f'{file} is a profile: "{profile.name}", {profile.description or "undescribed"}')
     for line in recognised_by(profile):
-        click.echo(f"    takes trees whose {line}" if profile.recognise else f"    takes {line}")
+        _say(f"    takes trees whose {line}" if profile.recognise else f"    takes {line}")
     if sources:
-        click.echo(f"It takes {len(taken):,} of {trees:,} trees, which give {traces:,} traces.")
+        _say(f"It takes {len(taken):,} of {trees:,} trees, which give {traces:,} traces.")
         for planned in taken[:5]:
             root = planned.plan.root_run_id
-            click.echo(f"    {root}  {planned.tree.runs[root].name}  {planned.plan.role.value}")
+            _say(f"    {root}  {planned.tree.runs[root].name}  {planned.plan.role.value}")
         if len(taken) > 5:
-            click.echo(f"    … and {len(taken) - 5:,} more")
+            _say(f"    … and {len(taken) - 5:,} more")
 
 
 @profiles.command("new")
@@ -506,7 +584,7 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
 
     text = template(name, extends, to or f"{name}.toml")
     if to is None:
-        click.echo(text, nl=False)
+        _say(text, nl=False)
         return
     try:
         with Path(to).open("x", encoding="utf-8") as file:
@@ -515,7 +593,7 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
         raise OptionError(f"{to} is there already.", todo="Name another file.") from error
     except OSError as error:
         raise OptionError(f"{to} can't be written: {error}.", todo="Name another file.") from error
-    click.echo(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
+    _say(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
 
 
 @main.command()
@@ -537,11 +615,44 @@ def push(source: str, to: str, as_json: bool) -> None:
     if as_json:
         _print_json(pushed.as_dict())
     else:
-        click.echo(
+        _say(
             f"Sent {pushed.traces} traces and {pushed.runs} runs to {to}; "
             f"{pushed.there_already} were there already, {pushed.failed} were refused."
         )
     sys.exit(EXIT_REJECTS if pushed.failed else 0)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--write", is_flag=True,
+    help="Rewrite what is safe, and print the diff. Needs the extra: mlflow-migrate[code].",
+)  # fmt: skip
+@click.option("--diff", "show_diff", is_flag=True, help="Print the diff and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) -> None:
+    """List legacy tracking in Python code, with what takes its place.
+
+    \b
+    mlflow-migrate code src/
+    mlflow-migrate code src/ --write > legacy.diff
+
+    Nested runs, file: tracking URIs, the legacy tracker's import, tokens and prompts logged as
+    metrics and files. Safe to rewrite are the import and URIs handed straight to MLflow; a URI
+    becomes the database that stands beside the store. Notebooks are listed, not rewritten. With
+    --write and --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
+    """
+    from migrator.code import inspect
+
+    found = inspect(paths, write=write, show_diff=show_diff)
+    if as_json:
+        _print_json(found.as_dict())
+    elif write or show_diff:
+        click.echo(found.diff, nl=False)
+        click.echo(found.as_text(), err=True)
+    else:
+        click.echo(found.as_text())
+    sys.exit(found.exit_code)
 
 
 def _options(selected: dict[str, Any]) -> Options:
@@ -608,8 +719,13 @@ def _progress(silent: bool) -> Iterator[Progress]:
         yield draw
 
 
+def _say(text: str, **how: Any) -> None:
+    """Print text: names come from a store, so none may control the terminal."""
+    click.echo(printable(text), **how)
+
+
 def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(printable_json(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def _print_trees(trees: list[PlannedTree]) -> None:
@@ -620,8 +736,8 @@ def _print_trees(trees: list[PlannedTree]) -> None:
         became = (
             f"{len(plan.traces)} trace(s)" if plan.traces else f"stays runs: {plan.left_as_runs}"
         )
-        click.echo("\n".join(run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)))
-        click.echo(f"    = {plan.role.value}, {became}")
+        _say("\n".join(run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)))
+        _say(f"    = {plan.role.value}, {became}")
 
 
 if __name__ == "__main__":

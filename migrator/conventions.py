@@ -37,6 +37,7 @@ PLAIN_PROVIDER = "provider"
 PLAIN_COST = "cost_usd"
 FEEDBACK_COST = "cost_usd"  # trace-level feedback, so that 3.9's quality view charts it
 FEEDBACK_TOKENS = "total_tokens"
+FEEDBACK_SOURCE = "mlflow-migrate"  # source id (type CODE) of these two
 LEGACY = "legacy."  # legacy.param.<key>, legacy.metric.<key>, legacy.tag.<key>, legacy.<fact>
 
 # ----------------------------------------------------------------- keys on traces
@@ -62,6 +63,7 @@ MIGRATOR_ROOT_RUN = "migrator.root_run_id"
 MIGRATOR_INFERENCES = "migrator.inferences"
 MIGRATOR_UNFINISHED = "migrator.unfinished"  # "true": a run had no end (left RUNNING, killed)
 MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
+MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # of damaged spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
 
@@ -93,6 +95,11 @@ def span_id_of(trace_id: str, name: str) -> str:
     """Return the span id (16 hex digits, never all zero) for ``name`` (a run id) in a trace."""
     digest = hashlib.sha256(f"{trace_id}/{name}".encode()).hexdigest()[:16]
     return digest if digest != "0" * 16 else "0" * 15 + "1"
+
+
+def assessment_id_of(*parts: str) -> str:
+    """Return an id derived from what an assessment is, so that writing it twice keeps one."""
+    return f"a-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:32]}"
 
 
 def span_content(trace_id: str, span: SpanPlan) -> str:

@@ -59,7 +59,9 @@ class Code(str, Enum):
     RUN_PARENT_ELSEWHERE = "run-parent-elsewhere"
     # transformer: traces rebuilt from runs
     ARTIFACT_NOT_JSON = "artifact-not-json"
+    ARTIFACT_NOT_TABLE = "artifact-not-a-table"
     PROFILE_AMBIGUOUS = "profile-ambiguous"
+    PROFILE_UNUSED = "profile-takes-nothing"
     RUN_WITHOUT_TIME = "run-without-time"
     SPAN_ENDS_BEFORE_START = "span-ends-before-start"
     SESSION_ID_CHANGED = "session-id-changed"
@@ -77,6 +79,8 @@ class Code(str, Enum):
     EXPERIMENT_MERGED = "experiment-merged"
     # -- extractor: what lies in the store beside MLflow's files
     DIRECTORY_IGNORED = "directory-ignored"
+    RUNS_IGNORED = "runs-ignored"
+    STAND_IN_READ = "stand-in-read"
     SPECIAL_FILE_IGNORED = "special-file-ignored"
     LINK_INSIDE_STORE = "link-inside-store"
     LINK_NOT_FOLLOWED = "link-not-followed"
@@ -266,10 +270,21 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A .json artifact that a trace is made from does not parse as JSON.",
         "Nothing; its text is in the trace as it is.",
     ),
+    Code.ARTIFACT_NOT_TABLE: CatalogEntry(
+        Severity.NOTE,
+        "A file that is to hold a table of evaluations or predictions holds none, or rows that do "
+        "not fit its columns.",
+        "Nothing; rows that can be read are traces, the file stays an artifact.",
+    ),
     Code.PROFILE_AMBIGUOUS: CatalogEntry(
         Severity.NOTE,
         "More than one profile recognises a tree of runs; the first one took it.",
         "Name the profile with --profile, or make its [[recognise]] stricter.",
+    ),
+    Code.PROFILE_UNUSED: CatalogEntry(
+        Severity.NOTE,
+        "A profile of yours took no tree of runs.",
+        "'mlflow-migrate profiles check FILE SOURCE' says what it recognises.",
     ),
     Code.RUN_GROUPED_BY_TIME: CatalogEntry(
         Severity.NOTE,
@@ -294,7 +309,7 @@ CATALOG: dict[Code, CatalogEntry] = {
     Code.SESSION_ID_CHANGED: CatalogEntry(
         Severity.DEGRADED,
         "A session or user id that MLflow can't open: over 250 characters, or with a quote in it.",
-        "Look for the id that the message gives.",
+        "--values shows both ids.",
     ),
     Code.TRACE_ID_CHANGED: CatalogEntry(
         Severity.NOTE,
@@ -338,6 +353,18 @@ CATALOG: dict[Code, CatalogEntry] = {
         "Convert the sources into separate databases if they should stay apart.",
     ),
     # -- extractor: what lies in the store beside MLflow's files
+    Code.RUNS_IGNORED: CatalogEntry(
+        Severity.DEGRADED,
+        "A directory that is not part of MLflow's layout holds files called meta.yaml, as runs and "
+        "experiments do. It was not read.",
+        "If those runs are missed, move them into an experiment's directory and convert again.",
+    ),
+    Code.STAND_IN_READ: CatalogEntry(
+        Severity.DEGRADED,
+        "A file or folder of MLflow's is missing, and one of nearly its name lies there "
+        "(META.YAML, meta.yml, meta (1).yaml, meta.yaml.bak, Params); that was read in its place.",
+        "Look whether it is the right one, and give it the right name.",
+    ),
     Code.DIRECTORY_IGNORED: CatalogEntry(
         Severity.NOTE,
         "A directory that is not part of MLflow's layout (a version control's, an editor's, a "

@@ -365,7 +365,7 @@ def the_meta_of_a_run_is_missing(spot: Spot) -> None:
     (spot.train / "meta.yaml").unlink()
 
 
-@damage(Code.META_MISSING, Code.RUN_REBUILT, Code.DIRECTORY_IGNORED, differs=LOST_META)
+@damage(Code.META_MISSING, Code.RUN_REBUILT, Code.RUNS_IGNORED, differs=LOST_META)
 def the_meta_of_a_run_is_a_directory(spot: Spot) -> None:
     meta = spot.train / "meta.yaml"
     data = meta.read_bytes()
@@ -803,7 +803,7 @@ def a_run_lies_beside_the_experiments(spot: Spot) -> None:
     shutil.copytree(spot.train, spot.root / spot.id("outside"))
 
 
-@damage(Code.RUN_WITHOUT_EXPERIMENT, Code.DIRECTORY_IGNORED, rejected={Kind.RUN: 1})
+@damage(Code.RUN_WITHOUT_EXPERIMENT, Code.RUNS_IGNORED, rejected={Kind.RUN: 1})
 def a_run_lies_beside_the_experiments_and_its_own_is_gone(spot: Spot) -> None:
     shutil.copytree(spot.train, spot.root / spot.id("outside"))
     edit(spot.root / spot.id("outside") / "meta.yaml", f"'{spot.exp}'", "'77'")
@@ -1081,6 +1081,51 @@ def an_alias_names_a_version_that_is_gone(spot: Spot) -> None:
 )
 def the_number_of_a_model_version_is_a_word(spot: Spot) -> None:
     shutil.copytree(spot.registered / "version-1", spot.registered / "version-two")
+
+
+# --------------------------------------------------------- names that are not quite right
+
+
+@damage(Code.STAND_IN_READ)
+def the_meta_of_a_run_is_spelled_in_capitals(spot: Spot) -> None:
+    (spot.train / "meta.yaml").rename(spot.train / "META.YAML")
+
+
+@damage(Code.STAND_IN_READ)
+def of_the_meta_of_a_run_only_a_backup_is_there(spot: Spot) -> None:
+    (spot.train / "meta.yaml").rename(spot.train / "meta.yaml.bak")
+
+
+@damage(Code.STAND_IN_READ)
+def of_the_meta_of_a_run_only_a_conflict_copy_is_there(spot: Spot) -> None:
+    (spot.train / "meta.yaml").rename(spot.train / "meta (1).yaml")
+
+
+@damage(Code.META_DAMAGED, Code.RUN_REBUILT, differs=LOST_META)
+def the_meta_of_a_run_is_utf_16_without_a_mark(spot: Spot) -> None:
+    meta = spot.train / "meta.yaml"
+    meta.write_bytes(meta.read_text(encoding="utf-8").encode("utf-16-le"))
+
+
+@damage(Code.META_VALUE_UNUSABLE)
+def the_stage_of_a_run_is_nonsense(spot: Spot) -> None:
+    edit(spot.train / "meta.yaml", "lifecycle_stage: active", "lifecycle_stage: zombie")
+
+
+@damage(Code.STAND_IN_READ)
+def the_params_and_tags_of_a_run_are_spelled_in_capitals(spot: Spot) -> None:
+    for name in ("params", "tags"):
+        (spot.write / name).rename(spot.write / name.upper())
+
+
+@damage(Code.RUNS_IGNORED)
+def runs_lie_in_a_trash_within_an_experiment(spot: Spot) -> None:
+    shutil.copytree(spot.train, spot.folder / ".trash" / spot.id("copy"))
+
+
+@damage(Code.STAND_IN_READ)
+def the_meta_of_an_experiment_has_another_ending(spot: Spot) -> None:
+    (spot.folder / "meta.yaml").rename(spot.folder / "meta.yml")
 
 
 def edit_spans(spot: Spot, change: Callable[[list[dict[str, object]]], object]) -> None:

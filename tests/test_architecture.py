@@ -8,25 +8,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "migrator"
-GROUND = {"model", "conventions", "errors", "issues", "processes", "__init__"}
+GROUND = {"model", "conventions", "errors", "issues", "processes", "interrupts", "__init__"}
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": set(),
     "processes": {"errors"},
+    "interrupts": set(),
     "issues": set(),
     "__init__": set(),
     "extractor": GROUND,
     "transformer": GROUND,
     "loader": GROUND,
+    "otlp": GROUND,
     "report": GROUND,
     "selection": GROUND,
     "redaction": GROUND,
-    "pipeline": GROUND | {"selection", "redaction", "extractor", "transformer", "loader", "report"},
+    "pipeline": GROUND
+    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "report"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
+    "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker"},
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code"},
 }
 MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
 

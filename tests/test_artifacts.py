@@ -766,6 +766,12 @@ def test_a_store_is_moved_only_if_nothing_recorded_leads_anywhere() -> None:
     assert not is_moved([at(exists=True)], [at()])
     assert not is_moved([at()], [at(), at(exists=True)])
     assert not is_moved([at()], [at(found=None)])
+    assert not is_moved([], [at(exists=True, own_form=False, recorded="file:///mine/r/artifacts")])
+
+
+def test_a_location_that_was_cut_off_decides_nothing_for_the_others() -> None:
+    cut = at(exists=True, own_form=False, recorded="file:///")
+    assert is_moved([cut], [cut, at()])
 
 
 def test_the_vote_stops_at_the_first_location_that_leads_somewhere() -> None:

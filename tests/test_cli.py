@@ -135,7 +135,7 @@ def test_convert_prints_the_table_the_report_and_the_server_line(
 ) -> None:
     result = run("convert", str(store), "--to", f"sqlite:///{tmp_path}/m.db")
     assert result.exit_code == 0, result.output
-    for word in ("found", "converted", "already there", "rejected", "startTimeLabel=ALL"):
+    for word in ("found", "converted", "already there", "rejected", "startTimeLabel=CUSTOM"):
         assert word in result.output
     assert f"mlflow server --backend-store-uri sqlite:///{tmp_path}/m.db" in result.output
     report = json.loads((tmp_path / "m.db.report.json").read_text())

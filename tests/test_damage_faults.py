@@ -1,7 +1,8 @@
 """Faults at the level of the command: kills, signals, races, databases in use, nightly runs.
 
 Conversions are forked from the test's process, where everything is imported already, so that
-hundreds of kills cost seconds. ``MIGRATOR_KILLS`` sets their number.
+hundreds of kills cost seconds. ``MIGRATOR_KILLS`` sets their number, ``MIGRATOR_SEED`` the points;
+with more than are killed in CI, each kill is followed by a second conversion.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from tests.storekit import START_MS, write_experiment, write_run
 
 SCHEMA_39 = "3.9"  # made by copying, whatever MLflow is installed
 KILLS = int(os.environ.get("MIGRATOR_KILLS", "24"))
+SEED = int(os.environ.get("MIGRATOR_SEED", "5"))
+CONVERTED_AGAIN = 4 if KILLS <= 24 else 1  # after which of the kills
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX processes and signals")
 
 
@@ -143,7 +146,7 @@ def test_kill_9_anywhere_leaves_no_target_or_a_whole_one(store: Path, tmp_path: 
     target = folder / "m.db"
     events, seconds = measure(store, target)
     whole = tables(target)
-    rng = random.Random(5)
+    rng = random.Random(SEED)
     hits = 0
     for number in range(KILLS):
         for path in folder.iterdir():
@@ -151,7 +154,7 @@ def test_kill_9_anywhere_leaves_no_target_or_a_whole_one(store: Path, tmp_path: 
         hits += killed(store, target, rng, events, seconds)
         if target.exists():
             assert tables(target) == whole, number
-        if number % 4 == 0:
+        if number % CONVERTED_AGAIN == 0:
             convert(store, target, SCHEMA_39)
             assert tables(target) == whole, number
             assert not [name for name in names_beside(target) if "migrating" in name]
@@ -175,7 +178,7 @@ def test_kill_9_amid_a_merge_leaves_the_target_as_it_was_or_with_all(
     events, seconds = measure(store, target)
     after = tables(target)
     assert before != after
-    rng = random.Random(6)
+    rng = random.Random(SEED + 1)
     outcomes = []
     for number in range(KILLS):
         for path in folder.iterdir():
@@ -185,7 +188,7 @@ def test_kill_9_amid_a_merge_leaves_the_target_as_it_was_or_with_all(
         found = tables(target)
         assert found in (before, after), number
         outcomes.append(found == before)
-        if number % 4 == 0:
+        if number % CONVERTED_AGAIN == 0:
             convert(store, target, SCHEMA_39)
             assert tables(target) == after, number
             assert query(target, "PRAGMA integrity_check") == [("ok",)]
@@ -301,6 +304,69 @@ def test_files_that_come_and_go_between_walk_and_reading_stop_nothing(
     client = MlflowClient(f"sqlite:///{tmp_path}/m.db")
     assert client.get_run(spot.id("train")).data.params["new"] == "1"
     assert client.get_run(spot.id("train")).data.metrics["loss"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "codes"),
+    [
+        ("train", "params/lr", {Code.FILE_VANISHED}),
+        ("train", "tags/stage", {Code.FILE_VANISHED}),
+        ("train", "metrics/loss", {Code.FILE_VANISHED}),
+        ("train", "meta.yaml", {Code.META_MISSING, Code.RUN_REBUILT}),
+        ("write", "artifacts/prompt.txt", {Code.ARTIFACT_UNREADABLE}),
+        ("trace", "artifacts/traces.json", {Code.SPANS_DAMAGED, Code.TRACE_WITHOUT_SPANS}),
+        ("trace", "tags/topic", {Code.FILE_VANISHED}),
+        ("model", "params/depth", {Code.FILE_VANISHED}),
+    ],
+)
+def test_a_file_that_vanishes_between_the_listing_and_its_opening_is_named(
+    store: Path, monkeypatch: pytest.MonkeyPatch, role: str, name: str, codes: set[Code]
+) -> None:
+    path = getattr(Spot(store, 1), role) / name
+    real_open = os.open
+
+    def vanish(at: Any, *args: Any, **options: Any) -> int:
+        if str(at) == str(path):
+            path.unlink(missing_ok=True)
+        return real_open(at, *args, **options)
+
+    monkeypatch.setattr(os, "open", vanish)
+    outcome = pipeline.scan([str(store)], pipeline.Options())
+    monkeypatch.undo()
+    assert not path.exists()
+    assert outcome.ledger.gaps() == []
+    assert {issue.code for issue in outcome.ledger.issues} == codes
+    rejected = sum(outcome.ledger.rejected.values())
+    assert rejected == (1 if codes == {Code.FILE_VANISHED} else 0)
+
+
+def test_a_run_that_vanishes_between_the_walk_and_its_reading_is_named(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spot = Spot(store, 1)
+    real = pipeline.open_stores
+
+    def then_vanish(*args: Any) -> list[pipeline.Store]:
+        stores = real(*args)
+        shutil.rmtree(spot.train)
+        shutil.rmtree(spot.trace)
+        shutil.rmtree(spot.model)
+        shutil.rmtree(spot.registered)
+        return stores
+
+    monkeypatch.setattr(commands, "open_stores", then_vanish)
+    outcome = pipeline.scan([str(store)], pipeline.Options())
+    assert outcome.ledger.gaps() == []
+    issues = outcome.ledger.issues
+    for path, code in (
+        (spot.train, Code.RUN_EMPTY),
+        (spot.trace, Code.TRACE_EMPTY),
+        (spot.model, Code.MODEL_EMPTY),
+    ):
+        assert [i for i in issues if i.code is code and i.path == str(path)], code
+        assert [i for i in issues if i.code is Code.DIRECTORY_UNREADABLE and i.path == str(path)]
+    assert [i for i in issues if i.path == str(spot.registered)]
+    assert outcome.exit_code == 3
 
 
 def test_a_file_that_we_lose_is_no_change_of_the_store(

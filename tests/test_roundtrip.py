@@ -60,6 +60,29 @@ def converted(
     return _CONVERTED[name]
 
 
+# How many things verify compares of each fixture, at least: less, and it overlooks something.
+COMPARED = {
+    "1.26.1-classic": 145,
+    "1.30.1-classic": 147,
+    "2.12.2-langchain": 193,
+    "2.14.3-openai": 126,
+    "2.14.3-traces": 112,
+    "2.17.2-traces": 112,
+    "2.22.5-agents": 1359,
+    "2.22.5-emptied": 124,
+    "2.22.5-langchain": 2214,
+    "2.22.5-registry-traces": 138,
+    "2.22.5-server": 54,
+    "2.22.5-sweeps": 163,
+    "2.4.2-datasets": 161,
+    "2.4.2-predictions": 7,
+    "2.9.2-agents": 1325,
+    "2.9.2-moved": 124,
+    "2.9.2-tables": 39,
+    "3.1.4-models": 220,
+    "3.5.1-genai": 245,
+}
+
 EVERY = pytest.mark.parametrize("converted", fixturekit.names(), indirect=True)
 SPOILED = pytest.mark.parametrize("converted", [TRACES], indirect=True)
 
@@ -73,7 +96,7 @@ def test_mlflow_reads_the_same_from_both_stores(converted: Converted) -> None:
 def test_verify_finds_no_difference(converted: Converted) -> None:
     result = converted.verify()
     assert result.differences == ()
-    assert sum(result.compared.values()) > 5
+    assert sum(result.compared.values()) >= COMPARED[converted.source.parent.name]
 
 
 def convert(uri: str, *sources: Path) -> list[str]:
@@ -100,6 +123,10 @@ def test_a_second_store_in_the_same_database_is_verified(tmp_path: Path) -> None
 
 # What is done to the rows of which fixture. The first query chooses the entity that must be named
 # (":id" in the change), the last words what of it.
+# One of the source: a rebuilt trace's totals are ours.
+A_JUDGEMENT = (
+    "SELECT assessment_id FROM assessments WHERE source_id IS NOT 'mlflow-migrate' ORDER BY 1"
+)
 A_TRACE = (
     "SELECT request_id FROM trace_info WHERE request_id NOT IN"
     " (SELECT request_id FROM trace_tags WHERE key = 'migrator.root_run_id')"
@@ -205,13 +232,13 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "an assessment is dropped": (
         MODELS,
-        "SELECT assessment_id FROM assessments ORDER BY 1",
+        A_JUDGEMENT,
         "DELETE FROM assessments WHERE assessment_id = :id",
         "assessment",
     ),
     "an assessment's time changes": (
         MODELS,
-        "SELECT assessment_id FROM assessments ORDER BY 1",
+        A_JUDGEMENT,
         "UPDATE assessments SET created_timestamp = 0 WHERE assessment_id = :id",
         "create_time",
     ),

@@ -143,6 +143,7 @@ USAGE = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
         SimpleNamespace(
             usage_metadata=SimpleNamespace(prompt_token_count=11, candidates_token_count=7)
         ),  # Google
+        {"usageMetadata": {"promptTokenCount": 11, "candidatesTokenCount": 7}},  # Gemini's REST
         {"response_metadata": {"token_usage": {"prompt_tokens": 11, "completion_tokens": 7}}},
         {"usage": {"inputTokens": 11, "outputTokens": 7}},  # Bedrock
     ],

@@ -142,6 +142,33 @@ def test_prices_match_versions_of_a_model_and_never_its_sibling(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("name", "price"),
+    [
+        ("claude-opus-4-20250514", 15.00),
+        ("claude-opus-4-5", 5.00),  # not a version of Opus 4
+        ("claude-opus-4-99", None),
+        ("us.anthropic.claude-3-haiku-20240307-v1:0", 0.25),
+        ("claude-3-5-sonnet@20240620", 3.00),
+        ("claude-3-7-sonnet-latest", 3.00),
+        ("gpt-4o-2024-05-13", 5.00),  # dearer than the later ones
+        ("gpt-4o-2024-11-20", 2.50),
+        ("gpt-4o-audio-preview", None),
+        ("gpt-4-0613", 30.00),
+        ("gpt-4-32k", None),
+        ("gpt-5-pro", 15.00),
+        ("o1-pro", None),
+        ("ft:gpt-4o-mini-2024-07-18:acme::abc", None),
+        ("models/gemini-1.5-pro-002", 1.25),
+        ("gemini-2.5-flash-preview-05-20", 0.30),
+        ("gemini-1.5-flash-8b", None),
+    ],
+)
+def test_price_of_another_model_is_never_taken(name: str, price: float | None) -> None:
+    found = load_prices().price(name)
+    assert (found.input_usd if found else None) == price
+
+
+@pytest.mark.parametrize(
     "text",
     ["[a", "[a]\nm = 1\n", "[a]\nm = { input = 1 }\n", '[a]\nm = { input = "x", output = 1 }\n'],
 )

@@ -18,11 +18,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import SpanStatusCode
+from mlflow.entities.trace_metrics import AggregationType, MetricAggregation, MetricViewType
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+from migrator import conventions as conv
 from migrator import pipeline
 from migrator.tracker import MLFlowTracker
 from migrator.tracker.costs import summary
-from tests import fixturekit, trackerkit
+from tests import fixturekit, storekit, trackerkit
 
 FLASH, PRO, MINI = "gemini-1.5-flash", "gemini-1.5-pro", "gpt-4o-mini"
 TOPIC = "Größe der Städte – 都市の大きさ"
@@ -161,6 +164,21 @@ def session(trace: Any) -> Any:
     return trace.info.trace_metadata.get("mlflow.trace.session")
 
 
+def feedback(trace: Any) -> dict[str, tuple[Any, ...]]:
+    """What 3.9's quality view charts."""
+    return {
+        each.name: (
+            Dollars(each.feedback.value),
+            each.source.source_type,
+            each.source.source_id,
+            each.assessment_id == conv.assessment_id_of(
+                trace.info.trace_id, each.name, conv.FEEDBACK_SOURCE
+            ),
+        )
+        for each in trace.info.assessments
+    }  # fmt: skip
+
+
 def errors(trace: Any) -> list[tuple[Any, ...]]:
     return [
         (span.name, event.attributes["exception.type"], event.attributes["exception.message"])
@@ -177,7 +195,7 @@ GREETING = ("workflow_translate", {"text": "Guten Tag"})
 GOOD_NIGHT = ("workflow_translate", {"text": "Gute Nacht"})
 
 
-@pytest.mark.parametrize("query", [shape, content, calls, totals, session, errors])
+@pytest.mark.parametrize("query", [shape, content, calls, totals, feedback, session, errors])
 @pytest.mark.parametrize("which", [ARTICLE, GREETING, GOOD_NIGHT])
 def test_migrated_and_new_traces_answer_alike(
     query: Callable[[Any], Any], which: tuple[str, dict[str, Any]], migrated: str, new: str
@@ -188,7 +206,7 @@ def test_migrated_and_new_traces_answer_alike(
         assert old_answer
 
 
-@pytest.mark.parametrize("query", [shape, calls, totals, session, errors])
+@pytest.mark.parametrize("query", [shape, calls, totals, feedback, session, errors])
 def test_failed_workflows_answer_alike(
     query: Callable[[Any], Any], migrated: str, new: str
 ) -> None:
@@ -219,11 +237,74 @@ def test_search_by_what_stands_in_a_span_finds_both(migrated: str, new: str) -> 
             "span.type = 'AGENT' AND trace.status = 'OK'",
             "span.name = 'edit'",
             "span.attributes.model LIKE '%gemini-1.5-pro%'",
+            "span.attributes.provider LIKE '%google%' AND span.type = 'LLM'",
+            "feedback.total_tokens = '4775'",
+            "metadata.`mlflow.trace.tokenUsage` LIKE '%4775%'",
+            "metadata.`mlflow.trace.cost` LIKE '%total_cost%'",
+            "trace.name = 'workflow_article_writer' AND span.status = 'OK'",
         ):
             found = client.search_traces(
                 locations=[experiment.experiment_id], filter_string=question, max_results=100
             )
             assert by_name(uri, *ARTICLE).info.trace_id in {t.info.trace_id for t in found}
+
+
+def charted(uri: str, trace: Any) -> dict[str, float]:
+    """Ask what MLflow's quality view asks: the mean of each feedback on a trace."""
+    points = SqlAlchemyStore(uri, "unused").query_trace_metrics(
+        experiment_ids=[trace.info.experiment_id],
+        view_type=MetricViewType.ASSESSMENTS,
+        metric_name="assessment_value",
+        aggregations=[MetricAggregation(AggregationType.AVG)],
+        dimensions=["assessment_name"],
+        start_time_ms=trace.info.request_time,
+        end_time_ms=trace.info.request_time,
+    )
+    return {p.dimensions["assessment_name"]: Dollars(p.values["AVG"]) for p in points}
+
+
+def test_mlflows_charts_show_tokens_and_cost_of_both(migrated: str, new: str) -> None:
+    old, now = (charted(uri, by_name(uri, *ARTICLE)) for uri in (migrated, new))
+    assert old == now
+    assert set(old) == {"total_tokens", "cost_usd"} and old["total_tokens"] == 4775.0
+
+
+def test_session_and_user_find_both(tmp_path: Path) -> None:
+    """The legacy tracker knew neither; a tag on its workflow's run did."""
+    source = tmp_path / "mlruns"
+    storekit.write_experiment(source, "1", trackerkit.EXPERIMENT)
+    storekit.write_run(
+        source, "1", "a" * 32, name="support_20240101_120000",
+        params={"workflow_name": "support", "schema_version": "1.0", "node_count": "1"},
+        tags={"session_id": "s-17", "user_id": "ana"},
+    )  # fmt: skip
+    storekit.write_run(
+        source, "1", "b" * 32, name="node_reply", params={"node_id": "reply", "node_model": MINI},
+        metrics={"input_tokens": [(1, 20, 0)], "output_tokens": [(1, 5, 0)]},
+        tags={"mlflow.parentRunId": "a" * 32},
+    )  # fmt: skip
+    old = f"sqlite:///{tmp_path / 'migrated.db'}"
+    pipeline.convert([str(source)], old, pipeline.Options())
+    with trackerkit.restored():
+        track = trackerkit.tracker(tmp_path, "support")
+        with (
+            track.track_workflow({}, session="s-17", user="ana"),
+            track.track_node("reply", MINI),
+        ):
+            track.log_node_metrics(20, 5, MINI)
+        assert track.flush(60)
+    answers = []
+    for uri in (old, str(track.config.tracking_uri)):
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(trackerkit.EXPERIMENT)
+        assert experiment is not None
+        (found,) = client.search_traces(
+            locations=[experiment.experiment_id],
+            filter_string="metadata.`mlflow.trace.session` = 's-17'"
+            " AND metadata.`mlflow.trace.user` = 'ana'",
+        )
+        answers.append((found.info.tags["mlflow.traceName"], found.info.token_usage))
+    assert answers[0] == answers[1]
 
 
 # ------------------------------------------------------- what the legacy tracker mixed or lost

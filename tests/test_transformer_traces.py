@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from migrator import conventions as conv
-from migrator.model import Role, RunRecord, TracePlan
+from migrator.model import AssessmentRecord, Role, RunRecord, TracePlan
+from migrator.transformer import assemble
 from tests.planskit import LLM, MS, T0, plan, plans, run, run_id, span, trace, value
 
 
@@ -630,6 +632,31 @@ def test_score_of_a_step_belongs_to_its_span() -> None:
     made = trace(run("root"), run("kid", "root", **LLM | {"metrics": {"judge_tone": 0.9}}))
     (only,) = made.assessments
     assert (only.name, only.span_id) == ("judge_tone", made.spans[1].span_id)
+
+
+def test_totals_are_feedback_of_ours_unless_the_source_gave_them() -> None:
+    step = LLM | {"metrics": {"prompt_tokens": 10, "completion_tokens": 5, "cost_usd": 0.25}}
+    made = trace(run("root"), run("a", "root", **step), run("b", "root", **step))
+    got = {a.name: (a.value, a.source_type, a.source_id, a.span_id) for a in made.assessments}
+    assert got == {
+        "total_tokens": (30, "CODE", "mlflow-migrate", None),
+        "cost_usd": (0.5, "CODE", "mlflow-migrate", None),
+    }
+    end_ms = made.timestamp_ms + (made.execution_ms or 0)
+    assert {(a.created_ms, a.last_updated_ms) for a in made.assessments} == {(end_ms, end_ms)}
+    again = trace(run("root"), run("a", "root", **step), run("b", "root", **step))
+    assert again.assessments == made.assessments  # derived, never drawn
+
+    mine = AssessmentRecord("a-1", "cost_usd", "feedback", 0.7, None, "HUMAN", "ana", T0, T0)
+    (added,) = assemble.totals("tr-1", None, {"total_cost": 0.5}, T0, [replace(mine, span_id="s")])
+    assert added.value == 0.5
+    assert assemble.totals("tr-1", None, {"total_cost": 0.5}, T0, [mine]) == ()
+    assert assemble.totals("tr-1", None, None, T0, []) == ()
+
+
+def test_trace_without_tokens_or_cost_gets_no_totals() -> None:
+    step = LLM | {"metrics": {"prompt_tokens": 0, "completion_tokens": 0}}
+    assert trace(run("root"), run("a", "root", **step)).assessments == ()
 
 
 # ------------------------------------------------------------------------- types and names

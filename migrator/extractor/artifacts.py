@@ -59,8 +59,8 @@ def find_artifact_dir(
 
     ``own`` is the directory inside the entity's, and ``holds_files`` whether there is anything in
     it; ``parts`` is the path below an artifact root. The recorded location counts only if its last
-    two parts are the entity's own, as MLflow makes them: a store must not be able to make us
-    read any directory it names.
+    two parts are the entity's own, as MLflow makes them, links resolved: a store must not be able
+    to make us read any directory it names.
     """
     served = [os.path.join(root, *parts) for root in artifact_roots]
     if own is not None and holds_files:
@@ -75,7 +75,9 @@ def find_artifact_dir(
         return own
     recorded = local_path(recorded_uri, base=os.path.dirname(account.bound))
     if recorded is not None and recorded != own and path_parts(recorded)[-2:] == parts[-2:]:
-        served.append(recorded)
+        real = os.path.realpath(recorded)  # a link in the store is as little to be trusted
+        if path_parts(real)[-2:] == parts[-2:]:
+            served.append(recorded)
     return next((path for path in served if has_files(path)), own)
 
 
@@ -281,16 +283,17 @@ def artifact_files(directory: str, bound: str) -> Iterator[tuple[str, str, int]]
 
     Links are followed as everywhere: to regular files inside ``bound`` only.
     """
-    listing = scan(directory, bound)
-    for name, path in listing.files:
-        try:
-            size = os.lstat(path).st_size
-        except OSError:
-            size = 0
-        yield name, path, size
-    for name, child in listing.dirs:
-        for relative, path, size in artifact_files(child, bound):
-            yield f"{name}/{relative}", path, size
+    todo = [(directory, "")]
+    while todo:
+        folder, prefix = todo.pop()
+        listing = scan(folder, bound)
+        for name, path in listing.files:
+            try:
+                size = os.lstat(path).st_size
+            except OSError:
+                size = 0
+            yield prefix + name, path, size
+        todo += [(child, f"{prefix}{name}/") for name, child in reversed(listing.dirs)]
 
 
 def _sizes(directory: str) -> list[tuple[str, int]]:

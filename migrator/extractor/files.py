@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from migrator.issues import CATALOG, Code, Issue, Severity
@@ -87,6 +87,28 @@ def copied_from(name: str, names: frozenset[str]) -> str | None:
     if name.startswith("._") and name[2:] in names:  # AppleDouble: a Mac's resource fork
         return name[2:]
     return None
+
+
+_BACKUP_ENDINGS = (".bak", ".orig", ".old", ".save", ".tmp", ".txt", "~")
+
+
+def stand_in(name: str, names: frozenset[str]) -> str | None:
+    """Return which of ``names`` is ``name``, or stands in for it where it is missing.
+
+    Other letters (from a file system that does not tell them apart) are better than another
+    ending, that is better than a copy, and that than a backup.
+    """
+    if name in names:
+        return name
+    plain, stem = name.lower(), name.rpartition(".")[0]
+    near = sorted(each for each in names if each.lower().startswith((plain, stem.lower())))
+    tests: tuple[Callable[[str], bool], ...] = (
+        lambda each: each.lower() == plain,
+        lambda each: each.lower() == f"{stem}.yml",
+        lambda each: copied_from(each, frozenset({name})) is not None,
+        lambda each: each.lower() in {plain + ending for ending in _BACKUP_ENDINGS},
+    )
+    return next((each for test in tests for each in near if test(each)), None)
 
 
 @functools.lru_cache(1 << 12)  # keys are the same in thousands of runs
@@ -227,13 +249,14 @@ class Tree(NamedTuple):
     files: int
     size_bytes: int
     names: tuple[str, ...]  # the first few, relative
+    metas: int  # how many of the files are called as those of runs and experiments are
     odd: tuple[Odd, ...]
     errors: tuple[tuple[str, OSError], ...]
 
 
 def measure(path: str, bound: str) -> Tree:
     """Count the regular files below a directory, and their bytes."""
-    files = size = 0
+    files = size = metas = 0
     names: list[str] = []
     odd: list[Odd] = []
     errors: list[tuple[str, OSError]] = []
@@ -245,11 +268,12 @@ def measure(path: str, bound: str) -> Tree:
             errors.append((folder, listing.error))
         files += len(listing.files)
         size += size_of(listing)
+        metas += "meta.yaml" in listing.file_names()
         if len(names) < 3:
             names += [os.path.relpath(os.path.join(folder, n), path) for n, _ in listing.files[:3]]
         odd += listing.odd
         todo += [child for _, child in reversed(listing.dirs)]
-    return Tree(files, size, tuple(names[:3]), tuple(odd), tuple(errors))
+    return Tree(files, size, tuple(names[:3]), metas, tuple(odd), tuple(errors))
 
 
 def size_of(listing: Listing) -> int:
@@ -375,6 +399,34 @@ class Account:
                 kind=kind,
             )
         return listing
+
+    def as_named(self, listing: Listing, path: str, file: str, folders: frozenset[str]) -> Listing:
+        """Return a directory's listing in which what stands in for a missing name bears it.
+
+        That is for ``file``, and for ``folders`` in other letters. What is taken is named.
+        """
+        names = listing.file_names()
+        odd = {name for name, _ in listing.dirs} - folders
+        if file in names and not odd:
+            return listing  # nearly every one
+        renamed = {}
+        other = stand_in(file, names)
+        if other not in (None, file) and listing.directory(file) is None:
+            renamed[other] = file
+        for name in sorted(odd):
+            if name.lower() in folders and listing.directory(name.lower()) is None:
+                renamed.setdefault(name, name.lower())
+        for name, wanted in renamed.items():
+            self.add(
+                Code.STAND_IN_READ,
+                os.path.join(path, str(name)),
+                f"There is no {wanted}, but {shown(str(name))}.",
+                kept="as if it were that",
+            )
+        return listing._replace(
+            files=[(renamed.get(name, name), child) for name, child in listing.files],
+            dirs=[(renamed.get(name, name), child) for name, child in listing.dirs],
+        )
 
     def count(self, listing: Listing) -> None:
         """Count what a listing of one of the entity's directories names."""
@@ -587,9 +639,11 @@ def ignored_tree(path: str, tree: Tree, entity_id: str = "") -> list[Issue]:
     some = f": {', '.join(shown(name) for name in tree.names)}" if tree.names else ""
     more = ", …" if tree.files > len(tree.names) else ""
     message = f"The directory is not of MLflow's layout; it holds {tree.files:,} files{some}{more}."
-    issues = [
-        Issue(Code.DIRECTORY_IGNORED, shown(path), message, "", None, entity_id, max(tree.files, 1))
-    ]
+    code = Code.DIRECTORY_IGNORED
+    if tree.metas:
+        code = Code.RUNS_IGNORED
+        message += f" {tree.metas:,} of them are named meta.yaml, as those of runs are."
+    issues = [Issue(code, shown(path), message, "", None, entity_id, max(tree.files, 1))]
     issues += [odd_issue(odd, entity_id) for odd in tree.odd]
     issues += [unreadable(folder, error, entity_id) for folder, error in tree.errors]
     return issues

@@ -39,7 +39,7 @@ def read_logged_model(
 ) -> Extracted[LoggedModelRecord]:
     """Read a logged model's directory. Never raises; one that holds nothing is rejected."""
     account = Account(Kind.LOGGED_MODEL, entry.entity_id, store_of(entry, 3))
-    listing = account.list(entry.path)
+    listing = account.as_named(account.list(entry.path), entry.path, META, _MODEL_FOLDERS)
     meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
     folders = _folders(account, entry.path, listing, _MODEL_FOLDERS)
     params = account.values(folders.get("params"), Kind.LOGGED_MODEL_PARAM)
@@ -119,6 +119,7 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
     """
     account = Account(Kind.REGISTERED_MODEL, entry.entity_id, store_of(entry, 2))
     listing = account.list(entry.path)
+    listing = account.as_named(listing, entry.path, META, frozenset({"tags", "aliases"}))
     meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
     versions_found = {name for name, _ in listing.dirs if name.startswith("version-")}
     folders = _folders(account, entry.path, listing, versions_found | {"tags", "aliases"})
@@ -214,9 +215,10 @@ def _version(
         account.add(
             Code.STATUS_UNKNOWN,
             meta.path,
-            f"Its status is {status[:100]!r}.",
+            "Its status is none of MLflow's.",
             kept="as READY",
             kind=Kind.MODEL_VERSION,
+            sample=status[:100],
         )
         status = None
     return ModelVersionRecord(

@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 
 from migrator.extractor.artifacts import list_artifacts, read_texts
-from migrator.extractor.files import Account, Listing, scan, shown
+from migrator.extractor.files import Account, Listing, scan
 from migrator.extractor.metrics import read_points
-from migrator.extractor.store import store_of
+from migrator.extractor.store import bound_of, store_of
 from migrator.extractor.yamlfile import Meta, read_meta
 from migrator.issues import Code
 from migrator.model import (
@@ -47,9 +47,10 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
     """
     account = Account(Kind.EXPERIMENT, entry.entity_id, store_of(entry, 1))
     path = entry.path
-    meta = read_meta(
-        account, _regular(account, path, META), os.path.join(path, META), needed=_EXPERIMENT_KEYS
-    )
+    file = _regular(account, path, META)
+    if file is None and not os.path.isdir(os.path.join(path, META)):
+        file = account.as_named(scan(path, account.bound), path, META, frozenset()).file(META)
+    meta = read_meta(account, file, os.path.join(path, META), needed=_EXPERIMENT_KEYS)
     known = bool(meta.values.keys() & (_EXPERIMENT_KEYS | {"experiment_id"}))
     meta.same_id(("experiment_id",), entry.entity_id)
     name = meta.text("name")
@@ -78,6 +79,7 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
                 Code.INLINE_TAGS_USED, meta.path, f"{len(tags)} tags.", kind=Kind.EXPERIMENT_TAG
             )
     deleted = entry.in_trash or _says_deleted(meta)
+    _check_stage(meta)
     record = ExperimentRecord(
         experiment_id=entry.entity_id,
         name=name,
@@ -106,8 +108,8 @@ def read_run(
     ``mlflow.runName``, its times from its metrics, its status FINISHED, because RUNNING would
     be untrue of history and nothing says that it failed. One that holds nothing is rejected.
     """
-    account = Account(Kind.RUN, entry.entity_id, _bound_of(entry))
-    listing = account.list(entry.path)
+    account = Account(Kind.RUN, entry.entity_id, bound_of(entry))
+    listing = account.as_named(account.list(entry.path), entry.path, META, _RUN_FOLDERS)
     meta = read_meta(account, listing.file(META), os.path.join(entry.path, META), needed=_RUN_KEYS)
     folders = _folders(account, entry.path, listing)
     params = account.values(folders.get("params"), Kind.PARAM)
@@ -175,11 +177,13 @@ def read_run(
         account.add(
             Code.STATUS_UNKNOWN,
             meta.path,
-            "It has no status." if value is None else f"Its status is {value[:100]!r}.",
+            "It has no status." if value is None else "Its status is none of MLflow's.",
             kept=f"as {status}",
             kind=Kind.RUN,
+            sample=(value or "")[:100],
         )
     says_deleted = _says_deleted(meta)
+    _check_stage(meta)
     deleted_ms = meta.ms("deleted_time")
     record = RunRecord(
         run_id=entry.entity_id,
@@ -214,7 +218,7 @@ def read_run(
 def read_dataset(entry: Entry) -> Extracted[DatasetRecord]:
     """Read a dataset of an experiment (2.4 and later). Without name or digest it is rejected."""
     account = Account(Kind.DATASET, entry.entity_id, store_of(entry, 3))
-    listing = account.list(entry.path)
+    listing = account.as_named(account.list(entry.path), entry.path, META, frozenset())
     meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
     _ignore_rest(account, entry.path, listing, frozenset())
     name, digest = meta.text("name"), meta.text("digest")
@@ -341,16 +345,15 @@ def _members(account: Account, folder: str | None, kind: Kind) -> list[tuple[str
 # ----------------------------------------------------------------------------------- values
 
 
-def _bound_of(entry: RunEntry) -> str:
-    """Return the directory that a run's links may not leave: its store."""
-    above = os.path.dirname(entry.path)
-    if shown(os.path.basename(above)) != entry.experiment_id:
-        return above  # it lies beside the experiments
-    return store_of(entry, 2)
-
-
 def _says_deleted(meta: Meta) -> bool:
     return (meta.text("lifecycle_stage") or "").strip().lower() == "deleted"
+
+
+def _check_stage(meta: Meta) -> None:
+    """Name a lifecycle stage that MLflow does not know; it counts as active."""
+    stage = meta.text("lifecycle_stage")
+    if stage is not None and stage.strip().lower() not in ("active", "deleted"):
+        meta.unusable("lifecycle_stage", stage)
 
 
 def _deleted_with(entry: RunEntry, deleted_ms: int | None) -> bool:

@@ -29,6 +29,7 @@ from migrator.extractor.files import (
     scan,
     shown,
     size_of,
+    stand_in,
     unreadable,
 )
 from migrator.issues import Code, Issue
@@ -110,6 +111,11 @@ def _local_path(location: str) -> str:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z]:|[^/\\])", location)
     if scheme is None or os.path.lexists(location):
         return os.path.abspath(os.path.expanduser(location))
+    if scheme[1].lower() == "sqlite":
+        raise SourceError(
+            f"{location} is a database, not a file store.",
+            todo=f"To write into it, put --to before it: --to {location}",
+        )
     if scheme[1].lower() != "file":
         raise SourceError(
             f"{location} is not a local directory.",
@@ -308,6 +314,14 @@ def store_of(entry: Entry, above: int) -> str:
     return path
 
 
+def bound_of(run: RunEntry) -> str:
+    """Return the directory that a run's links may not leave: its store."""
+    above = os.path.dirname(run.path)
+    if shown(os.path.basename(above)) != run.experiment_id:
+        return above  # it lies beside the experiments
+    return store_of(run, 2)
+
+
 # -------------------------------------------------------------------------------- the index
 
 
@@ -450,9 +464,9 @@ class _Walk:
             )
         if listing.error is not None:
             self.issues.append(unreadable(path, listing.error, experiment_id))
-        if listing.file(META) is not None:
-            self._count(Listing([f for f in listing.files if f[0] == META], [], [], None))
-        self._stray(path, listing, own=META)
+        meta = META if _has_meta(listing) else stand_in(META, listing.file_names())
+        self._count(Listing([f for f in listing.files if f[0] == meta], [], [], None))
+        self._stray(path, listing, own=meta)
         for child_name, child in listing.dirs:
             if child_name == "tags":
                 self._count_tree(child, bound)
@@ -498,6 +512,9 @@ class _Walk:
         if self._count_runs and listing is not None:
             self._count_all(listing, bound)
         parent = _value(f"{path}/tags", "mlflow.parentRunId", bound)
+        if parent is None and not os.path.isdir(f"{path}/tags"):  # in other letters, perhaps
+            tags = [child for each, child in scan(path, bound).dirs if each.lower() == "tags"]
+            parent = _value(tags[0], "mlflow.parentRunId", bound) if tags else None
         run_id = shown(name)
         if not _RUN_ID.fullmatch(run_id):
             run_id = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
@@ -594,7 +611,7 @@ class _Walk:
 
 def weigh(run: RunEntry) -> tuple[int, int]:
     """Return the number of the files in a run's directory, and their bytes, as ``index`` counts."""
-    return _weigh(run.path, store_of(run, 2))
+    return _weigh(run.path, bound_of(run))
 
 
 def _weigh(path: str, bound: str) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     or where it is damaged, the trace has the spans that could be read. Never raises.
     """
     account = Account(Kind.TRACE, entry.entity_id, store_of(entry, 3))
-    listing = account.list(entry.path)
+    listing = account.as_named(account.list(entry.path), entry.path, INFO, _FOLDERS)
     info = read_meta(account, listing.file(INFO), os.path.join(entry.path, INFO))
     folders = _folders(account, entry.path, listing)
     tags = account.values(folders.get("tags"), Kind.TRACE_TAG)
@@ -119,9 +119,10 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
             account.add(
                 Code.STATUS_UNKNOWN,
                 info.path,
-                f"Its state is {info.text('state') or info.text('status')!r}.",
+                "Its state is none of MLflow's.",
                 kept="as STATE_UNSPECIFIED",
                 kind=Kind.TRACE,
+                sample=(info.text("state") or info.text("status") or "")[:100],
             )
         state = "STATE_UNSPECIFIED"
     if rebuilt:
@@ -151,6 +152,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         spans=tuple(spans.records),
         path=entry.path,
         spans_path=spans_path,
+        spans_damaged=spans.damaged,
     )
     return account.close(record)
 
@@ -227,6 +229,7 @@ class _Spans:
         self._path = path
         self._ids: dict[str, SpanRecord] = {}
         self.records: list[SpanRecord] = []
+        self.damaged = False  # not all of it can be read, by us or by MLflow
 
     def read(self) -> None:
         """Read the file; what can't be read is named."""
@@ -260,6 +263,7 @@ class _Spans:
         if spans is None:
             self._damaged("The file holds no list of spans.", text[:60])
             return []
+        self.damaged |= not isinstance(content, dict)  # MLflow reads no other form
         return spans
 
     def _whole_spans(self, text: str) -> list[Any]:
@@ -283,6 +287,7 @@ class _Spans:
         return spans
 
     def _damaged(self, message: str, sample: str = "") -> None:
+        self.damaged = True
         self._account.add(
             Code.SPANS_DAMAGED,
             self._path,
@@ -293,6 +298,7 @@ class _Spans:
         )
 
     def _reject(self, message: str) -> None:
+        self.damaged = True
         self._account.add(Code.SPAN_DAMAGED, self._path, message, kind=Kind.SPAN)
 
     def _repaired(self, code: Code, message: str, kept: str) -> None:

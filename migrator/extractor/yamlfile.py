@@ -54,6 +54,7 @@ class Loaded(NamedTuple):
     values: Mapping[str, Any]
     code: Code | None = None  # what was wrong with it
     message: str = ""
+    sample: str = ""  # the file's own words
 
 
 def load(data: bytes, needed: frozenset[str] = frozenset()) -> Loaded:
@@ -152,13 +153,29 @@ def _load_any(text: str) -> Loaded:
         return Loaded(_whole_lines(text), Code.META_UNSAFE, f"The file was not loaded: {error}.")
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         # ValueError and its like: a date that is none, an integer of thousands of digits
-        where = " ".join(str(error).split())[:300]
-        return Loaded(_whole_lines(text), Code.META_DAMAGED, f"The file is not YAML: {where}.")
+        return Loaded(
+            _whole_lines(text),
+            Code.META_DAMAGED,
+            f"The file is not YAML: {_why(error)}.",
+            str(error),
+        )
     named = {key: value for key, value in values.items() if isinstance(key, str)}
     twice = sorted({key for key in keys if keys.count(key) > 1}) if len(keys) < 1000 else []
     if twice:
         return Loaded(named, Code.META_DUPLICATE_KEY, f"Keys that stand twice: {', '.join(twice)}.")
     return Loaded(named)
+
+
+def _why(error: Exception) -> str:
+    """Return what is wrong and where, without the words of the file that PyYAML quotes."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{error.reason} (character {error.position})"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "a value is none of its kind"
+    problem = re.sub(r"(['\"]).*\1", "…", " ".join(str(error.problem or "damaged").split()))
+    mark = error.problem_mark
+    where = "" if mark is None else f", in line {mark.line + 1}, column {mark.column + 1}"
+    return problem[:200] + where
 
 
 def _check(text: str) -> None:
@@ -269,8 +286,9 @@ class Meta:
                 self._account.add(
                     Code.ID_MISMATCH,
                     self.path,
-                    f"{key} is {_as_text(value)[:100]!r}.",
+                    f"{key} is another.",
                     kept=f"the directory's, {entity_id!r}",
+                    sample=_as_text(value)[:100],
                 )
 
     def unusable(self, key: str, value: object) -> None:
@@ -311,7 +329,7 @@ def read_meta(
     loaded = load(data, needed)
     if loaded.code is not None:
         kept = f"the keys {', '.join(sorted(loaded.values))}" if loaded.values else ""
-        account.add(loaded.code, path, loaded.message, kept=kept, kind=kind)
+        account.add(loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample)
     damaged = loaded.code not in (None, Code.META_DUPLICATE_KEY)
     return Meta(account, path, loaded.values, damaged=damaged)
 

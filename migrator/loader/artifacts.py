@@ -108,6 +108,16 @@ def _check_room(copies: Sequence[ArtifactCopy], root: Path, files_of: Listing) -
     return total
 
 
+def _make(directory: Path) -> None:
+    """Make a directory and those above it; ``Path.mkdir`` recurses, too deep for 1,000."""
+    missing = []
+    while not directory.is_dir():
+        missing.append(directory)
+        directory = directory.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+
+
 def _copy(
     copy: ArtifactCopy,
     path: str,
@@ -128,7 +138,7 @@ def _copy(
                 f"{target} is in the way: it is not the same as {path}, and not ours to replace.",
                 todo="Choose another directory for the copies.",
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make(target.parent)
         written = _copy_through(path, target, root)
     except _Unreadable as error:
         result.failed += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,14 +57,20 @@ class _Table:
 
 
 def merge(
-    db: sqlite3.Connection, target: Target, joined: Collection[int], *, backup: bool
+    db: sqlite3.Connection,
+    target: Target,
+    joined: Collection[int],
+    *,
+    backup: bool,
+    committing: Callable[[], None] = lambda: None,
 ) -> Merged:
     """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
 
     A row whose key the target has is left as the target has it, except of runs and traces that
     had not ended there: those are brought up to date. Before the first change the
     target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
-    ``joined`` are experiments whose own row is not compared.
+    ``joined`` are experiments whose own row is not compared; ``committing`` is called right before
+    the transaction ends.
     """
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
@@ -95,6 +101,7 @@ def merge(
             merged.issues += _differences(db, tables, joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
+            committing()
             db.execute("COMMIT")
         except BaseException:
             if merged.backup_path:  # nothing has changed, so it is of no use
@@ -225,7 +232,8 @@ def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
 
 # ------------------------------------------------------------- what had not ended last time
 
-_RUN_COLUMNS = ("name", "status", "end_time", "deleted_time", "lifecycle_stage")
+_RUN_COLUMNS = ("name", "status", "end_time")
+_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # who deletes a run in the target means it
 _OF_TRACES = {  # tables of a trace's parts -> the column that names it
     "spans": "trace_id",
     "trace_metrics": "request_id",
@@ -247,6 +255,7 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
         db.execute(f"DELETE FROM temp.{name}")
     if "runs" in by_name:
         differs = " OR ".join(f"s.{c} IS NOT t.{c}" for c in _RUN_COLUMNS)
+        differs += " OR s.lifecycle_stage = 'deleted' AND t.lifecycle_stage <> 'deleted'"
         tags = (
             "OR EXISTS (SELECT 1 FROM main.tags AS a JOIN target.tags AS b "
             "ON a.key = b.key AND a.run_uuid = b.run_uuid "
@@ -300,12 +309,17 @@ def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issu
     users added to it in the target (assessments, tags of their own) stays.
     """
     by_name = {table.name: table for table in tables}
-    columns = ", ".join(_RUN_COLUMNS)
     if "runs" in by_name:
-        db.execute(
-            f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
-            "WHERE s.run_uuid = t.run_uuid) WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs)"
-        )
+        for names, condition in (
+            (_RUN_COLUMNS, ""),
+            (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
+        ):
+            columns = ", ".join(names)
+            db.execute(
+                f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
+                "WHERE s.run_uuid = t.run_uuid) "
+                f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
+            )
     if "tags" in by_name:
         db.execute(
             "UPDATE target.tags AS t SET value = s.value FROM main.tags AS s WHERE s.key = t.key "

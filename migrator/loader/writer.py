@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -562,12 +562,14 @@ class Writer:
         )
         return [(0, "Default (empty)", "", "deleted", None, None)]
 
-    def publish(self, *, backup: bool = True) -> LoadResult:
+    def publish(
+        self, *, backup: bool = True, committing: Callable[[], None] = lambda: None
+    ) -> LoadResult:
         """Give the target its new content at once; ``finish`` must have been called.
 
         A new target appears under its name, complete and synced to disk. An existing one gets
         the rows that it lacks in one transaction, after a backup (if ``backup``); one that lacks
-        nothing stays byte for byte what it was.
+        nothing stays byte for byte what it was. ``committing`` is called right before that step.
         """
         if self._counts is None:
             raise LedgerError("The staging file was not finished; nothing was published.")
@@ -577,9 +579,12 @@ class Writer:
         merged = merge.Merged()
         with reporting(path):
             if self._target.exists:
-                merged = merge.merge(db, self._target, self._joined, backup=backup)
+                merged = merge.merge(
+                    db, self._target, self._joined, backup=backup, committing=committing
+                )
             else:
                 db.close()
+                committing()
                 if not staging.publish_new(self._file.path, path):
                     raise TargetError(
                         f"{path} appeared while the conversion ran; it was left as it is.",

@@ -4,19 +4,21 @@
 one that discards, the loader's writer, the comparer. So ``scan`` says what ``convert`` does.
 """
 
-from migrator.pipeline.commands import convert, scan, show, upgrade
+from migrator.pipeline.commands import Exported, convert, export, scan, show, upgrade
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Progress, Store, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 
 __all__ = [
+    "Exported",
     "Migration",
     "Options",
     "PlannedTree",
     "Progress",
     "Store",
     "convert",
+    "export",
     "no_progress",
     "open_stores",
     "scan",

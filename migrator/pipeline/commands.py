@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import __version__, extractor, loader
 from migrator.errors import OptionError, RejectedError, SourceError
+from migrator.interrupts import point_of_no_return
 from migrator.issues import CATALOG, Issue, Severity
 from migrator.model import ArtifactCopy
+from migrator.pipeline.locations import is_below
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Discard
@@ -78,6 +81,9 @@ def convert(
         check_report_path(report)
     target = loader.open_target(to, schema)
     stores = open_stores(sources, progress)
+    _check_outside(stores, "--to", target.path)
+    if report is not None:
+        _check_outside(stores, "--report", report)
     outcome = _outcome(stores, target=target.uri)
     outcome.dry_run = dry_run
     existing = target.experiments()
@@ -90,7 +96,11 @@ def convert(
         if stop_on_error:
             _check_rejects(outcome.ledger.issues)
         outcome.ledger.add_outcome(migration.handed, {})
-    else:
+        outcome.seconds = time.monotonic() - began
+        if report is not None:
+            _report(outcome, Path(report), values)
+        return outcome
+    with point_of_no_return() as committing:
         with loader.Writer(target) as writer:
             migration = Migration(
                 stores, options, writer, outcome, existing=existing, progress=progress
@@ -104,16 +114,85 @@ def convert(
             if stop_on_error:
                 _check_rejects([*outcome.ledger.issues, *written.issues])
             progress("publishing", 0, 0)
-            result = writer.publish(backup=backup)
+            result = writer.publish(backup=backup, committing=committing)
         migration.add_result(result)
         outcome.backup = result.backup_path
         outcome.schema = target.wanted
-    outcome.seconds = time.monotonic() - began
-    if report is not None or not dry_run:
-        path = Path(report) if report is not None else free_report_path(Path(target.path))
-        outcome.report_path = str(path)
-        write_report(outcome, path, values)
+        outcome.seconds = time.monotonic() - began
+        _report(outcome, Path(report) if report else free_report_path(Path(target.path)), values)
     return outcome
+
+
+def _check_outside(stores: Sequence[Store], option: str, path: str) -> None:
+    """Raise OptionError where a file that is to be written lies inside a source."""
+    for store in stores:
+        if is_below(path, store.index.root):
+            raise OptionError(
+                f"{option} {path} lies inside the source {store.index.root}, which is only read.",
+                todo="Choose a place outside of it.",
+            )
+
+
+def _report(outcome: Outcome, path: Path, values: bool) -> None:
+    """Write the report. When that fails, all else is done, and the outcome says both."""
+    outcome.report_path = str(path)
+    try:
+        write_report(outcome, path, values)
+    except OSError as error:
+        outcome.report_path = None
+        done = "Nothing was written (dry run)"
+        if not outcome.dry_run:
+            done = f"The database {outcome.target} is complete"
+        outcome.report_problem = (
+            f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
+            "Convert again, which changes nothing, with --report and another file."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What ``export`` sent; ``outcome`` says what was found, as that of ``scan``."""
+
+    outcome: Outcome
+    traces: int
+    spans: int
+    without_spans: int  # native traces whose spans are lost: OTLP can't say them
+
+
+def export(
+    sources: Sequence[str],
+    to: str,
+    options: Options,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    progress: Progress = no_progress,
+) -> Exported:
+    """Send the traces of the sources, native and rebuilt, to a file or a receiver as OTLP.
+
+    A file appears only when it is complete. Raises SourceError, OptionError, TargetError, and
+    LedgerError (a defect).
+    """
+    from migrator import otlp  # its protobuf classes take a while to load
+
+    began = time.monotonic()
+    stores = open_stores(sources, progress)
+    if "://" not in to:
+        _check_outside(stores, "--otlp", to)
+    outcome = _outcome(stores, target=to)
+    receiver = otlp.open_receiver(to, headers)
+    try:
+        sink = otlp.OtlpSink(receiver)
+        migration = Migration(stores, options, sink, outcome, progress=progress)
+        migration.run()
+        migration.check_handed()
+        sink.flush()
+        receiver.close()
+    except BaseException:
+        receiver.discard()
+        raise
+    outcome.ledger.add_outcome(migration.handed, {})
+    outcome.seconds = time.monotonic() - began
+    return Exported(outcome, sink.traces, sink.spans, sink.empty)
 
 
 def _files_of(copy: ArtifactCopy) -> Iterator[tuple[str, str, int]]:

@@ -49,7 +49,7 @@ class Locations:
                 )
                 mode = "relocate" if moved else "keep"
             summary.decided[store.index.root] = mode
-            if choice.directory is not None and _is_below(choice.directory, store.index.root):
+            if choice.directory is not None and is_below(choice.directory, store.index.root):
                 raise OptionError(
                     f"--artifacts copy:{choice.directory} lies inside the source "
                     f"{store.index.root}, which is only read.",
@@ -185,6 +185,7 @@ class Locations:
         return by_default or self.summary.decided[store.index.root] != "keep"
 
 
-def _is_below(path: str, directory: str) -> bool:
+def is_below(path: str, directory: str) -> bool:
+    """Tell whether a path is a directory or lies in it, wherever links lead."""
     path, directory = os.path.realpath(path), os.path.realpath(directory)
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)

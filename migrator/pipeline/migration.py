@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from migrator import __version__, conventions, extractor, loader, processes, transformer
@@ -232,6 +233,7 @@ class Migration:
             work_shared(forest.trees, context, accounts, self.sink, self.progress, workers)
         else:
             work_here(forest.trees, context, accounts, self.sink, self.progress)
+        self._name_idle_profiles(context.reader)
         for run_id in accounts.runs_read:
             self.seen[Kind.RUN, run_id] = (homes[run_id], context.entries[run_id])
         if not self.options.group_by_time:
@@ -252,6 +254,22 @@ class Migration:
             if run is not None:  # the one that came first could not be read
                 self.handed.subtract(counts_of(run))
                 worker.hand_run(store, entry, run, plan)
+
+    def _name_idle_profiles(self, reader: TreeReader) -> None:
+        """Report the user's own profiles that took no tree: a slip in one is easily made."""
+        decisions = [d for summary in self.summaries.values() for d in summary.decisions.values()]
+        busy = {decision.profile for decision in decisions}
+        for profile in reader.profiles:
+            own = profile.origin != "built in" and bool(profile.recognise)
+            if not own or profile.name in busy or not reader.options.asks_for(profile):
+                continue
+            if any(profile.name in other.extends for other in reader.profiles):
+                continue  # made to be extended
+            message = f"Profile {profile.name} took none of the {sum(d.trees for d in decisions)} "
+            message += "trees of runs."
+            kept = "the trees as the other profiles read them"
+            path = str(Path(profile.origin).absolute())
+            self.ledger.add_issues([Issue(Code.PROFILE_UNUSED, path, message, kept)])
 
     def _tree_reader(self) -> TreeReader:
         profiles = transformer.load_profiles(self.options.profile_files)
@@ -513,8 +531,8 @@ class Migration:
             if self.options.experiment_kind == "auto":
                 kind = transformer.experiment_kind(
                     tags[target_id],
-                    sum(s.trees for s in summaries),
-                    sum(s.trees - sum(s.left_as_runs.values()) for s in summaries),
+                    sum(s.trees - s.left_as_runs.get("deleted", 0) for s in summaries),
+                    sum(_trees_with_traces(s) for s in summaries),
                     sum(s.native_traces for s in summaries),
                 )
             if kind is not None:
@@ -569,6 +587,12 @@ class Migration:
     def add_result(self, result: loader.LoadResult) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
+
+
+def _trees_with_traces(summary: ExperimentSummary) -> int:
+    """Return how many trees a trace shows: one rebuilt, or MLflow's own."""
+    bare = sum(n for why, n in summary.left_as_runs.items() if why != "native")
+    return summary.trees - bare
 
 
 def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:

@@ -137,7 +137,7 @@ class TreeWorker:
             accounts.moments.append(moment)
         accounts.ledger.add_issues(planned.plan.issues)
         summary = accounts.summaries[keys[tree.root_id]]
-        summary.add_tree(planned.plan)
+        summary.add_tree(planned.plan, runs.get(tree.root_id))
         for trace in planned.plan.traces if context.options.traces else ():
             summary.add_trace(trace)
             accounts.ledger.rebuilt.update(trace_counts_of(trace))

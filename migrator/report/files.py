@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from migrator.errors import OptionError
 from migrator.issues import Severity
 from migrator.report.html import html_report
+from migrator.report.printable import printable, printable_json
 from migrator.report.summary import Outcome
 from migrator.report.text import convert_text
 
 
 def json_report(outcome: Outcome, values: bool = False) -> str:
     """Return the whole outcome, every issue included, as JSON."""
-    return json.dumps(outcome.as_dict(values), ensure_ascii=False, indent=1) + "\n"
+    return printable_json(json.dumps(outcome.as_dict(values), ensure_ascii=False, indent=1)) + "\n"
 
 
 def text_report(outcome: Outcome, values: bool = False) -> str:
     """Return what ``convert --verbose`` prints."""
-    return convert_text(outcome, verbose=True, values=values) + "\n"
+    return printable(convert_text(outcome, verbose=True, values=values)) + "\n"
 
 
 FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
@@ -31,8 +34,11 @@ FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
 }
 
 
-def check_report_path(path: str) -> None:
-    """Raise OptionError when a report can't be written to ``path`` (before any work is done)."""
+def check_report_path(path: str, endings: Collection[str] = FORMATS) -> None:
+    """Raise OptionError when a report can't be written to ``path`` (before any work is done).
+
+    ``endings`` are those that it may have.
+    """
     parent = Path(path).resolve().parent
     if not parent.is_dir():
         raise OptionError(
@@ -41,10 +47,16 @@ def check_report_path(path: str) -> None:
         )
     if Path(path).is_dir():
         raise OptionError(f"The report can't be written to {path}: that is a directory.")
-    if Path(path).suffix.lower() not in FORMATS:
+    if Path(path).suffix.lower() not in endings:
         raise OptionError(
             f"The report's format can't be told from the name {path}.",
-            todo=f"Let it end in {', '.join(FORMATS)}.",
+            todo=f"Let it end in {', '.join(endings)}.",
+        )
+    changed = path if Path(path).exists() else parent
+    if not os.access(changed, os.W_OK):
+        raise OptionError(
+            f"The report can't be written to {path}: no permission to write to {changed}.",
+            todo="Give write permission, or name another file.",
         )
 
 
@@ -65,9 +77,17 @@ def write_report(outcome: Outcome, path: Path, values: bool = False) -> None:
     """
     if outcome.ledger.has_rejects:
         rejects = path.with_suffix(".rejects.jsonl")
-        outcome.rejects_path = str(rejects)
         _write(rejects, rejects_text(outcome))
+        outcome.rejects_path = str(rejects)
     _write(path, FORMATS[path.suffix.lower()](outcome, values))
+
+
+def write_page(outcome: Outcome, path: Path, values: bool = False) -> None:
+    """Write the outcome as an HTML page. Raises OptionError when the file can't be written."""
+    try:
+        _write(path, html_report(outcome, values))
+    except OSError as error:
+        raise OptionError(f"{path} can't be written: {error.strerror}.") from error
 
 
 def rejects_text(outcome: Outcome) -> str:
@@ -91,4 +111,11 @@ def rejects_text(outcome: Outcome) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    there = path.exists()
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        if not there:  # half a report would be taken for a whole one
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise

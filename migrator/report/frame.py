@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pandas as pd
 
+from migrator.report.printable import csv_cell
 from migrator.report.summary import ExperimentSummary, Outcome
 
 COUNTERS = ("roles", "profiles", "left_as_runs")
+LISTS = ("decisions", "weeks", "biggest")  # several values each: they stand in the JSON only
 
 
 def experiments_frame(outcome: Outcome) -> pd.DataFrame:
     """Return one row per experiment; dates are UTC timestamps, counters become text."""
+    names = [name for name in ExperimentSummary.__dataclass_fields__ if name not in LISTS]
     rows = []
     for experiment in outcome.experiments:
-        row = asdict(experiment)
+        row = {name: getattr(experiment, name) for name in names}
         for name in COUNTERS:
             counter = getattr(experiment, name)
             row[name] = ", ".join(f"{n} {what}" for what, n in sorted(counter.items()))
+        row |= {key: csv_cell(value) for key, value in row.items() if isinstance(value, str)}
         rows.append(row)
-    frame = pd.DataFrame(rows, columns=[*ExperimentSummary.__dataclass_fields__])
+    frame = pd.DataFrame(rows, columns=names)
     for column in ("first_ms", "last_ms"):
         frame[column.replace("_ms", "")] = pd.to_datetime(
             frame.pop(column), unit="ms", utc=True, errors="coerce"

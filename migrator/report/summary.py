@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, timedelta
 from typing import Any
 
 from migrator.issues import CATALOG
@@ -11,6 +14,11 @@ from migrator.model import ExperimentPlan, Kind, RunRecord, TracePlan, TreePlan
 from migrator.report.ledger import Ledger
 
 MOST_DECISIONS = 50  # different ones that are kept for an experiment
+MOST_TREES = 10  # biggest ones that are kept
+WEEK_MS = 7 * 86_400_000
+MONDAY = date(1970, 1, 5)  # weeks begin on Mondays, UTC; this one began week 0
+MONDAY_MS = 4 * 86_400_000
+YEAR_10000_MS = 253_402_300_800_000  # from here on there are no dates
 
 
 @dataclass(slots=True)
@@ -24,6 +32,43 @@ class Decision:
     trees: int = 0
     traces: int = 0
     example: str = ""  # the root of the first such tree
+
+
+@dataclass(slots=True)
+class Week:
+    """What began in a week."""
+
+    runs: int = 0
+    traces: int = 0  # rebuilt and native ones
+    input_tokens: int = 0  # of those
+    output_tokens: int = 0
+
+    def add(self, other: Week) -> None:
+        """Take in what another part of the source had in that week."""
+        self.runs += other.runs
+        self.traces += other.traces
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+
+
+@dataclass(slots=True)
+class TreeSize:
+    """A tree of nested runs, for the list of the biggest."""
+
+    root_run_id: str
+    name: str
+    runs: int
+    depth: int
+    role: str
+    traces: int
+    spans: int
+    tokens: int
+    start_ms: int | None
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Sorts the biggest first, whatever the order in which they were met."""
+        return -self.runs, -self.tokens, self.root_run_id
 
 
 @dataclass(slots=True)
@@ -53,6 +98,8 @@ class ExperimentSummary:
     first_ms: int | None = None
     last_ms: int | None = None
     size_bytes: int = 0
+    weeks: dict[int, Week] = field(default_factory=dict)  # number since MONDAY -> what began in it
+    biggest: list[TreeSize] = field(default_factory=list)  # at most MOST_TREES, by rank
 
     @classmethod
     def of(cls, source: str, plan: ExperimentPlan) -> ExperimentSummary:
@@ -70,12 +117,15 @@ class ExperimentSummary:
         """Count a run and widen the date range by its times."""
         self.runs += 1
         self.deleted_runs += run.deleted
+        self._week(run.start_ms or 0).runs += 1
         self._widen(run.start_ms)
         self._widen(run.end_ms)
         self.size_bytes += sum(artifact.size_bytes for artifact in run.artifacts)
 
-    def add_tree(self, plan: TreePlan) -> None:
+    def add_tree(self, plan: TreePlan, root: RunRecord | None = None) -> None:
         """Count a tree under the experiment of its root."""
+        if len(plan.run_ids) > 1:
+            self._measure(plan, root)
         self.trees += 1
         self.nested_trees += len(plan.run_ids) > 1
         self.depth = max(self.depth, plan.depth)
@@ -86,6 +136,35 @@ class ExperimentSummary:
             self.left_as_runs[plan.left_as_runs] += 1
         what = (plan.role.value, plan.profile, plan.left_as_runs)
         self._decide(Decision(*what, plan.reasons, 1, len(plan.traces), plan.root_run_id))
+
+    def _measure(self, plan: TreePlan, root: RunRecord | None) -> None:
+        runs = len(plan.run_ids)
+        if len(self.biggest) >= MOST_TREES and runs < self.biggest[-1].runs:
+            return
+        usages = [trace.usage for trace in plan.traces if trace.usage is not None]
+        tree = TreeSize(
+            plan.root_run_id,
+            root.name if root is not None else "",
+            runs,
+            plan.depth,
+            plan.role.value,
+            len(plan.traces),
+            sum(len(trace.spans) for trace in plan.traces),
+            sum((usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages),
+            root.start_ms if root is not None else None,
+        )
+        insort(self.biggest, tree, key=lambda each: each.rank)
+        del self.biggest[MOST_TREES:]
+
+    def _week(self, time_ms: int) -> Week:
+        """Return the week to count in; one that nobody sees for what has no time."""
+        if not 0 < time_ms < YEAR_10000_MS:
+            return Week()
+        number = (time_ms - MONDAY_MS) // WEEK_MS
+        week = self.weeks.get(number)
+        if week is None:
+            week = self.weeks[number] = Week()
+        return week
 
     def _decide(self, new: Decision) -> None:
         what = (new.role, new.profile, new.left_as_runs)
@@ -106,9 +185,13 @@ class ExperimentSummary:
         else:
             self.traces += 1
             self.spans += len(plan.spans)
+        week = self._week(plan.timestamp_ms)
+        week.traces += 1
         if plan.usage is not None:
             self.input_tokens += plan.usage.input_tokens or 0
             self.output_tokens += plan.usage.output_tokens or 0
+            week.input_tokens += plan.usage.input_tokens or 0
+            week.output_tokens += plan.usage.output_tokens or 0
         self._widen(plan.timestamp_ms)
 
     def add(self, other: ExperimentSummary) -> None:
@@ -120,17 +203,44 @@ class ExperimentSummary:
             "input_tokens", "output_tokens", "size_bytes",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for number, week in other.weeks.items():
+            self.weeks.setdefault(number, Week()).add(week)
+        self.biggest = sorted([*self.biggest, *other.biggest], key=lambda tree: tree.rank)
+        del self.biggest[MOST_TREES:]
         self.depth = max(self.depth, other.depth)
         for name in ("roles", "profiles", "left_as_runs"):
             getattr(self, name).update(getattr(other, name))
         self._widen(other.first_ms)
         self._widen(other.last_ms)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; the biggest trees stand together in the outcome's."""
+        plain = asdict(replace(self, decisions={}, weeks={}, biggest=[]))
+        del plain["biggest"]
+        return {
+            **plain,
+            "roles": dict(self.roles),
+            "profiles": dict(self.profiles),
+            "left_as_runs": dict(self.left_as_runs),
+            "decisions": [asdict(decision) for decision in self.decisions.values()],
+            "weeks": weeks_as_list(dict(sorted(self.weeks.items()))),
+        }
+
     def _widen(self, time_ms: int | None) -> None:
         if time_ms is None or time_ms <= 0:
             return
         self.first_ms = time_ms if self.first_ms is None else min(self.first_ms, time_ms)
         self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
+
+
+def monday(week: int) -> date:
+    """Return the day on which a week began, by its number since MONDAY."""
+    return MONDAY + timedelta(weeks=week)
+
+
+def weeks_as_list(weeks: Mapping[int, Week]) -> list[dict[str, str | int]]:
+    """Return plain values for JSON: ``{"week": "2024-03-04", "runs": 3, ...}``."""
+    return [{"week": monday(number).isoformat(), **asdict(week)} for number, week in weeks.items()]
 
 
 @dataclass(slots=True)
@@ -193,6 +303,7 @@ class Outcome:
     backup: str | None = None
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
+    report_problem: str | None = None  # why there is no report, though all else is done
     redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
     left_out_experiments: int = 0  # by --experiment
@@ -205,8 +316,8 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all converted; 3 something was rejected and is named in the report."""
-        return 3 if self.ledger.has_rejects else 0
+        """0 all converted; 3 something was rejected, or the report could not be written."""
+        return 3 if self.ledger.has_rejects or self.report_problem else 0
 
     @property
     def left_as_runs(self) -> Counter[str]:
@@ -215,6 +326,21 @@ class Outcome:
         for experiment in self.experiments:
             total.update(experiment.left_as_runs)
         return total
+
+    @property
+    def weeks(self) -> dict[int, Week]:
+        """What began in each week, over all experiments, in order."""
+        total: dict[int, Week] = {}
+        for experiment in self.experiments:
+            for number, week in experiment.weeks.items():
+                total.setdefault(number, Week()).add(week)
+        return dict(sorted(total.items()))
+
+    @property
+    def biggest(self) -> list[tuple[ExperimentSummary, TreeSize]]:
+        """The biggest trees of nested runs, and their experiments."""
+        trees = [(e, tree) for e in self.experiments for tree in e.biggest]
+        return sorted(trees, key=lambda each: each[1].rank)[:MOST_TREES]
 
     def as_dict(self, values: bool = False) -> dict[str, Any]:
         """Return plain values for JSON; every issue is in it.
@@ -231,6 +357,7 @@ class Outcome:
             "schema": self.schema,
             "backup": self.backup,
             "rejects": self.rejects_path,
+            "report_problem": self.report_problem,
             "redacted": dict(self.redacted),
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
@@ -247,6 +374,11 @@ class Outcome:
             },
             "artifacts": self.artifacts.as_dict(),
             "left_as_runs": dict(self.left_as_runs),
+            "weeks": weeks_as_list(self.weeks),
+            "biggest_trees": [
+                {"experiment_id": e.experiment_id, "experiment": e.name, **asdict(tree)}
+                for e, tree in self.biggest
+            ],
             "could_regroup": {
                 "group_by_time": {
                     "workflows": self.groups_by_time[0],
@@ -254,16 +386,7 @@ class Outcome:
                 },
                 "adopt_orphans": {"steps": self.orphans},
             },
-            "experiments": [
-                {
-                    **asdict(e),
-                    "roles": dict(e.roles),
-                    "profiles": dict(e.profiles),
-                    "left_as_runs": dict(e.left_as_runs),
-                    "decisions": [asdict(decision) for decision in e.decisions.values()],
-                }
-                for e in self.experiments
-            ],
+            "experiments": [experiment.as_dict() for experiment in self.experiments],
             "issues": [
                 {
                     "code": issue.code.value,

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from migrator.issues import CATALOG, Severity
 from migrator.model import Kind
+from migrator.report.printable import one_line
 from migrator.report.summary import ArtifactSummary, Decision, ExperimentSummary, Outcome
 
 EXAMPLES_PER_CODE = 3
@@ -31,7 +32,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
     parts = [
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         entities_table(outcome),
-        experiments_table(outcome.experiments),
+        experiments_table(outcome.experiments) if outcome.experiments else "",
         decisions_text(outcome.experiments, verbose),
         issues_text(outcome, verbose, values),
         would_make(outcome),
@@ -46,7 +47,7 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
 
     ``values`` shows the source's own words with the issues.
     """
-    done = "Nothing was written (--dry-run)." if outcome.dry_run else f"Wrote {outcome.target}"
+    done = "Nothing was written (--dry-run)" if outcome.dry_run else f"Wrote {outcome.target}"
     if not outcome.dry_run and outcome.backup:
         done += f" (backup: {outcome.backup})"
     parts = [
@@ -174,7 +175,7 @@ def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
         for issue in shown:
             kept = f" Kept: {issue.kept}." if issue.kept else ""
             sample = f" It reads {issue.sample!r:.400}." if values and issue.sample else ""
-            lines.append(f"    {issue.path}: {issue.message}{sample}{kept}")
+            lines.append("    " + one_line(f"{issue.path}: {issue.message}{sample}{kept}"))
         if len(issues) > len(shown):
             lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
         lines.append(f"    What to do: {CATALOG[issues[0].code].action}")
@@ -200,19 +201,23 @@ def would_make(outcome: Outcome) -> str:
 
 def rebuilt_text(outcome: Outcome) -> str:
     """Return what was rebuilt from runs, and what stayed runs."""
+    return "\n".join([*rebuilt_lines(outcome), *stay_lines(outcome)])
+
+
+def rebuilt_lines(outcome: Outcome) -> list[str]:
+    """Return a line about the traces rebuilt from runs, if there are any."""
     rebuilt = outcome.ledger.rebuilt
-    lines = []
-    if rebuilt[Kind.TRACE]:
-        profiles: dict[str, int] = {}
-        for experiment in outcome.experiments:
-            for profile, n in experiment.profiles.items():
-                profiles[profile] = profiles.get(profile, 0) + n
-        by = ", ".join(f"{n} trees by {p}" for p, n in sorted(profiles.items()))
-        lines.append(
-            f"Rebuilt from runs: {rebuilt[Kind.TRACE]:,} traces with {rebuilt[Kind.SPAN]:,} spans"
-            + (f" ({by})." if by else ".")
-        )
-    return "\n".join([*lines, *stay_lines(outcome)])
+    if not rebuilt[Kind.TRACE]:
+        return []
+    profiles: dict[str, int] = {}
+    for experiment in outcome.experiments:
+        for profile, n in experiment.profiles.items():
+            profiles[profile] = profiles.get(profile, 0) + n
+    by = ", ".join(f"{n} trees by {p}" for p, n in sorted(profiles.items()))
+    return [
+        f"Rebuilt from runs: {rebuilt[Kind.TRACE]:,} traces with {rebuilt[Kind.SPAN]:,} spans"
+        + (f" ({by})." if by else ".")
+    ]
 
 
 def stay_lines(outcome: Outcome) -> list[str]:
@@ -302,24 +307,47 @@ def _count(n: int, kind: str) -> str:
 
 def look_text(outcome: Outcome) -> str:
     """Return the exact server line, and links that show history (views open on 7 days)."""
-    server = "http://127.0.0.1:5000"
-    lines = [
-        "Look at it:",
-        f"    mlflow server --backend-store-uri {shlex.quote(outcome.target or '')} --port 5000",
-    ]
-    shown = [e for e in outcome.experiments if e.traces + e.native_traces]
-    shown.sort(key=lambda e: -(e.traces + e.native_traces))
-    if shown:
+    lines = ["Look at it:", f"    {server_line(outcome)}"]
+    links = look_links(outcome)
+    if links:
         lines.append("MLflow's views open on the last days. These links show all of the history:")
-    for e in shown[:5]:
-        base = f"{server}/#/experiments/{e.target_id}"
-        lines.append(f"    {e.target_name}: {base}/traces?startTimeLabel=ALL")
-        if e.first_ms is not None and e.last_ms is not None:
-            start, end = _iso(e.first_ms - 60_000), _iso(e.last_ms + 60_000)
-            lines.append(
-                f"        {base}/overview?startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
-            )
+    for name, traces, overview in links:
+        lines.append(f"    {name}: {traces}")
+        lines += [f"        {overview}"] if overview else []
     return "\n".join(lines)
+
+
+def server_line(outcome: Outcome) -> str:
+    """Return the command that serves the target."""
+    uri = shlex.quote(outcome.target or "")
+    return f"mlflow server --backend-store-uri {uri} --port 5000"
+
+
+def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """Return experiment, address of all its traces and of its overview ("" without times).
+
+    Of the five experiments with the most traces; the addresses are those of ``server_line``.
+    """
+    sharers: dict[int, list[ExperimentSummary]] = {}  # several sources may share an experiment
+    for experiment in outcome.experiments:
+        if experiment.traces + experiment.native_traces:
+            sharers.setdefault(experiment.target_id, []).append(experiment)
+    links = []
+    for target_id, of in sorted(
+        sharers.items(), key=lambda item: -sum(e.traces + e.native_traces for e in item[1])
+    )[:5]:
+        base = f"http://127.0.0.1:5000/#/experiments/{target_id}"
+        first = [e.first_ms for e in of if e.first_ms is not None]
+        last = [e.last_ms for e in of if e.last_ms is not None]
+        traces, overview = f"{base}/traces?startTimeLabel=ALL", ""
+        if first and last:
+            # MLflow carries the range on from tab to tab, and 3.9's Overview fails on "ALL".
+            start, end = _iso(min(first) - 60_000), _iso(max(last) + 60_000)
+            span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
+            traces = f"{base}/traces?{span}"
+            overview = f"{base}/overview/usage?{span}"  # 3.17 has no bare /overview
+        links.append((of[0].target_name, traces, overview))
+    return links
 
 
 # ------------------------------------------------------------------------- small pieces

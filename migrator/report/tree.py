@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 
 from migrator import conventions
 from migrator.model import RunRecord, SpanPlan, TracePlan, TreePlan
+from migrator.report.printable import one_line
 
 DEEPEST = 40  # levels drawn with lines; deeper ones say their depth
 SHOWN_ORIGINS = ("inputs", "outputs")
@@ -103,7 +104,7 @@ def _run_line(run: RunRecord | None, run_id: str) -> str:
     length = "no end"
     if run.start_ms is not None and run.end_ms is not None:
         length = duration((run.end_ms - run.start_ms) * 1_000_000)
-    return f"{run.name or run_id}  [{run.status}{deleted}, {length}]"
+    return f"{one_line(run.name or run_id)}  [{run.status}{deleted}, {length}]"
 
 
 def _by_start(
@@ -119,7 +120,7 @@ def _by_start(
 def span_line(span: SpanPlan, origin_ns: int) -> str:
     """Return one span in a line; its start is relative to ``origin_ns``."""
     line = (
-        f"{span.name}  {span.type}  +{duration(span.start_ns - origin_ns)}"
+        f"{one_line(span.name)}  {span.type}  +{duration(span.start_ns - origin_ns)}"
         f"  {duration(span.end_ns - span.start_ns)}  {span.status}"
     )
     usage = span.attributes.get(conventions.SPAN_USAGE)

@@ -29,9 +29,9 @@ Redact = bool | Sequence[str] | Callable[[str], str]
 class TrackerConfig:
     """Settings of a tracker. ``TrackerConfig.of`` reads every form that callers have them in."""
 
-    enabled: bool = False
-    tracking_uri: str = DEFAULT_URI
-    experiment_name: str = "configurable_agents"
+    enabled: bool = False  # without it nothing is traced, and MLflow is not imported
+    tracking_uri: str = DEFAULT_URI  # a database or a server; file stores are refused
+    experiment_name: str = "configurable_agents"  # made if it is not there
     run_name: str | None = None  # becomes the trace's tag run_name
     autolog_enabled: bool | tuple[str, ...] = False  # True: langchain; or names of integrations
     log_prompts: bool = True  # prompts and responses, cut to 500 characters

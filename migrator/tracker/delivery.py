@@ -34,7 +34,6 @@ from migrator.tracker.costs import sums
 from migrator.tracker.guard import Guard
 
 T = TypeVar("T")
-SOURCE_ID = "mlflow-migrate"  # of the feedback that the tracker itself gives
 PROBE = "/api/2.0/mlflow/experiments/search"
 SPANS_A_CALL = 500
 PATIENCE = 20  # times server_timeout_s that a server may take which still answers probes
@@ -152,7 +151,10 @@ class Place:
             conv.FEEDBACK_COST: total["cost_usd"],
         }
         for feedback in info.assessments:
-            if values.get(feedback.name) is not None and feedback.source.source_id == SOURCE_ID:
+            if (
+                values.get(feedback.name) is not None
+                and feedback.source.source_id == conv.FEEDBACK_SOURCE
+            ):
                 feedback.feedback.value = feedback.value = values[feedback.name]
 
     def write_spans(self, experiment: str, spans: Sequence[Any]) -> None:

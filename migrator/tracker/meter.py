@@ -7,7 +7,6 @@ below it has said them, too, is counted once.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections import OrderedDict
@@ -20,7 +19,7 @@ from mlflow.tracing.trace_manager import InMemoryTraceManager
 
 from migrator import conventions as conv
 from migrator.tracker.config import Redact
-from migrator.tracker.delivery import SOURCE_ID, now_ms
+from migrator.tracker.delivery import now_ms
 from migrator.tracker.prices import Cost, PriceTable
 from migrator.tracker.usage import Usage, model_of, usage_of
 
@@ -168,7 +167,7 @@ def _say_totals(trace_id: str, total: Tally) -> None:
             trace.info.trace_metadata[conv.TRACE_COST] = conv.encode(total.cost())
         for name, value in sorted(feedback.items()):
             trace.info.assessments.append(
-                new_feedback(trace_id, name, value, AssessmentSourceType.CODE, SOURCE_ID)
+                new_feedback(trace_id, name, value, AssessmentSourceType.CODE, conv.FEEDBACK_SOURCE)
             )
 
 
@@ -180,13 +179,8 @@ def new_feedback(
         name=name, value=value, trace_id=trace_id, create_time_ms=now_ms(),
         source=AssessmentSource(source_type=source, source_id=source_id), **more,
     )  # fmt: skip
-    feedback.assessment_id = assessment_id(trace_id, name, source_id)
+    feedback.assessment_id = conv.assessment_id_of(trace_id, name, source_id)
     return feedback
-
-
-def assessment_id(*parts: str) -> str:
-    """Return an id derived from what the assessment is, so that writing it twice keeps one."""
-    return f"a-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:32]}"
 
 
 def _langchain_message(outputs: Any) -> Any:

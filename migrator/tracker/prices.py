@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,8 +41,18 @@ class Cost:
         return self.input_usd + self.output_usd
 
 
+# What may follow a model's name and leave it the same model: a date, a release, an alias, Bedrock's
+# version. Not "-mini", "-pro", "-audio-preview", nor the "-5" of a next model.
+_VERSION = re.compile(
+    r"(?:[-@]\d{8}|-\d{4}-\d\d-\d\d|-\d{3,4}|-latest|@latest|-preview(?:-\d\d-\d\d|-\d\d-\d{4})?)?"
+    r"(?:-v\d+)?(?::.*)?$"
+)
+# "us.anthropic.claude-3-haiku-20240307-v1:0", "models/gemini-1.5-pro", "openai/gpt-4o"
+_VENDOR = re.compile(r"^(?:.*/)?(?:(?:[a-z]{2,6}\.)?(?:anthropic|mistral|deepseek)\.)?")
+
+
 class PriceTable:
-    """Prices by model. A name stands for its dated versions, too; the longest name wins."""
+    """Prices by model. A name stands for its dated versions, too, but for no other model."""
 
     def __init__(self, prices: Mapping[str, Price]) -> None:
         self._prices = dict(prices)
@@ -53,13 +64,12 @@ class PriceTable:
         if model not in self._found:
             if len(self._found) > 10_000:  # names that are made up on the fly
                 self._found.clear()
-            # "models/gemini-1.5-pro", "openai/gpt-4o", "openai:/gpt-4o"
-            name = model.strip().lower().rpartition("/")[2]
+            name = _VENDOR.sub("", model.strip().lower(), count=1)
             self._found[model] = next(
                 (
                     self._prices[known]
                     for known in self._by_length
-                    if name == known or name.startswith((f"{known}-", f"{known}@", f"{known}:"))
+                    if name.startswith(known) and _VERSION.match(name, len(known))
                 ),
                 None,
             )

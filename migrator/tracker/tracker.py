@@ -6,6 +6,7 @@ import contextvars
 import functools
 import importlib
 import importlib.util
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -485,13 +486,19 @@ class MLFlowTracker:
         names = self.config.autolog_enabled
         if names is True:
             names = ("langchain",)
-        for name in names or ():
+        for given in names or ():
+            name = "langchain" if given == "langgraph" else given
             with self._guard.during(f"switch on autologging of {name}"):
                 import mlflow
 
                 if importlib.util.find_spec(f"mlflow.{name}") is None:
                     raise ModuleNotFoundError(f"MLflow {mlflow.__version__} has no mlflow.{name}")
-                importlib.import_module(f"mlflow.{name}").autolog()
+                autolog = importlib.import_module(f"mlflow.{name}").autolog
+                # Otherwise LangChain's callbacks run in other threads than a graph's coroutines,
+                # and a node's span is no parent of the calls in it: their tokens count twice.
+                inline = "run_tracer_inline"
+                has_inline = inline in inspect.signature(autolog).parameters
+                autolog(**{inline: True} if has_inline else {})
 
     def _label(
         self, span: TrackedSpan, session: str | None, user: str | None, tags: Mapping[str, str]
@@ -521,7 +528,6 @@ class MLFlowTracker:
         from mlflow.tracing.trace_manager import InMemoryTraceManager
 
         from migrator.tracker.delivery import now_ms
-        from migrator.tracker.meter import assessment_id
 
         workflow = innermost(self._sink, WORKFLOW)
         wanted = trace_id or (workflow.trace_id if workflow else None) or self._last_trace_id
@@ -530,7 +536,7 @@ class MLFlowTracker:
         assessment = make(wanted)
         with InMemoryTraceManager.get_instance().get_trace(wanted) as trace:
             if trace is not None:  # still open: it goes along with the trace
-                assessment.assessment_id = assessment_id(wanted, *what, str(now_ms()))
+                assessment.assessment_id = conv.assessment_id_of(wanted, *what, str(now_ms()))
                 trace.info.assessments.append(assessment)
                 return
         self.flush(self.config.server_timeout_s)

@@ -9,16 +9,25 @@ INPUT_KEYS = (
     "input_tokens",  # LangChain, Anthropic, OpenAI's responses, MLflow
     "prompt_tokens",  # OpenAI's chat completions
     "prompt_token_count",  # Google
+    "promptTokenCount",  # its REST form
     "inputTokens",  # Bedrock
 )
 OUTPUT_KEYS = (
     "output_tokens",
     "completion_tokens",
     "candidates_token_count",
+    "candidatesTokenCount",
     "outputTokens",
 )
 # Where a response keeps its counts; asked in this order.
-HOLDERS = ("usage_metadata", "usage", "token_usage", "response_metadata", "llm_output")
+HOLDERS = (
+    "usage_metadata",
+    "usageMetadata",
+    "usage",
+    "token_usage",
+    "response_metadata",
+    "llm_output",
+)
 MODEL_KEYS = ("model", "model_name", "model_id", "model_version")
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from migrator import conventions as conv
-from migrator.model import Json, SpanPlan, TokenUsage
+from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
 from migrator.transformer.reading import as_number
 
 
@@ -48,6 +48,39 @@ def total_cost(spans: Sequence[SpanPlan]) -> dict[str, float] | None:
         if len(known) == len(numbers):
             total[key] = round(sum(known), 12)
     return total or None
+
+
+def totals(
+    trace_id: str,
+    usage: TokenUsage | None,
+    cost: Mapping[str, float] | None,
+    time_ms: int,
+    judged: Sequence[AssessmentRecord],
+) -> tuple[AssessmentRecord, ...]:
+    """Return a rebuilt trace's sums as feedback, as the tracker gives it: MLflow 3.9 charts those.
+
+    A name that the source has judged the trace by itself (``judged``) stays the source's.
+    """
+    taken = {each.name for each in judged if each.span_id is None}
+    values = {
+        conv.FEEDBACK_TOKENS: usage.total_tokens if usage is not None else None,
+        conv.FEEDBACK_COST: cost.get("total_cost") if cost is not None else None,
+    }
+    return tuple(
+        AssessmentRecord(
+            assessment_id=conv.assessment_id_of(trace_id, name, conv.FEEDBACK_SOURCE),
+            name=name,
+            type="feedback",
+            value=value,
+            error=None,
+            source_type="CODE",
+            source_id=conv.FEEDBACK_SOURCE,
+            created_ms=time_ms,
+            last_updated_ms=time_ms,
+        )
+        for name, value in values.items()
+        if value and name not in taken
+    )
 
 
 def _topmost(spans: Sequence[SpanPlan], key: str) -> list[Mapping[str, Json]]:

@@ -66,16 +66,23 @@ def is_moved(experiments: Iterable[Location], owners: Iterable[Location]) -> boo
 
     ``owners`` are runs, models and traces. Remote and relative locations say nothing of it. Where
     no owner has a directory for artifacts the store is metadata only: the files lie elsewhere, on
-    a disk that may come back. Stops at the first location that leads somewhere.
+    a disk that may come back. Nor does one that does not name its owner: cut off, it leads to
+    some directory above, and one damaged file must not decide for all others. Stops at the first
+    location that leads somewhere.
     """
-    if any(location.exists for location in experiments):
+    if any(location.exists and location.own_form for location in experiments):
         return False
     beside: set[bool] = set()
     for location in owners:
-        if location.exists:
+        if location.exists and (location.own_form or _names_owner(location)):
             return False
         beside.add(location.found is not None)
     return not beside or True in beside
+
+
+def _names_owner(location: Location) -> bool:
+    """Tell whether a location of another form, below a place of the user's own, has its id."""
+    return Path(location.home).parent.name in location.recorded
 
 
 def place(location: Location, *, rewrite: bool, copy_to: str | None = None) -> tuple[str, Fate]:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from migrator import conventions as conv
 from migrator.issues import Code, Issue
@@ -38,7 +39,8 @@ def plan_native_trace(
     request id if that is empty); there is exactly one root; every span has an end; a failed span
     has an ``exception`` event; values that break MLflow's API become text. A trace without spans
     stays without: it is listed with its previews, and keeps a tag ``mlflow.artifactLocation``,
-    without which one such trace breaks MLflow 3.9's search over its whole experiment.
+    without which one such trace breaks MLflow 3.9's search over its whole experiment; where the
+    spans are damaged, it leads to no file, and the old one stays in a tag of our own.
     """
     return _Native(record, version).plan()
 
@@ -84,7 +86,7 @@ class _Native:
                 f"the old id, in metadata {conv.MIGRATOR_SOURCE_TRACE}",
             )
         if client_id is not None and len(client_id) > conv.ID_COLUMN_CHARS:
-            self._changed(f"client request id {client_id} is longer than 50 characters")
+            self._changed("its client request id is longer than 50 characters")
             client_id = client_id[: conv.ID_COLUMN_CHARS]
         if root is not None:
             name = name or root.name
@@ -92,6 +94,12 @@ class _Native:
             tags[conv.SPANS_LOCATION] = conv.SPANS_IN_DATABASE
         else:
             tags.pop(conv.SPANS_LOCATION, None)
+            if record.spans_damaged:
+                # MLflow would open the file for each search with spans, and one that is no text
+                # ends the search. In the trace's own directory it finds none, and goes on.
+                if conv.ARTIFACT_LOCATION in tags:
+                    tags[conv.MIGRATOR_SOURCE_LOCATION] = tags[conv.ARTIFACT_LOCATION]
+                tags[conv.ARTIFACT_LOCATION] = PurePath(record.path).as_uri()
             tags.setdefault(conv.ARTIFACT_LOCATION, f"{record.path}/artifacts")
             self._issue(
                 Code.TRACE_WITHOUT_SPANS,
@@ -102,8 +110,6 @@ class _Native:
         if self.version:
             tags[conv.MIGRATOR_VERSION] = self.version
         metadata[conv.SCHEMA_VERSION] = "3"
-        metadata.pop(conv.SIZE_STATS, None)
-        metadata.pop(conv.SIZE_BYTES, None)
         metadata.update(assemble.size_metadata(self.trace_id, spans))
         usage = _usage_of(metadata.get(conv.TRACE_USAGE)) or assemble.total_usage(spans)
         if usage is not None:

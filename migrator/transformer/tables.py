@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from migrator import conventions as conv
-from migrator.model import Json, MetricPoint, RunRecord, SpanType
+from migrator.issues import Code, Issue
+from migrator.model import Json, Kind, MetricPoint, RunRecord, SpanType
 from migrator.transformer.profiles import normalise
 from migrator.transformer.reading import (
     Found,
@@ -36,28 +37,48 @@ def row_steps(view: RunView) -> tuple[Step, ...]:
     """Return a step for each row of the tables of a run; nothing when none can be read."""
     rows: list[tuple[Found, int, Row]] = []
     for found in view.every("tables"):
-        rows += [(found, number, row) for number, row in enumerate(_rows(found), 1)]
+        fitting, wrong = _rows(found)
+        rows += [(found, number, row) for number, row in enumerate(fitting, 1)]
+        if wrong:
+            view.issues.append(_not_a_table(view.run, found, wrong))
     steps = [_step(view, found, number, row) for found, number, row in rows]
     return tuple(_with_times(view.run, steps))
 
 
-def _rows(found: Found) -> Iterator[Row]:
+def _rows(found: Found) -> tuple[list[Row], str]:
+    """Return a table's rows, and what is wrong with it (nothing when all is right)."""
     value = found.value
     if isinstance(value, str) and found.key.lower().endswith(".csv"):
+        rows: list[Row] = []
         try:
-            yield from csv.DictReader(io.StringIO(value), strict=True)
-        except csv.Error:
-            return
-        return
+            rows.extend(csv.DictReader(io.StringIO(value), strict=True))
+        except csv.Error as error:
+            return rows, f"it is no CSV after row {len(rows)}: {error}"
+        return rows, ""
     if not isinstance(value, Mapping):
-        return
+        return [], "it is no JSON object"
     columns, data = value.get("columns"), value.get("data")
     if not isinstance(columns, list) or not isinstance(data, list):
-        return
+        return [], 'it has no lists "columns" and "data"'
     names = [str(column) for column in columns]
-    for row in data:
-        if isinstance(row, list) and len(row) == len(names):
-            yield dict(zip(names, row, strict=True))
+    rows = [
+        dict(zip(names, row, strict=True))
+        for row in data
+        if isinstance(row, list) and len(row) == len(names)
+    ]
+    odd = len(data) - len(rows)
+    return rows, f"{odd} of its {len(data)} rows do not fit its columns" if odd else ""
+
+
+def _not_a_table(run: RunRecord, table: Found, wrong: str) -> Issue:
+    return Issue(
+        Code.ARTIFACT_NOT_TABLE,
+        f"{run.artifact_dir}/{table.key}" if run.artifact_dir else table.key,
+        f"{table.key} of run {run.run_id} can't be read as a table: {wrong}.",
+        "the rows that can be read, and the file as an artifact",
+        Kind.RUN.value,
+        run.run_id,
+    )
 
 
 def _step(view: RunView, table: Found, number: int, row: Row) -> Step:

@@ -253,9 +253,11 @@ class _Planner:
             if not self.options.asks_for(profile):
                 return profile  # by the names of its files: they were not read
             runs = [self.tree.runs[i] for top in tops for i in preorder(top, self.children)]
+            views = [RunView(run, profile) for run in runs]
             read = STEPS.get(profile.steps or "")
-            if read is None or any(read(RunView(run, profile)) for run in runs):
+            if read is None or any(read(view) for view in views):
                 return profile
+            self.issues += [issue for view in views for issue in view.issues]  # why it takes none
         return None
 
     def _read(self, tops: Sequence[str], profile: Profile) -> None:
@@ -467,10 +469,11 @@ class _Planner:
             stack.extend((child, index) for child in reversed(self.children.get(run_id, ())))
         return nodes
 
-    def _report(self, node: Node, code: Code, what: str, kept: str) -> None:
+    def _report(self, node: Node, code: Code, what: str, kept: str, sample: str = "") -> None:
         run = node.view.run
+        what = f"Run {run.run_id} {what}."
         self.issues.append(
-            Issue(code, run.path, f"Run {run.run_id} {what}.", kept, Kind.RUN.value, run.run_id)
+            Issue(code, run.path, what, kept, Kind.RUN.value, run.run_id, sample=sample)
         )
 
     # --------------------------------------------------------------- of all spans together
@@ -834,6 +837,8 @@ class _Planner:
             metadata[conv.TRACE_USAGE] = assemble.usage_json(usage)
         if cost := assemble.total_cost(spans):
             metadata[conv.TRACE_COST] = conv.encode(cost)
+        judged = tuple(self._assessments(trace_id, nodes, spans))
+        judged += assemble.totals(trace_id, usage, cost, root.end_ns // MS, judged)
         who = [*views, parent] if parent is not None else views
         prompts = sorted(
             {
@@ -859,7 +864,11 @@ class _Planner:
                 metadata[key] = fit
                 if fit != value.strip():
                     self._report(
-                        nodes[0], Code.SESSION_ID_CHANGED, f"has the id {value!r:.400}", fit
+                        nodes[0],
+                        Code.SESSION_ID_CHANGED,
+                        f"has a {key.rpartition('.')[2]} id of {len(value):,} characters",
+                        "one that MLflow can open",
+                        f"{value:.400}, kept as {fit}",
                     )
         return TracePlan(
             trace_id=trace_id,
@@ -875,7 +884,7 @@ class _Planner:
             metadata=metadata,
             usage=usage,
             spans=tuple(spans),
-            assessments=tuple(self._assessments(trace_id, nodes, spans)),
+            assessments=judged,
             run_ids=tuple(run_ids),
             prompts=tuple(prompts),
         )
@@ -1035,8 +1044,15 @@ def _status_message(event: SpanEvent) -> str:
 
 
 def _fitting_id(value: str) -> str:
-    """Return a session or user id that MLflow 3.9 can open: 250 characters, no quote."""
-    return conv.clean_text(value).strip().replace("'", "_")[: conv.METADATA_CHARS]
+    """Return a session or user id that MLflow 3.9 can open: 250 characters, no quote.
+
+    Of two long ones that begin alike, each stays one of its own.
+    """
+    fit = conv.clean_text(value).strip().replace("'", "_")
+    if len(fit) <= conv.METADATA_CHARS:
+        return fit
+    digest = hashlib.sha256(fit.encode()).hexdigest()[:16]
+    return f"{fit[: conv.METADATA_CHARS - 17]}-{digest}"
 
 
 def _counted(lists: Iterable[Sequence[str]]) -> str:

@@ -5,11 +5,14 @@ Nothing here recurses: chains of thousands and tens of thousands of siblings are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from migrator.issues import Code, Issue
 from migrator.model import Kind, RunEntry, RunRecord
+
+_RUN_ID = re.compile(r"[\w\-]{1,64}")  # of a tag's text; anything else may be somebody's secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,9 @@ def build_forest(links: Iterable[RunEntry]) -> Forest:
         if parent == run_id:
             issues.append(_cut(entry, Code.RUN_PARENT_SELF, "names itself as its parent"))
         elif parent not in entries:
+            named = f" {parent}" if _RUN_ID.fullmatch(parent) else ", which is no run id,"
             issues.append(
-                _cut(entry, Code.RUN_PARENT_MISSING, f"its parent {parent} is not in the store")
+                _cut(entry, Code.RUN_PARENT_MISSING, f"its parent{named} is not in the store")
             )
         else:
             parents[run_id] = parent

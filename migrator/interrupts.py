@@ -1,0 +1,28 @@
+"""The point of no return: once a target changes, a signal comes too late to leave it untouched."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def point_of_no_return() -> Iterator[Callable[[], None]]:
+    """Yield a function after whose call SIGINT and SIGTERM are ignored, until the block ends.
+
+    What is left to do then takes moments. A signal that came before still interrupts.
+    """
+    before: dict[signal.Signals, object] = {}
+
+    def pass_it() -> None:
+        if threading.current_thread() is threading.main_thread():  # signals are that thread's
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, signal.SIG_IGN)
+
+    try:
+        yield pass_it
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # as it was returned

@@ -1,0 +1,222 @@
+"""A planned trace as OpenTelemetry protobuf, in the words of the GenAI semantic conventions.
+
+Formats: ``opentelemetry/proto/trace/v1/trace.proto`` 1.x; attribute and event names of
+https://opentelemetry.io/docs/specs/semconv/gen-ai/ as of ``opentelemetry-semantic-conventions``
+0.58b0 (a test holds them against the installed ones). MLflow's own attributes stay beside them,
+so that an MLflow server that is sent the trace shows what a conversion would have shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from migrator import __version__, conventions
+from migrator.model import AssessmentRecord, Json, SpanEvent, SpanPlan, TracePlan
+
+_OPERATIONS = {
+    "CHAT_MODEL": "chat",
+    "LLM": "text_completion",
+    "AGENT": "invoke_agent",
+    "TOOL": "execute_tool",
+    "EMBEDDING": "embeddings",
+    "RETRIEVER": "retrieval",
+    "WORKFLOW": "invoke_workflow",
+}
+_MODEL_CALLS = ("CHAT_MODEL", "LLM", "EMBEDDING")
+_PROVIDERS = {  # names in use -> those of the conventions; any other stays as it is
+    "azure": "azure.ai.openai",
+    "azure_openai": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertexai": "gcp.vertex_ai",
+    "xai": "x_ai",
+}
+_INT64 = range(conventions.INT64_MIN, conventions.INT64_MAX + 1)
+_STATUS = {
+    "OK": Status.STATUS_CODE_OK,
+    "ERROR": Status.STATUS_CODE_ERROR,
+    "UNSET": Status.STATUS_CODE_UNSET,
+}
+
+
+def resource_spans(plan: TracePlan, experiment: str) -> ResourceSpans:
+    """Return a trace's spans; the resource's ``service.name`` is the experiment's name."""
+    scope = InstrumentationScope(name="mlflow-migrate", version=__version__)
+    return ResourceSpans(
+        resource=Resource(attributes=_pairs({"service.name": experiment})),
+        scope_spans=[ScopeSpans(scope=scope, spans=[_span(plan, each) for each in plan.spans])],
+    )
+
+
+def _span(plan: TracePlan, span: SpanPlan) -> Span:
+    attributes = {key: _decoded(text) for key, text in span.attributes.items()}
+    is_root = span.parent_span_id is None
+    said = {**attributes, **_genai(plan, span, attributes)}
+    if is_root:
+        said |= {f"trace.tag.{key}": value for key, value in plan.tags.items()}
+        said |= {f"trace.metadata.{key}": value for key, value in plan.metadata.items()}
+    assessments = [
+        _assessment_event(each)
+        for each in plan.assessments
+        if each.span_id == span.span_id or (is_root and each.span_id is None)
+    ]
+    return Span(
+        trace_id=bytes.fromhex(plan.trace_id.removeprefix("tr-")),
+        span_id=bytes.fromhex(span.span_id),
+        parent_span_id=bytes.fromhex(span.parent_span_id or ""),
+        name=span.name,
+        kind=Span.SPAN_KIND_CLIENT if span.type in _MODEL_CALLS else Span.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=max(span.start_ns, 0),
+        end_time_unix_nano=max(span.end_ns, 0),
+        attributes=_pairs(said),
+        events=[
+            Span.Event(
+                name=event.name,
+                time_unix_nano=max(event.time_ns, 0),
+                attributes=_pairs(event.attributes),
+            )
+            for event in (*span.events, *assessments)
+        ],
+        status=Status(code=_STATUS[span.status], message=span.status_message),
+    )
+
+
+def _genai(plan: TracePlan, span: SpanPlan, own: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what the GenAI conventions say of a span; nothing for one that is no such step."""
+    said: dict[str, Json] = {}
+    operation = _OPERATIONS.get(span.type)
+    inputs, outputs = own.get(conventions.SPAN_INPUTS), own.get(conventions.SPAN_OUTPUTS)
+    if operation is not None:
+        if operation == "text_completion" and conventions.is_chat(_messages_of(inputs)):
+            operation = "chat"
+        said["gen_ai.operation.name"] = operation
+        named = {"invoke_agent": "agent", "execute_tool": "tool", "invoke_workflow": "workflow"}
+        if operation in named:
+            said[f"gen_ai.{named[operation]}.name"] = span.name
+        if operation == "execute_tool":
+            said |= _texts(
+                {"gen_ai.tool.call.arguments": inputs, "gen_ai.tool.call.result": outputs}
+            )
+        elif operation == "retrieval":
+            said |= _texts({"gen_ai.retrieval.documents": outputs})
+        else:
+            said |= _texts(
+                {
+                    "gen_ai.input.messages": _parts(inputs, "user"),
+                    "gen_ai.output.messages": _parts(outputs, "assistant"),
+                }
+            )
+    model, provider = own.get(conventions.SPAN_MODEL), own.get(conventions.SPAN_PROVIDER)
+    if isinstance(model, str):
+        said["gen_ai.request.model"] = model
+    if isinstance(provider, str):
+        said["gen_ai.provider.name"] = _PROVIDERS.get(provider.lower(), provider.lower())
+    usage = own.get(conventions.SPAN_USAGE)
+    counts = usage if isinstance(usage, Mapping) else {}
+    for name in ("input_tokens", "output_tokens"):
+        if isinstance(counts.get(name), int):
+            said[f"gen_ai.usage.{name}"] = counts[name]
+    session, user = (
+        plan.metadata.get(conventions.TRACE_SESSION),
+        plan.metadata.get(conventions.TRACE_USER),
+    )
+    said |= {"gen_ai.conversation.id": session} if session else {}
+    said |= {"user.id": user} if user else {}
+    if span.status == "ERROR":
+        types = (event.attributes.get("exception.type") for event in span.events)
+        said["error.type"] = next((t for t in types if t), "_OTHER")
+    return said
+
+
+def _messages_of(value: Json) -> Json:
+    """Return the list of messages in what a model was sent or said, else the value itself."""
+    return value.get("messages", value) if isinstance(value, Mapping) else value
+
+
+def _parts(value: Json, role: str) -> Json:
+    """Return inputs or outputs as the conventions' list of messages, None for nothing."""
+    messages = _messages_of(value)
+    if messages is None:
+        return None
+    if not conventions.is_chat(messages):
+        return [{"role": role, "parts": [{"type": "text", "content": _as_text(messages)}]}]
+    assert isinstance(messages, list)
+    return [
+        {
+            "role": message["role"],
+            "parts": [{"type": "text", "content": _as_text(message["content"])}],
+        }
+        for message in messages
+        if isinstance(message, Mapping)
+    ]
+
+
+def _as_text(value: Json) -> str:
+    return value if isinstance(value, str) else conventions.encode(value)
+
+
+def _texts(values: Mapping[str, Json]) -> dict[str, Json]:
+    """Return structured values as JSON text, which every receiver takes; without those of None."""
+    return {key: _as_text(value) for key, value in values.items() if value is not None}
+
+
+def _assessment_event(record: AssessmentRecord) -> SpanEvent:
+    """Return an assessment as the conventions' evaluation event (an expectation has none)."""
+    said: dict[str, Json] = {
+        "gen_ai.evaluation.name": record.name,
+        "assessment.type": record.type,
+        "assessment.source.type": record.source_type,
+    }
+    if record.source_id:
+        said["assessment.source.id"] = record.source_id
+    if record.rationale:
+        said["gen_ai.evaluation.explanation"] = record.rationale
+    if isinstance(record.value, bool | int | float):
+        said["gen_ai.evaluation.score.value"] = float(record.value)
+    if record.value is not None and (
+        isinstance(record.value, bool) or not isinstance(record.value, int | float)
+    ):
+        said["gen_ai.evaluation.score.label"] = _as_text(record.value)
+    if record.error is not None:
+        said["error.type"] = _as_text(record.error)
+    name = "gen_ai.evaluation.result" if record.type == "feedback" else "assessment"
+    return SpanEvent(name, record.created_ms * 1_000_000, said)
+
+
+def _decoded(text: str) -> Json:
+    try:
+        value: Json = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def _pairs(values: Mapping[str, Json]) -> Iterator[KeyValue]:
+    return (KeyValue(key=key, value=_any(value)) for key, value in values.items())
+
+
+def _any(value: Json) -> AnyValue:
+    if value is None:
+        return AnyValue()
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value) if value in _INT64 else AnyValue(string_value=str(value))
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    found = AnyValue()
+    if isinstance(value, str):
+        found.string_value = conventions.clean_text(value)
+    elif isinstance(value, Mapping):
+        found.kvlist_value.values.extend(_pairs(value))
+    else:
+        found.array_value.values.extend(_any(each) for each in value)
+    return found
