@@ -3,9 +3,9 @@
     python -m bench.queries 1000 10000
 
 Each store holds so many runs (``bench.stores.workflows``) and a fifth as many traces, written by
-MLflow's own file store. Every query is asked ``--repeat`` times of each in turn; its answers must be
-the same on both. Medians are shown. Needs an MLflow that opens file stores without being told to
-(before 3.13).
+MLflow's own file store. Every query is asked ``--repeat`` times of each in turn, and the answers
+must be the same on both. Medians are shown. Needs an MLflow that opens file stores without being
+told to (before 3.13).
 """
 
 from __future__ import annotations

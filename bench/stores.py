@@ -3,8 +3,8 @@
     python -m bench.stores workflows 10000 /tmp/store
 
 Shapes: ``workflows`` (a root and four nodes, the legacy tracker's keys), ``wide`` (one parent),
-``deep`` (one chain), ``training`` (a run has 25 params, 21 metrics of 21 points), ``metrics`` (one run
-of so many metrics with 1,000 points each), ``experiments`` (one run in each).
+``deep`` (one chain), ``training`` (25 params and 21 metrics of 21 points in each run), ``metrics``
+(one run of so many metrics with 1,000 points each), ``experiments`` (one run in each).
 """
 
 from __future__ import annotations
