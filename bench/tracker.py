@@ -4,7 +4,8 @@ Prints the median time of a node over rounds of a workflow of ``nodes`` nodes
 (default 100) that do nothing: bare MLflow spans as MLflow exports them, the same spans with the
 export taken out, the tracker in the background and in the foreground, disabled, autologged
 functions, and nested runs as the legacy tracker wrote them (skipped where MLflow refuses file
-stores). Needs nothing but the project.
+stores). Ratios are of rounds that took turns, because the machine may be busy with other things.
+Needs nothing but the project.
 """
 
 from __future__ import annotations
@@ -18,30 +19,46 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+from mlflow.tracing.config import get_config
 
 from migrator.tracker import MLFlowTracker
 
-ROUNDS = 7
+ROUNDS = 15
 
 
-def timed(label: str, nodes: int, workflow: Callable[[int], None]) -> float:
-    """Print what a node of ``workflow(nodes)`` takes, and return its CPU time in microseconds.
+Workflow = Callable[[int], None]
 
-    Wall time is what the workflow waits; CPU time of its thread is what can be compared on a
-    machine that others use, too.
+
+def timed(
+    nodes: int, workflows: dict[str, Workflow], before: Callable[[], object] = lambda: None
+) -> dict[str, list[float]]:
+    """Let workflows take turns, each after ``before``; print what a node of each takes.
+
+    Returns the CPU time of a node in microseconds by round. Wall time is what the workflow waits;
+    CPU time of its thread is what can be compared on a machine that others use, too.
     """
-    workflow(min(nodes, 10))  # warm
-    waits, works = [], []
+    waits: dict[str, list[float]] = {label: [] for label in workflows}
+    works: dict[str, list[float]] = {label: [] for label in workflows}
+    for workflow in workflows.values():
+        workflow(min(nodes, 10))  # warm
     for _ in range(ROUNDS):
-        wall, cpu = time.perf_counter(), time.thread_time()
-        workflow(nodes)
-        waits.append((time.perf_counter() - wall) / nodes * 1e6)
-        works.append((time.thread_time() - cpu) / nodes * 1e6)
-    print(
-        f"{label:50} {statistics.median(waits):10.1f} us waited (best {min(waits):.1f}), "
-        f"{statistics.median(works):.1f} us of CPU"
-    )
-    return statistics.median(works)
+        for label, workflow in workflows.items():
+            before()
+            wall, cpu = time.perf_counter(), time.thread_time()
+            workflow(nodes)
+            waits[label].append((time.perf_counter() - wall) / nodes * 1e6)
+            works[label].append((time.thread_time() - cpu) / nodes * 1e6)
+    for label in workflows:
+        print(
+            f"{label:50} {statistics.median(waits[label]):10.1f} us waited "
+            f"(best {min(waits[label]):.1f}), {statistics.median(works[label]):.1f} us of CPU"
+        )
+    return works
+
+
+def ratio(of: list[float], to: list[float]) -> float:
+    """Return the median ratio of two workflows' rounds."""
+    return statistics.median(mine / other for mine, other in zip(of, to, strict=True))
 
 
 def bare(nodes: int) -> None:
@@ -70,7 +87,7 @@ def bare(nodes: int) -> None:
                 )  # fmt: skip
 
 
-def tracked(tracker: MLFlowTracker) -> Callable[[int], None]:
+def tracked(tracker: MLFlowTracker) -> Workflow:
     """Return a workflow through the tracker."""
 
     def workflow(nodes: int) -> None:
@@ -98,6 +115,17 @@ def nested_runs(nodes: int) -> None:
                 mlflow.log_text("r", "response.txt")
 
 
+def decorated(tracker: MLFlowTracker, function: Callable[[str], str]) -> Workflow:
+    """Return a workflow of calls of a traced function."""
+
+    def workflow(count: int) -> None:
+        with tracker.track_workflow({}):
+            for _ in range(count):
+                function("p")
+
+    return workflow
+
+
 def settings(folder: Path, **more: object) -> MLFlowTracker:
     """Return a tracker on a database in ``folder``."""
     workflow = {"flow": {"name": "bench"}, "config": {"llm": {"provider": "openai"}}}
@@ -106,23 +134,50 @@ def settings(folder: Path, **more: object) -> MLFlowTracker:
     )
 
 
+def unwatched(workflow: Workflow) -> Workflow:
+    """Return a workflow of spans that nobody completes: MLflow's alone."""
+
+    def alone(nodes: int) -> None:
+        watching = get_config().span_processors
+        mlflow.tracing.configure(span_processors=[])
+        try:
+            workflow(nodes)
+        finally:
+            mlflow.tracing.configure(span_processors=watching)
+
+    return alone
+
+
 def main() -> None:
     """Measure all, in one process."""
     nodes = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     print(f"MLflow {mlflow.__version__}, Python {sys.version.split()[0]}, {nodes} nodes")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         mlflow.set_tracking_uri(f"sqlite:///{folder / 'bench.db'}")
         mlflow.set_experiment("bench")
-        exported = timed("bare mlflow.start_span, exported as by default", nodes, bare)
+        default = "bare mlflow.start_span, exported as by default"
+        exported = timed(nodes, {default: bare})[default]
 
         background = settings(folder)
         with background.track_workflow({}):  # takes the seat: MLflow's spans go our way now
             pass
-        spans = timed("bare mlflow.start_span, exported in our background", nodes, bare)
-        background.flush()
-        waits = timed("tracker, in the background", nodes, tracked(background))
+        plain = "bare mlflow.start_span, export taken out"
+        ours = "tracker, in the background"
+        step = background.trace(lambda prompt: "r", name="step")
+        auto = mlflow.trace(lambda prompt: "r", name="step")
+        both = timed(
+            nodes,
+            {
+                plain: unwatched(bare),
+                ours: tracked(background),
+                "function, tracker.trace": decorated(background, step),
+                "function, mlflow.trace (as integrations do)": decorated(background, auto),
+            },
+            background.flush,
+        )
         background.flush()
         first = time.perf_counter()
         for _ in range(ROUNDS):
@@ -130,23 +185,9 @@ def main() -> None:
         background.flush()
         whole = (time.perf_counter() - first) / ROUNDS / nodes * 1e6
         print(f"{'tracker, until written':50} {whole:10.1f} us waited")
-        timed("tracker, in the foreground", nodes, tracked(settings(folder, async_logging=False)))
-        disabled = timed("tracker, disabled", nodes * 100, tracked(MLFlowTracker(None)))
-
-        step = background.trace(lambda prompt: "r", name="step")
-        plain = mlflow.trace(lambda prompt: "r", name="step")
-
-        def decorated(function: Callable[[str], str]) -> Callable[[int], None]:
-            def workflow(count: int) -> None:
-                with background.track_workflow({}):
-                    for _ in range(count):
-                        function("p")
-
-            return workflow
-
-        timed("function, tracker.trace", nodes, decorated(step))
-        timed("function, mlflow.trace (as integrations do)", nodes, decorated(plain))
-        background.flush()
+        foreground = tracked(settings(folder, async_logging=False))
+        timed(nodes, {"tracker, in the foreground": foreground})
+        off = timed(nodes * 100, {"tracker, disabled": tracked(MLFlowTracker(None))})
 
         mlflow.set_tracking_uri((folder / "mlruns").as_uri())
         try:
@@ -155,13 +196,15 @@ def main() -> None:
             print(f"nested runs on a file store: {str(error).splitlines()[0][:60]}")
             runs = None
         else:
-            runs = timed("legacy: nested runs on a file store", min(nodes, 20), nested_runs)
+            (runs,) = timed(
+                min(nodes, 20), {"legacy: nested runs on a file store": nested_runs}
+            ).values()
     print("CPU time of the workflow's thread:")
-    print(f"tracker : bare spans, both in our background   {waits / spans:.2f}")
-    print(f"tracker : bare spans as exported by default    {waits / exported:.2f}")
+    print(f"tracker : bare spans, export taken out of both {ratio(both[ours], both[plain]):.2f}")
+    print(f"tracker : bare spans as exported by default    {ratio(both[ours], exported):.3f}")
     if runs is not None:
-        print(f"tracker : nested runs                          {waits / runs:.3f}")
-    print(f"disabled: {disabled:.2f} us a node")
+        print(f"tracker : nested runs                          {ratio(both[ours], runs):.3f}")
+    print(f"disabled: {statistics.median(off['tracker, disabled']):.2f} us a node")
 
 
 if __name__ == "__main__":

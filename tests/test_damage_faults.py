@@ -408,6 +408,18 @@ def test_a_file_that_we_lose_is_no_change_of_the_store(
         pipeline.scan([str(store)], pipeline.Options())
 
 
+def test_a_directory_of_a_run_that_nobody_looks_into_stops_the_conversion(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from migrator.errors import LedgerError
+    from migrator.extractor import runs
+
+    monkeypatch.setattr(runs, "_metrics", lambda account, folder: {})
+    with pytest.raises(LedgerError, match=r"directories: \d+ were not looked into"):
+        convert(store, tmp_path / "m.db")
+    assert not (tmp_path / "m.db").exists()
+
+
 def test_a_source_that_loses_permission_midway_rejects_the_rest_by_name(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,10 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import pydantic
 import pytest
 from mlflow.entities import SpanStatusCode, TraceState
 
-from migrator.tracker import MLFlowTracker
+from migrator.tracker import MLFlowTracker, exporter
 from tests import trackerkit
 from tests.trackerkit import only, parent, spans, traces, tracker
 
@@ -515,6 +516,24 @@ def test_prompts_are_shown_as_the_legacy_settings_say(
     assert found["workflow_article_writer"].outputs == ({"state": 2} if shown else None)
 
 
+def test_full_level_records_the_nodes_configuration_whatever_it_is(tmp_path: Path) -> None:
+    class Node(pydantic.BaseModel):
+        id: str = "a"
+        log_prompts: bool | None = None
+
+    for level, expected in (("standard", None), ("full", {"id": "a", "log_prompts": None})):
+        folder = tmp_path / level
+        folder.mkdir()
+        track = tracker(folder, artifact_level=level)
+        with track.track_workflow({}):
+            with track.track_node("a", FLASH, node_config=Node()):
+                pass
+            with track.track_node("b", FLASH, node_config={"id": "a", "log_prompts": None}):
+                pass
+        found = spans(only(track))
+        assert [found[name].get_attribute("node_config") for name in "ab"] == [expected] * 2
+
+
 def test_secrets_are_redacted_on_every_span_of_the_trace(tmp_path: Path) -> None:
     track = tracker(tmp_path, redact=True)
     key = "sk-abcdefghijklmnop1234"
@@ -581,7 +600,7 @@ def test_trackers_own_errors_never_reach_the_workflow_and_are_said_once(
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("tracing is broken")
 
-    monkeypatch.setattr(mlflow, "start_span_no_context", broken)
+    monkeypatch.setattr(exporter, "start_span_no_context", broken)
     with caplog.at_level(logging.WARNING, "migrator.tracker"), track.track_workflow({}):
         for index in range(3):
             with track.track_node(f"n{index}", FLASH) as node:

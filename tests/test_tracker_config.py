@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,6 +79,25 @@ def test_objects_mappings_and_arguments_give_the_same() -> None:
     assert TrackerConfig.of(None, **vars(block)) == plain
     assert TrackerConfig.of(plain) == plain
     assert TrackerConfig.of(plain, experiment_name="other").experiment_name == "other"
+
+
+def test_whole_configurations_are_looked_into_whatever_they_are_made_of() -> None:
+    block = Block()
+    plain = TrackerConfig.of(block)
+    observability = SimpleNamespace(mlflow=block)
+    for given in (
+        {"mlflow": vars(block)},
+        observability,
+        {"observability": observability},
+        SimpleNamespace(observability={"mlflow": block}),
+        SimpleNamespace(config=SimpleNamespace(observability=observability), flow=None),
+    ):
+        assert TrackerConfig.of(given) == plain
+    for given in (SimpleNamespace(config=None, flow=None), SimpleNamespace(observability=None)):
+        assert not TrackerConfig.of(given).enabled
+    for wrong in ({"mlflow": "yes"}, {"observability": {"mlflow": [1]}}, 7):
+        with pytest.raises(OptionError, match="no mapping"):
+            TrackerConfig.of(wrong)
 
 
 def test_configuration_without_the_block_is_disabled() -> None:

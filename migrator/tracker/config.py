@@ -77,22 +77,16 @@ class TrackerConfig:
         Raises ``OptionError`` for an unknown key or an unusable value.
         """
         names = {field.name for field in fields(TrackerConfig)}
-        if isinstance(given, TrackerConfig):
-            found: dict[str, Any] = {name: getattr(given, name) for name in names}
-            where = "the tracker's configuration"
-        elif isinstance(given, str | os.PathLike):
+        where = "the tracker's configuration"
+        if isinstance(given, str | os.PathLike):
             where = os.fspath(given)
-            found = dict(_block(_yaml(Path(given)), where))
-        elif given is None:
-            found, where = {}, "the tracker's configuration"
-        elif isinstance(given, Mapping):
-            where = "the tracker's configuration"
-            found = dict(_block(given, where))
-        else:
-            where = "the tracker's configuration"
-            found = {
-                name: getattr(given, name) for name in names | IGNORED_KEYS if hasattr(given, name)
-            }
+            given = _yaml(Path(given))
+        block = {} if given is None else _block(given, where)
+        found: dict[str, Any] = (
+            dict(block)
+            if isinstance(block, Mapping)
+            else {key: getattr(block, key) for key in names | IGNORED_KEYS if hasattr(block, key)}
+        )
         found |= overrides
         unknown = sorted(str(key) for key in found.keys() - names - IGNORED_KEYS)
         if unknown:
@@ -121,20 +115,29 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _block(content: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _block(content: Any, where: str) -> Any:
     """Return the block of settings, which may lie inside a workflow's whole configuration."""
-    config = content.get("config")
-    if isinstance(config, Mapping) and "observability" in config:
-        content = config
-    if "observability" in content:
-        outer = content["observability"] or {}
-        block = outer.get("mlflow") if isinstance(outer, Mapping) else outer
-        if not isinstance(block or {}, Mapping):
-            raise OptionError(f"observability.mlflow of {where} is no mapping.")
-        return block or {}
-    if "flow" in content or "nodes" in content:
-        return {}  # a workflow without an observability block: not tracked
-    return content
+    block = content
+    for outer in (_at(content, "config"), content):
+        if _has(outer, "observability"):
+            block = _at(_at(outer, "observability"), "mlflow")
+            break
+    else:
+        if _has(content, "mlflow"):  # the observability block itself
+            block = _at(content, "mlflow")
+        elif _has(content, "flow") or _has(content, "nodes"):
+            block = None  # a workflow without an observability block: not tracked
+    if isinstance(block, str | bytes | int | float | list | tuple | set):
+        raise OptionError(f"observability.mlflow of {where} is no mapping.")
+    return {} if block is None else block
+
+
+def _has(holder: Any, key: str) -> bool:
+    return key in holder if isinstance(holder, Mapping) else hasattr(holder, key)
+
+
+def _at(holder: Any, key: str) -> Any:
+    return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
 
 
 def _typed(key: str, value: Any) -> Any:

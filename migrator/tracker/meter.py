@@ -72,24 +72,43 @@ class Meter:
     prices: PriceTable
     provider: str | None  # the workflow's, where a call doesn't say
     _below: OrderedDict[str, dict[str, Tally]] = field(default_factory=OrderedDict)
-    _given: dict[str, Tally] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def has_below(self, trace_id: str, span_id: str) -> bool:
+    def provider_of(self, model: str | None) -> str | None:
+        """Return who sells a model: the workflow's provider, else that of the price table."""
+        if self.provider is not None or model is None:
+            return self.provider
+        price = self.prices.price(model)
+        return price.provider if price else None
+
+    def tally(self, calls: Sequence[tuple[str | None, Usage]]) -> Tally:
+        """Return the sum of calls, each by the price of its model."""
+        total: Tally | None = None
+        for model, usage in calls:
+            one = Tally(usage)
+            cost = self.prices.cost(model, *usage) if model else None
+            if cost is not None:
+                one.input_usd, one.output_usd, one.priced = cost.input_usd, cost.output_usd, True
+            if total is None:
+                total = one
+            else:
+                total.add(one)
+        return total or Tally()
+
+    def has_below(self, trace_id: str | None, span_id: str | None) -> bool:
         """Tell whether a span that ended below this one has tokens."""
-        return span_id in self._below.get(trace_id, ())
+        return span_id in self._below.get(trace_id or "", ())
 
-    def give(self, span_id: str, tally: Tally) -> None:
-        """Take over the tally of a span whose attributes are written already."""
-        self._given[span_id] = tally
-
-    def complete(self, span: Any, default_model: str | None = None) -> None:
+    def complete(self, span: Any, model_around: Callable[[], str | None]) -> None:
         """Fill in what a span with tokens lacks, and add it to the sums of those above it.
 
-        ``default_model`` is the model of the node around it, for a call that doesn't say its own.
+        ``model_around`` says the model of the node around a call that doesn't say its own.
         """
-        own = self._given.pop(span.span_id, None) or self._own(span, default_model)
-        trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
+        own = self._own(span, model_around)
+        self.sum_up(span.trace_id, span.span_id, span.parent_id, own)
+
+    def sum_up(self, trace_id: Any, span_id: Any, parent_id: str | None, own: Tally | None) -> None:
+        """Add what a span that ends has used to the sums of those above it."""
         with self._lock:
             sums = self._below.setdefault(trace_id, {})
             total = sums.pop(span_id, None) or own
@@ -102,7 +121,7 @@ class Meter:
         if parent_id is None and total is not None:
             _say_totals(trace_id, total)
 
-    def _own(self, span: Any, default_model: str | None) -> Tally | None:
+    def _own(self, span: Any, model_around: Callable[[], str | None]) -> Tally | None:
         usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
         if usage is None:
             return None
@@ -115,28 +134,24 @@ class Meter:
                 or model_of(span.inputs)
                 or model_of(span.outputs)
                 or model_of(_langchain_message(span.outputs))
-                or default_model
+                or model_around()
             )
         if isinstance(model, str):
             attributes[conv.SPAN_MODEL] = attributes[conv.PLAIN_MODEL] = model
-        price = self.prices.price(model) if isinstance(model, str) else None
         provider = (
             span.get_attribute(conv.PLAIN_PROVIDER)
             or span.get_attribute(conv.SPAN_PROVIDER)
             or _of(span.get_attribute("metadata"), "ls_provider")
-            or self.provider
-            or (price.provider if price else None)
+            or self.provider_of(model if isinstance(model, str) else None)
         )
         if isinstance(provider, str):
             attributes[conv.SPAN_PROVIDER] = attributes[conv.PLAIN_PROVIDER] = provider
-        tally = Tally(usage)
+        tally = self.tally([(model if isinstance(model, str) else None, usage)])
         said = span.get_attribute(conv.SPAN_COST)
         if isinstance(said, Mapping) and "total_cost" in said:
             tally.input_usd = float(said.get("input_cost", said["total_cost"]))
             tally.output_usd = float(said["total_cost"]) - tally.input_usd
             tally.priced = True
-        elif isinstance(model, str) and (cost := self.prices.cost(model, *usage)) is not None:
-            tally.input_usd, tally.output_usd, tally.priced = cost.input_usd, cost.output_usd, True
         if tally.priced:
             attributes[conv.SPAN_COST] = tally.cost()
             attributes[conv.PLAIN_COST] = tally.cost()["total_cost"]

@@ -21,7 +21,7 @@ from migrator.tracker.usage import Usage, model_of, usage_of
 
 if TYPE_CHECKING:
     from migrator.tracker.delivery import Delivery
-    from migrator.tracker.meter import Meter
+    from migrator.tracker.meter import Meter, Tally
 
 WORKFLOW, NODE, SPAN = "workflow", "node", "span"
 TAG_CHARS = 500  # what the legacy tracker showed of a prompt when files were switched off
@@ -38,16 +38,24 @@ class Sink:
     meter: Meter
     guard: Guard
     redact: Callable[[str], str] | None
+    tracing: Any  # the module ``exporter``, which needs MLflow; looked up once, not for each span
     open: dict[int, TrackedSpan] = field(default_factory=dict)  # in the order they were opened
     lock: threading.RLock = field(default_factory=threading.RLock)
     shared: set[str] = field(default_factory=set)  # traces whose context went to other processes
 
     def complete(self, span: Any) -> None:
         """Called with every span of the tracker's traces just before it ends."""
-        node = innermost(self, NODE)
-        inside = node is not None and node.trace_id == span.trace_id
-        model = (node.attributes or {}).get(conv.PLAIN_MODEL) if node and inside else None
-        self.meter.complete(span, model)
+
+        def model_around() -> str | None:
+            node = innermost(self, NODE)
+            inside = node is not None and node.trace_id == span.trace_id
+            return (node.attributes or {}).get(conv.PLAIN_MODEL) if node and inside else None
+
+        self.meter.complete(span, model_around)
+        self.clean(span)
+
+    def clean(self, span: Any) -> None:
+        """Redact a span that is about to end."""
         if self.redact is not None:
             from migrator.tracker.meter import redact_span
 
@@ -167,7 +175,8 @@ class TrackedSpan:
 
     __slots__ = (
         "_calls", "_leave", "_live", "_scope_token", "attributes", "chunks", "ended", "failed",
-        "inputs", "kind", "name", "on_start", "outer", "sampled", "sink", "span_type",
+        "inputs", "kind", "name", "on_start", "outer", "sampled", "sink", "span_id", "span_type",
+        "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -193,6 +202,8 @@ class TrackedSpan:
         self.ended = False
         self.failed = False
         self.chunks = 0
+        self.trace_id: str | None = None  # tr- and 32 hex digits; None when nothing is traced
+        self.span_id: str | None = None  # 16 hex digits; None when nothing is traced
         self._live: Any = None
         self._calls: list[tuple[str | None, str | None, Usage]] = []
         self._leave: Callable[[], None] | None = None
@@ -218,27 +229,22 @@ class TrackedSpan:
 
     def start(self) -> None:
         """Start it, below the span around the caller, or the only open workflow."""
-        import mlflow
-        from mlflow.entities import NoOpSpan
-        from mlflow.tracing import provider
-
-        from migrator.tracker.exporter import seat
-
+        tracing = self.sink.tracing
         self.outer = _scope.get()
         parent = None
-        around = provider.get_current_otel_span().get_span_context()
+        around = tracing.provider.get_current_otel_span().get_span_context()
         if not around.is_valid:
             if self.kind != WORKFLOW and (workflow := innermost(self.sink, WORKFLOW)) is not None:
                 self.outer, parent = workflow, workflow._live
                 self.sampled = workflow.sampled
             else:
-                seat.take(self.sink)
+                tracing.seat.take(self.sink)
         elif not around.trace_flags.sampled:
             self.sampled = False
         if not self.sampled:
             return
         is_root = not around.is_valid and parent is None
-        live = mlflow.start_span_no_context(
+        live = tracing.start_span_no_context(
             self.name,
             span_type=self.span_type,
             parent_span=parent,
@@ -246,22 +252,21 @@ class TrackedSpan:
             attributes=self.attributes,
             experiment_id=self.sink.experiment_id if is_root else None,
         )
-        if live is None or isinstance(live, NoOpSpan):  # MLflow's tracing is switched off
+        if live is None or isinstance(live, tracing.NoOpSpan):  # MLflow's tracing is switched off
             return
-        self._live = live
+        self._live, self.trace_id, self.span_id = live, live.trace_id, live.span_id
         with self.sink.lock:
             self.sink.open[id(self)] = self
         if is_root:
-            seat.own(live.trace_id, self.sink)
+            tracing.seat.own(live.trace_id, self.sink)
         if self.on_start is not None:
             self.on_start(self)
 
     def attach(self) -> None:
         """Make it the span around what this thread or task does next."""
-        from mlflow.tracing import provider
-
         self._scope_token = _scope.set(self)
         if self._live is not None:
+            provider = self.sink.tracing.provider
             token = provider.set_span_in_context(self._live)
             self._leave = functools.partial(provider.detach_span_from_context, token)
         elif not self.sampled:
@@ -297,27 +302,27 @@ class TrackedSpan:
         self.ended = True
         if self._live is None:
             return
-        with self.sink.guard.during("end a span"):
-            self._write_usage()
-            with self.sink.lock:
-                self.sink.open.pop(id(self), None)
-            self._live.end()
+        sink, live = self.sink, self._live
+        with sink.guard.during("end a span"):
+            tally = self._write_usage()
+            with sink.lock:
+                sink.open.pop(id(self), None)
+            if tally is None:
+                live.end()
+                return
+            # What we know of our own span isn't read back from its attributes.
+            sink.meter.sum_up(self.trace_id, self.span_id, live.parent_id, tally)
+            sink.tracing.seat.summed[id(live)] = sink
+            try:
+                live.end()
+            finally:
+                sink.tracing.seat.summed.pop(id(live), None)
 
     # ---------------------------------------------------------------------------- content
     @property
     def live(self) -> Any:
         """MLflow's own span; None when nothing is traced."""
         return self._live
-
-    @property
-    def trace_id(self) -> str | None:
-        """``tr-`` and 32 hex digits; None when nothing is traced."""
-        return self._live.trace_id if self._live is not None else None
-
-    @property
-    def span_id(self) -> str | None:
-        """16 hex digits; None when nothing is traced."""
-        return self._live.span_id if self._live is not None else None
 
     def set_inputs(self, inputs: Any) -> None:
         """Say what went in."""
@@ -351,7 +356,7 @@ class TrackedSpan:
         Tokens of several calls on one span add up. No tokens at all were not captured.
         """
         with self.sink.guard.during("record tokens"):
-            usage = usage_of(response)
+            usage = None if response is None else usage_of(response)
             if usage is None:
                 usage = Usage(max(0, int(input_tokens or 0)), max(0, int(output_tokens or 0)))
             self._calls.append((model or model_of(response), provider, usage))
@@ -408,45 +413,36 @@ class TrackedSpan:
                 )
             )
 
-    def _write_usage(self) -> None:
-        """Write the calls' tokens, unless spans below have said them already."""
-        if not self._calls:
-            return
-        from migrator.tracker.meter import Tally
+    def _write_usage(self) -> Tally | None:
+        """Write the calls' tokens, unless spans below have said them already.
 
-        live, meter, known = self._live, self.sink.meter, self.attributes or {}
+        Returns their sum; None where there is nothing to count.
+        """
+        if not self._calls:
+            return None
+        meter, known = self.sink.meter, self.attributes or {}
         # Python's own values, not the span's: reading those means parsing JSON, for every node.
-        model = next((model for model, _, _ in self._calls if model), known.get(conv.PLAIN_MODEL))
-        price = meter.prices.price(model) if model else None
-        provider = (
-            next((provider for _, provider, _ in self._calls if provider), None)
-            or known.get(conv.PLAIN_PROVIDER)
-            or meter.provider
-            or (price.provider if price else None)
-        )
+        model, provider = known.get(conv.PLAIN_MODEL), known.get(conv.PLAIN_PROVIDER)
+        for name, seller, _ in reversed(self._calls):
+            model, provider = name or model, seller or provider
+        provider = provider or meter.provider_of(model)
         facts: dict[str, Any] = {}
         if model and model != known.get(conv.PLAIN_MODEL):
-            facts |= {conv.PLAIN_MODEL: model, conv.SPAN_MODEL: model}
+            facts[conv.PLAIN_MODEL] = facts[conv.SPAN_MODEL] = model
         if provider and provider != known.get(conv.PLAIN_PROVIDER):
-            facts |= {conv.PLAIN_PROVIDER: provider, conv.SPAN_PROVIDER: provider}
-        tally = Tally()
-        for name, _, usage in self._calls:  # each call by its own price
-            paid = name or model
-            cost = meter.prices.cost(paid, *usage) if paid else None
-            if cost is None:
-                tally.add(Tally(usage))
-            else:
-                tally.add(Tally(usage, cost.input_usd, cost.output_usd, True))
-        if meter.has_below(live.trace_id, live.span_id):
-            if tally.usage.total_tokens:
-                facts["reported_tokens"] = tally.usage.as_attribute()
-        elif tally.usage.total_tokens:
+            facts[conv.PLAIN_PROVIDER] = facts[conv.SPAN_PROVIDER] = provider
+        # Each call by its own price.
+        tally = meter.tally([(name or model, usage) for name, _, usage in self._calls])
+        counted = bool(tally.usage.total_tokens)
+        if counted and meter.has_below(self.trace_id, self.span_id):
+            facts["reported_tokens"] = tally.usage.as_attribute()
+        elif counted:
             facts[conv.SPAN_USAGE] = tally.usage.as_attribute()
             if tally.priced:
-                facts[conv.SPAN_COST] = tally.cost()
-                facts[conv.PLAIN_COST] = facts[conv.SPAN_COST]["total_cost"]
-            meter.give(live.span_id, tally)
-        live.set_attributes(facts)
+                facts[conv.SPAN_COST] = cost = tally.cost()
+                facts[conv.PLAIN_COST] = cost["total_cost"]
+        self._live.set_attributes(facts)
+        return tally if counted else None
 
 
 def _attach_unsampled() -> Callable[[], None]:
@@ -478,6 +474,9 @@ def plain(value: Any) -> Any:
         return conv.clean_text(value)
     if value is None or isinstance(value, bool):
         return value
+    if type(value) is dict and all(type(item) is str for pair in value.items() for item in pair):
+        # Prompts and answers, mostly: half the time of the general way.
+        return {conv.clean_text(key): conv.clean_text(item) for key, item in value.items()}
     return conv.sanitize(_jsonable(value, 0))
 
 

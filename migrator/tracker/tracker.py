@@ -31,6 +31,7 @@ from migrator.tracker.spans import (
     TrackedSpan,
     arguments,
     innermost,
+    plain,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -165,8 +166,8 @@ class MLFlowTracker:
         for key in ("log_prompts", "log_artifacts"):  # the node's word goes before the workflow's
             if (own := _at(node_config, key)) is not None:
                 attributes[key] = bool(own)
-        if self.config.artifact_level == "full" and isinstance(node_config, Mapping):
-            attributes["node_config"] = json.loads(json.dumps(node_config, default=str))
+        if self.config.artifact_level == "full" and node_config is not None:
+            attributes["node_config"] = plain(node_config)
         return TrackedSpan(
             self._sink,
             NODE,
@@ -463,9 +464,9 @@ class MLFlowTracker:
 
     # ---------------------------------------------------------------------------------- inside
     def _set_up(self, prices: PriceTable) -> Sink:
+        from migrator.tracker import exporter
         from migrator.tracker.delivery import delivery_to
         from migrator.tracker.exit import on_sigterm
-        from migrator.tracker.exporter import seat
         from migrator.tracker.meter import Meter, redactor
 
         config = self.config
@@ -475,9 +476,9 @@ class MLFlowTracker:
         experiment_id = delivery.connect(config.experiment_name)
         sink = Sink(
             delivery, config.experiment_name, experiment_id, Meter(prices, self._provider),
-            self._guard, redactor(config.redact),
+            self._guard, redactor(config.redact), exporter,
         )  # fmt: skip
-        seat.take(sink)
+        exporter.seat.take(sink)
         on_sigterm(sink)
         self._autolog()
         return sink
