@@ -115,7 +115,7 @@ def test_mlflows_own_monitoring_wants_a_gateway(tmp_path: Path) -> None:
     """Why the example is no ``scorer.start``. When this fails, MLflow allows more: use it."""
     mlflow.set_tracking_uri(trackerkit.database(tmp_path))
     mlflow.set_experiment(trackerkit.EXPERIMENT)
-    with pytest.raises(MlflowException, match="not supported outside of Databricks"):
+    with pytest.raises(MlflowException, match="outside of Databricks"):
         answers.register(name="answers")
     judge = make_judge(
         name="polite", instructions="Is {{ outputs }} polite?", model="openai:/gpt-4o-mini",
