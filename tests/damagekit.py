@@ -1118,6 +1118,13 @@ def the_params_and_tags_of_a_run_are_spelled_in_capitals(spot: Spot) -> None:
         (spot.write / name).rename(spot.write / name.upper())
 
 
+@damage(Code.STAND_IN_READ, Code.DIRECTORY_IGNORED)
+def the_params_of_a_run_are_there_twice_in_other_letters(spot: Spot) -> None:
+    (spot.train / "params").rename(spot.train / "PARAMS")
+    (spot.train / "Params").mkdir()
+    (spot.train / "Params" / "other").write_text("1")
+
+
 @damage(Code.RUNS_IGNORED)
 def runs_lie_in_a_trash_within_an_experiment(spot: Spot) -> None:
     shutil.copytree(spot.train, spot.folder / ".trash" / spot.id("copy"))

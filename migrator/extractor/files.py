@@ -410,17 +410,19 @@ class Account:
 
         That is for ``file``, and for ``folders`` in other letters. What is taken is named.
         """
-        names = listing.file_names()
-        odd = {name for name, _ in listing.dirs} - folders
-        if file in names and not odd:
+        odd = [name for name, _ in listing.dirs if name not in folders]
+        if not odd and listing.file(file) is not None:
             return listing  # nearly every one
+        names = listing.file_names()
         renamed = {}
         other = stand_in(file, names)
         if other not in (None, file) and listing.directory(file) is None:
             renamed[other] = file
-        for name in sorted(odd):
-            if name.lower() in folders and listing.directory(name.lower()) is None:
-                renamed.setdefault(name, name.lower())
+        for name in odd:
+            plain = name.lower()
+            taken = listing.directory(plain) is not None or plain in renamed.values()
+            if plain in folders and not taken:
+                renamed[name] = plain
         for name, wanted in renamed.items():
             self.add(
                 Code.STAND_IN_READ,
