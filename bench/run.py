@@ -1,17 +1,21 @@
 """Measures the commands as whole processes, in turn, against the official command and the floors.
 
-    python -m bench.run --runs 1000 10000 --official /path/to/newer/bin/mlflow --json figures.json
+    python -m bench.run workflows:1000 workflows:10000 --official /path/to/newer/bin/mlflow
 
-Rows of the table:
+Each argument is a shape of ``bench.stores`` and its size. Rows of the table:
 
 ``read floor``     every file of the store read once, by nothing but ``open`` and ``read``
 ``insert floor``   the rows of our database inserted again, by ``executemany`` (the inserting alone)
-``start``          MLflow imported and the empty schema made, which every conversion needs
-``scan``, ``convert``, ``official``   the commands (convert: runs and traces; official: runs only)
+``start MLflow``   MLflow imported and the empty schema made by its chain (of these we need neither)
+``help``           ``mlflow-migrate --help``
+``scan``, ``convert``   to the schema of MLflow 3.9, runs and traces
+``convert, newest``     to that of the MLflow of ``--official``, by its own migrations
+``official``       ``mlflow migrate-filestore`` (runs only)
 
 Each is run ``--repeat`` times, the commands taking turns, so that whatever else the machine does
-falls on all of them; medians, and ratios of medians, are shown. ``--update`` writes the table into
-``docs/performance.md``.
+falls on all of them; medians, and ratios of medians, are shown. Where two sizes of one shape are
+measured, growth is shown. ``--json`` adds the figures to those of a file, so that stores can be
+measured one by one; ``--update`` writes the table of all into ``docs/performance.md``.
 """
 
 from __future__ import annotations
@@ -34,8 +38,10 @@ from typing import Any
 
 from bench import stores
 
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+HOME = Path(__file__).parent.parent
+PAGE = HOME / "docs" / "performance.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+UNITS = {"metrics": "metrics of 1,000 points", "experiments": "experiments"}
 
 READ_ALL = """
 import os, sys
@@ -81,7 +87,7 @@ print(time.perf_counter() - began)
 START = """
 import sys
 from migrator.loader import schema
-schema.create(sys.argv[1])
+schema.create_by_chain(sys.argv[1])
 """
 
 
@@ -148,20 +154,23 @@ def _once(command: Command) -> tuple[float, float, float]:
 def commands_for(store: str, converted: str, official: str | None) -> list[Command]:
     """Return what is measured on one store; ``converted`` is our database of it."""
     ours = [sys.executable, "-m", "migrator.cli"]
+    to = ["convert", store, "--to", "sqlite:///{out}", "-q", "--schema"]
     commands = [
         Command("read floor", [sys.executable, "-c", READ_ALL, store]),
         Command(
             "insert floor", [sys.executable, "-c", INSERT_ALL, converted, "{out}"],
             says_seconds=True,
         ),
-        Command("start", [sys.executable, "-c", START, "{out}"]),
+        Command("start MLflow", [sys.executable, "-c", START, "{out}"]),
+        Command("help", [*ours, "--help"]),
         Command("scan", [*ours, "scan", store, "-q"]),
-        Command(
-            "convert", [*ours, "convert", store, "--to", "sqlite:///{out}", "--schema", "3.9", "-q"]
-        ),
+        Command("convert", [*ours, *to, "3.9"]),
     ]  # fmt: skip
     if official:
-        commands.append(
+        newest = str(Path(official).with_name("python"))
+        commands += [
+            Command("convert, newest", [newest, "-m", "migrator.cli", *to, "latest"],
+                    environment={"PYTHONPATH": str(HOME)}),
             Command(
                 "official",
                 [
@@ -169,20 +178,20 @@ def commands_for(store: str, converted: str, official: str | None) -> list[Comma
                     "sqlite:///{out}", "--no-progress",
                 ],
                 environment={"MLFLOW_ALLOW_FILE_STORE": "true"},
-            )
-        )  # fmt: skip
+            ),
+        ]  # fmt: skip
     return commands
 
 
 def figures(
-    shape: str, runs: int, official: str | None, repeat: int, folder: str
+    shape: str, size: int, official: str | None, repeat: int, folder: str
 ) -> dict[str, Any]:
     """Make a store, measure everything on it, and return the figures."""
-    store = str(Path(folder, f"{shape}-{runs}", "mlruns"))
+    store = str(Path(folder, f"{shape}-{size}", "mlruns"))
     if not Path(store).exists():
         Path(store).mkdir(parents=True)
-        stores.SHAPES[shape](store, runs)
-    converted = str(Path(folder, f"{shape}-{runs}.db"))
+        stores.SHAPES[shape](store, size)
+    converted = str(Path(folder, f"{shape}-{size}.db"))
     Path(converted).unlink(missing_ok=True)
     files = sum(len(names) for _, _, names in os.walk(store))
     commands = commands_for(store, converted, official)
@@ -191,18 +200,9 @@ def figures(
     subprocess.run(to, check=True, stdout=subprocess.DEVNULL)  # warms the cache too
     load = os.getloadavg()[0]
     measured = measure(commands, repeat)
-    by_name = {each.name: each for each in measured}
-    seconds = {name: each.median_s for name, each in by_name.items()}
-    bound = 2 * (seconds["read floor"] + seconds["insert floor"]) + seconds["start"]
-    ratios = {
-        "scan / read floor": seconds["scan"] / seconds["read floor"],
-        "convert / (2 floors + start)": seconds["convert"] / bound,
-    }
-    if "official" in seconds:
-        ratios["official / convert"] = seconds["official"] / seconds["convert"]
     return {
         "shape": shape,
-        "runs": runs,
+        "size": size,
         "files": files,
         "load_before": round(load, 2),
         "load_after": round(os.getloadavg()[0], 2),
@@ -217,8 +217,34 @@ def figures(
             }
             for each in measured
         ],
-        "ratios": {name: round(ratio, 2) for name, ratio in ratios.items()},
     }
+
+
+def ratios(result: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Return what the figures of one store say of the goals; growth from the next smaller one."""
+    wall = {each["name"]: each["wall_s"] for each in result["commands"]}
+    cpu = {each["name"]: each["cpu_s"] for each in result["commands"]}
+    found = [
+        ("scan / read floor", wall["scan"] / wall["read floor"]),
+        (
+            "convert / (2 floors + start MLflow)",
+            wall["convert"]
+            / (2 * (wall["read floor"] + wall["insert floor"]) + wall["start MLflow"]),
+        ),
+    ]
+    if "official" in wall:
+        found.append(("official / convert", wall["official"] / wall["convert"]))
+        found.append(("official / convert, in CPU time", cpu["official"] / cpu["convert"]))
+    smaller = [o for o in others if o["shape"] == result["shape"] and o["size"] < result["size"]]
+    if smaller:
+        before = max(smaller, key=lambda other: other["size"])
+        was = {each["name"]: each for each in before["commands"]}
+        now = {each["name"]: each for each in result["commands"]}
+        times = result["size"] / before["size"]
+        for what, key in (("wall time", "wall_s"), ("CPU time", "cpu_s"), ("memory", "peak_mib")):
+            growth = now["convert"][key] / was["convert"][key]
+            found.append((f"convert, {what}, of one {times:g} times smaller", growth))
+    return found
 
 
 def machine() -> dict[str, Any]:
@@ -237,31 +263,36 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(results: Sequence[dict[str, Any]], about: dict[str, Any], official: str) -> str:
+def table(results: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
+    official = about.get("official")
     lines = [
         f"Taken on {about['processor']}, {about['cores']} cores, {about['system']}, Python "
         f"{about['python']}, MLflow {about['mlflow']}"
         + (f"; the official command is that of {official}." if official else "."),
         "",
-        "| store | files | load | command | wall (median) | CPU | peak memory |",
-        "|---|---|---|---|---|---|---|",
+        "| store | files | load | runs of each | command | wall (median) | CPU | peak memory |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         load = f"{result['load_before']} to {result['load_after']}"
         for each in result["commands"]:
             lines.append(
-                f"| {result['shape']}, {result['runs']:,} runs | {result['files']:,} | {load} "
+                f"| {_named(result)} | {result['files']:,} | {load} | {result['repeat']} "
                 f"| {each['name']} | {each['wall_s']:.2f} s | {each['cpu_s']:.1f} s "
                 f"| {each['peak_mib']} MiB |"
             )
     lines += ["", "| store | ratio | value |", "|---|---|---|"]
     lines += [
-        f"| {result['shape']}, {result['runs']:,} runs | {name} | {value:.2f} |"
+        f"| {_named(result)} | {name} | {value:.2f} |"
         for result in results
-        for name, value in result["ratios"].items()
+        for name, value in ratios(result, results)
     ]
     return "\n".join(lines) + "\n"
+
+
+def _named(result: dict[str, Any]) -> str:
+    return f"{result['shape']}, {result['size']:,} {UNITS.get(result['shape'], 'runs')}"
 
 
 def _version_of(official: str) -> str:
@@ -269,34 +300,51 @@ def _version_of(official: str) -> str:
     return said.stdout.strip().replace("mlflow, version", "MLflow")
 
 
+def _store(text: str) -> tuple[str, int]:
+    shape, _, size = text.partition(":")
+    if shape not in stores.SHAPES or not size.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shape and size; shapes are {', '.join(sorted(stores.SHAPES))}"
+        )
+    return shape, int(size)
+
+
 def main() -> None:
     """Measure, print the table, and write what was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--shape", choices=sorted(stores.SHAPES), default="workflows")
+    parser.add_argument("stores", type=_store, nargs="*", metavar="SHAPE:SIZE")
     parser.add_argument("--official", help="the mlflow command of MLflow 3.10 or newer")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", help="where to write the figures")
+    parser.add_argument("--json", help="the file whose figures these are added to")
     parser.add_argument("--folder", help="where the stores are made, and kept; else thrown away")
     parser.add_argument("--update", action="store_true", help=f"write the table into {PAGE.name}")
     given = parser.parse_args()
-    folder = given.folder or tempfile.mkdtemp(prefix="mlflow-migrate-bench-")
-    try:
-        results = [
-            figures(given.shape, runs, given.official, given.repeat, folder) for runs in given.runs
-        ]
-    finally:
-        if not given.folder:
-            shutil.rmtree(folder)
     about = machine()
-    text = table(results, about, _version_of(given.official) if given.official else "")
+    known: dict[tuple[str, int], dict[str, Any]] = {}
+    if given.json and Path(given.json).exists():
+        before = json.loads(Path(given.json).read_text(encoding="utf-8"))
+        about = {**before["machine"], **about}
+        known = {(each["shape"], each["size"]): each for each in before["results"]}
+    if given.official:
+        about["official"] = _version_of(given.official)
+    for shape, size in given.stores:
+        folder = given.folder or tempfile.mkdtemp(prefix="mlflow-migrate-bench-")
+        try:
+            known[shape, size] = figures(shape, size, given.official, given.repeat, folder)
+        finally:
+            if not given.folder:
+                shutil.rmtree(folder)
+        if given.json:
+            kept = {"machine": about, "results": list(known.values())}
+            Path(given.json).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    order = list(stores.SHAPES)
+    results = sorted(known.values(), key=lambda r: (order.index(r["shape"]), r["size"]))
+    text = table(results, about)
     print(text, end="")
-    if given.json:
-        Path(given.json).write_text(json.dumps({"machine": about, "results": results}, indent=2))
     if given.update:
         page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        PAGE.write_text(before + BEGIN + text + END + rest.split(END)[1], encoding="utf-8")
+        before_it, rest = page.split(BEGIN)
+        PAGE.write_text(before_it + BEGIN + text + END + rest.split(END)[1], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python -m bench.stores workflows 10000 /tmp/store
 
 Shapes: ``workflows`` (a root and four nodes, the legacy tracker's keys), ``wide`` (one parent),
-``deep`` (one chain), ``metrics`` (1,000 points a metric), ``experiments`` (one run in each).
+``deep`` (one chain), ``training`` (25 params and 21 metrics of 21 points in each run), ``metrics``
+(one run of so many metrics with 1,000 points each), ``experiments`` (one run in each).
 """
 
 from __future__ import annotations
@@ -196,16 +197,32 @@ def _small(root: str, run_id: str, name: str, n: int, parent: str | None) -> Non
     )  # fmt: skip
 
 
-def metrics(root: str, runs: int) -> None:
-    """Write ``runs`` runs with 20 metrics of 1,000 points each."""
+def training(root: str, runs: int) -> None:
+    """Write ``runs`` ordinary training runs, shaped as those of a large real store.
+
+    3,558 of them are 1.57 million metric points and 88,950 params in 188,575 files.
+    """
     write_experiment(root, EXPERIMENT, "training")
     for n in range(runs):
-        points = [(START_MS + i, i * 0.001 + n, i) for i in range(1000)]
+        points = [(START_MS + i, i * 0.001 + n, i) for i in range(21)]
         write_run(
             root, EXPERIMENT, identity("train", n), f"train {n}",
-            start_ms=START_MS, end_ms=START_MS + 1000, params={"lr": "0.1"},
-            tags=own_tags(f"train {n}"), metrics={f"metric{m}": points for m in range(20)},
+            start_ms=START_MS, end_ms=START_MS + 1000,
+            params={f"param{p}": f"{p + n / 1000}" for p in range(25)},
+            tags=own_tags(f"train {n}") | {"stage": "fit", "framework": "torch"},
+            metrics={f"metric{m}": points for m in range(21)},
         )  # fmt: skip
+
+
+def metrics(root: str, count: int) -> None:
+    """Write one run with ``count`` metrics of 1,000 points each."""
+    write_experiment(root, EXPERIMENT, "training")
+    points = [(START_MS + i, i * 0.001, i) for i in range(1000)]
+    write_run(
+        root, EXPERIMENT, identity("train"), "train", start_ms=START_MS, end_ms=START_MS + 1000,
+        params={"lr": "0.1"}, tags=own_tags("train"),
+        metrics={f"metric{m}": points for m in range(count)},
+    )  # fmt: skip
 
 
 def experiments(root: str, runs: int) -> None:
@@ -223,6 +240,7 @@ SHAPES = {
     "workflows": workflows,
     "wide": wide,
     "deep": deep,
+    "training": training,
     "metrics": metrics,
     "experiments": experiments,
 }

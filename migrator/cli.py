@@ -233,9 +233,10 @@ def scan(
         command = shlex.join(["mlflow-migrate", "convert", *sources])
         _say(scan_text(outcome, command, verbose, values))
     if html is not None:
+        pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)
         if not quiet:
-            click.echo(f"Wrote {html}.", err=True)
+            _say(f"Wrote {html}.", err=True)
     sys.exit(outcome.exit_code)
 
 
@@ -649,9 +650,9 @@ def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) ->
         _print_json(found.as_dict())
     elif write or show_diff:
         click.echo(found.diff, nl=False)
-        click.echo(found.as_text(), err=True)
+        _say(found.as_text(), err=True)
     else:
-        click.echo(found.as_text())
+        _say(found.as_text())
     sys.exit(found.exit_code)
 
 

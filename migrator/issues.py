@@ -96,6 +96,7 @@ class Code(str, Enum):
     NAME_TWICE = "name-twice"
     TEXT_UNDECODABLE = "text-undecodable"
     LOST_WITH_OWNER = "lost-with-its-owner"
+    NOTHING_READABLE = "nothing-readable"
 
     # -- extractor: meta.yaml and its like
     META_MISSING = "meta-missing"
@@ -447,6 +448,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A text is not UTF-8; the replacement character stands for each byte that can't be "
         "decoded.",
         "--values shows the raw bytes; write the file as UTF-8 and convert again if you need them.",
+    ),
+    Code.NOTHING_READABLE: CatalogEntry(
+        Severity.REJECTED,
+        "Nothing of a run, trace or model could be read, because the operating system refuses it "
+        "or it has vanished; another issue says what.",
+        "Check its permissions and the disk, then convert again.",
     ),
     Code.LOST_WITH_OWNER: CatalogEntry(
         Severity.REJECTED,

@@ -208,7 +208,7 @@ def take_pictures(target: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         site(Path(folder)) as shown,
-        browser(1440, 760) as context,
+        browser(1760, 900) as context,
     ):
         page = context.new_page()
         page.goto(shown.link("configurable_agents", "traces"))

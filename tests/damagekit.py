@@ -1118,6 +1118,13 @@ def the_params_and_tags_of_a_run_are_spelled_in_capitals(spot: Spot) -> None:
         (spot.write / name).rename(spot.write / name.upper())
 
 
+@damage(Code.STAND_IN_READ, Code.DIRECTORY_IGNORED)
+def the_params_of_a_run_are_there_twice_in_other_letters(spot: Spot) -> None:
+    (spot.train / "params").rename(spot.train / "PARAMS")
+    (spot.train / "Params").mkdir()
+    (spot.train / "Params" / "other").write_text("1")
+
+
 @damage(Code.RUNS_IGNORED)
 def runs_lie_in_a_trash_within_an_experiment(spot: Spot) -> None:
     shutil.copytree(spot.train, spot.folder / ".trash" / spot.id("copy"))
@@ -1126,6 +1133,20 @@ def runs_lie_in_a_trash_within_an_experiment(spot: Spot) -> None:
 @damage(Code.STAND_IN_READ)
 def the_meta_of_an_experiment_has_another_ending(spot: Spot) -> None:
     (spot.folder / "meta.yaml").rename(spot.folder / "meta.yml")
+
+
+@damage(Code.TIME_NOT_MS, differs=("run/flow/meta/*_time", "rebuilt/flow/*"))
+def the_times_of_a_workflow_are_in_microseconds(spot: Spot) -> None:
+    for name, time_ms in (("start_time", START_MS), ("end_time", START_MS + 5000)):
+        edit(spot.flow / "meta.yaml", f"{name}: {time_ms}", f"{name}: {time_ms * 1000}")
+
+
+@damage(
+    Code.TIME_NOT_MS,
+    differs=("run/write/meta/*_time", "rebuilt/flow/span/write/times", "rebuilt/flow/tag/*infer*"),
+)
+def the_start_of_a_step_is_before_all_times(spot: Spot) -> None:
+    edit(spot.write / "meta.yaml", f"start_time: {START_MS + 100}", f"start_time: {-9 * 10**18}")
 
 
 def edit_spans(spot: Spot, change: Callable[[list[dict[str, object]]], object]) -> None:

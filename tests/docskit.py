@@ -174,7 +174,7 @@ class Session:
         if command == "echo $?":
             code, self.code = self.code, 0
             return str(code)
-        words = shlex.split(command) if "\n" not in command else []
+        words = shlex.split(command, comments=True) if "\n" not in command else []
         if words[:2] == ["mlflow", "server"]:
             return self._serve(words)
         if words[:1] == ["mlflow-migrate"] and not {"|", "&&", ">", ";"} & set(words):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from migrator import conventions
+
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {"model", "conventions", "errors", "issues", "processes", "interrupts", "__init__"}
 ALLOWED = {
@@ -69,3 +71,22 @@ def test_only_loader_and_verify_import_mlflow(path: Path) -> None:
     for name in imports_of(path):
         if name.split(".")[0] in {"mlflow", "alembic"}:
             assert room_of(path) in MLFLOW_ALLOWED, f"{path} imports {name}"
+
+
+WRITERS = [path for path in FILES if room_of(path) in ("transformer", "tracker")]
+
+
+@pytest.mark.parametrize("path", WRITERS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_names_that_old_and_new_traces_share_stand_in_one_module(path: Path) -> None:
+    shared = {
+        value
+        for name, value in vars(conventions).items()
+        if name.isupper() and isinstance(value, str) and "." in value
+    }
+    assert len(shared) > 30
+    constants = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert not constants & shared, "take the name from migrator.conventions"

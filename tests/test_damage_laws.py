@@ -31,6 +31,7 @@ from migrator.model import (
 )
 from migrator.pipeline.sinks import Discard
 from migrator.report.summary import Outcome
+from migrator.transformer import timing
 from tests.damagekit import DAMAGES, Spot, build
 from tests.loader_samples import fast_schema, tables
 from tests.storekit import START_MS, write_experiment, write_run
@@ -154,6 +155,21 @@ def test_the_order_of_directories_changes_no_row(
     convert(root, tmp_path / "b.db")
     monkeypatch.undo()
     assert tables(tmp_path / "a.db") == tables(tmp_path / "b.db")
+
+
+def test_a_span_that_the_database_refuses_costs_that_span_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "mlruns"
+    spot = Spot(root, 1)
+    build(spot)
+    monkeypatch.setattr(timing, "LATEST_MS", 10**18)  # as if times were not looked at
+    meta = spot.write / "meta.yaml"
+    meta.write_text(meta.read_text().replace("_time: 17000", "_time: 9917000"))
+    outcome = convert(root, tmp_path / "m.db")
+    assert outcome.exit_code == 3 and outcome.ledger.gaps() == []
+    assert Code.LOAD_REFUSED in {issue.code for issue in outcome.ledger.issues}
+    assert outcome.ledger.rejected[Kind.SPAN] == 0, "it was not found, we made it"
 
 
 # ------------------------------------------------------------------------------- bytes

@@ -77,7 +77,7 @@ def test_no_command_prints_control_characters(store: Path, tmp_path: Path) -> No
 
 
 def test_no_report_for_people_holds_control_characters(store: Path, tmp_path: Path) -> None:
-    for number, ending in enumerate(("txt", "json")):
+    for number, ending in enumerate(("txt", "json", "html")):
         target, report = f"sqlite:///{tmp_path}/{number}.db", tmp_path / f"r.{ending}"
         run("convert", store, "--to", target, "--schema", "3.9", "--report", report, "--values")
         text = report.read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,13 @@ def test_nothing_is_written_into_a_source(
     assert names_beside(tmp_path / "m.db") == (["link"] if through_link else []) + ["mlruns"]
 
 
+def test_no_page_is_written_into_a_source(store: Path) -> None:
+    before = tree_hash(store)
+    result = CliRunner().invoke(main, ["scan", str(store), "--html", f"{store}/r.html"])
+    assert result.exit_code == 2 and "lies inside the source" in result.output
+    assert tree_hash(store) == before
+
+
 def interrupted(call: Callable[..., Any], number: signal.Signals) -> Callable[..., Any]:
     def then(*args: Any, **options: Any) -> Any:
         result = call(*args, **options)
@@ -155,3 +163,37 @@ def test_a_signal_before_the_target_is_there_leaves_nothing(
     result = convert(store)
     assert result.exit_code == 130 and "untouched" in result.output
     assert names_beside(tmp_path / "m.db") == ["mlruns"]
+
+
+@pytest.mark.parametrize("options", [(), ("--no-backup",)])
+def test_a_read_only_target_is_refused_before_any_work(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """SQLite begins a write transaction on it without a word, and fails at the first row."""
+    target, real = tmp_path / "m.db", os.access
+    copy_template(str(target))
+    before = target.read_bytes()
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: str(path) != str(target) and real(path, mode)
+    )
+    result = convert(store, *options)
+    assert result.exit_code == 1
+    assert "Give write permission" in result.output
+    assert target.read_bytes() == before
+    assert names_beside(target) == ["m.db", "mlruns"]
+
+
+def test_artifacts_nested_a_thousand_deep_are_copied(store: Path, tmp_path: Path) -> None:
+    folder = Spot(store, 1).train / "artifacts"
+    try:
+        for _ in range(1200):
+            folder = folder / "d"
+            folder.mkdir()
+        (folder / "weights.bin").write_bytes(b"1")
+        result = convert(store, "--artifacts", f"copy:{tmp_path}/copies")
+        assert result.exit_code == 3, result.output
+        copies = tmp_path / "copies" / "1001" / Spot(store, 1).id("train") / "artifacts"
+        assert copies.joinpath(*["d"] * 1200, "weights.bin").read_bytes() == b"1"
+    finally:  # shutil.rmtree recurses
+        for path in (store, tmp_path / "copies"):
+            subprocess.run(["rm", "-rf", str(path)], check=True)

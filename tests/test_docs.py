@@ -11,15 +11,17 @@ import click
 import mlflow
 import pytest
 
+from migrator import conventions
 from migrator.cli import main
 from migrator.issues import Code
+from migrator.loader.rows import COLUMNS
 from migrator.tracker import TrackerConfig
 from tests import docskit, fixturekit
 from tests.docskit import DOCS, ROOT
 from tests.loader_samples import fast_schema
 
 PAGES = docskit.pages()
-# The set-up lines are typed by .ci/run; the benchmark takes an hour (tests/test_bench.py tries it).
+# The set-up lines are typed by .ci/run; the benchmark would take an hour.
 OTHERWISE = (ROOT / "README.md", DOCS / "performance.md")
 TYPED = [page for page in PAGES if docskit.blocks(page) and page not in OTHERWISE]
 README_LINES = 150
@@ -44,6 +46,23 @@ def test_every_block_of_a_page_does_what_the_page_says(page: Path, tmp_path: Pat
         for block in docskit.blocks(page):
             if block.language != "text":  # a picture
                 session.do(block)
+
+
+def test_a_block_of_plain_text_is_a_picture_or_a_file_and_no_command() -> None:
+    for page in PAGES:
+        for block in docskit.blocks(page) if page not in OTHERWISE else ():
+            assert block.language, f"{docskit.name_of(page)}: {block.line}: of which language?"
+            if block.language == "text" and block.file is None:
+                typed = re.search(r"^(\$ |mlflow|python|pip )", block.text, re.M)
+                assert typed is None, f"{docskit.name_of(page)}: {block.line}"
+
+
+def test_the_options_of_the_benchmark_are_there() -> None:
+    source = (ROOT / "bench" / "run.py").read_text(encoding="utf-8")
+    shown = [block.text for block in docskit.blocks(DOCS / "performance.md")]
+    assert any("python -m bench.run" in text for text in shown)
+    for option in re.findall(r"--[a-z]+", "".join(shown)):
+        assert f'"{option}"' in source, option
 
 
 def test_the_readme_is_short_and_its_own_blocks_are_the_set_up_lines() -> None:
@@ -187,6 +206,22 @@ def test_every_setting_of_the_tracker_is_in_the_reference() -> None:
     assert missing == []
 
 
+def test_every_column_that_is_written_is_in_the_mapping() -> None:
+    text = (DOCS / "reference" / "mapping.md").read_text(encoding="utf-8")
+    rows: dict[str, str] = {}
+    for line in text.partition("## Field by field")[2].splitlines():
+        cells = line.split(" | ")
+        if line.startswith("| `"):
+            tables = re.findall(r"`([a-z_]+)`", cells[0])
+        elif not line.startswith("| |"):
+            continue
+        for table in tables:
+            rows[table] = rows.get(table, "") + cells[1]
+    assert set(rows) == set(COLUMNS)
+    for table, columns in COLUMNS.items():
+        assert [name for name in columns if f"`{name}`" not in rows[table]] == [], table
+
+
 def test_every_fixture_is_described() -> None:
     text = (ROOT / "fixtures" / "README.md").read_text(encoding="utf-8")
     assert [name for name in fixturekit.names() if f"| `{name}` |" not in text] == []
@@ -241,9 +276,10 @@ def defined(name: str) -> bool:
 @pytest.mark.skipif(not mlflow.__version__.startswith("3.9."), reason="the page is about 3.9")
 def test_every_name_on_the_page_about_mlflow_is_in_its_sources() -> None:
     text = (DOCS / "mlflow-3.9.md").read_text(encoding="utf-8")
+    text += (DOCS / "reference" / "mapping.md").read_text(encoding="utf-8")
     names = {name for name in re.findall(r"`(mlflow\.[a-z_0-9.]*\w+)`", text)}
-    attributes = {"mlflow.trace.session", "mlflow.trace.user", "mlflow.trace.spansLocation"}
-    names -= attributes | {"mlflow.experimentKind"}
+    names -= {value for value in vars(conventions).values() if isinstance(value, str)}
+    names.discard("mlflow.user")  # a tag
     assert len(names) > 50
     assert sorted(name for name in names if not defined(name)) == []
     assert not defined("mlflow.tracing.fluent.no_such_name") and not defined("mlflow.nowhere.x")

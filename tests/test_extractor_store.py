@@ -361,7 +361,7 @@ def test_an_unreadable_run_is_rejected_by_name(root: Path, monkeypatch: pytest.M
     result = extractor.read_run(entry, lambda path: True)
     assert_closed(result)
     assert result.record is None
-    assert {Code.DIRECTORY_UNREADABLE, Code.RUN_EMPTY} <= {i.code for i in result.issues}
+    assert {Code.DIRECTORY_UNREADABLE, Code.NOTHING_READABLE} <= {i.code for i in result.issues}
 
 
 # ------------------------------------------------------------------------------- links

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from migrator import conventions as conv
-from migrator.model import RunRecord, TreePlan
+from migrator.model import Json, RunRecord, TreePlan
 from migrator.transformer import PlanOptions
+from migrator.transformer.assemble import decoded
+from migrator.transformer.reading import last_value
 from tests.planskit import plans, run
 
 TEXT = st.text(max_size=12)
@@ -57,7 +60,7 @@ COLUMNS = ["inputs", "outputs", "target", "token_count", "latency", "tone/v1/sco
 @st.composite
 def recorded(draw: st.DrawFn) -> dict[str, Any]:
     """Draw what a tool with files of its own leaves in a run, in order or not."""
-    tool = draw(st.sampled_from(["langchain", "openai", "table"]))
+    tool = draw(st.sampled_from(["langchain", "openai", "table", "chat"]))
     texts: dict[str, str] = {}
     if tool == "langchain":
         count = draw(st.integers(1, 8))
@@ -80,6 +83,16 @@ def recorded(draw: st.DrawFn) -> dict[str, Any]:
                 CONTENT | st.just('{"created": 1700000000, "usage": {"prompt_tokens": 3}}')
             )
         return {"tags": {"mlflow.autologging": "openai"}, "texts": texts}
+    if tool == "chat":
+        said = st.fixed_dictionaries(
+            {"role": st.sampled_from(["system", "user", "human", "assistant", "?"])},
+            optional={"content": TEXT, "timestamp": CELL, "tokens_used": CELL, "model": CELL},
+        )
+        chat = draw(st.lists(said, max_size=5))
+        texts["conversation_history.json"] = json.dumps(
+            draw(st.sampled_from([chat, {"conversation": chat}]))
+        )
+        return {"params": {"session_id": draw(TEXT)}, "texts": texts}
     rows = draw(st.lists(st.lists(CELL, min_size=8, max_size=8), max_size=3))
     texts["eval_results_table.json"] = json.dumps({"columns": COLUMNS, "data": rows})
     return {"texts": texts}
@@ -198,13 +211,19 @@ def test_with_everything_included_nothing_that_was_logged_is_dropped(
                 continue  # of such a tree only runs with rows become traces
             mine = [s for s in spans if s.run_id == run_id] or spans
             prefix = "legacy." if run_id in with_span else "legacy.parent."
-            keys = {key for s in mine for key in s.attributes}
+            kept: dict[str, list[Json]] = defaultdict(list)  # a run may have several spans
+            for s in mine:
+                for key in s.attributes:
+                    kept[key].append(decoded(s, key))
             taken = " ".join(o for s in mine for o in s.origins.values())
-            for place, names in (("param", record.params), ("tag", record.tags)):
-                for key in names:
+            for place, values in (("param", record.params), ("tag", record.tags)):
+                for key, value in values.items():
                     at = conv.clean_text(f"{prefix}{place}.{key}")
-                    assert at in keys or f"{place} {key}" in taken
-            for key in record.metrics:
-                assert f"{prefix}metric.{key}" in keys
+                    if at in kept:
+                        assert conv.clean_text(value) in kept[at]
+                    else:  # it is a standard key: the input, the model, the session, …
+                        assert f"{place} {key}" in taken
+            for key, points in record.metrics.items():
+                assert conv.sanitize(last_value(points)) in kept[f"{prefix}metric.{key}"]
             if record.artifacts:
-                assert f"{prefix}artifacts" in keys
+                assert [each.path for each in record.artifacts] in kept[f"{prefix}artifacts"]

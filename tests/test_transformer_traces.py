@@ -578,17 +578,24 @@ def test_nothing_that_a_run_logged_is_dropped() -> None:
 
 
 def test_session_and_user_ids_are_made_fit_to_open() -> None:
-    made = plan(
-        run(
-            "r",
-            texts={"question.txt": "Who is it?"},
-            params={"session_id": "o'brien" + "x" * 300, "user_id": "ana"},
+    sessions = set()
+    for end in "ab":
+        made = plan(
+            run(
+                "r",
+                texts={"question.txt": "Who is it?"},
+                params={"session_id": "o'brien" + "x" * 300 + end, "user_id": "ana"},
+            )
         )
-    )
-    metadata = made.traces[0].metadata
-    assert metadata["mlflow.trace.session"] == ("o_brien" + "x" * 300)[:250]
-    assert metadata["mlflow.trace.user"] == "ana"
-    assert [i.code.value for i in made.issues] == ["session-id-changed"]
+        metadata = made.traces[0].metadata
+        session = metadata["mlflow.trace.session"]
+        assert len(session) == 250 and session.startswith("o_brien" + "x" * 200)
+        sessions.add(session)
+        assert metadata["mlflow.trace.user"] == "ana"
+        (issue,) = made.issues
+        assert issue.code.value == "session-id-changed"
+        assert "brien" not in issue.message + issue.kept and "o'brien" in issue.sample
+    assert len(sessions) == 2, "two sessions became one"
 
 
 def test_wrong_session_keys_that_users_guessed_count() -> None:

@@ -326,6 +326,11 @@ def read_bytes(path: str, limit_bytes: int) -> bytes:
 # --------------------------------------------------------------------------------- account
 
 
+_REFUSALS = frozenset(
+    {Code.DIRECTORY_UNREADABLE, Code.FILE_UNREADABLE, Code.FILE_VANISHED, Code.META_UNREADABLE}
+)
+
+
 class Account:
     """The ledger of one entity's directory while it is read.
 
@@ -405,17 +410,19 @@ class Account:
 
         That is for ``file``, and for ``folders`` in other letters. What is taken is named.
         """
-        names = listing.file_names()
-        odd = {name for name, _ in listing.dirs} - folders
-        if file in names and not odd:
+        odd = [name for name, _ in listing.dirs if name not in folders]
+        if not odd and listing.file(file) is not None:
             return listing  # nearly every one
+        names = listing.file_names()
         renamed = {}
         other = stand_in(file, names)
         if other not in (None, file) and listing.directory(file) is None:
             renamed[other] = file
-        for name in sorted(odd):
-            if name.lower() in folders and listing.directory(name.lower()) is None:
-                renamed.setdefault(name, name.lower())
+        for name in odd:
+            plain = name.lower()
+            taken = listing.directory(plain) is not None or plain in renamed.values()
+            if plain in folders and not taken:
+                renamed[name] = plain
         for name, wanted in renamed.items():
             self.add(
                 Code.STAND_IN_READ,
@@ -583,6 +590,12 @@ class Account:
         return data.decode("utf-8", "replace")
 
     # -- the end
+
+    def nothing(self, code: Code, path: str, message: str) -> None:
+        """Reject the entity: it holds nothing (``code``), or it could not be looked at."""
+        if any(issue.code in _REFUSALS for issue in self.issues):
+            code, message = Code.NOTHING_READABLE, "Nothing in the directory could be read."
+        self.add(code, path, message, kind=self.kind)
 
     def close(self, record: T | None) -> Extracted[T]:
         """Return the reading. Without a record, everything that was found is rejected."""

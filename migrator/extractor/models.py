@@ -60,12 +60,7 @@ def read_logged_model(
     )
     rebuilt = not meta.values.keys() & _MODEL_KEYS
     if rebuilt and not (params or tags or metrics or artifacts.files):
-        account.add(
-            Code.MODEL_EMPTY,
-            entry.path,
-            "The directory holds nothing of a model.",
-            kind=Kind.LOGGED_MODEL,
-        )
+        account.nothing(Code.MODEL_EMPTY, entry.path, "The directory holds nothing of a model.")
         return account.close(None)
     meta.same_id(("model_id",), entry.entity_id)
     meta.same_id(("experiment_id",), experiment_id)
@@ -134,11 +129,8 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
     aliases = _aliases(account, folders.get("aliases"), numbers)
     rebuilt = not meta.values.keys() & _REGISTERED_KEYS
     if rebuilt and not (tags or aliases or versions):
-        account.add(
-            Code.MODEL_EMPTY,
-            entry.path,
-            "The directory holds nothing of a registered model.",
-            kind=Kind.REGISTERED_MODEL,
+        account.nothing(
+            Code.MODEL_EMPTY, entry.path, "The directory holds nothing of a registered model."
         )
         return account.close(None)
     if rebuilt:

@@ -133,9 +133,7 @@ def read_run(
 
     rebuilt = not meta.values.keys() & (_RUN_KEYS | {"run_id", "run_uuid", "end_time"})
     if rebuilt and not (params or tags or metrics or inputs or outputs or artifacts.files):
-        account.add(
-            Code.RUN_EMPTY, entry.path, "The directory holds nothing of a run.", kind=Kind.RUN
-        )
+        account.nothing(Code.RUN_EMPTY, entry.path, "The directory holds nothing of a run.")
         return account.close(None)
     start_ms, end_ms = meta.ms("start_time"), meta.ms("end_time")
     status = _status(meta.text("status"))

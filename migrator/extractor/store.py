@@ -444,7 +444,10 @@ class _Walk:
     def _experiments_in(self, path: str, listing: Listing, *, in_trash: bool, depth: int) -> None:
         bound = os.path.dirname(path) if in_trash else path
         for name, child in listing.dirs:
-            self._directory(child, name, bound, in_trash=in_trash, depth=depth + 1)
+            if name == MODELS and not _has_meta(scan(child, bound)):
+                self._registry(child)  # a whole store lies in a folder
+            else:
+                self._directory(child, name, bound, in_trash=in_trash, depth=depth + 1)
 
     def _experiment(
         self, path: str, name: str, listing: Listing, bound: str, *, in_trash: bool, depth: int

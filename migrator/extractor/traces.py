@@ -96,9 +96,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         )
     rebuilt = not info.values.keys() & _INFO_KEYS
     if rebuilt and not (tags or metadata or spans.records or folders.get("assessments")):
-        account.add(
-            Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.", kind=Kind.TRACE
-        )
+        account.nothing(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
         return account.close(None)
     info.same_id(("request_id", "trace_id"), entry.entity_id)
     timestamp_ms = info.ms("timestamp_ms")
@@ -403,11 +401,10 @@ def _first_ns(raw: Mapping[str, Any], keys: Sequence[str]) -> int | None:
         if value is None or value == "" or value == 0:
             continue
         number = whole(value)
-        if number is not None:
-            return _to_ns(number)
-        milliseconds = iso_ms(value)
-        if milliseconds is not None:
-            return milliseconds * 1_000_000
+        milliseconds = iso_ms(value) if number is None else None
+        time_ns = _to_ns(number) if number is not None else (milliseconds or 0) * 1_000_000
+        if time_ns and whole(time_ns) is not None:
+            return time_ns
     return None
 
 

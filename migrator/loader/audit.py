@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from migrator.errors import LedgerError
@@ -34,18 +35,20 @@ class Slice(NamedTuple):
     rebuilt: bool = False
 
 
+TRACE_COLUMNS = {  # tables of traces, native and rebuilt -> the column that names the trace
+    "trace_info": "request_id",
+    "trace_tags": "request_id",
+    "trace_request_metadata": "request_id",
+    "spans": "trace_id",
+    "assessments": "trace_id",
+}
+
+
 def _slices() -> list[Slice]:
-    ids = {
-        "trace_info": "request_id",
-        "trace_tags": "request_id",
-        "trace_request_metadata": "request_id",
-        "spans": "trace_id",
-        "assessments": "trace_id",
-    }
     slices = []
     for table, kind in KINDS.items():
-        if table in ids:
-            native = f"s.{ids[table]} IN (SELECT trace_id FROM temp.native)"
+        if table in TRACE_COLUMNS:
+            native = f"s.{TRACE_COLUMNS[table]} IN (SELECT trace_id FROM temp.native)"
             slices.append(Slice(kind, table, native))
             slices.append(Slice(kind, table, f"NOT {native}", rebuilt=True))
         elif table == "inputs":
@@ -130,22 +133,32 @@ def drop_orphans(db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
                 )
                 for r in fresh[:_EXAMPLES]
             ]
+            rebuilt = _count_rebuilt(db, table, fresh)
             db.executemany(f"DELETE FROM {table} WHERE rowid=?", [(r,) for r in fresh])
             dropped[table] += len(fresh)
             kind = KINDS.get(table)
             if fresh and kind is not None:
-                issues.append(
-                    Issue(
-                        Code.LOAD_WITHOUT_PARENT,
-                        "",
-                        f"{len(fresh)} of kind {kind.value} belong to rows of {parent} that are "
-                        f"not there: {', '.join(named)}{', …' if len(fresh) > len(named) else ''}.",
-                        kind=kind,
-                        entity_id=named[0],
-                        count=len(fresh),
-                    )
+                issue = Issue(
+                    Code.LOAD_WITHOUT_PARENT,
+                    "",
+                    f"{len(fresh)} of kind {kind.value} belong to rows of {parent} that are "
+                    f"not there: {', '.join(named)}{', …' if len(fresh) > len(named) else ''}.",
+                    kind=kind,
+                    entity_id=named[0],
+                    count=len(fresh),
                 )
+                # What we made ourselves was not found, so it is named, but not counted as lost.
+                parts = ((kind, len(fresh) - rebuilt), (None, rebuilt))
+                issues += [replace(issue, kind=k, count=n) for k, n in parts if n]
     return dropped, issues
+
+
+def _count_rebuilt(db: sqlite3.Connection, table: str, rowids: Sequence[int]) -> int:
+    column = TRACE_COLUMNS.get(table)
+    if column is None:
+        return 0
+    sql = f"SELECT {column} NOT IN (SELECT trace_id FROM temp.native) FROM {table} WHERE rowid=?"
+    return sum(db.execute(sql, (rowid,)).fetchone()[0] for rowid in rowids)
 
 
 def check(db: sqlite3.Connection, written: Mapping[str, int], promoted: Mapping[str, int]) -> None:

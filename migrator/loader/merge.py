@@ -333,6 +333,15 @@ def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issu
             "main.trace_info AS s WHERE s.request_id = t.request_id) "
             "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
         )
+        if "assessments" in by_name:  # ours, such as totals; who has marked one invalid means it
+            kept = (*by_name["assessments"].key, "valid")
+            values = ", ".join(quoted(c) for c in by_name["assessments"].columns if c not in kept)
+            db.execute(
+                f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
+                "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
+                "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
+                "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
+            )
         for name, column in _OF_TRACES.items():
             own = "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
             own += "WHERE s.request_id = t.request_id AND s.key = t.key)"

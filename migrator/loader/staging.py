@@ -15,6 +15,17 @@ except ImportError:  # Windows, where a file that is open can't be removed: no l
     fcntl = None  # type: ignore[assignment]
 
 _SIDECARS = ("", "-journal", "-wal", "-shm")
+_holds: set[int] = set()  # handles of this process
+
+
+def _let_go() -> None:
+    """Close the handles in a child: it may outlive us for a moment, and would hold our files."""
+    while _holds:
+        os.close(_holds.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 class StagingFile:
@@ -47,6 +58,7 @@ class StagingFile:
             # Another run's sweep may have taken it away between the open and the lock.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), path.stat()):
+                    _holds.add(handle)
                     return handle, str(path)
             os.close(handle)
 
@@ -55,6 +67,7 @@ class StagingFile:
         for suffix in _SIDECARS:
             Path(self.path + suffix).unlink(missing_ok=True)
         if self._handle >= 0:
+            _holds.discard(self._handle)
             os.close(self._handle)
             self._handle = -1
 

@@ -178,6 +178,8 @@ def read_revision(path: str) -> str:
         f"{path} is a SQLite database, but not one of MLflow's tracking store.",
         todo="Choose another file name for the target.",
     )
+    if not os.access(path, os.W_OK):  # SQLite itself would say so only when something is written
+        raise _explain(path, "readonly")
     with reporting(path), contextlib.closing(connect(path)) as db:
         tables = {
             name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")

@@ -478,10 +478,14 @@ class Writer:
         kind = KINDS.get(table)
         if table == "inputs" and named["source_type"] == "RUN_OUTPUT":
             kind = Kind.OUTPUT
+        said = kind.value if kind else table
+        trace = audit.TRACE_COLUMNS.get(table)
+        if trace and (named[trace],) not in self._native:
+            kind = None  # we made it ourselves, so nothing that was found is lost
         return Issue(
             code,
             "",
-            f"{kind.value if kind else table} {name}: {reason}.",
+            f"{said} {name}: {reason}.",
             kind=kind,
             entity_id=name,
         )

@@ -4,7 +4,15 @@
 one that discards, the loader's writer, the comparer. So ``scan`` says what ``convert`` does.
 """
 
-from migrator.pipeline.commands import Exported, convert, export, scan, show, upgrade
+from migrator.pipeline.commands import (
+    Exported,
+    check_outside,
+    convert,
+    export,
+    scan,
+    show,
+    upgrade,
+)
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Progress, Store, no_progress, open_stores
@@ -17,6 +25,7 @@ __all__ = [
     "PlannedTree",
     "Progress",
     "Store",
+    "check_outside",
     "convert",
     "export",
     "no_progress",

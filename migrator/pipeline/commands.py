@@ -81,10 +81,10 @@ def convert(
         check_report_path(report)
     target = loader.open_target(to, schema)
     stores = open_stores(sources, progress)
-    _check_outside(stores, "--to", target.path)
-    if report is not None:
-        _check_outside(stores, "--report", report)
     outcome = _outcome(stores, target=target.uri)
+    check_outside(outcome.sources, "--to", target.path)
+    if report is not None:
+        check_outside(outcome.sources, "--report", report)
     outcome.dry_run = dry_run
     existing = target.experiments()
     if dry_run:
@@ -123,12 +123,12 @@ def convert(
     return outcome
 
 
-def _check_outside(stores: Sequence[Store], option: str, path: str) -> None:
+def check_outside(sources: Sequence[str], option: str, path: str) -> None:
     """Raise OptionError where a file that is to be written lies inside a source."""
-    for store in stores:
-        if is_below(path, store.index.root):
+    for root in sources:
+        if is_below(path, root):
             raise OptionError(
-                f"{option} {path} lies inside the source {store.index.root}, which is only read.",
+                f"{option} {path} lies inside the source {root}, which is only read.",
                 todo="Choose a place outside of it.",
             )
 
@@ -176,9 +176,9 @@ def export(
 
     began = time.monotonic()
     stores = open_stores(sources, progress)
-    if "://" not in to:
-        _check_outside(stores, "--otlp", to)
     outcome = _outcome(stores, target=to)
+    if "://" not in to:
+        check_outside(outcome.sources, "--otlp", to)
     receiver = otlp.open_receiver(to, headers)
     try:
         sink = otlp.OtlpSink(receiver)

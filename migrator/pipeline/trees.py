@@ -237,4 +237,6 @@ class LotWork:
         worker = TreeWorker(self.context, accounts, self.recorder)
         for tree in self.lots[number]:
             worker.work(tree)
+        # Only what is in it is sent, not all the experiments that it could be asked for.
+        accounts.summaries = dict(accounts.summaries)
         return accounts, self.recorder.recorded()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from html import escape
 from importlib.resources import files
 
 from migrator.issues import CATALOG, Issue, Severity
 from migrator.model import Kind
+from migrator.report.printable import escaped as escape
 from migrator.report.summary import Outcome, Week, monday
 from migrator.report.text import (
     artifacts_text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any
 
@@ -215,14 +215,14 @@ class ExperimentSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; the biggest trees stand together in the outcome's."""
-        plain = asdict(replace(self, decisions={}, weeks={}, biggest=[]))
+        plain = _plain(self)
         del plain["biggest"]
         return {
             **plain,
             "roles": dict(self.roles),
             "profiles": dict(self.profiles),
             "left_as_runs": dict(self.left_as_runs),
-            "decisions": [asdict(decision) for decision in self.decisions.values()],
+            "decisions": [_plain(decision) for decision in self.decisions.values()],
             "weeks": weeks_as_list(dict(sorted(self.weeks.items()))),
         }
 
@@ -233,6 +233,11 @@ class ExperimentSummary:
         self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
 
 
+def _plain(item: Decision | Week | TreeSize | ExperimentSummary) -> dict[str, Any]:
+    """Return the fields by name; ``asdict`` copies what is in them, and takes ten times as long."""
+    return {each.name: getattr(item, each.name) for each in fields(item)}
+
+
 def monday(week: int) -> date:
     """Return the day on which a week began, by its number since MONDAY."""
     return MONDAY + timedelta(weeks=week)
@@ -240,7 +245,7 @@ def monday(week: int) -> date:
 
 def weeks_as_list(weeks: Mapping[int, Week]) -> list[dict[str, str | int]]:
     """Return plain values for JSON: ``{"week": "2024-03-04", "runs": 3, ...}``."""
-    return [{"week": monday(number).isoformat(), **asdict(week)} for number, week in weeks.items()]
+    return [{"week": monday(number).isoformat(), **_plain(week)} for number, week in weeks.items()]
 
 
 @dataclass(slots=True)
@@ -376,7 +381,7 @@ class Outcome:
             "left_as_runs": dict(self.left_as_runs),
             "weeks": weeks_as_list(self.weeks),
             "biggest_trees": [
-                {"experiment_id": e.experiment_id, "experiment": e.name, **asdict(tree)}
+                {"experiment_id": e.experiment_id, "experiment": e.name, **_plain(tree)}
                 for e, tree in self.biggest
             ],
             "could_regroup": {

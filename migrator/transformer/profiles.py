@@ -48,15 +48,15 @@ FIELDS = (
 PLACES = ("param", "metric", "tag", "artifact", "field")
 BUILT_IN = (
     "configurable-agents", "configurable-agents-node", "configurable-agents-server",
-    "configurable-agents-ab", "langchain-callback", "openai-autolog", "typed-nodes",
-    "evaluation-tables", "generic",
+    "configurable-agents-ab", "langchain-callback", "openai-autolog", "langflow", "chat-sessions",
+    "typed-nodes", "evaluation-tables", "generic",
 )  # fmt: skip
 GENERIC = "generic"
 SPAN_TYPES = tuple(
     sorted(value for name, value in vars(SpanType).items() if not name.startswith("_"))
 )
 TREE_ROLES = tuple(role.value for role in Role)
-STEP_READERS = ("langchain-events", "openai-files", "table-rows")
+STEP_READERS = ("langchain-events", "openai-files", "table-rows", "conversation")
 OPT_IN = ("tables",)
 ASSESSMENT_SOURCES = ("HUMAN", "LLM_JUDGE", "CODE")
 ASSESSMENT_TYPES = ("feedback", "expectation")

@@ -1,9 +1,10 @@
 """Steps that the rows of a logged table tell of: evaluations, predictions, prompt engineering.
 
 Read are MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``, the prompt
-engineering UI's and ``mlflow.evaluate``'s ``eval_results_table.json``) and CSV
-(``mlflow.llm.log_predictions`` of 2.3 to 2.8). A row is read as if it were a run whose params and
-metrics are its columns, so that a profile's names for prompts, answers and tokens hold for both.
+engineering UI's and ``mlflow.evaluate``'s ``eval_results_table.json``), CSV
+(``mlflow.llm.log_predictions`` of 2.3 to 2.8) and JSON lines (promptflow's results). A row is read
+as if it were a run whose params and metrics are its columns, so that a profile's names for prompts,
+answers and tokens hold for both.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from migrator.transformer.reading import (
     Step,
     as_number,
     judgements,
+    parse_json,
 )
 
 SCORE = re.compile(r"(?P<name>.+?)(?P<version>/v\d+)?/score\Z")  # mlflow.evaluate, 2.8 on
@@ -55,6 +57,11 @@ def _rows(found: Found) -> tuple[list[Row], str]:
         except csv.Error as error:
             return rows, f"it is no CSV after row {len(rows)}: {error}"
         return rows, ""
+    if isinstance(value, str) and found.key.lower().endswith(".jsonl"):
+        lines = [line for line in value.splitlines() if line.strip()]
+        rows = [row for line in lines if isinstance(row := parse_json(line), Mapping)]
+        odd = len(lines) - len(rows)
+        return rows, f"{odd} of its {len(lines)} lines are no JSON objects" if odd else ""
     if not isinstance(value, Mapping):
         return [], "it is no JSON object"
     columns, data = value.get("columns"), value.get("data")

@@ -17,6 +17,7 @@ TICK = 1_000  # 1 µs: what the UI shows, and the least length of a span
 POST_HOC = 0.5  # a run shorter than this part of its logged duration was written afterwards
 LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
 EARLIEST_MS = 100_000_000_000  # 1973: smaller metric times are seconds or nonsense
+LATEST_MS = 9_000_000_000_000  # 2255: in ns, later ones do not fit into 64 bits
 
 
 @dataclass(slots=True)
@@ -61,7 +62,12 @@ def _own_times(node: Node, children: Sequence[Node]) -> None:
         _step_times(node, node.step)
         return
     run = node.view.run
-    start_ms, end_ms = run.start_ms or None, run.end_ms or None
+    start_ms, end_ms = _usable(run.start_ms), _usable(run.end_ms)
+    for name, recorded, used in (("start", run.start_ms, start_ms), ("end", run.end_ms, end_ms)):
+        if recorded and used is None:
+            node.inferences.append(
+                f"{name}: the run's, {recorded} ms, is none that a span can have"
+            )
     if start_ms is not None:
         node.origins["start"] = "run start_time"
     if end_ms is not None:
@@ -76,7 +82,7 @@ def _own_times(node: Node, children: Sequence[Node]) -> None:
             p.timestamp_ms * MS
             for points in run.metrics.values()
             for p in points
-            if p.timestamp_ms >= EARLIEST_MS
+            if EARLIEST_MS <= p.timestamp_ms <= LATEST_MS
         ]
         child_starts = [c.start_ns for c in children if c.start_ns is not None]
         child_ends = [c.end_ns for c in children if c.end_ns is not None]
@@ -110,10 +116,16 @@ def _own_times(node: Node, children: Sequence[Node]) -> None:
             node.inferences.append(f"duration: {assumed}")
 
 
+def _usable(time_ms: int | None) -> int | None:
+    """Return a run's time if it is one, and a span can have it."""
+    return time_ms if time_ms is not None and 0 < time_ms <= LATEST_MS else None
+
+
 def _step_times(node: Node, step: Step) -> None:
     run = node.view.run
     start_ms, end_ms = (
-        ms if ms is not None and ms >= EARLIEST_MS else None for ms in (step.start_ms, step.end_ms)
+        ms if ms is not None and EARLIEST_MS <= ms <= LATEST_MS else None
+        for ms in (step.start_ms, step.end_ms)
     )
     if start_ms is not None:
         node.origins["start"] = "metric timestamp"
@@ -121,7 +133,9 @@ def _step_times(node: Node, step: Step) -> None:
         node.origins["end"] = "metric timestamp"
     node.origins.update({key: step.origins[key] for key in ("start", "end") if key in step.origins})
     if end_ms is None:
-        end_ms = start_ms if start_ms is not None else (run.end_ms or run.start_ms)
+        end_ms = (
+            start_ms if start_ms is not None else (_usable(run.end_ms) or _usable(run.start_ms))
+        )
         if start_ms is None:
             node.inferences.append("end: the call has no time of its own; its run's is taken")
     if end_ms is None:

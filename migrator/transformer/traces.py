@@ -28,7 +28,7 @@ from migrator.model import (
     TracePlan,
     TreePlan,
 )
-from migrator.transformer import assemble, events, roles, tables, timing
+from migrator.transformer import assemble, conversations, events, roles, tables, timing
 from migrator.transformer.profiles import Profile, SpanRule, normalise
 from migrator.transformer.reading import (
     Found,
@@ -57,6 +57,7 @@ STEPS: Mapping[str, Callable[[RunView], tuple[Step, ...]]] = {
     "langchain-events": events.langchain_steps,
     "openai-files": events.openai_steps,
     "table-rows": tables.row_steps,
+    "conversation": conversations.conversation_steps,
 }
 """How the files of a run tell of steps, by the word of a profile's key ``steps``."""
 
