@@ -158,6 +158,15 @@ def test_zero_tokens_are_not_captured_tokens() -> None:
     assert "not captured" in made.tags["migrator.inferences"]
 
 
+def test_a_count_that_was_never_captured_is_unknown_in_the_sum_too() -> None:
+    got = {"output_tokens": 7}
+    made = trace(*p1(root={}, draft={"metrics": got}, polish={"metrics": got}))
+    assert made.usage is not None
+    counts = (made.usage.input_tokens, made.usage.output_tokens, made.usage.total_tokens)
+    assert counts == (None, 14, None)
+    assert json.loads(made.metadata["mlflow.trace.tokenUsage"]) == {"output_tokens": 14}
+
+
 def test_failed_workflow_puts_its_error_on_the_node_it_names() -> None:
     error = {
         "error_type": "NodeExecutionError",

@@ -25,15 +25,18 @@ def decoded(span: SpanPlan, key: str) -> Json:
 def total_usage(spans: Sequence[SpanPlan]) -> TokenUsage | None:
     """Sum ``mlflow.chat.tokenUsage`` by MLflow's rule: a span's usage covers all below it.
 
-    As ``mlflow.tracing.utils.aggregate_usage_from_spans`` of 3.9; parents come before children.
+    As ``mlflow.tracing.utils.aggregate_usage_from_spans`` of 3.9, save that a count which no span
+    has is unknown and not 0; parents come before children.
     """
-    totals = [0, 0, 0]
-    seen = False
-    for usage in _topmost(spans, conv.SPAN_USAGE):
-        seen = True
-        for index, key in enumerate(("input_tokens", "output_tokens", "total_tokens")):
-            totals[index] += int(as_number(usage.get(key)) or 0)
-    return TokenUsage(*totals) if seen else None
+    usages = list(_topmost(spans, conv.SPAN_USAGE))
+    if not usages:
+        return None
+    totals: list[int | None] = []
+    for key in ("input_tokens", "output_tokens", "total_tokens"):
+        counts = [as_number(usage.get(key)) for usage in usages]
+        known = [int(count) for count in counts if count is not None]
+        totals.append(sum(known) if known else None)
+    return TokenUsage(*totals)
 
 
 def total_cost(spans: Sequence[SpanPlan]) -> dict[str, float] | None:
