@@ -174,7 +174,7 @@ def _timeline(outcome: Outcome) -> str:
     untimed = sum(e.runs for e in outcome.experiments) - sum(w.runs for w in weeks.values())
     note = f"<p>Not drawn: {untimed:,} without a start time.</p>" if untimed else ""
     return (
-        "".join(charts) + note + f"<details><summary>The {len(rows):,} weeks as a table</summary>"
+        "".join(charts) + note + "<details><summary>Week by week, as a table</summary>"
         f"{_table(columns, rows, 'weeks')}</details>"
     )
 
@@ -310,8 +310,8 @@ def _trees(outcome: Outcome) -> str:
     if not biggest:
         return ""
     columns = [
-        ("root run", ""), ("runs", "n bar"), ("levels", "n"), ("taken for", ""), ("traces", "n"),
-        ("spans", "n"), ("tokens", "n"), ("began", ""), ("experiment", ""),
+        ("root run", ""), ("runs", "n bar"), ("levels", "n"), ("taken for", "word"),
+        ("traces", "n"), ("spans", "n"), ("tokens", "n"), ("began", ""), ("experiment", ""),
     ]  # fmt: skip
     most = max(tree.runs for _, tree in biggest)
     rows = [
