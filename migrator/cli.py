@@ -104,7 +104,7 @@ def selection(command: F) -> F:
             ),
             click.option(
                 "--group-by-time", is_flag=True,
-                help="Join flat runs written after the fact to the workflow that covers them.",
+                help="Join flat runs to the workflow, and workflows to the request, that time says.",
             ),
             click.option(
                 "--adopt-orphans", is_flag=True,

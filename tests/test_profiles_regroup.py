@@ -142,7 +142,7 @@ def test_grouping_is_off_and_scan_says_that_it_would_apply(flat_store: Path) -> 
     assert all(not p.traces for p in plans.values())
     assert outcome.groups_by_time == (1, 2)
     text = CliRunner().invoke(main, ["scan", str(flat_store)]).output
-    assert "2 flat runs look like the steps of 1 workflow(s)" in text
+    assert "2 trees look like the steps of 1 workflow(s)" in text
 
 
 def test_grouped_runs_become_one_trace_that_says_so(flat_store: Path) -> None:
@@ -160,6 +160,47 @@ def test_grouped_runs_become_one_trace_that_says_so(flat_store: Path) -> None:
     assert outcome.groups_by_time == (0, 0)
     codes = [issue.code.value for issue in outcome.ledger.issues]
     assert codes.count("run-grouped-by-time") == 2
+
+
+def test_a_servers_request_and_the_workflow_that_answered_it_are_one_trace_when_asked() -> None:
+    source = str(fixturekit.store("2.22.5-agents"))
+    options = Options(experiments=("article_writer",))
+    apart = pipeline.scan([source], options)
+    assert apart.groups_by_time == (1, 1)
+    assert sum(e.traces for e in apart.experiments) == 6
+    trees: list[pipeline.PlannedTree] = []
+    options = Options(experiments=("article_writer",), group_by_time=True)
+    outcome = pipeline.scan([source], options, on_tree=trees.append)
+    assert sum(e.traces for e in outcome.experiments) == 5
+    (joined,) = [tree.plan for tree in trees if len(tree.plan.run_ids) > 1]
+    (made,) = joined.traces
+    assert joined.profile == "configurable-agents" and made.status == "OK"
+    assert [(s.name, s.type) for s in made.spans] == [
+        ("sync_12c7edc4", "CHAIN"),
+        ("workflow_article_writer", "WORKFLOW"),
+        ("write", "LLM"),
+    ]
+    assert (made.request_preview, made.response_preview) == ("tea", "Tea.")
+    assert made.usage is not None and made.usage.total_tokens == 90
+    assert outcome.ledger.gaps() == []
+
+
+def test_a_workflow_within_two_requests_or_two_in_one_stay_apart() -> None:
+    def request(name: str, start_s: float, end_s: float) -> Moment:
+        begin, end = round(start_s * 1000), round(end_s * 1000)
+        return moment(run(name, start=begin, end=end, metrics={"success": 1.0}))
+
+    def workflow(name: str, start_s: float, end_s: float) -> Moment:
+        begin, end = round(start_s * 1000), round(end_s * 1000)
+        params = {"workflow_name": "w", "schema_version": "1", "node_count": "1"}
+        return moment(run(name, start=begin, end=end, params=params))
+
+    one, two = request("sync_00000001", 0, 10), request("async_00000002", 1, 11)
+    inner, other = workflow("w_1", 2, 5), workflow("w_2", 6, 9)
+    assert group_by_time([one, inner]) == {inner.run_id: one.run_id}
+    assert group_by_time([one, two, inner]) == {}
+    assert group_by_time([one, inner, other]) == {}
+    assert group_by_time([one, workflow("w_3", 2, 10.5)]) == {}
 
 
 def test_orphans_are_adopted_only_when_asked() -> None:

@@ -230,8 +230,8 @@ def stay_lines(outcome: Outcome) -> list[str]:
     workflows, steps = outcome.groups_by_time
     if steps:
         lines.append(
-            f"{steps:,} flat runs look like the steps of {workflows:,} workflow(s) that were "
-            "written after the fact; --group-by-time joins them."
+            f"{steps:,} {'tree looks' if steps == 1 else 'trees look'} like the steps of "
+            f"{workflows:,} workflow(s) or request(s), by time alone; --group-by-time joins them."
         )
     if outcome.orphans:
         lines.append(

@@ -1,7 +1,8 @@
 """Parents for runs that have none on record, by what time says. Never done without being asked.
 
-Two cases are met. Steps that were each written after the fact as a flat run, and last the workflow,
-whose logged duration covers them. And steps that lost their workflow: MLflow 2.9 ends the outer run
+Three cases are met. Steps that were each written after the fact as a flat run, and last the
+workflow, whose logged duration covers them. A server's run for each request, and beside it that of
+the workflow which answered it. And steps that lost their workflow: MLflow 2.9 ends the outer run
 when an inner one is ended by hand, so that later siblings become roots; or the parent is gone.
 """
 
@@ -39,6 +40,7 @@ class Moment:
     post_hoc_ms: float | None  # the duration of a flat run that was written after the fact
     is_workflow: bool  # it may adopt
     is_lost: bool  # its parent is gone, or it is a step by its keys
+    is_request: bool  # a server's run, which knows of the request but not of the work
     params: frozenset[str]
     step_params: frozenset[frozenset[str]]  # the keys of its children
 
@@ -68,7 +70,9 @@ def moment_of(
             post_hoc = found[0]
     is_workflow = plan.role in (Role.WORKFLOW, Role.SESSION) and not parent_is_missing
     is_lost = parent_is_missing or plan.profile == "configurable-agents-node"
-    if post_hoc is None and not (is_workflow or is_lost or (alone and with_params)):
+    is_request = alone and plan.profile == "configurable-agents-server"
+    kept = is_workflow or is_lost or is_request or (alone and with_params)
+    if post_hoc is None and not kept:
         return None
     return Moment(
         run_id=root.run_id,
@@ -80,6 +84,7 @@ def moment_of(
         post_hoc_ms=post_hoc,
         is_workflow=is_workflow,
         is_lost=is_lost,
+        is_request=is_request,
         params=_shared(frozenset(root.params)) if with_params else frozenset(),
         step_params=frozenset(
             _shared(frozenset(tree.runs[child].params))
@@ -99,9 +104,11 @@ def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
     """Return the workflow of every flat run that time makes a step of one, by run id.
 
     A workflow was written after at least two others, its logged duration covers theirs, and they
-    fill at least half of it, one after the other. Its name is another than theirs.
+    fill at least half of it, one after the other. Its name is another than theirs. A workflow that
+    ran within just one request of the same experiment is put below that, and a request holds one.
     """
-    parents: dict[str, str] = {}
+    moments = list(moments)
+    parents = _answered(moments)
     for group in _by_writer(m for m in moments if m.post_hoc_ms is not None):
         for workflow in sorted(group, key=lambda m: (m.post_hoc_ms or 0, m.run_id)):
             length = workflow.post_hoc_ms or 0
@@ -118,6 +125,24 @@ def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
             filled = sum(m.post_hoc_ms or 0 for m in steps)
             if len(steps) >= 2 and COVERED * length <= filled <= SURPLUS * length:
                 parents.update({m.run_id: workflow.run_id for m in steps})
+    return parents
+
+
+def _answered(moments: Iterable[Moment]) -> dict[str, str]:
+    """Return the request that a workflow answered, by the workflow's run id."""
+    parents: dict[str, str] = {}
+    for group in _by_writer(moments):
+        requests = [m for m in group if m.is_request]
+        answers: defaultdict[str, list[str]] = defaultdict(list)
+        for workflow in (m for m in group if m.is_workflow and not m.is_request):
+            around = [
+                request.run_id
+                for request in requests
+                if request.start_ms <= workflow.start_ms and workflow.end_ms <= request.end_ms
+            ]
+            if len(around) == 1:
+                answers[around[0]].append(workflow.run_id)
+        parents.update({found[0]: request for request, found in answers.items() if len(found) == 1})
     return parents
 
 
