@@ -410,11 +410,6 @@ def sizes_of_spans(case: Case, theirs: Any, ours: Any, d: Difference) -> bool:
     return bool(mine["num_spans"] == other["num_spans"] == len(spans) and mine["max"] == longest)
 
 
-def sizes_without_spans(case: Case, theirs: Any, ours: Any, d: Difference) -> bool:
-    key = d.theirs["key"] in (conventions.SIZE_STATS, conventions.SIZE_BYTES)
-    return key and not spans_of(case, d.theirs["request_id"])
-
-
 KNOWN = (
     Known(
         "experiments",
@@ -517,13 +512,6 @@ KNOWN = (
         ("value",),
         "Sizes are those of the spans as the database holds them.",
         sizes_of_spans,
-        "3.5.1-genai",
-    ),
-    Known(
-        "trace_request_metadata",
-        (None,),
-        "A trace whose spans are lost must not claim some: MLflow's get_trace would raise.",
-        sizes_without_spans,
         "3.5.1-genai",
     ),
 )
