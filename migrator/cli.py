@@ -104,7 +104,7 @@ def selection(command: F) -> F:
             ),
             click.option(
                 "--group-by-time", is_flag=True,
-                help="Join flat runs to the workflow, and workflows to the request, that time says.",
+                help="Join flat runs to their workflow, and workflows to their request, by time.",
             ),
             click.option(
                 "--adopt-orphans", is_flag=True,
