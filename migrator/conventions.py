@@ -141,11 +141,10 @@ def encode(value: Json) -> str:
     Non-ASCII text stays readable, because the trace search is a LIKE over it. Values that break
     MLflow's REST layer are made harmless first (``sanitize``).
     """
-    kind = type(value)
-    if kind is str:  # nearly all
-        return _QUOTE(clean_text(value))  # type: ignore[arg-type]
-    if kind is float:  # not float.hex's or str's form: repr is what the encoder writes
-        return repr(value) if math.isfinite(value) else f'"{value}"'  # type: ignore[arg-type]
+    if isinstance(value, str):  # nearly all
+        return _QUOTE(clean_text(value))
+    if isinstance(value, float):  # what the encoder writes, of NumPy's floats too
+        return float.__repr__(value) if math.isfinite(value) else f'"{value}"'
     return _ENCODE(sanitize(value))
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 @contextmanager
@@ -14,7 +15,7 @@ def point_of_no_return() -> Iterator[Callable[[], None]]:
 
     What is left to do then takes moments. A signal that came before still interrupts.
     """
-    before: dict[signal.Signals, object] = {}
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def pass_it() -> None:
         if threading.current_thread() is threading.main_thread():  # signals are that thread's
@@ -25,4 +26,4 @@ def point_of_no_return() -> Iterator[Callable[[], None]]:
         yield pass_it
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # as it was returned
+            signal.signal(number, handler)

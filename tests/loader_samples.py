@@ -10,11 +10,10 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from migrator import conventions
 from migrator.loader import LoadResult, Writer, open_target
@@ -291,26 +290,14 @@ def copy_template(path: str) -> None:
     shutil.copyfile(_template(), path)
 
 
-@contextmanager
-def fast_schema() -> Iterator[None]:
-    """Copy the schema of MLflow 3.9 instead of making it anew each time, which takes seconds."""
-    _template()
-    with patch.object(schemas, "create", copy_template):
-        yield
-
-
 def load(
     path: Path,
     fill: Callable[[Writer], None] = fill,
     schema: str | None = "3.9",
     *,
-    real_schema: bool = False,
     backup: bool = True,
 ) -> LoadResult:
-    with (
-        nullcontext() if real_schema else fast_schema(),
-        Writer(open_target(f"sqlite:///{path}", schema)) as writer,
-    ):
+    with Writer(open_target(f"sqlite:///{path}", schema)) as writer:
         fill(writer)
         writer.finish()
         return writer.publish(backup=backup)

@@ -26,7 +26,6 @@ from migrator.issues import Issue, Severity
 from migrator.model import Kind
 from migrator.report.summary import Outcome
 from tests.damagekit import DAMAGES, Damage, Spot, build
-from tests.loader_samples import fast_schema
 
 WHOLE = 0  # the number of the spot that nothing happens to
 NUMBERED = {damage.name: number for number, damage in enumerate(DAMAGES.values(), 1)}
@@ -54,8 +53,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
         damage.apply(spot)
     before = tree_hash(root)
     uri = f"sqlite:///{base}/mlflow.db"
-    with fast_schema():
-        outcome = pipeline.convert([str(root)], uri, pipeline.Options(), schema="3.9")
+    outcome = pipeline.convert([str(root)], uri, pipeline.Options(), schema="3.9")
     issues = by_spot(root, outcome.ledger.issues)
     return Converted(root, outcome, MlflowClient(uri), issues, before, tree_hash(root))
 

@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from migrator.pipeline import commands, migration
 from migrator.pipeline.trees import TreeWorker
 from migrator.report.summary import Outcome
 from tests.damagekit import Spot, build, edit
-from tests.loader_samples import copy_template, execute, fast_schema, names_beside, query, tables
+from tests.loader_samples import copy_template, execute, names_beside, query, tables
 from tests.storekit import START_MS, write_experiment, write_run
 
 SCHEMA_39 = "3.9"  # made by copying, whatever MLflow is installed
@@ -39,12 +39,6 @@ KILLS = int(os.environ.get("MIGRATOR_KILLS", "24"))
 SEED = int(os.environ.get("MIGRATOR_SEED", "5"))
 CONVERTED_AGAIN = 4 if KILLS <= 24 else 1  # after which of the kills
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX processes and signals")
-
-
-@pytest.fixture(autouse=True)
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,12 @@ from migrator.pipeline.sinks import Discard
 from migrator.report.summary import Outcome
 from migrator.transformer import timing
 from tests.damagekit import DAMAGES, Spot, build
-from tests.loader_samples import fast_schema, tables
+from tests.loader_samples import tables
 from tests.storekit import START_MS, write_experiment, write_run
 from tests.test_damage import tree_hash
 from tests.test_extractor_damage import damage as damage_at_random
 
 FUZZ = int(os.environ.get("MIGRATOR_FUZZ", "150"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 def convert(root: Path, target: Path) -> Outcome:

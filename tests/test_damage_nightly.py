@@ -4,7 +4,6 @@ in MLflow meanwhile stays."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,13 @@ from mlflow.entities import AssessmentSource, Feedback
 from mlflow.tracing.client import TracingClient
 
 from migrator.cli import main
-from tests.loader_samples import fast_schema, tables
+from tests.loader_samples import tables
 from tests.storekit import START_MS, write_experiment, write_run, write_trace
 
 FLOW, PLAN, WRITE, LATE = "a" * 32, "b" * 32, "c" * 32, "d" * 32
 TRAIN, GONE, FAILED, RUNNING, HIDDEN = "e" * 32, "f" * 32, "9" * 32, "8" * 32, "7" * 32
 NATIVE = "tr-" + "6" * 32
 MODEL = {"model": "gpt-4o"}
-
-
-@pytest.fixture(autouse=True)
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 def write(root: Path, morning: bool) -> None:

@@ -6,25 +6,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
-from tests.loader_samples import fast_schema
 from tests.storekit import write_experiment, write_registered_model, write_run, write_trace
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ecod.exe\r"
 SECRET = "sk-live-0123456789abcdef"
-
-
-@pytest.fixture(autouse=True)
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +14,6 @@ from click.testing import CliRunner, Result
 
 from migrator.cli import main
 from migrator.model import Kind
-from tests.loader_samples import fast_schema
 from tests.storekit import (
     START_MS,
     write_experiment,
@@ -27,12 +25,6 @@ from tests.storekit import (
 
 FIRST, SECOND, THIRD = "1" * 32, "2" * 32, "3" * 32
 SECRET = "sk-live-0123456789abcdef"
-
-
-@pytest.fixture(autouse=True)
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 @pytest.fixture

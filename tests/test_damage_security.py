@@ -8,7 +8,6 @@ import pickle
 import shutil
 import sqlite3
 import zipfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
-from tests.loader_samples import fast_schema
 from tests.storekit import (
     START_MS,
     write_experiment,
@@ -33,12 +31,6 @@ SPANS = (
     '{"spans": [{"span_id": "1111111111111111", "name": "SECRET-OUTSIDE", '
     f'"start_time_unix_nano": {START_MS}000000, "end_time_unix_nano": {START_MS}000005}}]}}'
 )
-
-
-@pytest.fixture(autouse=True)
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 class Bomb:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
-from tests.loader_samples import fast_schema
 from tests.storekit import START_MS, write_experiment, write_trace
 
 WHOLE, BROKEN = "tr-" + "1" * 32, "tr-" + "2" * 32
@@ -20,12 +18,6 @@ SPAN = {
     "end_time_unix_nano": START_MS * 10**6 + 5,
 }
 STATS = '{"total_size_bytes": 9, "num_spans": 3}'
-
-
-@pytest.fixture(autouse=True)
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 @pytest.mark.parametrize(

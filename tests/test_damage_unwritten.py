@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,8 @@ from migrator.loader import merge, staging
 from migrator.pipeline import Migration, commands
 from migrator.report import files
 from tests.damagekit import Spot, build
-from tests.loader_samples import copy_template, fast_schema, names_beside, query
+from tests.loader_samples import copy_template, names_beside, query
 from tests.test_damage import tree_hash
-
-
-@pytest.fixture(autouse=True)
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from tests.loader_samples import (
     dataset,
     execute,
     experiment,
-    fast_schema,
     hex_id,
     load,
     logged_model,
@@ -448,7 +447,7 @@ def test_the_order_of_adding_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_rows_that_vanish_from_the_staging_file_stop_the_publishing(tmp_path: Path) -> None:
-    with fast_schema(), Writer(open_target(f"sqlite:///{tmp_path}/my.db", "3.9")) as writer:
+    with Writer(open_target(f"sqlite:///{tmp_path}/my.db", "3.9")) as writer:
         writer.add_experiment(experiment())
         writer.add_run(run(), 1)
         writer.flush()
@@ -480,7 +479,7 @@ def test_a_failure_to_make_the_schema_is_reported_and_leaves_nothing(
 
     monkeypatch.setattr(schema, "create", fail)
     with pytest.raises(TargetError, match="disk is full"):
-        load(tmp_path / "my.db", real_schema=True)
+        load(tmp_path / "my.db")
     assert names_beside(tmp_path / "my.db") == []
 
 

@@ -198,7 +198,7 @@ def test_a_workflow_logged_by_mlflow_tracing_and_by_the_loader_is_the_same_rows(
 
     client.link_traces_to_run([trace_id], active.info.run_id)
     ours = tmp_path / "ours.db"
-    load(ours, fill, schema="latest", real_schema=True)
+    load(ours, fill, schema="latest")
     assert_same_rows(database, ours)
 
 
@@ -458,7 +458,7 @@ def test_runs_datasets_models_and_the_registry_are_the_same_rows(
         writer.add_registered_model(registered_record(client))
 
     ours = tmp_path / "ours.db"
-    result = load(ours, fill, schema="latest", real_schema=True)
+    result = load(ours, fill, schema="latest")
     assert result.issues == ()
     assert result.merged == {Kind.METRIC_POINT: 1}
     assert_same_rows(database, ours)
@@ -509,6 +509,6 @@ def test_the_comparison_sees_a_single_changed_value(database: Path, tmp_path: Pa
         writer.add_run(wrong, 0)
 
     ours = tmp_path / "ours.db"
-    load(ours, fill, schema="latest", real_schema=True)
+    load(ours, fill, schema="latest")
     with pytest.raises(AssertionError):
         assert_same_rows(database, ours)

@@ -28,7 +28,6 @@ from tests.loader_samples import (
     dataset,
     execute,
     experiment,
-    fast_schema,
     fill,
     hex_id,
     load,
@@ -52,7 +51,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_target_appears_only_when_it_is_published(path: Path) -> None:
-    with fast_schema(), Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
+    with Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
         fill(writer)
         writer.finish()
         assert names_beside(path) == [f".mlflow.db.migrating-{os.getpid()}"]
@@ -65,7 +64,6 @@ def test_the_target_appears_only_when_it_is_published(path: Path) -> None:
 def test_an_exception_leaves_nothing(path: Path, error: type[BaseException]) -> None:
     with (
         pytest.raises(error),
-        fast_schema(),
         Writer(open_target(f"sqlite:///{path}", "3.9")) as writer,
     ):
         fill(writer)
@@ -75,7 +73,7 @@ def test_an_exception_leaves_nothing(path: Path, error: type[BaseException]) -> 
 
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(path: Path) -> None:
-    with fast_schema(), Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
+    with Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
         fill(writer)
         writer.finish()
         path.write_bytes(b"mine")
@@ -308,7 +306,7 @@ def test_a_target_locked_for_too_long_is_refused_and_unchanged(
     monkeypatch.setattr(merge, "_WAIT_MS", 100)
     load(path, lambda w: w.add_experiment(experiment(7, "others")))
     before = path.read_bytes()
-    with fast_schema(), Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
+    with Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
         fill(writer)
         writer.finish()
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -322,7 +320,7 @@ def test_a_target_locked_for_too_long_is_refused_and_unchanged(
 
 def test_a_target_upgraded_meanwhile_is_left_alone(path: Path) -> None:
     load(path, lambda w: w.add_experiment(experiment(7, "others")))
-    with fast_schema(), Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
+    with Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
         fill(writer)
         writer.finish()
         execute(path, "UPDATE alembic_version SET version_num = 'f'")
@@ -450,7 +448,7 @@ def test_kill_9_amid_a_merge_leaves_the_target_as_it_was(path: Path, where: str)
 
 
 def test_another_runs_staging_file_is_not_swept_away(path: Path) -> None:
-    with fast_schema(), Writer(open_target(f"sqlite:///{path}", "3.9")) as first:
+    with Writer(open_target(f"sqlite:///{path}", "3.9")) as first:
         fill(first)
         first.finish()
         load(path)  # another conversion, which sweeps and wins

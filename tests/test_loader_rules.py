@@ -18,7 +18,6 @@ from tests.loader_samples import (
     NS,
     T0,
     experiment,
-    fast_schema,
     fill,
     hex_id,
     load,
@@ -260,7 +259,7 @@ def test_without_that_placeholder_mlflow_could_not_open_it(
 
 def test_mlflow_writes_on_into_what_was_converted(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
-    with fast_schema(), Writer(open_target(f"sqlite:///{path}", "latest")) as writer:
+    with Writer(open_target(f"sqlite:///{path}", "latest")) as writer:
         fill(writer)
         writer.finish()
         writer.publish()

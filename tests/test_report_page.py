@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from migrator.report.summary import (
     monday,
 )
 from tests import fixturekit
-from tests.loader_samples import fast_schema
 from tests.storekit import write_experiment, write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -179,13 +177,6 @@ def test_every_issue_says_what_to_do(scanned: tuple[Path, dict[str, Any]]) -> No
         assert issue["action"].split("'")[0] in text, issue["code"]
 
 
-@pytest.fixture
-def fast() -> Iterator[None]:
-    with fast_schema():
-        yield
-
-
-@pytest.mark.usefixtures("fast")
 def test_the_page_of_a_conversion_has_its_numbers_and_links_that_show_history(
     tmp_path: Path,
 ) -> None:

@@ -18,7 +18,6 @@ from migrator.errors import OptionError, WorkerError
 from migrator.pipeline import migration, trees
 from migrator.processes import Child, results
 from tests.fixturekit import store
-from tests.loader_samples import fast_schema
 
 STORES = ("2.22.5-agents", "2.22.5-server", "3.1.4-models")
 
@@ -60,8 +59,7 @@ def test_any_number_of_workers_writes_the_same_rows_and_tells_the_same(
     for workers in (1, 2, 3) if method == "fork" else (1, 2):
         target = tmp_path / f"{workers}.db"
         options = pipeline.Options(workers=workers)
-        with fast_schema():
-            told = pipeline.convert(sources, f"sqlite:///{target}", options, schema="3.9")
+        told = pipeline.convert(sources, f"sqlite:///{target}", options, schema="3.9")
         made.append((data(target), comparable(told)))
     assert began == [method] * (5 if method == "fork" else 2)
     assert sum(map(len, made[0][0].values())) > 500
@@ -141,7 +139,7 @@ def test_a_worker_that_dies_leaves_no_target(
     monkeypatch.setattr(trees.TreeReader, "plan", die)
     source = str(store(STORES[0]))
     options = pipeline.Options(workers=2)
-    with fast_schema(), pytest.raises(WorkerError):
+    with pytest.raises(WorkerError):
         pipeline.convert([source], f"sqlite:///{tmp_path}/new.db", options, schema="3.9")
     assert list(tmp_path.iterdir()) == []
 

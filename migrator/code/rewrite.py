@@ -27,7 +27,7 @@ def check_available() -> None:
         import libcst  # noqa: F401
     except ImportError as error:
         raise OptionError(
-            "Rewriting needs libcst.", todo="Install it: pip install 'mlflow-migrate[code]'."
+            "Rewriting needs libcst.", todo="Install it: pip install libcst."
         ) from error
 
 

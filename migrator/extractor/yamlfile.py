@@ -23,7 +23,7 @@ from migrator.model import Kind
 try:
     from yaml import CSafeLoader as _Loader
 except ImportError:  # PyYAML built without libyaml
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]  # the same class to us
 
 YAML_LIMIT_BYTES = 2 << 20
 MAX_DEPTH = 60
@@ -93,11 +93,12 @@ def _load_simple(text: str) -> dict[str, Any] | None:
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    pairs = [_simple_line(line) for line in lines]
-    try:
-        values = dict(pairs)  # type: ignore[arg-type]
-    except TypeError:  # None among them: a line that isn't simple
-        return None
+    values: dict[str, Any] = {}
+    for line in lines:
+        pair = _simple_line(line)
+        if pair is None:
+            return None
+        values[pair[0]] = pair[1]
     return values if len(values) == len(lines) and lines else None
 
 
