@@ -39,7 +39,6 @@ _ALIASES = {"s3a": "s3", "gcs": "gs"}  # how MLflow calls them
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _AT_ONCE = 32  # requests; threads that only wait
 _AT_ONCE_OF_OWN = 8  # the same, where each thread needs a connection of its own
-_DENIED_ENOUGH = 100  # objects refused, and none given: the rest is not asked for
 _SPARE_BYTES = 16 << 20  # what the temporary disk should have left
 _BLOCK_BYTES = 4096  # that a small file takes on a disk
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
@@ -194,9 +193,11 @@ class _Remote:
         import fsspec
 
         # Without the cache of listings, which holds each of them for good.
-        filesystem, _ = fsspec.core.url_to_fs(
-            self._source, use_listings_cache=False, skip_instance_cache=True
-        )
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+        if _EXTRAS.get(self._scheme) == "s3":  # whose client has ten connections by default
+            chosen = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+            options["config_kwargs"] = {"max_pool_connections": _AT_ONCE, **chosen}
+        filesystem, _ = fsspec.core.url_to_fs(self._source, **options)
         return filesystem
 
     @property
@@ -406,14 +407,17 @@ def _fetch(
     """Fetch contents, many at once; return the objects that are gone or that nobody may read.
 
     As with a local file, what counts is what is there when it is read. Any other failure ends
-    it: the network is gone, and would be for all others. So does it when all is denied.
+    it: the network is gone, and would be for all others. So does it when all is denied, or by
+    now what was given before: credentials expire.
     """
     lost: list[tuple[Object, Issue]] = []
     queue, lock, stop = iter(wanted), threading.Lock(), threading.Event()
     done = 0
+    given: Object | None = None
+    denial: PermissionError | None = None
 
     def work() -> None:
-        nonlocal done
+        nonlocal done, given, denial
         while not stop.is_set():
             with lock:
                 object_ = next(queue, None)
@@ -423,13 +427,12 @@ def _fetch(
             try:
                 remote.fetch(object_, path)
                 _set_time(mirror, object_)
+                given = object_
             except (FileNotFoundError, PermissionError) as error:
                 os.unlink(path)  # noqa: PTH108  # a file without content must not be read
-                with lock:
-                    lost.append((object_, _loss(mirror, object_, error)))
-                    denied = len(lost) == done + 1 and isinstance(error, PermissionError)
-                if denied and len(lost) >= min(len(wanted), _DENIED_ENOUGH):
-                    raise
+                lost.append((object_, _loss(mirror, object_, error)))
+                if isinstance(error, PermissionError):
+                    denial = error
             with lock:
                 done += 1
 
@@ -444,6 +447,10 @@ def _fetch(
                 progress("fetching", done, len(wanted))
         finally:
             stop.set()
+    if denial is not None:
+        if given is None:
+            raise denial
+        remote.fetch(given, f"{mirror.folder}/{given.path}")
     return lost
 
 
