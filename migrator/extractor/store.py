@@ -43,7 +43,7 @@ RESERVED = frozenset({"tags", "datasets", "traces", MODELS})  # folders of an ex
 RUN_FOLDERS = frozenset({"params", "metrics", "artifacts", "inputs", "outputs"})
 TRACE_FOLDERS = frozenset({"request_metadata", "tags", "artifacts", "assessments"})
 
-_ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
+ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
 _VALUE_BYTES = 10_000  # of a tag that holds an id
 _META_BYTES = 1 << 16
 # mlflow.utils.validation._RUN_ID_REGEX (3.9)
@@ -120,8 +120,8 @@ def _local_path(location: str) -> str:
     if scheme[1].lower() != "file":
         raise SourceError(
             f"{location} is not a local directory.",
-            todo="Only file stores are read: give the path of the mlruns directory "
-            "on the machine where it lies.",
+            todo="Only file stores are read: give the path of the mlruns directory, or an address "
+            "that fsspec reads (pip install 'mlflow-migrate[remote]').",
         )
     rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
     if rest.startswith("//") and os.path.isdir(urllib.parse.unquote(rest[2:])):
@@ -212,7 +212,7 @@ def _is_experiment(path: str, listing: Listing) -> bool:
             return True
         folders = {folder for folder, _ in inner.dirs}
         if len(folders & {"params", "metrics", "tags"}) >= 2 and (
-            _ID.fullmatch(name) or listing.file(META) is not None
+            ID.fullmatch(name) or listing.file(META) is not None
         ):
             return True
     return False
@@ -493,7 +493,7 @@ class _Walk:
         if name.startswith(".") or is_junk_folder(name):
             self._ignore(path, bound)
             return
-        if not self._count_runs and _ID.fullmatch(name):  # a run, whatever is in it
+        if not self._count_runs and ID.fullmatch(name):  # a run, whatever is in it
             self._run(name, path, None, experiment_id, bound, in_trash)
             return
         listing = scan(path, bound)
@@ -673,7 +673,7 @@ def _has_meta(listing: Listing) -> bool:
 def _looks_like_run(name: str, listing: Listing) -> bool:
     """Tell whether a directory of an experiment is a run, whole or damaged."""
     folders = {folder for folder, _ in listing.dirs}
-    if folders & RUN_FOLDERS or _ID.fullmatch(name):
+    if folders & RUN_FOLDERS or ID.fullmatch(name):
         return name not in RUN_FOLDERS
     if "tags" in folders or _has_meta(listing) or listing.error is not None:
         return name not in RUN_FOLDERS and _meta_of(listing) != "experiment"
@@ -685,12 +685,12 @@ def _is_run(name: str, path: str, listing: Listing) -> bool:
     folders = {folder for folder, _ in listing.dirs}
     if not folders & {"params", "metrics"}:
         return False
-    return _meta_of(listing) == "run" or _ID.fullmatch(name) is not None
+    return _meta_of(listing) == "run" or ID.fullmatch(name) is not None
 
 
 def _is_member(folder: str, name: str, listing: Listing) -> bool:
     """Tell whether a directory is a trace, dataset or logged model."""
-    if _ID.fullmatch(name) or _has_meta(listing) or listing.error is not None:
+    if ID.fullmatch(name) or _has_meta(listing) or listing.error is not None:
         return True
     folders = {inner for inner, _ in listing.dirs}
     if folder == "traces":
@@ -703,7 +703,7 @@ def _holds_runs(path: str, listing: Listing, bound: str) -> bool:
     for name, child in listing.dirs:
         if name in ("traces", MODELS, "datasets"):
             for member, inner in scan(child, bound).dirs:
-                if _ID.fullmatch(member) and _is_member(name, member, scan(inner, bound)):
+                if ID.fullmatch(member) and _is_member(name, member, scan(inner, bound)):
                     return True
         elif name not in RESERVED and not name.startswith(".") and not is_junk_folder(name):
             inner_listing = scan(child, bound)
@@ -712,7 +712,7 @@ def _holds_runs(path: str, listing: Listing, bound: str) -> bool:
                 continue  # an experiment: then this is a folder of experiments
             # artifacts alone are a custom artifact location, not runs
             folders &= (RUN_FOLDERS | {"tags"}) - {"artifacts"}
-            if _has_meta(inner_listing) or len(folders) >= (1 if _ID.fullmatch(name) else 2):
+            if _has_meta(inner_listing) or len(folders) >= (1 if ID.fullmatch(name) else 2):
                 return True
     return False
 

@@ -87,7 +87,7 @@ class Migration:
         self.runs: dict[str, RunEntry] = {}  # by id; of those with one id, the one that counts
         self.elsewhere: dict[str, Store] = {}  # where those of them lie, if not in the first store
         self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # likewise, of all else
-        self.selection = Selection(options.only, options.since)
+        self.selection = Selection(options.only, options.since, self._local_path)
 
     def run(self) -> None:
         """Read, decide and hand over everything that the options select."""
@@ -138,7 +138,7 @@ class Migration:
         for store, entry, record in read:
             plan = by_path[record.path]
             self.homes.plans[entry.path] = plan
-            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
+            self.summaries[entry.path] = ExperimentSummary.of(store.name, plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
@@ -165,6 +165,12 @@ class Migration:
                 todo="Give the source of the conversion that wrote the list.",
             )
         return homes
+
+    def _local_path(self, path: str) -> str:
+        """Return where the file lies that a report calls by this name."""
+        for store in self.stores:
+            path = path if store.mirror is None else store.mirror.local(path)
+        return path
 
     def _selected(self, record: ExperimentRecord) -> bool:
         names = self.options.experiments
@@ -438,7 +444,7 @@ class Migration:
                     self._leave_out(record)
                     continue
                 record = self.locations.trace(store, entry, record, plan.target_id)
-                trace, issues = transformer.plan_native_trace(record, __version__)
+                trace, issues = transformer.plan_native_trace(record, __version__, store.address)
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
@@ -572,7 +578,7 @@ class Migration:
                 [
                     Issue(
                         Code.STORE_CHANGED,
-                        ", ".join(store.index.root for store in self.stores),
+                        ", ".join(store.name for store in self.stores),
                         f"The first walk found {ledger.files:,} files, {met:,} were met when they "
                         f"were to be read, and {now:,} are there now.",
                         "what was there",
