@@ -228,7 +228,8 @@ class Migration:
         self.ledger.add_issues(forest.issues)
         accounts = self.accounts
         workers = self.options.workers or processes.cores()
-        alone = workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS
+        few = workers == 1 or len(entries) <= FEW_RUNS
+        alone = self.on_tree is not None or (few and self.options.executor is None)
         if isinstance(self.sink, SharedSink) and not alone:
             work_shared(forest.trees, context, accounts, self.sink, self.progress, workers)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from migrator import transformer
@@ -22,6 +23,7 @@ class Options:
     experiment_kind: str = "auto"  # auto | genai | keep
     artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
     workers: int = 0  # processes that read; 0 for as many as there are cores
+    executor: Executor | None = None  # reads instead, in scan and convert; workers: how many it has
     roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
     group_by_time: bool = False
     adopt_orphans: bool = False

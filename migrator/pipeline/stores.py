@@ -27,6 +27,11 @@ class Store:
     index: SourceIndex
     artifact_roots: tuple[str, ...]
 
+    def outline(self) -> Store:
+        """Return it without its entries: where it is, and which number it has."""
+        bare = SourceIndex(self.index.root, (), (), (), (), (), (), 0, 0, 0, ())
+        return Store(self.number, bare, self.artifact_roots)
+
 
 def open_stores(sources: Sequence[str], progress: Progress = no_progress) -> list[Store]:
     """Walk every source once. Raises SourceError when one can't be opened."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from migrator import extractor, processes, transformer
+from migrator import executors, extractor, processes, transformer
+from migrator.errors import WorkerError
 from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
 from migrator.pipeline.accounts import Accounts
 from migrator.pipeline.options import Options
@@ -194,18 +198,21 @@ def work_shared(
     progress: Progress,
     workers: int,
 ) -> None:
-    """Let processes work on the trees in lots, and take in what they return.
+    """Let others work on the trees in lots, and take in what they return.
 
-    That is done in the order of the trees, so that nobody can tell how many processes there
-    were. Raises WorkerError.
+    That is done in the order of the trees, so that nobody can tell how many there were. They are
+    processes of ours, or those of the executor that the options name. Raises WorkerError.
     """
     lots = tuple(_lots(trees))
     work = LotWork(lots, context, accounts.blank(), sink.recorder())
     done = 0
-    with (
-        processes.few_collections(),
-        closing(processes.results(work, len(lots), workers)) as parts,
-    ):
+    executor = context.options.executor
+    if executor is None:
+        answers = processes.results(work, len(lots), workers)
+    else:
+        at_once = 2 * context.options.workers or executors.AT_ONCE
+        answers = executors.results(executor, work.common(), map(work.piece, lots), at_once)
+    with processes.few_collections(), closing(answers) as parts:
         for (part, recorded), lot in zip(parts, lots, strict=True):
             accounts.add(part)
             sink.replay(recorded)
@@ -222,21 +229,106 @@ def _lots(trees: Sequence[transformer.Tree]) -> Iterator[Sequence[transformer.Tr
             first, runs = at, 0
 
 
+Lot: TypeAlias = "Sequence[transformer.Tree]"
+Answer: TypeAlias = "tuple[Accounts, Any]"  # of a lot, and what the sink is to replay
+
+
 @dataclass(frozen=True, slots=True)
 class LotWork:
     """The work on one lot of trees, in any process: accounts and a sink that only records."""
 
-    lots: Sequence[Sequence[transformer.Tree]]
+    lots: Sequence[Lot]
     context: TreeContext
     blank: Accounts
     recorder: Recorder
 
-    def __call__(self, number: int) -> tuple[Accounts, Any]:
-        """Return the accounts of a lot, and what its sink is to replay."""
-        accounts = self.blank.blank()
-        worker = TreeWorker(self.context, accounts, self.recorder)
-        for tree in self.lots[number]:
-            worker.work(tree)
-        # Only what is in it is sent, not all the experiments that it could be asked for.
-        accounts.summaries = dict(accounts.summaries)
-        return accounts, self.recorder.recorded()
+    def __call__(self, number: int) -> Answer:
+        """Return the answer for a lot, in a child that has all that we have."""
+        return _work_on(self.lots[number], self.context, self.blank.blank(), self.recorder)
+
+    def common(self) -> CommonWork:
+        """Return what the work on all lots needs, for processes that have nothing of ours."""
+        context = self.context
+        stores = {store.number: store.outline() for store in context.stores.values()}
+        shared = replace(
+            context,
+            options=replace(context.options, executor=None),
+            entries={},
+            stores={},
+            inferred={},
+            on_tree=None,
+        )
+        return CommonWork(shared, self.blank, self.recorder, stores)
+
+    def piece(self, lot: Lot) -> LotPiece:
+        """Return what such a process needs for one lot, and for no other."""
+        entries, stores, inferred = (
+            self.context.entries,
+            self.context.stores,
+            self.context.inferred,
+        )
+        runs = [run_id for tree in lot for run_id in tree.run_ids]
+        parents = [entries[tree.root_id].parent_run_id or "" for tree in lot]
+        return LotPiece(
+            lot,
+            {each: entries[each] for each in (*runs, *parents) if each in entries},
+            {run_id: stores[run_id].number for run_id in runs},
+            {run_id: inferred[run_id] for run_id in runs if run_id in inferred},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LotPiece:
+    """One lot of trees, and what of the context is about its runs."""
+
+    lot: Lot
+    entries: Mapping[str, RunEntry]
+    stores: Mapping[str, int]  # their numbers
+    inferred: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CommonWork:
+    """The work on lots in processes that have nothing of ours but this (``executors.Work``)."""
+
+    context: TreeContext  # of no run
+    blank: Accounts
+    recorder: Recorder
+    stores: Mapping[int, Store]  # without their entries
+
+    def check(self) -> None:
+        """Raise WorkerError where this process doesn't see the sources that we see."""
+        for store in self.stores.values():
+            root = store.index.root
+            paths = (Path(folder) for folder in self.context.homes.plans)
+            folders = {p.relative_to(root).parts[0] for p in paths if p.is_relative_to(root)}
+            try:
+                there = {each.name for each in Path(root).iterdir()}
+            except OSError:
+                there = set()
+            if missing := sorted(folders - there):
+                raise WorkerError(
+                    f"The worker on {platform.node()} does not see the source {root} as it is "
+                    f"here ({missing[0]} is not there); nothing was changed.",
+                    todo="All workers need it under the same path, on a shared file system.",
+                )
+
+    def do(self, piece: LotPiece) -> Answer:
+        """Return the answer for a lot."""
+        context = replace(
+            self.context,
+            entries=piece.entries,
+            stores={run_id: self.stores[number] for run_id, number in piece.stores.items()},
+            inferred=piece.inferred,
+        )
+        recorder = copy.deepcopy(self.recorder)  # one for each thread
+        return _work_on(piece.lot, context, self.blank.blank(), recorder)
+
+
+def _work_on(lot: Lot, context: TreeContext, accounts: Accounts, recorder: Recorder) -> Answer:
+    worker = TreeWorker(context, accounts, recorder)
+    for tree in lot:
+        worker.work(tree)
+    # Only what is in it is sent, not all the experiments that it could be asked for.
+    accounts.summaries = dict(accounts.summaries)
+    return accounts, recorder.recorded()
