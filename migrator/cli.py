@@ -157,6 +157,20 @@ def selection(command: F) -> F:
     return command
 
 
+def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    """Read ``K/N``."""
+    number, _, count = value.partition("/")
+    plain = number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()
+    if not plain or not 1 <= int(number) <= int(count):
+        raise click.BadParameter(f"{value!r} is not K/N with K from 1 to N, such as 2/4.")
+    return int(number), int(count)
+
+
+SHARD = click.option(
+    "--shard", default="1/1", metavar="K/N", callback=_shard,
+    help="Only the K-th of N parts of about equal size, which jobs of their own convert into one "
+    "database, in any order.",
+)  # fmt: skip
 DASK = click.option(
     "--dask", metavar="ADDRESS",
     help="Let a Dask cluster read: tcp://host:8786, or its scheduler file. The result is the same. "
@@ -187,6 +201,7 @@ VALUES = click.option(
 @main.command()
 @SOURCES
 @selection
+@SHARD
 @DASK
 @output
 @VALUES
@@ -271,6 +286,7 @@ def scan(
 )  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Make no copy of an existing target before.")
 @selection
+@SHARD
 @DASK
 @output
 @VALUES
@@ -339,6 +355,7 @@ def convert(
     help="The database.",
 )
 @selection
+@SHARD
 @output
 def verify(
     sources: tuple[str, ...],
@@ -689,6 +706,7 @@ def _options(selected: dict[str, Any]) -> Options:
         since=selected["since"],
         only=selected["only"],
         redact=tuple(selected["redact"]),
+        shard=selected.get("shard", (1, 1)),
     )
 
 

@@ -47,7 +47,7 @@ def scan(
     """
     began = time.monotonic()
     stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=None)
+    outcome = _outcome(stores, options, target=None)
     migration = Migration(stores, options, Discard(), outcome, on_tree=on_tree, progress=progress)
     migration.run()
     migration.check_handed()
@@ -81,7 +81,7 @@ def convert(
         check_report_path(report)
     target = loader.open_target(to, schema)
     stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=target.uri)
+    outcome = _outcome(stores, options, target=target.uri)
     check_outside(outcome.sources, "--to", target.path)
     if report is not None:
         check_outside(outcome.sources, "--report", report)
@@ -119,8 +119,15 @@ def convert(
         outcome.backup = result.backup_path
         outcome.schema = target.wanted
         outcome.seconds = time.monotonic() - began
-        _report(outcome, Path(report) if report else free_report_path(Path(target.path)), values)
+        _report(outcome, Path(report) if report else _report_path(target.path, outcome), values)
     return outcome
+
+
+def _report_path(target: str, outcome: Outcome) -> Path:
+    """Return a free name beside the target; shards that run at once have one each."""
+    number, count = outcome.shard
+    part = f".shard-{number}-of-{count}" if count > 1 else ""
+    return free_report_path(Path(f"{target}{part}"))
 
 
 def check_outside(sources: Sequence[str], option: str, path: str) -> None:
@@ -176,7 +183,7 @@ def export(
 
     began = time.monotonic()
     stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=to)
+    outcome = _outcome(stores, options, target=to)
     if "://" not in to:
         check_outside(outcome.sources, "--otlp", to)
     receiver = otlp.open_receiver(to, headers)
@@ -247,7 +254,7 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
         if matches[0] in planned.tree.runs:
             wanted.append(planned)
 
-    outcome = _outcome(stores, target=None)
+    outcome = _outcome(stores, options, target=None)
     Migration(stores, options, Discard(), outcome, on_tree=keep).run()
     if not wanted:
         raise SourceError(
@@ -256,5 +263,6 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
     return wanted[0]
 
 
-def _outcome(stores: Sequence[Store], target: str | None) -> Outcome:
-    return Outcome(__version__, tuple(store.index.root for store in stores), target)
+def _outcome(stores: Sequence[Store], options: Options, target: str | None) -> Outcome:
+    roots = tuple(store.index.root for store in stores)
+    return Outcome(__version__, roots, target, shard=options.shard)

@@ -29,4 +29,5 @@ class Options:
     adopt_orphans: bool = False
     since: str | None = None  # a date: only what is younger, or not ended
     only: str | None = None  # a rejects file: only what it lists
+    shard: tuple[int, int] = (1, 1)  # K and N: this one of N parts that are converted apart
     redact: tuple[str, ...] = ()  # regular expressions: values that are masked

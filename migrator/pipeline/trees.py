@@ -174,6 +174,11 @@ def leave_out_files(ledger: Ledger, store: Store, entry: Entry) -> None:
     ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
 
 
+def count_runs(trees: Sequence[transformer.Tree]) -> int:
+    """Return how many runs there are in all trees."""
+    return sum(len(tree.run_ids) for tree in trees)
+
+
 def work_here(
     trees: Sequence[transformer.Tree],
     context: TreeContext,
@@ -182,12 +187,12 @@ def work_here(
     progress: Progress,
 ) -> None:
     """Work on all trees in this process."""
-    worker, done = TreeWorker(context, accounts, sink), 0
+    worker, done, total = TreeWorker(context, accounts, sink), 0, count_runs(trees)
     with processes.few_collections():
         for tree in trees:
             worker.work(tree)
             done += len(tree.run_ids)
-            progress("runs", done, len(context.entries))
+            progress("runs", done, total)
 
 
 def work_shared(
@@ -205,7 +210,7 @@ def work_shared(
     """
     lots = tuple(_lots(trees))
     work = LotWork(lots, context, accounts.blank(), sink.recorder())
-    done = 0
+    done, total = 0, count_runs(trees)
     executor = context.options.executor
     if executor is None:
         answers = processes.results(work, len(lots), workers)
@@ -217,7 +222,7 @@ def work_shared(
             accounts.add(part)
             sink.replay(recorded)
             done += sum(len(tree.run_ids) for tree in lot)
-            progress("runs", done, len(context.entries))
+            progress("runs", done, total)
 
 
 def _lots(trees: Sequence[transformer.Tree]) -> Iterator[Sequence[transformer.Tree]]:
