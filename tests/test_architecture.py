@@ -27,11 +27,12 @@ ALLOWED = {
     "transformer": GROUND,
     "loader": GROUND,
     "otlp": GROUND,
+    "remote": GROUND,
     "report": GROUND,
     "selection": GROUND,
     "redaction": GROUND,
     "pipeline": GROUND
-    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "report"},
+    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "report", "remote"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
     "code": GROUND,

@@ -35,7 +35,6 @@ from migrator.pipeline.trees import (
     TreeReader,
     TreeWorker,
     count_files,
-    count_runs,
     leave_out_files,
     work_here,
     work_shared,
@@ -86,8 +85,10 @@ class Migration:
         self.runs_left_out = self.accounts.runs_left_out
         self.ours: Counter[Kind] = Counter()  # what we added to native traces
         self.homes = Homes(stores)
-        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
-        self.selection = Selection(options.only, options.since)
+        self.runs: dict[str, RunEntry] = {}  # by id; of those with one id, the one that counts
+        self.elsewhere: dict[str, Store] = {}  # where those of them lie, if not in the first store
+        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # likewise, of all else
+        self.selection = Selection(options.only, options.since, self._local_path)
         self.shard = Shard.of(*options.shard)
         if not self.shard.whole and self.locations.choice.directory is not None:
             raise OptionError(
@@ -95,8 +96,7 @@ class Migration:
                 "are copied to is decided over the whole source.",
                 todo="Copy the files by other means, or convert without --shard.",
             )
-        self.elsewhere: set[str] = set()  # ids of runs that other shards take
-        self.here: set[str] = set()  # ids of those that this one takes, where it is one of several
+        self.others: set[str] = set()  # ids of runs that other shards take
         self.deciding = self.summaries  # what the kinds of experiments are decided from
 
     def run(self) -> None:
@@ -148,7 +148,7 @@ class Migration:
         for store, entry, record in read:
             plan = by_path[record.path]
             self.homes.plans[entry.path] = plan
-            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
+            self.summaries[entry.path] = ExperimentSummary.of(store.name, plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
@@ -175,6 +175,12 @@ class Migration:
                 todo="Give the source of the conversion that wrote the list.",
             )
         return homes
+
+    def _local_path(self, path: str) -> str:
+        """Return where the file lies that a report calls by this name."""
+        for store in self.stores:
+            path = path if store.mirror is None else store.mirror.local(path)
+        return path
 
     def _selected(self, record: ExperimentRecord) -> bool:
         names = self.options.experiments
@@ -212,8 +218,7 @@ class Migration:
     # ------------------------------------------------------------- runs and their traces
 
     def _trees(self) -> None:
-        homes: dict[str, Store] = {}
-        entries: dict[str, RunEntry] = {}
+        entries, elsewhere = self.runs, self.elsewhere
         repeated: list[tuple[Store, RunEntry]] = []
         found = [(store, entry) for store in self.stores for entry in ranked(store.index.runs)]
         # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
@@ -223,14 +228,17 @@ class Migration:
                 repeated.append((store, entry))
                 continue
             entries[entry.entity_id] = entry
-            homes[entry.entity_id] = store
+            if store is not self.stores[0]:
+                elsewhere[entry.entity_id] = store
+        del found
         context = TreeContext(
             self.options,
             self.selection,
             self.homes,
             self._tree_reader(),
             entries,
-            homes,
+            self.stores[0],
+            elsewhere,
             inferred={},
             on_tree=self.on_tree,
         )
@@ -239,31 +247,33 @@ class Migration:
             context, issues = self._regrouped(context)
         forest = transformer.build_forest(context.entries.values())
         issues += forest.issues
-        trees = forest.trees
+        mine = forest
         if not self.shard.whole:
-            trees = self._sharded(context, trees)
-            issues = [issue for issue in issues if issue.entity_id not in self.elsewhere]
+            mine = self._sharded(context, forest)
+            issues = [issue for issue in issues if issue.entity_id not in self.others]
         self.ledger.add_issues(issues)
         accounts = self.accounts
-        self._work(trees, context, accounts, self.sink)
-        for run_id in accounts.runs_read:
-            self.seen[Kind.RUN, run_id] = (homes[run_id], context.entries[run_id])
+        self._work(mine, context, accounts, self.sink, len(entries) - len(self.others))
         if self.shard.whole:  # a shard can't tell
             self._name_idle_profiles(context.reader)
             self._name_regroupings()
         elif self.options.experiment_kind == "auto":
-            self._sample(context, forest.trees)
+            self._sample(context, forest)
         worker = TreeWorker(context, accounts, self.sink)
         for store, entry in repeated:
-            if entry.entity_id in self.elsewhere:
+            if entry.entity_id in self.others:
                 continue
             count_files(self.ledger, entry)
             plan = self.homes.plan_of(store, entry)
             if plan is None:
                 continue
-            if entry.entity_id in self.runs_left_out:
+            run_id = entry.entity_id
+            if run_id in self.runs_left_out:
                 leave_out_files(self.ledger, store, entry)
                 continue
+            if run_id not in accounts.runs_unread:
+                first = (context.store_of(run_id), entries[run_id])
+                self.seen.setdefault((Kind.RUN, run_id), first)
             run = self._take(Kind.RUN, store, entry, context.reader.read)
             if run is not None:  # the one that came first could not be read
                 self.handed.subtract(counts_of(run))
@@ -271,40 +281,41 @@ class Migration:
 
     def _work(
         self,
-        trees: Sequence[transformer.Tree],
+        forest: transformer.Forest,
         context: TreeContext,
         accounts: Accounts,
         sink: Sink,
+        runs: int,
     ) -> None:
-        """Work on trees, alone or with others."""
+        """Work on the trees of a forest, which have so many runs, alone or with others."""
         workers = self.options.workers or processes.cores()
-        few = workers == 1 or count_runs(trees) <= FEW_RUNS
+        few = workers == 1 or runs <= FEW_RUNS
         alone = self.on_tree is not None or (few and self.options.executor is None)
         if isinstance(sink, SharedSink) and not alone:
-            work_shared(trees, context, accounts, sink, self.progress, workers)
+            work_shared(forest, context, accounts, sink, self.progress, runs, workers)
         else:
-            work_here(trees, context, accounts, sink, self.progress)
+            work_here(forest, context, accounts, sink, self.progress, runs)
 
-    def _sharded(
-        self, context: TreeContext, trees: Sequence[transformer.Tree]
-    ) -> tuple[transformer.Tree, ...]:
+    def _sharded(self, context: TreeContext, forest: transformer.Forest) -> transformer.Forest:
         """Return the trees of this shard. Those of others are counted, and not looked into."""
-        for tree in trees:
-            if self.shard.takes(tree.root_id):
-                self.here.update(tree.run_ids)
+        for root_id in forest.root_ids:
+            if self.shard.takes(root_id):
                 continue
-            self.elsewhere.update(tree.run_ids)
-            for run_id in tree.run_ids:
-                if self.homes.plan_of(context.stores[run_id], context.entries[run_id]) is not None:
+            for run_id in forest.tree(root_id).run_ids:
+                self.others.add(run_id)
+                if (
+                    self.homes.plan_of(context.store_of(run_id), context.entries[run_id])
+                    is not None
+                ):
                     self._leave_to_others(Kind.RUN)
-        self.runs_left_out |= self.elsewhere
-        return tuple(tree for tree in trees if self.shard.takes(tree.root_id))
+        self.runs_left_out |= self.others
+        return replace(forest, root_ids=tuple(filter(self.shard.takes, forest.root_ids)))
 
     def _leave_to_others(self, kind: Kind) -> None:
         self.ledger.found[kind] += 1
         self.ledger.left_out[kind] += 1
 
-    def _sample(self, context: TreeContext, trees: Sequence[transformer.Tree]) -> None:
+    def _sample(self, context: TreeContext, forest: transformer.Forest) -> None:
         """Read, aside, what the kind of an experiment is decided from, where that is our part.
 
         For each experiment it is the part of one shard, and that one sees no more than its own
@@ -316,17 +327,18 @@ class Migration:
             if self.shard.takes(str(plan.target_id))
             and conventions.EXPERIMENT_KIND not in plan.tags
         }
-        by_target: dict[int, list[transformer.Tree]] = defaultdict(list)
-        for tree in trees:
-            key = self.homes.home(context.stores[tree.root_id], context.entries[tree.root_id])
+        by_target: dict[int, list[str]] = defaultdict(list)
+        for root_id in forest.root_ids:
+            key = self.homes.home(context.store_of(root_id), context.entries[root_id])
             if key in ours:
-                by_target[self.homes.plans[key].target_id].append(tree)
-        sample: list[transformer.Tree] = []
-        for of_target in by_target.values():
-            of_target.sort(key=lambda tree: digest_of(tree.root_id))
-            sample += of_target[:SAMPLE_TREES]
+                by_target[self.homes.plans[key].target_id].append(root_id)
+        sample: list[str] = []
+        for root_ids in by_target.values():
+            sample += sorted(root_ids, key=digest_of)[:SAMPLE_TREES]
+        runs = sum(len(forest.tree(root_id).run_ids) for root_id in sample)
+        apart = replace(forest, root_ids=tuple(sample))
         aside = self.accounts.blank()
-        self._work(sample, replace(context, on_tree=None), aside, Discard())
+        self._work(apart, replace(context, on_tree=None), aside, Discard(), runs)
         self.deciding = {key: aside.summaries[key] for key in sorted(ours)}
         for store in self.stores:
             read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
@@ -402,8 +414,9 @@ class Migration:
         issues = []
         entries, reader = context.entries, context.reader
         moments = []
-        for tree in transformer.build_forest(entries.values()).trees:
-            if self.homes.plan_of(context.stores[tree.root_id], entries[tree.root_id]) is None:
+        for tree in transformer.build_forest(entries.values()).trees():
+            home = context.store_of(tree.root_id)
+            if self.homes.plan_of(home, entries[tree.root_id]) is None:
                 continue
             records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
             runs = {run.run_id: run for run in records if run is not None}
@@ -530,7 +543,7 @@ class Migration:
                     self._leave_out(record)
                     continue
                 record = self.locations.trace(store, entry, record, plan.target_id)
-                trace, issues = transformer.plan_native_trace(record, __version__)
+                trace, issues = transformer.plan_native_trace(record, __version__, store.address)
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
@@ -543,9 +556,10 @@ class Migration:
         One that bears the id of a run stays with it: the run's own trace may have the same.
         """
         bare = entry.entity_id.removeprefix("tr-")
-        if bare in self.here or bare in self.elsewhere:
-            return bare in self.here
-        return self.shard.takes(entry.entity_id)
+        return self._holds_run(bare) if bare in self.runs else self.shard.takes(entry.entity_id)
+
+    def _holds_run(self, run_id: str) -> bool:
+        return run_id in self.runs and run_id not in self.others
 
     def _takes_trace(
         self, entry: TraceEntry, read: Callable[[TraceEntry], Extracted[TraceRecord]]
@@ -605,7 +619,7 @@ class Migration:
         if not (Path(entry.path) / "metrics").exists():
             return False
         record = read(entry).record
-        return record is not None and any(m.run_id in self.here for m in record.metrics)
+        return record is not None and any(self._holds_run(m.run_id) for m in record.metrics)
 
     def _of_runs(self, record: LoggedModelRecord) -> LoggedModelRecord:
         """Leave a model's metrics out that runs measured which the options leave out."""
@@ -638,10 +652,11 @@ class Migration:
 
     def _owners(self) -> dict[str, tuple[Kind, Store, Entry]]:
         """Return all runs and logged models of the sources by id, those left out too."""
-        owners: dict[str, tuple[Kind, Store, Entry]] = {}
+        owners: dict[str, tuple[Kind, Store, Entry]] = {
+            run_id: (Kind.RUN, self.elsewhere.get(run_id, self.stores[0]), run)
+            for run_id, run in self.runs.items()
+        }
         for store in self.stores:
-            for run in ranked(store.index.runs):
-                owners.setdefault(run.entity_id, (Kind.RUN, store, run))
             for model in ranked(store.index.logged_models):
                 owners.setdefault(model.entity_id, (Kind.LOGGED_MODEL, store, model))
         for (kind, entity_id), (home, entry) in self.seen.items():
@@ -696,7 +711,7 @@ class Migration:
                 [
                     Issue(
                         Code.STORE_CHANGED,
-                        ", ".join(store.index.root for store in self.stores),
+                        ", ".join(store.name for store in self.stores),
                         f"The first walk found {ledger.files:,} files, {met:,} were met when they "
                         f"were to be read, and {now:,} are there now.",
                         "what was there",
