@@ -101,7 +101,7 @@ def convert(
         whole = not dry_run and options.artifacts != "keep"  # they are sent as well
         with fetched(sources, options, progress, whole=whole) as places:
             stores = open_stores(places, progress)
-            outcome = _outcome(stores, target=connection.shown)
+            outcome = _outcome(stores, options, target=connection.shown)
             outcome.dry_run = dry_run
             if report is not None:
                 check_outside(outcome.sources, "--report", report)
