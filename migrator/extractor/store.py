@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import urllib.parse
 from collections.abc import Callable
 
@@ -359,6 +360,12 @@ def _by_path(entry: Entry) -> str:
     return entry.path
 
 
+def _place(path: str, entity_id: str) -> tuple[str, str]:
+    """Divide a path in folder and name, without a string of its own for what is there already."""
+    folder, _, name = path.rpartition(os.sep)
+    return sys.intern(folder), entity_id if name == entity_id else name
+
+
 class _Walk:
     """One walk over a store: every file is counted here, once."""
 
@@ -377,6 +384,7 @@ class _Walk:
         self.size_bytes = 0
         self.ignored_files = 0
         self._loose: list[tuple[str, str, Listing]] = []  # runs that lie in no experiment
+        self._run_ids: dict[str, str] = {}  # so that an id that is also a parent's is one string
 
     def root_folder(self) -> None:
         listing = _root_listing(self.root)
@@ -453,7 +461,7 @@ class _Walk:
         self, path: str, name: str, listing: Listing, bound: str, *, in_trash: bool, depth: int
     ) -> None:
         experiment_id = shown(name)
-        self.experiments.append(Entry(experiment_id, path, None, in_trash))
+        self.experiments.append(Entry(experiment_id, *_place(path, experiment_id), None, in_trash))
         if depth:
             self.issues.append(
                 Issue(
@@ -531,7 +539,10 @@ class _Walk:
                     run_id,
                 )
             )
-        self.runs.append(RunEntry(run_id, path, experiment_id, in_trash, parent))
+        run_id = self._run_ids.setdefault(run_id, run_id)
+        if parent is not None:
+            parent = self._run_ids.setdefault(parent, parent)
+        self.runs.append(RunEntry(run_id, *_place(path, run_id), experiment_id, in_trash, parent))
         self._on_progress(self.files if self._count_runs else len(self.runs))
 
     def _reserved(
@@ -547,13 +558,14 @@ class _Walk:
                 continue
             self._count_all(inner, bound)
             entity_id = shown(name)
+            place = (entity_id, *_place(child, entity_id))
             if folder == "traces":
                 run_id = _value(f"{child}/request_metadata", "mlflow.sourceRun", bound)
-                self.traces.append(TraceEntry(entity_id, child, experiment_id, in_trash, run_id))
+                self.traces.append(TraceEntry(*place, experiment_id, in_trash, run_id))
             elif folder == "datasets":
-                self.datasets.append(Entry(entity_id, child, experiment_id, in_trash))
+                self.datasets.append(Entry(*place, experiment_id, in_trash))
             else:
-                self.logged_models.append(Entry(entity_id, child, experiment_id, in_trash))
+                self.logged_models.append(Entry(*place, experiment_id, in_trash))
 
     # -- registry
 
@@ -569,7 +581,7 @@ class _Walk:
                 self._ignore(child, self.root)
             else:
                 self._count_all(inner, self.root)
-                self.registered_models.append(Entry(shown(name), child))
+                self.registered_models.append(Entry(shown(name), *_place(child, shown(name))))
 
     # -- counting
 

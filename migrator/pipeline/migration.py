@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from migrator import __version__, conventions, extractor, loader, processes, transformer
+from migrator import __version__, conventions, extractor, loader, processes, server, transformer
 from migrator.errors import LedgerError, OptionError
 from migrator.issues import Code, Issue
 from migrator.model import (
@@ -61,6 +61,7 @@ class Migration:
         outcome: Outcome,
         *,
         existing: Sequence[tuple[int, str]] = (),
+        keeps_ids: bool = True,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -70,6 +71,7 @@ class Migration:
         self.outcome = outcome
         self.ledger = outcome.ledger
         self.existing = existing
+        self.keeps_ids = keeps_ids
         self.on_tree = on_tree
         self.progress = progress
         self.accounts = Accounts(
@@ -84,7 +86,9 @@ class Migration:
         self.runs_left_out = self.accounts.runs_left_out
         self.ours: Counter[Kind] = Counter()  # what we added to native traces
         self.homes = Homes(stores)
-        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
+        self.runs: dict[str, RunEntry] = {}  # by id; of those with one id, the one that counts
+        self.elsewhere: dict[str, Store] = {}  # where those of them lie, if not in the first store
+        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # likewise, of all else
         self.selection = Selection(options.only, options.since, self._local_path)
 
     def run(self) -> None:
@@ -130,6 +134,7 @@ class Migration:
             [(store.number, record) for store, _, record in read],
             self.existing,
             self.options.on_conflict,
+            keeps_ids=self.keeps_ids,
         )
         self.ledger.add_issues(issues)
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
@@ -206,8 +211,7 @@ class Migration:
     # ------------------------------------------------------------- runs and their traces
 
     def _trees(self) -> None:
-        homes: dict[str, Store] = {}
-        entries: dict[str, RunEntry] = {}
+        entries, elsewhere = self.runs, self.elsewhere
         repeated: list[tuple[Store, RunEntry]] = []
         found = [(store, entry) for store in self.stores for entry in ranked(store.index.runs)]
         # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
@@ -217,14 +221,17 @@ class Migration:
                 repeated.append((store, entry))
                 continue
             entries[entry.entity_id] = entry
-            homes[entry.entity_id] = store
+            if store is not self.stores[0]:
+                elsewhere[entry.entity_id] = store
+        del found
         context = TreeContext(
             self.options,
             self.selection,
             self.homes,
             self._tree_reader(),
             entries,
-            homes,
+            self.stores[0],
+            elsewhere,
             inferred={},
             on_tree=self.on_tree,
         )
@@ -236,12 +243,10 @@ class Migration:
         workers = self.options.workers or processes.cores()
         alone = workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS
         if isinstance(self.sink, SharedSink) and not alone:
-            work_shared(forest.trees, context, accounts, self.sink, self.progress, workers)
+            work_shared(forest, context, accounts, self.sink, self.progress, workers)
         else:
-            work_here(forest.trees, context, accounts, self.sink, self.progress)
+            work_here(forest, context, accounts, self.sink, self.progress)
         self._name_idle_profiles(context.reader)
-        for run_id in accounts.runs_read:
-            self.seen[Kind.RUN, run_id] = (homes[run_id], context.entries[run_id])
         if not self.options.group_by_time:
             parents = transformer.group_by_time(accounts.moments)
             self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
@@ -253,9 +258,13 @@ class Migration:
             plan = self.homes.plan_of(store, entry)
             if plan is None:
                 continue
-            if entry.entity_id in self.runs_left_out:
+            run_id = entry.entity_id
+            if run_id in self.runs_left_out:
                 leave_out_files(self.ledger, store, entry)
                 continue
+            if run_id not in accounts.runs_unread:
+                first = (context.store_of(run_id), entries[run_id])
+                self.seen.setdefault((Kind.RUN, run_id), first)
             run = self._take(Kind.RUN, store, entry, context.reader.read)
             if run is not None:  # the one that came first could not be read
                 self.handed.subtract(counts_of(run))
@@ -313,8 +322,9 @@ class Migration:
         """Read all trees once before the walk, and give runs the parents that time suggests."""
         entries, reader = context.entries, context.reader
         moments = []
-        for tree in transformer.build_forest(entries.values()).trees:
-            if self.homes.plan_of(context.stores[tree.root_id], entries[tree.root_id]) is None:
+        for tree in transformer.build_forest(entries.values()).trees():
+            home = context.store_of(tree.root_id)
+            if self.homes.plan_of(home, entries[tree.root_id]) is None:
                 continue
             records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
             runs = {run.run_id: run for run in records if run is not None}
@@ -514,10 +524,11 @@ class Migration:
 
     def _owners(self) -> dict[str, tuple[Kind, Store, Entry]]:
         """Return all runs and logged models of the sources by id, those left out too."""
-        owners: dict[str, tuple[Kind, Store, Entry]] = {}
+        owners: dict[str, tuple[Kind, Store, Entry]] = {
+            run_id: (Kind.RUN, self.elsewhere.get(run_id, self.stores[0]), run)
+            for run_id, run in self.runs.items()
+        }
         for store in self.stores:
-            for run in ranked(store.index.runs):
-                owners.setdefault(run.entity_id, (Kind.RUN, store, run))
             for model in ranked(store.index.logged_models):
                 owners.setdefault(model.entity_id, (Kind.LOGGED_MODEL, store, model))
         for (kind, entity_id), (home, entry) in self.seen.items():
@@ -580,7 +591,7 @@ class Migration:
             )
             ledger.files = met
 
-    def check_written(self, written: loader.LoadResult) -> None:
+    def check_written(self, written: loader.LoadResult | server.Published) -> None:
         """Raise LedgerError unless what was handed over is written, merged or refused by name."""
         trial = Ledger(
             found=self.ledger.found,
@@ -591,7 +602,7 @@ class Migration:
         _add_result(trial, written, self.ours)
         _check_closed(trial, {})
 
-    def add_result(self, result: loader.LoadResult) -> None:
+    def add_result(self, result: loader.LoadResult | server.Published) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
 
@@ -620,7 +631,9 @@ def _content(record: Any) -> list[object]:
     return [getattr(record, f.name) for f in fields(record) if f.name not in where]
 
 
-def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) -> None:
+def _add_result(
+    ledger: Ledger, result: loader.LoadResult | server.Published, ours: Counter[Kind]
+) -> None:
     """Enter what the loader did; what we added to native traces was not found, so not counted."""
     converted, there = Counter(result.converted), Counter(result.already_there)
     for kind, count in ours.items():

@@ -134,7 +134,9 @@ def ranked(entries: Sequence[E]) -> list[E]:
 
     The active one before a deleted one, then the shorter path: a copy's name is longer.
     """
-    return sorted(entries, key=lambda e: (e.in_trash, len(e.path), e.path))
+    return sorted(
+        entries, key=lambda e: (e.in_trash, len(e.folder) + len(e.name), e.folder, e.name)
+    )
 
 
 class Homes:
@@ -159,10 +161,11 @@ class Homes:
         The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
         may occur twice in a store, in folders of the user's own; it only helps a stray entry.
         """
-        inside = os.path.dirname(entry.path)  # noqa: PTH120  # a Path for each run costs more
-        for folder in (inside, os.path.dirname(inside)):  # noqa: PTH120
-            if folder in self._folders:
-                return folder
+        if entry.folder in self._folders:
+            return entry.folder
+        above = os.path.dirname(entry.folder)  # noqa: PTH120  # a Path for each costs more
+        if above in self._folders:
+            return above
         return self._by_id.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
 
 
