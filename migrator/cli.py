@@ -355,7 +355,6 @@ def convert(
     help="The database.",
 )
 @selection
-@SHARD
 @output
 def verify(
     sources: tuple[str, ...],
