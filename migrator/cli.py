@@ -358,7 +358,6 @@ def convert(
     help="The database.",
 )
 @selection
-@SHARD
 @output
 def verify(
     sources: tuple[str, ...],

@@ -216,7 +216,11 @@ class Migration:
                             )
                         ]
                     )
-        self.sink.add_experiment(replace(first, tags=tags))
+        # What another source adds is the sources' too, not ours.
+        found = {key: tags[key] for plan in (first, *others) for key in plan.record.tags}
+        self.sink.add_experiment(
+            replace(first, record=replace(first.record, tags=found), tags=tags)
+        )
 
     # ------------------------------------------------------------- runs and their traces
 
