@@ -43,6 +43,9 @@ class Code(str, Enum):
     EXPERIMENT_TAG_DIFFERS = "experiment-tag-differs"
     STORE_CHANGED = "store-changed"
 
+    # sources that are fetched
+    OBJECT_NAME_UNUSABLE = "object-name-unusable"
+
     # loader
     TARGET_DIFFERS = "target-differs"
     TARGET_UPDATED = "target-updated"
@@ -205,6 +208,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "Files appeared or vanished between the walk over the store and the reading: something "
         "else writes into it. What was there when it was read was converted.",
         "Convert again when nothing writes into the store; what is missing is added.",
+    ),
+    Code.OBJECT_NAME_UNUSABLE: CatalogEntry(
+        Severity.REJECTED,
+        "An object of a bucket has a name that no file here can have (an empty part, .., that of a "
+        "folder, too long, the same as another but for its letters). It was not fetched.",
+        "If it is one of MLflow's, copy it to another key; else nothing.",
     ),
     # loader
     Code.TARGET_DIFFERS: CatalogEntry(

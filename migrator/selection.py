@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
 
@@ -28,18 +28,26 @@ def time_ms(text: str) -> int:
 
 
 class Selection:
-    """What the list and the time select; without either, everything."""
+    """What the list and the time select; without either, everything.
 
-    def __init__(self, only: str | None = None, since: str | None = None) -> None:
+    ``local_path`` returns where a file lies that the list names.
+    """
+
+    def __init__(
+        self,
+        only: str | None = None,
+        since: str | None = None,
+        local_path: Callable[[str], str] = str,
+    ) -> None:
         self.since_ms = None if since is None else time_ms(since)
         self.listed = only is not None
         self._paths: set[str] = set()  # what is listed
         self._above: set[str] = set()  # and every directory above it
         self._ids: set[str] = set()
         if only is not None:
-            self._read(only)
+            self._read(only, local_path)
 
-    def _read(self, only: str) -> None:
+    def _read(self, only: str, local_path: Callable[[str], str]) -> None:
         try:
             lines = Path(only).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -50,7 +58,7 @@ class Selection:
             try:
                 item = json.loads(line)
                 path, entity_id = item["path"], item["id"]
-                self._add(str(path), str(entity_id))
+                self._add(local_path(str(path)), str(entity_id))
             except (ValueError, KeyError, TypeError) as error:
                 raise OptionError(
                     f"Line {number} of the list {only} is not a JSON object with path and id.",

@@ -174,20 +174,21 @@ def verify(
     location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
     OptionError and TargetError.
     """
-    stores = pipeline.open_stores(sources, progress)
-    comparer = Comparer(against, joined=options.on_conflict == "merge")
-    roots = tuple(store.index.root for store in stores)
-    migration = pipeline.Migration(
-        stores,
-        options,
-        comparer,
-        Outcome(__version__, roots, against),
-        existing=comparer.experiments(),
-        progress=progress,
-    )
-    migration.run()
-    comparer.compare_copies(migration.locations.copies)
-    return comparer.finish()
+    copies = options.artifacts.startswith("copy:")
+    with pipeline.fetched(sources, options, progress, whole=copies) as places:
+        stores = pipeline.open_stores(places, progress)
+        comparer = Comparer(against, joined=options.on_conflict == "merge")
+        migration = pipeline.Migration(
+            stores,
+            options,
+            comparer,
+            Outcome(__version__, tuple(store.name for store in stores), against),
+            existing=comparer.experiments(),
+            progress=progress,
+        )
+        migration.run()
+        comparer.compare_copies(migration.locations.copies)
+        return comparer.finish()
 
 
 class Comparer:

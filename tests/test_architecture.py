@@ -23,12 +23,14 @@ ALLOWED = {
     "transformer": GROUND,
     "loader": GROUND,
     "otlp": GROUND,
+    "remote": GROUND,
     "server": GROUND,
     "report": GROUND,
     "selection": GROUND,
     "redaction": GROUND,
     "pipeline": GROUND
-    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "server", "report"},
+    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "server", "report"}
+    | {"remote"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
     "code": GROUND,

@@ -17,7 +17,14 @@ from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
 from migrator.pipeline.serving import Say, check_options, report_base, to_server
 from migrator.pipeline.sinks import Discard
-from migrator.pipeline.stores import Progress, Store, no_progress, open_stores
+from migrator.pipeline.stores import (
+    Progress,
+    Store,
+    fetched,
+    name_sources,
+    no_progress,
+    open_stores,
+)
 from migrator.pipeline.trees import PlannedTree
 from migrator.report.files import check_report_path, free_report_path, write_report
 from migrator.report.summary import Outcome
@@ -47,11 +54,15 @@ def scan(
     Raises SourceError and OptionError.
     """
     began = time.monotonic()
-    stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=None)
-    migration = Migration(stores, options, Discard(), outcome, on_tree=on_tree, progress=progress)
-    migration.run()
-    migration.check_handed()
+    with fetched(sources, options, progress) as places:
+        stores = open_stores(places, progress)
+        outcome = _outcome(stores, target=None)
+        migration = Migration(
+            stores, options, Discard(), outcome, on_tree=on_tree, progress=progress
+        )
+        migration.run()
+        migration.check_handed()
+        name_sources(stores, outcome)
     outcome.ledger.add_outcome(migration.handed, {})
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -87,62 +98,70 @@ def convert(
     if server.is_server(to):
         check_options(options, schema, backup)
         connection = server.open_server(to)
-        stores = open_stores(sources, progress)
-        outcome = _outcome(stores, target=connection.shown)
-        outcome.dry_run = dry_run
-        if report is not None:
-            check_outside(outcome.sources, "--report", report)
-        to_server(
-            stores, connection, options, outcome, dry_run=dry_run,
-            check_rejects=_check_rejects if stop_on_error else lambda issues: None,
-            say=say, progress=progress,
-        )  # fmt: skip
-        if report is not None or not dry_run:
-            path = Path(report) if report else free_report_path(report_base(to))
-            _report(outcome, path, values)
+        whole = not dry_run and options.artifacts != "keep"  # they are sent as well
+        with fetched(sources, options, progress, whole=whole) as places:
+            stores = open_stores(places, progress)
+            outcome = _outcome(stores, target=connection.shown)
+            outcome.dry_run = dry_run
+            if report is not None:
+                check_outside(outcome.sources, "--report", report)
+            to_server(
+                stores, connection, options, outcome, dry_run=dry_run,
+                check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+                say=say, progress=progress,
+            )  # fmt: skip
+            name_sources(stores, outcome)
+            if report is not None or not dry_run:
+                path = Path(report) if report else free_report_path(report_base(to))
+                _report(outcome, path, values)
         return outcome
     target = loader.open_target(to, schema)
-    stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=target.uri)
-    check_outside(outcome.sources, "--to", target.path)
-    if report is not None:
-        check_outside(outcome.sources, "--report", report)
-    outcome.dry_run = dry_run
-    existing = target.experiments()
-    if dry_run:
-        migration = Migration(
-            stores, options, Discard(), outcome, existing=existing, progress=progress
-        )
-        migration.run()
-        migration.check_handed()
-        if stop_on_error:
-            _check_rejects(outcome.ledger.issues)
-        outcome.ledger.add_outcome(migration.handed, {})
-        outcome.seconds = time.monotonic() - began
+    copies = not dry_run and options.artifacts.startswith("copy:")
+    with fetched(sources, options, progress, whole=copies) as places:
+        stores = open_stores(places, progress)
+        outcome = _outcome(stores, target=target.uri)
+        check_outside(outcome.sources, "--to", target.path)
         if report is not None:
-            _report(outcome, Path(report), values)
-        return outcome
-    with point_of_no_return() as committing:
-        with loader.Writer(target) as writer:
+            check_outside(outcome.sources, "--report", report)
+        outcome.dry_run = dry_run
+        existing = target.experiments()
+        if dry_run:
             migration = Migration(
-                stores, options, writer, outcome, existing=existing, progress=progress
+                stores, options, Discard(), outcome, existing=existing, progress=progress
             )
             migration.run()
             migration.check_handed()
-            _copy_artifacts(migration, progress)
-            progress("checking", 0, 0)
-            written = writer.finish()
-            migration.check_written(written)
             if stop_on_error:
-                _check_rejects([*outcome.ledger.issues, *written.issues])
-            progress("publishing", 0, 0)
-            result = writer.publish(backup=backup, committing=committing)
-        migration.add_result(result)
-        outcome.backup = result.backup_path
-        outcome.schema = target.wanted
-        outcome.seconds = time.monotonic() - began
-        _report(outcome, Path(report) if report else free_report_path(Path(target.path)), values)
-    return outcome
+                _check_rejects(outcome.ledger.issues)
+            name_sources(stores, outcome)
+            outcome.ledger.add_outcome(migration.handed, {})
+            outcome.seconds = time.monotonic() - began
+            if report is not None:
+                _report(outcome, Path(report), values)
+            return outcome
+        with point_of_no_return() as committing:
+            with loader.Writer(target) as writer:
+                migration = Migration(
+                    stores, options, writer, outcome, existing=existing, progress=progress
+                )
+                migration.run()
+                migration.check_handed()
+                _copy_artifacts(migration, progress)
+                progress("checking", 0, 0)
+                written = writer.finish()
+                migration.check_written(written)
+                if stop_on_error:
+                    _check_rejects([*outcome.ledger.issues, *written.issues])
+                progress("publishing", 0, 0)
+                result = writer.publish(backup=backup, committing=committing)
+            migration.add_result(result)
+            name_sources(stores, outcome)
+            outcome.backup = result.backup_path
+            outcome.schema = target.wanted
+            outcome.seconds = time.monotonic() - began
+            path = Path(report) if report else free_report_path(Path(target.path))
+            _report(outcome, path, values)
+        return outcome
 
 
 def check_outside(sources: Sequence[str], option: str, path: str) -> None:
@@ -165,7 +184,7 @@ def _report(outcome: Outcome, path: Path, values: bool) -> None:
         done = "Nothing was written (dry run)"
         if not outcome.dry_run:
             what = "database" if outcome.server is None else "conversion to"
-        done = f"The {what} {outcome.target} is complete"
+            done = f"The {what} {outcome.target} is complete"
         outcome.report_problem = (
             f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
             "Convert again, which changes nothing, with --report and another file."
@@ -198,21 +217,23 @@ def export(
     from migrator import otlp  # its protobuf classes take a while to load
 
     began = time.monotonic()
-    stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=to)
-    if "://" not in to:
-        check_outside(outcome.sources, "--otlp", to)
-    receiver = otlp.open_receiver(to, headers)
-    try:
-        sink = otlp.OtlpSink(receiver)
-        migration = Migration(stores, options, sink, outcome, progress=progress)
-        migration.run()
-        migration.check_handed()
-        sink.flush()
-        receiver.close()
-    except BaseException:
-        receiver.discard()
-        raise
+    with fetched(sources, options, progress) as places:
+        stores = open_stores(places, progress)
+        outcome = _outcome(stores, target=to)
+        if "://" not in to:
+            check_outside(outcome.sources, "--otlp", to)
+        receiver = otlp.open_receiver(to, headers)
+        try:
+            sink = otlp.OtlpSink(receiver)
+            migration = Migration(stores, options, sink, outcome, progress=progress)
+            migration.run()
+            migration.check_handed()
+            sink.flush()
+            receiver.close()
+        except BaseException:
+            receiver.discard()
+            raise
+        name_sources(stores, outcome)
     outcome.ledger.add_outcome(migration.handed, {})
     outcome.seconds = time.monotonic() - began
     return Exported(outcome, sink.traces, sink.spans, sink.empty)
@@ -253,31 +274,32 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
 
     ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise.
     """
-    stores = open_stores(sources)
-    ids = {entry.entity_id for store in stores for entry in store.index.runs}
-    matches = sorted(each for each in ids if each.startswith(run_id))
-    if run_id in ids:
-        matches = [run_id]
-    if len(matches) != 1:
-        found = ", ".join(matches[:5]) or "none"
-        raise OptionError(
-            f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
-            todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
-        )
-    wanted: list[PlannedTree] = []
+    with fetched(sources, options) as places:
+        stores = open_stores(places)
+        ids = {entry.entity_id for store in stores for entry in store.index.runs}
+        matches = sorted(each for each in ids if each.startswith(run_id))
+        if run_id in ids:
+            matches = [run_id]
+        if len(matches) != 1:
+            found = ", ".join(matches[:5]) or "none"
+            raise OptionError(
+                f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
+                todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
+            )
+        wanted: list[PlannedTree] = []
 
-    def keep(planned: PlannedTree) -> None:
-        if matches[0] in planned.tree.runs:
-            wanted.append(planned)
+        def keep(planned: PlannedTree) -> None:
+            if matches[0] in planned.tree.runs:
+                wanted.append(planned)
 
-    outcome = _outcome(stores, target=None)
-    Migration(stores, options, Discard(), outcome, on_tree=keep).run()
-    if not wanted:
-        raise SourceError(
-            f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."
-        )
-    return wanted[0]
+        outcome = _outcome(stores, target=None)
+        Migration(stores, options, Discard(), outcome, on_tree=keep).run()
+        if not wanted:
+            raise SourceError(
+                f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."
+            )
+        return wanted[0]
 
 
 def _outcome(stores: Sequence[Store], target: str | None) -> Outcome:
-    return Outcome(__version__, tuple(store.index.root for store in stores), target)
+    return Outcome(__version__, tuple(store.name for store in stores), target)

@@ -86,8 +86,10 @@ class Migration:
         self.runs_left_out = self.accounts.runs_left_out
         self.ours: Counter[Kind] = Counter()  # what we added to native traces
         self.homes = Homes(stores)
-        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
-        self.selection = Selection(options.only, options.since)
+        self.runs: dict[str, RunEntry] = {}  # by id; of those with one id, the one that counts
+        self.elsewhere: dict[str, Store] = {}  # where those of them lie, if not in the first store
+        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # likewise, of all else
+        self.selection = Selection(options.only, options.since, self._local_path)
 
     def run(self) -> None:
         """Read, decide and hand over everything that the options select."""
@@ -139,7 +141,7 @@ class Migration:
         for store, entry, record in read:
             plan = by_path[record.path]
             self.homes.plans[entry.path] = plan
-            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
+            self.summaries[entry.path] = ExperimentSummary.of(store.name, plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
@@ -166,6 +168,12 @@ class Migration:
                 todo="Give the source of the conversion that wrote the list.",
             )
         return homes
+
+    def _local_path(self, path: str) -> str:
+        """Return where the file lies that a report calls by this name."""
+        for store in self.stores:
+            path = path if store.mirror is None else store.mirror.local(path)
+        return path
 
     def _selected(self, record: ExperimentRecord) -> bool:
         names = self.options.experiments
@@ -203,8 +211,7 @@ class Migration:
     # ------------------------------------------------------------- runs and their traces
 
     def _trees(self) -> None:
-        homes: dict[str, Store] = {}
-        entries: dict[str, RunEntry] = {}
+        entries, elsewhere = self.runs, self.elsewhere
         repeated: list[tuple[Store, RunEntry]] = []
         found = [(store, entry) for store in self.stores for entry in ranked(store.index.runs)]
         # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
@@ -214,14 +221,17 @@ class Migration:
                 repeated.append((store, entry))
                 continue
             entries[entry.entity_id] = entry
-            homes[entry.entity_id] = store
+            if store is not self.stores[0]:
+                elsewhere[entry.entity_id] = store
+        del found
         context = TreeContext(
             self.options,
             self.selection,
             self.homes,
             self._tree_reader(),
             entries,
-            homes,
+            self.stores[0],
+            elsewhere,
             inferred={},
             on_tree=self.on_tree,
         )
@@ -233,12 +243,10 @@ class Migration:
         workers = self.options.workers or processes.cores()
         alone = workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS
         if isinstance(self.sink, SharedSink) and not alone:
-            work_shared(forest.trees, context, accounts, self.sink, self.progress, workers)
+            work_shared(forest, context, accounts, self.sink, self.progress, workers)
         else:
-            work_here(forest.trees, context, accounts, self.sink, self.progress)
+            work_here(forest, context, accounts, self.sink, self.progress)
         self._name_idle_profiles(context.reader)
-        for run_id in accounts.runs_read:
-            self.seen[Kind.RUN, run_id] = (homes[run_id], context.entries[run_id])
         if not self.options.group_by_time:
             parents = transformer.group_by_time(accounts.moments)
             self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
@@ -250,9 +258,13 @@ class Migration:
             plan = self.homes.plan_of(store, entry)
             if plan is None:
                 continue
-            if entry.entity_id in self.runs_left_out:
+            run_id = entry.entity_id
+            if run_id in self.runs_left_out:
                 leave_out_files(self.ledger, store, entry)
                 continue
+            if run_id not in accounts.runs_unread:
+                first = (context.store_of(run_id), entries[run_id])
+                self.seen.setdefault((Kind.RUN, run_id), first)
             run = self._take(Kind.RUN, store, entry, context.reader.read)
             if run is not None:  # the one that came first could not be read
                 self.handed.subtract(counts_of(run))
@@ -310,8 +322,9 @@ class Migration:
         """Read all trees once before the walk, and give runs the parents that time suggests."""
         entries, reader = context.entries, context.reader
         moments = []
-        for tree in transformer.build_forest(entries.values()).trees:
-            if self.homes.plan_of(context.stores[tree.root_id], entries[tree.root_id]) is None:
+        for tree in transformer.build_forest(entries.values()).trees():
+            home = context.store_of(tree.root_id)
+            if self.homes.plan_of(home, entries[tree.root_id]) is None:
                 continue
             records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
             runs = {run.run_id: run for run in records if run is not None}
@@ -434,7 +447,7 @@ class Migration:
                     self._leave_out(record)
                     continue
                 record = self.locations.trace(store, entry, record, plan.target_id)
-                trace, issues = transformer.plan_native_trace(record, __version__)
+                trace, issues = transformer.plan_native_trace(record, __version__, store.address)
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
@@ -510,10 +523,11 @@ class Migration:
 
     def _owners(self) -> dict[str, tuple[Kind, Store, Entry]]:
         """Return all runs and logged models of the sources by id, those left out too."""
-        owners: dict[str, tuple[Kind, Store, Entry]] = {}
+        owners: dict[str, tuple[Kind, Store, Entry]] = {
+            run_id: (Kind.RUN, self.elsewhere.get(run_id, self.stores[0]), run)
+            for run_id, run in self.runs.items()
+        }
         for store in self.stores:
-            for run in ranked(store.index.runs):
-                owners.setdefault(run.entity_id, (Kind.RUN, store, run))
             for model in ranked(store.index.logged_models):
                 owners.setdefault(model.entity_id, (Kind.LOGGED_MODEL, store, model))
         for (kind, entity_id), (home, entry) in self.seen.items():
@@ -567,7 +581,7 @@ class Migration:
                 [
                     Issue(
                         Code.STORE_CHANGED,
-                        ", ".join(store.index.root for store in self.stores),
+                        ", ".join(store.name for store in self.stores),
                         f"The first walk found {ledger.files:,} files, {met:,} were met when they "
                         f"were to be read, and {now:,} are there now.",
                         "what was there",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrator import extractor, processes, transformer
 from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
@@ -71,9 +71,14 @@ class TreeContext:
     homes: Homes
     reader: TreeReader
     entries: Mapping[str, RunEntry]  # by run id, those that count
-    stores: Mapping[str, Store]  # likewise
+    store: Store  # that in which they lie,
+    elsewhere: Mapping[str, Store]  # but for these
     inferred: Mapping[str, str]  # runs whose parent is a guess, and why
     on_tree: Callable[[PlannedTree], None] | None = None
+
+    def store_of(self, run_id: str) -> Store:
+        """Return the store in which the run lies that counts."""
+        return self.elsewhere.get(run_id, self.store)
 
     def moment(self, planned: PlannedTree, *, with_params: bool) -> transformer.Moment | None:
         """Return when a tree ran and what it was, where that may help to group it by time."""
@@ -98,7 +103,8 @@ class TreeWorker:
     def work(self, tree: transformer.Tree) -> None:
         """Read a tree's runs, plan it, and hand over the runs and traces that are wanted."""
         context, accounts = self._context, self._accounts
-        entries, stores, homes = context.entries, context.stores, context.homes
+        entries, homes = context.entries, context.homes
+        stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
         keys = {run_id: homes.home(stores[run_id], entries[run_id]) for run_id in tree.run_ids}
         wanted = any(key in homes.plans for key in keys.values())
         read: dict[str, Extracted[RunRecord]] = {}
@@ -122,8 +128,8 @@ class TreeWorker:
                 accounts.ledger.add_extracted(extracted)
                 accounts.ledger.add_files_found(extracted)
             if extracted.record is None:
+                accounts.runs_unread.add(run_id)
                 continue
-            accounts.runs_read.append(run_id)
             runs[run_id] = extracted.record
             if plan is not None:
                 accounts.summaries[keys[run_id]].add_run(extracted.record)
@@ -171,7 +177,7 @@ def leave_out_files(ledger: Ledger, store: Store, entry: Entry) -> None:
 
 
 def work_here(
-    trees: Sequence[transformer.Tree],
+    forest: transformer.Forest,
     context: TreeContext,
     accounts: Accounts,
     sink: RunSink,
@@ -180,14 +186,14 @@ def work_here(
     """Work on all trees in this process."""
     worker, done = TreeWorker(context, accounts, sink), 0
     with processes.few_collections():
-        for tree in trees:
+        for tree in forest.trees():
             worker.work(tree)
             done += len(tree.run_ids)
             progress("runs", done, len(context.entries))
 
 
 def work_shared(
-    trees: Sequence[transformer.Tree],
+    forest: transformer.Forest,
     context: TreeContext,
     accounts: Accounts,
     sink: SharedSink,
@@ -199,8 +205,8 @@ def work_shared(
     That is done in the order of the trees, so that nobody can tell how many processes there
     were. Raises WorkerError.
     """
-    lots = tuple(_lots(trees))
-    work = LotWork(lots, context, accounts.blank(), sink.recorder())
+    lots = tuple(_lots(forest))
+    work = LotWork(lots, forest, context, accounts.blank(), sink.recorder())
     done = 0
     with (
         processes.few_collections(),
@@ -209,16 +215,24 @@ def work_shared(
         for (part, recorded), lot in zip(parts, lots, strict=True):
             accounts.add(part)
             sink.replay(recorded)
-            done += sum(len(tree.run_ids) for tree in lot)
+            done += lot.runs
             progress("runs", done, len(context.entries))
 
 
-def _lots(trees: Sequence[transformer.Tree]) -> Iterator[Sequence[transformer.Tree]]:
+class Lot(NamedTuple):
+    """Trees that are one piece of work: of those of the forest, in their order, a part."""
+
+    first: int
+    end: int  # of the first tree that is not in it
+    runs: int
+
+
+def _lots(forest: transformer.Forest) -> Iterator[Lot]:
     first = runs = 0
-    for at, tree in enumerate(trees, 1):
+    for at, tree in enumerate(forest.trees(), 1):
         runs += len(tree.run_ids)
-        if runs >= LOT_RUNS or at == len(trees):
-            yield trees[first:at]
+        if runs >= LOT_RUNS or at == len(forest.root_ids):
+            yield Lot(first, at, runs)
             first, runs = at, 0
 
 
@@ -226,7 +240,8 @@ def _lots(trees: Sequence[transformer.Tree]) -> Iterator[Sequence[transformer.Tr
 class LotWork:
     """The work on one lot of trees, in any process: accounts and a sink that only records."""
 
-    lots: Sequence[Sequence[transformer.Tree]]
+    lots: Sequence[Lot]
+    forest: transformer.Forest
     context: TreeContext
     blank: Accounts
     recorder: Recorder
@@ -235,8 +250,9 @@ class LotWork:
         """Return the accounts of a lot, and what its sink is to replay."""
         accounts = self.blank.blank()
         worker = TreeWorker(self.context, accounts, self.recorder)
-        for tree in self.lots[number]:
-            worker.work(tree)
+        lot = self.lots[number]
+        for root_id in self.forest.root_ids[lot.first : lot.end]:
+            worker.work(self.forest.tree(root_id))
         # Only what is in it is sent, not all the experiments that it could be asked for.
         accounts.summaries = dict(accounts.summaries)
         return accounts, self.recorder.recorded()

@@ -13,6 +13,7 @@ from migrator.transformer.locations import (
     Fate,
     copy_place,
     is_moved,
+    local_uri,
     place,
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
@@ -41,6 +42,7 @@ __all__ = [
     "group_by_time",
     "is_moved",
     "load_profiles",
+    "local_uri",
     "moment_of",
     "native_trace_id",
     "place",
