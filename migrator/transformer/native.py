@@ -115,7 +115,8 @@ class _Native:
         if self.version:
             tags[conv.MIGRATOR_VERSION] = self.version
         metadata[conv.SCHEMA_VERSION] = "3"
-        metadata.update(assemble.size_metadata(self.trace_id, spans))
+        contents = assemble.contents_of(self.trace_id, spans)
+        metadata.update(assemble.size_metadata(contents))
         usage = _usage_of(metadata.get(conv.TRACE_USAGE)) or assemble.total_usage(spans)
         if usage is not None:
             metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
@@ -153,6 +154,7 @@ class _Native:
             run_ids=(run_id,) if run_id else (),
             prompts=assemble.linked_prompts(tags.get(conv.LINKED_PROMPTS)),
             native=True,
+            contents=contents,
         )
         return plan, tuple(self.issues)
 
