@@ -10,12 +10,22 @@ import pytest
 from migrator import conventions
 
 ROOT = Path(__file__).parent.parent / "migrator"
-GROUND = {"model", "conventions", "errors", "issues", "processes", "interrupts", "__init__"}
+GROUND = {
+    "model",
+    "conventions",
+    "errors",
+    "issues",
+    "processes",
+    "interrupts",
+    "databases",
+    "__init__",
+}
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": set(),
     "processes": {"errors"},
+    "databases": {"errors"},
     "interrupts": set(),
     "issues": set(),
     "__init__": set(),

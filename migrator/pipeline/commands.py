@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from migrator import __version__, extractor, loader
@@ -83,14 +84,19 @@ def convert(
     stores = open_stores(sources, progress)
     outcome = _outcome(stores, target=target.uri)
     check_outside(outcome.sources, "--to", target.path)
-    if report is not None:
-        check_outside(outcome.sources, "--report", report)
+    check_outside(outcome.sources, "--report", report or str(target.report_base))
     outcome.dry_run = dry_run
-    existing = target.experiments()
+    walk = partial(
+        Migration,
+        stores,
+        options,
+        outcome=outcome,
+        existing=target.experiments(),
+        largest_id=target.largest_id,
+        progress=progress,
+    )
     if dry_run:
-        migration = Migration(
-            stores, options, Discard(), outcome, existing=existing, progress=progress
-        )
+        migration = walk(sink=Discard())
         migration.run()
         migration.check_handed()
         if stop_on_error:
@@ -102,9 +108,7 @@ def convert(
         return outcome
     with point_of_no_return() as committing:
         with loader.Writer(target) as writer:
-            migration = Migration(
-                stores, options, writer, outcome, existing=existing, progress=progress
-            )
+            migration = walk(sink=writer)
             migration.run()
             migration.check_handed()
             _copy_artifacts(migration, progress)
@@ -114,12 +118,16 @@ def convert(
             if stop_on_error:
                 _check_rejects([*outcome.ledger.issues, *written.issues])
             progress("publishing", 0, 0)
-            result = writer.publish(backup=backup, committing=committing)
+            result = writer.publish(
+                backup=backup,
+                committing=committing,
+                on_progress=lambda done, total: progress("publishing experiments", done, total),
+            )
         migration.add_result(result)
         outcome.backup = result.backup_path
         outcome.schema = target.wanted
         outcome.seconds = time.monotonic() - began
-        _report(outcome, Path(report) if report else free_report_path(Path(target.path)), values)
+        _report(outcome, Path(report) if report else free_report_path(target.report_base), values)
     return outcome
 
 

@@ -61,6 +61,7 @@ class Migration:
         outcome: Outcome,
         *,
         existing: Sequence[tuple[int, str]] = (),
+        largest_id: int = conventions.INT64_MAX,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -70,6 +71,7 @@ class Migration:
         self.outcome = outcome
         self.ledger = outcome.ledger
         self.existing = existing
+        self.largest_id = largest_id
         self.on_tree = on_tree
         self.progress = progress
         self.accounts = Accounts(
@@ -130,6 +132,7 @@ class Migration:
             [(store.number, record) for store, _, record in read],
             self.existing,
             self.options.on_conflict,
+            self.largest_id,
         )
         self.ledger.add_issues(issues)
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
