@@ -47,8 +47,8 @@ class Commands(click.Group):
         except MigrateError as error:
             _say(f"Error: {error}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt as interrupt:
-            _say(str(interrupt) or "Interrupted; the target is untouched.", err=True)
+        except KeyboardInterrupt as stop:
+            _say(str(stop) or "Interrupted; the target is untouched.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 

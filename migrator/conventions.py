@@ -85,6 +85,9 @@ ID_COLUMN_CHARS = 50
 MAX_DICT_DEPTH = 30  # protobuf gives up above 32 nested objects, 48 nested arrays
 MAX_LIST_DEPTH = 45
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+# Ids that we derive for experiments on a server, whose column holds 2,147,483,647: from here on up
+# to twice this. No sequence gets here, and above is room where MySQL counts on from the greatest.
+LEAST_DERIVED_ID = 1_000_000_000
 
 
 def trace_id_of(run_id: str) -> str:

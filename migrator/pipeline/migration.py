@@ -62,7 +62,7 @@ class Migration:
         outcome: Outcome,
         *,
         existing: Sequence[tuple[int, str]] = (),
-        keeps_ids: bool = True,
+        largest_id: int | None = conventions.INT64_MAX,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -72,7 +72,7 @@ class Migration:
         self.outcome = outcome
         self.ledger = outcome.ledger
         self.existing = existing
-        self.keeps_ids = keeps_ids
+        self.largest_id = largest_id
         self.on_tree = on_tree
         self.progress = progress
         self.accounts = Accounts(
@@ -144,7 +144,7 @@ class Migration:
             [(store.number, record) for store, _, record in read],
             self.existing,
             self.options.on_conflict,
-            keeps_ids=self.keeps_ids,
+            self.largest_id,
         )
         self.ledger.add_issues(issues)
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
