@@ -235,14 +235,13 @@ def test_what_can_not_be_kept_is_said_before_anything_is_written(
     assert server.rows() == empty
     before: list[str] = []
     original = click.echo
-    monkeypatch.setattr(
-        click,
-        "echo",
-        lambda text="", **how: (
-            before.append(str(server.rows() == empty)) if how.get("err") else None,
-            original(text, **how),
-        ),
-    )
+
+    def echo(text: str = "", **how: Any) -> None:
+        if how.get("err"):
+            before.append(str(server.rows() == empty))
+        original(text, **how)
+
+    monkeypatch.setattr(click, "echo", echo)
     result = convert(store, server.uri, "--report", "r.json")
     assert before == ["True"]
     assert "4 ids of runs: the server draws them" in result.stderr
