@@ -1,11 +1,16 @@
-"""Which entities a conversion takes: ``--only`` a list of rejects, ``--since`` a time."""
+"""Which entities a conversion takes.
+
+``--only`` a list of rejects, ``--since`` a time, ``--shard`` a part of several that run apart.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from migrator.errors import OptionError
 from migrator.model import Entry, RunRecord, TraceRecord
@@ -25,6 +30,36 @@ def time_ms(text: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return int(moment.timestamp() * 1000)
+
+
+class Shard(NamedTuple):
+    """One of several ``parts`` of the sources, all of about equal size. The first has number 1."""
+
+    number: int
+    parts: int
+
+    @classmethod
+    def of(cls, number: int, parts: int) -> Shard:
+        """Raise OptionError unless there is such a part."""
+        if not 1 <= number <= parts:
+            raise OptionError(
+                f"--shard {number}/{parts}: there is no such part.",
+                todo="Write K/N with K from 1 to N.",
+            )
+        return cls(number, parts)
+
+    @property
+    def whole(self) -> bool:
+        return self.parts == 1
+
+    def takes(self, name: str) -> bool:
+        """Tell whether what has this name belongs here; for each name that is so in one part."""
+        return digest_of(name) % self.parts == self.number - 1
+
+
+def digest_of(name: str) -> int:
+    """Return a number that is the same for a name everywhere, and spread evenly over names."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 class Selection:

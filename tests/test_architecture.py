@@ -10,12 +10,16 @@ import pytest
 from migrator import conventions
 
 ROOT = Path(__file__).parent.parent / "migrator"
-GROUND = {"model", "conventions", "errors", "issues", "processes", "interrupts", "__init__"}
+GROUND = {
+    "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "__init__",
+}  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": set(),
     "processes": {"errors"},
+    "executors": {"errors"},
+    "cluster": {"errors"},
     "interrupts": set(),
     "issues": set(),
     "__init__": set(),
@@ -35,7 +39,7 @@ ALLOWED = {
     "tracker": GROUND,
     "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code"},
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code", "cluster"},
 }
 MLFLOW_ALLOWED = {"loader", "server", "verify", "tracker"}
 

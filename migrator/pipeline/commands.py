@@ -56,7 +56,7 @@ def scan(
     began = time.monotonic()
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
-        outcome = _outcome(stores, target=None)
+        outcome = _outcome(stores, options, target=None)
         migration = Migration(
             stores, options, Discard(), outcome, on_tree=on_tree, progress=progress
         )
@@ -101,7 +101,7 @@ def convert(
         whole = not dry_run and options.artifacts != "keep"  # they are sent as well
         with fetched(sources, options, progress, whole=whole) as places:
             stores = open_stores(places, progress)
-            outcome = _outcome(stores, target=connection.shown)
+            outcome = _outcome(stores, options, target=connection.shown)
             outcome.dry_run = dry_run
             if report is not None:
                 check_outside(outcome.sources, "--report", report)
@@ -119,7 +119,7 @@ def convert(
     copies = not dry_run and options.artifacts.startswith("copy:")
     with fetched(sources, options, progress, whole=copies) as places:
         stores = open_stores(places, progress)
-        outcome = _outcome(stores, target=target.uri)
+        outcome = _outcome(stores, options, target=target.uri)
         check_outside(outcome.sources, "--to", target.path)
         if report is not None:
             check_outside(outcome.sources, "--report", report)
@@ -159,9 +159,16 @@ def convert(
             outcome.backup = result.backup_path
             outcome.schema = target.wanted
             outcome.seconds = time.monotonic() - began
-            path = Path(report) if report else free_report_path(Path(target.path))
+            path = Path(report) if report else _report_path(target.path, outcome)
             _report(outcome, path, values)
         return outcome
+
+
+def _report_path(target: str, outcome: Outcome) -> Path:
+    """Return a free name beside the target; shards that run at once have one each."""
+    number, parts = outcome.shard
+    part = f".shard-{number}-of-{parts}" if parts > 1 else ""
+    return free_report_path(Path(f"{target}{part}"))
 
 
 def check_outside(sources: Sequence[str], option: str, path: str) -> None:
@@ -219,7 +226,7 @@ def export(
     began = time.monotonic()
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
-        outcome = _outcome(stores, target=to)
+        outcome = _outcome(stores, options, target=to)
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
         receiver = otlp.open_receiver(to, headers)
@@ -292,7 +299,7 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
             if matches[0] in planned.tree.runs:
                 wanted.append(planned)
 
-        outcome = _outcome(stores, target=None)
+        outcome = _outcome(stores, options, target=None)
         Migration(stores, options, Discard(), outcome, on_tree=keep).run()
         if not wanted:
             raise SourceError(
@@ -301,5 +308,6 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
         return wanted[0]
 
 
-def _outcome(stores: Sequence[Store], target: str | None) -> Outcome:
-    return Outcome(__version__, tuple(store.name for store in stores), target)
+def _outcome(stores: Sequence[Store], options: Options, target: str | None) -> Outcome:
+    names = tuple(store.name for store in stores)
+    return Outcome(__version__, names, target, shard=options.shard)

@@ -46,6 +46,11 @@ class Store:
         address = None if self.mirror is None else self.mirror.address(path)
         return address or transformer.local_uri(path)
 
+    def outline(self) -> Store:
+        """Return it without its entries: where it is, and which number it has."""
+        bare = SourceIndex(self.index.root, (), (), (), (), (), (), 0, 0, 0, ())
+        return replace(self, index=bare)
+
 
 @contextmanager
 def fetched(

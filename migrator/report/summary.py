@@ -352,6 +352,7 @@ class Outcome:
         0,
         0,
     )  # workflows, and steps, that --group-by-time would make
+    shard: tuple[int, int] = (1, 1)  # K and N: this was one of N parts
     orphans: int = 0  # steps that --adopt-orphans would put below a workflow
     seconds: float = 0.0
 
@@ -359,6 +360,12 @@ class Outcome:
     def exit_code(self) -> int:
         """0 all converted; 3 something was rejected, or the report could not be written."""
         return 3 if self.ledger.has_rejects or self.report_problem else 0
+
+    @property
+    def shard_text(self) -> str:
+        """``2/4`` for the second of four parts, nothing for the whole."""
+        number, count = self.shard
+        return f"{number}/{count}" if count > 1 else ""
 
     @property
     def left_as_runs(self) -> Counter[str]:
@@ -395,6 +402,7 @@ class Outcome:
             "sources": list(self.sources),
             "target": self.target,
             "dry_run": self.dry_run,
+            "shard": self.shard_text or None,
             "schema": self.schema,
             "server": None if self.server is None else self.server.as_dict(),
             "backup": self.backup,

@@ -37,6 +37,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
     ledger = outcome.ledger
     parts = [
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
+        shard_text(outcome),
         entities_table(outcome),
         experiments_table(outcome.experiments) if outcome.experiments else "",
         decisions_text(outcome.experiments, verbose),
@@ -57,6 +58,7 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
     if not outcome.dry_run and outcome.backup:
         done += f" (backup: {outcome.backup})"
     parts = [
+        shard_text(outcome),
         ledger_table(outcome),
         files_text(outcome),
         rebuilt_text(outcome),
@@ -92,6 +94,13 @@ def limits_text(server: ServerSummary) -> str:
         for limit in server.limits
     ]
     return "\n".join(lines)
+
+
+def shard_text(outcome: Outcome) -> str:
+    """Return which part of the sources this is, if it is one."""
+    if not outcome.shard_text:
+        return ""
+    return f"Shard {outcome.shard_text}; what the others convert is left out here."
 
 
 def ledger_table(outcome: Outcome) -> str:
