@@ -156,6 +156,10 @@ def mirrored(
 # ------------------------------------------------------------------------ the other side
 
 
+class _Stopped(Exception):
+    """Something else went wrong, or a signal came, while an object was being fetched."""
+
+
 class Object(NamedTuple):
     """An object, or a file of a remote file system."""
 
@@ -205,14 +209,17 @@ class _Remote:
         """How many requests may be under way."""
         return _AT_ONCE if self._shared.async_impl else _AT_ONCE_OF_OWN
 
-    def fetch(self, object_: Object, to: str) -> None:
-        """Write an object's content into a file."""
+    def fetch(self, object_: Object, to: str, check: Callable[[], None]) -> None:
+        """Write an object's content into a file; ``check`` is called now and then, to stop it."""
+        from fsspec.callbacks import Callback
+
         filesystem = self._shared
         if not filesystem.async_impl:  # such as a connection that two threads must not share
             if not hasattr(self._own, "filesystem"):
                 self._own.filesystem = self._open()
             filesystem = self._own.filesystem
-        filesystem.get_file(object_.key, to)
+        hook = Callback(hooks={"check": lambda *_, **__: check()})
+        filesystem.get_file(object_.key, to, callback=hook)
 
     def listed(self, progress: Progress) -> list[Object]:
         """Return everything below the source, and what lies beside it and belongs to it."""
@@ -236,8 +243,10 @@ class _Remote:
                         todo="Give the address of the mlruns folder itself.",
                     )
                 continue
-            inside = key.removeprefix(f"{root}/")
-            objects.append(Object(key, f"{name}/{inside}", info.get("size") or 0, _changed(info)))
+            path = f"{name}/{key.removeprefix(f'{root}/')}"
+            size = info.get("size")
+            # What a file system does not tell the size of may hold something: it is fetched.
+            objects.append(Object(key, path, 1 if size is None else size, _changed(info)))
         return objects
 
 
@@ -416,6 +425,10 @@ def _fetch(
     given: Object | None = None
     denial: PermissionError | None = None
 
+    def check() -> None:
+        if stop.is_set():  # in the middle of gigabytes
+            raise _Stopped
+
     def work() -> None:
         nonlocal done, given, denial
         while not stop.is_set():
@@ -425,7 +438,7 @@ def _fetch(
                 return
             path = f"{mirror.folder}/{object_.path}"
             try:
-                remote.fetch(object_, path)
+                remote.fetch(object_, path, check)
                 _set_time(mirror, object_)
                 given = object_
             except (FileNotFoundError, PermissionError) as error:
@@ -450,7 +463,7 @@ def _fetch(
     if denial is not None:
         if given is None:
             raise denial
-        remote.fetch(given, f"{mirror.folder}/{given.path}")
+        remote.fetch(given, f"{mirror.folder}/{given.path}", lambda: None)
     return lost
 
 

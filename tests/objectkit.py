@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ class ObjectStore:
     client: Any = None
     fault: Fault | None = None
     delay_seconds: float = 0.0
+    drip_seconds: float = 0.0  # for each 64 KiB of a large object
     calls: Counter[str] = field(default_factory=Counter)  # list or get
     most_at_once: int = 0
     _now: int = 0
@@ -75,7 +76,8 @@ class ObjectStore:
 
     def clear(self) -> None:
         """Remove every object, and all that was set."""
-        self.fault, self.delay_seconds, self.most_at_once = None, 0.0, 0
+        self.fault, self.most_at_once = None, 0
+        self.delay_seconds = self.drip_seconds = 0.0
         keys = [{"Key": key} for key in self.state()]
         for first in range(0, len(keys), 1000):
             chunk = {"Objects": keys[first : first + 1000]}
@@ -101,12 +103,20 @@ class ObjectStore:
                         body = f"<Error><Code>{refusal[1]}</Code><Message>no</Message></Error>"
                         start_response(f"{refusal[0]} no", [("Content-Type", "application/xml")])
                         return [body.encode()]
-                return app(environ, start_response)
+                body = app(environ, start_response)
+                return _drip(body, self.drip_seconds) if self.drip_seconds else body
             finally:
                 with self._lock:
                     self._now -= 1
 
         return answer
+
+
+def _drip(body: Iterable[bytes], seconds: float) -> Iterator[bytes]:
+    whole = b"".join(body)
+    for first in range(0, len(whole), 1 << 16):
+        yield whole[first : first + (1 << 16)]
+        time.sleep(seconds if len(whole) > 1 << 16 else 0)
 
 
 @contextmanager

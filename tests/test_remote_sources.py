@@ -274,6 +274,8 @@ def test_copies_are_fetched_whole(bucket: ObjectStore, tmp_path: Path) -> None:
         "prompt.txt": b"Why?",
         "big.bin": b"\1",
     }
+    _, changed = bucket.state()[f"mlruns/1/{RUN}/artifacts/big.bin"]
+    assert (copies / "big.bin").stat().st_mtime == changed.timestamp()
     assert verify([address], f"sqlite:///{tmp_path / 'x.db'}", options).same
     (copies / "big.bin").write_bytes(b"\2")
     result = verify([address], f"sqlite:///{tmp_path / 'x.db'}", options)
@@ -486,12 +488,26 @@ def test_a_missing_package_is_named_with_its_extra(package: str, source: str, ex
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_without_credentials(bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials(
+    bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     bucket.put("mlruns/x", b"1")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HOME", "/nonexistent")
-    assert "credentials" in failing(f"s3://{BUCKET}/mlruns")
+    assert "NoCredentialsError" in failing(f"s3://{BUCKET}/mlruns")
+    bucket.upload(small_store(tmp_path / "mlruns"), "mlruns")
+    bucket.client.put_bucket_acl(Bucket=BUCKET, ACL="public-read")
+    for key in bucket.state():
+        bucket.client.put_object_acl(Bucket=BUCKET, Key=key, ACL="public-read")
+    done = subprocess.run(  # fsspec reads its variables when it is imported
+        [sys.executable, "-m", "migrator.cli", "scan", f"s3://{BUCKET}/mlruns", "-q"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "FSSPEC_S3_ANON": "true"},
+        capture_output=True,
+        text=True,
+    )
+    bucket.client.put_bucket_acl(Bucket=BUCKET, ACL="private")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_nobody_listens(bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -593,16 +609,31 @@ def test_a_signal_leaves_nothing_behind(
     storekit.write_values(root / "1" / RUN / "params", {f"p{n}": "x" for n in range(300)})
     address = bucket.upload(root, "mlruns")
     bucket.delay_seconds = 0.3
+    interrupt(number, address, bucket, 40, tmp_path)
+
+
+def test_a_signal_does_not_wait_for_a_large_artifact(bucket: ObjectStore, tmp_path: Path) -> None:
+    root = small_store(tmp_path / "mlruns")
+    (root / "1" / RUN / "artifacts" / "big.bin").write_bytes(bytes(32 << 20))
+    address = bucket.upload(root, "mlruns")
+    bucket.drip_seconds = 0.5  # four minutes in all
+    interrupt(signal.SIGTERM, address, bucket, 5, tmp_path, f"--artifacts=copy:{tmp_path / 'c'}")
+
+
+def interrupt(
+    number: int, address: str, bucket: ObjectStore, after: int, tmp_path: Path, *options: str
+) -> None:
+    """Send a signal to a conversion after so many objects; it must go away without a trace."""
     bucket.calls.clear()
     child = subprocess.Popen(
-        [sys.executable, "-m", "migrator.cli", "convert", address, "--to", "sqlite:///x.db"],
+        [sys.executable, "-m", "migrator.cli", "convert", address, "--to=sqlite:///x.db", *options],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + 60
-    while bucket.calls["get"] < 40 and time.monotonic() < deadline:
+    while bucket.calls["get"] < after and time.monotonic() < deadline:
         time.sleep(0.05)
     assert any((tmp_path / "temporary").iterdir())
     child.send_signal(number)
