@@ -47,8 +47,8 @@ class Commands(click.Group):
         except MigrateError as error:
             _say(f"Error: {error}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            _say("Interrupted; the target is untouched.", err=True)
+        except KeyboardInterrupt as interrupt:
+            _say(str(interrupt) or "Interrupted; the target is untouched.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 
@@ -269,7 +269,8 @@ def scan(
 @SOURCES
 @click.option(
     "--to", default=DEFAULT_TARGET, show_default=True, metavar="URI",
-    help="The database to write: sqlite:///relative.db or sqlite:////absolute.db.",
+    help="The database to write: sqlite:///relative.db or sqlite:////absolute.db; or a running "
+    "MLflow server, http://host:5000.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option(
@@ -332,6 +333,7 @@ def convert(
             backup=not no_backup,
             stop_on_error=on_error == "stop",
             progress=progress,
+            say=lambda text: None if quiet else _say(text, err=True),
         )
     if as_json:
         _print_json(outcome.as_dict(values))

@@ -66,6 +66,11 @@ MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
 MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # of damaged spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
+# On what goes through a server's API, which gives ids and times of its own.
+MIGRATOR_SOURCE_RUN = "migrator.source_run_id"
+MIGRATOR_SOURCE_MODEL = "migrator.source_model_id"
+MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: what the API has no field for
+MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when all of it is there
 
 # ------------------------------------------------------------ keys on experiments
 EXPERIMENT_KIND = "mlflow.experimentKind"

@@ -55,6 +55,13 @@ class Code(str, Enum):
     LOAD_TEXT_REPAIRED = "load-text-repaired"
     LOAD_MODEL_NAN = "load-model-nan"
     LOAD_DEFAULT_ADDED = "load-default-added"
+
+    # server: what goes through a server's API
+    SERVER_REFUSED = "server-refused"
+    SERVER_VALUE_CUT = "server-value-cut"
+    SERVER_DATASET_UNUSED = "server-dataset-unused"
+    SERVER_ARTIFACTS_LEFT = "server-artifacts-left"
+    SERVER_SOURCE_CHANGED = "server-source-changed"
     # transformer: trees of runs
     RUN_PARENT_MISSING = "run-parent-missing"
     RUN_PARENT_SELF = "run-parent-self"
@@ -256,6 +263,34 @@ CATALOG: dict[Code, CatalogEntry] = {
         "experiment 0 of that name and fail to open the database, so that an empty, deleted "
         "experiment 0 was added.",
         "Nothing.",
+    ),
+    Code.SERVER_REFUSED: CatalogEntry(
+        Severity.REJECTED,
+        "The server's API refuses this: a key or value outside its rules, or a fault of its own.",
+        "See the message; a SQLite target takes what the API refuses.",
+    ),
+    Code.SERVER_VALUE_CUT: CatalogEntry(
+        Severity.DEGRADED,
+        "The server's API takes no value of this length; it was cut to what it takes.",
+        "Read the whole value in the source; a SQLite target keeps it.",
+    ),
+    Code.SERVER_DATASET_UNUSED: CatalogEntry(
+        Severity.REJECTED,
+        "No run that was converted uses this dataset, and the server's API makes datasets only "
+        "as inputs of runs.",
+        "Nothing; a SQLite target keeps it.",
+    ),
+    Code.SERVER_ARTIFACTS_LEFT: CatalogEntry(
+        Severity.DEGRADED,
+        "Artifacts were not sent to the server; the tag migrator.source_fields says where they "
+        "were recorded.",
+        "See the message, and convert again: what is missing is sent.",
+    ),
+    Code.SERVER_SOURCE_CHANGED: CatalogEntry(
+        Severity.DEGRADED,
+        "A server takes no model version whose source is a path of the client's machine; another "
+        "source was written, and the tag migrator.source_fields has the recorded one.",
+        "Send the model's files to the server and register them again.",
     ),
     Code.RUN_PARENT_MISSING: CatalogEntry(
         Severity.NOTE,

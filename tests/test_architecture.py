@@ -28,18 +28,20 @@ ALLOWED = {
     "loader": GROUND,
     "otlp": GROUND,
     "remote": GROUND,
+    "server": GROUND,
     "report": GROUND,
     "selection": GROUND,
     "redaction": GROUND,
     "pipeline": GROUND
-    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "report", "remote"},
+    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "server", "report"}
+    | {"remote"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
     "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
     "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code", "cluster"},
 }
-MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
+MLFLOW_ALLOWED = {"loader", "server", "verify", "tracker"}
 
 
 def room_of(path: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -546,11 +547,11 @@ def test_an_object_that_changes_is_read_as_it_is_then(bucket: ObjectStore, tmp_p
 
 def test_throttling_is_waited_for(bucket: ObjectStore, tmp_path: Path) -> None:
     address = bucket.upload(small_store(tmp_path / "mlruns"), "mlruns")
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
 
     def fault(what: str, path: str) -> tuple[int, str] | None:
         first = (what, path) not in seen
-        seen.add((what, path))  # type: ignore[arg-type]
+        seen.add((what, path))
         return (503, "SlowDown") if first else None
 
     bucket.fault = fault
@@ -580,7 +581,7 @@ def test_a_disk_too_small_is_said_before(
 ) -> None:
     address = bucket.upload(small_store(tmp_path / "mlruns"), "mlruns")
     usage = type("Usage", (), {"free": 1 << 20})
-    monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert "bytes free. Make room, or set TMPDIR" in failing(address)
 
 

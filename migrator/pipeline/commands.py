@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator import __version__, extractor, loader
+from migrator import __version__, extractor, loader, server
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.interrupts import point_of_no_return
 from migrator.issues import CATALOG, Issue, Severity
@@ -15,6 +15,7 @@ from migrator.model import ArtifactCopy
 from migrator.pipeline.locations import is_below
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
+from migrator.pipeline.serving import Say, check_options, report_base, to_server
 from migrator.pipeline.sinks import Discard
 from migrator.pipeline.stores import (
     Progress,
@@ -79,6 +80,7 @@ def convert(
     backup: bool = True,
     stop_on_error: bool = False,
     progress: Progress = no_progress,
+    say: Say = lambda text: None,
 ) -> Outcome:
     """Write the sources into the database at ``to``, whole or not at all.
 
@@ -86,10 +88,33 @@ def convert(
     source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
     conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
     defect); the target is untouched then.
+
+    A server (``http://…``) is written through its API: what that can't keep is told to ``say``
+    before anything is written, and what an error leaves half done the next conversion completes.
     """
     began = time.monotonic()
     if report is not None:
         check_report_path(report)
+    if server.is_server(to):
+        check_options(options, schema, backup)
+        connection = server.open_server(to)
+        whole = not dry_run and options.artifacts != "keep"  # they are sent as well
+        with fetched(sources, options, progress, whole=whole) as places:
+            stores = open_stores(places, progress)
+            outcome = _outcome(stores, options, target=connection.shown)
+            outcome.dry_run = dry_run
+            if report is not None:
+                check_outside(outcome.sources, "--report", report)
+            to_server(
+                stores, connection, options, outcome, dry_run=dry_run,
+                check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+                say=say, progress=progress,
+            )  # fmt: skip
+            name_sources(stores, outcome)
+            if report is not None or not dry_run:
+                path = Path(report) if report else free_report_path(report_base(to))
+                _report(outcome, path, values)
+        return outcome
     target = loader.open_target(to, schema)
     copies = not dry_run and options.artifacts.startswith("copy:")
     with fetched(sources, options, progress, whole=copies) as places:
@@ -165,7 +190,8 @@ def _report(outcome: Outcome, path: Path, values: bool) -> None:
         outcome.report_path = None
         done = "Nothing was written (dry run)"
         if not outcome.dry_run:
-            done = f"The database {outcome.target} is complete"
+            what = "database" if outcome.server is None else "conversion to"
+            done = f"The {what} {outcome.target} is complete"
         outcome.report_problem = (
             f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
             "Convert again, which changes nothing, with --report and another file."

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from migrator import __version__, conventions, extractor, loader, processes, transformer
+from migrator import __version__, conventions, extractor, loader, processes, server, transformer
 from migrator.errors import LedgerError, OptionError
 from migrator.issues import Code, Issue
 from migrator.model import (
@@ -63,6 +63,7 @@ class Migration:
         outcome: Outcome,
         *,
         existing: Sequence[tuple[int, str]] = (),
+        keeps_ids: bool = True,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -72,6 +73,7 @@ class Migration:
         self.outcome = outcome
         self.ledger = outcome.ledger
         self.existing = existing
+        self.keeps_ids = keeps_ids
         self.on_tree = on_tree
         self.progress = progress
         self.accounts = Accounts(
@@ -143,6 +145,7 @@ class Migration:
             [(store.number, record) for store, _, record in read],
             self.existing,
             self.options.on_conflict,
+            keeps_ids=self.keeps_ids,
         )
         self.ledger.add_issues(issues)
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
@@ -730,7 +733,7 @@ class Migration:
             )
             ledger.files = met
 
-    def check_written(self, written: loader.LoadResult) -> None:
+    def check_written(self, written: loader.LoadResult | server.Published) -> None:
         """Raise LedgerError unless what was handed over is written, merged or refused by name."""
         trial = Ledger(
             found=self.ledger.found,
@@ -741,7 +744,7 @@ class Migration:
         _add_result(trial, written, self.ours)
         _check_closed(trial, {})
 
-    def add_result(self, result: loader.LoadResult) -> None:
+    def add_result(self, result: loader.LoadResult | server.Published) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
 
@@ -770,7 +773,9 @@ def _content(record: Any) -> list[object]:
     return [getattr(record, f.name) for f in fields(record) if f.name not in where]
 
 
-def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) -> None:
+def _add_result(
+    ledger: Ledger, result: loader.LoadResult | server.Published, ours: Counter[Kind]
+) -> None:
     """Enter what the loader did; what we added to native traces was not found, so not counted."""
     converted, there = Counter(result.converted), Counter(result.already_there)
     for kind, count in ours.items():

@@ -294,6 +294,41 @@ class ArtifactSummary:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLimit:
+    """One thing that a server's API can't keep, and how often the source has it."""
+
+    name: str
+    what: str
+    count: int
+    why: str
+    instead: str
+
+
+@dataclass(slots=True)
+class ServerSummary:
+    """What is to be said of a conversion through a server's API."""
+
+    version: str  # of the server's MLflow
+    limits: tuple[ServerLimit, ...] = ()
+    ids: dict[str, dict[str, str]] = field(default_factory=dict)  # kind -> old id -> new id
+    files_sent: int = 0
+    bytes_sent: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "version": self.version,
+            "cannot_keep": [
+                {each.name: getattr(limit, each.name) for each in fields(limit)}
+                for limit in self.limits
+            ],
+            "ids": self.ids,
+            "files_sent": self.files_sent,
+            "bytes_sent": self.bytes_sent,
+        }
+
+
 @dataclass(slots=True)
 class Outcome:
     """The whole of a scan or a conversion: one object, several renderings."""
@@ -311,6 +346,7 @@ class Outcome:
     report_problem: str | None = None  # why there is no report, though all else is done
     redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
+    server: ServerSummary | None = None  # of a server as the target
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (
         0,
@@ -368,6 +404,7 @@ class Outcome:
             "dry_run": self.dry_run,
             "shard": self.shard_text or None,
             "schema": self.schema,
+            "server": None if self.server is None else self.server.as_dict(),
             "backup": self.backup,
             "rejects": self.rejects_path,
             "report_problem": self.report_problem,

@@ -1,7 +1,12 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
 from migrator.transformer.authoring import built_in_text, recognised_by, template
-from migrator.transformer.experiments import OnConflict, experiment_kind, plan_experiments
+from migrator.transformer.experiments import (
+    OnConflict,
+    experiment_handle,
+    experiment_kind,
+    plan_experiments,
+)
 from migrator.transformer.locations import (
     SERVED,
     ArtifactChoice,
@@ -32,6 +37,7 @@ __all__ = [
     "build_forest",
     "built_in_text",
     "copy_place",
+    "experiment_handle",
     "experiment_kind",
     "group_by_time",
     "is_moved",

@@ -22,6 +22,8 @@ def plan_experiments(
     records: Sequence[tuple[int, ExperimentRecord]],
     existing: Sequence[tuple[int, str]],
     on_conflict: OnConflict,
+    *,
+    keeps_ids: bool = True,
 ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
     """Give every experiment an id and a name in the target.
 
@@ -32,8 +34,16 @@ def plan_experiments(
     same source wrote is found again and merged; any other clash follows ``on_conflict``.
     Raises TargetError on a clash with ``on_conflict`` "fail". The order of ``records`` is
     immaterial. Plans are keyed by the experiment's directory.
+
+    Unless the target ``keeps_ids`` it gives ids of its own, and those of plans and of ``existing``
+    only tell experiments apart: ``experiment_handle`` makes them.
     """
-    return _Planner(existing, on_conflict).plan(records)
+    return _Planner(existing, on_conflict, keeps_ids).plan(records)
+
+
+def experiment_handle(experiment_id: str, name: str) -> int:
+    """Return what stands for a source's experiment where the target gives ids of its own."""
+    return _digest_id(experiment_id, name, 0)
 
 
 def experiment_kind(
@@ -52,7 +62,10 @@ def experiment_kind(
 
 
 class _Planner:
-    def __init__(self, existing: Iterable[tuple[int, str]], on_conflict: OnConflict) -> None:
+    def __init__(
+        self, existing: Iterable[tuple[int, str]], on_conflict: OnConflict, keeps_ids: bool
+    ) -> None:
+        self.keeps_ids = keeps_ids
         self.there_by_name = {name: number for number, name in existing}
         self.there_by_id = {number: name for number, name in existing}
         self.on_conflict = on_conflict
@@ -95,7 +108,7 @@ class _Planner:
             return
         tags = dict(record.tags)
         merged = False
-        own_id = _numeric(record.experiment_id)
+        own_id = _numeric(record.experiment_id) if self.keeps_ids else _digest(record)
         name = self._fitting_name(record)
         if holder is not None:
             name = _suffixed(name, record.experiment_id)
@@ -112,7 +125,7 @@ class _Planner:
             name, merged = there, True
         elif there is not None or name in self.there_by_name:
             target_id, name, merged = self._clash(record, target_id, name)
-        if target_id != own_id:
+        if target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
             self._issue(
                 Code.EXPERIMENT_ID_CHANGED,
@@ -172,7 +185,7 @@ class _Planner:
     def _derived(self, record: ExperimentRecord) -> int:
         """Return an id of 18 digits that nobody has, the same for the same experiment."""
         for attempt in range(1_000):
-            number = _digest_id(record, attempt)
+            number = _digest(record, attempt)
             if number not in self.ids and number not in self.there_by_id:
                 return number
             if self.there_by_id.get(number) in _names_of(record):
@@ -180,7 +193,7 @@ class _Planner:
         raise AssertionError("a thousand ids of 18 digits are taken")
 
     def _derived_there(self, record: ExperimentRecord) -> int | None:
-        number = _digest_id(record, 0)
+        number = _digest(record)
         return number if self.there_by_id.get(number) in _names_of(record) else None
 
     def _issue(self, code: Code, record: ExperimentRecord, message: str, kept: str) -> None:
@@ -197,8 +210,12 @@ def _numeric(text: str) -> int | None:
     return number if number <= conv.INT64_MAX else None
 
 
-def _digest_id(record: ExperimentRecord, attempt: int) -> int:
-    text = f"{record.experiment_id}/{record.name}" + (f"/{attempt}" if attempt else "")
+def _digest(record: ExperimentRecord, attempt: int = 0) -> int:
+    return _digest_id(record.experiment_id, record.name, attempt)
+
+
+def _digest_id(experiment_id: str, name: str, attempt: int) -> int:
+    text = f"{experiment_id}/{name}" + (f"/{attempt}" if attempt else "")
     low: int = 10 ** (DERIVED_DIGITS - 1)
     return low + int(hashlib.sha256(text.encode()).hexdigest(), 16) % (9 * low)
 
