@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
 import os
@@ -251,6 +252,19 @@ def test_a_bad_shard_and_copies_are_option_errors(tmp_path: Path) -> None:
         pipeline.scan([STORES[0]], pipeline.Options(shard=(5, 4)))
     with pytest.raises(OptionError, match=r"copy:.* and --shard"):
         convert([STORES[0]], tmp_path / "x.db", shard=(1, 4), artifacts=f"copy:{tmp_path}/files")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pipeline.Options(shard=(1, 2)),
+        pipeline.Options(executor=concurrent.futures.ThreadPoolExecutor(1)),
+    ],
+    ids=["shard", "executor"],
+)
+def test_a_server_takes_no_shards_and_no_executor(options: pipeline.Options) -> None:
+    with pytest.raises(OptionError, match=r"--(shard|dask) does not go with a server"):
+        pipeline.convert([STORES[0]], "http://127.0.0.1:9", options)
 
 
 def test_more_shards_than_there_are_trees_are_the_whole_too(tmp_path: Path) -> None:

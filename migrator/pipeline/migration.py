@@ -47,7 +47,8 @@ from migrator.selection import Selection, Shard, digest_of
 E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
 
-SAMPLE_TREES = 1_000  # of an experiment, from which one shard decides its kind
+SAMPLE_TREES = 200  # of an experiment, from which one shard decides its kind
+SAMPLE_RUNS = 5_000  # in them: the tree that exceeds it is the last
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
 
 
@@ -340,9 +341,14 @@ class Migration:
             if key in ours:
                 by_target[self.homes.plans[key].target_id].append(root_id)
         sample: list[str] = []
+        runs = 0
         for root_ids in by_target.values():
-            sample += sorted(root_ids, key=digest_of)[:SAMPLE_TREES]
-        runs = sum(len(forest.tree(root_id).run_ids) for root_id in sample)
+            end = runs + SAMPLE_RUNS
+            for root_id in sorted(root_ids, key=digest_of)[:SAMPLE_TREES]:
+                sample.append(root_id)
+                runs += len(forest.tree(root_id).run_ids)
+                if runs > end:
+                    break
         apart = replace(forest, root_ids=tuple(sample))
         aside = self.accounts.blank()
         self._work(apart, replace(context, on_tree=None), aside, Discard(), runs)

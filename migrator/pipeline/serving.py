@@ -30,6 +30,8 @@ def check_options(options: Options, schema: str | None, backup: bool) -> None:
     for given, name, why in (
         (schema is not None, "--schema", "the server's database has a schema of its own"),
         (not backup, "--no-backup", "no backup can be made through a server's API"),
+        (options.shard != (1, 1), "--shard", "new ids of runs are known to the job that made them"),
+        (options.executor is not None, "--dask", "it waits for the server, not for the reading"),
         (
             options.artifacts.startswith("copy:"),
             f"--artifacts {options.artifacts}",
