@@ -29,6 +29,7 @@ KEYS = st.sampled_from(
         "lr",
         "phase",
         "turn",
+        "node_kind",
         "ключ",
         "a b",
     ]
