@@ -4,7 +4,9 @@ A page is one session. Comments that a reader doesn't see say what a block needs
 
 - ``<!-- sandbox: 2.22.5-agents -->``: the fixture that lies at ``./mlruns`` when the session
   begins (``old/mlruns=2.9.2-moved`` puts it elsewhere; several are parted by spaces), or
-  ``mlflow.db=empty``, an empty database, which takes MLflow long to make.
+  ``mlflow.db=empty``, an empty database, which takes MLflow long to make;
+  ``db.example.com=postgresql``: an empty database ``mlflow`` of ``ana:secret`` on a real server,
+  without which the page is skipped).
 - ``<!-- file: my-tool.toml -->`` before a block: its text is that file.
 - ``<!-- first: ... -->`` before a Python block: what it needs around it.
 
@@ -26,14 +28,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from click.testing import CliRunner
 
+from migrator import databases
 from migrator.cli import main
-from tests import fixturekit, trackerkit
+from tests import fixturekit, serverkit, trackerkit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -120,6 +123,7 @@ class Session:
         self.folder = folder
         self.code = 0
         self._ports: dict[str, str] = {}  # those that a page names, and those that were free
+        self._stack = ExitStack()
         self._servers: list[subprocess.Popen[bytes]] = []
         tools = folder.parent / "tools"
         tools.mkdir()
@@ -136,6 +140,9 @@ class Session:
         asked = re.search(r"<!-- sandbox:(.*?)-->", page.read_text(encoding="utf-8"))
         for wish in asked[1].split() if asked else ():
             place, _, fixture = wish.rpartition("=")
+            if fixture == "postgresql":
+                self._database(place)
+                continue
             if fixture == "empty":
                 trackerkit.database(folder, place)
                 continue
@@ -145,6 +152,16 @@ class Session:
             copy.rename(target)
             if (copy.parent / "mlartifacts").exists():
                 (copy.parent / "mlartifacts").rename(target.parent / "mlartifacts")
+
+    def _database(self, host: str) -> None:
+        """Make a database on a real server, and let the page's name for it mean that."""
+        server = self._stack.enter_context(serverkit.postgresql())
+        name = server.empty()
+        for driver in ("", "+psycopg2"):
+            shown, real = f"postgresql{driver}://ana:secret@{host}/mlflow", server.uri(name, driver)
+            self._ports[shown] = real
+            self._ports[shown.replace("secret", "***")] = databases.masked(real)
+        self._ports["mlflow-migrate-mlflow"] = f"mlflow-migrate-{name}"
 
     def do(self, block: Block) -> None:
         """Do what a block says, and compare what is printed with what the page shows."""
@@ -228,6 +245,7 @@ class Session:
 
     def close(self) -> None:
         """Stop what is still running."""
+        self._stack.close()
         for server in self._servers:
             os.killpg(server.pid, signal.SIGTERM)
             try:

@@ -252,7 +252,8 @@ class _Pull:
             self._roots("experiments", experiments)
             names = {row[0] for row in self.db.execute("SELECT name FROM main.experiments")}
             self._fetch(self._by_name("experiments"), "name", names)
-            for table in self.tables:
+            # What is found by rows of another table comes after it.
+            for table in sorted(self.tables, key=lambda each: each.name == "input_tags"):
                 self._parts(table)
             mirror.execute("COMMIT")
 

@@ -62,6 +62,7 @@ class Migration:
         *,
         existing: Sequence[tuple[int, str]] = (),
         largest_id: int = conventions.INT64_MAX,
+        name_key: Callable[[str], str] = str,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -72,6 +73,7 @@ class Migration:
         self.ledger = outcome.ledger
         self.existing = existing
         self.largest_id = largest_id
+        self.name_key = name_key
         self.on_tree = on_tree
         self.progress = progress
         self.accounts = Accounts(
@@ -133,6 +135,7 @@ class Migration:
             self.existing,
             self.options.on_conflict,
             self.largest_id,
+            self.name_key,
         )
         self.ledger.add_issues(issues)
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
