@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -9,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
 from migrator.errors import TargetError
-from migrator.loader import exchange
+from migrator.loader import exchange, schema
 from migrator.report.summary import Outcome
 from migrator.verify import verify
 from tests import fixturekit, serverkit
@@ -289,7 +291,7 @@ def test_a_database_that_is_not_unicode(mysql: Server, tmp_path: Path) -> None:
 _KILLED = """
 import os, sys
 from migrator import pipeline
-from migrator.loader import exchange
+from migrator.loader import exchange, schema
 send = exchange._Push._send
 def sent(self, db, experiment):
     if self.whole == 1:
@@ -379,6 +381,93 @@ def test_another_schema_is_refused(server: Server, tmp_path: Path) -> None:
     assert "mlflow db upgrade" in refusal(server.uri(database), tmp_path)
     server.execute("UPDATE alembic_version SET version_num = 'abcdef123456'", database=database)
     assert "newer MLflow" in refusal(server.uri(database), tmp_path)
+
+
+def test_a_user_who_may_not_write_is_refused(server: Server, tmp_path: Path) -> None:
+    database = server.fresh()
+    name = f"reader_{database}"
+    if server.kind == "postgresql":
+        server.execute(
+            f"CREATE USER {name} PASSWORD '{PASSWORD}'",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}",
+            database=database,
+        )
+    else:
+        server.execute(
+            f"CREATE USER {name}@'%%' IDENTIFIED BY '{PASSWORD}'",
+            f"GRANT SELECT ON {database}.* TO {name}@'%%'",
+        )
+    reader = server.admin.set(username=name, database=database)
+    text = refusal(reader.render_as_string(hide_password=False), tmp_path)
+    assert "may not do what a conversion needs" in text
+
+
+def test_a_database_that_is_read_only_is_refused(postgresql: Server, tmp_path: Path) -> None:
+    for database in (postgresql.fresh(), postgresql.empty()):
+        postgresql.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        assert "is read-only" in refusal(postgresql.uri(database), tmp_path)
+
+
+def test_a_missing_driver_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(schema, "wanted_revision", lambda wanted: schema.MLFLOW_39)
+    for kind in ("postgresql", "mysql"):
+        text = refusal(f"{kind}://me:{quote(PASSWORD, safe='')}@localhost/x", tmp_path)
+        assert f"pip install 'mlflow-migrate[{kind}]'" in text
+
+
+def test_uris_that_mean_no_database_are_refused(tmp_path: Path) -> None:
+    for uri, word in {
+        "postgres://me:{}@localhost/x": "calls this kind of server postgresql",
+        "mariadb://me:{}@localhost/x": "calls this kind of server mysql",
+        "postgresql://me:{}@localhost": "names no database",
+        "postgresql://me:{}@localhost:port/x": "is not a database URI",
+        "mysql+aiomysql://me:{}@localhost/x": "not one that this tool can write with",
+    }.items():
+        assert word in refusal(uri.format(quote(PASSWORD, safe="")), tmp_path)
+
+
+def test_upgrade_leaves_a_server_alone(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="mlflow db upgrade") as caught:
+        pipeline.upgrade(f"postgresql://me:{quote(PASSWORD, safe='')}@localhost/x")
+    assert quote(PASSWORD, safe="") not in str(caught.value)
+
+
+def test_a_run_that_had_not_ended_is_brought_up_to_date(server: Server, tmp_path: Path) -> None:
+    source = store_of(tmp_path, {"metrics/m": "1700000000000 1 0\n", "tags/t": "old"})
+    meta = source / "1" / RUN / "meta.yaml"
+    ended = meta.read_text()
+    meta.write_text(ended.replace("status: 3", "status: 1").replace("1700000001000", "null"))
+    database = server.fresh()
+    uri = server.uri(database)
+    convert(source, uri)
+    assert MlflowClient(tracking_uri=uri).get_run(RUN).info.status == "RUNNING"
+    meta.write_text(ended)
+    (source / "1" / RUN / "tags" / "t").write_text("new")
+    (source / "1" / RUN / "metrics" / "m").write_text("1700000000000 1 0\n1700000000001 2 1\n")
+    outcome = convert(source, uri)
+    assert "target-updated" in {i.code.value for i in outcome.ledger.issues}
+    run = MlflowClient(tracking_uri=uri).get_run(RUN)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", 1700000001000)
+    assert run.data.tags["t"] == "new"
+    assert run.data.metrics == {"m": 2.0}
+    assert differences(source, uri) == ()
+
+
+def test_a_trace_that_grew_is_written_anew(server: Server, tmp_path: Path) -> None:
+    source = fixturekit.materialise("2.22.5-agents", tmp_path)
+    uri = server.uri(server.fresh())
+    metas = sorted(source.glob("*/*/tags/mlflow.parentRunId"))
+    late = metas[0].parent.parent  # a step that a first conversion doesn't see
+    aside = tmp_path / "aside"
+    late.rename(aside)
+    convert(source, uri)
+    aside.rename(late)
+    convert(source, uri)
+    assert differences(source, uri) == ()
+    assert compare_stores(source, uri) == []
 
 
 def test_a_dry_run_writes_nothing(server: Server, tmp_path: Path) -> None:
