@@ -270,8 +270,9 @@ def scan(
 @SOURCES
 @click.option(
     "--to", default=DEFAULT_TARGET, show_default=True, metavar="URI",
-    help="The database to write: sqlite:///relative.db or sqlite:////absolute.db; or a running "
-    "MLflow server, http://host:5000.",
+    help="The database to write: sqlite:///relative.db, sqlite:////absolute.db, "
+    "postgresql://user:password@host/database or mysql://…; or a running MLflow server, "
+    "http://host:5000.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option(
@@ -280,13 +281,14 @@ def scan(
 )  # fmt: skip
 @click.option(
     "--report", metavar="FILE",
-    help="Where to write the report: .json, .html or .txt. By default JSON, beside the target.",
+    help="Where to write the report: .json, .html or .txt. By default JSON, beside the target; "
+    "for a server, in the current directory.",
 )  # fmt: skip
 @click.option(
     "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
     help="When something can't be converted: name it and go on (exit code 3), or write nothing.",
 )  # fmt: skip
-@click.option("--no-backup", is_flag=True, help="Make no copy of an existing target before.")
+@click.option("--no-backup", is_flag=True, help="Make no copy of an existing SQLite file before.")
 @selection
 @SHARD
 @DASK
@@ -313,11 +315,12 @@ def convert(
     mlflow-migrate convert ./mlruns --to sqlite:///mlflow.db
 
     A new database appears only when it is complete; an existing one is backed up and changed in
-    one transaction. The source is only read. Converting again changes nothing.
+    one transaction. On a server (PostgreSQL, MySQL) each experiment is one transaction, and there
+    is no backup. The source is only read. Converting again changes nothing.
 
     Exit codes: 0 all converted; 1 could not run, nothing written; 2 usage; 3 converted, but
     something was rejected and is named in the report, or the report could not be written; 130
-    interrupted, target untouched.
+    interrupted, target untouched; on a server, with the experiments that are whole by then.
     """
     from migrator import pipeline
     from migrator.report.text import convert_text

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from migrator.errors import TargetError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL, Engine
+    from sqlalchemy.engine import URL, Connection, Engine
 
 LARGEST_EXPERIMENT_ID = 2**31 - 1  # column experiments.experiment_id: INTEGER, of 64 bits in SQLite
 CONNECT_SECONDS = 10
@@ -128,6 +129,51 @@ def read_only_url(url: URL) -> URL:
     return url.update_query_dict({"options": " ".join(options)})
 
 
+# ------------------------------------------------------------------------- which texts are equal
+
+
+def collation(db: Connection) -> tuple[str, str] | None:
+    """Return charset and collation of MLflow's texts on a MySQL server, None on PostgreSQL.
+
+    Those of the column of experiments' names, or of the database where there is none yet.
+    """
+    if db.dialect.name == "postgresql":
+        return None
+    for query in (
+        "SELECT character_set_name, collation_name FROM information_schema.columns WHERE "
+        "table_schema = DATABASE() AND table_name = 'experiments' AND column_name = 'name'",
+        "SELECT @@character_set_database, @@collation_database",
+    ):
+        found = db.exec_driver_sql(query).fetchone()
+        if found is not None:
+            return str(found[0]), str(found[1])
+    raise AssertionError("MySQL knows no database of this session")
+
+
+def name_key(found: tuple[str, str] | None) -> Callable[[str], str]:
+    """Return what makes the names equal that a server with this charset and collation may."""
+    if found is None or found[1].endswith("_bin"):
+        return str
+    return fold
+
+
+def fold(text: str) -> str:
+    """Return what texts have in common that some collation takes for equal.
+
+    Case, accents, width, spaces at the end, characters without weight; and all characters beyond
+    the first 65,536, which MySQL's older collations don't tell apart. Wider than any collation.
+    """
+    if text.isascii() and text.isprintable():
+        return text.casefold().rstrip()
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    kept = [
+        "\U00010000" if ord(c) > 0xFFFF else c
+        for c in plain
+        if unicodedata.category(c)[0] not in "MC"
+    ]
+    return "".join(kept).rstrip()
+
+
 # --------------------------------------------------------------------------- what errors say
 
 # Error codes (SQLSTATE, MySQL's numbers), words of messages that come without one, what is wrong,
@@ -211,12 +257,10 @@ def reporting(url: URL) -> Iterator[None]:
 
 def error_code(error: BaseException) -> str:
     """Return a driver's error code: the SQLSTATE of PostgreSQL, the number of MySQL, or nothing."""
-    for name in ("sqlstate", "pgcode"):
-        code = getattr(error, name, None)
-        if code:
-            return str(code)
     first = error.args[0] if error.args else ""
-    return str(first) if isinstance(first, int) else ""
+    if isinstance(first, int):
+        return str(first)
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
 
 
 def _explained(url: URL, error: BaseException) -> TargetError:

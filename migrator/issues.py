@@ -53,6 +53,7 @@ class Code(str, Enum):
     LOAD_REFUSED = "load-refused"
     LOAD_WITHOUT_PARENT = "load-without-parent"
     LOAD_TEXT_REPAIRED = "load-text-repaired"
+    LOAD_TEXT_CUT = "load-text-cut"
     LOAD_MODEL_NAN = "load-model-nan"
     LOAD_DEFAULT_ADDED = "load-default-added"
 
@@ -247,9 +248,17 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.LOAD_TEXT_REPAIRED: CatalogEntry(
         Severity.DEGRADED,
-        "Text holds half characters (lone surrogates), which no database can store; each became "
-        "a question mark.",
+        "Text holds half characters (lone surrogates), which no database can store, or characters "
+        "that this one can't (PostgreSQL has no NUL, latin1 no Greek): each became a question "
+        "mark, a NUL nothing.",
         "Nothing; the source keeps the text as it is.",
+    ),
+    Code.LOAD_TEXT_CUT: CatalogEntry(
+        Severity.DEGRADED,
+        "Text is longer than the column of the server holds, and was cut. SQLite files hold it "
+        "whole.",
+        "Read the whole text in the source; a location that was cut leads nowhere: convert with "
+        "--artifacts copy:DIR and a short DIR, or from a store with a shorter path.",
     ),
     Code.LOAD_MODEL_NAN: CatalogEntry(
         Severity.DEGRADED,

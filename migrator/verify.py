@@ -194,6 +194,7 @@ def verify(
             Outcome(__version__, tuple(store.name for store in stores), against),
             existing=comparer.experiments(),
             largest_id=comparer.largest_id,
+            name_key=comparer.name_key,
             progress=progress,
         )
         migration.run()
@@ -220,11 +221,13 @@ class Comparer:
     def __init__(self, uri: str, *, joined: bool = False) -> None:
         self._joined = joined
         self.largest_id = conventions.INT64_MAX
+        self.name_key = databases.name_key(None)
         if databases.is_server(uri):
             self.largest_id = databases.LARGEST_EXPERIMENT_ID
             url = databases.server_url(uri)
             shown, upgrade = databases.shown(url), "mlflow db upgrade"
-            revision = _server_revision(url)
+            revision, collation = _server_state(url)
+            self.name_key = databases.name_key(collation)
             opened = databases.read_only_url(url).render_as_string(hide_password=False)
         else:
             path = _database_path(uri)
@@ -1075,8 +1078,11 @@ def _check_revision(shown: str, revision: str, upgrade: str) -> None:
     )
 
 
-def _server_revision(url: URL) -> str:
-    """Return the schema revision of MLflow's database on a server. Raises TargetError."""
+def _server_state(url: URL) -> tuple[str, tuple[str, str] | None]:
+    """Return the schema revision of MLflow's database on a server, and how it compares text.
+
+    Raises TargetError.
+    """
     import sqlalchemy
 
     with databases.reporting(url):
@@ -1088,7 +1094,7 @@ def _server_revision(url: URL) -> str:
                     todo="Give the database that was converted to.",
                 )
             found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-            return str(found.scalar())
+            return str(found.scalar()), databases.collation(connection)
 
 
 def _revision(path: Path) -> str:

@@ -21,7 +21,7 @@ from migrator.errors import LedgerError, TargetError
 from migrator.loader import audit, merge, server, staging
 from migrator.loader.audit import quoted
 from migrator.loader.dialects import Dialect, dialect_of
-from migrator.loader.rows import Row, Value
+from migrator.loader.rows import COLUMNS, Row, Value
 from migrator.loader.server import ServerTarget, connecting
 from migrator.loader.target import Target
 
@@ -137,10 +137,22 @@ def _make_mirror(db: sqlite3.Connection, path: str, revision: str) -> list[_Tabl
         for (statement,) in made:
             mirror.execute(statement)
         mirror.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+        names = audit.tables(db)
+        # Rows that MLflow's migrations made (3.10 and later: the default workspace) are the
+        # server's already.
+        for name in [n for n in names if n not in COLUMNS and _is_made(db, n)]:
+            rows = db.execute(f"SELECT * FROM main.{quoted(name)}").fetchall()
+            places = ", ".join("?" * len(rows[0]))
+            mirror.executemany(f"INSERT INTO {quoted(name)} VALUES ({places})", rows)
+            names.remove(name)
         mirror.execute("COMMIT")
-    names = audit.tables(db)
     of_traces = [name for name in merge.TRACE_PARTS if name not in names]
     return [_table(db, name) for name in [*names, *of_traces] if audit.columns(db, name)]
+
+
+def _is_made(db: sqlite3.Connection, name: str) -> bool:
+    """Tell whether a table's rows belong to no entity, so that they are not of the source."""
+    return not any(row[2] != name for row in db.execute(f"PRAGMA foreign_key_list({quoted(name)})"))
 
 
 def _table(db: sqlite3.Connection, name: str) -> _Table:
@@ -168,7 +180,8 @@ def _owner(db: sqlite3.Connection, name: str) -> tuple[str, str, str | None]:
         f"PRAGMA main.foreign_key_list({quoted(name)})"
     ):
         if parent in _ROOTS:
-            found.setdefault(parent, column)
+            if referred in (_ROOTS[parent], None):  # of a key of several columns, the id
+                found[parent] = column
         elif parent != name:
             root, _, of_parent = _owner(db, parent)
             if of_parent == referred:
@@ -252,7 +265,8 @@ class _Pull:
             self._roots("experiments", experiments)
             names = {row[0] for row in self.db.execute("SELECT name FROM main.experiments")}
             self._fetch(self._by_name("experiments"), "name", names)
-            for table in self.tables:
+            # What is found by rows of another table comes after it.
+            for table in sorted(self.tables, key=lambda each: each.name == "input_tags"):
                 self._parts(table)
             mirror.execute("COMMIT")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from migrator.databases import reporting
 from migrator.errors import TargetError
 from migrator.loader import schema as schemas
 from migrator.loader.dialects import dialect_of
+from migrator.loader.fitting import BASIC_PLANE, Fit
 from migrator.loader.target import Target
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # What MLflow makes before its first migration; a process that was killed then leaves them.
 _FIRST_TABLES = {"experiments", "runs", "tags", "params", "metrics"}
+_CHARSETS = {"latin1": "cp1252", "utf8mb3": BASIC_PLANE, "utf8": BASIC_PLANE, "ascii": "ascii"}
 _PROBE = "tags"  # a table in which all kinds of changes are tried, without changing a row
 
 
@@ -33,11 +35,33 @@ class ServerTarget(Target):
     """
 
     url: URL = field(repr=False)
+    collation: tuple[str, str] | None = None  # charset and collation, where they matter (MySQL)
 
     @property
     def largest_id(self) -> int:
         """The largest experiment id that the column holds."""
         return databases.LARGEST_EXPERIMENT_ID
+
+    @property
+    def name_key(self) -> Callable[[str], str]:
+        """Makes the names equal that the server may take for one."""
+        return databases.name_key(self.collation)
+
+    @contextlib.contextmanager
+    def fitting(self) -> Iterator[Fit]:
+        """Yield what the server's columns hold."""
+        if self.collation is None:
+            yield Fit(takes_nul=False)
+            return
+        charset, collation = self.collation
+        with connecting(self.url) as (_, db):
+
+            def same(one: str, other: str) -> bool:
+                sides = f"CONVERT(%s USING {charset}) COLLATE {collation}"
+                found = db.exec_driver_sql(f"SELECT {sides} = {sides}", (one, other))
+                return bool(found.scalar())
+
+            yield Fit(True, _CHARSETS.get(charset), text_bytes=True, same=same)
 
     @property
     def report_base(self) -> Path:
@@ -76,8 +100,23 @@ def open_server(uri: str, wanted: str) -> ServerTarget:
         if revision is not None:
             _check_revision(url, revision, wanted)
         _try_to_write(url, db, empty=revision is None)
+        collation = databases.collation(db)
+    if collation is not None and collation[0] != "utf8mb4":
+        if revision is None:
+            raise TargetError(
+                f"{databases.shown(url)} has charset {collation[0]}, which can't hold all text.",
+                todo=f"While it is empty: ALTER DATABASE {url.database} CHARACTER SET utf8mb4 "
+                "COLLATE utf8mb4_bin",
+            )
+        if collation[0] not in _CHARSETS:
+            raise TargetError(
+                f"{databases.shown(url)} has charset {collation[0]}, which this tool doesn't know.",
+                todo="Convert into a database with charset utf8mb4.",
+            )
     path = str(_private_directory() / f"{url.get_backend_name()}-{Path(str(url.database)).name}")
-    return ServerTarget(databases.shown(url), path, revision is not None, revision, wanted, url)
+    return ServerTarget(
+        databases.shown(url), path, revision is not None, revision, wanted, url, collation
+    )
 
 
 def _revision(url: URL, db: Connection) -> str | None:

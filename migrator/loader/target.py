@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,11 @@ class Target:
     def largest_id(self) -> int:
         """The largest experiment id that the column holds."""
         return conventions.INT64_MAX
+
+    @property
+    def name_key(self) -> Callable[[str], str]:
+        """Makes the names equal that the target takes for one."""
+        return databases.name_key(None)
 
     @property
     def report_base(self) -> Path:

@@ -21,7 +21,7 @@ from types import TracebackType
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue
-from migrator.loader import audit, exchange, merge, rows, schema, staging
+from migrator.loader import audit, exchange, fitting, merge, rows, schema, staging
 from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
 from migrator.loader.server import ServerTarget
@@ -537,6 +537,11 @@ class Writer:
             )
             if self._latest_missing:
                 self._written["latest_metrics"] += audit.add_latest(db)
+            if isinstance(self._target, ServerTarget):
+                with self._target.fitting() as rules:
+                    refused, misfits = fitting.fit(db, rules, {t for (t,) in self._native})
+                self._written.subtract(refused)
+                self._issues += misfits
             dropped, issues = audit.drop_orphans(db)
             self._written.subtract(dropped)
             self._issues += issues

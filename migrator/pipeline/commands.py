@@ -131,6 +131,7 @@ def convert(
             outcome=outcome,
             existing=target.experiments(),
             largest_id=target.largest_id,
+            name_key=target.name_key,
             progress=progress,
         )
         if dry_run:

@@ -64,6 +64,7 @@ class Migration:
         *,
         existing: Sequence[tuple[int, str]] = (),
         largest_id: int | None = conventions.INT64_MAX,
+        name_key: Callable[[str], str] = str,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -74,6 +75,7 @@ class Migration:
         self.ledger = outcome.ledger
         self.existing = existing
         self.largest_id = largest_id
+        self.name_key = name_key
         self.on_tree = on_tree
         self.progress = progress
         self.accounts = Accounts(
@@ -146,6 +148,7 @@ class Migration:
             self.existing,
             self.options.on_conflict,
             self.largest_id,
+            self.name_key,
         )
         self.ledger.add_issues(issues)
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)

@@ -376,6 +376,11 @@ class Outcome:
         return total
 
     @property
+    def new_ids(self) -> list[ExperimentSummary]:
+        """The experiments that have another id in the target."""
+        return [e for e in self.experiments if e.experiment_id != str(e.target_id)]
+
+    @property
     def weeks(self) -> dict[int, Week]:
         """What began in each week, over all experiments, in order."""
         total: dict[int, Week] = {}
@@ -436,6 +441,10 @@ class Outcome:
                 },
                 "adopt_orphans": {"steps": self.orphans},
             },
+            "new_experiment_ids": [
+                {"old": e.experiment_id, "new": e.target_id, "name": e.name, "source": e.source}
+                for e in self.new_ids
+            ],
             "experiments": [experiment.as_dict() for experiment in self.experiments],
             "issues": [
                 {

@@ -18,6 +18,7 @@ from migrator.report.summary import (
 )
 
 EXAMPLES_PER_CODE = 3
+NEW_IDS = 10  # that are shown on the terminal
 STAY = {  # reason -> (what they are, the flag that includes them)
     "sweeps": ("hyper-parameter sweeps", "--include sweeps"),
     "pipelines": ("ML pipelines", "--include pipelines"),
@@ -63,6 +64,7 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
         files_text(outcome),
         rebuilt_text(outcome),
         artifacts_text(outcome) if outcome.server is None else server_text(outcome.server),
+        new_ids_text(outcome, verbose),
         issues_text(outcome, verbose, values),
         redacted_text(outcome),
         f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
@@ -186,6 +188,22 @@ def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> s
             )
             reasons = list(first.reasons) if verbose else [shorten("; ".join(first.reasons), 160)]
             lines.extend(f"        {reason}" for reason in reasons if reason)
+    return "\n".join(lines)
+
+
+def new_ids_text(outcome: Outcome, verbose: bool) -> str:
+    """Return the experiments that have another id in the target, some of them or all."""
+    changed = outcome.new_ids
+    if not changed:
+        return ""
+    shown = changed if verbose else changed[:NEW_IDS]
+    rows = [[e.experiment_id, str(e.target_id), shorten(e.name, 60)] for e in shown]
+    lines = [
+        "Experiments with a new id (the old one is in tag migrator.source_experiment_id):",
+        table(["old id", "new id", "experiment"], rows, left={0, 1, 2}),
+    ]
+    if len(changed) > len(shown):
+        lines.append(f"… and {len(changed) - len(shown):,} more; -v and the report show all.")
     return "\n".join(lines)
 
 

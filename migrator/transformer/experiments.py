@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from migrator import conventions as conv
@@ -23,6 +23,7 @@ def plan_experiments(
     existing: Sequence[tuple[int, str]],
     on_conflict: OnConflict,
     largest_id: int | None = conv.INT64_MAX,
+    name_key: Callable[[str], str] = str,
 ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
     """Give every experiment an id and a name in the target.
 
@@ -31,13 +32,14 @@ def plan_experiments(
     experiment keeps it, then the older; the others become ``name (id)``. The same name in a later
     source is merged into the first's. ``existing`` are the target's ``(id, name)``: what an earlier
     conversion of the same source wrote is found again and merged; any other clash follows
-    ``on_conflict``. Raises TargetError on a clash with ``on_conflict`` "fail". The order of
-    ``records`` is immaterial. Plans are keyed by the experiment's directory.
+    ``on_conflict``. Raises TargetError on a clash with ``on_conflict`` "fail". ``name_key`` makes
+    the names equal that the target takes for one. The order of ``records`` is immaterial. Plans
+    are keyed by the experiment's directory.
 
     Where ``largest_id`` is None the target gives ids of its own, and those of plans and of
     ``existing`` only tell experiments apart: ``experiment_handle`` makes them.
     """
-    return _Planner(existing, on_conflict, largest_id).plan(records)
+    return _Planner(existing, on_conflict, largest_id, name_key).plan(records)
 
 
 def experiment_handle(experiment_id: str, name: str) -> int:
@@ -62,11 +64,17 @@ def experiment_kind(
 
 class _Planner:
     def __init__(
-        self, existing: Iterable[tuple[int, str]], on_conflict: OnConflict, largest_id: int | None
+        self,
+        existing: Iterable[tuple[int, str]],
+        on_conflict: OnConflict,
+        largest_id: int | None,
+        name_key: Callable[[str], str],
     ) -> None:
         self.keeps_ids = largest_id is not None
         self.largest_id = conv.INT64_MAX if largest_id is None else largest_id
-        self.there_by_name = {name: number for number, name in existing}
+        self.name_key = name_key
+        existing = tuple(existing)
+        self.there_by_name = {name_key(name): number for number, name in existing}
         self.there_by_id = {number: name for number, name in existing}
         self.on_conflict = on_conflict
         self.issues: list[Issue] = []
@@ -87,8 +95,9 @@ class _Planner:
         return self.plans, tuple(self.issues)
 
     def _place(self, source: int, record: ExperimentRecord) -> None:
-        holder = self.names.get(record.name)
-        if holder is not None and holder[0] != source:
+        holder = self.names.get(self.name_key(record.name))
+        same = holder is not None and self.plans[holder[1]].record.name == record.name
+        if holder is not None and same and holder[0] != source:
             first = self.plans[holder[1]]
             self.plans[record.path] = ExperimentPlan(
                 record,
@@ -127,7 +136,7 @@ class _Planner:
             target_id, there = derived_there, self.there_by_id[derived_there]
         if there in (name, renamed):
             name, merged = there, True
-        elif there is not None or name in self.there_by_name:
+        elif there is not None or self.name_key(name) in self.there_by_name:
             target_id, name, merged = self._clash(record, target_id, name)
         if target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
@@ -149,15 +158,15 @@ class _Planner:
             )
         key = record.path
         self.ids[target_id] = key
-        self.names.setdefault(record.name, (source, key))
-        self.names.setdefault(name, (source, key))
+        self.names.setdefault(self.name_key(record.name), (source, key))
+        self.names.setdefault(self.name_key(name), (source, key))
         self.plans[key] = ExperimentPlan(
             record, target_id, name, record.artifact_location, tags, merged
         )
 
     def _clash(self, record: ExperimentRecord, target_id: int, name: str) -> tuple[int, str, bool]:
         """Resolve a clash with an experiment of the target that is another one."""
-        same_name = self.there_by_name.get(name)
+        same_name = self.there_by_name.get(self.name_key(name))
         other = self.there_by_id.get(target_id)
         facts = (
             f'the target has an experiment "{name}" with id {same_name}'
@@ -176,7 +185,7 @@ class _Planner:
         if same_name is not None:
             name = _suffixed(name, record.experiment_id)
             number = 2
-            while name in self.there_by_name or name in self.names:
+            while self.name_key(name) in {**self.there_by_name, **self.names}:
                 name = _suffixed(self._fitting_name(record), f"{record.experiment_id}, {number}")
                 number += 1
         if other is not None:
