@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError
-from migrator.issues import Severity
+from migrator.issues import Code, Severity
 from migrator.model import Kind
 from migrator.pipeline import migration
 from migrator.selection import Shard
@@ -156,6 +156,11 @@ def test_what_refers_to_things_of_another_shard_is_not_refused(tmp_path: Path) -
         assert shared == whole
         assert sum(whole["logged_model_metrics"].values()) == 4 * 8
         assert set().union(*map(rejected, told)) >= rejected(at_once)
+        ledgers = [each.ledger for each in told]
+        taken = sum(each.found[Kind.RUN] - each.left_out[Kind.RUN] for each in ledgers)
+        assert taken == at_once.ledger.found[Kind.RUN]
+        codes = Counter(issue.code for each in ledgers for issue in each.issues)
+        assert codes[Code.RUN_PARENT_MISSING] == 1
         assert {code for each in told for code, _ in rejected(each)} <= {
             "entity-clashes",
             "experiment-tag-differs",
