@@ -47,8 +47,8 @@ class Commands(click.Group):
         except MigrateError as error:
             _say(f"Error: {error}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt as interrupt:
-            _say(str(interrupt) or "Interrupted; the target is untouched.", err=True)
+        except KeyboardInterrupt as stop:
+            _say(str(stop) or "Interrupted; the target is untouched.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 
@@ -227,8 +227,9 @@ def scan(
     mlflow-migrate scan ./mlruns --tree my-experiment
     mlflow-migrate scan ./mlruns --html mlruns.html
 
-    SOURCE is a file store (default ./mlruns), its parent directory, or a file: URI; several
-    sources are scanned as one. Nothing is written but the page that --html names.
+    SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, or an address
+    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'); several sources are scanned as
+    one. Nothing is written but the page that --html names.
     """
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page

@@ -11,7 +11,8 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from migrator.model import Json, SpanPlan
 
@@ -84,6 +85,9 @@ ID_COLUMN_CHARS = 50
 MAX_DICT_DEPTH = 30  # protobuf gives up above 32 nested objects, 48 nested arrays
 MAX_LIST_DEPTH = 45
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+# Ids that we derive for experiments on a server, whose column holds 2,147,483,647: from here on up
+# to twice this. No sequence gets here, and above is room where MySQL counts on from the greatest.
+LEAST_DERIVED_ID = 1_000_000_000
 
 
 def trace_id_of(run_id: str) -> str:
@@ -159,15 +163,34 @@ def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
     for key, value in values.items():
         if type(value) is str and value.isascii() and "\x00" not in value:  # nearly all
             text = _QUOTE(value)
+        elif type(value) is float and -math.inf < value < math.inf:
+            text = repr(value)
         else:
             text = encode(value)
         encoded[key if key.isascii() and "\x00" not in key else clean_text(key)] = text
     return encoded
 
 
-# One encoder for all: json.dumps makes a new one at each call whose arguments aren't its defaults.
-_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
-_QUOTE = json.encoder.encode_basestring  # what it does with a text
+_QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # what JSON makes of a text
+
+
+def _encoder() -> Callable[[Any], str]:
+    """Return what ``json.dumps(value, ensure_ascii=False)`` does, with one encoder for all.
+
+    That, and ``JSONEncoder.encode``, makes a new C encoder at each call, which takes longer than
+    to encode a span. Where Python has none in C, its plain one is taken.
+    """
+    plain = json.JSONEncoder(ensure_ascii=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return plain.encode
+    # markers (no look for circles), default, encoder, indent, the two separators, sort_keys,
+    # skipkeys, allow_nan: as JSONEncoder.iterencode calls it
+    parts = make(None, plain.default, _QUOTE, None, ": ", ", ", False, False, True)
+    return lambda value: "".join(parts(value, 0))
+
+
+_ENCODE = _encoder()
 
 
 def sanitize(value: Json) -> Json:
@@ -180,10 +203,10 @@ def sanitize(value: Json) -> Json:
 
 
 def _sanitize(value: Json, dicts: int, lists: int) -> Json:
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, str):
         return clean_text(value)
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, int):
         return value if INT64_MIN <= value <= INT64_MAX else str(value)
     if isinstance(value, float):
@@ -191,7 +214,7 @@ def _sanitize(value: Json, dicts: int, lists: int) -> Json:
     # One budget for both kinds: an object costs three protobuf levels, an array two.
     if 3 * dicts + 2 * lists > 3 * MAX_DICT_DEPTH:
         return clean_text(json.dumps(value, ensure_ascii=False, default=str))
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):  # the first costs next to nothing
         return {
             clean_text(str(key)): _sanitize(item, dicts + 1, lists) for key, item in value.items()
         }
@@ -231,8 +254,8 @@ def _is_hex(text: str, digits: int) -> bool:
 def is_chat(value: Json) -> bool:
     """Tell whether ``value`` is a list of chat messages as MLflow's chat view reads them."""
     return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
+        not isinstance(value, str)  # nearly all; an abstract class takes longer to tell
+        and isinstance(value, Sequence)
         and bool(value)
         and all(isinstance(m, Mapping) and "role" in m and "content" in m for m in value)
     )

@@ -511,6 +511,8 @@ class TracePlan:
     run_ids: tuple[str, ...]  # runs whose page lists this trace, the source run first
     prompts: tuple[str, ...] = ()  # linked prompt versions, "name/version"
     native: bool = False
+    # Of each span conventions.span_content, where it is known: making it takes long.
+    contents: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

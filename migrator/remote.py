@@ -182,10 +182,10 @@ class _Remote:
             raise SourceError(
                 f"{source} names no place.", todo="Give the bucket and the path in it."
             )
-        self._source = source
+        self._source = self._scheme + source[len(match[1]) :]
         self._own = threading.local()
         self._shared = self._open()
-        self._root: str = self._shared._strip_protocol(source).rstrip("/")
+        self._root: str = self._shared._strip_protocol(self._source).rstrip("/")
         azure = _EXTRAS.get(self._scheme) == "azure"
         self.account = getattr(self._shared, "account_name", None) if azure else None
 

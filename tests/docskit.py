@@ -3,7 +3,8 @@
 A page is one session. Comments that a reader doesn't see say what a block needs:
 
 - ``<!-- sandbox: 2.22.5-agents -->``: the fixture that lies at ``./mlruns`` when the session
-  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere; several are parted by spaces), or
+  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere, ``s3://lab/old/mlruns=2.9.2-moved`` into a
+  bucket that is there for the page; several are parted by spaces), or
   ``mlflow.db=empty``, an empty database, which takes MLflow long to make.
 - ``<!-- file: my-tool.toml -->`` before a block: its text is that file.
 - ``<!-- first: ... -->`` before a Python block: what it needs around it.
@@ -26,14 +27,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from click.testing import CliRunner
 
 from migrator.cli import main
-from tests import fixturekit, trackerkit
+from tests import fixturekit, objectkit, trackerkit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -132,6 +134,7 @@ class Session:
             "PYTHONPATH": str(ROOT),
             "HOME": str(folder),
         }
+        self._closing = ExitStack()
         shutil.copytree(DOCS / "examples", folder / "docs" / "examples")
         asked = re.search(r"<!-- sandbox:(.*?)-->", page.read_text(encoding="utf-8"))
         for wish in asked[1].split() if asked else ():
@@ -140,6 +143,12 @@ class Session:
                 trackerkit.database(folder, place)
                 continue
             copy = fixturekit.materialise(fixture, folder.parent / "fixtures")
+            if place.startswith(f"s3://{objectkit.BUCKET}/"):
+                bucket = self._closing.enter_context(objectkit.running())
+                self._environment.update(bucket.env())
+                self._closing.enter_context(patch.dict(os.environ, bucket.env()))
+                bucket.upload(copy, place.removeprefix(f"s3://{objectkit.BUCKET}/"))
+                continue
             target = folder / (place or "mlruns")
             target.parent.mkdir(parents=True, exist_ok=True)
             copy.rename(target)
@@ -228,6 +237,7 @@ class Session:
 
     def close(self) -> None:
         """Stop what is still running."""
+        self._closing.close()
         for server in self._servers:
             os.killpg(server.pid, signal.SIGTERM)
             try:

@@ -15,6 +15,7 @@ What may differ is here, line by line, and must be one of ``migrator.server.LIMI
 6.  Tags ``migrator.source_*`` and ``migrator.digest``, and what MLflow 3.17 adds to traces
     (``mlflow.trace.infoFinalized``).
 7.  NaN metrics of logged models are missing.
+8.  A token count of a trace that is unknown may be 0.
 """
 
 from __future__ import annotations
@@ -177,6 +178,7 @@ class View:
         for run in self.client.search_runs([experiment_id], "", ViewType.ALL, 1000):
             old = run.data.tags.get("migrator.source_run_id", run.info.run_id)
             assert not self.served or old != run.info.run_id, "a run without its old id"
+            assert old not in self.old.values(), f"two runs of {old}"
             self.old[run.info.run_id] = old
             runs.append(self.client.get_run(run.info.run_id))
         return runs
@@ -343,7 +345,7 @@ class View:
                 "response": info.response_preview,
                 "client_request_id": info.client_request_id,
                 "tags": tags,
-                "metadata": {key: _value(value) for key, value in metadata.items()},
+                "metadata": {key: _metadata(key, value) for key, value in metadata.items()},
                 "assessments": {
                     a.assessment_id: {**a.to_dictionary(), "valid": None} for a in info.assessments
                 },
@@ -363,6 +365,13 @@ class View:
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if not key.startswith(ADDED)}
+
+
+def _metadata(key: str, text: str) -> Any:
+    value = _value(text)
+    if key == "mlflow.trace.tokenUsage":
+        return {name: n for name, n in value.items() if n}
+    return value
 
 
 def _value(text: str) -> Any:

@@ -11,7 +11,8 @@ from migrator import conventions
 
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
-    "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "__init__",
+    "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
+    "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
@@ -20,6 +21,7 @@ ALLOWED = {
     "processes": {"errors"},
     "executors": {"errors"},
     "cluster": {"errors"},
+    "databases": {"errors"},
     "interrupts": set(),
     "issues": set(),
     "__init__": set(),

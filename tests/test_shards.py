@@ -24,7 +24,7 @@ from migrator.model import Kind
 from migrator.pipeline import migration
 from migrator.selection import Shard
 from migrator.verify import verify
-from tests import fixturekit, storekit
+from tests import fixturekit, serverkit, storekit
 from tests.fixturekit import store
 
 STORES = tuple(str(store(name)) for name in ("2.22.5-agents", "2.22.5-server", "3.1.4-models"))
@@ -297,3 +297,29 @@ def test_shards_that_run_at_once_write_one_sqlite_database(tmp_path: Path) -> No
     ]  # fmt: skip
     assert [job.communicate()[1] for job in jobs] == [b""] * 5
     assert rows(target) == rows(whole)
+
+
+def test_shards_that_run_at_once_write_one_postgresql_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the reports go
+    with serverkit.postgresql() as server:
+        whole, shared = server.fresh(), server.fresh()
+        pipeline.convert(STORES, server.uri(whole), pipeline.Options(workers=1))
+        jobs = [
+            subprocess.Popen(
+                [
+                    sys.executable, "-m", "migrator.cli", "convert", *STORES, "-q",
+                    "--to", server.uri(shared), "--shard", f"{number}/3",
+                ],
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+            )
+            for number in (1, 2, 3, 2)
+        ]  # fmt: skip
+        assert [job.communicate()[1] for job in jobs] == [b""] * 4
+        assert server.rows(shared) == server.rows(whole)
+        before = server.rows(shared)
+        again = pipeline.convert(STORES, server.uri(shared), pipeline.Options(shard=(1, 3)))
+        assert not any(again.ledger.converted.values())
+        assert server.rows(shared) == before

@@ -8,6 +8,7 @@ holds, and whatever is recognised as nothing is named.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -317,10 +318,15 @@ def store_of(entry: Entry, above: int) -> str:
 
 def bound_of(run: RunEntry) -> str:
     """Return the directory that a run's links may not leave: its store."""
-    above = os.path.dirname(run.path)
-    if shown(os.path.basename(above)) != run.experiment_id:
+    return _bound(os.path.dirname(run.path), run.experiment_id, run.in_trash)
+
+
+@functools.lru_cache(1 << 8)  # thousands of runs lie in one experiment
+def _bound(above: str, experiment_id: str | None, in_trash: bool) -> str:
+    if shown(os.path.basename(above)) != experiment_id:
         return above  # it lies beside the experiments
-    return store_of(run, 2)
+    store = os.path.dirname(above)
+    return os.path.dirname(store) if in_trash else store
 
 
 # -------------------------------------------------------------------------------- the index

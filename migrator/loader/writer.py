@@ -21,9 +21,10 @@ from types import TracebackType
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue
-from migrator.loader import audit, merge, rows, schema, staging
+from migrator.loader import audit, exchange, merge, rows, schema, staging
 from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
+from migrator.loader.server import ServerTarget
 from migrator.loader.target import Target, reporting
 from migrator.model import (
     Counts,
@@ -590,13 +591,20 @@ class Writer:
         return [(0, "Default (empty)", "", "deleted", None, None)]
 
     def publish(
-        self, *, backup: bool = True, committing: Callable[[], None] = lambda: None
+        self,
+        *,
+        backup: bool = True,
+        committing: Callable[[], None] = lambda: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> LoadResult:
         """Give the target its new content at once; ``finish`` must have been called.
 
         A new target appears under its name, complete and synced to disk. An existing one gets
         the rows that it lacks in one transaction, after a backup (if ``backup``); one that lacks
         nothing stays byte for byte what it was. ``committing`` is called right before that step.
+        A database on a server gets them in one transaction for each experiment instead, without a
+        backup and without a call of ``committing``; ``on_progress`` hears of experiments and their
+        number. That can be interrupted (``exchange.publish``).
         """
         if self._counts is None:
             raise LedgerError("The staging file was not finished; nothing was published.")
@@ -605,7 +613,9 @@ class Writer:
         path = self._target.path
         merged = merge.Merged()
         with reporting(path):
-            if self._target.exists:
+            if isinstance(self._target, ServerTarget):
+                merged = exchange.publish(db, self._target, self._joined, on_progress)
+            elif self._target.exists:
                 merged = merge.merge(
                     db, self._target, self._joined, backup=backup, committing=committing
                 )

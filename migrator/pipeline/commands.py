@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from migrator import __version__, extractor, loader, server
@@ -116,19 +117,24 @@ def convert(
                 _report(outcome, path, values)
         return outcome
     target = loader.open_target(to, schema)
-    copies = not dry_run and options.artifacts.startswith("copy:")
-    with fetched(sources, options, progress, whole=copies) as places:
+    whole = not dry_run and options.artifacts.startswith("copy:")
+    with fetched(sources, options, progress, whole=whole) as places:
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=target.uri)
         check_outside(outcome.sources, "--to", target.path)
-        if report is not None:
-            check_outside(outcome.sources, "--report", report)
+        check_outside(outcome.sources, "--report", report or str(target.report_base))
         outcome.dry_run = dry_run
-        existing = target.experiments()
+        walk = partial(
+            Migration,
+            stores,
+            options,
+            outcome=outcome,
+            existing=target.experiments(),
+            largest_id=target.largest_id,
+            progress=progress,
+        )
         if dry_run:
-            migration = Migration(
-                stores, options, Discard(), outcome, existing=existing, progress=progress
-            )
+            migration = walk(sink=Discard())
             migration.run()
             migration.check_handed()
             if stop_on_error:
@@ -141,9 +147,7 @@ def convert(
             return outcome
         with point_of_no_return() as committing:
             with loader.Writer(target) as writer:
-                migration = Migration(
-                    stores, options, writer, outcome, existing=existing, progress=progress
-                )
+                migration = walk(sink=writer)
                 migration.run()
                 migration.check_handed()
                 _copy_artifacts(migration, progress)
@@ -153,18 +157,22 @@ def convert(
                 if stop_on_error:
                     _check_rejects([*outcome.ledger.issues, *written.issues])
                 progress("publishing", 0, 0)
-                result = writer.publish(backup=backup, committing=committing)
+                result = writer.publish(
+                    backup=backup,
+                    committing=committing,
+                    on_progress=lambda done, total: progress("publishing experiments", done, total),
+                )
             migration.add_result(result)
             name_sources(stores, outcome)
             outcome.backup = result.backup_path
             outcome.schema = target.wanted
             outcome.seconds = time.monotonic() - began
-            path = Path(report) if report else _report_path(target.path, outcome)
+            path = Path(report) if report else _report_path(target.report_base, outcome)
             _report(outcome, path, values)
         return outcome
 
 
-def _report_path(target: str, outcome: Outcome) -> Path:
+def _report_path(target: Path, outcome: Outcome) -> Path:
     """Return a free name beside the target; shards that run at once have one each."""
     number, parts = outcome.shard
     part = f".shard-{number}-of-{parts}" if parts > 1 else ""

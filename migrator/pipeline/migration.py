@@ -63,7 +63,7 @@ class Migration:
         outcome: Outcome,
         *,
         existing: Sequence[tuple[int, str]] = (),
-        keeps_ids: bool = True,
+        largest_id: int | None = conventions.INT64_MAX,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -73,7 +73,7 @@ class Migration:
         self.outcome = outcome
         self.ledger = outcome.ledger
         self.existing = existing
-        self.keeps_ids = keeps_ids
+        self.largest_id = largest_id
         self.on_tree = on_tree
         self.progress = progress
         self.accounts = Accounts(
@@ -145,7 +145,7 @@ class Migration:
             [(store.number, record) for store, _, record in read],
             self.existing,
             self.options.on_conflict,
-            keeps_ids=self.keeps_ids,
+            self.largest_id,
         )
         self.ledger.add_issues(issues)
         groups: dict[int, list[tuple[Store, Entry, ExperimentPlan]]] = defaultdict(list)
@@ -556,7 +556,8 @@ class Migration:
                     self._leave_out(record)
                     continue
                 record = self.locations.trace(store, entry, record, plan.target_id)
-                trace, issues = transformer.plan_native_trace(record, __version__, store.address)
+                address = store.address if store.mirror else None
+                trace, issues = transformer.plan_native_trace(record, __version__, address)
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))

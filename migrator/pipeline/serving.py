@@ -67,7 +67,7 @@ def to_server(
     trial = outcome if dry_run else first
     trial.server = summary = ServerSummary(connection.version)
     migration = Migration(
-        stores, options, survey, trial, existing=existing, keeps_ids=False, progress=progress
+        stores, options, survey, trial, existing=existing, largest_id=None, progress=progress
     )
     migration.run()
     migration.check_handed()
@@ -103,7 +103,7 @@ def _write(
     connection: server.Connection,
 ) -> None:
     migration = Migration(
-        stores, options, publisher, outcome, existing=existing, keeps_ids=False, progress=progress
+        stores, options, publisher, outcome, existing=existing, largest_id=None, progress=progress
     )
     try:
         migration.run()

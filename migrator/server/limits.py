@@ -109,6 +109,10 @@ LIMITS: tuple[Limit, ...] = (
         "one is " + _FIELDS,
     ),
     Limit(
+        "token-counts", "traces of which a token count is unknown",
+        "MLflow 3.9 writes 0 for a count that no span has", "0 on such a server",
+    ),
+    Limit(
         "assessment-fields", "assessments that are marked as not valid, or name a run",
         "the API has no such fields", "the mark and the run are lost",
     ),
@@ -166,6 +170,7 @@ class Survey:
         counts = self.counts
         counts["value-length"] += sum(len(v) > TRACE_TAG_CHARS for v in plan.tags.values())
         counts["value-length"] += sum(len(v) > TRACE_METADATA_CHARS for v in plan.metadata.values())
+        counts["token-counts"] += bool(plan.spans) and plan.usage is not None and lacks_counts(plan)
         counts["assessment-fields"] += sum(
             a.valid is False or a.run_id is not None for a in plan.assessments
         )
@@ -179,6 +184,14 @@ class Survey:
         return tuple(
             (limit, self.counts[limit.name]) for limit in LIMITS if self.counts[limit.name]
         )
+
+
+def lacks_counts(plan: TracePlan) -> bool:
+    """Tell whether one of a trace's three token counts is unknown."""
+    usage = plan.usage
+    if usage is None:
+        return True
+    return None in (usage.input_tokens, usage.output_tokens, usage.total_tokens)
 
 
 def is_path(source: str) -> bool:

@@ -17,11 +17,12 @@ from migrator.issues import Code
 from migrator.model import AssessmentRecord, Kind, SpanPlan, TracePlan
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import Home
-from migrator.server.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS
+from migrator.server.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS, lacks_counts
 from migrator.server.tally import Tally, digest_of
 
 _SPANS_A_CALL = 200
 _SESSION = "session.id"  # of OpenTelemetry's conventions
+_TOLD = (conventions.SPAN_USAGE, _SESSION)
 # The server's own, which it refuses or would write twice.
 _NOT_SENT = (conventions.ARTIFACT_LOCATION, conventions.SPANS_LOCATION)
 
@@ -89,7 +90,11 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
         if there is not None or _is_told_more(plan):
             # What stands there and is not said again would be an error in MLflow 3.9.
             there = server.call(server.store.get_trace_info, plan.trace_id)
-            info.trace_metadata = {**there.trace_metadata, **info.trace_metadata}
+            info.trace_metadata = {
+                **there.trace_metadata,
+                **info.trace_metadata,
+                **_usage(there.trace_metadata, plan.metadata),
+            }
             own = {key: value for key, value in there.tags.items() if key not in _NOT_SENT}
             info.tags = {**own, **info.tags}
         if spans:
@@ -119,12 +124,22 @@ def _there(server: Connection, trace_id: str) -> Any:
 
 def _is_told_more(plan: TracePlan) -> bool:
     """Tell whether MLflow makes metadata of the spans that the plan does not have."""
-    told = {conventions.SPAN_USAGE: conventions.TRACE_USAGE, _SESSION: conventions.TRACE_SESSION}
-    return any(
-        key in span.attributes and made not in plan.metadata
-        for span in plan.spans
-        for key, made in told.items()
-    )
+    has = {key for span in plan.spans for key in _TOLD if key in span.attributes}
+    if conventions.SPAN_USAGE in has and lacks_counts(plan):
+        return True
+    return _SESSION in has and conventions.TRACE_SESSION not in plan.metadata
+
+
+def _usage(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the token counts to write, if those that stand there are more than the plan knows.
+
+    MLflow 3.9 writes 0 for a count that no span has, and fails when that is not said again.
+    """
+    key = conventions.TRACE_USAGE
+    if key not in there or key not in wanted:
+        return {}
+    unknown = dict.fromkeys(json.loads(there[key]), 0)
+    return {key: json.dumps({**unknown, **json.loads(wanted[key])})}
 
 
 def _refuse(job: TraceJob, message: str) -> None:

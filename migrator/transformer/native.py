@@ -31,7 +31,7 @@ STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
 
 
 def plan_native_trace(
-    record: TraceRecord, version: str = "", address: Callable[[str], str] = local_uri
+    record: TraceRecord, version: str = "", address: Callable[[str], str] | None = None
 ) -> tuple[TracePlan, tuple[Issue, ...]]:
     """Return the plan of a native trace, and what had to be mended.
 
@@ -41,7 +41,7 @@ def plan_native_trace(
     stays without: it is listed with its previews, and keeps a tag ``mlflow.artifactLocation``,
     without which one such trace breaks MLflow 3.9's search over its whole experiment; where the
     spans are damaged, it leads to no file, and the old one stays in a tag of our own. ``address``
-    makes a location of a path in the source.
+    makes a location of a path in the source that is none of this machine's.
     """
     return _Native(record, version, address).plan()
 
@@ -64,7 +64,9 @@ class _Open:
 
 
 class _Native:
-    def __init__(self, record: TraceRecord, version: str, address: Callable[[str], str]) -> None:
+    def __init__(
+        self, record: TraceRecord, version: str, address: Callable[[str], str] | None
+    ) -> None:
         self.record = record
         self.address = address
         self.version = version
@@ -101,8 +103,9 @@ class _Native:
                 # ends the search. In the trace's own directory it finds none, and goes on.
                 if conv.ARTIFACT_LOCATION in tags:
                     tags[conv.MIGRATOR_SOURCE_LOCATION] = tags[conv.ARTIFACT_LOCATION]
-                tags[conv.ARTIFACT_LOCATION] = self.address(record.path)
-            tags.setdefault(conv.ARTIFACT_LOCATION, self.address(f"{record.path}/artifacts"))
+                tags[conv.ARTIFACT_LOCATION] = (self.address or local_uri)(record.path)
+            place = f"{record.path}/artifacts"
+            tags.setdefault(conv.ARTIFACT_LOCATION, (self.address or str)(place))
             self._issue(
                 Code.TRACE_WITHOUT_SPANS,
                 f"Trace {record.trace_id} has no spans"
@@ -112,7 +115,8 @@ class _Native:
         if self.version:
             tags[conv.MIGRATOR_VERSION] = self.version
         metadata[conv.SCHEMA_VERSION] = "3"
-        metadata.update(assemble.size_metadata(self.trace_id, spans))
+        contents = assemble.contents_of(self.trace_id, spans)
+        metadata.update(assemble.size_metadata(contents))
         usage = _usage_of(metadata.get(conv.TRACE_USAGE)) or assemble.total_usage(spans)
         if usage is not None:
             metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
@@ -150,6 +154,7 @@ class _Native:
             run_ids=(run_id,) if run_id else (),
             prompts=assemble.linked_prompts(tags.get(conv.LINKED_PROMPTS)),
             native=True,
+            contents=contents,
         )
         return plan, tuple(self.issues)
 
