@@ -19,12 +19,12 @@ from click.testing import CliRunner
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError
-from migrator.issues import Severity
+from migrator.issues import Code, Severity
 from migrator.model import Kind
 from migrator.pipeline import migration
 from migrator.selection import Shard
 from migrator.verify import verify
-from tests import fixturekit, storekit
+from tests import fixturekit, serverkit, storekit
 from tests.fixturekit import store
 
 STORES = tuple(str(store(name)) for name in ("2.22.5-agents", "2.22.5-server", "3.1.4-models"))
@@ -156,6 +156,11 @@ def test_what_refers_to_things_of_another_shard_is_not_refused(tmp_path: Path) -
         assert shared == whole
         assert sum(whole["logged_model_metrics"].values()) == 4 * 8
         assert set().union(*map(rejected, told)) >= rejected(at_once)
+        ledgers = [each.ledger for each in told]
+        taken = sum(each.found[Kind.RUN] - each.left_out[Kind.RUN] for each in ledgers)
+        assert taken == at_once.ledger.found[Kind.RUN]
+        codes = Counter(issue.code for each in ledgers for issue in each.issues)
+        assert codes[Code.RUN_PARENT_MISSING] == 1
         assert {code for each in told for code, _ in rejected(each)} <= {
             "entity-clashes",
             "experiment-tag-differs",
@@ -292,3 +297,29 @@ def test_shards_that_run_at_once_write_one_sqlite_database(tmp_path: Path) -> No
     ]  # fmt: skip
     assert [job.communicate()[1] for job in jobs] == [b""] * 5
     assert rows(target) == rows(whole)
+
+
+def test_shards_that_run_at_once_write_one_postgresql_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the reports go
+    with serverkit.postgresql() as server:
+        whole, shared = server.fresh(), server.fresh()
+        pipeline.convert(STORES, server.uri(whole), pipeline.Options(workers=1))
+        jobs = [
+            subprocess.Popen(
+                [
+                    sys.executable, "-m", "migrator.cli", "convert", *STORES, "-q",
+                    "--to", server.uri(shared), "--shard", f"{number}/3",
+                ],
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+            )
+            for number in (1, 2, 3, 2)
+        ]  # fmt: skip
+        assert [job.communicate()[1] for job in jobs] == [b""] * 4
+        assert server.rows(shared) == server.rows(whole)
+        before = server.rows(shared)
+        again = pipeline.convert(STORES, server.uri(shared), pipeline.Options(shard=(1, 3)))
+        assert not any(again.ledger.converted.values())
+        assert server.rows(shared) == before
