@@ -272,7 +272,7 @@ class RegistryWriter:
         if not new:
             self._clear_gaps(record, {each.version for each in alive})
         for version in sorted(alive, key=lambda each: each.version):
-            self._version(version, tags)
+            self._version(version)
         for version in record.versions:
             if version.current_stage == DELETED_VERSION:  # its number is left out
                 tally.count(Kind.MODEL_VERSION, 1, new=new)
@@ -325,7 +325,7 @@ class RegistryWriter:
                     self._server.registry.delete_model_version, record.name, str(number)
                 )
 
-    def _version(self, version: ModelVersionRecord, tags: Mapping[str, str]) -> None:
+    def _version(self, version: ModelVersionRecord) -> None:
         call, registry, tally = self._server.call, self._server.registry, self._tally
         name, number = version.name, version.version
         found = self._version_there(name, number)
