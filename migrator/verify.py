@@ -49,7 +49,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, conventions, databases, extractor, pipeline
+from migrator import __version__, conventions, databases, extractor, pipeline, server
 from migrator.errors import OptionError, TargetError
 from migrator.model import (
     ArtifactCopy,
@@ -123,6 +123,7 @@ class VerifyResult:
     differences: tuple[Difference, ...]
     total: int
     compared: Counts
+    exceptions: Mapping[str, int] = field(default_factory=dict)  # what a server's API can't keep
 
     @property
     def same(self) -> bool:
@@ -143,6 +144,7 @@ class VerifyResult:
             ],
             "total": self.total,
             "compared": {kind.value: count for kind, count in self.compared.items()},
+            "exceptions": dict(self.exceptions),
         }
 
     def as_text(self, verbose: bool = False) -> str:
@@ -160,9 +162,19 @@ class VerifyResult:
         parts = [
             table(["", "compared"], rows) if rows else "There was nothing to compare.",
             "\n".join(lines),
+            self._exceptions_text(),
             "No difference." if self.same else f"{self.total:,} {word}.",
         ]
         return "\n\n".join(part for part in parts if part)
+
+    def _exceptions_text(self) -> str:
+        if not self.exceptions:
+            return ""
+        counts = ", ".join(f"{name} {n:,}" for name, n in self.exceptions.items())
+        return (
+            f"What the server's API can't keep, and is no difference (docs/reference/"
+            f"server-limits.md): {counts}."
+        )
 
 
 def verify(
@@ -183,6 +195,8 @@ def verify(
             "one of them says.",
             todo="Verify when all shards are converted, without a shard.",
         )
+    if server.is_server(against):
+        return _verify_server(sources, against, options, progress)
     copies = options.artifacts.startswith("copy:")
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
         stores = pipeline.open_stores(places, progress)
@@ -199,6 +213,29 @@ def verify(
         )
         migration.run()
         comparer.compare_copies(migration.locations.copies)
+        return comparer.finish()
+
+
+def _verify_server(
+    sources: Sequence[str], against: str, options: pipeline.Options, progress: pipeline.Progress
+) -> VerifyResult:
+    from migrator.verify_server import ServedComparer  # it uses what stands here
+
+    server.open_server(against)
+    whole = options.artifacts != "keep"  # then they were sent, and are compared
+    with pipeline.fetched(sources, options, progress, whole=whole) as places:
+        stores = pipeline.open_stores(places, progress)
+        comparer = ServedComparer(against, files=whole)
+        migration = pipeline.Migration(
+            stores,
+            options,
+            comparer,
+            Outcome(__version__, tuple(store.name for store in stores), against),
+            existing=comparer.experiments(),
+            largest_id=None,
+            progress=progress,
+        )
+        migration.run()
         return comparer.finish()
 
 
@@ -784,36 +821,7 @@ class Comparer:
         for record in plan.assessments:
             item = found.get(record.assessment_id)
             name = f"{plan.trace_id}/{record.assessment_id}"
-            self._compare_assessment(
-                self._findings.entity(Kind.ASSESSMENT, name, item), record, item
-            )
-
-    def _compare_assessment(self, of: _Entity | None, record: AssessmentRecord, found: Any) -> None:
-        if of is None:
-            return
-        body = getattr(found, record.type, None)  # .feedback or .expectation
-        if body is None:
-            of.differs("type", record.type, type(found).__name__.lower())
-            return
-        of.check("name", record.name, found.name)
-        value = conventions.sanitize(record.value)
-        of.check("value", _canonical(value), _canonical(body.value))
-        error = getattr(body, "error", None)
-        of.check(
-            "error",
-            _canonical(_without_none(conventions.sanitize(record.error))),
-            _canonical(None if error is None else _without_none(error.to_dictionary())),
-        )
-        of.check("source_type", record.source_type, found.source.source_type)
-        of.check("source_id", record.source_id or "", found.source.source_id or "")
-        of.check("create_time_ms", record.created_ms, found.create_time_ms)
-        of.check("last_update_time_ms", record.last_updated_ms, found.last_update_time_ms)
-        of.check("run_id", record.run_id, found.run_id)
-        of.check("span_id", record.span_id, found.span_id)
-        of.check("rationale", record.rationale or "", found.rationale or "")
-        of.check("overrides", record.overrides, found.overrides)
-        of.check("valid", record.valid, found.valid)
-        of.check("metadata", dict(record.metadata or {}), dict(found.metadata or {}))
+            compare_assessment(self._findings.entity(Kind.ASSESSMENT, name, item), record, item)
 
     def _compare_tokens(self, of: _Entity, plan: TracePlan, found: Mapping[str, float]) -> None:
         usage = plan.usage
@@ -1018,6 +1026,35 @@ class _Entity:
                 ", ".join(missing) or NOTHING,
                 ", ".join(unexpected) or MISSING,
             )
+
+
+def compare_assessment(of: _Entity | None, record: AssessmentRecord, found: Any) -> None:
+    """Compare an assessment with what MLflow says of it; ``of`` is None where there is none."""
+    if of is None:
+        return
+    body = getattr(found, record.type, None)  # .feedback or .expectation
+    if body is None:
+        of.differs("type", record.type, type(found).__name__.lower())
+        return
+    of.check("name", record.name, found.name)
+    value = conventions.sanitize(record.value)
+    of.check("value", _canonical(value), _canonical(body.value))
+    error = getattr(body, "error", None)
+    of.check(
+        "error",
+        _canonical(_without_none(conventions.sanitize(record.error))),
+        _canonical(None if error is None else _without_none(error.to_dictionary())),
+    )
+    of.check("source_type", record.source_type, found.source.source_type)
+    of.check("source_id", record.source_id or "", found.source.source_id or "")
+    of.check("create_time_ms", record.created_ms, found.create_time_ms)
+    of.check("last_update_time_ms", record.last_updated_ms, found.last_update_time_ms)
+    of.check("run_id", record.run_id, found.run_id)
+    of.check("span_id", record.span_id, found.span_id)
+    of.check("rationale", record.rationale or "", found.rationale or "")
+    of.check("overrides", record.overrides, found.overrides)
+    of.check("valid", record.valid, found.valid)
+    of.check("metadata", dict(record.metadata or {}), dict(found.metadata or {}))
 
 
 def _database_path(uri: str) -> Path:

@@ -37,13 +37,15 @@ ALLOWED = {
     "pipeline": GROUND
     | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "server", "report"}
     | {"remote"},
-    "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
+    "verify": GROUND
+    | {"extractor", "transformer", "report", "pipeline", "server", "verify_server"},
+    "verify_server": GROUND | {"transformer", "verify"},
     "tracker": GROUND,
     "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
     "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code", "cluster"},
 }
-MLFLOW_ALLOWED = {"loader", "server", "verify", "tracker"}
+MLFLOW_ALLOWED = {"loader", "server", "verify", "verify_server", "tracker"}
 
 
 def room_of(path: Path) -> str:

@@ -58,6 +58,12 @@ def convert(source: Path | str, to: str, *more: str) -> Result:
     return result
 
 
+def verify(source: Path, server: str, *more: str) -> Result:
+    result = CliRunner().invoke(main, ["verify", str(source), "--against", server, *more])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
 def report(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
@@ -74,6 +80,10 @@ def test_a_server_holds_what_a_database_holds_and_twice_is_once(
     first = convert(store, server.uri, "--report", "first.json")
     assert first.exit_code == code, first.output
     assert not (found := differences(database, server)), "\n".join(found)
+    verified = verify(store, server.uri)
+    assert verified.exit_code == 0, verified.output
+    assert "No difference." in verified.output
+    assert "What the server's API can't keep, and is no difference" in verified.output
     rows = server.rows()
     assert convert(store, server.uri, "--report", "again.json").exit_code == code
     assert server.rows() == rows
@@ -219,6 +229,34 @@ def test_what_the_source_has_got_since_is_added(server: Server, tmp_path: Path) 
     assert (ledger["run"], ledger["param"], ledger["metric point"]) == (1, 1, 1)
     assert convert(store, database, "-q").exit_code == 0
     assert not (found := differences(database, server)), "\n".join(found)
+
+
+def test_verify_sees_what_was_changed_on_the_server(server: Server, tmp_path: Path) -> None:
+    store = small_store(tmp_path / "mlruns")
+    assert convert(store, server.uri, "-q", "--report", "r.json").exit_code == 0
+    assert verify(store, server.uri).exit_code == 0
+    ids = report(tmp_path / "r.json")["server"]["ids"]
+    client = MlflowClient(server.uri)
+    client.set_tag(ids["run"]["b" * 32], "mlflow.user", "bob")
+    client.log_metric(ids["run"]["b" * 32], "loss", 0.1, 99, 7)
+    client.set_terminated(ids["run"]["a" * 32], "KILLED", 5)
+    client.set_trace_tag("tr-" + "a" * 32, "migrator.role", "batch")
+    client.delete_logged_model(ids["logged model"]["m-" + "1" * 32])
+    client.set_registered_model_alias("shop", "champion", "1")
+    client.set_experiment_tag(client.get_experiment_by_name("one").experiment_id, "team", "b")
+    found = json.loads(verify(store, server.uri, "--json").stdout)
+    fields = {(each["kind"], each["field"]) for each in found["differences"]}
+    assert fields >= {
+        ("run", "tag mlflow.user"),
+        ("run", "metric loss, step 7, time 99"),
+        ("run", "status"),
+        ("run", "end_time"),
+        ("trace", "tag migrator.role"),
+        ("logged model", "logged model"),
+        ("registered model", "alias champion"),
+        ("experiment", "tag team"),
+    }
+    assert found["exceptions"]["run-id"] == 4
 
 
 # ------------------------------------------------------------------ what is said before

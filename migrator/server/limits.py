@@ -109,8 +109,20 @@ LIMITS: tuple[Limit, ...] = (
         "one is " + _FIELDS,
     ),
     Limit(
+        "deleted-version", "deleted model versions", "the API makes none",
+        "their numbers are left out; those behind the last version are given again",
+    ),
+    Limit(
         "token-counts", "traces of which a token count is unknown",
         "MLflow 3.9 writes 0 for a count that no span has", "0 on such a server",
+    ),
+    Limit(
+        "span-text", "span attributes whose text is a JSON object or list",
+        "MLflow 3.17's server reads it", "the value that it means, on such a server",
+    ),
+    Limit(
+        "assessment-numbers", "assessments whose value is a whole number",
+        "the API carries numbers as floats", "13 is served as 13.0",
     ),
     Limit(
         "assessment-fields", "assessments that are marked as not valid, or name a run",
@@ -163,6 +175,9 @@ class Survey:
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Count a model and its versions, and sources that are paths."""
         self.counts["registry-times"] += 1 + len(record.versions)
+        self.counts["deleted-version"] += sum(
+            version.current_stage == DELETED_VERSION for version in record.versions
+        )
         self.counts["version-source"] += sum(is_path(v.source or "") for v in record.versions)
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
@@ -170,7 +185,10 @@ class Survey:
         counts = self.counts
         counts["value-length"] += sum(len(v) > TRACE_TAG_CHARS for v in plan.tags.values())
         counts["value-length"] += sum(len(v) > TRACE_METADATA_CHARS for v in plan.metadata.values())
+        for span in plan.spans:
+            counts["span-text"] += sum(v.startswith(('"{', '"[')) for v in span.attributes.values())
         counts["token-counts"] += bool(plan.spans) and plan.usage is not None and lacks_counts(plan)
+        counts["assessment-numbers"] += sum(type(a.value) is int for a in plan.assessments)
         counts["assessment-fields"] += sum(
             a.valid is False or a.run_id is not None for a in plan.assessments
         )

@@ -19,7 +19,6 @@ from migrator.server.tally import Tally, digest_of
 
 _METRICS = 800  # a call
 _NOT_SENT = frozenset({"path", "artifact_dir", "artifact_location"})
-_PLACEHOLDER = "migrator.placeholder"  # tag of a version that only takes up its number
 _NO_SOURCE = "migrator-source:"  # scheme of a source that leads nowhere on the server
 _SERVED = "mlflow-artifacts:"  # of the server that the source was written by
 _PENDING, _READY, _FAILED = 1, 2, 3
@@ -269,8 +268,15 @@ class RegistryWriter:
             if not new and key not in tags:
                 call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
             tally.count(Kind.REGISTERED_MODEL_TAG, 1, new=new or key not in tags)
-        for version in sorted(record.versions, key=lambda each: each.version):
-            self._version(version, tags)
+        alive = [each for each in record.versions if each.current_stage != DELETED_VERSION]
+        if not new:
+            self._clear_gaps(record, {each.version for each in alive})
+        for version in sorted(alive, key=lambda each: each.version):
+            self._version(version)
+        for version in record.versions:
+            if version.current_stage == DELETED_VERSION:  # its number is left out
+                tally.count(Kind.MODEL_VERSION, 1, new=new)
+                tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
         aliases = {} if there is None else {a: int(v) for a, v in there.aliases.items()}
         for alias, number in record.aliases.items():
             if alias not in aliases:
@@ -310,13 +316,19 @@ class RegistryWriter:
         ):
             self._tally.count(kind, n, new=False)
 
-    def _version(self, version: ModelVersionRecord, tags: Mapping[str, str]) -> None:
+    def _clear_gaps(self, record: RegisteredModelRecord, alive: set[int]) -> None:
+        """Delete what a conversion that was cut off left in numbers that are to be left out."""
+        for number in sorted(set(range(1, max(alive, default=1))) - alive):
+            found = self._version_there(record.name, number)
+            if found is not None and conventions.MIGRATOR_SOURCE_FIELDS in found.tags:
+                self._server.call(
+                    self._server.registry.delete_model_version, record.name, str(number)
+                )
+
+    def _version(self, version: ModelVersionRecord) -> None:
         call, registry, tally = self._server.call, self._server.registry, self._tally
         name, number = version.name, version.version
         found = self._version_there(name, number)
-        if found is not None and _PLACEHOLDER in found.tags:  # a conversion was cut off here
-            call(registry.delete_model_version, name, str(number))
-            found = None
         new = found is None
         if found is None:
             made = self._make(version)
@@ -337,9 +349,7 @@ class RegistryWriter:
             tally.count(Kind.MODEL_VERSION, 1, new=False)
             tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
             return
-        if version.current_stage == DELETED_VERSION:
-            call(registry.delete_model_version, name, str(number))
-        elif version.current_stage not in (None, "", "None", found.current_stage):
+        if version.current_stage not in (None, "", "None", found.current_stage):
             call(
                 registry.transition_model_version_stage,
                 name, str(number), version.current_stage, False,
@@ -357,8 +367,6 @@ class RegistryWriter:
 
     def _make(self, version: ModelVersionRecord) -> Any:
         """Return the version, made with its own number; None where that is used up."""
-        from mlflow.entities.model_registry import ModelVersionTag
-
         source, model_id = self._source(version)
         fields = {
             "creation_ms": version.creation_ms,
@@ -373,10 +381,6 @@ class RegistryWriter:
         tags = {**version.tags, conventions.MIGRATOR_SOURCE_FIELDS: fields_tag(fields)}
         made = self._create(version, source, tags, model_id)
         while int(made.version) < version.version:  # versions before it were deleted for good
-            self._server.call(
-                self._server.registry.set_model_version_tag,
-                version.name, made.version, ModelVersionTag(_PLACEHOLDER, "true"),
-            )  # fmt: skip
             self._server.call(
                 self._server.registry.delete_model_version, version.name, made.version
             )

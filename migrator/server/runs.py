@@ -305,7 +305,7 @@ def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:
 
 
 def _history(server: Connection, run_id: str, key: str) -> set[Point]:
-    points = server.call(server.store.get_metric_history, run_id, key)
+    points = server.metric_history(run_id, key)
     return {(point.timestamp, encoded(point.value), point.step) for point in points}
 
 
