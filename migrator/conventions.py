@@ -67,6 +67,11 @@ MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
 MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # of damaged spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
+# On what goes through a server's API, which gives ids and times of its own.
+MIGRATOR_SOURCE_RUN = "migrator.source_run_id"
+MIGRATOR_SOURCE_MODEL = "migrator.source_model_id"
+MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: what the API has no field for
+MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when all of it is there
 
 # ------------------------------------------------------------ keys on experiments
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -80,6 +85,9 @@ ID_COLUMN_CHARS = 50
 MAX_DICT_DEPTH = 30  # protobuf gives up above 32 nested objects, 48 nested arrays
 MAX_LIST_DEPTH = 45
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+# Ids that we derive for experiments on a server, whose column holds 2,147,483,647: from here on up
+# to twice this. No sequence gets here, and above is room where MySQL counts on from the greatest.
+LEAST_DERIVED_ID = 1_000_000_000
 
 
 def trace_id_of(run_id: str) -> str:

@@ -46,11 +46,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, conventions, extractor, pipeline
-from migrator.errors import TargetError
+from migrator import __version__, conventions, databases, extractor, pipeline
+from migrator.errors import OptionError, TargetError
 from migrator.model import (
     ArtifactCopy,
     AssessmentRecord,
@@ -70,6 +70,9 @@ from migrator.model import (
 )
 from migrator.report.summary import Outcome
 from migrator.report.text import table
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 MAX_DIFFERENCES = 1000
 _SHOWN_DIFFERENCES = 20
@@ -174,31 +177,40 @@ def verify(
     location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
     OptionError and TargetError.
     """
-    stores = pipeline.open_stores(sources, progress)
-    comparer = Comparer(against, joined=options.on_conflict == "merge")
-    roots = tuple(store.index.root for store in stores)
-    migration = pipeline.Migration(
-        stores,
-        options,
-        comparer,
-        Outcome(__version__, roots, against),
-        existing=comparer.experiments(),
-        progress=progress,
-    )
-    migration.run()
-    comparer.compare_copies(migration.locations.copies)
-    return comparer.finish()
+    if options.shard != (1, 1):
+        raise OptionError(
+            "verify compares the whole of the sources: a database of several shards has more than "
+            "one of them says.",
+            todo="Verify when all shards are converted, without a shard.",
+        )
+    copies = options.artifacts.startswith("copy:")
+    with pipeline.fetched(sources, options, progress, whole=copies) as places:
+        stores = pipeline.open_stores(places, progress)
+        comparer = Comparer(against, joined=options.on_conflict == "merge")
+        migration = pipeline.Migration(
+            stores,
+            options,
+            comparer,
+            Outcome(__version__, tuple(store.name for store in stores), against),
+            existing=comparer.experiments(),
+            largest_id=comparer.largest_id,
+            name_key=comparer.name_key,
+            progress=progress,
+        )
+        migration.run()
+        comparer.compare_copies(migration.locations.copies)
+        return comparer.finish()
 
 
 class Comparer:
-    """Compares what is handed to it with a SQLite database that MLflow can open.
+    """Compares what is handed to it with a database that MLflow can open.
 
     The database is opened read-only, so that MLflow can't create it, upgrade it, or add its
     default experiment. Items are buffered and compared in chunks; memory follows the largest item
     and the number of ids.
 
-    Raises ``TargetError`` when ``uri`` (``sqlite:///path``) names no MLflow database, or one of a
-    schema revision that the installed MLflow does not read.
+    Raises ``TargetError`` when ``uri`` (``sqlite:///path``, ``postgresql://…``, ``mysql://…``)
+    names no MLflow database, or one of a schema revision that the installed MLflow does not read.
 
     ``joined`` says whether an experiment with ``ExperimentPlan.merged`` may be another one, which
     keeps its own fields (``--on-conflict merge``). Otherwise it is the one that the source's became
@@ -208,13 +220,26 @@ class Comparer:
 
     def __init__(self, uri: str, *, joined: bool = False) -> None:
         self._joined = joined
-        path = _database_path(uri)
+        self.largest_id = conventions.INT64_MAX
+        self.name_key = databases.name_key(None)
+        if databases.is_server(uri):
+            self.largest_id = databases.LARGEST_EXPERIMENT_ID
+            url = databases.server_url(uri)
+            shown, upgrade = databases.shown(url), "mlflow db upgrade"
+            revision, collation = _server_state(url)
+            self.name_key = databases.name_key(collation)
+            opened = databases.read_only_url(url).render_as_string(hide_password=False)
+        else:
+            path = _database_path(uri)
+            shown, upgrade = str(path), "mlflow-migrate upgrade"
+            revision = _revision(path)
+            opened = _read_only(path)
         import mlflow  # noqa: F401  # sets up its loggers, before they are turned down
 
         # Alembic, which MLflow asks for the schema's revision, tells about its own plugins.
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        _check_revision(path, uri)
-        self._open(path)
+        _check_revision(shown, revision, f"{upgrade} {databases.masked(uri)}")
+        self._open(opened)
         self._findings = _Findings()
         self._experiments: dict[int, _ExpectedExperiment] = {}
         self._seen: set[tuple[Kind, str]] = set()
@@ -226,19 +251,14 @@ class Comparer:
         self._traces: list[tuple[TracePlan, int]] = []
         self._spans = 0
 
-    def _open(self, path: Path) -> None:
+    def _open(self, uri: str) -> None:
         from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
-        from sqlalchemy.engine import URL
 
         class ReadOnlyTracking(Tracking):  # type: ignore[misc]
             def _create_default_experiment(self, session: Any) -> None:
                 """Leave the database as it is; MLflow would add experiment 0 on opening."""
 
-        # SQLite decodes the path. MLflow makes the parent directories of what it takes for one:
-        # with its slashes encoded that is the current directory.
-        file = f"file:{quote(str(path), safe='')}"
-        uri = str(URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"}))
         self._tracking: Any = ReadOnlyTracking(uri, "mlruns")
         self._registry: Any = Registry(uri)
 
@@ -1010,21 +1030,35 @@ def _database_path(uri: str) -> Path:
     try:
         url = make_url(uri)
     except ArgumentError:
-        raise TargetError(f"{uri} is not a database URI.", todo=todo) from None
+        shown = databases.masked(uri)
+        raise TargetError(f"{shown} is not a database URI.", todo=todo) from None
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        raise TargetError(f"{uri} is not a SQLite database file.", todo=todo)
+        shown = databases.masked(uri)
+        raise TargetError(
+            f"{shown} is not a SQLite file or a database of PostgreSQL or MySQL.", todo=todo
+        )
     path = Path(url.database).absolute()
     if not path.is_file():
         raise TargetError(f"There is no database {path}.", todo=todo)
     return path
 
 
-def _check_revision(path: Path, uri: str) -> None:
-    """Raise ``TargetError`` unless the installed MLflow can open ``path`` without changing it.
+def _read_only(path: Path) -> str:
+    """Return the URI under which MLflow opens a SQLite file without writing to it."""
+    from sqlalchemy.engine import URL
 
-    A newer MLflow upgrades an older database as it opens it, without asking and without a backup.
+    # SQLite decodes the path. MLflow makes the parent directories of what it takes for one: with
+    # its slashes encoded that is the current directory.
+    file = f"file:{quote(str(path), safe='')}"
+    return str(URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"}))
+
+
+def _check_revision(shown: str, revision: str, upgrade: str) -> None:
+    """Raise ``TargetError`` unless the installed MLflow can open a database without changing it.
+
+    A newer MLflow upgrades an older SQLite file as it opens it, without asking and without a
+    backup.
     """
-    revision = _revision(path)
     from mlflow.store.db.utils import _get_latest_schema_revision
     from mlflow.version import VERSION
 
@@ -1033,16 +1067,34 @@ def _check_revision(path: Path, uri: str) -> None:
         return
     if revision == REVISION_39:
         raise TargetError(
-            f"{path} is a database of MLflow 3.9, and MLflow {VERSION} is installed, which would"
+            f"{shown} is a database of MLflow 3.9, and MLflow {VERSION} is installed, which would"
             " upgrade it in place and without a backup.",
-            todo="Verify it with 'mlflow==3.9.*' installed, or upgrade it first:"
-            f" mlflow-migrate upgrade {uri}",
+            todo=f"Verify it with 'mlflow==3.9.*' installed, or upgrade it first: {upgrade}",
         )
     raise TargetError(
-        f"{path} has the schema revision {revision}, and MLflow {VERSION} reads {wanted}.",
+        f"{shown} has the schema revision {revision}, and MLflow {VERSION} reads {wanted}.",
         todo="Verify it with the MLflow version that it was converted for ('mlflow==3.9.*' unless"
-        f" --schema said otherwise), or upgrade it first: mlflow-migrate upgrade {uri}",
+        f" --schema said otherwise), or upgrade it first: {upgrade}",
     )
+
+
+def _server_state(url: URL) -> tuple[str, tuple[str, str] | None]:
+    """Return the schema revision of MLflow's database on a server, and how it compares text.
+
+    Raises TargetError.
+    """
+    import sqlalchemy
+
+    with databases.reporting(url):
+        engine = databases.engine_of(url, read_only=True)
+        with engine.connect() as connection:
+            if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+                raise TargetError(
+                    f"{databases.shown(url)} holds no tables of MLflow.",
+                    todo="Give the database that was converted to.",
+                )
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            return str(found.scalar()), databases.collation(connection)
 
 
 def _revision(path: Path) -> str:

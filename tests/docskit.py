@@ -3,8 +3,11 @@
 A page is one session. Comments that a reader doesn't see say what a block needs:
 
 - ``<!-- sandbox: 2.22.5-agents -->``: the fixture that lies at ``./mlruns`` when the session
-  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere; several are parted by spaces), or
-  ``mlflow.db=empty``, an empty database, which takes MLflow long to make.
+  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere, ``s3://lab/old/mlruns=2.9.2-moved`` into a
+  bucket that is there for the page; several are parted by spaces), or
+  ``mlflow.db=empty``, an empty database, which takes MLflow long to make;
+  ``db.example.com=postgresql``: an empty database ``mlflow`` of ``ana:secret`` on a real server,
+  without which the page is skipped).
 - ``<!-- file: my-tool.toml -->`` before a block: its text is that file.
 - ``<!-- first: ... -->`` before a Python block: what it needs around it.
 
@@ -26,14 +29,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from click.testing import CliRunner
 
+from migrator import databases
 from migrator.cli import main
-from tests import fixturekit, trackerkit
+from tests import fixturekit, objectkit, serverkit, trackerkit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -132,19 +137,39 @@ class Session:
             "PYTHONPATH": str(ROOT),
             "HOME": str(folder),
         }
+        self._closing = ExitStack()
         shutil.copytree(DOCS / "examples", folder / "docs" / "examples")
         asked = re.search(r"<!-- sandbox:(.*?)-->", page.read_text(encoding="utf-8"))
         for wish in asked[1].split() if asked else ():
             place, _, fixture = wish.rpartition("=")
+            if fixture == "postgresql":
+                self._database(place)
+                continue
             if fixture == "empty":
                 trackerkit.database(folder, place)
                 continue
             copy = fixturekit.materialise(fixture, folder.parent / "fixtures")
+            if place.startswith(f"s3://{objectkit.BUCKET}/"):
+                bucket = self._closing.enter_context(objectkit.running())
+                self._environment.update(bucket.env())
+                self._closing.enter_context(patch.dict(os.environ, bucket.env()))
+                bucket.upload(copy, place.removeprefix(f"s3://{objectkit.BUCKET}/"))
+                continue
             target = folder / (place or "mlruns")
             target.parent.mkdir(parents=True, exist_ok=True)
             copy.rename(target)
             if (copy.parent / "mlartifacts").exists():
                 (copy.parent / "mlartifacts").rename(target.parent / "mlartifacts")
+
+    def _database(self, host: str) -> None:
+        """Make a database on a real server, and let the page's name for it mean that."""
+        server = self._closing.enter_context(serverkit.postgresql())
+        name = server.empty()
+        for driver in ("", "+psycopg2"):
+            shown, real = f"postgresql{driver}://ana:secret@{host}/mlflow", server.uri(name, driver)
+            self._ports[shown] = real
+            self._ports[shown.replace("secret", "***")] = databases.masked(real)
+        self._ports["mlflow-migrate-mlflow"] = f"mlflow-migrate-{name}"
 
     def do(self, block: Block) -> None:
         """Do what a block says, and compare what is printed with what the page shows."""
@@ -228,6 +253,7 @@ class Session:
 
     def close(self) -> None:
         """Stop what is still running."""
+        self._closing.close()
         for server in self._servers:
             os.killpg(server.pid, signal.SIGTERM)
             try:

@@ -12,11 +12,12 @@ What may differ is listed here, one by one, each with the function that allows i
 2.  An experiment in ``.trash``, and its runs, are deleted whatever their YAML says: up to MLflow
     2.2 it says active (``_lifecycle``).
 3.  An experiment without times (MLflow 1.26 and before) may have any (``_compare_experiments``).
-4.  An experiment id that is no integer is found by the tag ``migrator.source_experiment_id``
-    (``_target_experiments``). Tags that begin with ``migrator.``, and ``mlflow.experimentKind``,
-    may be there in addition; experiment 0 too, which MLflow itself makes (``_extra_tags``). An
-    experiment whose name another one has may have another, and then keeps the old one in the tag
-    ``migrator.source_experiment_name`` (``_compare_experiment``).
+4.  An experiment id that is no integer of the column's size is found by the tag
+    ``migrator.source_experiment_id`` (``_target_experiments``). Tags that begin with
+    ``migrator.``, and ``mlflow.experimentKind``, may be there in addition; experiment 0 too, which
+    MLflow itself makes (``_extra_tags``). An experiment whose name another one has may have
+    another, and then keeps the old one in the tag ``migrator.source_experiment_name``
+    (``_compare_experiment``).
 5.  A metric line of five fields (3.x, with a dataset) has its step in the third, where FileStore
     says 0 (``_history``).
 6.  Equal metric points are one; NaN and infinities are encoded as MLflow's SQL store does
@@ -87,8 +88,10 @@ def compare_stores(source_mlruns: Path, db_uri: str) -> list[str]:
 
     ``source_mlruns`` must have its empty directories, or MLflow overlooks runs. FileStore makes a
     ``.trash`` in it if there is none. The database is read from a copy, since MLflow changes what
-    it opens.
+    it opens; one on a server is read as it is.
     """
+    if not db_uri.startswith("sqlite:"):
+        return _Oracle(source_mlruns, db_uri).compare()
     path = Path(db_uri.removeprefix("sqlite:///"))
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "copy.db"

@@ -75,8 +75,8 @@ def test_relative_uris_and_plain_paths_mean_the_working_directory(
 @pytest.mark.parametrize(
     ("uri", "word"),
     [
-        ("postgresql://me@host/db", "postgresql"),
-        ("mysql+pymysql://me@host/db", "mysql"),
+        ("mssql+pyodbc://me:s3cr3t@host/db", "mssql"),
+        ("oracle://me:s3cr3t@host/db", "oracle"),
         ("http://localhost:5000", "http"),
         ("sqlite://", "not the form"),
         ("sqlite:///", "no file"),
@@ -89,6 +89,7 @@ def test_uris_that_are_no_sqlite_file_are_refused_with_the_right_form(uri: str, 
     message = refusal(uri)
     assert word in message
     assert "sqlite:///mlflow.db" in message
+    assert "s3cr3t" not in message
 
 
 def test_a_directory_that_does_not_exist_is_refused(tmp_path: Path) -> None:

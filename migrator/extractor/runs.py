@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from migrator.extractor.artifacts import list_artifacts, read_texts
+from migrator.extractor.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
 from migrator.extractor.files import Account, Listing, scan
 from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS, points_in, read_points
 from migrator.extractor.store import bound_of, store_of
@@ -96,7 +96,7 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
 def read_run(
     entry: RunEntry,
     wanted: Callable[[str], bool],
-    text_limit_bytes: int = 1_000_000,
+    text_limit_bytes: int = TEXT_LIMIT_BYTES,
     artifact_roots: Sequence[str] = (),
 ) -> Extracted[RunRecord]:
     """Read a run's directory.

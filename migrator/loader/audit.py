@@ -75,6 +75,33 @@ def key_columns(db: sqlite3.Connection, table: str, database: str = "main") -> t
     return tuple(row[1] for row in sorted((row for row in info if row[5]), key=lambda r: r[5]))
 
 
+def columns(db: sqlite3.Connection, table: str, database: str = "main") -> tuple[str, ...]:
+    """Return the columns of a table that are written: all but the computed ones."""
+    info = db.execute(f"PRAGMA {database}.table_xinfo({quoted(table)})")
+    return tuple(row[1] for row in info if row[6] == 0)  # 2 and 3 are computed columns
+
+
+def tables(db: sqlite3.Connection) -> list[str]:
+    """Return the tables that hold rows, each after those that its foreign keys refer to."""
+    names = [
+        name
+        for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type='table'")
+        if not name.startswith("sqlite_") and name != "alembic_version"
+    ]
+    parents = {
+        name: {row[2] for row in db.execute(f"PRAGMA main.foreign_key_list({quoted(name)})")}
+        & set(names) - {name}
+        for name in names
+    }
+    ordered: list[str] = []
+    while len(ordered) < len(names):
+        free = [n for n in names if n not in ordered and parents[n] <= set(ordered)]
+        if not free:
+            raise LedgerError(f"The tables {sorted(set(names) - set(ordered))} refer in a circle.")
+        ordered += sorted(free)
+    return [name for name in ordered if count(db, name)]
+
+
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 

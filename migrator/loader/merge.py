@@ -80,7 +80,7 @@ def merge(
     db.execute("BEGIN IMMEDIATE")
     try:
         _check_unchanged(db, target)
-        tables = _tables(db)
+        tables = [_table(db, name) for name in audit.tables(db)]
         _check_names(db, target)
         _adopt_ids(db)
         missing = _count(db, tables, merged)
@@ -126,34 +126,9 @@ def _check_unchanged(db: sqlite3.Connection, target: Target) -> None:
         )
 
 
-def _tables(db: sqlite3.Connection) -> list[_Table]:
-    """Return the staging file's tables, each after those that its foreign keys refer to."""
-    names = [
-        name
-        for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type='table'")
-        if not name.startswith("sqlite_") and name != "alembic_version"
-    ]
-    parents = {
-        name: {row[2] for row in db.execute(f"PRAGMA main.foreign_key_list({quoted(name)})")}
-        & set(names) - {name}
-        for name in names
-    }
-    ordered: list[str] = []
-    while len(ordered) < len(names):
-        free = [n for n in names if n not in ordered and parents[n] <= set(ordered)]
-        if not free:
-            raise LedgerError(f"The tables {sorted(set(names) - set(ordered))} refer in a circle.")
-        ordered += sorted(free)
-    return [_table(db, name) for name in ordered if audit.count(db, name)]
-
-
 def _table(db: sqlite3.Connection, name: str) -> _Table:
-    def columns(database: str) -> tuple[str, ...]:
-        info = db.execute(f"PRAGMA {database}.table_xinfo({quoted(name)})")
-        return tuple(row[1] for row in info if row[6] == 0)  # 2 and 3 are computed columns
-
-    ours = columns("main")
-    if not set(ours) <= set(columns("target")):
+    ours = audit.columns(db, name)
+    if not set(ours) <= set(audit.columns(db, name, "target")):
         raise TargetError(
             f"The target's table {name} is not as MLflow made it: columns are missing.",
             todo="Choose another target.",
@@ -234,7 +209,7 @@ def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
 
 _RUN_COLUMNS = ("name", "status", "end_time")
 _STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # who deletes a run in the target means it
-_OF_TRACES = {  # tables of a trace's parts -> the column that names it
+TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
     "spans": "trace_id",
     "trace_metrics": "request_id",
     "trace_request_metadata": "request_id",
@@ -342,7 +317,7 @@ def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issu
                 "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
                 "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
             )
-        for name, column in _OF_TRACES.items():
+        for name, column in TRACE_PARTS.items():
             own = "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
             own += "WHERE s.request_id = t.request_id AND s.key = t.key)"
             condition = f" AND ({own})" if name == "trace_tags" else ""

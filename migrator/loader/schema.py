@@ -8,6 +8,7 @@ up to MLflow 3.9.0 is kept as SQL (``baseline``), because making it takes MLflow
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import logging
@@ -145,6 +146,27 @@ def create_by_chain(path: str) -> None:
         run(MLFLOW_39)
 
 
+def create_on(engine: Any, revision: str) -> None:
+    """Make MLflow's tables at ``revision`` in an empty database on a server, as MLflow does.
+
+    Raises TargetError when a migration fails, and what the server says.
+    """
+    import alembic.util
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with _quiet():
+            from mlflow.store.tracking.dbmodels.initial_models import Base
+
+            Base.metadata.create_all(engine)
+            _run(engine, revision)
+    except (RuntimeError, ValueError, MlflowException, alembic.util.CommandError) as error:
+        raise TargetError(
+            f"MLflow's own migrations to {maker(revision)} failed. They say: {error}",
+            todo="Make the database anew (DROP DATABASE, CREATE DATABASE), then convert again.",
+        ) from error
+
+
 def prepare() -> None:
     """Import all that ``upgrade`` needs, which takes most of its time."""
     from alembic.script import ScriptDirectory
@@ -185,31 +207,32 @@ def upgrade(path: str, revision: str) -> None:
 def _alembic(path: str) -> Iterator[tuple[Any, Any]]:
     """Yield an engine on ``path``, and a function that upgrades it to a revision."""
     import sqlalchemy
-    from alembic import command
 
     with _quiet():
-        from mlflow.store.db import utils
-
         engine = sqlalchemy.create_engine(
             sqlalchemy.URL.create("sqlite", database=path), poolclass=sqlalchemy.pool.NullPool
         )
         sqlalchemy.event.listen(engine, "connect", lambda raw, _: tune(raw))
 
-        def run(revision: str) -> None:
-            # The URL is not used: env.py takes the connection that we hand over.
-            config = utils._get_alembic_config("sqlite://")
-            with engine.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, revision)
-
         try:
-            yield engine, run
+            yield engine, functools.partial(_run, engine)
         except sqlalchemy.exc.DBAPIError as error:
             if isinstance(error.orig, sqlite3.Error):
                 raise error.orig from error
             raise
         finally:
             engine.dispose()
+
+
+def _run(engine: Any, revision: str) -> None:
+    from alembic import command
+    from mlflow.store.db import utils
+
+    # The URL is not used: env.py takes the engine of the connection that we hand over.
+    config = utils._get_alembic_config("sqlite://")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 @contextlib.contextmanager

@@ -8,16 +8,20 @@ import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from migrator import conventions, databases
 from migrator.errors import MigrateError, TargetError
 from migrator.loader import schema as schemas
 
 _WAIT_SECONDS = 5.0  # for another process's short write to end
-_HOW = "Give a SQLite file as sqlite:///mlflow.db (relative) or sqlite:////home/me/mlflow.db."
+_HOW = (
+    "Give a SQLite file as sqlite:///mlflow.db (relative) or sqlite:////home/me/mlflow.db, or a "
+    "server's database as postgresql://user:password@host/database or mysql://…"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,21 @@ class Target:
     exists: bool  # False also for an empty file: SQLite takes that for a new database
     revision: str | None  # Alembic revision of an existing database
     wanted: str  # the revision to be written
+
+    @property
+    def largest_id(self) -> int:
+        """The largest experiment id that the column holds."""
+        return conventions.INT64_MAX
+
+    @property
+    def name_key(self) -> Callable[[str], str]:
+        """Makes the names equal that the target takes for one."""
+        return databases.name_key(None)
+
+    @property
+    def report_base(self) -> Path:
+        """What the names of reports begin with."""
+        return Path(self.path)
 
     def experiments(self) -> tuple[tuple[int, str], ...]:
         """Return id and name of every experiment of an existing target, deleted ones too."""
@@ -47,6 +66,10 @@ def open_target(uri: str, schema: str | None = None) -> Target:
     created or changed. Raises TargetError (what is wrong, where, and what to do) and OptionError.
     """
     wanted = schemas.wanted_revision(schema)
+    if databases.is_server(uri):
+        from migrator.loader.server import open_server  # which knows this module
+
+        return open_server(uri, wanted)
     path = path_of(uri)
     uri = uri_of(path)
     directory = Path(path).parent
@@ -94,13 +117,14 @@ def path_of(uri: str) -> str:
         if kind == "sqlite":
             raise TargetError(f"{uri} is not the form that MLflow reads.", todo=_HOW)
         raise TargetError(
-            f"{uri} can't be written: the target is a SQLite file, and this is {kind}.",
-            todo=f"{_HOW} MLflow reads it as it is, on a server too.",
+            f"{databases.masked(uri)} can't be written: the target is a SQLite file or a database "
+            f"of PostgreSQL or MySQL, and this is {kind}.",
+            todo=_HOW,
         )
     elif uri.endswith((".db", ".sqlite", ".sqlite3")):
         path = uri
     else:
-        raise TargetError(f"'{uri}' is not a database URI.", todo=_HOW)
+        raise TargetError(f"'{databases.masked(uri)}' is not a database URI.", todo=_HOW)
     return os.path.realpath(path)
 
 

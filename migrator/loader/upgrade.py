@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from migrator import databases
 from migrator.errors import TargetError
 from migrator.loader import audit, merge, schema, staging, target
 
@@ -29,6 +30,12 @@ def upgrade_database(uri: str) -> UpgradeResult:
     one SQLite transaction when the copy is complete, after a backup. It stays locked meanwhile, so
     that no other process's rows are lost. Raises TargetError; the database is then as it was.
     """
+    if databases.is_server(uri):
+        shown = databases.masked(uri)
+        raise TargetError(
+            f"{shown} is on a server, which this command leaves alone: it works on a copy.",
+            todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",
+        )
     path = target.path_of(uri)
     if not target.exists(path):
         raise TargetError(f"There is no database {path}.", todo="Check the path.")

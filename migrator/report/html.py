@@ -40,6 +40,7 @@ def html_report(outcome: Outcome, values: bool = False) -> str:
     sections = [
         ("time", "Runs and tokens by week", _timeline(outcome)),
         ("experiments", "Experiments", _experiments(outcome)),
+        ("new-ids", "New ids of experiments", _new_ids(outcome)),
         ("trees", "The biggest trees", _trees(outcome)),
         ("issues", "What to look at", _issues(outcome, values)),
         ("ledger", "The ledger", _ledger(outcome)),
@@ -76,6 +77,8 @@ def _title(outcome: Outcome) -> str:
 
 def _sources(outcome: Outcome) -> str:
     lines = "".join(f'<p class="lead">{escape(source)}</p>' for source in outcome.sources)
+    if outcome.shard_text:
+        lines = f'<p class="lead">Shard {outcome.shard_text}</p>{lines}'
     if len(outcome.sources) <= 3:
         return lines
     return f"<details><summary>{len(outcome.sources):,} sources</summary>{lines}</details>"
@@ -331,6 +334,18 @@ def _trees(outcome: Outcome) -> str:
     return (
         f"<p>Trees of nested runs. <code>{escape(command)}</code> draws one and the trace beside "
         f"it.</p>{_table(columns, rows, 'trees')}"
+    )
+
+
+def _new_ids(outcome: Outcome) -> str:
+    if outcome.target is None or not outcome.new_ids:
+        return ""
+    columns: list[Column] = [("old id", ""), ("new id", ""), ("experiment", "")]
+    rows = [[escape(e.experiment_id), str(e.target_id), escape(e.name)] for e in outcome.new_ids]
+    return (
+        "<p>The target can't hold these ids, or has given them to others. The old one is in the "
+        "experiment's tag <code>migrator.source_experiment_id</code>.</p>"
+        f"{_table(columns, rows, 'new-ids')}"
     )
 
 

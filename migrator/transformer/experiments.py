@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from migrator import conventions as conv
@@ -13,7 +13,7 @@ from migrator.model import ExperimentPlan, ExperimentRecord, Kind
 
 NAME_CHARS = 256  # column experiments.name
 DEFAULT = "Default"  # MLflow's own; every store and database has one, so it always merges
-DERIVED_DIGITS = 18  # MLflow's own ids have as many; the column holds 64 bits
+DERIVED_DIGITS = 18  # MLflow's own ids have as many; fewer where the column holds 32 bits
 OnConflict = Literal["fail", "merge", "rename"]
 Key = str  # the experiment's directory, which is unique over all sources
 
@@ -22,18 +22,29 @@ def plan_experiments(
     records: Sequence[tuple[int, ExperimentRecord]],
     existing: Sequence[tuple[int, str]],
     on_conflict: OnConflict,
+    largest_id: int | None = conv.INT64_MAX,
+    name_key: Callable[[str], str] = str,
 ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
     """Give every experiment an id and a name in the target.
 
-    Ids that are numbers of up to 64 bits are kept; others, and those that another experiment has,
-    are derived from the id and the name. Of one name in one source the active experiment keeps it,
-    then the older; the others become ``name (id)``. The same name in a later source is merged into
-    the first's. ``existing`` are the target's ``(id, name)``: what an earlier conversion of the
-    same source wrote is found again and merged; any other clash follows ``on_conflict``.
-    Raises TargetError on a clash with ``on_conflict`` "fail". The order of ``records`` is
-    immaterial. Plans are keyed by the experiment's directory.
+    Ids that are numbers of up to ``largest_id`` are kept; others, and those that another
+    experiment has, are derived from the id and the name. Of one name in one source the active
+    experiment keeps it, then the older; the others become ``name (id)``. The same name in a later
+    source is merged into the first's. ``existing`` are the target's ``(id, name)``: what an earlier
+    conversion of the same source wrote is found again and merged; any other clash follows
+    ``on_conflict``. Raises TargetError on a clash with ``on_conflict`` "fail". ``name_key`` makes
+    the names equal that the target takes for one. The order of ``records`` is immaterial. Plans
+    are keyed by the experiment's directory.
+
+    Where ``largest_id`` is None the target gives ids of its own, and those of plans and of
+    ``existing`` only tell experiments apart: ``experiment_handle`` makes them.
     """
-    return _Planner(existing, on_conflict).plan(records)
+    return _Planner(existing, on_conflict, largest_id, name_key).plan(records)
+
+
+def experiment_handle(experiment_id: str, name: str) -> int:
+    """Return what stands for a source's experiment where the target gives ids of its own."""
+    return _digest_id(experiment_id, name, 0, conv.INT64_MAX)
 
 
 def experiment_kind(
@@ -52,8 +63,18 @@ def experiment_kind(
 
 
 class _Planner:
-    def __init__(self, existing: Iterable[tuple[int, str]], on_conflict: OnConflict) -> None:
-        self.there_by_name = {name: number for number, name in existing}
+    def __init__(
+        self,
+        existing: Iterable[tuple[int, str]],
+        on_conflict: OnConflict,
+        largest_id: int | None,
+        name_key: Callable[[str], str],
+    ) -> None:
+        self.keeps_ids = largest_id is not None
+        self.largest_id = conv.INT64_MAX if largest_id is None else largest_id
+        self.name_key = name_key
+        existing = tuple(existing)
+        self.there_by_name = {name_key(name): number for number, name in existing}
         self.there_by_id = {number: name for number, name in existing}
         self.on_conflict = on_conflict
         self.issues: list[Issue] = []
@@ -74,8 +95,9 @@ class _Planner:
         return self.plans, tuple(self.issues)
 
     def _place(self, source: int, record: ExperimentRecord) -> None:
-        holder = self.names.get(record.name)
-        if holder is not None and holder[0] != source:
+        holder = self.names.get(self.name_key(record.name))
+        same = holder is not None and self.plans[holder[1]].record.name == record.name
+        if holder is not None and same and holder[0] != source:
             first = self.plans[holder[1]]
             self.plans[record.path] = ExperimentPlan(
                 record,
@@ -95,7 +117,11 @@ class _Planner:
             return
         tags = dict(record.tags)
         merged = False
-        own_id = _numeric(record.experiment_id)
+        own_id = (
+            _numeric(record.experiment_id, self.largest_id)
+            if self.keeps_ids
+            else self._digest(record)
+        )
         name = self._fitting_name(record)
         if holder is not None:
             name = _suffixed(name, record.experiment_id)
@@ -110,15 +136,15 @@ class _Planner:
             target_id, there = derived_there, self.there_by_id[derived_there]
         if there in (name, renamed):
             name, merged = there, True
-        elif there is not None or name in self.there_by_name:
+        elif there is not None or self.name_key(name) in self.there_by_name:
             target_id, name, merged = self._clash(record, target_id, name)
-        if target_id != own_id:
+        if target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
             self._issue(
                 Code.EXPERIMENT_ID_CHANGED,
                 record,
                 f'Experiment "{record.name}" can\'t have its id {record.experiment_id} in the '
-                "target: it is not a number of 64 bits, or is taken.",
+                f"target: it is not a number of up to {self.largest_id}, or is taken.",
                 f"the experiment, as {target_id}",
             )
         if name != record.name:
@@ -132,15 +158,15 @@ class _Planner:
             )
         key = record.path
         self.ids[target_id] = key
-        self.names.setdefault(record.name, (source, key))
-        self.names.setdefault(name, (source, key))
+        self.names.setdefault(self.name_key(record.name), (source, key))
+        self.names.setdefault(self.name_key(name), (source, key))
         self.plans[key] = ExperimentPlan(
             record, target_id, name, record.artifact_location, tags, merged
         )
 
     def _clash(self, record: ExperimentRecord, target_id: int, name: str) -> tuple[int, str, bool]:
         """Resolve a clash with an experiment of the target that is another one."""
-        same_name = self.there_by_name.get(name)
+        same_name = self.there_by_name.get(self.name_key(name))
         other = self.there_by_id.get(target_id)
         facts = (
             f'the target has an experiment "{name}" with id {same_name}'
@@ -159,7 +185,7 @@ class _Planner:
         if same_name is not None:
             name = _suffixed(name, record.experiment_id)
             number = 2
-            while name in self.there_by_name or name in self.names:
+            while self.name_key(name) in {**self.there_by_name, **self.names}:
                 name = _suffixed(self._fitting_name(record), f"{record.experiment_id}, {number}")
                 number += 1
         if other is not None:
@@ -170,17 +196,20 @@ class _Planner:
         return conv.cut(conv.clean_text(record.name), NAME_CHARS)
 
     def _derived(self, record: ExperimentRecord) -> int:
-        """Return an id of 18 digits that nobody has, the same for the same experiment."""
+        """Return an id that nobody has, the same for the same experiment."""
         for attempt in range(1_000):
-            number = _digest_id(record, attempt)
+            number = self._digest(record, attempt)
             if number not in self.ids and number not in self.there_by_id:
                 return number
             if self.there_by_id.get(number) in _names_of(record):
                 return number  # written by an earlier conversion
-        raise AssertionError("a thousand ids of 18 digits are taken")
+        raise AssertionError("a thousand ids are taken")
+
+    def _digest(self, record: ExperimentRecord, attempt: int = 0) -> int:
+        return _digest_id(record.experiment_id, record.name, attempt, self.largest_id)
 
     def _derived_there(self, record: ExperimentRecord) -> int | None:
-        number = _digest_id(record, 0)
+        number = self._digest(record)
         return number if self.there_by_id.get(number) in _names_of(record) else None
 
     def _issue(self, code: Code, record: ExperimentRecord, message: str, kept: str) -> None:
@@ -189,18 +218,21 @@ class _Planner:
         )
 
 
-def _numeric(text: str) -> int | None:
+def _numeric(text: str, largest: int) -> int | None:
     """Return an id as the number that the target's column holds, if it is written as one."""
     if not text.isascii() or not text.isdecimal() or (len(text) > 1 and text[0] == "0"):
         return None
     number = int(text)
-    return number if number <= conv.INT64_MAX else None
+    return number if number <= largest else None
 
 
-def _digest_id(record: ExperimentRecord, attempt: int) -> int:
-    text = f"{record.experiment_id}/{record.name}" + (f"/{attempt}" if attempt else "")
+def _digest_id(experiment_id: str, name: str, attempt: int, largest: int) -> int:
+    text = f"{experiment_id}/{name}" + (f"/{attempt}" if attempt else "")
     low: int = 10 ** (DERIVED_DIGITS - 1)
-    return low + int(hashlib.sha256(text.encode()).hexdigest(), 16) % (9 * low)
+    count = 9 * low
+    if low + count > largest:
+        low = count = conv.LEAST_DERIVED_ID
+    return low + int(hashlib.sha256(text.encode()).hexdigest(), 16) % count
 
 
 def _names_of(record: ExperimentRecord) -> tuple[str, str]:

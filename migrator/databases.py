@@ -1,0 +1,278 @@
+"""Databases on a server: what their URIs mean, how they are opened, and what their errors say.
+
+Nothing here writes. SQLAlchemy and the drivers are imported where they are used. A password is
+never part of a message: ``shown`` and ``masked`` leave it out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from migrator.errors import TargetError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection, Engine
+
+LARGEST_EXPERIMENT_ID = 2**31 - 1  # column experiments.experiment_id: INTEGER, of 64 bits in SQLite
+CONNECT_SECONDS = 10
+
+# Backend -> its drivers as SQLAlchemy calls them, and the modules that must be there. Where none is
+# named, SQLAlchemy 2.1 takes psycopg 3; MLflow 3.9 can't look up a model version through that
+# ("operator does not exist: integer = character varying"), so psycopg2 comes first.
+DRIVERS = {
+    "postgresql": {"psycopg2": "psycopg2", "psycopg": "psycopg"},
+    "mysql": {"pymysql": "pymysql", "mysqldb": "MySQLdb"},
+}
+_NAMES = {"postgresql": "PostgreSQL", "mysql": "MySQL"}
+_ALSO_CALLED = {"postgres": "postgresql", "mariadb": "mysql"}
+_SCHEME = re.compile(r"([A-Za-z][\w.-]*)(\+[\w.-]*)?://")
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether a URI names a database on a PostgreSQL or MySQL server."""
+    return _backend(uri) is not None
+
+
+def _backend(uri: str) -> str | None:
+    scheme = _SCHEME.match(uri)
+    name = scheme.group(1).lower() if scheme else ""
+    name = _ALSO_CALLED.get(name, name)
+    return name if name in DRIVERS else None
+
+
+def masked(uri: str) -> str:
+    """Return a URI, even one that can't be parsed, with ``***`` for its password."""
+    uri = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", uri)
+    return re.sub(r"([?&]\w*(?:password|passwd)\w*=)[^&]*", r"\1***", uri, flags=re.IGNORECASE)
+
+
+def shown(url: URL) -> str:
+    """Return a URL as it may be printed: without its password."""
+    return masked(url.render_as_string(hide_password=True))
+
+
+def server_url(uri: str) -> URL:
+    """Return what a server's URI means, with a driver that is installed.
+
+    A URI that names no driver gets the first of ``DRIVERS`` that is installed. Raises TargetError
+    when the URI names no database, or no driver is installed.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    backend = _backend(uri)
+    if backend is None:
+        raise TargetError(f"{masked(uri)} names no PostgreSQL or MySQL server.")
+    example = f"{backend}://user:password@host/database"
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        raise TargetError(
+            f"{masked(uri)} is not a database URI.",
+            todo=f"Write {example}, with %40 for @, %2F for / and %3A for : in the password.",
+        ) from None
+    if url.get_backend_name() != backend:
+        raise TargetError(
+            f"{shown(url)}: MLflow calls this kind of server {backend}.", todo=f"Write {example}"
+        )
+    if not url.database:
+        raise TargetError(f"{shown(url)} names no database.", todo=f"Write {example}")
+    drivers = DRIVERS[backend]
+    named = url.drivername.partition("+")[2]
+    if named and named not in drivers:
+        raise TargetError(
+            f"{shown(url)}: driver {named} is not one that this tool can write with.",
+            todo=f"Write {backend}+{' or '.join(drivers)}://…, or name none.",
+        )
+    wanted = [named] if named else list(drivers)
+    for driver in wanted:
+        if importlib.util.find_spec(drivers[driver]) is not None:
+            return url.set(drivername=f"{backend}+{driver}")
+    raise TargetError(
+        f"{shown(url)} needs a driver for {_NAMES[backend]}, and {' and '.join(wanted)} "
+        f"{'is' if len(wanted) == 1 else 'are'} not installed.",
+        todo=f"Install one: pip install 'mlflow-migrate[{backend}]'",
+    )
+
+
+def engine_of(url: URL, *, read_only: bool = False) -> Engine:
+    """Return an engine that opens one connection at a time and keeps none."""
+    import sqlalchemy
+
+    return sqlalchemy.create_engine(
+        read_only_url(url) if read_only else patient_url(url),
+        poolclass=sqlalchemy.pool.NullPool,
+    )
+
+
+def patient_url(url: URL) -> URL:
+    """Return a URL that gives up on a silent host after a while, and speaks all of Unicode."""
+    wanted = {"connect_timeout": str(CONNECT_SECONDS)}
+    if url.get_backend_name() == "mysql":
+        wanted["charset"] = "utf8mb4"
+    return url.update_query_dict({k: v for k, v in wanted.items() if k not in url.query})
+
+
+def read_only_url(url: URL) -> URL:
+    """Return a URL whose sessions can't write."""
+    url = patient_url(url)
+    if url.get_backend_name() == "mysql":
+        return url.update_query_dict({"init_command": "SET SESSION TRANSACTION READ ONLY"})
+    given = url.query.get("options", ())
+    options = [given] if isinstance(given, str) else list(given)
+    options.append("-c default_transaction_read_only=on")
+    return url.update_query_dict({"options": " ".join(options)})
+
+
+# ------------------------------------------------------------------------- which texts are equal
+
+
+def collation(db: Connection) -> tuple[str, str] | None:
+    """Return charset and collation of MLflow's texts on a MySQL server, None on PostgreSQL.
+
+    Those of the column of experiments' names, or of the database where there is none yet.
+    """
+    if db.dialect.name == "postgresql":
+        return None
+    for query in (
+        "SELECT character_set_name, collation_name FROM information_schema.columns WHERE "
+        "table_schema = DATABASE() AND table_name = 'experiments' AND column_name = 'name'",
+        "SELECT @@character_set_database, @@collation_database",
+    ):
+        found = db.exec_driver_sql(query).fetchone()
+        if found is not None:
+            return str(found[0]), str(found[1])
+    raise AssertionError("MySQL knows no database of this session")
+
+
+def name_key(found: tuple[str, str] | None) -> Callable[[str], str]:
+    """Return what makes the names equal that a server with this charset and collation may."""
+    if found is None or found[1].endswith("_bin"):
+        return str
+    return fold
+
+
+def fold(text: str) -> str:
+    """Return what texts have in common that some collation takes for equal.
+
+    Case, accents, width, spaces at the end, characters without weight; and all characters beyond
+    the first 65,536, which MySQL's older collations don't tell apart. Wider than any collation.
+    """
+    if text.isascii() and text.isprintable():
+        return text.casefold().rstrip()
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    kept = [
+        "\U00010000" if ord(c) > 0xFFFF else c
+        for c in plain
+        if unicodedata.category(c)[0] not in "MC"
+    ]
+    return "".join(kept).rstrip()
+
+
+# --------------------------------------------------------------------------- what errors say
+
+# Error codes (SQLSTATE, MySQL's numbers), words of messages that come without one, what is wrong,
+# what to do.
+_CASES: tuple[tuple[tuple[str, ...], tuple[str, ...], str, str], ...] = (
+    (
+        ("28P01", "28000", "1045", "1698"),
+        ("password authentication failed", "no password supplied", "pg_hba.conf", "role "),
+        "the server refuses this user or password",
+        "Check user and password; in a URI write %40 for @, %2F for / and %3A for :.",
+    ),
+    (
+        ("3D000", "1049"),
+        ("database",),
+        "there is no such database on the server",
+        "Make an empty one first (CREATE DATABASE), for MySQL with CHARACTER SET utf8mb4 COLLATE "
+        "utf8mb4_bin.",
+    ),
+    (
+        ("1044", "1142", "1143", "1370", "42501"),
+        (),
+        "this user may not do what a conversion needs",
+        "Let the user read and write all of MLflow's tables (the owner of the database may).",
+    ),
+    (
+        ("25006", "1290", "1792", "1836"),
+        (),
+        "the database is read-only (a standby, or set so)",
+        "Give the primary server's address, or a user who may write.",
+    ),
+    (
+        ("53300", "1040", "1203", "1226"),
+        ("too many connections", "too many clients"),
+        "the server has no free connection",
+        "Try again, or let the server take more.",
+    ),
+    (
+        ("23505", "1062"),
+        (),
+        "an id or name of the source was taken by something else while the conversion ran",
+        "Convert again; --on-conflict says what to do with names that are taken.",
+    ),
+    (
+        ("53100", "1021", "1114"),
+        (),
+        "the server's disk is full",
+        "Make room there, then convert again: what is there stays.",
+    ),
+    (
+        ("1153",),
+        (),
+        "a row is bigger than the server takes",
+        "Set max_allowed_packet on the server higher (it may be 1G), then convert again.",
+    ),
+    (
+        ("08000", "08001", "08003", "08006", "57P01", "57P02", "57P03", "2002", "2003", "2005",
+         "2006", "2013", "1053"),
+        (
+            "could not translate", "connection refused", "timeout", "timed out",
+            "could not connect",
+            "failed to resolve", "name or service", "server closed", "is the server running",
+            "no route", "connection is bad", "failed:", "starting up", "shutting down", "ssl",
+            "terminating connection",
+        ),
+        "the server can't be reached",
+        "Check that it runs, its address and port, and that it lets this machine in.",
+    ),
+)  # fmt: skip
+
+
+@contextmanager
+def reporting(url: URL) -> Iterator[None]:
+    """Turn the errors of a server and its driver into a TargetError without the password."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        raise _explained(url, error.orig or error) from error
+
+
+def error_code(error: BaseException) -> str:
+    """Return a driver's error code: the SQLSTATE of PostgreSQL, the number of MySQL, or nothing."""
+    first = error.args[0] if error.args else ""
+    if isinstance(first, int):
+        return str(first)
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+
+
+def _explained(url: URL, error: BaseException) -> TargetError:
+    said = str(error.args[-1] if error.args else error).strip()
+    said = said.splitlines()[0].rstrip(".") if said else type(error).__name__
+    password = str(url.password or "")
+    if len(password) > 3:
+        said = said.replace(password, "***")
+    code = error_code(error)
+    for codes, words, what, todo in _CASES:
+        if code in codes or (not code and any(word in said.lower() for word in words)):
+            return TargetError(f"{shown(url)}: {what}. It says: {said}.", todo=todo)
+    return TargetError(
+        f"{shown(url)} refused: {said}.", todo="See the server's log, then convert again."
+    )

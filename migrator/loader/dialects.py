@@ -1,0 +1,212 @@
+"""What differs between the servers: adding rows in bulk, locks, the sequence of experiment ids."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from migrator.databases import error_code
+from migrator.loader.rows import Value
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection
+
+_LOCK_SECONDS = 3600  # for another conversion to end the experiment that both write
+_CHUNK_CHARS = 1 << 20
+_READ_BYTES = 1 << 23
+_ESCAPED = re.compile(r"[\\\n\r\t]")
+_ESCAPES = {"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+class Dialect(Protocol):
+    """How one kind of server is written to."""
+
+    def quoted(self, name: str) -> str:
+        """Return an identifier as it stands in a statement."""
+
+    def locked(self, db: Connection, name: str) -> contextlib.AbstractContextManager[None]:
+        """Keep other conversions into this database out of what has this name."""
+
+    def prepare(self, db: Connection) -> None:
+        """Make a session refuse what it can't store, instead of changing it."""
+
+    def insert(
+        self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]
+    ) -> None:
+        """Add rows in bulk. Raises SQLAlchemy's DBAPIError; then none is added."""
+
+    def reach(self, db: Connection, experiment_id: int) -> None:
+        """Let the next experiment that MLflow makes have an id beyond this one."""
+
+    def is_taken(self, error: BaseException) -> bool:
+        """Tell whether a driver's error says that a key is taken."""
+
+    def is_passing(self, error: BaseException) -> bool:
+        """Tell whether a driver's error (a deadlock) goes away by trying again."""
+
+
+def dialect_of(url: URL) -> Dialect:
+    """Return the dialect of a server."""
+    return PostgreSQL() if url.get_backend_name() == "postgresql" else MySQL()
+
+
+class PostgreSQL:
+    """COPY; locks that end with the transaction; ids from a sequence of their own."""
+
+    def quoted(self, name: str) -> str:
+        return '"' + name.replace('"', '""') + '"'
+
+    @contextlib.contextmanager
+    def locked(self, db: Connection, name: str) -> Iterator[None]:
+        digest = hashlib.sha256(f"mlflow-migrate/{name}".encode()).digest()
+        number = int.from_bytes(digest[:8], "big", signed=True)
+        with db.begin():
+            db.exec_driver_sql(f"SELECT pg_advisory_xact_lock({number})")
+            yield
+
+    def prepare(self, db: Connection) -> None:
+        db.exec_driver_sql("SET client_encoding TO 'UTF8'")
+        db.commit()
+
+    def insert(
+        self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]
+    ) -> None:
+        names = ", ".join(map(self.quoted, columns))
+        statement = f"COPY {self.quoted(table)} ({names}) FROM STDIN"
+        with _raw_cursor(db, statement) as cursor:
+            if hasattr(cursor, "copy_expert"):  # psycopg2
+                cursor.copy_expert(statement, _Feed(_copy_text(rows)), _READ_BYTES)
+            else:
+                with cursor.copy(statement) as copy:
+                    for text in _copy_text(rows):
+                        copy.write(text)
+
+    def reach(self, db: Connection, experiment_id: int) -> None:
+        name = db.exec_driver_sql(
+            "SELECT pg_get_serial_sequence('experiments', 'experiment_id')"
+        ).scalar()
+        if name is not None:
+            db.exec_driver_sql(
+                f"SELECT setval('{name}', {experiment_id}) FROM {name} WHERE {experiment_id} > "
+                "CASE WHEN is_called THEN last_value ELSE last_value - 1 END"
+            )
+
+    def is_taken(self, error: BaseException) -> bool:
+        return error_code(error) == "23505"
+
+    def is_passing(self, error: BaseException) -> bool:
+        return error_code(error) in ("40001", "40P01", "55P03")
+
+
+class MySQL:
+    """Rows in statements of many values; locks of the session; ids that InnoDB counts itself."""
+
+    def quoted(self, name: str) -> str:
+        return "`" + name.replace("`", "``") + "`"
+
+    @contextlib.contextmanager
+    def locked(self, db: Connection, name: str) -> Iterator[None]:
+        # Names of locks are the server's, not the database's, and of 64 characters.
+        database = db.exec_driver_sql("SELECT DATABASE()").scalar()
+        digest = hashlib.sha256(f"{database}/{name}".encode()).hexdigest()[:40]
+        key = f"mlflow-migrate/{digest}"
+        db.exec_driver_sql(f"SELECT GET_LOCK('{key}', {_LOCK_SECONDS})").scalar()
+        db.commit()
+        try:
+            with db.begin():
+                yield
+        finally:
+            if not db.closed and not db.invalidated:
+                db.exec_driver_sql(f"SELECT RELEASE_LOCK('{key}')")
+                db.commit()
+
+    def prepare(self, db: Connection) -> None:
+        # Without the first a server may cut values, without the second it gives experiment 0
+        # another id.
+        db.exec_driver_sql(
+            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO')"
+        )
+        db.commit()
+
+    def insert(
+        self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]
+    ) -> None:
+        names = ", ".join(map(self.quoted, columns))
+        places = ", ".join(["%s"] * len(columns))
+        statement = f"INSERT INTO {self.quoted(table)} ({names}) VALUES ({places})"
+        with _raw_cursor(db, statement) as cursor:
+            for batch in _batches(rows):
+                cursor.executemany(statement, batch)
+
+    def reach(self, db: Connection, experiment_id: int) -> None:
+        """InnoDB counts on from the greatest id that is there."""
+
+    def is_taken(self, error: BaseException) -> bool:
+        return error_code(error) == "1062"
+
+    def is_passing(self, error: BaseException) -> bool:
+        return error_code(error) in ("1213", "1205")
+
+
+@contextlib.contextmanager
+def _raw_cursor(db: Connection, statement: str) -> Iterator[Any]:
+    """Yield a cursor of the driver; its errors become SQLAlchemy's."""
+    from sqlalchemy.exc import DBAPIError
+
+    dbapi: Any = db.dialect.loaded_dbapi
+    cursor = db.connection.cursor()
+    try:
+        yield cursor
+    except dbapi.Error as error:
+        raise DBAPIError(statement, None, error) from error
+    finally:
+        cursor.close()
+
+
+def _batches(rows: Iterable[Sequence[Value]]) -> Iterator[list[Sequence[Value]]]:
+    """Split rows so that no batch holds more than about a MiB of text (but one row at least)."""
+    batch: list[Sequence[Value]] = []
+    chars = 0
+    for row in rows:
+        batch.append(row)
+        chars += sum(len(v) if isinstance(v, str) else 8 for v in row)
+        if chars > _CHUNK_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def _copy_text(rows: Iterable[Sequence[Value]]) -> Iterator[bytes]:
+    """Return rows in the text format of COPY, in pieces of about a MiB."""
+    for batch in _batches(rows):
+        yield "".join("\t".join(map(_copy_value, row)) + "\n" for row in batch).encode()
+
+
+def _copy_value(value: Value) -> str:
+    if isinstance(value, str):
+        return _ESCAPED.sub(lambda found: _ESCAPES[found[0]], value)
+    if value is None:
+        return r"\N"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number of a database")
+    return repr(value) if isinstance(value, float) else str(int(value))
+
+
+class _Feed:
+    """Pieces of bytes as a file that psycopg2 reads."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` bytes, none at the end."""
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
