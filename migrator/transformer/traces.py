@@ -776,19 +776,20 @@ class _Planner:
         run = node.view.run
         taken = {(found.place, found.key) for found in used}
         legacy: dict[str, Json] = {
-            "run_id": run.run_id,
-            "run_status": run.status,
+            f"{conv.LEGACY}run_id": run.run_id,
+            f"{conv.LEGACY}run_status": run.status,
         }
-        legacy.update(_facts(run, "", taken))
+        legacy.update(_facts(run, conv.LEGACY, taken))
         if ids := self._native(run):
-            legacy["native_traces"] = list(ids)
+            legacy[f"{conv.LEGACY}native_traces"] = list(ids)
             node.inferences.append(
                 "MLflow traced this run itself: tokens and cost are counted there"
             )
         if above is not None:
-            legacy["parent.run_id"] = above.run.run_id
-            legacy.update(_facts(above.run, "parent.", set()))
-        return {f"{conv.LEGACY}{key}": value for key, value in legacy.items()}
+            prefix = f"{conv.LEGACY}parent."
+            legacy[f"{prefix}run_id"] = above.run.run_id
+            legacy.update(_facts(above.run, prefix, set()))
+        return legacy
 
     # --------------------------------------------------------------------- the whole trace
 
