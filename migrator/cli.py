@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,6 +157,27 @@ def selection(command: F) -> F:
     return command
 
 
+def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    """Read ``K/N``."""
+    number, _, count = value.partition("/")
+    plain = number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()
+    if not plain or not 1 <= int(number) <= int(count):
+        raise click.BadParameter(f"{value!r} is not K/N with K from 1 to N, such as 2/4.")
+    return int(number), int(count)
+
+
+SHARD = click.option(
+    "--shard", default="1/1", metavar="K/N", callback=_shard,
+    help="Only the K-th of N parts of about equal size, which jobs of their own convert into one "
+    "database, in any order.",
+)  # fmt: skip
+DASK = click.option(
+    "--dask", metavar="ADDRESS",
+    help="Let a Dask cluster read: tcp://host:8786, or its scheduler file. The result is the same. "
+    "Needs the extra: mlflow-migrate[dask].",
+)  # fmt: skip
+
+
 def output(command: F) -> F:
     """Add the options that decide what is printed."""
     for option in reversed(
@@ -179,6 +201,8 @@ VALUES = click.option(
 @main.command()
 @SOURCES
 @selection
+@SHARD
+@DASK
 @output
 @VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
@@ -193,6 +217,7 @@ def scan(
     as_csv: bool,
     tree: str | None,
     html: str | None,
+    dask: str | None,
     **selected: Any,
 ) -> None:
     """Say what a file store holds, what is damaged, and what convert would make of it.
@@ -202,8 +227,9 @@ def scan(
     mlflow-migrate scan ./mlruns --tree my-experiment
     mlflow-migrate scan ./mlruns --html mlruns.html
 
-    SOURCE is a file store (default ./mlruns), its parent directory, or a file: URI; several
-    sources are scanned as one. Nothing is written but the page that --html names.
+    SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, or an address
+    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'); several sources are scanned as
+    one. Nothing is written but the page that --html names.
     """
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page
@@ -214,10 +240,10 @@ def scan(
 
     trees: list[PlannedTree] = []
     options = _options(selected | ({"experiments": (tree,)} if tree else {}))
-    with _progress(quiet or as_json or as_csv) as progress:
+    with _hired(options, dask) as hired, _progress(quiet or as_json or as_csv) as progress:
         outcome = pipeline.scan(
             sources or (DEFAULT_SOURCE,),
-            options,
+            hired,
             on_tree=trees.append if tree else None,
             progress=progress,
         )
@@ -245,7 +271,8 @@ def scan(
 @click.option(
     "--to", default=DEFAULT_TARGET, show_default=True, metavar="URI",
     help="The database to write: sqlite:///relative.db, sqlite:////absolute.db, "
-    "postgresql://user:password@host/database or mysql://…",
+    "postgresql://user:password@host/database or mysql://…; or a running MLflow server, "
+    "http://host:5000.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option(
@@ -263,6 +290,8 @@ def scan(
 )  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Make no copy of an existing SQLite file before.")
 @selection
+@SHARD
+@DASK
 @output
 @VALUES
 def convert(
@@ -273,6 +302,7 @@ def convert(
     report: str | None,
     on_error: str,
     no_backup: bool,
+    dask: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -295,11 +325,11 @@ def convert(
     from migrator import pipeline
     from migrator.report.text import convert_text
 
-    with _progress(quiet or as_json) as progress:
+    with _hired(_options(selected), dask) as options, _progress(quiet or as_json) as progress:
         outcome = pipeline.convert(
             sources or (DEFAULT_SOURCE,),
             to,
-            _options(selected),
+            options,
             schema=schema,
             dry_run=dry_run,
             report=report,
@@ -307,6 +337,7 @@ def convert(
             backup=not no_backup,
             stop_on_error=on_error == "stop",
             progress=progress,
+            say=lambda text: None if quiet else _say(text, err=True),
         )
     if as_json:
         _print_json(outcome.as_dict(values))
@@ -680,7 +711,22 @@ def _options(selected: dict[str, Any]) -> Options:
         since=selected["since"],
         only=selected["only"],
         redact=tuple(selected["redact"]),
+        shard=selected.get("shard", (1, 1)),
     )
+
+
+@contextmanager
+def _hired(options: Options, dask: str | None) -> Iterator[Options]:
+    """Yield the options with the executor of a Dask cluster, if one is named."""
+    if dask is None:
+        yield options
+        return
+    from migrator import cluster
+
+    if options.workers:
+        raise OptionError("--workers and --dask: the cluster itself says how many it has.")
+    with cluster.connect(dask) as executor:
+        yield replace(options, executor=executor, workers=executor.threads())
 
 
 @contextmanager

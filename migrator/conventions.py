@@ -11,7 +11,8 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from migrator.model import Json, SpanPlan
 
@@ -66,6 +67,11 @@ MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
 MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # of damaged spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
+# On what goes through a server's API, which gives ids and times of its own.
+MIGRATOR_SOURCE_RUN = "migrator.source_run_id"
+MIGRATOR_SOURCE_MODEL = "migrator.source_model_id"
+MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: what the API has no field for
+MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when all of it is there
 
 # ------------------------------------------------------------ keys on experiments
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -157,15 +163,34 @@ def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
     for key, value in values.items():
         if type(value) is str and value.isascii() and "\x00" not in value:  # nearly all
             text = _QUOTE(value)
+        elif type(value) is float and -math.inf < value < math.inf:
+            text = repr(value)
         else:
             text = encode(value)
         encoded[key if key.isascii() and "\x00" not in key else clean_text(key)] = text
     return encoded
 
 
-# One encoder for all: json.dumps makes a new one at each call whose arguments aren't its defaults.
-_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
-_QUOTE = json.encoder.encode_basestring  # what it does with a text
+_QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # what JSON makes of a text
+
+
+def _encoder() -> Callable[[Any], str]:
+    """Return what ``json.dumps(value, ensure_ascii=False)`` does, with one encoder for all.
+
+    That, and ``JSONEncoder.encode``, makes a new C encoder at each call, which takes longer than
+    to encode a span. Where Python has none in C, its plain one is taken.
+    """
+    plain = json.JSONEncoder(ensure_ascii=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return plain.encode
+    # markers (no look for circles), default, encoder, indent, the two separators, sort_keys,
+    # skipkeys, allow_nan: as JSONEncoder.iterencode calls it
+    parts = make(None, plain.default, _QUOTE, None, ": ", ", ", False, False, True)
+    return lambda value: "".join(parts(value, 0))
+
+
+_ENCODE = _encoder()
 
 
 def sanitize(value: Json) -> Json:
@@ -178,10 +203,10 @@ def sanitize(value: Json) -> Json:
 
 
 def _sanitize(value: Json, dicts: int, lists: int) -> Json:
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, str):
         return clean_text(value)
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, int):
         return value if INT64_MIN <= value <= INT64_MAX else str(value)
     if isinstance(value, float):
@@ -189,7 +214,7 @@ def _sanitize(value: Json, dicts: int, lists: int) -> Json:
     # One budget for both kinds: an object costs three protobuf levels, an array two.
     if 3 * dicts + 2 * lists > 3 * MAX_DICT_DEPTH:
         return clean_text(json.dumps(value, ensure_ascii=False, default=str))
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):  # the first costs next to nothing
         return {
             clean_text(str(key)): _sanitize(item, dicts + 1, lists) for key, item in value.items()
         }
@@ -229,8 +254,8 @@ def _is_hex(text: str, digits: int) -> bool:
 def is_chat(value: Json) -> bool:
     """Tell whether ``value`` is a list of chat messages as MLflow's chat view reads them."""
     return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
+        not isinstance(value, str)  # nearly all; an abstract class takes longer to tell
+        and isinstance(value, Sequence)
         and bool(value)
         and all(isinstance(m, Mapping) and "role" in m and "content" in m for m in value)
     )

@@ -43,6 +43,9 @@ class Code(str, Enum):
     EXPERIMENT_TAG_DIFFERS = "experiment-tag-differs"
     STORE_CHANGED = "store-changed"
 
+    # sources that are fetched
+    OBJECT_NAME_UNUSABLE = "object-name-unusable"
+
     # loader
     TARGET_DIFFERS = "target-differs"
     TARGET_UPDATED = "target-updated"
@@ -53,6 +56,13 @@ class Code(str, Enum):
     LOAD_TEXT_CUT = "load-text-cut"
     LOAD_MODEL_NAN = "load-model-nan"
     LOAD_DEFAULT_ADDED = "load-default-added"
+
+    # server: what goes through a server's API
+    SERVER_REFUSED = "server-refused"
+    SERVER_VALUE_CUT = "server-value-cut"
+    SERVER_DATASET_UNUSED = "server-dataset-unused"
+    SERVER_ARTIFACTS_LEFT = "server-artifacts-left"
+    SERVER_SOURCE_CHANGED = "server-source-changed"
     # transformer: trees of runs
     RUN_PARENT_MISSING = "run-parent-missing"
     RUN_PARENT_SELF = "run-parent-self"
@@ -200,6 +210,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         "else writes into it. What was there when it was read was converted.",
         "Convert again when nothing writes into the store; what is missing is added.",
     ),
+    Code.OBJECT_NAME_UNUSABLE: CatalogEntry(
+        Severity.REJECTED,
+        "An object of a bucket has a name that no file here can have (an empty part, .., that of a "
+        "folder, too long, the same as another but for its letters). It was not fetched.",
+        "If it is one of MLflow's, copy it to another key; else nothing.",
+    ),
     # loader
     Code.TARGET_DIFFERS: CatalogEntry(
         Severity.DEGRADED,
@@ -256,6 +272,34 @@ CATALOG: dict[Code, CatalogEntry] = {
         "experiment 0 of that name and fail to open the database, so that an empty, deleted "
         "experiment 0 was added.",
         "Nothing.",
+    ),
+    Code.SERVER_REFUSED: CatalogEntry(
+        Severity.REJECTED,
+        "The server's API refuses this: a key or value outside its rules, or a fault of its own.",
+        "See the message; a SQLite target takes what the API refuses.",
+    ),
+    Code.SERVER_VALUE_CUT: CatalogEntry(
+        Severity.DEGRADED,
+        "The server's API takes no value of this length; it was cut to what it takes.",
+        "Read the whole value in the source; a SQLite target keeps it.",
+    ),
+    Code.SERVER_DATASET_UNUSED: CatalogEntry(
+        Severity.REJECTED,
+        "No run that was converted uses this dataset, and the server's API makes datasets only "
+        "as inputs of runs.",
+        "Nothing; a SQLite target keeps it.",
+    ),
+    Code.SERVER_ARTIFACTS_LEFT: CatalogEntry(
+        Severity.DEGRADED,
+        "Artifacts were not sent to the server; the tag migrator.source_fields says where they "
+        "were recorded.",
+        "See the message, and convert again: what is missing is sent.",
+    ),
+    Code.SERVER_SOURCE_CHANGED: CatalogEntry(
+        Severity.DEGRADED,
+        "A server takes no model version whose source is a path of the client's machine; another "
+        "source was written, and the tag migrator.source_fields has the recorded one.",
+        "Send the model's files to the server and register them again.",
     ),
     Code.RUN_PARENT_MISSING: CatalogEntry(
         Severity.NOTE,

@@ -9,6 +9,7 @@ Units are in the names: ``_ms`` milliseconds and ``_ns`` nanoseconds since the U
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -60,9 +61,15 @@ class Entry:
     """A directory that the index pass took for an entity, before anything in it was parsed."""
 
     entity_id: str  # the directory's name (of a run: one that MLflow takes for an id)
-    path: str  # absolute
+    folder: str  # absolute path of the directory that it lies in; one string for all in it
+    name: str  # of the directory itself
     experiment_id: str | None = None  # of the experiment directory it lies in
     in_trash: bool = False
+
+    @property
+    def path(self) -> str:
+        """The directory's absolute path, made anew each time: stores hold 100,000s of these."""
+        return f"{self.folder}{os.sep}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,6 +511,8 @@ class TracePlan:
     run_ids: tuple[str, ...]  # runs whose page lists this trace, the source run first
     prompts: tuple[str, ...] = ()  # linked prompt versions, "name/version"
     native: bool = False
+    # Of each span conventions.span_content, where it is known: making it takes long.
+    contents: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,16 @@
-"""Which entities a conversion takes: ``--only`` a list of rejects, ``--since`` a time."""
+"""Which entities a conversion takes.
+
+``--only`` a list of rejects, ``--since`` a time, ``--shard`` a part of several that run apart.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from migrator.errors import OptionError
 from migrator.model import Entry, RunRecord, TraceRecord
@@ -27,19 +32,57 @@ def time_ms(text: str) -> int:
     return int(moment.timestamp() * 1000)
 
 
-class Selection:
-    """What the list and the time select; without either, everything."""
+class Shard(NamedTuple):
+    """One of several ``parts`` of the sources, all of about equal size. The first has number 1."""
 
-    def __init__(self, only: str | None = None, since: str | None = None) -> None:
+    number: int
+    parts: int
+
+    @classmethod
+    def of(cls, number: int, parts: int) -> Shard:
+        """Raise OptionError unless there is such a part."""
+        if not 1 <= number <= parts:
+            raise OptionError(
+                f"--shard {number}/{parts}: there is no such part.",
+                todo="Write K/N with K from 1 to N.",
+            )
+        return cls(number, parts)
+
+    @property
+    def whole(self) -> bool:
+        return self.parts == 1
+
+    def takes(self, name: str) -> bool:
+        """Tell whether what has this name belongs here; for each name that is so in one part."""
+        return digest_of(name) % self.parts == self.number - 1
+
+
+def digest_of(name: str) -> int:
+    """Return a number that is the same for a name everywhere, and spread evenly over names."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+
+
+class Selection:
+    """What the list and the time select; without either, everything.
+
+    ``local_path`` returns where a file lies that the list names.
+    """
+
+    def __init__(
+        self,
+        only: str | None = None,
+        since: str | None = None,
+        local_path: Callable[[str], str] = str,
+    ) -> None:
         self.since_ms = None if since is None else time_ms(since)
         self.listed = only is not None
         self._paths: set[str] = set()  # what is listed
         self._above: set[str] = set()  # and every directory above it
         self._ids: set[str] = set()
         if only is not None:
-            self._read(only)
+            self._read(only, local_path)
 
-    def _read(self, only: str) -> None:
+    def _read(self, only: str, local_path: Callable[[str], str]) -> None:
         try:
             lines = Path(only).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -50,7 +93,7 @@ class Selection:
             try:
                 item = json.loads(line)
                 path, entity_id = item["path"], item["id"]
-                self._add(str(path), str(entity_id))
+                self._add(local_path(str(path)), str(entity_id))
             except (ValueError, KeyError, TypeError) as error:
                 raise OptionError(
                     f"Line {number} of the list {only} is not a JSON object with path and id.",

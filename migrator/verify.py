@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from migrator import __version__, conventions, databases, extractor, pipeline
-from migrator.errors import TargetError
+from migrator.errors import OptionError, TargetError
 from migrator.model import (
     ArtifactCopy,
     AssessmentRecord,
@@ -177,22 +177,29 @@ def verify(
     location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
     OptionError and TargetError.
     """
-    stores = pipeline.open_stores(sources, progress)
-    comparer = Comparer(against, joined=options.on_conflict == "merge")
-    roots = tuple(store.index.root for store in stores)
-    migration = pipeline.Migration(
-        stores,
-        options,
-        comparer,
-        Outcome(__version__, roots, against),
-        existing=comparer.experiments(),
-        largest_id=comparer.largest_id,
-        name_key=comparer.name_key,
-        progress=progress,
-    )
-    migration.run()
-    comparer.compare_copies(migration.locations.copies)
-    return comparer.finish()
+    if options.shard != (1, 1):
+        raise OptionError(
+            "verify compares the whole of the sources: a database of several shards has more than "
+            "one of them says.",
+            todo="Verify when all shards are converted, without a shard.",
+        )
+    copies = options.artifacts.startswith("copy:")
+    with pipeline.fetched(sources, options, progress, whole=copies) as places:
+        stores = pipeline.open_stores(places, progress)
+        comparer = Comparer(against, joined=options.on_conflict == "merge")
+        migration = pipeline.Migration(
+            stores,
+            options,
+            comparer,
+            Outcome(__version__, tuple(store.name for store in stores), against),
+            existing=comparer.experiments(),
+            largest_id=comparer.largest_id,
+            name_key=comparer.name_key,
+            progress=progress,
+        )
+        migration.run()
+        comparer.compare_copies(migration.locations.copies)
+        return comparer.finish()
 
 
 class Comparer:

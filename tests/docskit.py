@@ -3,7 +3,8 @@
 A page is one session. Comments that a reader doesn't see say what a block needs:
 
 - ``<!-- sandbox: 2.22.5-agents -->``: the fixture that lies at ``./mlruns`` when the session
-  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere; several are parted by spaces), or
+  begins (``old/mlruns=2.9.2-moved`` puts it elsewhere, ``s3://lab/old/mlruns=2.9.2-moved`` into a
+  bucket that is there for the page; several are parted by spaces), or
   ``mlflow.db=empty``, an empty database, which takes MLflow long to make;
   ``db.example.com=postgresql``: an empty database ``mlflow`` of ``ana:secret`` on a real server,
   without which the page is skipped).
@@ -31,12 +32,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from click.testing import CliRunner
 
 from migrator import databases
 from migrator.cli import main
-from tests import fixturekit, serverkit, trackerkit
+from tests import fixturekit, objectkit, serverkit, trackerkit
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -123,7 +125,6 @@ class Session:
         self.folder = folder
         self.code = 0
         self._ports: dict[str, str] = {}  # those that a page names, and those that were free
-        self._stack = ExitStack()
         self._servers: list[subprocess.Popen[bytes]] = []
         tools = folder.parent / "tools"
         tools.mkdir()
@@ -136,6 +137,7 @@ class Session:
             "PYTHONPATH": str(ROOT),
             "HOME": str(folder),
         }
+        self._closing = ExitStack()
         shutil.copytree(DOCS / "examples", folder / "docs" / "examples")
         asked = re.search(r"<!-- sandbox:(.*?)-->", page.read_text(encoding="utf-8"))
         for wish in asked[1].split() if asked else ():
@@ -147,6 +149,12 @@ class Session:
                 trackerkit.database(folder, place)
                 continue
             copy = fixturekit.materialise(fixture, folder.parent / "fixtures")
+            if place.startswith(f"s3://{objectkit.BUCKET}/"):
+                bucket = self._closing.enter_context(objectkit.running())
+                self._environment.update(bucket.env())
+                self._closing.enter_context(patch.dict(os.environ, bucket.env()))
+                bucket.upload(copy, place.removeprefix(f"s3://{objectkit.BUCKET}/"))
+                continue
             target = folder / (place or "mlruns")
             target.parent.mkdir(parents=True, exist_ok=True)
             copy.rename(target)
@@ -155,7 +163,7 @@ class Session:
 
     def _database(self, host: str) -> None:
         """Make a database on a real server, and let the page's name for it mean that."""
-        server = self._stack.enter_context(serverkit.postgresql())
+        server = self._closing.enter_context(serverkit.postgresql())
         name = server.empty()
         for driver in ("", "+psycopg2"):
             shown, real = f"postgresql{driver}://ana:secret@{host}/mlflow", server.uri(name, driver)
@@ -245,7 +253,7 @@ class Session:
 
     def close(self) -> None:
         """Stop what is still running."""
-        self._stack.close()
+        self._closing.close()
         for server in self._servers:
             os.killpg(server.pid, signal.SIGTERM)
             try:

@@ -83,9 +83,11 @@ def run(name: str, parent: str | None = None, **given: Any) -> RunRecord:
 
 
 def entry(record: RunRecord) -> RunEntry:
+    folder, _, name = record.path.rpartition("/")
     return RunEntry(
         record.run_id,
-        record.path,
+        folder,
+        name,
         record.experiment_id,
         False,
         record.tags.get("mlflow.parentRunId"),
@@ -110,7 +112,7 @@ def plans(
             native or {},
             frozenset(known),
         )
-        for tree in forest.trees
+        for tree in forest.trees()
     ]
 
 

@@ -11,20 +11,16 @@ from migrator import conventions
 
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
-    "model",
-    "conventions",
-    "errors",
-    "issues",
-    "processes",
-    "interrupts",
-    "databases",
+    "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
     "__init__",
-}
+}  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": set(),
     "processes": {"errors"},
+    "executors": {"errors"},
+    "cluster": {"errors"},
     "databases": {"errors"},
     "interrupts": set(),
     "issues": set(),
@@ -33,18 +29,21 @@ ALLOWED = {
     "transformer": GROUND,
     "loader": GROUND,
     "otlp": GROUND,
+    "remote": GROUND,
+    "server": GROUND,
     "report": GROUND,
     "selection": GROUND,
     "redaction": GROUND,
     "pipeline": GROUND
-    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "report"},
+    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "server", "report"}
+    | {"remote"},
     "verify": GROUND | {"extractor", "transformer", "report", "pipeline"},
     "tracker": GROUND,
     "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code"},
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code", "cluster"},
 }
-MLFLOW_ALLOWED = {"loader", "verify", "tracker"}
+MLFLOW_ALLOWED = {"loader", "server", "verify", "tracker"}
 
 
 def room_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -117,3 +118,15 @@ def test_surrogates_and_nul_vanish_and_a_preview_is_cut() -> None:
     assert conventions.clean_text("a\x00b\ud800c") == "ab?c"
     assert conventions.preview("x" * 2000) == "x" * 997 + "..."
     assert conventions.preview({"q": "é"}) == '{"q": "é"}'
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    )
+)
+def test_the_shared_encoder_writes_what_json_dumps_writes(value: Any) -> None:
+    assert conventions._ENCODE(value) == json.dumps(value, ensure_ascii=False)
+    assert conventions.encode_all({"key": value}) == {"key": conventions.encode(value)}

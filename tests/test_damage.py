@@ -55,7 +55,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     uri = f"sqlite:///{base}/mlflow.db"
     outcome = pipeline.convert([str(root)], uri, pipeline.Options(), schema="3.9")
     issues = by_spot(root, outcome.ledger.issues)
-    return Converted(root, outcome, MlflowClient(uri), issues, before, tree_hash(root))
+    return Converted(root, outcome, MlflowClient(uri, uri), issues, before, tree_hash(root))
 
 
 @pytest.fixture(scope="module")

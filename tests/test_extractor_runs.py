@@ -980,3 +980,42 @@ def test_loading_yaml_never_raises(data: bytes) -> None:
 )
 def test_iso_times_become_milliseconds(text: str, expected: int | None) -> None:
     assert yamlfile.iso_ms(text) == expected
+
+
+_NAMES = st.sampled_from(["lr", "loss", "a.b", ".DS_Store", "lr (1)", "lr~", "mañana", "x" * 200])
+_POINTS = st.lists(
+    st.sampled_from(
+        [b"1700000000000 0.5 0", b"1700000000001 nan 1", b"5 1 2", b"1700000000000 1", b"", b"?"]
+    ),
+    max_size=4,
+).map(b"\n".join)
+_CONTENTS = st.one_of(
+    st.binary(max_size=20),
+    _POINTS,
+    _POINTS.map(lambda text: text + b"\n"),
+    st.just(b"1700000000000 0.5 0\n" * 1000),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(files=st.dictionaries(_NAMES, _CONTENTS, max_size=5), inside=st.booleans())
+def test_a_directory_is_read_fast_as_it_is_read_file_by_file(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], inside: bool
+) -> None:
+    root = tmp_path_factory.mktemp("store")
+    write_experiment(root, "1", "one")
+    run = write_run(root, "1", RUN)
+    for folder in ("params", "metrics", "tags"):
+        (run / folder).mkdir(exist_ok=True)
+        for name, content in files.items():
+            (run / folder / name).write_bytes(content)
+        if inside:
+            (run / folder / "deeper").mkdir()
+            (run / folder / "deeper" / "key").write_bytes(b"1700000000000 0.5 0\n")
+    (entry,) = extractor.index(str(root)).runs
+    fast = extractor.read_run(entry, lambda path: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("migrator.extractor.files.plain_files", lambda folder: None)
+        patch.setattr("migrator.extractor.metrics._plain_point", lambda data: None)
+        plain = extractor.read_run(entry, lambda path: True)
+    assert repr(fast) == repr(plain)  # by repr: NaN is not equal to itself

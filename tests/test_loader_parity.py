@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,7 @@ def database(tmp_path: Path) -> Any:
     finally:
         mlflow.set_tracking_uri(before)
         mlflow.set_registry_uri(None)
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # set as well, and not unset by None
 
 
 def test_a_workflow_logged_by_mlflow_tracing_and_by_the_loader_is_the_same_rows(

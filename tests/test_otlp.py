@@ -43,7 +43,7 @@ class Kept(pipeline.sinks.Discard):
 def plans_of(name: str) -> dict[str, TracePlan]:
     stores = pipeline.open_stores([str(fixturekit.store(name))])
     kept = Kept()
-    outcome = pipeline.commands._outcome(stores, None)
+    outcome = pipeline.commands._outcome(stores, pipeline.Options(), None)
     pipeline.Migration(stores, pipeline.Options(workers=1), kept, outcome).run()
     return kept.plans
 

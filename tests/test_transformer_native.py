@@ -166,6 +166,8 @@ def test_trace_without_spans_keeps_a_location_and_claims_no_spans() -> None:
     assert "mlflow.trace.sizeStats" not in made.metadata
     assert made.tags["mlflow.artifactLocation"] == "/s/1/traces/x/artifacts"
     assert made.request_preview == "why?"
+    fetched, _ = plan_native_trace(tr(spans_path=None), "", "s3:/{}".format)
+    assert fetched.tags["mlflow.artifactLocation"] == "s3://s/1/traces/x/artifacts"
     kept, _ = mended(tr(tags={"mlflow.artifactLocation": "file:///old"}))
     assert kept.tags["mlflow.artifactLocation"] == "file:///old"
 

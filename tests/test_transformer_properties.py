@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -192,6 +193,20 @@ def test_plans_keep_the_rules_of_traces_and_no_order_matters(
     random.shuffle(shuffled)
     # repr, because NaN is not equal to itself
     assert repr(plans(*shuffled, options=ORDINARY)) == repr(made)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(forests())
+def test_a_profile_that_is_passed_over_by_keys_would_not_have_taken_the_tree(
+    records: list[RunRecord],
+) -> None:
+    made = plans(*records, options=EVERYTHING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("migrator.transformer.roles.may_recognise", lambda *args: True)
+        assert repr(plans(*records, options=EVERYTHING)) == repr(made)
+    for trace in (trace for tree in made for trace in tree.traces):
+        texts = tuple(conv.span_content(trace.trace_id, span) for span in trace.spans)
+        assert trace.contents == texts
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -13,29 +13,27 @@ from migrator.transformer.trees import without
 
 
 def entry(run_id: str, parent: str | None = None, experiment: str = "1") -> RunEntry:
-    return RunEntry(run_id, f"/s/{experiment}/{run_id}", experiment, False, parent)
+    return RunEntry(run_id, f"/s/{experiment}", run_id, experiment, False, parent)
 
 
 def test_runs_are_joined_by_parent_links_across_experiments() -> None:
     forest = build_forest([entry("b", "a", "2"), entry("a"), entry("c", "b"), entry("x")])
-    assert [(t.root_id, t.run_ids, t.depth) for t in forest.trees] == [
-        ("a", ("a", "b", "c"), 3),
-        ("x", ("x",), 1),
-    ]
-    assert forest.trees[0].parents == {"b": "a", "c": "b"}
-    assert forest.trees[0].children == {"a": ("b",), "b": ("c",)}
+    first, second = forest.trees()
+    assert (first.root_id, first.run_ids) == ("a", ("a", "b", "c"))
+    assert first.children == {"a": ("b",), "b": ("c",)}
+    assert (second.root_id, second.run_ids, second.children) == ("x", ("x",), {})
     assert [i.code for i in forest.issues] == [Code.RUN_PARENT_ELSEWHERE] * 2
 
 
 def test_orphan_run_becomes_its_own_tree() -> None:
     forest = build_forest([entry("a", "gone"), entry("b", "a")])
-    assert [t.run_ids for t in forest.trees] == [("a", "b")]
+    assert [t.run_ids for t in forest.trees()] == [("a", "b")]
     assert [(i.code, i.entity_id) for i in forest.issues] == [(Code.RUN_PARENT_MISSING, "a")]
 
 
 def test_run_that_is_its_own_parent_is_a_root() -> None:
     forest = build_forest([entry("a", "a"), entry("b", "a")])
-    assert [t.run_ids for t in forest.trees] == [("a", "b")]
+    assert [t.run_ids for t in forest.trees()] == [("a", "b")]
     assert [i.code for i in forest.issues] == [Code.RUN_PARENT_SELF]
 
 
@@ -48,7 +46,7 @@ def test_circle_of_parents_is_cut_at_its_smallest_id() -> None:
         entry("a", "tail"),
     ]
     forest = build_forest(links)
-    assert [(t.root_id, set(t.run_ids)) for t in forest.trees] == [
+    assert [(t.root_id, set(t.run_ids)) for t in forest.trees()] == [
         ("b", {"a", "b", "c", "d", "tail"})
     ]
     assert [(i.code, i.entity_id) for i in forest.issues] == [(Code.RUN_PARENT_CYCLE, "b")]
@@ -66,11 +64,14 @@ def test_deep_and_wide_trees_do_not_recurse() -> None:
     deep = build_forest(
         [entry("d00000"), *(entry(f"d{i:05}", f"d{i - 1:05}") for i in range(1, 5000))]
     )
-    assert (deep.trees[0].depth, len(deep.trees[0].run_ids)) == (5000, 5000)
+    (chain,) = deep.trees()
+    assert (chain.run_ids[-1], len(chain.run_ids)) == ("d04999", 5000)
     wide = build_forest([entry("r"), *(entry(f"s{i}", "r") for i in range(50_000))])
-    assert (wide.trees[0].depth, len(wide.trees[0].run_ids)) == (2, 50_001)
+    (fan,) = wide.trees()
+    assert (len(fan.children["r"]), len(fan.run_ids)) == (50_000, 50_001)
     circle = build_forest([entry(f"c{i:05}", f"c{(i + 1) % 5000:05}") for i in range(5000)])
-    assert (circle.trees[0].root_id, circle.trees[0].depth) == ("c00000", 5000)
+    (ring,) = circle.trees()
+    assert (ring.root_id, len(ring.run_ids)) == ("c00000", 5000)
 
 
 def test_children_of_a_run_taken_out_hang_from_its_nearest_ancestor() -> None:

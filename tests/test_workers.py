@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import os
 import signal
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from migrator import pipeline, processes
+from migrator import executors, pipeline, processes
 from migrator.errors import OptionError, WorkerError
 from migrator.pipeline import migration, trees
 from migrator.processes import Child, results
-from tests.fixturekit import store
+from tests.fixturekit import materialise, store
 
 STORES = ("2.22.5-agents", "2.22.5-server", "3.1.4-models")
 
@@ -154,3 +155,154 @@ def test_what_is_masked_and_left_out_is_counted_the_same_by_all_workers(small_lo
     ]
     assert told[0] == told[1]
     assert told[0]["redacted"]
+
+
+# --------------------------------------------------------------------- any other executor
+
+
+def spawned(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    return concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn")
+    )
+
+
+def asked_twice(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Note for each piece that is sent whether what all have in common went with it."""
+    sent: list[bool] = []
+    submit = executors._submit
+
+    def noted(executor: Any, token: str, common: Any, piece: bytes) -> Any:
+        sent.append(common is not None)
+        return submit(executor, token, common, piece)
+
+    monkeypatch.setattr(executors, "_submit", noted)
+    return sent
+
+
+@pytest.mark.parametrize("pool", [concurrent.futures.ThreadPoolExecutor, spawned])
+def test_any_executor_writes_the_same_rows_and_tells_the_same(
+    tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch, pool: Any
+) -> None:
+    sources = [str(store(name)) for name in STORES]
+    made = []
+    sent = asked_twice(monkeypatch)
+    with pool(3) as executor:
+        for number, options in enumerate(
+            (
+                pipeline.Options(workers=1, group_by_time=True, redact=("gpt",)),
+                pipeline.Options(workers=2, executor=executor, group_by_time=True, redact=("gpt",)),
+            )
+        ):
+            target = tmp_path / f"{number}.db"
+            told = pipeline.convert(sources, f"sqlite:///{target}", options, schema="3.9")
+            made.append((data(target), comparable(told)))
+    assert sum(map(len, made[0][0].values())) > 500
+    assert made[0] == made[1]
+    assert sent[:4] == [True] * 4 and sent.count(False) > 10
+
+
+class Piecework:
+    """Squares for any executor; they fail as ``Square`` does."""
+
+    def __init__(self, **how: Any) -> None:
+        self.square = Square(**how)
+
+    def check(self) -> None: ...
+
+    def do(self, number: int) -> int:
+        return self.square(number)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_pieces_are_answered_in_order_and_a_bounded_number_is_under_way(at_once: int) -> None:
+    taken: list[int] = []
+
+    def pieces() -> Any:
+        for number in range(50):
+            assert number - len(taken) < at_once
+            yield number
+
+    with concurrent.futures.ThreadPoolExecutor(4) as executor:
+        for answer in executors.results(executor, Piecework(), pieces(), at_once):
+            taken.append(answer)
+    assert taken == [n * n for n in range(50)]
+
+
+def test_a_process_that_joins_late_asks_for_what_all_have_in_common(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = asked_twice(monkeypatch)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        answers = executors.results(executor, Piecework(), range(20), 2)
+        taken = [next(answers) for _ in range(6)]
+        monkeypatch.setattr(executors, "_last", ("", None))
+        taken += answers
+    assert taken == [n * n for n in range(20)]
+    assert sent.count(True) in (3, 4)  # the first two, and what was under way
+
+
+def test_an_executor_that_lost_a_process_is_an_error_that_says_so() -> None:
+    with spawned(2) as executor, pytest.raises(WorkerError, match="BrokenProcessPool"):
+        list(executors.results(executor, Piecework(ill_at=5, how="die"), range(20), 4))
+
+
+def test_an_executor_that_was_shut_down_is_an_error_that_says_so() -> None:
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(WorkerError, match="RuntimeError: cannot schedule new futures"):
+        list(executors.results(executor, Piecework(), range(20), 4))
+
+
+def test_a_future_that_somebody_cancelled_is_an_error_that_says_so() -> None:
+    class Cancels(concurrent.futures.Executor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            future.cancel()
+            return future
+
+    with pytest.raises(WorkerError, match="CancelledError"):
+        list(executors.results(Cancels(), Piecework(), range(20), 4))
+
+
+def test_what_the_work_raises_in_an_executor_is_raised_where_its_answer_is_due() -> None:
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        answers = executors.results(executor, Piecework(ill_at=5, how="raise"), range(20), 4)
+        assert [next(answers) for _ in range(5)] == [0, 1, 4, 9, 16]
+        with pytest.raises(OptionError, match=r"It is ill\. Give it rest\."):
+            next(answers)
+
+
+def test_a_worker_that_does_not_see_the_source_is_an_error_that_says_so(
+    tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = materialise(STORES[0], tmp_path)
+    hidden = tmp_path / "elsewhere"
+    with spawned(1) as executor:
+        options = pipeline.Options(executor=executor)
+        assert pipeline.scan([str(source)], options).exit_code == 0
+        first = next(each for each in sorted(source.iterdir()) if (each / "meta.yaml").exists())
+        share = trees.work_shared
+
+        def hide(*args: Any) -> None:  # after the walk, before any worker looks
+            first.rename(hidden)
+            share(*args)
+
+        monkeypatch.setattr(migration, "work_shared", hide)
+        with pytest.raises(WorkerError, match=r"The worker on .* does not see the source") as error:
+            pipeline.scan([str(source)], replace(options, since="2000-01-01"))
+    assert f"({first.name} is not there)" in str(error.value)
+
+
+def test_a_worker_with_another_version_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer_piece = executors.answer_piece
+
+    def from_another(token: str, common: Any, piece: bytes) -> bytes:
+        return answer_piece(token, common and ("0.0.1", common[1]), piece)
+
+    monkeypatch.setattr(executors, "answer_piece", from_another)
+    monkeypatch.setattr(executors, "_last", ("", None))
+    with concurrent.futures.ThreadPoolExecutor(1) as executor, pytest.raises(WorkerError) as error:
+        list(executors.results(executor, Piecework(), range(2)))
+    assert "this is 0.0.1" in str(error.value)

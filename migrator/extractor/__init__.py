@@ -18,6 +18,7 @@ from migrator.extractor.artifacts import (
     scheme_of,
 )
 from migrator.extractor.models import read_logged_model, read_registered_model
+from migrator.extractor.needed import is_read
 from migrator.extractor.runs import read_dataset, read_experiment, read_run
 from migrator.extractor.store import count_files, find_artifact_roots, index, open_source, weigh
 from migrator.extractor.traces import read_trace
@@ -28,6 +29,7 @@ __all__ = [
     "experiment_locations",
     "find_artifact_roots",
     "index",
+    "is_read",
     "look_at",
     "look_at_experiment",
     "look_at_logged_model",

@@ -44,6 +44,7 @@ _PLAIN_LINE = re.compile(
     rb"^(?P<key>artifact_(?:uri|location)): (?P<value>[A-Za-z/][\w./%+=@:-]*)\n(?=[a-z])",
     re.ASCII | re.MULTILINE,
 )
+TEXT_LIMIT_BYTES = 1_000_000  # of an artifact that a profile wants
 _WINDOWS = re.compile(r"/*[A-Za-z]:[/\\]|\\\\")
 
 

@@ -10,7 +10,7 @@ import functools
 import os
 import re
 import stat
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 VALUE_LIMIT_BYTES = 16 << 20  # a param or tag: MLflow's own limit is 8,000 characters
 METRIC_LIMIT_BYTES = 1 << 30
-_BLOCK_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 12  # nearly every file is smaller, and a larger buffer takes time to make
+_NEXT_BYTES = 1 << 16
 _OPEN_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -303,7 +304,9 @@ def read_bytes(path: str, limit_bytes: int) -> bytes:
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
         data = os.read(descriptor, _BLOCK_BYTES)
-        if len(data) < _BLOCK_BYTES and len(data) <= limit_bytes:
+        if len(data) == _BLOCK_BYTES:
+            data += os.read(descriptor, _NEXT_BYTES)
+        if len(data) < _BLOCK_BYTES + _NEXT_BYTES and len(data) <= limit_bytes:
             return data  # all of it: nearly every file is small
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -321,6 +324,39 @@ def read_bytes(path: str, limit_bytes: int) -> bytes:
         return b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+def plain_files(folder: str) -> list[tuple[str, str]] | None:
+    """Return name and path of each file of a directory, sorted by name.
+
+    None unless it holds nothing but regular files with plain names: ``scan`` then says what is
+    odd. Nearly every directory of params, tags and metrics is like that.
+    """
+    files: list[tuple[str, str]] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if not (entry.is_file(follow_symlinks=False) and is_plain(name)):
+                    return None
+                files.append((name, entry.path))
+    except OSError:
+        return None
+    files.sort()
+    return files
+
+
+def read_small(path: str) -> bytes | None:
+    """Return a regular file's content, None if it is large or unreadable: see ``read_bytes``."""
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+        try:
+            data = os.read(descriptor, _BLOCK_BYTES)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return data if len(data) < _BLOCK_BYTES else None
 
 
 # --------------------------------------------------------------------------------- account
@@ -357,8 +393,9 @@ class Account:
         self.kind = kind
         self.entity_id = entity_id
         self.bound = bound
-        self.found: Counter[Kind] = Counter({kind: 1})
-        self.merged: Counter[Kind] = Counter()
+        self.found: defaultdict[Kind, int] = defaultdict(int)
+        self.found[kind] = 1
+        self.merged: defaultdict[Kind, int] = defaultdict(int)
         self.issues: list[Issue] = []
         self.files_found = 0
         self.files_read = 0
@@ -508,13 +545,36 @@ class Account:
                 else:
                     todo.append((child, f"{prefix}{name}/"))
 
+    def contents(
+        self, folder: str, kind: Kind, *, counted: bool = True
+    ) -> Iterator[tuple[str, str, bytes | None]]:
+        """Yield what ``keys`` does, each with its content, None where that is still to be read."""
+        files = plain_files(folder)
+        if files is None:
+            for key, path in self.keys(folder, kind, counted=counted):
+                yield key, path, None
+            return
+        self.folders_listed += 1
+        self.files_found += len(files)
+        if counted:
+            self.found[kind] += len(files)
+        read = size = 0
+        for name, path in files:
+            data = read_small(path)
+            if data is not None:
+                read += 1
+                size += len(data)
+            yield name, path, data
+        self.files_read += read
+        self.size_bytes += size
+
     def values(self, folder: str | None, kind: Kind) -> dict[str, str]:
         """Return the text of each key below ``folder`` (params and tags), byte for byte."""
         texts: dict[str, str] = {}
         if folder is None:
             return texts
-        for key, path in self.keys(folder, kind):
-            data = self.read(path, VALUE_LIMIT_BYTES, kind)
+        for key, path, content in self.contents(folder, kind):
+            data = self.read(path, VALUE_LIMIT_BYTES, kind) if content is None else content
             if data is None:
                 continue
             try:
@@ -626,8 +686,8 @@ class Account:
             size_bytes=self.size_bytes,
         )
 
-    def _rejected(self) -> Counter[Kind]:
-        rejected: Counter[Kind] = Counter()
+    def _rejected(self) -> defaultdict[Kind, int]:
+        rejected: defaultdict[Kind, int] = defaultdict(int)
         for issue in self.issues:
             if issue.kind is not None and CATALOG[issue.code].severity is Severity.REJECTED:
                 rejected[Kind(issue.kind)] += issue.count

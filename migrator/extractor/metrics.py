@@ -23,6 +23,7 @@ _MAX_FIELD = 400  # characters; a number beyond a float's range is shorter
 
 _POINT = partial(tuple.__new__, MetricPoint)  # of three values; MetricPoint(…) is Python code
 _PLAIN = re.compile(rb"(?:-?\d{1,18} [-+.\w]+ -?\d{1,18}\r?\n)+")
+_PLAIN_LINE = re.compile(rb"(-?\d{1,18}) ([-+.\w]+) (-?\d{1,18})\r?\n")
 _DIGEST = re.compile(rb"[0-9a-f]{8}")
 _BOOLEANS = {b"True": 1.0, b"true": 1.0, b"False": 0.0, b"false": 0.0}
 
@@ -34,19 +35,26 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
     itself. Never raises.
     """
     data = _read(account, path, Kind.METRIC_POINT)
-    if data is None:
+    return () if data is None else points_in(account, path, data)
+
+
+def points_in(account: Account, path: str, data: bytes) -> tuple[MetricPoint, ...]:
+    """Return the same of a metric file whose content has been read."""
+    point = _plain_point(data)
+    if point is not None:
+        account.found[Kind.METRIC_POINT] += 1
+        return (point,)
+    content = _lines_in(account, path, data)
+    if content is None:
         return ()
-    points = _plain_points(data)
-    if points is not None and len(points) == 1 and EARLIEST_MS <= points[0][0] < LATEST_MS:
-        account.found[Kind.METRIC_POINT] += data.count(b"\n")
-        return tuple(points)  # nothing to merge, nothing odd: most files of LLM work
+    points = _plain_points(content)
     if points is None:
-        lines = _Lines(account, path, Kind.METRIC_POINT, data)
+        lines = _Lines(account, path, Kind.METRIC_POINT, content)
         points = [point for point in map(lines.run_point, lines.numbered()) if point is not None]
         lines.report()
         found = lines.found
     else:
-        found = data.count(b"\n")
+        found = content.count(b"\n")
     account.found[Kind.METRIC_POINT] += found
     unique = tuple(dict.fromkeys(points)) if len(points) > 1 else tuple(points)
     _merge(account, path, Kind.METRIC_POINT, len(points) - len(unique))
@@ -60,7 +68,8 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
 def read_model_points(account: Account, path: str, key: str) -> list[LoggedModelMetric]:
     """Return a logged model's metric points in file order, equal ones once. Never raises."""
     kind = Kind.LOGGED_MODEL_METRIC
-    data = _read(account, path, kind)
+    read = _read(account, path, kind)
+    data = None if read is None else _lines_in(account, path, read)
     if data is None:
         return []
     lines = _Lines(account, path, kind, data)
@@ -79,7 +88,11 @@ def _read(account: Account, path: str, kind: Kind) -> bytes | None:
     data = account.read(path, METRIC_LIMIT_BYTES, kind)
     if data is None:
         account.found[kind] += 1  # the file stands for at least one point
-        return None
+    return data
+
+
+def _lines_in(account: Account, path: str, data: bytes) -> bytes | None:
+    """Return a file's content without a byte order mark, None (and named) if it has no line."""
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     if not data or data.isspace():
@@ -115,6 +128,25 @@ def _odd_times(account: Account, path: str, count: int, first: int) -> None:
     )
 
 
+def _plain_point(data: bytes) -> MetricPoint | None:
+    """Return the point of a file that is one plain line with a time of our era, else None.
+
+    Of LLM work nearly every file is one: nothing to merge, and nothing odd.
+    """
+    match = _PLAIN_LINE.fullmatch(data)
+    if match is None:
+        return None
+    time, text, step = match.groups()
+    time_ms = int(time)
+    if not EARLIEST_MS <= time_ms < LATEST_MS:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return _POINT((time_ms, value if value == value else math.nan, int(step)))
+
+
 def _plain_points(data: bytes) -> list[MetricPoint] | None:
     """Return the points of a file whose lines are all plain, None if any is not.
 
@@ -123,13 +155,6 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
     if _PLAIN.fullmatch(data) is None:
         return None
     fields = data.split()
-    if len(fields) == 3:  # most files of LLM work: not worth the loops
-        try:
-            value = float(fields[1])
-        except ValueError:
-            return None
-        value = value if value == value else math.nan
-        return [MetricPoint(int(fields[0]), value, int(fields[2]))]
     try:
         values = list(map(float, fields[1::3]))
     except ValueError:

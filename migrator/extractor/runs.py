@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from migrator.extractor.artifacts import list_artifacts, read_texts
+from migrator.extractor.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
 from migrator.extractor.files import Account, Listing, scan
-from migrator.extractor.metrics import read_points
+from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS, points_in, read_points
 from migrator.extractor.store import bound_of, store_of
 from migrator.extractor.yamlfile import Meta, read_meta
 from migrator.issues import Code
@@ -35,6 +35,7 @@ SOURCE_TYPE = {1: "NOTEBOOK", 2: "JOB", 3: "PROJECT", 4: "LOCAL", 5: "UNKNOWN"}
 
 _EXPERIMENT_KEYS = frozenset({"name", "lifecycle_stage", "artifact_location"})
 _RUN_KEYS = frozenset({"status", "lifecycle_stage", "artifact_uri", "user_id", "start_time"})
+_TELLING = _RUN_KEYS | {"run_id", "run_uuid", "end_time"}  # any of these tells of a run
 _EXPERIMENT_FOLDERS = ("tags", "datasets", "traces", "models")
 _RUN_FOLDERS = frozenset({"params", "metrics", "tags", "artifacts", "inputs", "outputs"})
 
@@ -78,8 +79,7 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
             account.add(
                 Code.INLINE_TAGS_USED, meta.path, f"{len(tags)} tags.", kind=Kind.EXPERIMENT_TAG
             )
-    deleted = entry.in_trash or _says_deleted(meta)
-    _check_stage(meta)
+    deleted = _says_deleted(meta) or entry.in_trash
     record = ExperimentRecord(
         experiment_id=entry.entity_id,
         name=name,
@@ -96,7 +96,7 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
 def read_run(
     entry: RunEntry,
     wanted: Callable[[str], bool],
-    text_limit_bytes: int = 1_000_000,
+    text_limit_bytes: int = TEXT_LIMIT_BYTES,
     artifact_roots: Sequence[str] = (),
 ) -> Extracted[RunRecord]:
     """Read a run's directory.
@@ -131,7 +131,7 @@ def read_run(
     )
     texts = read_texts(account, artifacts, wanted, text_limit_bytes)
 
-    rebuilt = not meta.values.keys() & (_RUN_KEYS | {"run_id", "run_uuid", "end_time"})
+    rebuilt = _TELLING.isdisjoint(meta.values)
     if rebuilt and not (params or tags or metrics or inputs or outputs or artifacts.files):
         account.nothing(Code.RUN_EMPTY, entry.path, "The directory holds nothing of a run.")
         return account.close(None)
@@ -181,7 +181,6 @@ def read_run(
             sample=(value or "")[:100],
         )
     says_deleted = _says_deleted(meta)
-    _check_stage(meta)
     deleted_ms = meta.ms("deleted_time")
     record = RunRecord(
         run_id=entry.entity_id,
@@ -272,8 +271,9 @@ def _metrics(account: Account, folder: str | None) -> dict[str, tuple[MetricPoin
     metrics: dict[str, tuple[MetricPoint, ...]] = {}
     if folder is None:
         return metrics
-    for name, path in account.keys(folder, Kind.METRIC_POINT, counted=False):
-        points = read_points(account, path)
+    kind = Kind.METRIC_POINT
+    for name, path, data in account.contents(folder, kind, counted=False):
+        points = read_points(account, path) if data is None else points_in(account, path, data)
         if not points:
             continue
         key = account.name(name, path, Kind.METRIC_POINT)
@@ -344,14 +344,14 @@ def _members(account: Account, folder: str | None, kind: Kind) -> list[tuple[str
 
 
 def _says_deleted(meta: Meta) -> bool:
-    return (meta.text("lifecycle_stage") or "").strip().lower() == "deleted"
-
-
-def _check_stage(meta: Meta) -> None:
-    """Name a lifecycle stage that MLflow does not know; it counts as active."""
+    """Tell whether the lifecycle stage is ``deleted``; one that MLflow does not know is named."""
     stage = meta.text("lifecycle_stage")
-    if stage is not None and stage.strip().lower() not in ("active", "deleted"):
+    if stage is None or stage == "active":
+        return False
+    word = stage.strip().lower()
+    if word not in ("active", "deleted"):
         meta.unusable("lifecycle_stage", stage)
+    return word == "deleted"
 
 
 def _deleted_with(entry: RunEntry, deleted_ms: int | None) -> bool:
@@ -384,6 +384,6 @@ def _times_of(
         point.timestamp_ms
         for points in metrics.values()
         for point in points
-        if 100_000_000_000 <= point.timestamp_ms < 100_000_000_000_000
+        if EARLIEST_MS <= point.timestamp_ms < LATEST_MS
     ]
     return (min(times), max(times)) if times else (None, None)

@@ -8,9 +8,11 @@ holds, and whatever is recognised as nothing is named.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
+import sys
 import urllib.parse
 from collections.abc import Callable
 
@@ -42,7 +44,7 @@ RESERVED = frozenset({"tags", "datasets", "traces", MODELS})  # folders of an ex
 RUN_FOLDERS = frozenset({"params", "metrics", "artifacts", "inputs", "outputs"})
 TRACE_FOLDERS = frozenset({"request_metadata", "tags", "artifacts", "assessments"})
 
-_ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
+ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
 _VALUE_BYTES = 10_000  # of a tag that holds an id
 _META_BYTES = 1 << 16
 # mlflow.utils.validation._RUN_ID_REGEX (3.9)
@@ -119,8 +121,8 @@ def _local_path(location: str) -> str:
     if scheme[1].lower() != "file":
         raise SourceError(
             f"{location} is not a local directory.",
-            todo="Only file stores are read: give the path of the mlruns directory "
-            "on the machine where it lies.",
+            todo="Only file stores are read: give the path of the mlruns directory, or an address "
+            "that fsspec reads (pip install 'mlflow-migrate[remote]').",
         )
     rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
     if rest.startswith("//") and os.path.isdir(urllib.parse.unquote(rest[2:])):
@@ -211,7 +213,7 @@ def _is_experiment(path: str, listing: Listing) -> bool:
             return True
         folders = {folder for folder, _ in inner.dirs}
         if len(folders & {"params", "metrics", "tags"}) >= 2 and (
-            _ID.fullmatch(name) or listing.file(META) is not None
+            ID.fullmatch(name) or listing.file(META) is not None
         ):
             return True
     return False
@@ -316,10 +318,15 @@ def store_of(entry: Entry, above: int) -> str:
 
 def bound_of(run: RunEntry) -> str:
     """Return the directory that a run's links may not leave: its store."""
-    above = os.path.dirname(run.path)
-    if shown(os.path.basename(above)) != run.experiment_id:
+    return _bound(os.path.dirname(run.path), run.experiment_id, run.in_trash)
+
+
+@functools.lru_cache(1 << 8)  # thousands of runs lie in one experiment
+def _bound(above: str, experiment_id: str | None, in_trash: bool) -> str:
+    if shown(os.path.basename(above)) != experiment_id:
         return above  # it lies beside the experiments
-    return store_of(run, 2)
+    store = os.path.dirname(above)
+    return os.path.dirname(store) if in_trash else store
 
 
 # -------------------------------------------------------------------------------- the index
@@ -359,6 +366,12 @@ def _by_path(entry: Entry) -> str:
     return entry.path
 
 
+def _place(path: str, entity_id: str) -> tuple[str, str]:
+    """Divide a path in folder and name, without a string of its own for what is there already."""
+    folder, _, name = path.rpartition(os.sep)
+    return sys.intern(folder), entity_id if name == entity_id else name
+
+
 class _Walk:
     """One walk over a store: every file is counted here, once."""
 
@@ -377,6 +390,7 @@ class _Walk:
         self.size_bytes = 0
         self.ignored_files = 0
         self._loose: list[tuple[str, str, Listing]] = []  # runs that lie in no experiment
+        self._run_ids: dict[str, str] = {}  # so that an id that is also a parent's is one string
 
     def root_folder(self) -> None:
         listing = _root_listing(self.root)
@@ -453,7 +467,7 @@ class _Walk:
         self, path: str, name: str, listing: Listing, bound: str, *, in_trash: bool, depth: int
     ) -> None:
         experiment_id = shown(name)
-        self.experiments.append(Entry(experiment_id, path, None, in_trash))
+        self.experiments.append(Entry(experiment_id, *_place(path, experiment_id), None, in_trash))
         if depth:
             self.issues.append(
                 Issue(
@@ -485,7 +499,7 @@ class _Walk:
         if name.startswith(".") or is_junk_folder(name):
             self._ignore(path, bound)
             return
-        if not self._count_runs and _ID.fullmatch(name):  # a run, whatever is in it
+        if not self._count_runs and ID.fullmatch(name):  # a run, whatever is in it
             self._run(name, path, None, experiment_id, bound, in_trash)
             return
         listing = scan(path, bound)
@@ -531,7 +545,10 @@ class _Walk:
                     run_id,
                 )
             )
-        self.runs.append(RunEntry(run_id, path, experiment_id, in_trash, parent))
+        run_id = self._run_ids.setdefault(run_id, run_id)
+        if parent is not None:
+            parent = self._run_ids.setdefault(parent, parent)
+        self.runs.append(RunEntry(run_id, *_place(path, run_id), experiment_id, in_trash, parent))
         self._on_progress(self.files if self._count_runs else len(self.runs))
 
     def _reserved(
@@ -547,13 +564,14 @@ class _Walk:
                 continue
             self._count_all(inner, bound)
             entity_id = shown(name)
+            place = (entity_id, *_place(child, entity_id))
             if folder == "traces":
                 run_id = _value(f"{child}/request_metadata", "mlflow.sourceRun", bound)
-                self.traces.append(TraceEntry(entity_id, child, experiment_id, in_trash, run_id))
+                self.traces.append(TraceEntry(*place, experiment_id, in_trash, run_id))
             elif folder == "datasets":
-                self.datasets.append(Entry(entity_id, child, experiment_id, in_trash))
+                self.datasets.append(Entry(*place, experiment_id, in_trash))
             else:
-                self.logged_models.append(Entry(entity_id, child, experiment_id, in_trash))
+                self.logged_models.append(Entry(*place, experiment_id, in_trash))
 
     # -- registry
 
@@ -569,7 +587,7 @@ class _Walk:
                 self._ignore(child, self.root)
             else:
                 self._count_all(inner, self.root)
-                self.registered_models.append(Entry(shown(name), child))
+                self.registered_models.append(Entry(shown(name), *_place(child, shown(name))))
 
     # -- counting
 
@@ -661,7 +679,7 @@ def _has_meta(listing: Listing) -> bool:
 def _looks_like_run(name: str, listing: Listing) -> bool:
     """Tell whether a directory of an experiment is a run, whole or damaged."""
     folders = {folder for folder, _ in listing.dirs}
-    if folders & RUN_FOLDERS or _ID.fullmatch(name):
+    if folders & RUN_FOLDERS or ID.fullmatch(name):
         return name not in RUN_FOLDERS
     if "tags" in folders or _has_meta(listing) or listing.error is not None:
         return name not in RUN_FOLDERS and _meta_of(listing) != "experiment"
@@ -673,12 +691,12 @@ def _is_run(name: str, path: str, listing: Listing) -> bool:
     folders = {folder for folder, _ in listing.dirs}
     if not folders & {"params", "metrics"}:
         return False
-    return _meta_of(listing) == "run" or _ID.fullmatch(name) is not None
+    return _meta_of(listing) == "run" or ID.fullmatch(name) is not None
 
 
 def _is_member(folder: str, name: str, listing: Listing) -> bool:
     """Tell whether a directory is a trace, dataset or logged model."""
-    if _ID.fullmatch(name) or _has_meta(listing) or listing.error is not None:
+    if ID.fullmatch(name) or _has_meta(listing) or listing.error is not None:
         return True
     folders = {inner for inner, _ in listing.dirs}
     if folder == "traces":
@@ -691,7 +709,7 @@ def _holds_runs(path: str, listing: Listing, bound: str) -> bool:
     for name, child in listing.dirs:
         if name in ("traces", MODELS, "datasets"):
             for member, inner in scan(child, bound).dirs:
-                if _ID.fullmatch(member) and _is_member(name, member, scan(inner, bound)):
+                if ID.fullmatch(member) and _is_member(name, member, scan(inner, bound)):
                     return True
         elif name not in RESERVED and not name.startswith(".") and not is_junk_folder(name):
             inner_listing = scan(child, bound)
@@ -700,7 +718,7 @@ def _holds_runs(path: str, listing: Listing, bound: str) -> bool:
                 continue  # an experiment: then this is a folder of experiments
             # artifacts alone are a custom artifact location, not runs
             folders &= (RUN_FOLDERS | {"tags"}) - {"artifacts"}
-            if _has_meta(inner_listing) or len(folders) >= (1 if _ID.fullmatch(name) else 2):
+            if _has_meta(inner_listing) or len(folders) >= (1 if ID.fullmatch(name) else 2):
                 return True
     return False
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from migrator.extractor.files import Account
+from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS
 from migrator.issues import Code
 from migrator.model import Kind
 
@@ -31,7 +32,7 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 # A plain scalar that YAML reads as the text it is: it begins with a letter (so it is no number),
 # and has no ": ", no " #", no flow or quote character.
-_WORDS = r"[A-Za-z](?:[\w./%+=@-]|:(?=[\w./%+=@-])| (?=[\w./%+=@-]))*"
+_WORDS = r"[A-Za-z][\w./%+=@-]*(?:[: ][\w./%+=@-]+)*"
 _LINE = re.compile(
     rf"(?P<key>[a-z_][a-z_0-9]{{0,60}}): (?:(?P<words>{_WORDS})|'(?P<quoted>[ -&(-~]*)'"
     r"|(?P<int>0|-?[1-9][0-9]{0,17})|(?P<hex>(?=[0-9]*[a-f])(?!0b[01]+$)[0-9a-f]{32})"
@@ -93,12 +94,10 @@ def _load_simple(text: str) -> dict[str, Any] | None:
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    values: dict[str, Any] = {}
-    for line in lines:
-        pair = _simple_line(line)
-        if pair is None:
-            return None
-        values[pair[0]] = pair[1]
+    try:
+        values = dict(map(_simple_line, lines))  # type: ignore[arg-type]  # a None ends it
+    except TypeError:
+        return None
     return values if len(values) == len(lines) and lines else None
 
 
@@ -215,7 +214,7 @@ class Meta:
         if value is None:
             return None
         if isinstance(value, str):
-            return clean(value)
+            return value if value.isascii() else clean(value)
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
         if isinstance(value, (bool, int, float, datetime.date)):
@@ -240,6 +239,8 @@ class Meta:
         value = self.values.get(key)
         if value is None or value == "":
             return None
+        if type(value) is int and EARLIEST_MS <= value < LATEST_MS:
+            return value  # nearly always
         number = whole(value)
         if number is None:
             number = iso_ms(value)
@@ -248,7 +249,7 @@ class Meta:
                 return None
         if not isinstance(value, int):
             self._converted(key, value, number)
-        if not 100_000_000_000 <= number < 100_000_000_000_000:
+        if not EARLIEST_MS <= number < LATEST_MS:
             self._account.add(Code.TIME_NOT_MS, self.path, f"{key} is {number}.", kept="as it is")
         return number
 
@@ -283,7 +284,9 @@ class Meta:
         """Name an id that is not the name of its directory."""
         for key in keys:
             value = self.values.get(key)
-            if value is not None and value != "" and _as_text(value) != entity_id:
+            if value == entity_id or value is None or value == "":
+                continue
+            if _as_text(value) != entity_id:
                 self._account.add(
                     Code.ID_MISMATCH,
                     self.path,

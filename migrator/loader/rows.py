@@ -370,6 +370,7 @@ def usage_rows(plan: TracePlan) -> Iterator[Row]:
 
 
 def span_rows(plan: TracePlan, experiment_id: int) -> list[Row]:
+    contents = plan.contents or [conventions.span_content(plan.trace_id, s) for s in plan.spans]
     return [
         (
             plan.trace_id,
@@ -381,9 +382,9 @@ def span_rows(plan: TracePlan, experiment_id: int) -> list[Row]:
             span.status,
             span.start_ns,
             span.end_ns,
-            conventions.span_content(plan.trace_id, span),
+            content,
         )
-        for span in plan.spans
+        for span, content in zip(plan.spans, contents, strict=True)
     ]
 
 
@@ -498,7 +499,7 @@ def trace_rows(plan: TracePlan, experiment_id: int) -> TraceRows:
         trace_id,
         plan.native,
         {table: new for table, new in tables.items() if new},
-        sum(len(str(span[-1])) for span in spans),
+        sum([len(str(span[-1])) for span in spans]),
     )
 
 

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from operator import length_hint
 from types import TracebackType
 
 from migrator import conventions
@@ -39,6 +40,8 @@ from migrator.processes import Child
 
 _BATCH = 40_000  # rows kept before they are written; 256 characters of span content count as one
 _CHARS_A_ROW = 256
+
+_NAMED = {Kind.RUN: ("runs", "run_uuid"), Kind.TRACE: ("trace_info", "request_id")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Writer:
         self._written: Counter[str] = Counter()
         self._merged: Counter[Kind] = Counter()
         self._issues: list[Issue] = []
-        self._seen: defaultdict[Kind, set[str]] = defaultdict(set)
+        self._seen: defaultdict[Kind, set[str]] = defaultdict(set)  # see _is_repeated
         self._experiments: dict[int, Row] = {}
         self._joined: set[int] = set()  # experiments that take the place of another source's
         self._tags: dict[tuple[int, str], tuple[str, bool]] = {}  # -> value, is it our own
@@ -207,7 +210,7 @@ class Writer:
         self._add_run_rows(rows.run_rows(run, experiment_id))
 
     def _add_run_rows(self, run: RunRows) -> None:
-        if run.run_id in self._seen[Kind.RUN]:
+        if self._is_repeated(Kind.RUN, run.run_id):
             points = len(run.tables.get("metrics", ())) + run.merged_points
             self._refuse_duplicate(
                 Kind.RUN,
@@ -222,7 +225,6 @@ class Writer:
                 },
             )
             return
-        self._seen[Kind.RUN].add(run.run_id)
         for table, new in run.tables.items():
             self._put(table, new)
         if run.merged_points:
@@ -394,17 +396,35 @@ class Writer:
         self._add_trace_rows(rows.trace_rows(plan, experiment_id))
 
     def _add_trace_rows(self, trace: TraceRows) -> None:
-        if trace.trace_id in self._seen[Kind.TRACE]:
+        if self._is_repeated(Kind.TRACE, trace.trace_id):
             counts = {KINDS[t]: len(r) for t, r in trace.tables.items() if t in KINDS}
             del counts[Kind.TRACE]
             self._refuse_duplicate(Kind.TRACE, trace.trace_id, "", counts)
             return
-        self._seen[Kind.TRACE].add(trace.trace_id)
         if trace.native:
             self._native.append((trace.trace_id,))
         self._pending += trace.chars // _CHARS_A_ROW
         for table, new in trace.tables.items():
             self._put(table, new)
+
+    def _is_repeated(self, kind: Kind, name: str) -> bool:
+        """Tell whether a run or trace was added before; if not, it is by now.
+
+        Stores hold so many that only those which wait to be written are remembered here.
+        """
+        seen = self._seen[kind]
+        if name in seen:
+            return True
+        table, column = _NAMED[kind]
+        if (
+            self._written[table]
+            and self._ready()
+            .execute(f"SELECT 1 FROM {table} WHERE {column} = ?", (name,))
+            .fetchone()
+        ):
+            return True
+        seen.add(name)
+        return False
 
     def _refuse_duplicate(
         self, kind: Kind, name: str, path: str, parts: Mapping[Kind, int]
@@ -439,38 +459,38 @@ class Writer:
                 batch = self._buffer.pop(table, None)
                 if batch:
                     self._written[table] += self._insert(db, table, batch)
+            for kind in _NAMED:
+                self._seen[kind].clear()
+            db.executemany("INSERT INTO native VALUES (?)", self._native)
+            self._native.clear()
             self._pending = 0
 
     def _insert(self, db: sqlite3.Connection, table: str, batch: list[Row]) -> int:
-        """Insert rows, all at once; if one is refused, one by one. Returns how many went in."""
+        """Insert rows, and go on behind one that is refused. Returns how many went in.
+
+        No savepoint: SQLite would keep a copy of every page that is touched after it.
+        """
         columns = COLUMNS[table]
         places = ", ".join("?" * len(columns))
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
-        db.execute("SAVEPOINT batch")
-        try:
-            db.executemany(statement, batch)
-        except (sqlite3.IntegrityError, OverflowError, UnicodeEncodeError):
-            db.execute("ROLLBACK TO batch")
-        else:
-            db.execute("RELEASE batch")
-            return len(batch)
-        taken = 0
-        for row in batch:
+        taken = len(batch)
+        rest = iter(batch)
+        while length_hint(rest):
             try:
-                db.execute(statement, row)
+                db.executemany(statement, rest)  # those before a refused row stay
             except UnicodeEncodeError:
+                row = batch[-length_hint(rest) - 1]
                 clean = tuple(conventions.clean_text(v) if isinstance(v, str) else v for v in row)
                 self._issues.append(
                     self._row_issue(Code.LOAD_TEXT_REPAIRED, table, clean, "holds half characters")
                 )
-                taken += self._insert(db, table, [clean])
+                taken += self._insert(db, table, [clean]) - 1
             except (sqlite3.IntegrityError, OverflowError) as error:
+                row = batch[-length_hint(rest) - 1]
                 if table in KINDS:  # the others only repeat what these say
                     self._issues.append(self._row_issue(Code.LOAD_REFUSED, table, row, str(error)))
                 self._latest_missing |= table == "latest_metrics"
-            else:
-                taken += 1
-        db.execute("RELEASE batch")
+                taken -= 1
         return taken
 
     def _row_issue(self, code: Code, table: str, row: Row, reason: str) -> Issue:
@@ -481,7 +501,7 @@ class Writer:
             kind = Kind.OUTPUT
         said = kind.value if kind else table
         trace = audit.TRACE_COLUMNS.get(table)
-        if trace and (named[trace],) not in self._native:
+        if trace and not self._is_native(named[trace]):
             kind = None  # we made it ourselves, so nothing that was found is lost
         return Issue(
             code,
@@ -490,6 +510,10 @@ class Writer:
             kind=kind,
             entity_id=name,
         )
+
+    def _is_native(self, trace_id: object) -> bool:
+        found = self._ready().execute("SELECT 1 FROM native WHERE trace_id = ?", (trace_id,))
+        return (trace_id,) in self._native or found.fetchone() is not None
 
     # ----------------------------------------------------------------- checking, publishing
 
@@ -507,7 +531,6 @@ class Writer:
         self.flush()
         with reporting(self._target.path):
             db = self._ready()
-            db.executemany("INSERT INTO native VALUES (?)", self._native)
             db.executemany(
                 "INSERT INTO own_tags VALUES (?, ?)",
                 [(key, e) for (e, key), (_, own) in self._tags.items() if own],

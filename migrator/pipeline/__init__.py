@@ -15,7 +15,7 @@ from migrator.pipeline.commands import (
 )
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
-from migrator.pipeline.stores import Progress, Store, no_progress, open_stores
+from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "check_outside",
     "convert",
     "export",
+    "fetched",
     "no_progress",
     "open_stores",
     "scan",

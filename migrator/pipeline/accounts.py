@@ -28,7 +28,7 @@ class Accounts:
     summaries: dict[str, ExperimentSummary] = field(default_factory=dict)  # by directory
     handed: Counter[Kind] = field(default_factory=Counter)  # what of the found went to the sink
     moments: list[transformer.Moment] = field(default_factory=list)
-    runs_read: list[str] = field(default_factory=list)  # ids
+    runs_unread: set[str] = field(default_factory=set)  # ids of those of which nothing was kept
     runs_left_out: set[str] = field(default_factory=set)  # ids; by the options
 
     def blank(self) -> Accounts:
@@ -46,7 +46,7 @@ class Accounts:
             self.summaries[key].add(summary)
         self.handed.update(part.handed)
         self.moments += part.moments
-        self.runs_read += part.runs_read
+        self.runs_unread |= part.runs_unread
         self.runs_left_out |= part.runs_left_out
 
 

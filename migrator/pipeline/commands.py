@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from migrator import __version__, extractor, loader
+from migrator import __version__, extractor, loader, server
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.interrupts import point_of_no_return
 from migrator.issues import CATALOG, Issue, Severity
@@ -16,8 +16,16 @@ from migrator.model import ArtifactCopy
 from migrator.pipeline.locations import is_below
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
+from migrator.pipeline.serving import Say, check_options, report_base, to_server
 from migrator.pipeline.sinks import Discard
-from migrator.pipeline.stores import Progress, Store, no_progress, open_stores
+from migrator.pipeline.stores import (
+    Progress,
+    Store,
+    fetched,
+    name_sources,
+    no_progress,
+    open_stores,
+)
 from migrator.pipeline.trees import PlannedTree
 from migrator.report.files import check_report_path, free_report_path, write_report
 from migrator.report.summary import Outcome
@@ -47,11 +55,15 @@ def scan(
     Raises SourceError and OptionError.
     """
     began = time.monotonic()
-    stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=None)
-    migration = Migration(stores, options, Discard(), outcome, on_tree=on_tree, progress=progress)
-    migration.run()
-    migration.check_handed()
+    with fetched(sources, options, progress) as places:
+        stores = open_stores(places, progress)
+        outcome = _outcome(stores, options, target=None)
+        migration = Migration(
+            stores, options, Discard(), outcome, on_tree=on_tree, progress=progress
+        )
+        migration.run()
+        migration.check_handed()
+        name_sources(stores, outcome)
     outcome.ledger.add_outcome(migration.handed, {})
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -69,6 +81,7 @@ def convert(
     backup: bool = True,
     stop_on_error: bool = False,
     progress: Progress = no_progress,
+    say: Say = lambda text: None,
 ) -> Outcome:
     """Write the sources into the database at ``to``, whole or not at all.
 
@@ -76,60 +89,95 @@ def convert(
     source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
     conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
     defect); the target is untouched then.
+
+    A server (``http://…``) is written through its API: what that can't keep is told to ``say``
+    before anything is written, and what an error leaves half done the next conversion completes.
     """
     began = time.monotonic()
     if report is not None:
         check_report_path(report)
-    target = loader.open_target(to, schema)
-    stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=target.uri)
-    check_outside(outcome.sources, "--to", target.path)
-    check_outside(outcome.sources, "--report", report or str(target.report_base))
-    outcome.dry_run = dry_run
-    walk = partial(
-        Migration,
-        stores,
-        options,
-        outcome=outcome,
-        existing=target.experiments(),
-        largest_id=target.largest_id,
-        name_key=target.name_key,
-        progress=progress,
-    )
-    if dry_run:
-        migration = walk(sink=Discard())
-        migration.run()
-        migration.check_handed()
-        if stop_on_error:
-            _check_rejects(outcome.ledger.issues)
-        outcome.ledger.add_outcome(migration.handed, {})
-        outcome.seconds = time.monotonic() - began
-        if report is not None:
-            _report(outcome, Path(report), values)
+    if server.is_server(to):
+        check_options(options, schema, backup)
+        connection = server.open_server(to)
+        whole = not dry_run and options.artifacts != "keep"  # they are sent as well
+        with fetched(sources, options, progress, whole=whole) as places:
+            stores = open_stores(places, progress)
+            outcome = _outcome(stores, options, target=connection.shown)
+            outcome.dry_run = dry_run
+            if report is not None:
+                check_outside(outcome.sources, "--report", report)
+            to_server(
+                stores, connection, options, outcome, dry_run=dry_run,
+                check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+                say=say, progress=progress,
+            )  # fmt: skip
+            name_sources(stores, outcome)
+            if report is not None or not dry_run:
+                path = Path(report) if report else free_report_path(report_base(to))
+                _report(outcome, path, values)
         return outcome
-    with point_of_no_return() as committing:
-        with loader.Writer(target) as writer:
-            migration = walk(sink=writer)
+    target = loader.open_target(to, schema)
+    whole = not dry_run and options.artifacts.startswith("copy:")
+    with fetched(sources, options, progress, whole=whole) as places:
+        stores = open_stores(places, progress)
+        outcome = _outcome(stores, options, target=target.uri)
+        check_outside(outcome.sources, "--to", target.path)
+        check_outside(outcome.sources, "--report", report or str(target.report_base))
+        outcome.dry_run = dry_run
+        walk = partial(
+            Migration,
+            stores,
+            options,
+            outcome=outcome,
+            existing=target.experiments(),
+            largest_id=target.largest_id,
+            name_key=target.name_key,
+            progress=progress,
+        )
+        if dry_run:
+            migration = walk(sink=Discard())
             migration.run()
             migration.check_handed()
-            _copy_artifacts(migration, progress)
-            progress("checking", 0, 0)
-            written = writer.finish()
-            migration.check_written(written)
             if stop_on_error:
-                _check_rejects([*outcome.ledger.issues, *written.issues])
-            progress("publishing", 0, 0)
-            result = writer.publish(
-                backup=backup,
-                committing=committing,
-                on_progress=lambda done, total: progress("publishing experiments", done, total),
-            )
-        migration.add_result(result)
-        outcome.backup = result.backup_path
-        outcome.schema = target.wanted
-        outcome.seconds = time.monotonic() - began
-        _report(outcome, Path(report) if report else free_report_path(target.report_base), values)
-    return outcome
+                _check_rejects(outcome.ledger.issues)
+            name_sources(stores, outcome)
+            outcome.ledger.add_outcome(migration.handed, {})
+            outcome.seconds = time.monotonic() - began
+            if report is not None:
+                _report(outcome, Path(report), values)
+            return outcome
+        with point_of_no_return() as committing:
+            with loader.Writer(target) as writer:
+                migration = walk(sink=writer)
+                migration.run()
+                migration.check_handed()
+                _copy_artifacts(migration, progress)
+                progress("checking", 0, 0)
+                written = writer.finish()
+                migration.check_written(written)
+                if stop_on_error:
+                    _check_rejects([*outcome.ledger.issues, *written.issues])
+                progress("publishing", 0, 0)
+                result = writer.publish(
+                    backup=backup,
+                    committing=committing,
+                    on_progress=lambda done, total: progress("publishing experiments", done, total),
+                )
+            migration.add_result(result)
+            name_sources(stores, outcome)
+            outcome.backup = result.backup_path
+            outcome.schema = target.wanted
+            outcome.seconds = time.monotonic() - began
+            path = Path(report) if report else _report_path(target.report_base, outcome)
+            _report(outcome, path, values)
+        return outcome
+
+
+def _report_path(target: Path, outcome: Outcome) -> Path:
+    """Return a free name beside the target; shards that run at once have one each."""
+    number, parts = outcome.shard
+    part = f".shard-{number}-of-{parts}" if parts > 1 else ""
+    return free_report_path(Path(f"{target}{part}"))
 
 
 def check_outside(sources: Sequence[str], option: str, path: str) -> None:
@@ -151,7 +199,8 @@ def _report(outcome: Outcome, path: Path, values: bool) -> None:
         outcome.report_path = None
         done = "Nothing was written (dry run)"
         if not outcome.dry_run:
-            done = f"The database {outcome.target} is complete"
+            what = "database" if outcome.server is None else "conversion to"
+            done = f"The {what} {outcome.target} is complete"
         outcome.report_problem = (
             f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
             "Convert again, which changes nothing, with --report and another file."
@@ -184,21 +233,23 @@ def export(
     from migrator import otlp  # its protobuf classes take a while to load
 
     began = time.monotonic()
-    stores = open_stores(sources, progress)
-    outcome = _outcome(stores, target=to)
-    if "://" not in to:
-        check_outside(outcome.sources, "--otlp", to)
-    receiver = otlp.open_receiver(to, headers)
-    try:
-        sink = otlp.OtlpSink(receiver)
-        migration = Migration(stores, options, sink, outcome, progress=progress)
-        migration.run()
-        migration.check_handed()
-        sink.flush()
-        receiver.close()
-    except BaseException:
-        receiver.discard()
-        raise
+    with fetched(sources, options, progress) as places:
+        stores = open_stores(places, progress)
+        outcome = _outcome(stores, options, target=to)
+        if "://" not in to:
+            check_outside(outcome.sources, "--otlp", to)
+        receiver = otlp.open_receiver(to, headers)
+        try:
+            sink = otlp.OtlpSink(receiver)
+            migration = Migration(stores, options, sink, outcome, progress=progress)
+            migration.run()
+            migration.check_handed()
+            sink.flush()
+            receiver.close()
+        except BaseException:
+            receiver.discard()
+            raise
+        name_sources(stores, outcome)
     outcome.ledger.add_outcome(migration.handed, {})
     outcome.seconds = time.monotonic() - began
     return Exported(outcome, sink.traces, sink.spans, sink.empty)
@@ -239,31 +290,33 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
 
     ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise.
     """
-    stores = open_stores(sources)
-    ids = {entry.entity_id for store in stores for entry in store.index.runs}
-    matches = sorted(each for each in ids if each.startswith(run_id))
-    if run_id in ids:
-        matches = [run_id]
-    if len(matches) != 1:
-        found = ", ".join(matches[:5]) or "none"
-        raise OptionError(
-            f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
-            todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
-        )
-    wanted: list[PlannedTree] = []
+    with fetched(sources, options) as places:
+        stores = open_stores(places)
+        ids = {entry.entity_id for store in stores for entry in store.index.runs}
+        matches = sorted(each for each in ids if each.startswith(run_id))
+        if run_id in ids:
+            matches = [run_id]
+        if len(matches) != 1:
+            found = ", ".join(matches[:5]) or "none"
+            raise OptionError(
+                f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
+                todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
+            )
+        wanted: list[PlannedTree] = []
 
-    def keep(planned: PlannedTree) -> None:
-        if matches[0] in planned.tree.runs:
-            wanted.append(planned)
+        def keep(planned: PlannedTree) -> None:
+            if matches[0] in planned.tree.runs:
+                wanted.append(planned)
 
-    outcome = _outcome(stores, target=None)
-    Migration(stores, options, Discard(), outcome, on_tree=keep).run()
-    if not wanted:
-        raise SourceError(
-            f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."
-        )
-    return wanted[0]
+        outcome = _outcome(stores, options, target=None)
+        Migration(stores, options, Discard(), outcome, on_tree=keep).run()
+        if not wanted:
+            raise SourceError(
+                f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."
+            )
+        return wanted[0]
 
 
-def _outcome(stores: Sequence[Store], target: str | None) -> Outcome:
-    return Outcome(__version__, tuple(store.index.root for store in stores), target)
+def _outcome(stores: Sequence[Store], options: Options, target: str | None) -> Outcome:
+    names = tuple(store.name for store in stores)
+    return Outcome(__version__, names, target, shard=options.shard)

@@ -48,7 +48,7 @@ class Locations:
                     extractor.owner_locations(store.index, store.artifact_roots),
                 )
                 mode = "relocate" if moved else "keep"
-            summary.decided[store.index.root] = mode
+            summary.decided[store.name] = mode
             if choice.directory is not None and is_below(choice.directory, store.index.root):
                 raise OptionError(
                     f"--artifacts copy:{choice.directory} lies inside the source "
@@ -77,6 +77,9 @@ class Locations:
     def run(self, store: Store, entry: Entry, run: RunRecord, target_id: int) -> RunRecord:
         """Return a run with the location to write."""
         location = extractor.look_at_run(entry, run)
+        if store.mirror is not None and location.found is None:
+            # MLflow makes a folder for each run's artifacts, and no bucket has empty folders
+            location = replace(location, found=location.home)
         uri, _ = self._place(Kind.RUN, store, entry, location, target_id)
         return run if uri == run.artifact_uri else replace(run, artifact_uri=uri)
 
@@ -132,12 +135,15 @@ class Locations:
                 copied = self._copied.get((kind, entry.entity_id))
                 copy_to = None if copied is None else str(Path(copied, *inside))
                 rewrite = self._rewrites(store, entry, location)
+                address = store.address
             else:
                 location = extractor.look_at(uri, "", ("",), None, False)
-                copy_to, rewrite = None, False
+                copy_to, rewrite, address = None, False, transformer.local_uri
                 if location.relative:
                     continue  # not a location: a prompt has "dummy-source"
-            written[name], fate = transformer.place(location, rewrite=rewrite, copy_to=copy_to)
+            written[name], fate = transformer.place(
+                location, rewrite=rewrite, copy_to=copy_to, address=address
+            )
             fates.append(fate)
             if fate is transformer.Fate.REMOTE:
                 self.summary.remote[location.scheme] += len(fates) == 1
@@ -155,7 +161,9 @@ class Locations:
                 owner = transformer.native_trace_id(owner)
             copy_to = transformer.copy_place(directory, kind, target_id, owner)
         rewrite = self._rewrites(store, entry, location)
-        uri, fate = transformer.place(location, rewrite=rewrite, copy_to=copy_to)
+        uri, fate = transformer.place(
+            location, rewrite=rewrite, copy_to=copy_to, address=store.address
+        )
         self.summary.add(fate.value, kind)
         if fate is transformer.Fate.REMOTE:
             self.summary.remote[location.scheme] += 1
@@ -170,7 +178,7 @@ class Locations:
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             for root in (store.index.root, *store.artifact_roots):
                 if location.found.startswith(root + os.sep):
-                    self.summary.stay_in.add(root)
+                    self.summary.stay_in.add(store.named(root))
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
@@ -182,7 +190,7 @@ class Locations:
         ``.trash``), and a relative one, because a database is opened from anywhere.
         """
         by_default = self.choice.mode == "auto" and (entry.in_trash or location.relative)
-        return by_default or self.summary.decided[store.index.root] != "keep"
+        return by_default or self.summary.decided[store.name] != "keep"
 
 
 def is_below(path: str, directory: str) -> bool:

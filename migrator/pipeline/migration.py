@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from migrator import __version__, conventions, extractor, loader, processes, transformer
+from migrator import __version__, conventions, extractor, loader, processes, server, transformer
 from migrator.errors import LedgerError, OptionError
 from migrator.issues import Code, Issue
 from migrator.model import (
@@ -27,7 +27,7 @@ from migrator.model import (
 from migrator.pipeline.accounts import Accounts
 from migrator.pipeline.locations import Locations
 from migrator.pipeline.options import Options
-from migrator.pipeline.sinks import SharedSink, Sink
+from migrator.pipeline.sinks import Discard, SharedSink, Sink
 from migrator.pipeline.stores import Homes, Progress, Store, files_now, no_progress, ranked
 from migrator.pipeline.trees import (
     PlannedTree,
@@ -42,11 +42,12 @@ from migrator.pipeline.trees import (
 from migrator.redaction import Redactor
 from migrator.report.ledger import Ledger, counts_of, trace_counts_of
 from migrator.report.summary import ExperimentSummary, Outcome
-from migrator.selection import Selection
+from migrator.selection import Selection, Shard, digest_of
 
 E = TypeVar("E", bound=Entry)
 T = TypeVar("T")
 
+SAMPLE_TREES = 1_000  # of an experiment, from which one shard decides its kind
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
 
 
@@ -61,7 +62,7 @@ class Migration:
         outcome: Outcome,
         *,
         existing: Sequence[tuple[int, str]] = (),
-        largest_id: int = conventions.INT64_MAX,
+        largest_id: int | None = conventions.INT64_MAX,
         name_key: Callable[[str], str] = str,
         on_tree: Callable[[PlannedTree], None] | None = None,
         progress: Progress = no_progress,
@@ -88,8 +89,19 @@ class Migration:
         self.runs_left_out = self.accounts.runs_left_out
         self.ours: Counter[Kind] = Counter()  # what we added to native traces
         self.homes = Homes(stores)
-        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # the one that counts
-        self.selection = Selection(options.only, options.since)
+        self.runs: dict[str, RunEntry] = {}  # by id; of those with one id, the one that counts
+        self.elsewhere: dict[str, Store] = {}  # where those of them lie, if not in the first store
+        self.seen: dict[tuple[Kind, str], tuple[Store, Entry]] = {}  # likewise, of all else
+        self.selection = Selection(options.only, options.since, self._local_path)
+        self.shard = Shard.of(*options.shard)
+        if not self.shard.whole and self.locations.choice.directory is not None:
+            raise OptionError(
+                f"--artifacts {options.artifacts} and --shard: where versions of registered models "
+                "are copied to is decided over the whole source.",
+                todo="Copy the files by other means, or convert without --shard.",
+            )
+        self.others: set[str] = set()  # ids of runs that other shards take
+        self.deciding = self.summaries  # what the kinds of experiments are decided from
 
     def run(self) -> None:
         """Read, decide and hand over everything that the options select."""
@@ -142,7 +154,7 @@ class Migration:
         for store, entry, record in read:
             plan = by_path[record.path]
             self.homes.plans[entry.path] = plan
-            self.summaries[entry.path] = ExperimentSummary.of(store.index.root, plan)
+            self.summaries[entry.path] = ExperimentSummary.of(store.name, plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
@@ -169,6 +181,12 @@ class Migration:
                 todo="Give the source of the conversion that wrote the list.",
             )
         return homes
+
+    def _local_path(self, path: str) -> str:
+        """Return where the file lies that a report calls by this name."""
+        for store in self.stores:
+            path = path if store.mirror is None else store.mirror.local(path)
+        return path
 
     def _selected(self, record: ExperimentRecord) -> bool:
         names = self.options.experiments
@@ -201,13 +219,16 @@ class Migration:
                             )
                         ]
                     )
-        self.sink.add_experiment(replace(first, tags=tags))
+        # What another source adds is the sources' too, not ours.
+        found = {key: tags[key] for plan in (first, *others) for key in plan.record.tags}
+        self.sink.add_experiment(
+            replace(first, record=replace(first.record, tags=found), tags=tags)
+        )
 
     # ------------------------------------------------------------- runs and their traces
 
     def _trees(self) -> None:
-        homes: dict[str, Store] = {}
-        entries: dict[str, RunEntry] = {}
+        entries, elsewhere = self.runs, self.elsewhere
         repeated: list[tuple[Store, RunEntry]] = []
         found = [(store, entry) for store in self.stores for entry in ranked(store.index.runs)]
         # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
@@ -217,49 +238,135 @@ class Migration:
                 repeated.append((store, entry))
                 continue
             entries[entry.entity_id] = entry
-            homes[entry.entity_id] = store
+            if store is not self.stores[0]:
+                elsewhere[entry.entity_id] = store
+        del found
         context = TreeContext(
             self.options,
             self.selection,
             self.homes,
             self._tree_reader(),
             entries,
-            homes,
+            self.stores[0],
+            elsewhere,
             inferred={},
             on_tree=self.on_tree,
         )
+        issues: list[Issue] = []
         if self.options.group_by_time or self.options.adopt_orphans:
-            context = self._regrouped(context)
+            context, issues = self._regrouped(context)
         forest = transformer.build_forest(context.entries.values())
-        self.ledger.add_issues(forest.issues)
+        issues += forest.issues
+        mine = forest
+        if not self.shard.whole:
+            mine = self._sharded(context, forest)
+            issues = [issue for issue in issues if issue.entity_id not in self.others]
+        self.ledger.add_issues(issues)
         accounts = self.accounts
-        workers = self.options.workers or processes.cores()
-        alone = workers == 1 or self.on_tree is not None or len(entries) <= FEW_RUNS
-        if isinstance(self.sink, SharedSink) and not alone:
-            work_shared(forest.trees, context, accounts, self.sink, self.progress, workers)
-        else:
-            work_here(forest.trees, context, accounts, self.sink, self.progress)
-        self._name_idle_profiles(context.reader)
-        for run_id in accounts.runs_read:
-            self.seen[Kind.RUN, run_id] = (homes[run_id], context.entries[run_id])
-        if not self.options.group_by_time:
-            parents = transformer.group_by_time(accounts.moments)
-            self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
-        if not self.options.adopt_orphans:
-            self.outcome.orphans = len(transformer.adopt_orphans(accounts.moments))
+        self._work(mine, context, accounts, self.sink, len(entries) - len(self.others))
+        if self.shard.whole:  # a shard can't tell
+            self._name_idle_profiles(context.reader)
+            self._name_regroupings()
+        elif self.options.experiment_kind == "auto":
+            self._sample(context, forest)
         worker = TreeWorker(context, accounts, self.sink)
         for store, entry in repeated:
+            if entry.entity_id in self.others:
+                continue
             count_files(self.ledger, entry)
             plan = self.homes.plan_of(store, entry)
             if plan is None:
                 continue
-            if entry.entity_id in self.runs_left_out:
+            run_id = entry.entity_id
+            if run_id in self.runs_left_out:
                 leave_out_files(self.ledger, store, entry)
                 continue
+            if run_id not in accounts.runs_unread:
+                first = (context.store_of(run_id), entries[run_id])
+                self.seen.setdefault((Kind.RUN, run_id), first)
             run = self._take(Kind.RUN, store, entry, context.reader.read)
             if run is not None:  # the one that came first could not be read
                 self.handed.subtract(counts_of(run))
                 worker.hand_run(store, entry, run, plan)
+
+    def _work(
+        self,
+        forest: transformer.Forest,
+        context: TreeContext,
+        accounts: Accounts,
+        sink: Sink,
+        runs: int,
+    ) -> None:
+        """Work on the trees of a forest, which have so many runs, alone or with others."""
+        workers = self.options.workers or processes.cores()
+        few = workers == 1 or runs <= FEW_RUNS
+        alone = self.on_tree is not None or (few and self.options.executor is None)
+        if isinstance(sink, SharedSink) and not alone:
+            work_shared(forest, context, accounts, sink, self.progress, runs, workers)
+        else:
+            work_here(forest, context, accounts, sink, self.progress, runs)
+
+    def _sharded(self, context: TreeContext, forest: transformer.Forest) -> transformer.Forest:
+        """Return the trees of this shard. Those of others are counted, and not looked into."""
+        for root_id in forest.root_ids:
+            if self.shard.takes(root_id):
+                continue
+            for run_id in forest.tree(root_id).run_ids:
+                self.others.add(run_id)
+                if (
+                    self.homes.plan_of(context.store_of(run_id), context.entries[run_id])
+                    is not None
+                ):
+                    self._leave_to_others(Kind.RUN)
+        self.runs_left_out |= self.others
+        return replace(forest, root_ids=tuple(filter(self.shard.takes, forest.root_ids)))
+
+    def _leave_to_others(self, kind: Kind) -> None:
+        self.ledger.found[kind] += 1
+        self.ledger.left_out[kind] += 1
+
+    def _sample(self, context: TreeContext, forest: transformer.Forest) -> None:
+        """Read, aside, what the kind of an experiment is decided from, where that is our part.
+
+        For each experiment it is the part of one shard, and that one sees no more than its own
+        trees; so it reads a fixed sample, which is all of them where they are few.
+        """
+        ours = {
+            key
+            for key, plan in self.homes.plans.items()
+            if self.shard.takes(str(plan.target_id))
+            and conventions.EXPERIMENT_KIND not in plan.tags
+        }
+        by_target: dict[int, list[str]] = defaultdict(list)
+        for root_id in forest.root_ids:
+            key = self.homes.home(context.store_of(root_id), context.entries[root_id])
+            if key in ours:
+                by_target[self.homes.plans[key].target_id].append(root_id)
+        sample: list[str] = []
+        for root_ids in by_target.values():
+            sample += sorted(root_ids, key=digest_of)[:SAMPLE_TREES]
+        runs = sum(len(forest.tree(root_id).run_ids) for root_id in sample)
+        apart = replace(forest, root_ids=tuple(sample))
+        aside = self.accounts.blank()
+        self._work(apart, replace(context, on_tree=None), aside, Discard(), runs)
+        self.deciding = {key: aside.summaries[key] for key in sorted(ours)}
+        for store in self.stores:
+            read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
+            for entry in store.index.traces if self.options.traces else ():
+                key = self.homes.home(store, entry)
+                if key not in ours or self.deciding[key].native_traces:
+                    continue  # one is enough to decide by
+                if self._takes_trace(entry, read) and read(entry).record is not None:
+                    self.deciding[key].native_traces += 1
+
+    def _name_regroupings(self) -> None:
+        """Say how many runs would be joined by the options that join runs."""
+        moments = self.accounts.moments
+        if not self.options.group_by_time:
+            parents = transformer.group_by_time(moments)
+            self.outcome.groups_by_time = (len(set(parents.values())), len(parents))
+        if not self.options.adopt_orphans:
+            self.outcome.orphans = len(transformer.adopt_orphans(moments))
 
     def _name_idle_profiles(self, reader: TreeReader) -> None:
         """Report the user's own profiles that took no tree: a slip in one is easily made."""
@@ -309,12 +416,17 @@ class Migration:
             forced.update({path: Role(role) for path in paths})
         return forced
 
-    def _regrouped(self, context: TreeContext) -> TreeContext:
-        """Read all trees once before the walk, and give runs the parents that time suggests."""
+    def _regrouped(self, context: TreeContext) -> tuple[TreeContext, list[Issue]]:
+        """Read all trees once before the walk, and give runs the parents that time suggests.
+
+        Returns the context with them, and an issue for each.
+        """
+        issues = []
         entries, reader = context.entries, context.reader
         moments = []
-        for tree in transformer.build_forest(entries.values()).trees:
-            if self.homes.plan_of(context.stores[tree.root_id], entries[tree.root_id]) is None:
+        for tree in transformer.build_forest(entries.values()).trees():
+            home = context.store_of(tree.root_id)
+            if self.homes.plan_of(home, entries[tree.root_id]) is None:
                 continue
             records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
             runs = {run.run_id: run for run in records if run is not None}
@@ -347,12 +459,12 @@ class Migration:
                 message = f"Run {run_id} is taken for a step of {parent}."
                 kept = "the run as it was; its span lies in the other's trace"
                 path = entries[run_id].path
-                self.ledger.add_issues([Issue(code, path, message, kept, Kind.RUN.value, run_id)])
+                issues.append(Issue(code, path, message, kept, Kind.RUN.value, run_id))
         placed = {
             run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
             for run_id, entry in entries.items()
         }
-        return replace(context, entries=placed, inferred=inferred)
+        return replace(context, entries=placed, inferred=inferred), issues
 
     def _native_by_run(self) -> dict[str, tuple[str, ...]]:
         native: dict[str, tuple[str, ...]] = {}
@@ -427,6 +539,10 @@ class Migration:
                 plan = self.homes.plan_of(store, entry)
                 if plan is None:
                     continue
+                if not self._holds_trace(entry):
+                    self._leave_to_others(Kind.TRACE)
+                    leave_out_files(self.ledger, store, entry)
+                    continue
                 if not self._takes_trace(entry, read):
                     leave_out_files(self.ledger, store, entry)
                     continue
@@ -437,12 +553,24 @@ class Migration:
                     self._leave_out(record)
                     continue
                 record = self.locations.trace(store, entry, record, plan.target_id)
-                trace, issues = transformer.plan_native_trace(record, __version__)
+                address = store.address if store.mirror else None
+                trace, issues = transformer.plan_native_trace(record, __version__, address)
                 self.ledger.add_issues(issues)
                 self.ours.update(trace_counts_of(trace))
                 self.ours.subtract(counts_of(record))
                 self.summaries[self.homes.home(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
+
+    def _holds_trace(self, entry: TraceEntry) -> bool:
+        """Tell whether a native trace belongs to this shard.
+
+        One that bears the id of a run stays with it: the run's own trace may have the same.
+        """
+        bare = entry.entity_id.removeprefix("tr-")
+        return self._holds_run(bare) if bare in self.runs else self.shard.takes(entry.entity_id)
+
+    def _holds_run(self, run_id: str) -> bool:
+        return run_id in self.runs and run_id not in self.others
 
     def _takes_trace(
         self, entry: TraceEntry, read: Callable[[TraceEntry], Extracted[TraceRecord]]
@@ -481,10 +609,28 @@ class Migration:
                 if not self.selection.names(entry):
                     leave_out_files(self.ledger, store, entry)
                     continue
+                if not self._holds_model(entry, read):
+                    self._leave_to_others(Kind.LOGGED_MODEL)
+                    leave_out_files(self.ledger, store, entry)
+                    continue
                 record = self._take(Kind.LOGGED_MODEL, store, entry, read)
                 if record is not None:
                     record = self.locations.logged_model(store, entry, record, plan.target_id)
                     self.sink.add_logged_model(self._of_runs(record), plan.target_id)
+
+    def _holds_model(
+        self, entry: Entry, read: Callable[[Entry], Extracted[LoggedModelRecord]]
+    ) -> bool:
+        """Tell whether a logged model belongs to this shard, or a run here measured it.
+
+        In the database a metric refers to the run that measured it as well as to its model.
+        """
+        if self.shard.takes(entry.entity_id):
+            return True
+        if not (Path(entry.path) / "metrics").exists():
+            return False
+        record = read(entry).record
+        return record is not None and any(self._holds_run(m.run_id) for m in record.metrics)
 
     def _of_runs(self, record: LoggedModelRecord) -> LoggedModelRecord:
         """Leave a model's metrics out that runs measured which the options leave out."""
@@ -505,6 +651,10 @@ class Migration:
                     # a registered model belongs to no experiment
                     leave_out_files(self.ledger, store, entry)
                     continue
+                if not self.shard.takes(entry.entity_id):
+                    self._leave_to_others(Kind.REGISTERED_MODEL)
+                    leave_out_files(self.ledger, store, entry)
+                    continue
                 read = extractor.read_registered_model
                 record = self._take(Kind.REGISTERED_MODEL, store, entry, read)
                 if record is not None:
@@ -513,10 +663,11 @@ class Migration:
 
     def _owners(self) -> dict[str, tuple[Kind, Store, Entry]]:
         """Return all runs and logged models of the sources by id, those left out too."""
-        owners: dict[str, tuple[Kind, Store, Entry]] = {}
+        owners: dict[str, tuple[Kind, Store, Entry]] = {
+            run_id: (Kind.RUN, self.elsewhere.get(run_id, self.stores[0]), run)
+            for run_id, run in self.runs.items()
+        }
         for store in self.stores:
-            for run in ranked(store.index.runs):
-                owners.setdefault(run.entity_id, (Kind.RUN, store, run))
             for model in ranked(store.index.logged_models):
                 owners.setdefault(model.entity_id, (Kind.LOGGED_MODEL, store, model))
         for (kind, entity_id), (home, entry) in self.seen.items():
@@ -529,7 +680,8 @@ class Migration:
             return
         by_target: dict[int, list[ExperimentSummary]] = defaultdict(list)
         tags: dict[int, dict[str, str]] = defaultdict(dict)
-        for key, summary in self.summaries.items():
+        everywhere = self.options.experiment_kind == "genai"
+        for key, summary in (self.summaries if everywhere else self.deciding).items():
             by_target[summary.target_id].append(summary)
             tags[summary.target_id].update(self.homes.plans[key].tags)
         for target_id, summaries in by_target.items():
@@ -570,7 +722,7 @@ class Migration:
                 [
                     Issue(
                         Code.STORE_CHANGED,
-                        ", ".join(store.index.root for store in self.stores),
+                        ", ".join(store.name for store in self.stores),
                         f"The first walk found {ledger.files:,} files, {met:,} were met when they "
                         f"were to be read, and {now:,} are there now.",
                         "what was there",
@@ -579,7 +731,7 @@ class Migration:
             )
             ledger.files = met
 
-    def check_written(self, written: loader.LoadResult) -> None:
+    def check_written(self, written: loader.LoadResult | server.Published) -> None:
         """Raise LedgerError unless what was handed over is written, merged or refused by name."""
         trial = Ledger(
             found=self.ledger.found,
@@ -590,7 +742,7 @@ class Migration:
         _add_result(trial, written, self.ours)
         _check_closed(trial, {})
 
-    def add_result(self, result: loader.LoadResult) -> None:
+    def add_result(self, result: loader.LoadResult | server.Published) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
 
@@ -619,7 +771,9 @@ def _content(record: Any) -> list[object]:
     return [getattr(record, f.name) for f in fields(record) if f.name not in where]
 
 
-def _add_result(ledger: Ledger, result: loader.LoadResult, ours: Counter[Kind]) -> None:
+def _add_result(
+    ledger: Ledger, result: loader.LoadResult | server.Published, ours: Counter[Kind]
+) -> None:
     """Enter what the loader did; what we added to native traces was not found, so not counted."""
     converted, there = Counter(result.converted), Counter(result.already_there)
     for kind, count in ours.items():

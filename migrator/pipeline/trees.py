@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
-from migrator import extractor, processes, transformer
+from migrator import executors, extractor, processes, transformer
+from migrator.errors import WorkerError
 from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
 from migrator.pipeline.accounts import Accounts
 from migrator.pipeline.options import Options
@@ -71,9 +75,14 @@ class TreeContext:
     homes: Homes
     reader: TreeReader
     entries: Mapping[str, RunEntry]  # by run id, those that count
-    stores: Mapping[str, Store]  # likewise
+    store: Store  # that in which they lie,
+    elsewhere: Mapping[str, Store]  # but for these
     inferred: Mapping[str, str]  # runs whose parent is a guess, and why
     on_tree: Callable[[PlannedTree], None] | None = None
+
+    def store_of(self, run_id: str) -> Store:
+        """Return the store in which the run lies that counts."""
+        return self.elsewhere.get(run_id, self.store)
 
     def moment(self, planned: PlannedTree, *, with_params: bool) -> transformer.Moment | None:
         """Return when a tree ran and what it was, where that may help to group it by time."""
@@ -98,7 +107,8 @@ class TreeWorker:
     def work(self, tree: transformer.Tree) -> None:
         """Read a tree's runs, plan it, and hand over the runs and traces that are wanted."""
         context, accounts = self._context, self._accounts
-        entries, stores, homes = context.entries, context.stores, context.homes
+        entries, homes = context.entries, context.homes
+        stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
         keys = {run_id: homes.home(stores[run_id], entries[run_id]) for run_id in tree.run_ids}
         wanted = any(key in homes.plans for key in keys.values())
         read: dict[str, Extracted[RunRecord]] = {}
@@ -122,8 +132,8 @@ class TreeWorker:
                 accounts.ledger.add_extracted(extracted)
                 accounts.ledger.add_files_found(extracted)
             if extracted.record is None:
+                accounts.runs_unread.add(run_id)
                 continue
-            accounts.runs_read.append(run_id)
             runs[run_id] = extracted.record
             if plan is not None:
                 accounts.summaries[keys[run_id]].add_run(extracted.record)
@@ -171,72 +181,175 @@ def leave_out_files(ledger: Ledger, store: Store, entry: Entry) -> None:
 
 
 def work_here(
-    trees: Sequence[transformer.Tree],
+    forest: transformer.Forest,
     context: TreeContext,
     accounts: Accounts,
     sink: RunSink,
     progress: Progress,
+    runs: int,
 ) -> None:
-    """Work on all trees in this process."""
+    """Work on all trees, which have so many runs, in this process."""
     worker, done = TreeWorker(context, accounts, sink), 0
     with processes.few_collections():
-        for tree in trees:
+        for tree in forest.trees():
             worker.work(tree)
             done += len(tree.run_ids)
-            progress("runs", done, len(context.entries))
+            progress("runs", done, runs)
 
 
 def work_shared(
-    trees: Sequence[transformer.Tree],
+    forest: transformer.Forest,
     context: TreeContext,
     accounts: Accounts,
     sink: SharedSink,
     progress: Progress,
+    runs: int,
     workers: int,
 ) -> None:
-    """Let processes work on the trees in lots, and take in what they return.
+    """Let others work on the trees in lots, and take in what they return.
 
-    That is done in the order of the trees, so that nobody can tell how many processes there
-    were. Raises WorkerError.
+    That is done in the order of the trees, so that nobody can tell how many there were. They are
+    processes of ours, or those of the executor that the options name. Raises WorkerError.
     """
-    lots = tuple(_lots(trees))
-    work = LotWork(lots, context, accounts.blank(), sink.recorder())
+    lots = tuple(_lots(forest))
+    work = LotWork(lots, forest, context, accounts.blank(), sink.recorder())
     done = 0
-    with (
-        processes.few_collections(),
-        closing(processes.results(work, len(lots), workers)) as parts,
-    ):
+    executor = context.options.executor
+    if executor is None:
+        answers = processes.results(work, len(lots), workers)
+    else:
+        at_once = 2 * context.options.workers or executors.AT_ONCE
+        answers = executors.results(executor, work.common(), map(work.piece, lots), at_once)
+    with processes.few_collections(), closing(answers) as parts:
         for (part, recorded), lot in zip(parts, lots, strict=True):
             accounts.add(part)
             sink.replay(recorded)
-            done += sum(len(tree.run_ids) for tree in lot)
-            progress("runs", done, len(context.entries))
+            done += lot.runs
+            progress("runs", done, runs)
 
 
-def _lots(trees: Sequence[transformer.Tree]) -> Iterator[Sequence[transformer.Tree]]:
+class Lot(NamedTuple):
+    """Trees that are one piece of work: of those of the forest, in their order, a part."""
+
+    first: int
+    end: int  # of the first tree that is not in it
+    runs: int
+
+
+def _lots(forest: transformer.Forest) -> Iterator[Lot]:
     first = runs = 0
-    for at, tree in enumerate(trees, 1):
+    for at, tree in enumerate(forest.trees(), 1):
         runs += len(tree.run_ids)
-        if runs >= LOT_RUNS or at == len(trees):
-            yield trees[first:at]
+        if runs >= LOT_RUNS or at == len(forest.root_ids):
+            yield Lot(first, at, runs)
             first, runs = at, 0
+
+
+Answer: TypeAlias = "tuple[Accounts, Any]"  # of a lot, and what the sink is to replay
 
 
 @dataclass(frozen=True, slots=True)
 class LotWork:
     """The work on one lot of trees, in any process: accounts and a sink that only records."""
 
-    lots: Sequence[Sequence[transformer.Tree]]
+    lots: Sequence[Lot]
+    forest: transformer.Forest
     context: TreeContext
     blank: Accounts
     recorder: Recorder
 
-    def __call__(self, number: int) -> tuple[Accounts, Any]:
-        """Return the accounts of a lot, and what its sink is to replay."""
-        accounts = self.blank.blank()
-        worker = TreeWorker(self.context, accounts, self.recorder)
-        for tree in self.lots[number]:
-            worker.work(tree)
-        # Only what is in it is sent, not all the experiments that it could be asked for.
-        accounts.summaries = dict(accounts.summaries)
-        return accounts, self.recorder.recorded()
+    def __call__(self, number: int) -> Answer:
+        """Return the answer for a lot, in a child that has all that we have."""
+        lot = self.lots[number]
+        trees = map(self.forest.tree, self.forest.root_ids[lot.first : lot.end])
+        return _work_on(trees, self.context, self.blank.blank(), self.recorder)
+
+    def common(self) -> CommonWork:
+        """Return what the work on all lots needs, for processes that have nothing of ours."""
+        context = replace(
+            self.context,
+            options=replace(self.context.options, executor=None),
+            entries={},
+            store=self.context.store.outline(),
+            elsewhere={},
+            inferred={},
+            on_tree=None,
+        )
+        roots = {store.index.root for store in (context.store, *self.context.elsewhere.values())}
+        return CommonWork(context, self.blank, self.recorder, tuple(sorted(roots)))
+
+    def piece(self, lot: Lot) -> LotPiece:
+        """Return what such a process needs for one lot, and for no other."""
+        context = self.context
+        root_ids = self.forest.root_ids[lot.first : lot.end]
+        trees = [self.forest.tree(root_id) for root_id in root_ids]
+        runs = [run_id for tree in trees for run_id in tree.run_ids]
+        parents = [context.entries[root_id].parent_run_id or "" for root_id in root_ids]
+        return LotPiece(
+            trees,
+            {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
+            {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
+            {r: context.inferred[r] for r in runs if r in context.inferred},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LotPiece:
+    """One lot of trees, and what of the context is about its runs."""
+
+    trees: Sequence[transformer.Tree]
+    entries: Mapping[str, RunEntry]
+    elsewhere: Mapping[str, Store]
+    inferred: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CommonWork:
+    """The work on lots in processes that have nothing of ours but this (``executors.Work``)."""
+
+    context: TreeContext  # of no run
+    blank: Accounts
+    recorder: Recorder
+    roots: Sequence[str]  # of the stores
+
+    def check(self) -> None:
+        """Raise WorkerError where this process doesn't see the sources that we see."""
+        paths = [Path(folder) for folder in self.context.homes.plans]
+        for root in self.roots:
+            folders = {path.relative_to(root).parts[0] for path in paths if _is_in(path, root)}
+            try:
+                there = {each.name for each in Path(root).iterdir()}
+            except OSError:
+                there = set()
+            if missing := sorted(folders - there):
+                raise WorkerError(
+                    f"The worker on {platform.node()} does not see the source {root} as it is "
+                    f"here ({missing[0]} is not there); nothing was changed.",
+                    todo="All workers need it under the same path, on a shared file system.",
+                )
+
+    def do(self, piece: LotPiece) -> Answer:
+        """Return the answer for a lot."""
+        context = replace(
+            self.context,
+            entries=piece.entries,
+            elsewhere=piece.elsewhere,
+            inferred=piece.inferred,
+        )
+        recorder = copy.deepcopy(self.recorder)  # one for each thread
+        return _work_on(piece.trees, context, self.blank.blank(), recorder)
+
+
+def _is_in(path: Path, root: str) -> bool:
+    return path.is_relative_to(root) and path != Path(root)
+
+
+def _work_on(
+    trees: Iterable[transformer.Tree], context: TreeContext, accounts: Accounts, recorder: Recorder
+) -> Answer:
+    worker = TreeWorker(context, accounts, recorder)
+    for tree in trees:
+        worker.work(tree)
+    # Only what is in it is sent, not all the experiments that it could be asked for.
+    accounts.summaries = dict(accounts.summaries)
+    return accounts, recorder.recorded()

@@ -77,6 +77,8 @@ def _title(outcome: Outcome) -> str:
 
 def _sources(outcome: Outcome) -> str:
     lines = "".join(f'<p class="lead">{escape(source)}</p>' for source in outcome.sources)
+    if outcome.shard_text:
+        lines = f'<p class="lead">Shard {outcome.shard_text}</p>{lines}'
     if len(outcome.sources) <= 3:
         return lines
     return f"<details><summary>{len(outcome.sources):,} sources</summary>{lines}</details>"

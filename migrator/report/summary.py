@@ -294,6 +294,41 @@ class ArtifactSummary:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLimit:
+    """One thing that a server's API can't keep, and how often the source has it."""
+
+    name: str
+    what: str
+    count: int
+    why: str
+    instead: str
+
+
+@dataclass(slots=True)
+class ServerSummary:
+    """What is to be said of a conversion through a server's API."""
+
+    version: str  # of the server's MLflow
+    limits: tuple[ServerLimit, ...] = ()
+    ids: dict[str, dict[str, str]] = field(default_factory=dict)  # kind -> old id -> new id
+    files_sent: int = 0
+    bytes_sent: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "version": self.version,
+            "cannot_keep": [
+                {each.name: getattr(limit, each.name) for each in fields(limit)}
+                for limit in self.limits
+            ],
+            "ids": self.ids,
+            "files_sent": self.files_sent,
+            "bytes_sent": self.bytes_sent,
+        }
+
+
 @dataclass(slots=True)
 class Outcome:
     """The whole of a scan or a conversion: one object, several renderings."""
@@ -311,11 +346,13 @@ class Outcome:
     report_problem: str | None = None  # why there is no report, though all else is done
     redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
     schema: str | None = None
+    server: ServerSummary | None = None  # of a server as the target
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (
         0,
         0,
     )  # workflows, and steps, that --group-by-time would make
+    shard: tuple[int, int] = (1, 1)  # K and N: this was one of N parts
     orphans: int = 0  # steps that --adopt-orphans would put below a workflow
     seconds: float = 0.0
 
@@ -323,6 +360,12 @@ class Outcome:
     def exit_code(self) -> int:
         """0 all converted; 3 something was rejected, or the report could not be written."""
         return 3 if self.ledger.has_rejects or self.report_problem else 0
+
+    @property
+    def shard_text(self) -> str:
+        """``2/4`` for the second of four parts, nothing for the whole."""
+        number, count = self.shard
+        return f"{number}/{count}" if count > 1 else ""
 
     @property
     def left_as_runs(self) -> Counter[str]:
@@ -364,7 +407,9 @@ class Outcome:
             "sources": list(self.sources),
             "target": self.target,
             "dry_run": self.dry_run,
+            "shard": self.shard_text or None,
             "schema": self.schema,
+            "server": None if self.server is None else self.server.as_dict(),
             "backup": self.backup,
             "rejects": self.rejects_path,
             "report_problem": self.report_problem,

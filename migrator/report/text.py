@@ -9,7 +9,13 @@ from datetime import datetime, timezone
 from migrator.issues import CATALOG, Severity
 from migrator.model import Kind
 from migrator.report.printable import one_line
-from migrator.report.summary import ArtifactSummary, Decision, ExperimentSummary, Outcome
+from migrator.report.summary import (
+    ArtifactSummary,
+    Decision,
+    ExperimentSummary,
+    Outcome,
+    ServerSummary,
+)
 
 EXAMPLES_PER_CODE = 3
 NEW_IDS = 10  # that are shown on the terminal
@@ -32,6 +38,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
     ledger = outcome.ledger
     parts = [
         f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
+        shard_text(outcome),
         entities_table(outcome),
         experiments_table(outcome.experiments) if outcome.experiments else "",
         decisions_text(outcome.experiments, verbose),
@@ -52,11 +59,12 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
     if not outcome.dry_run and outcome.backup:
         done += f" (backup: {outcome.backup})"
     parts = [
+        shard_text(outcome),
         ledger_table(outcome),
         files_text(outcome),
         rebuilt_text(outcome),
-        artifacts_text(outcome),
-        new_ids_text(outcome, verbose),
+        artifacts_text(outcome) if outcome.server is None else server_text(outcome.server),
+        new_ids_text(outcome, verbose) if outcome.server is None else "",
         issues_text(outcome, verbose, values),
         redacted_text(outcome),
         f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
@@ -68,6 +76,33 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
         "" if outcome.dry_run else look_text(outcome),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def server_text(server: ServerSummary) -> str:
+    """Return what a server's API could not keep, and which files were sent to it."""
+    sent = (
+        f"{server.files_sent:,} artifact files, {size(server.bytes_sent)}, were sent to the server."
+    )
+    return "\n".join(part for part in (limits_text(server), sent * bool(server.files_sent)) if part)
+
+
+def limits_text(server: ServerSummary) -> str:
+    """Return what a server's API can't keep of the source, and what is done instead."""
+    if not server.limits:
+        return ""
+    lines = [f"What the API of the server (MLflow {server.version}) can't keep:"]
+    lines += [
+        f"    {limit.count:,} {limit.what}: {limit.why}; {limit.instead}."
+        for limit in server.limits
+    ]
+    return "\n".join(lines)
+
+
+def shard_text(outcome: Outcome) -> str:
+    """Return which part of the sources this is, if it is one."""
+    if not outcome.shard_text:
+        return ""
+    return f"Shard {outcome.shard_text}; what the others convert is left out here."
 
 
 def ledger_table(outcome: Outcome) -> str:
@@ -325,7 +360,8 @@ def _count(n: int, kind: str) -> str:
 
 def look_text(outcome: Outcome) -> str:
     """Return the exact server line, and links that show history (views open on 7 days)."""
-    lines = ["Look at it:", f"    {server_line(outcome)}"]
+    where = server_line(outcome) if outcome.server is None else _address(outcome)
+    lines = ["Look at it:", f"    {where}"]
     links = look_links(outcome)
     if links:
         lines.append("MLflow's views open on the last days. These links show all of the history:")
@@ -341,6 +377,11 @@ def server_line(outcome: Outcome) -> str:
     return f"mlflow server --backend-store-uri {uri} --port 5000"
 
 
+def _address(outcome: Outcome) -> str:
+    """Return where the server is: the target itself, or that of ``server_line``."""
+    return "http://127.0.0.1:5000" if outcome.server is None else outcome.target or ""
+
+
 def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
     """Return experiment, address of all its traces and of its overview ("" without times).
 
@@ -354,7 +395,7 @@ def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
     for target_id, of in sorted(
         sharers.items(), key=lambda item: -sum(e.traces + e.native_traces for e in item[1])
     )[:5]:
-        base = f"http://127.0.0.1:5000/#/experiments/{target_id}"
+        base = f"{_address(outcome)}/#/experiments/{target_id}"
         first = [e.first_ms for e in of if e.first_ms is not None]
         last = [e.last_ms for e in of if e.last_ms is not None]
         traces, overview = f"{base}/traces?startTimeLabel=ALL", ""

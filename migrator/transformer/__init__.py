@@ -1,13 +1,19 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
 from migrator.transformer.authoring import built_in_text, recognised_by, template
-from migrator.transformer.experiments import OnConflict, experiment_kind, plan_experiments
+from migrator.transformer.experiments import (
+    OnConflict,
+    experiment_handle,
+    experiment_kind,
+    plan_experiments,
+)
 from migrator.transformer.locations import (
     SERVED,
     ArtifactChoice,
     Fate,
     copy_place,
     is_moved,
+    local_uri,
     place,
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
@@ -31,10 +37,12 @@ __all__ = [
     "build_forest",
     "built_in_text",
     "copy_place",
+    "experiment_handle",
     "experiment_kind",
     "group_by_time",
     "is_moved",
     "load_profiles",
+    "local_uri",
     "moment_of",
     "native_trace_id",
     "place",

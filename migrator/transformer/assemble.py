@@ -100,12 +100,19 @@ def _topmost(spans: Sequence[SpanPlan], key: str) -> list[Mapping[str, Json]]:
     return found
 
 
-def size_metadata(trace_id: str, spans: Sequence[SpanPlan]) -> dict[str, str]:
+def contents_of(trace_id: str, spans: Sequence[SpanPlan]) -> tuple[str, ...]:
+    """Return the JSON text of each span, as it will be written."""
+    return tuple([conv.span_content(trace_id, span) for span in spans])
+
+
+def size_metadata(contents: Sequence[str]) -> dict[str, str]:
     """Return the two size entries of a trace's metadata, in bytes of the spans' JSON text.
 
     ``num_spans`` must equal the number of rows, or MLflow 3.9 takes the trace for unfinished.
     """
-    sizes = sorted(len(conv.span_content(trace_id, span).encode("utf-8")) for span in spans)
+    sizes = sorted(
+        [len(text) if text.isascii() else len(text.encode("utf-8")) for text in contents]
+    )
     if not sizes:
         return {}
     total = sum(sizes) + 2 * (len(sizes) - 1)

@@ -22,7 +22,7 @@ def plan_experiments(
     records: Sequence[tuple[int, ExperimentRecord]],
     existing: Sequence[tuple[int, str]],
     on_conflict: OnConflict,
-    largest_id: int = conv.INT64_MAX,
+    largest_id: int | None = conv.INT64_MAX,
     name_key: Callable[[str], str] = str,
 ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
     """Give every experiment an id and a name in the target.
@@ -35,8 +35,16 @@ def plan_experiments(
     ``on_conflict``. Raises TargetError on a clash with ``on_conflict`` "fail". ``name_key`` makes
     the names equal that the target takes for one. The order of ``records`` is immaterial. Plans
     are keyed by the experiment's directory.
+
+    Where ``largest_id`` is None the target gives ids of its own, and those of plans and of
+    ``existing`` only tell experiments apart: ``experiment_handle`` makes them.
     """
     return _Planner(existing, on_conflict, largest_id, name_key).plan(records)
+
+
+def experiment_handle(experiment_id: str, name: str) -> int:
+    """Return what stands for a source's experiment where the target gives ids of its own."""
+    return _digest_id(experiment_id, name, 0, conv.INT64_MAX)
 
 
 def experiment_kind(
@@ -59,10 +67,11 @@ class _Planner:
         self,
         existing: Iterable[tuple[int, str]],
         on_conflict: OnConflict,
-        largest_id: int,
+        largest_id: int | None,
         name_key: Callable[[str], str],
     ) -> None:
-        self.largest_id = largest_id
+        self.keeps_ids = largest_id is not None
+        self.largest_id = conv.INT64_MAX if largest_id is None else largest_id
         self.name_key = name_key
         existing = tuple(existing)
         self.there_by_name = {name_key(name): number for number, name in existing}
@@ -108,7 +117,11 @@ class _Planner:
             return
         tags = dict(record.tags)
         merged = False
-        own_id = _numeric(record.experiment_id, self.largest_id)
+        own_id = (
+            _numeric(record.experiment_id, self.largest_id)
+            if self.keeps_ids
+            else self._digest(record)
+        )
         name = self._fitting_name(record)
         if holder is not None:
             name = _suffixed(name, record.experiment_id)
@@ -125,7 +138,7 @@ class _Planner:
             name, merged = there, True
         elif there is not None or self.name_key(name) in self.there_by_name:
             target_id, name, merged = self._clash(record, target_id, name)
-        if target_id != own_id:
+        if target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
             self._issue(
                 Code.EXPERIMENT_ID_CHANGED,
@@ -185,15 +198,18 @@ class _Planner:
     def _derived(self, record: ExperimentRecord) -> int:
         """Return an id that nobody has, the same for the same experiment."""
         for attempt in range(1_000):
-            number = _digest_id(record, attempt, self.largest_id)
+            number = self._digest(record, attempt)
             if number not in self.ids and number not in self.there_by_id:
                 return number
             if self.there_by_id.get(number) in _names_of(record):
                 return number  # written by an earlier conversion
         raise AssertionError("a thousand ids are taken")
 
+    def _digest(self, record: ExperimentRecord, attempt: int = 0) -> int:
+        return _digest_id(record.experiment_id, record.name, attempt, self.largest_id)
+
     def _derived_there(self, record: ExperimentRecord) -> int | None:
-        number = _digest_id(record, 0, self.largest_id)
+        number = self._digest(record)
         return number if self.there_by_id.get(number) in _names_of(record) else None
 
     def _issue(self, code: Code, record: ExperimentRecord, message: str, kept: str) -> None:
@@ -210,8 +226,8 @@ def _numeric(text: str, largest: int) -> int | None:
     return number if number <= largest else None
 
 
-def _digest_id(record: ExperimentRecord, attempt: int, largest: int) -> int:
-    text = f"{record.experiment_id}/{record.name}" + (f"/{attempt}" if attempt else "")
+def _digest_id(experiment_id: str, name: str, attempt: int, largest: int) -> int:
+    text = f"{experiment_id}/{name}" + (f"/{attempt}" if attempt else "")
     low: int = 10 ** (DERIVED_DIGITS - 1)
     count = 9 * low
     if low + count > largest:

@@ -7,7 +7,7 @@ nowhere while the files lie beside the metadata. So do those of an experiment in
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -85,13 +85,25 @@ def _names_owner(location: Location) -> bool:
     return Path(location.home).parent.name in location.recorded
 
 
-def place(location: Location, *, rewrite: bool, copy_to: str | None = None) -> tuple[str, Fate]:
+def local_uri(path: str) -> str:
+    """Return the location of an absolute path of this machine."""
+    return Path(path).as_uri()
+
+
+def place(
+    location: Location,
+    *,
+    rewrite: bool,
+    copy_to: str | None = None,
+    address: Callable[[str], str] = local_uri,
+) -> tuple[str, Fate]:
     """Return the location to write, and what it is.
 
     ``rewrite`` says whether a location that leads nowhere is to name where the files are; one of
     the owner's own form also when there is but an empty directory. Where nothing is recorded, the
     owner's place in the store is written: to MLflow an empty location is its working directory.
-    ``copy_to`` is the absolute path that a copy of the files will have.
+    ``copy_to`` is the absolute path that a copy of the files will have; ``address`` makes a
+    location of a path in the source.
     """
     here = location.found is not None and (
         location.has_files or location.own_form or not location.recorded
@@ -101,13 +113,13 @@ def place(location: Location, *, rewrite: bool, copy_to: str | None = None) -> t
     ):
         return location.recorded, Fate.REMOTE
     if copy_to is not None and here:
-        return Path(copy_to).as_uri(), Fate.COPIED
+        return local_uri(copy_to), Fate.COPIED
     if location.exists:
         return location.recorded, Fate.KEPT
     if not location.recorded:
-        return Path(location.found or location.home).as_uri(), Fate.RELOCATED
+        return address(location.found or location.home), Fate.RELOCATED
     if here and location.found is not None and rewrite:
-        return Path(location.found).as_uri(), Fate.RELOCATED
+        return address(location.found), Fate.RELOCATED
     return location.recorded, Fate.STALE if location.has_files else Fate.NOWHERE
 
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 
 from migrator import conventions as conv
 from migrator.issues import Code, Issue
@@ -24,6 +23,7 @@ from migrator.model import (
     TraceRecord,
 )
 from migrator.transformer import assemble
+from migrator.transformer.locations import local_uri
 from migrator.transformer.reading import as_number
 
 MS = 1_000_000  # ns
@@ -31,7 +31,7 @@ STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
 
 
 def plan_native_trace(
-    record: TraceRecord, version: str = ""
+    record: TraceRecord, version: str = "", address: Callable[[str], str] | None = None
 ) -> tuple[TracePlan, tuple[Issue, ...]]:
     """Return the plan of a native trace, and what had to be mended.
 
@@ -40,9 +40,10 @@ def plan_native_trace(
     has an ``exception`` event; values that break MLflow's API become text. A trace without spans
     stays without: it is listed with its previews, and keeps a tag ``mlflow.artifactLocation``,
     without which one such trace breaks MLflow 3.9's search over its whole experiment; where the
-    spans are damaged, it leads to no file, and the old one stays in a tag of our own.
+    spans are damaged, it leads to no file, and the old one stays in a tag of our own. ``address``
+    makes a location of a path in the source that is none of this machine's.
     """
-    return _Native(record, version).plan()
+    return _Native(record, version, address).plan()
 
 
 def native_trace_id(trace_id: str) -> str:
@@ -63,8 +64,11 @@ class _Open:
 
 
 class _Native:
-    def __init__(self, record: TraceRecord, version: str) -> None:
+    def __init__(
+        self, record: TraceRecord, version: str, address: Callable[[str], str] | None
+    ) -> None:
         self.record = record
+        self.address = address
         self.version = version
         self.trace_id = native_trace_id(record.trace_id)
         self.issues: list[Issue] = []
@@ -99,8 +103,9 @@ class _Native:
                 # ends the search. In the trace's own directory it finds none, and goes on.
                 if conv.ARTIFACT_LOCATION in tags:
                     tags[conv.MIGRATOR_SOURCE_LOCATION] = tags[conv.ARTIFACT_LOCATION]
-                tags[conv.ARTIFACT_LOCATION] = PurePath(record.path).as_uri()
-            tags.setdefault(conv.ARTIFACT_LOCATION, f"{record.path}/artifacts")
+                tags[conv.ARTIFACT_LOCATION] = (self.address or local_uri)(record.path)
+            place = f"{record.path}/artifacts"
+            tags.setdefault(conv.ARTIFACT_LOCATION, (self.address or str)(place))
             self._issue(
                 Code.TRACE_WITHOUT_SPANS,
                 f"Trace {record.trace_id} has no spans"
@@ -110,7 +115,8 @@ class _Native:
         if self.version:
             tags[conv.MIGRATOR_VERSION] = self.version
         metadata[conv.SCHEMA_VERSION] = "3"
-        metadata.update(assemble.size_metadata(self.trace_id, spans))
+        contents = assemble.contents_of(self.trace_id, spans)
+        metadata.update(assemble.size_metadata(contents))
         usage = _usage_of(metadata.get(conv.TRACE_USAGE)) or assemble.total_usage(spans)
         if usage is not None:
             metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
@@ -148,6 +154,7 @@ class _Native:
             run_ids=(run_id,) if run_id else (),
             prompts=assemble.linked_prompts(tags.get(conv.LINKED_PROMPTS)),
             native=True,
+            contents=contents,
         )
         return plan, tuple(self.issues)
 

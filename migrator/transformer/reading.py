@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from migrator.transformer.profiles import (
     Profile,
     Source,
     normalise,
+    parse_source,
     spellings,
 )
 
@@ -71,6 +72,9 @@ class Found(NamedTuple):
                 name = parts[-2]
             name = name.rsplit(".", 1)[0]
         return normalise(name)
+
+
+_FOUND = partial(tuple.__new__, Found)  # of three values; Found(…) is Python code
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +189,25 @@ class RunView:
         rules = profile.assessments
         return [(rules[rule], rules[rule].sources[source]) for rule, source in sorted(places)]
 
-    def every(self, name: str) -> Iterator[Found]:
-        """Yield all that the field's sources find, in their order."""
-        for _, found in self._ranked(name):
-            yield found
+    def every(self, name: str) -> Sequence[Found]:
+        """Return all that the field's sources find, in their order."""
+        ranked = self._ranked(name)
+        return [found for _, found in ranked] if ranked else ()  # nearly always there is nothing
 
-    def _ranked(self, name: str) -> list[tuple[int, Found]]:
+    def _ranked(self, name: str) -> Sequence[tuple[int, Found]]:
         if self._fields is None:
             self._fields = self._collect()
-        return self._fields.get(name, [])
+        return self._fields.get(name, ())
 
     def _collect(self) -> dict[str, list[tuple[int, Found]]]:
         fields: dict[str, list[tuple[int, Found]]] = {}
         for place in ("param", "metric", "tag"):
             for name, rank, key in self.profile.fields_among(place, tuple(self._names(place))):
-                found = Found(self._value(place, key), place, key)
-                fields.setdefault(name, []).append((rank, found))
+                found = _FOUND((self._value(place, key), place, key))
+                if name in fields:
+                    fields[name].append((rank, found))
+                else:
+                    fields[name] = [(rank, found)]
         for path in sorted(self.run.texts, key=natural):
             for name, rank, source in self.profile.sources_at(path):
                 if (inside := self._artifact(path, source.path)) is not None:
@@ -260,13 +267,11 @@ class RunView:
 
     def fill(self, template: str) -> str | None:
         """Fill ``{param:node_id}`` and the like; None when one of them has no value."""
-        from migrator.transformer.profiles import parse_source
-
         missing = False
 
         def put(match: re.Match[str]) -> str:
             nonlocal missing
-            found = next(iter(self.all(parse_source(match[1]))), None)
+            found = next(iter(self.all(_source(match[1]))), None)
             value = "" if found is None else str(found.value).strip()
             missing = missing or not value
             return value
@@ -456,46 +461,42 @@ class RunView:
         by_step = len({p.step for p in points}) == len(points)
         ordered = sorted(points, key=lambda p: (p.timestamp_ms, p.step))
 
-        def at(history: tuple[MetricPoint, ...] | None, number: int) -> float | None:
-            if history is None:
-                return None
-            if by_step:
-                step = ordered[number].step
-                hits = [p.value for p in history if p.step == step]
-                return hits[-1] if hits and math.isfinite(hits[-1]) else None
-            same = sorted(history, key=lambda p: (p.timestamp_ms, p.step))
-            ok = len(same) == len(ordered) and math.isfinite(same[number].value)
-            return same[number].value if ok else None
+        def of_calls(history: tuple[str, tuple[MetricPoint, ...]] | None) -> list[float | None]:
+            """Return a finite value, or None, for each call."""
+            values: list[float | None] = [None] * len(ordered)
+            if history is not None and by_step:
+                last = {point.step: point.value for point in history[1]}
+                values = [last.get(point.step) for point in ordered]
+            elif history is not None and len(history[1]) == len(ordered):
+                same = sorted(history[1], key=lambda p: (p.timestamp_ms, p.step))
+                values = [point.value for point in same]
+            return [v if v is not None and math.isfinite(v) else None for v in values]
 
         cost = self.history("cost_usd")
         if cost and _is_running_total(*cost, strict=True):
             cost = None
         own = {
-            name: points
+            name: of_calls((name, points))
             for name, points in sorted(self.run.metrics.items())
             if len(points) == len(ordered)
         }
+        durations, costs = of_calls(time), of_calls(cost)
+        given, got, total = map(of_calls, usage)
         calls = []
         for number, point in enumerate(ordered):
-            duration = at(time[1], number) if time else None
+            duration = durations[number]
             if duration is not None:
                 duration *= factor if factor is not None else _unit(duration, None)[0]
             metrics = {
-                name: value
-                for name, history in own.items()
-                if (value := at(history, number)) is not None
+                name: value for name, values in own.items() if (value := values[number]) is not None
             }
             calls.append(
                 replace(
                     _call(number + 1, texts[number] if len(texts) == len(ordered) else None),
                     end_ms=point.timestamp_ms,
                     duration_ms=duration,
-                    usage=(
-                        at(usage[0][1], number) if usage[0] else None,
-                        at(usage[1][1], number) if usage[1] else None,
-                        at(usage[2][1], number) if usage[2] else None,
-                    ),
-                    cost_usd=at(cost[1], number) if cost else None,
+                    usage=(given[number], got[number], total[number]),
+                    cost_usd=costs[number],
                     facts={f"metric.{name}": value for name, value in metrics.items()},
                 )
             )
@@ -566,6 +567,9 @@ class RunView:
 
 
 # --------------------------------------------------------------------------- small readings
+
+
+_source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few
 
 
 def _call(number: int, text: Found | None) -> Step:

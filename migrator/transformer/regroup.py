@@ -8,12 +8,13 @@ when an inner one is ended by hand, so that later siblings become roots; or the 
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePath
 
 from migrator.model import Role, TreePlan
 from migrator.transformer.profiles import Profile
@@ -76,8 +77,9 @@ def moment_of(
         return None
     return Moment(
         run_id=root.run_id,
-        experiment=str(PurePath(root.path).parent),
-        user=root.tags.get("mlflow.user") or root.user_id,
+        # One string for all of an experiment or user: of these, all that is kept is in memory.
+        experiment=sys.intern(os.path.dirname(root.path)),  # noqa: PTH120  # no Path for each
+        user=sys.intern(root.tags.get("mlflow.user") or root.user_id),
         name=root.name.strip(),
         start_ms=root.start_ms,
         end_ms=max((r.end_ms or r.start_ms or 0 for r in tree.runs.values()), default=0),

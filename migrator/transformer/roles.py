@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
-from migrator.transformer.profiles import Profile, Recognition, normalise
+from migrator.transformer.profiles import Profile, Recognition, Source, normalise, spellings
 from migrator.transformer.reading import WEAK_STEMS, Found, RunView, as_number
 
 CONVERT_FLAT = 4  # a childless run becomes a trace from this score on
@@ -90,6 +90,39 @@ class Verdict:
 def recognises(profile: Profile, root: RunView, below: Sequence[RunView]) -> bool:
     """Tell whether one of the profile's groups holds for the tree."""
     return any(_group_holds(group, root, below) for group in profile.recognise)
+
+
+class Keyed(NamedTuple):
+    """A run, and its own keys in their normalised form, by place."""
+
+    run: RunRecord
+    keys: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def of(cls, run: RunRecord) -> Keyed:
+        places = {"param": run.params, "metric": run.metrics, "tag": run.tags}
+        return cls(run, {place: spellings(tuple(names)) for place, names in places.items()})
+
+    def may_have(self, sources: Sequence[Source]) -> bool:
+        """Tell whether nothing that is to be had by name is missing."""
+        return all(
+            source.key in self.keys[source.place]
+            for source in sources
+            if source.pattern is None and source.place in self.keys and not source.of_root
+        )
+
+
+def may_recognise(profile: Profile, root: Keyed, below: Sequence[Keyed]) -> bool:
+    """Tell whether names and keys let one of the profile's groups hold for the tree.
+
+    Most profiles fail here, and no view of the runs need be made for them.
+    """
+    return any(
+        (group.root_name is None or group.root_name.search(root.run.name.strip()) is not None)
+        and root.may_have(group.root_has)
+        and (not group.child_has or any(each.may_have(group.child_has) for each in below))
+        for group in profile.recognise
+    )
 
 
 def _group_holds(group: Recognition, root: RunView, below: Sequence[RunView]) -> bool:

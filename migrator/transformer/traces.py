@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -215,10 +215,16 @@ class _Planner:
                 f'There is no profile "{self.options.profile}".', todo=f"There are {names}."
             )
         root = self.tree.runs[tops[0]]
+        keyed = [
+            roles.Keyed.of(self.tree.runs[i]) for top in tops for i in preorder(top, self.children)
+        ]
         takers = [
             profile
             for profile in self.profiles
-            if profile.recognise and profile.opt_in is None and self._recognises(profile, tops)
+            if profile.recognise
+            and profile.opt_in is None
+            and roles.may_recognise(profile, keyed[0], keyed[1:])
+            and self._recognises(profile, tops)
         ]
         if len(takers) > 1 and not _related(takers):
             names = ", ".join(profile.name for profile in takers)
@@ -832,7 +838,8 @@ class _Planner:
         if any(node.no_end for node in nodes):
             tags[conv.MIGRATOR_UNFINISHED] = "true"
         metadata = {conv.SCHEMA_VERSION: "3", conv.SOURCE_RUN: top}
-        metadata.update(assemble.size_metadata(trace_id, spans))
+        contents = assemble.contents_of(trace_id, spans)
+        metadata.update(assemble.size_metadata(contents))
         usage = assemble.total_usage(spans)
         if usage is not None:
             metadata[conv.TRACE_USAGE] = assemble.usage_json(usage)
@@ -888,6 +895,7 @@ class _Planner:
             assessments=judged,
             run_ids=tuple(run_ids),
             prompts=tuple(prompts),
+            contents=contents,
         )
 
     def _assessments(
@@ -933,6 +941,9 @@ class _Lazy(Sequence[RunView]):
 
     def __len__(self) -> int:
         return len(self._all())
+
+    def __iter__(self) -> Iterator[RunView]:
+        return iter(self._all())
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self._all()[index]

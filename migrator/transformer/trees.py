@@ -6,7 +6,7 @@ Nothing here recurses: chains of thousands and tens of thousands of siblings are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from migrator.issues import Code, Issue
@@ -21,17 +21,33 @@ class Tree:
 
     root_id: str
     run_ids: tuple[str, ...]  # depth first, the root first
-    parents: Mapping[str, str]  # every run but the root
     children: Mapping[str, tuple[str, ...]]  # only runs that have some
-    depth: int  # 1 for a childless root
 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """All trees, in the order of their root ids. Every run is in exactly one."""
+    """All trees, in the order of their root ids. Every run is in exactly one.
 
-    trees: tuple[Tree, ...]
+    A tree is made when it is asked for: of a large store, all of them at once would take more
+    memory than all else that is known of its runs.
+    """
+
+    root_ids: tuple[str, ...]
+    children: Mapping[str, tuple[str, ...]]  # of all trees; only runs that have some
     issues: tuple[Issue, ...]
+
+    def tree(self, root_id: str) -> Tree:
+        """Return the tree below a root."""
+        ids = preorder(root_id, self.children)
+        return Tree(
+            root_id,
+            tuple(ids),
+            {each: self.children[each] for each in ids if each in self.children},
+        )
+
+    def trees(self) -> Iterator[Tree]:
+        """Make all the trees, one after another."""
+        return map(self.tree, self.root_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +107,11 @@ def build_forest(links: Iterable[RunEntry]) -> Forest:
     below: dict[str, list[str]] = {}
     for run_id, parent in parents.items():  # in the order of ids, so siblings are too
         below.setdefault(parent, []).append(run_id)
-    trees = tuple(_tree(run_id, parents, below) for run_id in entries if run_id not in parents)
-    return Forest(trees, tuple(issues))
+    return Forest(
+        tuple(run_id for run_id in entries if run_id not in parents),
+        {run_id: tuple(ids) for run_id, ids in below.items()},
+        tuple(issues),
+    )
 
 
 def _cut(entry: RunEntry, code: Code, why: str) -> Issue:
@@ -122,24 +141,6 @@ def _smallest_of_each_cycle(parents: Mapping[str, str]) -> list[str]:
             run_id = parents.get(run_id)
         done.update(path)
     return found
-
-
-def _tree(root_id: str, parents: Mapping[str, str], below: Mapping[str, list[str]]) -> Tree:
-    ids: list[str] = []
-    depth = 0
-    stack = [(root_id, 1)]
-    while stack:
-        run_id, level = stack.pop()
-        ids.append(run_id)
-        depth = max(depth, level)
-        stack.extend((child, level + 1) for child in reversed(below.get(run_id, ())))
-    return Tree(
-        root_id,
-        tuple(ids),
-        {run_id: parents[run_id] for run_id in ids[1:]},
-        {run_id: tuple(below[run_id]) for run_id in ids if run_id in below},
-        depth,
-    )
 
 
 def preorder(root_id: str, children: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -1,0 +1,277 @@
+"""The server: what its address means, whether it can take a conversion, and how it is asked."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from migrator import conventions
+from migrator.errors import MigrateError, TargetError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+OLDEST = (3, 9)  # older servers lack a part of what is sent, or were not tried
+REQUESTS_AT_ONCE = 8
+_PAGE = 1000  # experiments or runs an answer
+_TRACES_A_PAGE = 500  # what MLflow allows
+_MODELS_A_PAGE = 50  # what MLflow allows
+_PROBE = "/api/2.0/mlflow/experiments/search"
+_PROBE_S = 10
+_LOGIN = (401, 403)
+_OF_ALL = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")  # not of one item
+_HOW = "Give its address as MLflow's clients use it, such as http://127.0.0.1:5000."
+_AUTH = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+
+
+class Refused(Exception):
+    """The server works, and refuses this one thing; the reason in words."""
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether a target is a server's address."""
+    return re.match(r"https?:", uri, re.IGNORECASE) is not None
+
+
+def shown(uri: str) -> str:
+    """Return an address without the login that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def open_server(uri: str) -> Connection:
+    """Return a server that answers and is new enough. Nothing is written.
+
+    Raises TargetError.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    try:
+        fits = bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:  # a port that is no number
+        fits = False
+    if not fits:
+        raise TargetError(f"{shown(uri)} is not the address of a server.", todo=_HOW)
+    connection = Connection(uri.rstrip("/"))
+    connection.check()
+    return connection
+
+
+class Connection:
+    """MLflow's own stores over REST, and what is asked of them many times."""
+
+    def __init__(self, uri: str) -> None:
+        from mlflow.tracking._model_registry.utils import _get_store as registry
+        from mlflow.tracking._tracking_service.utils import _get_store as tracking
+
+        self.uri = uri
+        self.shown = shown(uri)
+        self.store: Any = tracking(uri)
+        self.registry: Any = registry(uri)
+        self.version = ""
+        self.done: Callable[[], str] = lambda: "Nothing was written."
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the server runs on this machine, so that its local paths are ours."""
+        host = urllib.parse.urlsplit(self.uri).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
+
+    # ------------------------------------------------------------------------- asking
+
+    def call(self, ask: Callable[..., R], *arguments: Any, **named: Any) -> R:
+        """Ask the server. Raises Refused for what is wrong with this one thing, else TargetError.
+
+        Retries are MLflow's own (``MLFLOW_HTTP_REQUEST_MAX_RETRIES``).
+        """
+        from mlflow.exceptions import MlflowException, RestException
+
+        try:
+            return ask(*arguments, **named)
+        except MlflowException as error:
+            code = str(getattr(error, "error_code", ""))
+            said = self._line(error)
+            if code in _OF_ALL:
+                raise self.lost(f"it refuses the login: {said}", _AUTH) from error
+            if not isinstance(error, RestException) or code == "INTERNAL_ERROR":
+                why = self.silent()
+                if why is not None:
+                    raise self.lost(why[0], why[1]) from error
+            raise Refused(said.removeprefix(f"{code}: ")) from error
+        except OSError as error:  # those of requests are
+            why = self.silent()
+            if why is not None:
+                raise self.lost(why[0], why[1]) from error
+            raise Refused(self._line(error)) from error
+
+    def each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Do work that waits for the server on every item, several at once; results in order.
+
+        Of several errors the first is raised, when all that was begun has ended.
+        """
+        if len(items) < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(min(REQUESTS_AT_ONCE, len(items))) as pool:
+            try:
+                return list(pool.map(work, items))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def lost(self, why: str, todo: str = "") -> TargetError:
+        """Return the error that ends a conversion midway, or before it began."""
+        return TargetError(f"{self.shown} can't be written: {why}. {self.done()}", todo=todo)
+
+    def silent(self) -> tuple[str, str] | None:
+        """Ask one small question, once; return what is wrong and what to do, None if it answers."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        try:
+            answer = http_request(
+                get_default_host_creds(self.uri), _PROBE, "POST", max_retries=0,
+                timeout=_PROBE_S, raise_on_status=False, json={"max_results": 1},
+            )  # fmt: skip
+            code = int(answer.status_code)
+            if code in _LOGIN:
+                return f"it refuses the login ({code})", _AUTH
+            if 300 <= code < 500 or (code < 300 and not _is_answer(answer)):
+                return "something answers there, but it is no MLflow server", _HOW
+            return (f"it answers {code}", "See the server's log.") if code >= 500 else None
+        except (MlflowException, OSError, ValueError) as error:
+            return self._unreachable(error)
+
+    def check(self) -> None:
+        """Raise TargetError unless the server answers and is of a release that was tried."""
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        why = self.silent()
+        if why is not None:
+            raise self.lost(why[0], why[1])
+        answer = http_request(
+            get_default_host_creds(self.uri), "/version", "GET", max_retries=0,
+            timeout=_PROBE_S, raise_on_status=False,
+        )  # fmt: skip
+        found = (
+            re.match(r"(\d+)\.(\d+)", answer.text.strip()) if answer.status_code == 200 else None
+        )
+        self.version = answer.text.strip()[:40] if found else "an unknown release"
+        if found is None or (int(found[1]), int(found[2])) < OLDEST:
+            oldest = ".".join(map(str, OLDEST))
+            raise self.lost(
+                f"the server is MLflow {self.version}, and {oldest} is the oldest that can take "
+                "traces, logged models and their links",
+                f"Upgrade the server to {oldest} or later, or convert into a SQLite file.",
+            )
+
+    def _unreachable(self, error: Exception) -> tuple[str, str]:
+        text = str(error)
+        low = text.lower()
+        if "certificate" in low or "ssl" in low:
+            reason = re.search(r"certificate verify failed[^()\n]*|wrong version number", text)
+            return (
+                f"its certificate or TLS is not accepted ({reason[0] if reason else 'SSL error'})",
+                "Give http:// for a server without TLS; for a certificate of your own set "
+                "MLFLOW_TRACKING_SERVER_CERT_PATH.",
+            )
+        if "refused" in low:
+            return (
+                "nothing listens there (connection refused)",
+                "Start the server, or see the port.",
+            )
+        if "timed out" in low or "timeout" in low:
+            return f"it doesn't answer within {_PROBE_S} s", "See that it runs and can be reached."
+        if "resolve" in low or "name or service" in low or "getaddrinfo" in low:
+            return "there is no host of that name", _HOW
+        return f"it can't be reached ({self._line(error)})", _HOW
+
+    def _line(self, error: Exception) -> str:
+        text = shown(str(error).replace(self.uri, self.shown))
+        return conventions.cut((text.splitlines() or [""])[0], 300).rstrip(".")
+
+    # ------------------------------------------------------------------------ listing
+
+    def experiments(self) -> Iterator[Any]:
+        """Yield all experiments, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        yield from self._pages(
+            lambda token: self.store.search_experiments(ViewType.ALL, _PAGE, page_token=token)
+        )
+
+    def runs(self, experiment_id: str) -> Iterator[Any]:
+        """Yield the runs of an experiment that a conversion wrote, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        ours = f"tags.`{conventions.MIGRATOR_SOURCE_RUN}` LIKE '%'"
+        yield from self._pages(
+            lambda token: self.store.search_runs(
+                [experiment_id], ours, ViewType.ALL, _PAGE, None, token
+            )
+        )
+
+    def logged_models(self, experiment_id: str) -> Iterator[Any]:
+        """Yield the logged models of an experiment; MLflow hides deleted ones."""
+        yield from self._pages(
+            lambda token: self.store.search_logged_models(
+                [experiment_id], max_results=_MODELS_A_PAGE, page_token=token
+            )
+        )
+
+    def traces(self, experiment_id: str) -> Iterator[Any]:
+        """Yield what is known of the traces of an experiment, without their spans."""
+
+        def page(token: str | None) -> tuple[Sequence[Any], str | None]:
+            found: tuple[Sequence[Any], str | None] = self.store.search_traces(
+                locations=[experiment_id], max_results=_TRACES_A_PAGE, page_token=token,
+                order_by=["timestamp_ms ASC"],
+            )  # fmt: skip
+            return found
+
+        yield from self._pages(page)
+
+    def _pages(self, ask: Callable[[str | None], Any]) -> Iterator[Any]:
+        token = None
+        while True:
+            try:
+                page = self.call(ask, token)
+            except Refused as error:
+                raise self.lost(f"it does not say what it holds: {error}") from error
+            items, token = page if isinstance(page, tuple) else (page, page.token)
+            yield from items
+            if not token:
+                return
+
+    # ------------------------------------------------------------------------ artifacts
+
+    def upload(self, uri: str, files: Sequence[tuple[str, str]]) -> None:
+        """Send files, each a path below ``uri`` and the path to open. Raises Refused, TargetError.
+
+        Raises whatever a store of artifacts raises as Refused: its libraries have errors of
+        their own.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        repository = self.call(get_artifact_repository, uri, tracking_uri=self.uri)
+        for name, path in files:
+            folder, _, last = name.rpartition("/")
+            if Path(path).name != last:
+                raise Refused(f"{name} is a link to a file of another name")
+            try:
+                self.call(repository.log_artifact, path, folder or None)
+            except (MigrateError, Refused):
+                raise
+            except Exception as error:  # boto3's, Azure's, Google's: no common base
+                raise Refused(self._line(error)) from error
+
+
+def _is_answer(answer: Any) -> bool:
+    try:
+        value = answer.json()
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not value.keys() - {"experiments", "next_page_token"}

@@ -1,0 +1,379 @@
+"""``convert --to http://…``: a real MLflow server, asked through its API."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from migrator.cli import main
+from migrator.server import connection
+from tests import fixturekit, storekit
+from tests.servedkit import Server, differences
+
+FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
+MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running.empty()
+    return running
+
+
+def convert(source: Path | str, to: str, *more: str) -> Result:
+    result = CliRunner().invoke(main, ["convert", str(source), "--to", to, *more])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def report(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_server_holds_what_a_database_holds_and_twice_is_once(
+    family: str, server: Server, tmp_path: Path
+) -> None:
+    store = fixturekit.materialise(family, tmp_path)
+    code = 3 if family in MARKED else 0
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    first = convert(store, server.uri, "--report", "first.json")
+    assert first.exit_code == code, first.output
+    assert not (found := differences(database, server)), "\n".join(found)
+    rows = server.rows()
+    assert convert(store, server.uri, "--report", "again.json").exit_code == code
+    assert server.rows() == rows
+    before, after = report(tmp_path / "first.json"), report(tmp_path / "again.json")
+    for old, new in zip(before["ledger"], after["ledger"], strict=True):
+        assert new["converted"] == 0, new
+        assert new["already_there"] == old["converted"] + old["already_there"]
+        assert (new["rejected"], new["merged"]) == (old["rejected"], old["merged"])
+    assert after["rebuilt_new"] == {}
+    assert len(before["server"]["ids"]["run"]) == next(
+        row["converted"] for row in before["ledger"] if row["kind"] == "run"
+    )
+
+
+# ------------------------------------------------------------------ cut off, and completed
+
+WRITES = ("create_", "log_", "set_", "update_", "delete_", "start_", "link_", "finalize_", "trans")
+
+
+def small_store(root: Path) -> Path:
+    """Write a store with something of each kind that is written in several steps."""
+    storekit.write_experiment(root, "1", "one", tags={"team": "a"})
+    storekit.write_experiment(root, "2", "gone", deleted=True)
+    parent, child, deleted = "a" * 32, "b" * 32, "c" * 32
+    storekit.write_run(
+        root, "1", parent, name="root", params={"prompt": "Wie geht's?"},
+        artifacts={"prompt.txt": "Wie geht's?"},
+    )  # fmt: skip
+    storekit.write_run(
+        root, "1", child, name="step", parent=parent, params={"prompt": "p", "model": "gpt-4o"},
+        metrics={"prompt_tokens": [(9, 3, 0)], "loss": [(1, 0.5, 0), (2, "nan", 1)]},
+        artifacts={"response.txt": "gut"},
+    )  # fmt: skip
+    storekit.write_run(
+        root, "1", deleted, deleted=True, params={"a": "b"}, metrics={"x": [(1, 2, 0)]}
+    )
+    storekit.write_run(root, "2", "d" * 32, params={"a": "b"}, deleted=True)
+    storekit.write_logged_model(
+        root, "1", "m-" + "1" * 32, source_run_id=deleted, metrics={"x": [(1, 2, 0, deleted)]},
+        params={"depth": "3"}, artifacts={"MLmodel": "flavors: {}"}, output_step=2,
+    )  # fmt: skip
+    storekit.write_logged_model(root, "1", "m-" + "2" * 32, lifecycle_stage="deleted", status=3)
+    storekit.write_registered_model(
+        root, "shop", aliases={"champion": 3}, tags={"a": "b"},
+        versions=[
+            {"run_id": child, "source": f"runs:/{child}/model", "current_stage": "Archived"},
+            {"current_stage": "Deleted_Internal"},
+            {"run_id": child, "source": "s3://models/shop", "tags": {"x": "y"}},
+        ],
+    )  # fmt: skip
+    return root
+
+
+def cut_after(
+    monkeypatch: pytest.MonkeyPatch, writes: int, cut: Callable[[], None]
+) -> Callable[[], int]:
+    """Do ``cut`` when the server has done so many writes, before its answer is read."""
+    original, done = connection.Connection.call, [0]
+
+    def call(self: Any, ask: Any, *arguments: Any, **named: Any) -> Any:
+        answer = original(self, ask, *arguments, **named)
+        name = getattr(ask, "__name__", getattr(getattr(ask, "func", None), "__name__", ""))
+        done[0] += name.startswith(WRITES)
+        if done[0] == writes and name.startswith(WRITES):
+            cut()
+        return answer
+
+    monkeypatch.setattr(connection.Connection, "call", call)
+    return lambda: done[0]
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_conversion_that_is_cut_off_again_and_again_is_complete_in_the_end(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    for _attempt in range(40):
+        with monkeypatch.context() as patch:
+            cut_after(patch, 6, interrupt)
+            result = convert(store, server.uri, "-q", "--report", "r.json")
+        if result.exit_code == 0:
+            break
+        assert result.exit_code == 130
+        assert "convert again, and what lacks is added" in result.output
+    else:
+        pytest.fail("it never ended")
+    assert _attempt > 5
+    assert not (found := differences(database, server)), "\n".join(found)
+    rows = server.rows()
+    assert convert(store, server.uri, "-q").exit_code == 0
+    assert server.rows() == rows
+
+
+def test_a_server_that_goes_away_is_one_sentence_and_the_next_conversion_completes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    with monkeypatch.context() as patch:
+        cut_after(patch, 17, server.kill)
+        result = convert(store, server.uri, "-q")
+    assert result.exit_code == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert "nothing listens there (connection refused). By then it had been given" in line
+    assert "convert again, and what lacks is added" in line
+    server.start()
+    assert convert(store, server.uri, "-q").exit_code == 0
+    assert not (found := differences(database, server)), "\n".join(found)
+
+
+def test_a_killed_process_is_completed_by_the_next(server: Server, tmp_path: Path) -> None:
+    store = fixturekit.materialise("2.4.2-datasets", tmp_path)
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    command = [sys.executable, "-m", "migrator.cli", "convert", str(store), "--to", server.uri]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while len(server.rows()["runs"]) < 3:
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert convert(store, server.uri, "-q").exit_code == 0
+    assert not (found := differences(database, server)), "\n".join(found)
+
+
+def test_what_the_source_has_got_since_is_added(server: Server, tmp_path: Path) -> None:
+    store = small_store(tmp_path / "mlruns")
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, server.uri, "-q").exit_code == 0
+    run = store / "1" / ("b" * 32)
+    storekit.write_values(run / "params", {"late": "1"})
+    storekit.write_values(run / "metrics", {"loss": b"1 0.5 0\n2 nan 1\n3 0.3 2\n"})
+    storekit.write_values(run / "artifacts", {"late.txt": "spät"})
+    storekit.write_run(store, "1", "e" * 32, name="late", parent="a" * 32)
+    assert convert(store, server.uri, "-q", "--report", "r.json").exit_code == 0
+    ledger = {row["kind"]: row["converted"] for row in report(tmp_path / "r.json")["ledger"]}
+    assert (ledger["run"], ledger["param"], ledger["metric point"]) == (1, 1, 1)
+    assert convert(store, database, "-q").exit_code == 0
+    assert not (found := differences(database, server)), "\n".join(found)
+
+
+# ------------------------------------------------------------------ what is said before
+
+
+def test_what_can_not_be_kept_is_said_before_anything_is_written(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    empty = server.rows()
+    dry = convert(store, server.uri, "--dry-run", "--report", "dry.json")
+    assert dry.exit_code == 0
+    assert "4 ids of runs: the server draws them" in dry.stdout
+    assert server.rows() == empty
+    before: list[str] = []
+    original = click.echo
+
+    def echo(text: str = "", **how: Any) -> None:
+        if how.get("err"):
+            before.append(str(server.rows() == empty))
+        original(text, **how)
+
+    monkeypatch.setattr(click, "echo", echo)
+    result = convert(store, server.uri, "--report", "r.json")
+    assert before == ["True"]
+    assert "4 ids of runs: the server draws them" in result.stderr
+    said = report(tmp_path / "r.json")["server"]
+    counts = {limit["name"]: limit["count"] for limit in said["cannot_keep"]}
+    assert counts == {
+        limit["name"]: limit["count"]
+        for limit in report(tmp_path / "dry.json")["server"]["cannot_keep"]
+    }
+    assert (counts["run-id"], counts["model-id"], counts["experiment-id"]) == (4, 2, 2)
+    client = MlflowClient(server.uri)
+    for old, new in said["ids"]["run"].items():
+        assert client.get_run(new).data.tags["migrator.source_run_id"] == old
+
+
+def test_on_error_stop_writes_nothing(server: Server, tmp_path: Path) -> None:
+    store = small_store(tmp_path / "mlruns")
+    storekit.write_values(store / "1" / ("b" * 32) / "metrics", {"bad": b"no number\n"})
+    empty = server.rows()
+    result = convert(store, server.uri, "--on-error", "stop")
+    assert result.exit_code == 1
+    assert "metric-line-malformed" in result.stderr
+    assert server.rows() == empty
+
+
+def test_experiments_of_the_server_are_others_unless_we_made_them(
+    server: Server, tmp_path: Path
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    client = MlflowClient(server.uri)
+    theirs = client.create_experiment("one", tags={"team": "theirs"})
+    before = server.rows()
+    clash = convert(store, server.uri)
+    assert clash.exit_code == 1
+    assert 'Experiment "one" (1) clashes' in clash.stderr
+    assert server.rows() == before
+    assert convert(store, server.uri, "-q", "--on-conflict", "merge").exit_code == 0
+    assert len(client.search_runs([theirs], run_view_type=ViewType.ALL)) == 3
+    assert client.get_experiment(theirs).tags["team"] == "theirs"
+    rows = server.rows()
+    assert convert(store, server.uri, "-q", "--on-conflict", "merge").exit_code == 0
+    assert server.rows() == rows
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--schema", "3.9"], ["--no-backup"], ["--artifacts", "copy:elsewhere"]],
+    ids=lambda more: more[0],
+)
+def test_options_that_make_no_sense_are_refused(more: list[str], tmp_path: Path) -> None:
+    store = small_store(tmp_path / "mlruns")
+    result = convert(store, "http://127.0.0.1:1", *more)
+    assert result.exit_code == 2
+    assert "does not go with a server as the target" in result.stderr
+
+
+# ------------------------------------------------------------------ bad servers
+
+
+@contextmanager
+def answering(code: int, body: bytes, version: bytes = b"3.9.0") -> Iterator[str]:
+    """A server that is no MLflow, or not the one that it should be."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            of_version = self.path == "/version" and code == 200
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(version if of_version else body)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "version", "says"),
+    [
+        (401, b"", b"", "it refuses the login (401)"),
+        (403, b"", b"", "it refuses the login (403)"),
+        (404, b"", b"", "it is no MLflow server"),
+        (200, b"<html>hello</html>", b"", "it is no MLflow server"),
+        (200, b'{"status": "ok"}', b"", "it is no MLflow server"),
+        (503, b"", b"", "it answers 503"),
+        (200, b'{"experiments": []}', b"2.22.1", "the server is MLflow 2.22.1, and 3.9 is the"),
+        (200, b"{}", b"<html>", "the server is MLflow an unknown release"),
+    ],
+)
+def test_a_bad_server_is_one_sentence(
+    code: int, body: bytes, version: bytes, says: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    store = small_store(tmp_path / "mlruns")
+    with answering(code, body, version) as uri:
+        result = convert(store, uri.replace("//", "//ana:geheim@"))
+    assert result.exit_code == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert says in line
+    assert "Nothing was written." in line
+    assert "geheim" not in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["mlruns"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("http://", "is not the address of a server"),
+        ("http://127.0.0.1:port", "is not the address of a server"),
+        ("http://127.0.0.1:5000?x=1", "is not the address of a server"),
+        ("http://no-such-host.invalid:5000", "there is no host of that name"),
+        ("closed", "nothing listens there (connection refused)"),
+        ("plain", "TLS is not accepted"),
+    ],
+)
+def test_a_bad_address_is_one_sentence(
+    uri: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    store = small_store(tmp_path / "mlruns")
+    if uri == "closed":
+        uri = f"http://127.0.0.1:{free_port()}"
+    with answering(200, b"{}") as plain:
+        result = convert(store, plain.replace("http:", "https:") if uri == "plain" else uri)
+    assert result.exit_code == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert says in line
