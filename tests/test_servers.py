@@ -345,6 +345,24 @@ def test_two_conversions_at_once(server: Server, tmp_path: Path) -> None:
     assert differences(source, uri) == ()
 
 
+def test_shards_that_run_at_once_make_one_database(server: Server, tmp_path: Path) -> None:
+    source = fixturekit.materialise("2.22.5-agents", tmp_path)
+    database = server.fresh()
+    uri = server.uri(database)
+    command = [sys.executable, "-m", "migrator.cli", "convert", str(source), "--to", uri, "-q"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    for _ in range(2):  # a shard that runs twice changes nothing
+        running = [
+            subprocess.Popen([*command, "--shard", f"{n}/3"], cwd=tmp_path, env=env)
+            for n in (1, 2, 3)
+        ]
+        assert [each.wait(300) for each in running] == [0, 0, 0]
+        assert differences(source, uri) == ()
+    assert compare_stores(source, uri) == []
+    left = [p for p in tmp_path.glob("mlflow-migrate-*.json") if "shard" not in p.name]
+    assert left == []
+
+
 # ------------------------------------------------------------------------------ what is said
 
 

@@ -64,7 +64,7 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
         files_text(outcome),
         rebuilt_text(outcome),
         artifacts_text(outcome) if outcome.server is None else server_text(outcome.server),
-        new_ids_text(outcome, verbose),
+        new_ids_text(outcome, verbose) if outcome.server is None else "",
         issues_text(outcome, verbose, values),
         redacted_text(outcome),
         f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
