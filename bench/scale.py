@@ -101,15 +101,15 @@ print(json.dumps({
 
 
 def measure(runs: int, postgresql: str | None) -> Rates:
-    """Measure each stage on a store of ``runs`` runs, and on one of a quarter for the memory."""
+    """Measure each stage on a store of ``runs`` runs, and on one of half of that for the memory."""
     with tempfile.TemporaryDirectory(prefix="mlflow-migrate-scale-") as folder:
         small, large = f"{folder}/small", f"{folder}/large"
-        stores.workflows(small, runs // 4)
+        stores.workflows(small, runs // 2)
         stores.workflows(large, runs)
         files = sum(len(names) for _, _, names in os.walk(large))
         before = in_child(STAGES, small, f"sqlite:///{folder}/small.db")
         figures = in_child(STAGES, large, f"sqlite:///{folder}/large.db")
-        memory = (figures["peak"] - before["peak"]) / (runs - runs // 4)
+        memory = (figures["peak"] - before["peak"]) / (runs - runs // 2)
         alone, both, server_bytes = 0.0, 1.0, 0.0
         if postgresql is not None:
             alone, both, server_bytes = publishing(large, runs, postgresql)
@@ -159,6 +159,9 @@ def publishing(source: str, runs: int, server: str) -> tuple[float, float, float
     from sqlalchemy import create_engine, text
     from sqlalchemy.engine import make_url
 
+    from migrator.loader.schema import chain
+    from migrator.loader.server import initialise
+
     seconds, size = {}, 0.0
     for parts in (1, 2):
         url = make_url(server)
@@ -167,8 +170,10 @@ def publishing(source: str, runs: int, server: str) -> tuple[float, float, float
         with admin.connect() as connection:
             connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
             connection.execute(text(f"CREATE DATABASE {name}"))
-            empty = connection.execute(text(f"SELECT pg_database_size('{name}')")).scalar_one()
+        initialise(url.set(database=name), chain()[-1])
         to = url.set(database=name).render_as_string(hide_password=False)
+        with admin.connect() as connection:
+            empty = connection.execute(text(f"SELECT pg_database_size('{name}')")).scalar_one()
         jobs = [
             subprocess.Popen(
                 [sys.executable, "-c", PUBLISH_ONE, source, to, f"{number}/{parts}"],

@@ -98,24 +98,10 @@ def convert(
         check_report_path(report)
     if server.is_server(to):
         check_options(options, schema, backup)
-        connection = server.open_server(to)
-        whole = not dry_run and options.artifacts != "keep"  # they are sent as well
-        with fetched(sources, options, progress, whole=whole) as places:
-            stores = open_stores(places, progress)
-            outcome = _outcome(stores, options, target=connection.shown)
-            outcome.dry_run = dry_run
-            if report is not None:
-                check_outside(outcome.sources, "--report", report)
-            to_server(
-                stores, connection, options, outcome, dry_run=dry_run,
-                check_rejects=_check_rejects if stop_on_error else lambda issues: None,
-                say=say, progress=progress,
-            )  # fmt: skip
-            name_sources(stores, outcome)
-            if report is not None or not dry_run:
-                path = Path(report) if report else free_report_path(report_base(to))
-                _report(outcome, path, values)
-        return outcome
+        return _convert_through_api(
+            sources, to, options, dry_run=dry_run, report=report, values=values,
+            stop_on_error=stop_on_error, progress=progress, say=say,
+        )  # fmt: skip
     target = loader.open_target(to, schema)
     whole = not dry_run and options.artifacts.startswith("copy:")
     with fetched(sources, options, progress, whole=whole) as places:
@@ -171,6 +157,38 @@ def convert(
             path = Path(report) if report else _report_path(target.report_base, outcome)
             _report(outcome, path, values)
         return outcome
+
+
+def _convert_through_api(
+    sources: Sequence[str],
+    to: str,
+    options: Options,
+    *,
+    dry_run: bool,
+    report: str | None,
+    values: bool,
+    stop_on_error: bool,
+    progress: Progress,
+    say: Say,
+) -> Outcome:
+    connection = server.open_server(to)
+    whole = not dry_run and options.artifacts != "keep"  # they are sent as well
+    with fetched(sources, options, progress, whole=whole) as places:
+        stores = open_stores(places, progress)
+        outcome = _outcome(stores, options, target=connection.shown)
+        outcome.dry_run = dry_run
+        if report is not None:
+            check_outside(outcome.sources, "--report", report)
+        to_server(
+            stores, connection, options, outcome, dry_run=dry_run,
+            check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+            say=say, progress=progress,
+        )  # fmt: skip
+        name_sources(stores, outcome)
+        if report is not None or not dry_run:
+            path = Path(report) if report else free_report_path(report_base(to))
+            _report(outcome, path, values)
+    return outcome
 
 
 def _report_path(target: Path, outcome: Outcome) -> Path:
