@@ -215,8 +215,11 @@ def test_a_worker_without_mlflow_migrate_is_named(tmp_path: Path) -> None:
         (package / "cluster.py").unlink()
         made.workers.pop().kill()
         made.add(1, path=str(tmp_path / "other"))
-        time.sleep(4)
-        code, said = run("scan", SOURCES[0], "--dask", made.address)
+        for _ in range(20):  # until the scheduler has seen that the first is gone
+            time.sleep(2)
+            code, said = run("scan", SOURCES[0], "--dask", made.address)
+            if "0.0.1" not in said:
+                break
         assert code == 1 and said.count("\n") == 1, said
         assert "The Dask worker tcp://127.0.0.1:" in said and "has none" in said
 

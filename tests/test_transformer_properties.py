@@ -219,6 +219,9 @@ def test_with_everything_included_nothing_that_was_logged_is_dropped(
     check_traces(made, records)
     by_id = {record.run_id: record for record in records}
     for tree in made:
+        if tree.left_as_runs == "no-rows":
+            assert tree.profile == "evaluation-tables" and not tree.traces
+            continue
         assert tree.traces
         spans = [s for t in tree.traces for s in t.spans]
         with_span = {s.run_id for s in spans}

@@ -24,6 +24,7 @@ STAY = {  # reason -> (what they are, the flag that includes them)
     "pipelines": ("ML pipelines", "--include pipelines"),
     "flat": ("runs without nested runs or LLM evidence", "--include flat"),
     "deleted": ("deleted runs", "--include deleted"),
+    "no-rows": ("runs whose tables hold no row that could be read", ""),
     "native": ("runs in which MLflow wrote a trace itself; it is linked to them", ""),
     "unreadable": ("runs that could not be read", ""),
     "tables": ("runs with tables of evaluations or predictions", "--include tables"),

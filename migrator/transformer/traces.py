@@ -359,6 +359,8 @@ class _Planner:
     def _traces(
         self, units: Sequence[str], role: Role, parent: RunView | None
     ) -> tuple[tuple[TracePlan, ...], str | None]:
+        if not units:
+            return (), "no-rows"
         if parent is not None and self._native(parent.run):
             return (), "native"
         session = None
