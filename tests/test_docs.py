@@ -22,7 +22,12 @@ from tests.docskit import DOCS, ROOT
 
 PAGES = docskit.pages()
 # The set-up lines are typed by .ci/run; the benchmark would take an hour.
-OTHERWISE = (ROOT / "README.md", DOCS / "performance.md")
+# Pages that show how something was measured, and the script that did.
+MEASURED = {
+    DOCS / "performance.md": "run",
+    DOCS / "explanation" / "scale.md": "scale",
+}
+OTHERWISE = (ROOT / "README.md", *MEASURED)
 TYPED = [page for page in PAGES if docskit.blocks(page) and page not in OTHERWISE]
 README_LINES = 150
 # CI runs the one with pytest in it in a clean clone, and this whole suite from it.
@@ -51,11 +56,14 @@ def test_a_block_of_plain_text_is_a_picture_or_a_file_and_no_command() -> None:
                 assert typed is None, f"{docskit.name_of(page)}: {block.line}"
 
 
-def test_the_options_of_the_benchmark_are_there() -> None:
-    source = (ROOT / "bench" / "run.py").read_text(encoding="utf-8")
-    shown = [block.text for block in docskit.blocks(DOCS / "performance.md")]
-    assert any("python -m bench.run" in text for text in shown)
-    for option in re.findall(r"--[a-z]+", "".join(shown)):
+@pytest.mark.parametrize(("page", "script"), MEASURED.items(), ids=MEASURED.values())
+def test_the_options_of_a_benchmark_are_there(page: Path, script: str) -> None:
+    source = (ROOT / "bench" / f"{script}.py").read_text(encoding="utf-8")
+    shown = [block.text for block in docskit.blocks(page)]
+    assert any(f"python -m bench.{script}" in text for text in shown)
+    named = re.findall(r"--[a-z]+(?:-[a-z]+)*", "".join(shown))
+    named += re.findall(r"`(--[a-z-]+)`", page.read_text(encoding="utf-8"))
+    for option in set(named) - {option for _, option in options()}:
         assert f'"{option}"' in source, option
 
 
@@ -228,8 +236,8 @@ def test_what_pages_say_in_code_about_options_exists() -> None:
         "--host", "--strict", "--check",
     }  # fmt: skip
     for page in PAGES:
-        if page.name == "performance.md":
-            continue  # its options are those of bench.run
+        if page in MEASURED:
+            continue  # its options are those of a benchmark
         text = page.read_text(encoding="utf-8")
         spans = re.findall(r"`([^`\n]+)`", text)
         for span in spans:
