@@ -1015,7 +1015,7 @@ def test_a_directory_is_read_fast_as_it_is_read_file_by_file(
     (entry,) = extractor.index(str(root)).runs
     fast = extractor.read_run(entry, lambda path: True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("migrator.extractor.files.plain_files", lambda folder: None)
+        patch.setattr("migrator.extractor.files.small_files", lambda folder: None)
         patch.setattr("migrator.extractor.metrics._plain_point", lambda data: None)
         plain = extractor.read_run(entry, lambda path: True)
     assert repr(fast) == repr(plain)  # by repr: NaN is not equal to itself

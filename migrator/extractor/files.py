@@ -124,6 +124,11 @@ def is_plain(name: str) -> bool:
     )
 
 
+@functools.lru_cache(1 << 10)  # so are the names that stand together
+def _are_plain(names: tuple[str, ...]) -> bool:
+    return all(map(is_plain, names))
+
+
 def shown(path: str) -> str:
     """Return a path or name that can be printed and stored: undecodable bytes as ``\\xff``."""
     if path.isascii():
@@ -326,37 +331,36 @@ def read_bytes(path: str, limit_bytes: int) -> bytes:
         os.close(descriptor)
 
 
-def plain_files(folder: str) -> list[tuple[str, str]] | None:
-    """Return name and path of each file of a directory, sorted by name.
+def small_files(folder: str) -> list[tuple[str, bytes | None]] | None:
+    """Return name and content of each file of a directory, sorted by name.
 
-    None unless it holds nothing but regular files with plain names: ``scan`` then says what is
-    odd. Nearly every directory of params, tags and metrics is like that.
+    A content is None where the file is large or unreadable (see ``read_bytes``). None for all
+    unless the directory holds nothing but regular files with plain names: ``scan`` then says what
+    is odd. Nearly every directory of params, tags and metrics is like that, so that this loop is
+    most of what reading a store takes: no call is in it that could be outside.
     """
-    files: list[tuple[str, str]] = []
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if not (entry.is_file(follow_symlinks=False) and is_plain(name)):
-                    return None
-                files.append((name, entry.path))
+        with os.scandir(folder) as listing:
+            entries = list(listing)
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     except OSError:
         return None
-    files.sort()
-    return files
-
-
-def read_small(path: str) -> bytes | None:
-    """Return a regular file's content, None if it is large or unreadable: see ``read_bytes``."""
-    try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+    names.sort()
+    if len(names) < len(entries) or not _are_plain(tuple(names)):
+        return None
+    files: list[tuple[str, bytes | None]] = []
+    for name in names:
         try:
-            data = os.read(descriptor, _BLOCK_BYTES)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
-    return data if len(data) < _BLOCK_BYTES else None
+            descriptor = os.open(f"{folder}{os.sep}{name}", _OPEN_FLAGS)
+            try:
+                data = os.read(descriptor, _BLOCK_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            files.append((name, None))
+        else:
+            files.append((name, data if len(data) < _BLOCK_BYTES else None))
+    return files
 
 
 # --------------------------------------------------------------------------------- account
@@ -549,31 +553,50 @@ class Account:
         self, folder: str, kind: Kind, *, counted: bool = True
     ) -> Iterator[tuple[str, str, bytes | None]]:
         """Yield what ``keys`` does, each with its content, None where that is still to be read."""
-        files = plain_files(folder)
+        return self._contents(folder, small_files(folder), kind, counted=counted)
+
+    def _contents(
+        self,
+        folder: str,
+        files: Sequence[tuple[str, bytes | None]] | None,
+        kind: Kind,
+        *,
+        counted: bool,
+    ) -> Iterator[tuple[str, str, bytes | None]]:
         if files is None:
             for key, path in self.keys(folder, kind, counted=counted):
                 yield key, path, None
             return
+        self._count_small(files, kind if counted else None)
+        for name, data in files:
+            yield name, f"{folder}{os.sep}{name}", data
+
+    def _count_small(self, files: Sequence[tuple[str, bytes | None]], kind: Kind | None) -> None:
+        """Count a directory's files, those that have been read as such, each as a ``kind``."""
         self.folders_listed += 1
         self.files_found += len(files)
-        if counted:
+        if kind is not None:
             self.found[kind] += len(files)
-        read = size = 0
-        for name, path in files:
-            data = read_small(path)
-            if data is not None:
-                read += 1
-                size += len(data)
-            yield name, path, data
-        self.files_read += read
-        self.size_bytes += size
+        contents = [data for _, data in files if data is not None]
+        self.files_read += len(contents)
+        self.size_bytes += sum(map(len, contents))
 
     def values(self, folder: str | None, kind: Kind) -> dict[str, str]:
         """Return the text of each key below ``folder`` (params and tags), byte for byte."""
-        texts: dict[str, str] = {}
         if folder is None:
-            return texts
-        for key, path, content in self.contents(folder, kind):
+            return {}
+        files = small_files(folder)
+        if files is not None:
+            try:
+                texts = {name: data.decode() for name, data in files}  # type: ignore[union-attr]
+            except (AttributeError, UnicodeDecodeError):
+                pass  # one of them is to be read by itself, or to be repaired
+            else:
+                if all(map(str.isascii, texts)):  # nearly all
+                    self._count_small(files, kind)
+                    return texts
+        texts = {}
+        for key, path, content in self._contents(folder, files, kind, counted=True):
             data = self.read(path, VALUE_LIMIT_BYTES, kind) if content is None else content
             if data is None:
                 continue

@@ -108,10 +108,11 @@ def read_run(
     ``mlflow.runName``, its times from its metrics, its status FINISHED, because RUNNING would
     be untrue of history and nothing says that it failed. One that holds nothing is rejected.
     """
-    account = Account(Kind.RUN, entry.entity_id, bound_of(entry))
-    listing = account.as_named(account.list(entry.path), entry.path, META, _RUN_FOLDERS)
-    meta = read_meta(account, listing.file(META), os.path.join(entry.path, META), needed=_RUN_KEYS)
-    folders = _folders(account, entry.path, listing)
+    path, run_id = entry.path, entry.entity_id
+    account = Account(Kind.RUN, run_id, bound_of(entry))
+    listing = account.as_named(account.list(path), path, META, _RUN_FOLDERS)
+    meta = read_meta(account, listing.file(META), os.path.join(path, META), needed=_RUN_KEYS)
+    folders = _folders(account, path, listing)
     params = account.values(folders.get("params"), Kind.PARAM)
     tags = account.values(folders.get("tags"), Kind.TAG)
     metrics = _metrics(account, folders.get("metrics"))
@@ -119,13 +120,13 @@ def read_run(
     outputs = _outputs(account, folders.get("outputs"))
 
     experiment_id = entry.experiment_id or ""
-    meta.same_id(("run_id", "run_uuid"), entry.entity_id)
+    meta.same_id(("run_id", "run_uuid"), run_id)
     meta.same_id(("experiment_id",), experiment_id)
     artifact_uri = meta.text("artifact_uri") or ""
     artifacts = list_artifacts(
         account,
         folders.get("artifacts"),
-        (experiment_id, entry.entity_id, "artifacts"),
+        (experiment_id, run_id, "artifacts"),
         artifact_roots,
         artifact_uri,
     )
@@ -133,7 +134,7 @@ def read_run(
 
     rebuilt = _TELLING.isdisjoint(meta.values)
     if rebuilt and not (params or tags or metrics or inputs or outputs or artifacts.files):
-        account.nothing(Code.RUN_EMPTY, entry.path, "The directory holds nothing of a run.")
+        account.nothing(Code.RUN_EMPTY, path, "The directory holds nothing of a run.")
         return account.close(None)
     start_ms, end_ms = meta.ms("start_time"), meta.ms("end_time")
     status = _status(meta.text("status"))
@@ -144,7 +145,7 @@ def read_run(
         status = status or "FINISHED"
         account.add(
             Code.RUN_REBUILT,
-            entry.path,
+            path,
             f"Its meta.yaml tells {'nothing' if rebuilt else 'not all'}; there are "
             f"{len(params)} params, {len(metrics)} metrics, {len(tags)} tags and "
             f"{len(artifacts.files)} artifacts.",
@@ -164,7 +165,7 @@ def read_run(
         start_ms = _times_of(metrics)[0] or end_ms or 0
         account.add(
             Code.RUN_START_UNKNOWN,
-            entry.path,
+            path,
             "Nothing says when the run started.",
             kept=f"as started at {start_ms} ms",
             kind=Kind.RUN,
@@ -183,7 +184,7 @@ def read_run(
     says_deleted = _says_deleted(meta)
     deleted_ms = meta.ms("deleted_time")
     record = RunRecord(
-        run_id=entry.entity_id,
+        run_id=run_id,
         experiment_id=experiment_id,
         name=meta.text("run_name") or meta.text("name") or tags.get("mlflow.runName", ""),
         status=status,
@@ -204,7 +205,7 @@ def read_run(
         texts=texts,
         inputs=inputs,
         outputs=outputs,
-        path=entry.path,
+        path=path,
         artifact_dir=artifacts.directory,
         deleted_with_experiment=entry.in_trash
         and (not says_deleted or _deleted_with(entry, deleted_ms)),

@@ -318,7 +318,7 @@ def store_of(entry: Entry, above: int) -> str:
 
 def bound_of(run: RunEntry) -> str:
     """Return the directory that a run's links may not leave: its store."""
-    return _bound(os.path.dirname(run.path), run.experiment_id, run.in_trash)
+    return _bound(run.folder, run.experiment_id, run.in_trash)
 
 
 @functools.lru_cache(1 << 8)  # thousands of runs lie in one experiment

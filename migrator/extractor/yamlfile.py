@@ -180,16 +180,22 @@ def _why(error: Exception) -> str:
 
 def _check(text: str) -> None:
     """Raise ``_Unsafe`` for aliases and deep nesting, ``yaml.YAMLError`` for what is not YAML."""
+    too_deep = f"it is nested more than {MAX_DEPTH} deep"
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise _Unsafe("it has aliases")
-        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _Unsafe(f"it is nested more than {MAX_DEPTH} deep")
-        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-            depth -= 1
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise _Unsafe("it has aliases")
+            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    raise _Unsafe(too_deep)
+            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+                depth -= 1
+    except yaml.MarkedYAMLError as error:
+        if "nesting depth" in str(error.problem):  # PyYAML 6.0.4's libyaml looks for it, too
+            raise _Unsafe(too_deep) from error
+        raise
 
 
 # ------------------------------------------------------------------------------ typed values

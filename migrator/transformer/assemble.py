@@ -151,8 +151,10 @@ def usage_dict(usage: TokenUsage) -> dict[str, Json]:
 
 def linked_prompts(text: str | None) -> tuple[str, ...]:
     """Return the prompt versions of tag ``mlflow.linkedPrompts`` as ``name/version``."""
+    if not text:
+        return ()  # nearly every run
     try:
-        value = json.loads(text or "[]")
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return ()
     if not isinstance(value, list):

@@ -310,6 +310,21 @@ def spellings(names: tuple[str, ...]) -> Mapping[str, str]:
     return known
 
 
+_matching: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+
+
+def matching(source: Source, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that a source with a pattern means, in the order of their spellings."""
+    known = _matching.get((source.key, names))
+    if known is None:
+        assert source.pattern is not None
+        plain = spellings(names)
+        known = tuple(plain[key] for key in sorted(plain) if source.pattern.match(key))
+        if _is_memorable(_matching, names):
+            _matching[source.key, names] = known
+    return known
+
+
 def _is_memorable(memo: Mapping[Any, object], names: tuple[str, ...]) -> bool:
     """Tell whether a memo of what is told by a run's keys can take some more."""
     return len(memo) < 1_000 and len(names) < 200

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 from migrator import conventions as conv
@@ -26,6 +27,7 @@ from migrator.transformer.profiles import (
     AssessmentRule,
     Profile,
     Source,
+    matching,
     normalise,
     parse_source,
     spellings,
@@ -49,6 +51,7 @@ ERROR_WORDS = _words(
     "failed failure fail error errored exception timeout timed_out incomplete killed cancelled "
     "canceled aborted crashed"
 )
+NO_MESSAGES = ERROR_WORDS | {"true", "1"}
 
 
 class Found(NamedTuple):
@@ -75,6 +78,7 @@ class Found(NamedTuple):
 
 
 _FOUND = partial(tuple.__new__, Found)  # of three values; Found(…) is Python code
+_rank = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,8 @@ class RunView:
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
     _keys: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    _fields: dict[str, list[tuple[int, Found]]] | None = None  # by field: rank of source, value
+    _fields: dict[str, Sequence[Found]] | None = None  # by field, in the order of its sources
+    _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of those sources: of several
     _of_root: list[tuple[str, int, Found]] | None = None
     _given: tuple[Json, tuple[Found, ...]] | None = None
     _got: tuple[Json, tuple[Found, ...]] | None = None
@@ -162,12 +167,12 @@ class RunView:
                 (path for path in self.run.texts if source.pattern.match(path)), key=natural
             )
             return [f for path in paths if (f := self._artifact(path, source.path)) is not None]
-        keys = self._spelling(source.place)
+        names: Sequence[str]
         if source.pattern is None:  # nearly always, and nearly always there is nothing
-            name = keys.get(source.key)
-            names = [] if name is None else [name]
+            name = self._spelling(source.place).get(source.key)
+            names = () if name is None else (name,)
         else:
-            names = [keys[key] for key in sorted(keys) if source.pattern.match(key)]
+            names = matching(source, tuple(self._names(source.place)))
         return [Found(self._value(source.place, name), source.place, name) for name in names]
 
     def has(self, source: Source) -> bool:
@@ -175,10 +180,12 @@ class RunView:
         if source.place == "artifact" and source.pattern is not None and not source.path:
             run = self.root.run if source.of_root and self.root is not None else self.run
             return any(source.pattern.match(artifact.path) for artifact in run.artifacts)
-        if source.pattern is None and source.place != "field":
-            view = self.root if source.of_root and self.root is not None else self
+        if source.place == "field" or source.place == "artifact":
+            return bool(self.all(source))
+        view = self.root if source.of_root and self.root is not None else self
+        if source.pattern is None:
             return source.key in view._spelling(source.place)
-        return bool(self.all(source))
+        return bool(matching(source, tuple(view._names(source.place))))
 
     def judging(self) -> list[tuple[AssessmentRule, Source]]:
         """Return the assessment rules that may find something, with the source, in their order."""
@@ -191,38 +198,50 @@ class RunView:
 
     def every(self, name: str) -> Sequence[Found]:
         """Return all that the field's sources find, in their order."""
-        ranked = self._ranked(name)
-        return [found for _, found in ranked] if ranked else ()  # nearly always there is nothing
-
-    def _ranked(self, name: str) -> Sequence[tuple[int, Found]]:
         if self._fields is None:
             self._fields = self._collect()
         return self._fields.get(name, ())
 
-    def _collect(self) -> dict[str, list[tuple[int, Found]]]:
+    def best(self, name: str) -> Sequence[Found]:
+        """Return what the first of the field's sources finds that finds anything said."""
+        said = [
+            (found, at)
+            for at, found in enumerate(self.every(name))
+            if found.value is not None and found.value != ""
+        ]
+        ranks = self._ranks.get(name)
+        if ranks is None:
+            return [found for found, _ in said]
+        return [found for found, at in said if ranks[at] == ranks[said[0][1]]]
+
+    def _collect(self) -> dict[str, Sequence[Found]]:
+        run, profile = self.run, self.profile
         fields: dict[str, list[tuple[int, Found]]] = {}
-        for place in ("param", "metric", "tag"):
-            for name, rank, key in self.profile.fields_among(place, tuple(self._names(place))):
-                found = _FOUND((self._value(place, key), place, key))
-                if name in fields:
-                    fields[name].append((rank, found))
-                else:
-                    fields[name] = [(rank, found)]
-        for path in sorted(self.run.texts, key=natural):
-            for name, rank, source in self.profile.sources_at(path):
+        for name, rank, key in profile.fields_among("param", tuple(run.params)):
+            fields.setdefault(name, []).append((rank, _FOUND((run.params[key], "param", key))))
+        for name, rank, key in profile.fields_among("metric", tuple(run.metrics)):
+            last = _FOUND((last_value(run.metrics[key]), "metric", key))
+            fields.setdefault(name, []).append((rank, last))
+        for name, rank, key in profile.fields_among("tag", tuple(run.tags)):
+            fields.setdefault(name, []).append((rank, _FOUND((run.tags[key], "tag", key))))
+        for path in sorted(run.texts, key=natural):
+            for name, rank, source in profile.sources_at(path):
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
+        collected: dict[str, Sequence[Found]] = {}
         for name, entries in fields.items():
             if len(entries) == 1:
+                collected[name] = (entries[0][1],)
                 continue
-            entries.sort(key=lambda item: item[0])  # stable: natural order within a source
+            entries.sort(key=_rank)  # stable: natural order within a source
             unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
             for rank, found in entries:  # two values of one JSON file are two, one value twice not
                 unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
-            fields[name] = list(unique.values())
-        return fields
+            collected[name] = [found for _, found in unique.values()]
+            self._ranks[name] = [rank for rank, _ in unique.values()]
+        return collected
 
     def _at_root(self) -> list[tuple[str, int, Found]]:
         """Return what the sources beginning with ``root.`` find here, which is the root."""
@@ -371,10 +390,7 @@ class RunView:
         return {stem: found.value for stem, found in parts.items()}, founds
 
     def _outputs(self) -> tuple[Json, tuple[Found, ...]]:
-        ranked = [(r, f) for r, f in self._ranked("outputs") if f.value is not None]
-        ranked = [(rank, found) for rank, found in ranked if found.value != ""]
-        if ranked:
-            founds = tuple(found for rank, found in ranked if rank == ranked[0][0])
+        if founds := tuple(self.best("outputs")):
             if len(founds) > 1:
                 return {f.stem: f.value for f in founds}, founds
             value = founds[0].value
@@ -516,7 +532,7 @@ class RunView:
         error_type = self.text("error_type", 250)
         message = self.text("error_message")
         stack = self.text("stack_trace")
-        if message.lower() in ERROR_WORDS | {"true", "1"}:
+        if message and message.lower() in NO_MESSAGES:
             message = ""
         error_file = next(
             (f for f in self.every("error") if f.value not in ("", None, {}, [])), None
