@@ -159,16 +159,16 @@ def encode(value: Json) -> str:
 
 def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
     """Return span attributes as MLflow keeps them: ``encode`` of each value, clean keys."""
-    encoded: dict[str, str] = {}
-    for key, value in values.items():
-        if type(value) is str and value.isascii() and "\x00" not in value:  # nearly all
-            text = _QUOTE(value)
-        elif type(value) is float and -math.inf < value < math.inf:
-            text = repr(value)
-        else:
-            text = encode(value)
-        encoded[key if key.isascii() and "\x00" not in key else clean_text(key)] = text
-    return encoded
+    encoded = {
+        key: _QUOTE(value)
+        if type(value) is str and value.isascii() and "\x00" not in value  # nearly all
+        else encode(value)
+        for key, value in values.items()
+    }
+    names = "".join(encoded)
+    if names.isascii() and "\x00" not in names:  # nearly always
+        return encoded
+    return {clean_text(key): text for key, text in encoded.items()}
 
 
 _QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # what JSON makes of a text

@@ -1016,6 +1016,6 @@ def test_a_directory_is_read_fast_as_it_is_read_file_by_file(
     fast = extractor.read_run(entry, lambda path: True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("migrator.extractor.files.small_files", lambda folder: None)
-        patch.setattr("migrator.extractor.metrics._plain_point", lambda data: None)
+        patch.setattr("migrator.extractor.runs.plain_point", lambda data: None)
         plain = extractor.read_run(entry, lambda path: True)
     assert repr(fast) == repr(plain)  # by repr: NaN is not equal to itself

@@ -329,7 +329,8 @@ def list_artifacts(
     directory = find_artifact_dir(account, own, holds_files, parts, artifact_roots, recorded_uri)
     if directory is not None and directory != own:
         found, _ = _walk(account, directory, directory, count=False)
-    found.sort(key=lambda pair: pair[0].path)
+    if len(found) > 1:
+        found.sort(key=lambda pair: pair[0].path)
     return Artifacts(directory, tuple(file for file, _ in found), tuple(path for _, path in found))
 
 

@@ -40,10 +40,6 @@ def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
 
 def points_in(account: Account, path: str, data: bytes) -> tuple[MetricPoint, ...]:
     """Return the same of a metric file whose content has been read."""
-    point = _plain_point(data)
-    if point is not None:
-        account.found[Kind.METRIC_POINT] += 1
-        return (point,)
     content = _lines_in(account, path, data)
     if content is None:
         return ()
@@ -63,6 +59,25 @@ def points_in(account: Account, path: str, data: bytes) -> tuple[MetricPoint, ..
         odd = sum(1 for time in times if not _is_ms(time))
         _odd_times(account, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
     return unique
+
+
+def plain_point(data: bytes) -> MetricPoint | None:
+    """Return the point of a file that is one plain line with a time of our era, else None.
+
+    Of LLM work nearly every file is one: nothing to merge, and nothing odd.
+    """
+    match = _PLAIN_LINE.fullmatch(data)
+    if match is None:
+        return None
+    time, text, step = match.groups()
+    time_ms = int(time)
+    if not EARLIEST_MS <= time_ms < LATEST_MS:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return _POINT((time_ms, value if value == value else math.nan, int(step)))
 
 
 def read_model_points(account: Account, path: str, key: str) -> list[LoggedModelMetric]:
@@ -126,25 +141,6 @@ def _odd_times(account: Account, path: str, count: int, first: int) -> None:
         kept="as they are",
         count=count,
     )
-
-
-def _plain_point(data: bytes) -> MetricPoint | None:
-    """Return the point of a file that is one plain line with a time of our era, else None.
-
-    Of LLM work nearly every file is one: nothing to merge, and nothing odd.
-    """
-    match = _PLAIN_LINE.fullmatch(data)
-    if match is None:
-        return None
-    time, text, step = match.groups()
-    time_ms = int(time)
-    if not EARLIEST_MS <= time_ms < LATEST_MS:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return _POINT((time_ms, value if value == value else math.nan, int(step)))
 
 
 def _plain_points(data: bytes) -> list[MetricPoint] | None:

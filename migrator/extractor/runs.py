@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from migrator.extractor.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
 from migrator.extractor.files import Account, Listing, scan
-from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS, points_in, read_points
+from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS, plain_point, points_in, read_points
 from migrator.extractor.store import bound_of, store_of
 from migrator.extractor.yamlfile import Meta, read_meta
 from migrator.issues import Code
@@ -272,12 +272,17 @@ def _metrics(account: Account, folder: str | None) -> dict[str, tuple[MetricPoin
     metrics: dict[str, tuple[MetricPoint, ...]] = {}
     if folder is None:
         return metrics
-    kind = Kind.METRIC_POINT
+    kind, single = Kind.METRIC_POINT, 0
     for name, path, data in account.contents(folder, kind, counted=False):
-        points = read_points(account, path) if data is None else points_in(account, path, data)
-        if not points:
-            continue
-        key = account.name(name, path, Kind.METRIC_POINT)
+        points: tuple[MetricPoint, ...]
+        if data is not None and (point := plain_point(data)) is not None:
+            single += 1
+            points = (point,)
+        else:
+            points = read_points(account, path) if data is None else points_in(account, path, data)
+            if not points:
+                continue
+        key = name if name.isascii() else account.name(name, path, Kind.METRIC_POINT)
         if key in metrics:
             account.add(
                 Code.NAME_TWICE,
@@ -288,6 +293,7 @@ def _metrics(account: Account, folder: str | None) -> dict[str, tuple[MetricPoin
             )
         else:
             metrics[key] = points
+    account.found[kind] += single
     return dict(sorted(metrics.items()))
 
 

@@ -119,6 +119,7 @@ class _Planner:
         self.profiles = profiles
         self.issues: list[Issue] = []
         self.views: dict[str, RunView] = {}
+        self.tops: dict[str, RunView] = {}  # by profile: the first top, as it was recognised by
         self.recorded: dict[str, tuple[Step, ...]] = {}
         self.children: dict[str, tuple[str, ...]] = {}
 
@@ -243,7 +244,7 @@ class _Planner:
         return next(profile for profile in self.profiles if not profile.recognise)
 
     def _recognises(self, profile: Profile, tops: Sequence[str]) -> bool:
-        view = RunView(self.tree.runs[tops[0]], profile)
+        view = self.tops[profile.name] = RunView(self.tree.runs[tops[0]], profile)
         below = _Lazy(
             RunView(self.tree.runs[i], profile, view)
             for top in tops
@@ -270,7 +271,8 @@ class _Planner:
     def _read(self, tops: Sequence[str], profile: Profile) -> None:
         for top in tops:
             ids = preorder(top, self.children)
-            root = self.views[top] = RunView(self.tree.runs[top], profile)
+            root = self.tops.get(profile.name) if top == tops[0] else None
+            root = self.views[top] = root or RunView(self.tree.runs[top], profile)
             for run_id in ids[1:]:
                 self.views[run_id] = RunView(self.tree.runs[run_id], profile, root)
 
