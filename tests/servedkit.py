@@ -34,11 +34,14 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from tests import trackerkit
 
+RELEASE = tuple(int(part) for part in mlflow.__version__.split(".")[:2])
+IN_COLUMNS = (3, 17)  # from here on MLflow keeps a trace's numbers in columns
 ADDED = ("migrator.source_", "migrator.digest", "migrator.deleted_model.")
 OF_THE_SERVER = {"mlflow.artifactLocation", "mlflow.trace.infoFinalized"}
 

@@ -24,7 +24,7 @@ from mlflow.entities import ViewType
 from migrator.cli import main
 from migrator.server import connection
 from tests import fixturekit, storekit
-from tests.servedkit import Server, differences
+from tests.servedkit import IN_COLUMNS, RELEASE, Server, differences
 
 FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
 MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3
@@ -100,6 +100,8 @@ def test_a_server_holds_what_a_database_holds_and_twice_is_once(
 
 # ------------------------------------------------------------------ cut off, and completed
 
+LISTED = {"name": "shop", "version": 4}  # as MLflow lists a model's version in a tag of the model
+OF_ANOTHER_RUN = f"runs:/{'a' * 32}/model"
 WRITES = ("create_", "log_", "set_", "update_", "delete_", "start_", "link_", "finalize_", "trans")
 
 
@@ -124,6 +126,7 @@ def small_store(root: Path) -> Path:
     storekit.write_logged_model(
         root, "1", "m-" + "1" * 32, source_run_id=deleted, metrics={"x": [(1, 2, 0, deleted)]},
         params={"depth": "3"}, artifacts={"MLmodel": "flavors: {}"}, output_step=2,
+        tags={"mlflow.modelVersions": json.dumps([{"name": "gone", "version": 7}, LISTED])},
     )  # fmt: skip
     storekit.write_logged_model(root, "1", "m-" + "2" * 32, lifecycle_stage="deleted", status=3)
     storekit.write_registered_model(
@@ -132,6 +135,8 @@ def small_store(root: Path) -> Path:
             {"run_id": child, "source": f"runs:/{child}/model", "current_stage": "Archived"},
             {"current_stage": "Deleted_Internal"},
             {"run_id": child, "source": "s3://models/shop", "tags": {"x": "y"}},
+            {"run_id": deleted, "source": f"models:/m-{'1' * 32}"},
+            {"run_id": child, "source": OF_ANOTHER_RUN},
         ],
     )  # fmt: skip
     return root
@@ -257,6 +262,31 @@ def test_verify_sees_what_was_changed_on_the_server(server: Server, tmp_path: Pa
         ("experiment", "tag team"),
     }
     assert found["exceptions"]["run-id"] == 4
+
+
+def test_a_source_that_the_server_refuses_costs_the_source_alone(
+    server: Server, tmp_path: Path
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    assert convert(store, server.uri, "-q", "--report", "r.json").exit_code == 0
+    said = report(tmp_path / "r.json")
+    ids = said["server"]["ids"]
+    versions = {
+        int(each.version): each
+        for each in MlflowClient(server.uri).search_model_versions("name='shop'")
+    }
+    assert versions[4].source == f"models:/{ids['logged model']['m-' + '1' * 32]}"
+    counts = {limit["name"]: limit["count"] for limit in said["server"]["cannot_keep"]}
+    assert counts["version-source"] == 1
+    changed = [each for each in said["issues"] if each["code"] == "server-source-changed"]
+    if RELEASE >= IN_COLUMNS:
+        assert versions[5].source == f"migrator-source:/{OF_ANOTHER_RUN}"
+        assert [each["id"] for each in changed] == ["shop/5"]
+    else:
+        assert versions[5].source == f"runs:/{ids['run']['a' * 32]}/model"
+        assert not changed
+    assert json.loads(versions[5].tags["migrator.source_fields"])["source"] == OF_ANOTHER_RUN
+    assert verify(store, server.uri).exit_code == 0
 
 
 # ------------------------------------------------------------------ what is said before

@@ -7,6 +7,7 @@ and nothing else may differ.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from migrator.model import (
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
+    ModelVersionRecord,
     RegisteredModelRecord,
     RunRecord,
     TracePlan,
@@ -24,6 +26,7 @@ TAG_CHARS = 8000
 TRACE_METADATA_CHARS = 250  # cut by the client
 TRACE_TAG_CHARS = 4096  # likewise
 DELETED_VERSION = "Deleted_Internal"  # the stage of a model version that was deleted
+PROMPT = "mlflow.prompt.is_prompt"  # tag of a prompt and its versions, whose source means nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,11 @@ LIMITS: tuple[Limit, ...] = (
         "the server stamps them with its own time, and each version is READY", _FIELDS,
     ),
     Limit(
-        "version-source", "sources of model versions that are paths of this machine",
-        "a server refuses them",
-        "the place to which the run's or model's files were sent, where there is one; the recorded "
-        "one is " + _FIELDS,
+        "version-source", "sources of model versions that are paths of this machine, or lie in "
+        "another run than the version's own",
+        "a server refuses the first, MLflow 3.17's also the second",
+        "the place to which the run's or model's files were sent, where there is one, and on such "
+        "a server one that leads nowhere; the recorded one is " + _FIELDS,
     ),
     Limit(
         "deleted-version", "deleted model versions", "the API makes none",
@@ -178,7 +182,11 @@ class Survey:
         self.counts["deleted-version"] += sum(
             version.current_stage == DELETED_VERSION for version in record.versions
         )
-        self.counts["version-source"] += sum(is_path(v.source or "") for v in record.versions)
+        self.counts["version-source"] += sum(
+            is_path(version.source or "") or _is_of_another_run(version)
+            for version in record.versions
+            if PROMPT not in version.tags and version.current_stage != DELETED_VERSION
+        )
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Count what of a trace the API cuts."""
@@ -216,6 +224,11 @@ def is_path(source: str) -> bool:
     """Tell whether a version's source is a path or ``file:`` URI, which a server refuses."""
     scheme, colon, _ = source.partition(":")
     return bool(source) and (not colon or len(scheme) == 1 or scheme == "file" or "/" in scheme)
+
+
+def _is_of_another_run(version: ModelVersionRecord) -> bool:
+    found = re.match("runs:/+([^/]+)", version.source or "")
+    return found is not None and found[1] != version.run_id
 
 
 def run_fields(run: RunRecord) -> dict[str, str | int]:
