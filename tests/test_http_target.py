@@ -289,6 +289,98 @@ def test_a_source_that_the_server_refuses_costs_the_source_alone(
     assert verify(store, server.uri).exit_code == 0
 
 
+NAMED = "tr-" + "ab" * 16
+STEP = "tr-" + "a" * 32
+COST = {"input_cost": 1e-6, "output_cost": 0.0, "total_cost": 1e-6}
+DEAR = {"input_cost": 1e-6, "output_cost": 0.0, "total_cost": 2.0}
+
+
+def write_named(root: Path) -> None:
+    """Write a trace of a span that names its model and provider in other words than MLflow's."""
+    attributes = {
+        "mlflow.spanType": "LLM", "mlflow.spanInputs": {"model": "gpt-4o", "q": "?"},
+        "gen_ai.system": "acme", "mlflow.llm.cost": {"total_cost": 0.5},
+        "mlflow.chat.tokenUsage": {"input_tokens": 3},
+    }  # fmt: skip
+    span: dict[str, Any] = {
+        "name": "named", "context": {"span_id": "cd" * 8, "trace_id": "ab" * 16},
+        "parent_id": None, "start_time": storekit.START_MS * 10**6,
+        "end_time": storekit.START_MS * 10**6 + 5, "status_code": "OK", "status_message": "",
+        "attributes": {key: json.dumps(value) for key, value in attributes.items()}, "events": [],
+    }  # fmt: skip
+    storekit.write_trace(root, "1", NAMED, spans=[span])
+
+
+def put_on_span(server: Server, name: str, key: str, value: Any) -> Callable[[], None]:
+    """Change an attribute of a span in a server's database (None: take it out); return the undo."""
+    ((was,),) = server.ask("SELECT content FROM spans WHERE name = ?", name)
+    content = json.loads(was)
+    content["attributes"].pop(key, None)
+    if value is not None:
+        content["attributes"][key] = json.dumps(value)
+    change = "UPDATE spans SET content = ? WHERE name = ?"
+    server.change(change, json.dumps(content), name)
+    return lambda: server.change(change, was, name)
+
+
+def put_cost_on_trace(server: Server, trace_id: str, cost: dict[str, float]) -> None:
+    if RELEASE >= IN_COLUMNS:
+        sets = ", ".join(f"{key} = {value}" for key, value in cost.items())
+        server.change(f"UPDATE trace_info SET {sets} WHERE request_id = ?", trace_id)
+    else:
+        server.change(
+            "INSERT OR REPLACE INTO trace_request_metadata (key, value, request_id) "
+            "VALUES ('mlflow.trace.cost', ?, ?)", json.dumps(cost), trace_id,
+        )  # fmt: skip
+
+
+def test_verify_forgives_just_what_a_newer_server_adds(server: Server, tmp_path: Path) -> None:
+    store = small_store(tmp_path / "mlruns")
+    write_named(store)
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    assert convert(store, server.uri, "-q", "--report", "r.json").exit_code == 0
+    counts = {c["name"]: c["count"] for c in report(tmp_path / "r.json")["server"]["cannot_keep"]}
+    assert (counts["span-model"], counts["span-cost"]) == (1, 1)
+    assert not (found := differences(database, server)), "\n".join(found)
+
+    def seen() -> tuple[set[str], dict[str, int]]:
+        told = json.loads(verify(store, server.uri, "--json").stdout)
+        return {each["field"] for each in told["differences"]}, told["exceptions"]
+
+    differs, forgiven = seen()
+    assert not differs
+    newer = {"span-cost": 1, "span-model": 1} if RELEASE >= IN_COLUMNS else {}
+    assert {key: n for key, n in forgiven.items() if key in ("span-cost", "span-model")} == newer
+    model, provider, cost = (f"mlflow.llm.{each}" for each in ("model", "provider", "cost"))
+    for span, key, value, limit in (
+        ("named", model, "gpt-4o", "span-model"),
+        ("named", model, "gpt-4o-mini", None),  # of which the span says nothing
+        ("named", provider, "acme", "span-model"),
+        ("named", provider, "?", None),
+        ("named", cost, None, None),  # which the source has
+        ("named", cost, COST, None),
+        ("named", "mlflow.spanOutputs", "acme", None),  # which no server reads out of that
+        ("step", model, "gpt-4o-mini", None),  # which the source has
+        ("step", cost, DEAR, None),  # which is no sum
+        ("step", cost, {"total_cost": 2.0}, None),
+        ("root", cost, COST, None),  # which has no model
+    ):
+        undo = put_on_span(server, span, key, value)
+        differs, forgiven = seen()
+        assert (f"attribute {key}" in differs) == (limit is None), (span, key, value)
+        assert limit is None or forgiven[limit] > 0
+        undo()
+    put_on_span(server, "step", cost, COST)
+    put_cost_on_trace(server, STEP, COST)
+    assert not seen()[0]
+    put_cost_on_trace(server, STEP, {**COST, "input_cost": 0.0, "output_cost": 1e-6})
+    assert seen()[0] == {"metadata mlflow.trace.cost"}  # not that of the spans
+    put_cost_on_trace(server, NAMED, {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.25})
+    put_cost_on_trace(server, STEP, COST)
+    assert seen()[0] == {"metadata mlflow.trace.cost"}  # not that of the source
+
+
 # ------------------------------------------------------------------ what is said before
 
 
