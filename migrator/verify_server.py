@@ -240,7 +240,7 @@ class ServedComparer:
             if each.is_dir:
                 yield from self._listed(run_id, each.path)
             else:
-                yield each.path, each.file_size
+                yield each.path, each.file_size or 0  # a server leaves out the size of an empty one
 
     # ------------------------------------------------------------------------------ models
 

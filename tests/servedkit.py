@@ -16,10 +16,10 @@ What may differ is here, line by line, and must be one of ``migrator.server.LIMI
     (``mlflow.trace.infoFinalized``).
 7.  NaN metrics of logged models are missing.
 8.  A token count of a trace that is unknown may be 0 on a server before MLflow 3.17.
-9.  A span without ``mlflow.llm.model`` may have the one that its inputs or outputs name; one
-    without ``mlflow.llm.provider`` that of ``gen_ai.system``; one without ``mlflow.llm.cost`` that
-    which MLflow works out of its model and token counts; a trace without ``mlflow.trace.cost`` the
-    sum of just these. MLflow 3.17's server adds them.
+9.  A span without ``mlflow.llm.model`` may have the one that its inputs, its outputs or
+    ``gen_ai.request.model`` name; one without ``mlflow.llm.provider`` that of ``gen_ai.system``;
+    one without ``mlflow.llm.cost`` that which MLflow works out of its model and token counts; a
+    trace without ``mlflow.trace.cost`` the sum of just these. MLflow 3.17's server adds them.
 10. ``links`` of a span that has none may be an empty list.
 """
 
@@ -167,7 +167,8 @@ def _take_out_what_mlflow_adds(trace: dict[str, Any], known: dict[str, Any]) -> 
                 added.append(facts.pop("mlflow.llm.cost"))
         if model is not None and "mlflow.llm.model" not in old:
             texts = [facts.get(f"mlflow.span{end}") for end in ("Inputs", "Outputs")]
-            if model in [text.get("model") for text in texts if isinstance(text, dict)]:
+            named = [text.get("model") for text in texts if isinstance(text, dict)]
+            if model in [*named, facts.get("gen_ai.request.model")]:
                 del facts["mlflow.llm.model"]
         provider = facts.get("mlflow.llm.provider")
         if provider == facts.get("gen_ai.system") and "mlflow.llm.provider" not in old:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,7 +112,7 @@ def small_store(root: Path) -> Path:
     parent, child, deleted = "a" * 32, "b" * 32, "c" * 32
     storekit.write_run(
         root, "1", parent, name="root", params={"prompt": "Wie geht's?"},
-        artifacts={"prompt.txt": "Wie geht's?"},
+        artifacts={"prompt.txt": "Wie geht's?", "empty.txt": b""},
     )  # fmt: skip
     storekit.write_run(
         root, "1", child, name="step", parent=parent, params={"prompt": "p", "model": "gpt-4o"},
@@ -143,21 +143,23 @@ def small_store(root: Path) -> Path:
 
 
 def cut_after(
-    monkeypatch: pytest.MonkeyPatch, writes: int, cut: Callable[[], None]
-) -> Callable[[], int]:
+    monkeypatch: pytest.MonkeyPatch,
+    writes: int,
+    cut: Callable[[], None],
+    names: tuple[str, ...] = WRITES,
+) -> None:
     """Do ``cut`` when the server has done so many writes, before its answer is read."""
     original, done = connection.Connection.call, [0]
 
     def call(self: Any, ask: Any, *arguments: Any, **named: Any) -> Any:
         answer = original(self, ask, *arguments, **named)
         name = getattr(ask, "__name__", getattr(getattr(ask, "func", None), "__name__", ""))
-        done[0] += name.startswith(WRITES)
-        if done[0] == writes and name.startswith(WRITES):
+        done[0] += name.startswith(names)
+        if done[0] == writes and name.startswith(names):
             cut()
         return answer
 
     monkeypatch.setattr(connection.Connection, "call", call)
-    return lambda: done[0]
 
 
 def interrupt() -> None:
@@ -185,6 +187,20 @@ def test_a_conversion_that_is_cut_off_again_and_again_is_complete_in_the_end(
     rows = server.rows()
     assert convert(store, server.uri, "-q").exit_code == 0
     assert server.rows() == rows
+
+
+def test_a_model_has_its_list_of_versions_also_where_the_server_has_just_written_over_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    with monkeypatch.context() as patch:  # version 2 is made, too, and deleted
+        cut_after(patch, 4, interrupt, ("create_model_version",))
+        assert convert(store, server.uri, "-q").exit_code == 130
+    assert server.ask("SELECT MAX(version) FROM model_versions") == [(4,)]
+    assert convert(store, server.uri, "-q").exit_code == 0
+    assert not (found := differences(database, server)), "\n".join(found)
 
 
 def test_a_server_that_goes_away_is_one_sentence_and_the_next_conversion_completes(
@@ -296,31 +312,49 @@ DEAR = {"input_cost": 1e-6, "output_cost": 0.0, "total_cost": 2.0}
 
 
 def write_named(root: Path) -> None:
-    """Write a trace of a span that names its model and provider in other words than MLflow's."""
-    attributes = {
-        "mlflow.spanType": "LLM", "mlflow.spanInputs": {"model": "gpt-4o", "q": "?"},
-        "gen_ai.system": "acme", "mlflow.llm.cost": {"total_cost": 0.5},
-        "mlflow.chat.tokenUsage": {"input_tokens": 3},
-    }  # fmt: skip
-    span: dict[str, Any] = {
-        "name": "named", "context": {"span_id": "cd" * 8, "trace_id": "ab" * 16},
-        "parent_id": None, "start_time": storekit.START_MS * 10**6,
-        "end_time": storekit.START_MS * 10**6 + 5, "status_code": "OK", "status_message": "",
-        "attributes": {key: json.dumps(value) for key, value in attributes.items()}, "events": [],
-    }  # fmt: skip
-    storekit.write_trace(root, "1", NAMED, spans=[span])
+    """Write a trace of spans that name model or provider in other words than MLflow's."""
+    attributes: dict[str, dict[str, Any]] = {
+        "named": {
+            "mlflow.spanInputs": {"model": "gpt-4o", "q": "?"},
+            "mlflow.llm.cost": {"total_cost": 0.5},
+            "mlflow.chat.tokenUsage": {"input_tokens": 3},
+        },
+        "worded": {"gen_ai.request.model": "gpt-4o"},
+        "provided": {"mlflow.llm.model": "gpt-4o", "gen_ai.system": "acme"},
+    }
+    spans: list[dict[str, Any]] = [
+        {
+            "name": name, "context": {"span_id": f"{number:016x}", "trace_id": "ab" * 16},
+            "parent_id": f"{1:016x}" if number > 1 else None,
+            "start_time": storekit.START_MS * 10**6, "end_time": storekit.START_MS * 10**6 + 5,
+            "status_code": "OK", "status_message": "", "events": [],
+            "attributes": {
+                key: json.dumps(value) for key, value in {"mlflow.spanType": "LLM", **own}.items()
+            },
+        }
+        for number, (name, own) in enumerate(attributes.items(), 1)
+    ]  # fmt: skip
+    storekit.write_trace(root, "1", NAMED, spans=spans)
 
 
-def put_on_span(server: Server, name: str, key: str, value: Any) -> Callable[[], None]:
-    """Change an attribute of a span in a server's database (None: take it out); return the undo."""
-    ((was,),) = server.ask("SELECT content FROM spans WHERE name = ?", name)
-    content = json.loads(was)
-    content["attributes"].pop(key, None)
-    if value is not None:
-        content["attributes"][key] = json.dumps(value)
-    change = "UPDATE spans SET content = ? WHERE name = ?"
-    server.change(change, json.dumps(content), name)
-    return lambda: server.change(change, was, name)
+def put_on_spans(server: Server, values: Mapping[tuple[str, str], Any]) -> Callable[[], None]:
+    """Change attributes of spans, by name and key, in a server's database; return the undo.
+
+    None takes an attribute out.
+    """
+    was = dict(server.ask("SELECT name, content FROM spans"))
+    contents = {name: json.loads(content) for name, content in was.items()}
+    for (name, key), value in values.items():
+        contents[name]["attributes"].pop(key, None)
+        if value is not None:
+            contents[name]["attributes"][key] = json.dumps(value)
+
+    def write(texts: Mapping[str, str]) -> None:
+        for name, text in texts.items():
+            server.change("UPDATE spans SET content = ? WHERE name = ?", text, name)
+
+    write({name: json.dumps(content) for name, content in contents.items()})
+    return lambda: write(was)
 
 
 def put_cost_on_trace(server: Server, trace_id: str, cost: dict[str, float]) -> None:
@@ -341,44 +375,56 @@ def test_verify_forgives_just_what_a_newer_server_adds(server: Server, tmp_path:
     assert convert(store, database, "-q").exit_code == 0
     assert convert(store, server.uri, "-q", "--report", "r.json").exit_code == 0
     counts = {c["name"]: c["count"] for c in report(tmp_path / "r.json")["server"]["cannot_keep"]}
-    assert (counts["span-model"], counts["span-cost"]) == (1, 1)
+    assert (counts["span-model"], counts["span-cost"]) == (3, 1)
     assert not (found := differences(database, server)), "\n".join(found)
 
-    def seen() -> tuple[set[str], dict[str, int]]:
+    def seen() -> tuple[set[tuple[str, str]], dict[str, int]]:
         told = json.loads(verify(store, server.uri, "--json").stdout)
-        return {each["field"] for each in told["differences"]}, told["exceptions"]
+        names = dict(server.ask("SELECT span_id, name FROM spans"))
+        differs = {
+            (names.get(each["id"].rpartition("/")[2], each["id"]), each["field"])
+            for each in told["differences"]
+        }
+        return differs, {key: told["exceptions"].get(key, 0) for key in ("span-cost", "span-model")}
 
     differs, forgiven = seen()
     assert not differs
-    newer = {"span-cost": 1, "span-model": 1} if RELEASE >= IN_COLUMNS else {}
-    assert {key: n for key, n in forgiven.items() if key in ("span-cost", "span-model")} == newer
+    of_newer = int(RELEASE >= IN_COLUMNS)
+    assert forgiven == {"span-cost": of_newer, "span-model": 3 * of_newer}
     model, provider, cost = (f"mlflow.llm.{each}" for each in ("model", "provider", "cost"))
-    for span, key, value, limit in (
-        ("named", model, "gpt-4o", "span-model"),
-        ("named", model, "gpt-4o-mini", None),  # of which the span says nothing
-        ("named", provider, "acme", "span-model"),
-        ("named", provider, "?", None),
-        ("named", cost, None, None),  # which the source has
-        ("named", cost, COST, None),
-        ("named", "mlflow.spanOutputs", "acme", None),  # which no server reads out of that
-        ("step", model, "gpt-4o-mini", None),  # which the source has
-        ("step", cost, DEAR, None),  # which is no sum
-        ("step", cost, {"total_cost": 2.0}, None),
-        ("root", cost, COST, None),  # which has no model
+    undo = put_on_spans(
+        server,
+        {
+            ("named", model): "gpt-4o", ("worded", model): "gpt-4o",
+            ("provided", provider): "acme", ("step", cost): COST,
+        },
+    )  # fmt: skip
+    put_cost_on_trace(server, STEP, COST)
+    assert seen() == (set(), {"span-cost": 1, "span-model": 3})
+    undo()
+    for wrong in (
+        {
+            ("named", model): "gpt-4o-mini",  # of which the span says nothing
+            ("worded", model): "gpt-4",
+            ("provided", provider): "?",
+            ("named", cost): None,  # which the source has
+            ("worded", "mlflow.spanOutputs"): "gpt-4o",  # which no server reads out of that
+            ("step", model): "gpt-4o-mini",  # which the source has
+            ("step", cost): DEAR,  # which is no sum
+            ("root", cost): COST,  # which has no model
+        },
+        {("named", cost): COST, ("step", cost): {"total_cost": 2.0}},
     ):
-        undo = put_on_span(server, span, key, value)
-        differs, forgiven = seen()
-        assert (f"attribute {key}" in differs) == (limit is None), (span, key, value)
-        assert limit is None or forgiven[limit] > 0
+        undo = put_on_spans(server, wrong)
+        of_spans = {each for each in seen()[0] if each[1].startswith("attribute ")}
+        assert of_spans == {(span, f"attribute {key}") for span, key in wrong}
         undo()
-    put_on_span(server, "step", cost, COST)
-    put_cost_on_trace(server, STEP, COST)
-    assert not seen()[0]
+    put_on_spans(server, {("step", cost): COST})
     put_cost_on_trace(server, STEP, {**COST, "input_cost": 0.0, "output_cost": 1e-6})
-    assert seen()[0] == {"metadata mlflow.trace.cost"}  # not that of the spans
-    put_cost_on_trace(server, NAMED, {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.25})
+    assert seen()[0] == {(STEP, "metadata mlflow.trace.cost")}  # not that of the spans
     put_cost_on_trace(server, STEP, COST)
-    assert seen()[0] == {"metadata mlflow.trace.cost"}  # not that of the source
+    put_cost_on_trace(server, NAMED, {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.25})
+    assert seen()[0] == {(NAMED, "metadata mlflow.trace.cost")}  # not that of the source
 
 
 # ------------------------------------------------------------------ what is said before
