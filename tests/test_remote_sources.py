@@ -671,7 +671,7 @@ def test_listing_is_a_few_calls_and_fetching_is_parallel(
     bucket: ObjectStore, tmp_path: Path
 ) -> None:
     root = small_store(tmp_path / "mlruns")
-    storekit.write_values(root / "1" / RUN / "params", {f"p{n}": "x" for n in range(1500)})
+    storekit.write_values(root / "1" / RUN / "params", {f"p{n}": "x" for n in range(1000)})
     address = bucket.upload(root, "mlruns")
     bucket.calls.clear()
     bucket.delay_seconds = 0.02
