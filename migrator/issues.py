@@ -297,7 +297,8 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.SERVER_SOURCE_CHANGED: CatalogEntry(
         Severity.DEGRADED,
-        "A server takes no model version whose source is a path of the client's machine; another "
+        "A server takes no model version whose source is a path of the client's machine, or, from "
+        "MLflow 3.17 on, lies in another run or logged model than the version's own; another "
         "source was written, and the tag migrator.source_fields has the recorded one.",
         "Send the model's files to the server and register them again.",
     ),

@@ -39,6 +39,8 @@ _PAGE = 1000
 _PARAM_CHARS, _TAG_CHARS, _TRACE_TAG_CHARS, _METADATA_CHARS = 6000, 8000, 4096, 250
 _SERVER_TAGS = {conventions.RUN_NAME, conventions.ARTIFACT_LOCATION, "mlflow.trace.infoFinalized"}
 _DELETED_VERSION = "Deleted_Internal"
+_OTHER_WORDS = ("gen_ai.", "llm.", "embedding.")  # in which spans name models and providers
+_COSTS = ("input_cost", "output_cost", "total_cost")
 
 
 @dataclass(slots=True)
@@ -238,7 +240,7 @@ class ServedComparer:
             if each.is_dir:
                 yield from self._listed(run_id, each.path)
             else:
-                yield each.path, each.file_size
+                yield each.path, each.file_size or 0  # a server leaves out the size of an empty one
 
     # ------------------------------------------------------------------------------ models
 
@@ -363,6 +365,10 @@ class ServedComparer:
             metadata[conventions.SOURCE_RUN] = self._runs[source_run]
         found = {key: _plain_json(value) for key, value in info.trace_metadata.items()}
         metadata = {key: _plain_json(value) for key, value in metadata.items()}
+        spans = self._spans_of(plan)
+        cost = conventions.TRACE_COST
+        if cost not in metadata and _is_sum(_decoded(found.get(cost, "")), spans):
+            del found[cost]  # the spans' own are what is counted
         usage = conventions.TRACE_USAGE
         if usage in found and found[usage] != metadata.get(usage):
             self._exceptions["token-counts"] += 1
@@ -370,7 +376,7 @@ class ServedComparer:
             metadata[usage] = _without_zeros(metadata.get(usage, "{}"))
         self._mapping(of, Kind.TRACE_METADATA, "metadata", metadata, found, _METADATA_CHARS)
         self._compare_assessments(of, plan, info)
-        self._compare_spans(of, plan, home)
+        self._compare_spans(of, plan, home, spans)
         for old in plan.run_ids:
             self._compare_link(of, plan, home, old)
 
@@ -413,12 +419,16 @@ class ServedComparer:
                 )
             verify.compare_assessment(entity, kept, item)
 
-    def _compare_spans(self, of: _Entity, plan: TracePlan, home: _Home) -> None:
-        found: dict[str, Any] = {}
-        if plan.spans:
-            store = self._client._tracking_client.store
-            traces = self._read(store.batch_get_traces, [plan.trace_id]) or ()
-            found = {span.span_id: span for trace in traces for span in trace.data.spans}
+    def _spans_of(self, plan: TracePlan) -> dict[str, Any]:
+        if not plan.spans:
+            return {}
+        store = self._client._tracking_client.store
+        traces = self._read(store.batch_get_traces, [plan.trace_id]) or ()
+        return {span.span_id: span for trace in traces for span in trace.data.spans}
+
+    def _compare_spans(
+        self, of: _Entity, plan: TracePlan, home: _Home, found: Mapping[str, Any]
+    ) -> None:
         for span_id in sorted(found.keys() - {span.span_id for span in plan.spans}):
             of.differs(f"span {span_id}", NOTHING, found[span_id].name)
         for span in plan.spans:
@@ -440,16 +450,20 @@ class ServedComparer:
             attributes[conventions.SPAN_EXPERIMENT_ID] = number
         for key in expected:
             of.check(key, verify._canonical(expected[key]), verify._canonical(there.get(key)))
+        limits = set()
         for key in sorted(attributes.keys() | served.keys()):
-            if key not in attributes or key not in served:
+            if key not in attributes and (limit := _added(key, served)) is not None:
+                limits.add(limit)
+            elif key not in attributes or key not in served:
                 one, other = attributes.get(key, NOTHING), served.get(key, MISSING)
                 of.differs(f"attribute {key}", one, other)
-                continue
-            wanted, given = _decoded(attributes[key]), _decoded(served[key])
-            if wanted != given and isinstance(wanted, str) and _decoded(wanted) == given:
-                self._exceptions["span-text"] += 1
             else:
-                of.check(f"attribute {key}", wanted, given)
+                wanted, given = _decoded(attributes[key]), _decoded(served[key])
+                if wanted != given and isinstance(wanted, str) and _decoded(wanted) == given:
+                    self._exceptions["span-text"] += 1
+                else:
+                    of.check(f"attribute {key}", wanted, given)
+        self._exceptions.update(limits)
 
     # ---------------------------------------------------------------------------- the end
 
@@ -490,6 +504,49 @@ def _fields(tags: Mapping[str, str]) -> dict[str, Any]:
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _added(key: str, served: Mapping[str, str]) -> str | None:
+    """Return which limit a span's attribute is of that the server made of the others, if any.
+
+    A model or provider must stand elsewhere in the span; a cost needs a model and token counts.
+    """
+    facts = {name: _decoded(text) for name, text in served.items()}
+    value = facts.pop(key)
+    if key in (conventions.SPAN_MODEL, conventions.SPAN_PROVIDER):
+        named = [facts.get(each) for each in (conventions.SPAN_INPUTS, conventions.SPAN_OUTPUTS)]
+        said = [each.get("model") for each in named if isinstance(each, dict)]
+        said += [each for name, each in facts.items() if name.startswith(_OTHER_WORDS)]
+        return "span-model" if value in said else None
+    if key == conventions.SPAN_COST and _is_cost(value):
+        counted = facts.get(conventions.SPAN_USAGE) and facts.get(conventions.SPAN_MODEL)
+        return "span-cost" if counted else None
+    return None
+
+
+def _is_cost(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != set(_COSTS):
+        return False
+    one, other, total = (value[key] for key in _COSTS)
+    return min(one, other) >= 0 and math.isclose(one + other, total)
+
+
+def _is_sum(cost: Any, spans: Mapping[str, Any]) -> bool:
+    """Tell whether a trace's cost is that of its spans, without those below one that has a cost."""
+    costs = {span_id: span.get_attribute(conventions.SPAN_COST) for span_id, span in spans.items()}
+
+    def is_below_another(span_id: str) -> bool:
+        above = spans.get(spans[span_id].parent_id)
+        while above is not None and not costs[above.span_id]:
+            above = spans.get(above.parent_id)
+        return above is not None
+
+    parts = [each for span_id, each in costs.items() if each and not is_below_another(span_id)]
+    return (
+        bool(parts)
+        and all(map(_is_cost, [cost, *parts]))
+        and all(math.isclose(cost[key], sum(part[key] for part in parts)) for key in _COSTS)
+    )
 
 
 def _decoded(text: str) -> Any:

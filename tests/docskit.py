@@ -234,9 +234,11 @@ class Session:
         at = words.index("--port") + 1
         self._ports[f":{words[at]}"] = f":{port}"
         words = [*words[:at], port, *words[at + 1 :], "--workers", "1"]
+        # Without the slow processes that run jobs in the background: no page needs them.
+        environment = {**self._environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         server = subprocess.Popen(
             [sys.executable, "-m", *words],
-            cwd=self.folder, env=self._environment, start_new_session=True,
+            cwd=self.folder, env=environment, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._servers.append(server)

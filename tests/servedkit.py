@@ -15,7 +15,12 @@ What may differ is here, line by line, and must be one of ``migrator.server.LIMI
 6.  Tags ``migrator.source_*`` and ``migrator.digest``, and what MLflow 3.17 adds to traces
     (``mlflow.trace.infoFinalized``).
 7.  NaN metrics of logged models are missing.
-8.  A token count of a trace that is unknown may be 0.
+8.  A token count of a trace that is unknown may be 0 on a server before MLflow 3.17.
+9.  A span without ``mlflow.llm.model`` may have the one that its inputs, its outputs or
+    ``gen_ai.request.model`` name; one without ``mlflow.llm.provider`` that of ``gen_ai.system``;
+    one without ``mlflow.llm.cost`` that which MLflow works out of its model and token counts; a
+    trace without ``mlflow.trace.cost`` the sum of just these. MLflow 3.17's server adds them.
+10. ``links`` of a span that has none may be an empty list.
 """
 
 from __future__ import annotations
@@ -34,11 +39,23 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import mlflow
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from tests import trackerkit
 
+try:
+    from mlflow.tracing.utils import calculate_cost_by_model_and_token_usage
+except ImportError:  # MLflow 3.9, whose server adds no cost
+
+    def calculate_cost_by_model_and_token_usage(*_: Any) -> None:
+        """Return what this MLflow adds."""
+
+
+RELEASE = tuple(int(part) for part in mlflow.__version__.split(".")[:2])
+IN_COLUMNS = (3, 17)  # from here on MLflow keeps a trace's numbers in columns
 ADDED = ("migrator.source_", "migrator.digest", "migrator.deleted_model.")
 OF_THE_SERVER = {"mlflow.artifactLocation", "mlflow.trace.infoFinalized"}
 
@@ -110,6 +127,17 @@ class Server:
             ]
             return {t: sorted(db.execute(f'SELECT * FROM "{t}"'), key=repr) for t in tables}
 
+    def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return rows of its database."""
+        with closing(sqlite3.connect(self.path)) as db:
+            return db.execute(sql, values).fetchall()
+
+    def change(self, sql: str, *values: Any) -> None:
+        """Do something to its database that its API would not."""
+        with closing(sqlite3.connect(self.path)) as db:
+            assert db.execute(sql, values).rowcount == 1
+            db.commit()
+
     @property
     def path(self) -> str:
         return self.database.removeprefix("sqlite:///")
@@ -117,8 +145,38 @@ class Server:
 
 def differences(database: str, server: Server) -> list[str]:
     """Return what a server has other than a database, ids translated; see the module."""
-    here, there = View(database), View(server.uri, server.folder / "artifacts")
-    return list(_compare("", here.everything(), there.everything()))
+    here = View(database).everything()
+    there = View(server.uri, server.folder / "artifacts").everything()
+    for identity, experiment in there["experiments"].items():
+        known = here["experiments"].get(identity, {}).get("traces", {})
+        for trace_id, trace in experiment["traces"].items():
+            if trace_id in known:
+                _take_out_what_mlflow_adds(trace, known[trace_id])
+    return list(_compare("", here, there))
+
+
+def _take_out_what_mlflow_adds(trace: dict[str, Any], known: dict[str, Any]) -> None:
+    """Number 9: from what is served of a trace, where the database has nothing of that name."""
+    added = []
+    for span_id, span in trace["spans"].items():
+        facts, old = span["attributes"], known["spans"].get(span_id, {}).get("attributes", {})
+        model, cost = facts.get("mlflow.llm.model"), facts.get("mlflow.llm.cost")
+        if cost is not None and "mlflow.llm.cost" not in old:
+            usage, provider = facts["mlflow.chat.tokenUsage"], facts.get("mlflow.llm.provider")
+            if cost == calculate_cost_by_model_and_token_usage(model, usage, provider):
+                added.append(facts.pop("mlflow.llm.cost"))
+        if model is not None and "mlflow.llm.model" not in old:
+            texts = [facts.get(f"mlflow.span{end}") for end in ("Inputs", "Outputs")]
+            named = [text.get("model") for text in texts if isinstance(text, dict)]
+            if model in [*named, facts.get("gen_ai.request.model")]:
+                del facts["mlflow.llm.model"]
+        provider = facts.get("mlflow.llm.provider")
+        if provider == facts.get("gen_ai.system") and "mlflow.llm.provider" not in old:
+            facts.pop("mlflow.llm.provider", None)
+    if "mlflow.trace.cost" not in known["metadata"] and added:
+        total = trace["metadata"].get("mlflow.trace.cost")
+        if total == {key: pytest.approx(sum(each[key] for each in added)) for key in added[0]}:
+            del trace["metadata"]["mlflow.trace.cost"]
 
 
 def _compare(name: str, here: Any, there: Any) -> Iterator[str]:
@@ -356,6 +414,7 @@ class View:
 
     def _span(self, span: Any, identity: str) -> dict[str, Any]:
         plain: dict[str, Any] = span.to_dict()
+        plain["links"] = plain.get("links", [])  # number 10
         attributes = plain["attributes"]
         plain["attributes"] = {key: _value(text) for key, text in attributes.items()}
         if "mlflow.experimentId" in attributes:
@@ -369,7 +428,7 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _metadata(key: str, text: str) -> Any:
     value = _value(text)
-    if key == "mlflow.trace.tokenUsage":
+    if key == "mlflow.trace.tokenUsage" and RELEASE < IN_COLUMNS:  # number 8
         return {name: n for name, n in value.items() if n}
     return value
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +24,7 @@ from mlflow.entities import ViewType
 from migrator.cli import main
 from migrator.server import connection
 from tests import fixturekit, storekit
-from tests.servedkit import Server, differences
+from tests.servedkit import IN_COLUMNS, RELEASE, Server, differences
 
 FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
 MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3
@@ -100,6 +100,8 @@ def test_a_server_holds_what_a_database_holds_and_twice_is_once(
 
 # ------------------------------------------------------------------ cut off, and completed
 
+LISTED = {"name": "shop", "version": 4}  # as MLflow lists a model's version in a tag of the model
+OF_ANOTHER_RUN = f"runs:/{'a' * 32}/model"
 WRITES = ("create_", "log_", "set_", "update_", "delete_", "start_", "link_", "finalize_", "trans")
 
 
@@ -110,7 +112,7 @@ def small_store(root: Path) -> Path:
     parent, child, deleted = "a" * 32, "b" * 32, "c" * 32
     storekit.write_run(
         root, "1", parent, name="root", params={"prompt": "Wie geht's?"},
-        artifacts={"prompt.txt": "Wie geht's?"},
+        artifacts={"prompt.txt": "Wie geht's?", "empty.txt": b""},
     )  # fmt: skip
     storekit.write_run(
         root, "1", child, name="step", parent=parent, params={"prompt": "p", "model": "gpt-4o"},
@@ -124,6 +126,7 @@ def small_store(root: Path) -> Path:
     storekit.write_logged_model(
         root, "1", "m-" + "1" * 32, source_run_id=deleted, metrics={"x": [(1, 2, 0, deleted)]},
         params={"depth": "3"}, artifacts={"MLmodel": "flavors: {}"}, output_step=2,
+        tags={"mlflow.modelVersions": json.dumps([{"name": "gone", "version": 7}, LISTED])},
     )  # fmt: skip
     storekit.write_logged_model(root, "1", "m-" + "2" * 32, lifecycle_stage="deleted", status=3)
     storekit.write_registered_model(
@@ -132,27 +135,31 @@ def small_store(root: Path) -> Path:
             {"run_id": child, "source": f"runs:/{child}/model", "current_stage": "Archived"},
             {"current_stage": "Deleted_Internal"},
             {"run_id": child, "source": "s3://models/shop", "tags": {"x": "y"}},
+            {"run_id": deleted, "source": f"models:/m-{'1' * 32}"},
+            {"run_id": child, "source": OF_ANOTHER_RUN},
         ],
     )  # fmt: skip
     return root
 
 
 def cut_after(
-    monkeypatch: pytest.MonkeyPatch, writes: int, cut: Callable[[], None]
-) -> Callable[[], int]:
+    monkeypatch: pytest.MonkeyPatch,
+    writes: int,
+    cut: Callable[[], None],
+    names: tuple[str, ...] = WRITES,
+) -> None:
     """Do ``cut`` when the server has done so many writes, before its answer is read."""
     original, done = connection.Connection.call, [0]
 
     def call(self: Any, ask: Any, *arguments: Any, **named: Any) -> Any:
         answer = original(self, ask, *arguments, **named)
         name = getattr(ask, "__name__", getattr(getattr(ask, "func", None), "__name__", ""))
-        done[0] += name.startswith(WRITES)
-        if done[0] == writes and name.startswith(WRITES):
+        done[0] += name.startswith(names)
+        if done[0] == writes and name.startswith(names):
             cut()
         return answer
 
     monkeypatch.setattr(connection.Connection, "call", call)
-    return lambda: done[0]
 
 
 def interrupt() -> None:
@@ -180,6 +187,20 @@ def test_a_conversion_that_is_cut_off_again_and_again_is_complete_in_the_end(
     rows = server.rows()
     assert convert(store, server.uri, "-q").exit_code == 0
     assert server.rows() == rows
+
+
+def test_a_model_has_its_list_of_versions_also_where_the_server_has_just_written_over_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    with monkeypatch.context() as patch:  # version 2 is made, too, and deleted
+        cut_after(patch, 4, interrupt, ("create_model_version",))
+        assert convert(store, server.uri, "-q").exit_code == 130
+    assert server.ask("SELECT MAX(version) FROM model_versions") == [(4,)]
+    assert convert(store, server.uri, "-q").exit_code == 0
+    assert not (found := differences(database, server)), "\n".join(found)
 
 
 def test_a_server_that_goes_away_is_one_sentence_and_the_next_conversion_completes(
@@ -257,6 +278,153 @@ def test_verify_sees_what_was_changed_on_the_server(server: Server, tmp_path: Pa
         ("experiment", "tag team"),
     }
     assert found["exceptions"]["run-id"] == 4
+
+
+def test_a_source_that_the_server_refuses_costs_the_source_alone(
+    server: Server, tmp_path: Path
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    assert convert(store, server.uri, "-q", "--report", "r.json").exit_code == 0
+    said = report(tmp_path / "r.json")
+    ids = said["server"]["ids"]
+    versions = {
+        int(each.version): each
+        for each in MlflowClient(server.uri).search_model_versions("name='shop'")
+    }
+    assert versions[4].source == f"models:/{ids['logged model']['m-' + '1' * 32]}"
+    counts = {limit["name"]: limit["count"] for limit in said["server"]["cannot_keep"]}
+    assert counts["version-source"] == 1
+    changed = [each for each in said["issues"] if each["code"] == "server-source-changed"]
+    if RELEASE >= IN_COLUMNS:
+        assert versions[5].source == f"migrator-source:/{OF_ANOTHER_RUN}"
+        assert [each["id"] for each in changed] == ["shop/5"]
+    else:
+        assert versions[5].source == f"runs:/{ids['run']['a' * 32]}/model"
+        assert not changed
+    assert json.loads(versions[5].tags["migrator.source_fields"])["source"] == OF_ANOTHER_RUN
+    assert verify(store, server.uri).exit_code == 0
+
+
+NAMED = "tr-" + "ab" * 16
+STEP = "tr-" + "a" * 32
+COST = {"input_cost": 1e-6, "output_cost": 0.0, "total_cost": 1e-6}
+DEAR = {"input_cost": 1e-6, "output_cost": 0.0, "total_cost": 2.0}
+
+
+def write_named(root: Path) -> None:
+    """Write a trace of spans that name model or provider in other words than MLflow's."""
+    attributes: dict[str, dict[str, Any]] = {
+        "named": {
+            "mlflow.spanInputs": {"model": "gpt-4o", "q": "?"},
+            "mlflow.llm.cost": {"total_cost": 0.5},
+            "mlflow.chat.tokenUsage": {"input_tokens": 3},
+        },
+        "worded": {"gen_ai.request.model": "gpt-4o"},
+        "provided": {"mlflow.llm.model": "gpt-4o", "gen_ai.system": "acme"},
+    }
+    spans: list[dict[str, Any]] = [
+        {
+            "name": name, "context": {"span_id": f"{number:016x}", "trace_id": "ab" * 16},
+            "parent_id": f"{1:016x}" if number > 1 else None,
+            "start_time": storekit.START_MS * 10**6, "end_time": storekit.START_MS * 10**6 + 5,
+            "status_code": "OK", "status_message": "", "events": [],
+            "attributes": {
+                key: json.dumps(value) for key, value in {"mlflow.spanType": "LLM", **own}.items()
+            },
+        }
+        for number, (name, own) in enumerate(attributes.items(), 1)
+    ]  # fmt: skip
+    storekit.write_trace(root, "1", NAMED, spans=spans)
+
+
+def put_on_spans(server: Server, values: Mapping[tuple[str, str], Any]) -> Callable[[], None]:
+    """Change attributes of spans, by name and key, in a server's database; return the undo.
+
+    None takes an attribute out.
+    """
+    was = dict(server.ask("SELECT name, content FROM spans"))
+    contents = {name: json.loads(content) for name, content in was.items()}
+    for (name, key), value in values.items():
+        contents[name]["attributes"].pop(key, None)
+        if value is not None:
+            contents[name]["attributes"][key] = json.dumps(value)
+
+    def write(texts: Mapping[str, str]) -> None:
+        for name, text in texts.items():
+            server.change("UPDATE spans SET content = ? WHERE name = ?", text, name)
+
+    write({name: json.dumps(content) for name, content in contents.items()})
+    return lambda: write(was)
+
+
+def put_cost_on_trace(server: Server, trace_id: str, cost: dict[str, float]) -> None:
+    if RELEASE >= IN_COLUMNS:
+        sets = ", ".join(f"{key} = {value}" for key, value in cost.items())
+        server.change(f"UPDATE trace_info SET {sets} WHERE request_id = ?", trace_id)
+    else:
+        server.change(
+            "INSERT OR REPLACE INTO trace_request_metadata (key, value, request_id) "
+            "VALUES ('mlflow.trace.cost', ?, ?)", json.dumps(cost), trace_id,
+        )  # fmt: skip
+
+
+def test_verify_forgives_just_what_a_newer_server_adds(server: Server, tmp_path: Path) -> None:
+    store = small_store(tmp_path / "mlruns")
+    write_named(store)
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    assert convert(store, server.uri, "-q", "--report", "r.json").exit_code == 0
+    counts = {c["name"]: c["count"] for c in report(tmp_path / "r.json")["server"]["cannot_keep"]}
+    assert (counts["span-model"], counts["span-cost"]) == (3, 1)
+    assert not (found := differences(database, server)), "\n".join(found)
+
+    def seen() -> tuple[set[tuple[str, str]], dict[str, int]]:
+        told = json.loads(verify(store, server.uri, "--json").stdout)
+        names = dict(server.ask("SELECT span_id, name FROM spans"))
+        differs = {
+            (names.get(each["id"].rpartition("/")[2], each["id"]), each["field"])
+            for each in told["differences"]
+        }
+        return differs, {key: told["exceptions"].get(key, 0) for key in ("span-cost", "span-model")}
+
+    differs, forgiven = seen()
+    assert not differs
+    of_newer = int(RELEASE >= IN_COLUMNS)
+    assert forgiven == {"span-cost": of_newer, "span-model": 3 * of_newer}
+    model, provider, cost = (f"mlflow.llm.{each}" for each in ("model", "provider", "cost"))
+    undo = put_on_spans(
+        server,
+        {
+            ("named", model): "gpt-4o", ("worded", model): "gpt-4o",
+            ("provided", provider): "acme", ("step", cost): COST,
+        },
+    )  # fmt: skip
+    put_cost_on_trace(server, STEP, COST)
+    assert seen() == (set(), {"span-cost": 1, "span-model": 3})
+    undo()
+    for wrong in (
+        {
+            ("named", model): "gpt-4o-mini",  # of which the span says nothing
+            ("worded", model): "gpt-4",
+            ("provided", provider): "?",
+            ("named", cost): None,  # which the source has
+            ("worded", "mlflow.spanOutputs"): "gpt-4o",  # which no server reads out of that
+            ("step", model): "gpt-4o-mini",  # which the source has
+            ("step", cost): DEAR,  # which is no sum
+            ("root", cost): COST,  # which has no model
+        },
+        {("named", cost): COST, ("step", cost): {"total_cost": 2.0}},
+    ):
+        undo = put_on_spans(server, wrong)
+        of_spans = {each for each in seen()[0] if each[1].startswith("attribute ")}
+        assert of_spans == {(span, f"attribute {key}") for span, key in wrong}
+        undo()
+    put_on_spans(server, {("step", cost): COST})
+    put_cost_on_trace(server, STEP, {**COST, "input_cost": 0.0, "output_cost": 1e-6})
+    assert seen()[0] == {(STEP, "metadata mlflow.trace.cost")}  # not that of the spans
+    put_cost_on_trace(server, STEP, COST)
+    put_cost_on_trace(server, NAMED, {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.25})
+    assert seen()[0] == {(NAMED, "metadata mlflow.trace.cost")}  # not that of the source
 
 
 # ------------------------------------------------------------------ what is said before

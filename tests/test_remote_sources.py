@@ -61,9 +61,12 @@ def bucket(
     assert list(mirrors.iterdir()) == []
 
 
-def convert(source: str | list[str], to: Path, options: Options = ONE, **how: Any) -> Outcome:
+def convert(
+    source: str | list[str], to: Path, options: Options = ONE, *, schema: str = "3.9", **how: Any
+) -> Outcome:
+    """Convert into a database that only a test's ``sqlite3`` reads, unless ``schema`` is latest."""
     sources = [source] if isinstance(source, str) else source
-    return pipeline.convert(sources, f"sqlite:///{to}", options, schema="3.9", **how)
+    return pipeline.convert(sources, f"sqlite:///{to}", options, schema=schema, **how)
 
 
 def rows(database: Path, old: tuple[str, ...] = (), new: str = "") -> dict[str, list[Any]]:
@@ -140,7 +143,7 @@ def test_a_bucket_gives_the_rows_of_the_local_copy(
 @pytest.mark.parametrize("name", ["2.9.2-moved", "2.22.5-registry-traces", "3.5.1-genai"])
 def test_verify_reads_the_bucket_again(name: str, bucket: ObjectStore, tmp_path: Path) -> None:
     address = bucket.upload(fixturekit.store(name).parent, name)
-    convert(address, tmp_path / "x.db")
+    convert(address, tmp_path / "x.db", schema="latest")  # which the installed MLflow reads
     result = verify([address], f"sqlite:///{tmp_path / 'x.db'}", ONE)
     assert result.same, result.as_text()
     with sqlite3.connect(tmp_path / "x.db") as db:
@@ -285,7 +288,7 @@ def test_a_run_without_artifacts_has_its_place_in_the_bucket_if_others_have_thei
 def test_copies_are_fetched_whole(bucket: ObjectStore, tmp_path: Path) -> None:
     address = bucket.upload(small_store(tmp_path / "mlruns"), "mlruns")
     options = Options(workers=1, artifacts=f"copy:{tmp_path / 'copies'}")
-    outcome = convert(address, tmp_path / "x.db", options)
+    outcome = convert(address, tmp_path / "x.db", options, schema="latest")
     assert outcome.artifacts.files_copied == 2
     copies = tmp_path / "copies" / "1" / RUN / "artifacts"
     assert {path.name: path.read_bytes() for path in copies.iterdir()} == {
@@ -668,7 +671,7 @@ def test_listing_is_a_few_calls_and_fetching_is_parallel(
     bucket: ObjectStore, tmp_path: Path
 ) -> None:
     root = small_store(tmp_path / "mlruns")
-    storekit.write_values(root / "1" / RUN / "params", {f"p{n}": "x" for n in range(1500)})
+    storekit.write_values(root / "1" / RUN / "params", {f"p{n}": "x" for n in range(1000)})
     address = bucket.upload(root, "mlruns")
     bucket.calls.clear()
     bucket.delay_seconds = 0.02

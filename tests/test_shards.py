@@ -37,12 +37,13 @@ def rows(path: Path) -> dict[str, Counter[tuple[Any, ...]]]:
         return {t: Counter(db.execute(f"SELECT * FROM {t}").fetchall()) for t in tables}
 
 
-def convert(sources: Any, target: Path, **choice: Any) -> Any:
+def convert(sources: Any, target: Path, *, schema: str = "3.9", **choice: Any) -> Any:
+    """Convert into a database that only a test's ``sqlite3`` reads, unless ``schema`` is latest."""
     return pipeline.convert(
         [str(source) for source in sources],
         f"sqlite:///{target}",
         pipeline.Options(workers=1, **choice),
-        schema="3.9",
+        schema=schema,
         backup=False,
     )
 
@@ -166,10 +167,13 @@ def test_what_refers_to_things_of_another_shard_is_not_refused(tmp_path: Path) -
             "experiment-tag-differs",
             "load-duplicate",
         }
-    found = verify([str(root), str(second)], f"sqlite:///{tmp_path}/shared.db", pipeline.Options())
+    for number in (1, 2):
+        shard = (number, 2)
+        convert([root, second], tmp_path / "latest.db", schema="latest", shard=shard)
+    found = verify([str(root), str(second)], f"sqlite:///{tmp_path}/latest.db", pipeline.Options())
     assert found.same
     with pytest.raises(OptionError, match="compares the whole"):
-        verify([str(root)], f"sqlite:///{tmp_path}/shared.db", pipeline.Options(shard=(1, 3)))
+        verify([str(root)], f"sqlite:///{tmp_path}/latest.db", pipeline.Options(shard=(1, 3)))
 
 
 def test_an_experiment_of_mixed_runs_gets_the_kind_that_the_whole_gives_it(

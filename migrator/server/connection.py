@@ -72,6 +72,7 @@ class Connection:
         self.store: Any = tracking(uri)
         self.registry: Any = registry(uri)
         self.version = ""
+        self.release = (0, 0)
         self.done: Callable[[], str] = lambda: "Nothing was written."
 
     @property
@@ -161,7 +162,8 @@ class Connection:
             re.match(r"(\d+)\.(\d+)", answer.text.strip()) if answer.status_code == 200 else None
         )
         self.version = answer.text.strip()[:40] if found else "an unknown release"
-        if found is None or (int(found[1]), int(found[2])) < OLDEST:
+        self.release = (int(found[1]), int(found[2])) if found else (0, 0)
+        if self.release < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise self.lost(
                 f"the server is MLflow {self.version}, and {oldest} is the oldest that can take "

@@ -6,14 +6,19 @@ and nothing else may differ.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from migrator import conventions
 from migrator.model import (
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
+    ModelVersionRecord,
     RegisteredModelRecord,
     RunRecord,
     TracePlan,
@@ -24,6 +29,13 @@ TAG_CHARS = 8000
 TRACE_METADATA_CHARS = 250  # cut by the client
 TRACE_TAG_CHARS = 4096  # likewise
 DELETED_VERSION = "Deleted_Internal"  # the stage of a model version that was deleted
+PROMPT = "mlflow.prompt.is_prompt"  # tag of a prompt and its versions, whose source means nothing
+# Where MLflow 3.17 looks for what mlflow.llm.model and mlflow.llm.provider do not say.
+_MODEL_ELSEWHERE = (
+    "gen_ai.response.model", "gen_ai.request.model", "llm.response.model_name", "llm.model_name",
+    "llm.request.model_name", "embedding.model_name",
+)  # fmt: skip
+_PROVIDER_ELSEWHERE = ("gen_ai.provider.name", "gen_ai.system", "llm.provider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +115,11 @@ LIMITS: tuple[Limit, ...] = (
         "the server stamps them with its own time, and each version is READY", _FIELDS,
     ),
     Limit(
-        "version-source", "sources of model versions that are paths of this machine",
-        "a server refuses them",
-        "the place to which the run's or model's files were sent, where there is one; the recorded "
-        "one is " + _FIELDS,
+        "version-source", "sources of model versions that are paths of this machine, or lie in "
+        "another run than the version's own",
+        "a server refuses the first, MLflow 3.17's also the second",
+        "the place to which the run's or model's files were sent, where there is one, and on such "
+        "a server one that leads nowhere; the recorded one is " + _FIELDS,
     ),
     Limit(
         "deleted-version", "deleted model versions", "the API makes none",
@@ -119,6 +132,16 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "span-text", "span attributes whose text is a JSON object or list",
         "MLflow 3.17's server reads it", "the value that it means, on such a server",
+    ),
+    Limit(
+        "span-model", "spans that say their model or provider in other words than MLflow's",
+        "MLflow 3.17's server reads it there",
+        "mlflow.llm.model or mlflow.llm.provider beside what was there, on such a server",
+    ),
+    Limit(
+        "span-cost", "spans with a model and token counts, but no cost",
+        "MLflow 3.17's server works it out where its price list has the model",
+        "that cost, on such a server; also the traces' sum of it, where the source has none",
     ),
     Limit(
         "assessment-numbers", "assessments whose value is a whole number",
@@ -178,7 +201,11 @@ class Survey:
         self.counts["deleted-version"] += sum(
             version.current_stage == DELETED_VERSION for version in record.versions
         )
-        self.counts["version-source"] += sum(is_path(v.source or "") for v in record.versions)
+        self.counts["version-source"] += sum(
+            is_path(version.source or "") or _is_of_another_run(version)
+            for version in record.versions
+            if PROMPT not in version.tags and version.current_stage != DELETED_VERSION
+        )
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Count what of a trace the API cuts."""
@@ -186,7 +213,17 @@ class Survey:
         counts["value-length"] += sum(len(v) > TRACE_TAG_CHARS for v in plan.tags.values())
         counts["value-length"] += sum(len(v) > TRACE_METADATA_CHARS for v in plan.metadata.values())
         for span in plan.spans:
-            counts["span-text"] += sum(v.startswith(('"{', '"[')) for v in span.attributes.values())
+            attributes = span.attributes
+            counts["span-text"] += sum(v.startswith(('"{', '"[')) for v in attributes.values())
+            of_model = conventions.SPAN_MODEL in attributes or _names_model(attributes)
+            counts["span-model"] += (
+                of_model and conventions.SPAN_MODEL not in attributes
+            ) or _names_provider(attributes)
+            counts["span-cost"] += (
+                of_model
+                and conventions.SPAN_USAGE in attributes
+                and conventions.SPAN_COST not in attributes
+            )
         counts["token-counts"] += bool(plan.spans) and plan.usage is not None and lacks_counts(plan)
         counts["assessment-numbers"] += sum(type(a.value) is int for a in plan.assessments)
         counts["assessment-fields"] += sum(
@@ -212,10 +249,34 @@ def lacks_counts(plan: TracePlan) -> bool:
     return None in (usage.input_tokens, usage.output_tokens, usage.total_tokens)
 
 
+def _names_model(attributes: Mapping[str, str]) -> bool:
+    """Tell whether a span's attributes name a model in other words than MLflow's."""
+    if any(key in attributes for key in _MODEL_ELSEWHERE):
+        return True
+    for key in (conventions.SPAN_INPUTS, conventions.SPAN_OUTPUTS):
+        text = attributes.get(key, "")
+        if '"model"' in text:  # nearly none: reading all of them would take its time
+            value = json.loads(text)
+            if isinstance(value, dict) and value.get("model") and isinstance(value["model"], str):
+                return True
+    return False
+
+
+def _names_provider(attributes: Mapping[str, str]) -> bool:
+    return conventions.SPAN_PROVIDER not in attributes and any(
+        key in attributes for key in _PROVIDER_ELSEWHERE
+    )
+
+
 def is_path(source: str) -> bool:
     """Tell whether a version's source is a path or ``file:`` URI, which a server refuses."""
     scheme, colon, _ = source.partition(":")
     return bool(source) and (not colon or len(scheme) == 1 or scheme == "file" or "/" in scheme)
+
+
+def _is_of_another_run(version: ModelVersionRecord) -> bool:
+    found = re.match("runs:/+([^/]+)", version.source or "")
+    return found is not None and found[1] != version.run_id
 
 
 def run_fields(run: RunRecord) -> dict[str, str | int]:

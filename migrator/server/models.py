@@ -13,7 +13,7 @@ from migrator.issues import Code
 from migrator.model import Kind, LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import MODEL_TAG, Found, Home, fields_tag
-from migrator.server.limits import DELETED_VERSION, is_path
+from migrator.server.limits import DELETED_VERSION, PROMPT, is_path
 from migrator.server.runs import FILES, Files, send_files
 from migrator.server.tally import Tally, digest_of
 
@@ -21,6 +21,7 @@ _METRICS = 800  # a call
 _NOT_SENT = frozenset({"path", "artifact_dir", "artifact_location"})
 _NO_SOURCE = "migrator-source:"  # scheme of a source that leads nowhere on the server
 _SERVED = "mlflow-artifacts:"  # of the server that the source was written by
+_VERSIONS = "mlflow.modelVersions"  # tag of a logged model: a list of what it is registered as
 _PENDING, _READY, _FAILED = 1, 2, 3
 
 MetricKey = tuple[str, int, int, str]  # key, time in ms, step, run
@@ -32,6 +33,14 @@ class Ids:
 
     runs: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
+    # By the new ids of models that are not deleted: their tag _VERSIONS, None without one.
+    version_lists: dict[str, str | None] = field(default_factory=dict)
+
+    def add_model(self, record: LoggedModelRecord, new_id: str) -> None:
+        """Remember a logged model that is on the server."""
+        self.models[record.model_id] = new_id
+        if record.lifecycle_stage != "deleted":
+            self.version_lists[new_id] = record.tags.get(_VERSIONS)
 
 
 def mark_of(record: LoggedModelRecord, files: bool) -> str:
@@ -97,7 +106,7 @@ class ModelWriter:
             lacking = [param for param in params if param.key not in (model.params or {})]
             if lacking:
                 call(store.log_logged_model_params, model.model_id, lacking)
-        self._ids.models[record.model_id] = model.model_id
+        self._ids.add_model(record, model.model_id)
         count_model(record, self._tally, new=new)
         self._log_metrics(record, model)
         sent = self._send_files(record, model)
@@ -272,7 +281,7 @@ class RegistryWriter:
         if not new:
             self._clear_gaps(record, {each.version for each in alive})
         for version in sorted(alive, key=lambda each: each.version):
-            self._version(version)
+            self._version(version, cut_off=conventions.MIGRATOR_DIGEST not in tags)
         for version in record.versions:
             if version.current_stage == DELETED_VERSION:  # its number is left out
                 tally.count(Kind.MODEL_VERSION, 1, new=new)
@@ -325,7 +334,7 @@ class RegistryWriter:
                     self._server.registry.delete_model_version, record.name, str(number)
                 )
 
-    def _version(self, version: ModelVersionRecord) -> None:
+    def _version(self, version: ModelVersionRecord, *, cut_off: bool) -> None:
         call, registry, tally = self._server.call, self._server.registry, self._tally
         name, number = version.name, version.version
         found = self._version_there(name, number)
@@ -349,6 +358,8 @@ class RegistryWriter:
             tally.count(Kind.MODEL_VERSION, 1, new=False)
             tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
             return
+        if new or cut_off:
+            self._restore_list(found.source or "")
         if version.current_stage not in (None, "", "None", found.current_stage):
             call(
                 registry.transition_model_version_stage,
@@ -367,7 +378,27 @@ class RegistryWriter:
 
     def _make(self, version: ModelVersionRecord) -> Any:
         """Return the version, made with its own number; None where that is used up."""
-        source, model_id = self._source(version)
+        source = self._source(version) or self._nowhere(version, "a path that leads nowhere there")
+        try:
+            made = self._create(version, source)
+        except Refused as error:
+            if "source" not in str(error):
+                raise
+            source = self._nowhere(version, str(error))
+            made = self._create(version, source)
+        while int(made.version) < version.version:  # versions before it were deleted for good
+            self._server.call(
+                self._server.registry.delete_model_version, version.name, made.version
+            )
+            made = self._create(version, source)
+        if int(made.version) == version.version:
+            return made
+        self._server.call(self._server.registry.delete_model_version, version.name, made.version)
+        return None
+
+    def _create(self, version: ModelVersionRecord, source: str) -> Any:
+        from mlflow.entities.model_registry import ModelVersionTag
+
         fields = {
             "creation_ms": version.creation_ms,
             "last_updated_ms": version.last_updated_ms,
@@ -379,26 +410,7 @@ class RegistryWriter:
             "run_id": version.run_id if version.run_id in self._ids.runs else None,
         }
         tags = {**version.tags, conventions.MIGRATOR_SOURCE_FIELDS: fields_tag(fields)}
-        made = self._create(version, source, tags, model_id)
-        while int(made.version) < version.version:  # versions before it were deleted for good
-            self._server.call(
-                self._server.registry.delete_model_version, version.name, made.version
-            )
-            made = self._create(version, source, tags, model_id)
-        if int(made.version) == version.version:
-            return made
-        self._server.call(self._server.registry.delete_model_version, version.name, made.version)
-        return None
-
-    def _create(
-        self,
-        version: ModelVersionRecord,
-        source: str,
-        tags: Mapping[str, str],
-        model_id: str | None,
-    ) -> Any:
-        from mlflow.entities.model_registry import ModelVersionTag
-
+        model_id = self._model_of(source)
         return self._server.call(
             self._server.registry.create_model_version,
             version.name,
@@ -410,37 +422,59 @@ class RegistryWriter:
             **({"local_model_path": None, "model_id": model_id} if model_id else {}),
         )
 
-    def _source(self, version: ModelVersionRecord) -> tuple[str, str | None]:
-        """Return the source to write, and the model that it lies in if the server asks for it."""
+    def _source(self, version: ModelVersionRecord) -> str | None:
+        """Return the source to write, None for a path of which nothing is on the server."""
         source = version.source or ""
-        if "mlflow.prompt.is_prompt" in version.tags:
-            return source or "dummy-source", None
+        if PROMPT in version.tags:
+            return source or "dummy-source"
         for scheme, ids in (("runs:/", self._ids.runs), ("models:/", self._ids.models)):
             if source.startswith(scheme):
                 first, slash, rest = source.removeprefix(scheme).lstrip("/").partition("/")
-                return scheme + ids.get(first, first) + slash + rest, None
+                return scheme + ids.get(first, first) + slash + rest
         for old, folder in re.findall(r"(?<=/)([^/]+)/artifacts(/.*)?$", source):
-            place, model_id = self._place(old)
+            place = self._place(old)
             if place is not None and (is_path(source) or source.startswith(_SERVED)):
-                return place.rstrip("/") + folder, model_id if is_path(place) else None
-        if not is_path(source) and source:
-            return source, None
+                return f"{place.rstrip('/')}{folder}"
+        return source if source and not is_path(source) else None
+
+    def _nowhere(self, version: ModelVersionRecord, why: str) -> str:
+        """Return a source that leads nowhere and names the recorded one."""
+        source = version.source or ""
         self._tally.issue(
             Code.SERVER_SOURCE_CHANGED, Kind.MODEL_VERSION, f"{version.name}/{version.version}",
-            f"Version {version.version} of {version.name} has source {source!r}.",
+            f"Version {version.version} of {version.name} has source {source!r}: {why}.",
             kept=f"{_NO_SOURCE}{source}",
         )  # fmt: skip
-        return f"{_NO_SOURCE}/{source.removeprefix('file:').lstrip('/')}", None
+        return f"{_NO_SOURCE}/{source.removeprefix('file:').lstrip('/')}"
 
-    def _place(self, old: str) -> tuple[str | None, str | None]:
-        """Return where a run's or model's artifacts lie now, and the id of the model."""
+    def _model_of(self, source: str) -> str | None:
+        """Return the logged model that a source of the server lies in: it asks to be told."""
+        return next((part for part in source.split("/") if part in self._ids.version_lists), None)
+
+    def _restore_list(self, source: str) -> None:
+        """Give the model of a version the tag that it had: the server has written over it."""
+        from mlflow.entities import LoggedModelTag
+
+        model_id = self._model_of(source)
+        if model_id is None:
+            return
+        call, store = self._server.call, self._server.store
+        wanted = self._ids.version_lists[model_id]
+        there = call(store.get_logged_model, model_id).tags.get(_VERSIONS)
+        if wanted is None and there is not None:
+            call(store.delete_logged_model_tag, model_id, _VERSIONS)
+        elif wanted is not None and there != wanted:
+            call(store.set_logged_model_tags, model_id, [LoggedModelTag(_VERSIONS, wanted)])
+
+    def _place(self, old: str) -> str | None:
+        """Return where a run's or model's artifacts lie now."""
         store, call = self._server.store, self._server.call
         if old in self._ids.runs:
-            return call(store.get_run, self._ids.runs[old]).info.artifact_uri, None
+            return str(call(store.get_run, self._ids.runs[old]).info.artifact_uri)
         if old in self._ids.models:
             model = call(store.get_logged_model, self._ids.models[old], allow_deleted=True)
-            return model.artifact_location, model.model_id
-        return None, None
+            return str(model.artifact_location)
+        return None
 
     def _refuse(self, kind: Kind, entity_id: str, message: str, n: int = 1) -> None:
         self._tally.refuse(Code.SERVER_REFUSED, kind, entity_id, message, n)

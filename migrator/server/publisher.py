@@ -369,7 +369,7 @@ class Publisher:
         found = home.models.get(record.model_id)
         mark = models.mark_of(record, self._files_of is not None)
         if models.is_complete(found, mark) and found is not None:
-            self._ids.models[record.model_id] = found.new_id
+            self._ids.add_model(record, found.new_id)
             models.count_model(record, self._tally, new=False)
             points = models.metrics_of(record, self._tally, self._ids.runs)
             self._tally.count(Kind.LOGGED_MODEL_METRIC, len(points), new=False)

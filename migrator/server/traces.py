@@ -22,6 +22,16 @@ from migrator.server.tally import Tally, digest_of
 
 _SPANS_A_CALL = 200
 _SESSION = "session.id"  # of OpenTelemetry's conventions
+# MLflow 3.17 keeps these numbers of a trace in columns, and what is not said of one stays as it
+# summed it up of the spans, a cost that no span has as 0.0.
+_IN_COLUMNS = (3, 17)
+_NUMBERS = {
+    conventions.TRACE_USAGE: (
+        "input_tokens", "output_tokens", "total_tokens", "cache_read_input_tokens",
+        "cache_creation_input_tokens", "cache_creation_input_tokens_above_1hr",
+    ),
+    conventions.TRACE_COST: ("input_cost", "output_cost", "total_cost"),
+}  # fmt: skip
 _TOLD = (conventions.SPAN_USAGE, _SESSION)
 # The server's own, which it refuses or would write twice.
 _NOT_SENT = (conventions.ARTIFACT_LOCATION, conventions.SPANS_LOCATION)
@@ -97,6 +107,8 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
             }
             own = {key: value for key, value in there.tags.items() if key not in _NOT_SENT}
             info.tags = {**own, **info.tags}
+        if server.release >= _IN_COLUMNS:
+            info.trace_metadata.update(_unknown_as_null(plan.metadata))
         if spans:
             _link(server, job, runs)
             server.call(server.store.start_trace, info)
@@ -140,6 +152,24 @@ def _usage(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str
         return {}
     unknown = dict.fromkeys(json.loads(there[key]), 0)
     return {key: json.dumps({**unknown, **json.loads(wanted[key])})}
+
+
+def _unknown_as_null(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return token counts and cost so that they say also what is not known."""
+    said = {key: _object(metadata[key]) for key in _NUMBERS if key in metadata}
+    return {
+        key: json.dumps({**dict.fromkeys(_NUMBERS[key]), **numbers}, separators=(",", ":"))
+        for key, numbers in said.items()
+        if numbers
+    }
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _refuse(job: TraceJob, message: str) -> None:
