@@ -23,7 +23,10 @@ from migrator.errors import WorkerError
 
 T = TypeVar("T")
 
-_AHEAD = 2  # finished answers that a child keeps while it is waiting for us to take them
+# Finished answers that a child keeps while it is waiting for us to take them: enough to go on
+# while we write what we have gathered, and of large ones none, because memory is to be bounded.
+_AHEAD = 8
+_LARGE_BYTES = 2 << 20
 
 
 def cores() -> int:
@@ -138,6 +141,8 @@ def _run(answers: Connection, work: Callable[[int], object], numbers: range) -> 
                 ready.put(pickle.dumps((True, error)))
                 break
             ready.put(answer)
+            if len(answer) > _LARGE_BYTES:
+                ready.join()
     ready.put(None)
     sender.join()
 
@@ -148,3 +153,4 @@ def _send(answers: Connection, ready: queue.Queue[bytes | None]) -> None:
             answers.send_bytes(answer)
         except BrokenPipeError:
             os._exit(1)  # nobody is there any more
+        ready.task_done()

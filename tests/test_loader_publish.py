@@ -483,7 +483,7 @@ LIMITED = """
     from tests import loader_samples as samples
     from tests.test_loader_publish import big
     samples._template = lambda: sys.argv[2]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
     try:
         samples.load(samples.Path(sys.argv[1]), big)
     except TargetError as error:
@@ -507,10 +507,10 @@ def test_a_file_that_may_not_grow_is_reported_and_nothing_is_left(path: Path) ->
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Any:
-    """A file system of 2 MB."""
+    """A file system of 4 MB: an empty database fits, its journal too."""
     place = tmp_path / "small"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     if subprocess.run(mount, capture_output=True).returncode != 0:

@@ -55,6 +55,8 @@ def test_the_kept_schema_is_that_of_the_installed_mlflows_chain(
     kept = tmp_path / "kept.db"
     schema.create(str(kept))
     ours, mlflows = described(kept), described(chained)
+    assert ours.pop("pragma page_size") == (schema.PAGE_BYTES,)  # the one thing that is ours
+    assert mlflows.pop("pragma page_size") == (4096,)
     assert ours.keys() == mlflows.keys()
     for name, facts in mlflows.items():
         assert ours[name] == facts, name

@@ -258,7 +258,7 @@ def _look(
     try:
         with contextlib.closing(sqlite3.connect(path)) as db:
             # An index is looked up for every row: with SQLite's 2 MiB, pages are read many times.
-            db.execute("PRAGMA cache_size=-24576").close()
+            db.execute("PRAGMA cache_size=-8192").close()
             while todo and not failed:
                 with contextlib.suppress(IndexError):  # the other one was faster
                     what = todo.popleft()

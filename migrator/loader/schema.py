@@ -25,6 +25,10 @@ from migrator.errors import OptionError, TargetError
 MLFLOW_39 = "d3e4f5a6b7c8"  # the head of MLflow 3.9.0: what our rows are written for
 BASELINE = Path(__file__).with_name("mlflow_3_9.sql")  # its empty database
 
+# Four times SQLite's own: of 100,000 runs' rows a sixth less time, and an eighth less of a file. An
+# empty database has 1.9 MB instead of 0.5. MLflow opens any.
+PAGE_BYTES = 16_384
+
 # Heads of released versions, read from each release's own migrations; to name a database's maker.
 RELEASES = {
     "97727af70f4d": "1.30",
@@ -133,6 +137,7 @@ def create(path: str) -> None:
     """
     script = BASELINE.read_text(encoding="utf-8")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA page_size={PAGE_BYTES}").close()
         tune(db)
         db.executescript(f"BEGIN;\n{script}COMMIT;")
 
