@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from migrator.loader import baseline, schema
+from migrator.errors import LedgerError
+from migrator.loader import audit, baseline, schema
+from tests import loader_samples as samples
 from tests.fixturekit import store
 
 
@@ -62,6 +64,25 @@ def test_the_kept_schema_is_that_of_the_installed_mlflows_chain(
         assert ours[name] == facts, name
     assert len(ours) > 100
     assert ours["table alembic_version"][-1] == [(schema.MLFLOW_39,)]
+
+
+def test_a_damaged_page_is_seen_whatever_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "whole.db"
+    samples.load(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        audit.check_sound(db)
+        pages, size = (
+            db.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_count", "page_size")
+        )
+    content = path.read_bytes()
+    assert pages > 100 and size == schema.PAGE_BYTES
+    for page in range(1, pages):  # the first without which it is no database at all
+        path.write_bytes(content[: page * size] + bytes(size) + content[(page + 1) * size :])
+        with (
+            closing(sqlite3.connect(path, isolation_level=None)) as db,
+            pytest.raises((LedgerError, sqlite3.DatabaseError)),
+        ):
+            audit.check_sound(db)
 
 
 @pytest.mark.parametrize(

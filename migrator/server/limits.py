@@ -256,7 +256,10 @@ def _names_model(attributes: Mapping[str, str]) -> bool:
     for key in (conventions.SPAN_INPUTS, conventions.SPAN_OUTPUTS):
         text = attributes.get(key, "")
         if '"model"' in text:  # nearly none: reading all of them would take its time
-            value = json.loads(text)
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError):  # a text, or nested too deeply to be read
+                continue
             if isinstance(value, dict) and value.get("model") and isinstance(value["model"], str):
                 return True
     return False
