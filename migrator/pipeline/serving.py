@@ -74,7 +74,7 @@ def to_server(
     check_rejects(trial.ledger.issues)
     summary.limits = tuple(
         ServerLimit(limit.name, limit.what, n, limit.why, limit.instead)
-        for limit, n in survey.found()
+        for limit, n in survey.found(connection.release)
     )
     if dry_run:
         outcome.ledger.add_outcome(migration.handed, {})

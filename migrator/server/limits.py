@@ -46,7 +46,15 @@ class Limit:
     what: str  # of what, with its plural
     why: str
     instead: str
+    # Which releases of the server it is true of: from the first on, and before the second.
+    releases: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (99, 0))
 
+    def is_of(self, release: tuple[int, int]) -> bool:
+        """Tell whether it is true of a server of this release."""
+        return self.releases[0] <= release < self.releases[1]
+
+
+_NEWER = ((3, 10), (99, 0))  # seen in 3.17, and not in 3.9; those between were not tried
 
 _FIELDS = "kept as JSON in tag migrator.source_fields"
 
@@ -128,20 +136,22 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "token-counts", "traces of which a token count is unknown",
         "MLflow 3.9 writes 0 for a count that no span has", "0 on such a server",
+        ((0, 0), (3, 17)),
     ),
     Limit(
         "span-text", "span attributes whose text is a JSON object or list",
-        "MLflow 3.17's server reads it", "the value that it means, on such a server",
+        "MLflow 3.17's server reads it", "the value that it means, on such a server", _NEWER,
     ),
     Limit(
         "span-model", "spans that say their model or provider in other words than MLflow's",
         "MLflow 3.17's server reads it there",
-        "mlflow.llm.model or mlflow.llm.provider beside what was there, on such a server",
+        "mlflow.llm.model or mlflow.llm.provider beside what was there, on such a server", _NEWER,
     ),
     Limit(
         "span-cost", "spans with a model and token counts, but no cost",
         "MLflow 3.17's server works it out where its price list has the model",
         "that cost, on such a server; also the traces' sum of it, where the source has none",
+        _NEWER,
     ),
     Limit(
         "assessment-numbers", "assessments whose value is a whole number",
@@ -233,11 +243,13 @@ class Survey:
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Count nothing: the API keeps tags."""
 
-    def found(self) -> tuple[tuple[Limit, int], ...]:
-        """Return what of the table touches this source, and how often."""
+    def found(self, release: tuple[int, int]) -> tuple[tuple[Limit, int], ...]:
+        """Return what of the table touches this source on such a server, and how often."""
         self.counts["dataset-unused"] = len(self._datasets - self._used)
         return tuple(
-            (limit, self.counts[limit.name]) for limit in LIMITS if self.counts[limit.name]
+            (limit, self.counts[limit.name])
+            for limit in LIMITS
+            if self.counts[limit.name] and limit.is_of(release)
         )
 
 
