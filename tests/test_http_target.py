@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from migrator.cli import main
-from migrator.server import connection
+from migrator.server import connection, models
 from tests import fixturekit, storekit
 from tests.servedkit import IN_COLUMNS, RELEASE, Server, differences
 
@@ -366,6 +366,36 @@ def put_cost_on_trace(server: Server, trace_id: str, cost: dict[str, float]) -> 
             "INSERT OR REPLACE INTO trace_request_metadata (key, value, request_id) "
             "VALUES ('mlflow.trace.cost', ?, ?)", json.dumps(cost), trace_id,
         )  # fmt: skip
+
+
+def test_a_version_that_the_server_refuses_costs_that_version(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    create = models.RegistryWriter._create
+
+    def refusing(self: Any, version: Any, source: str) -> Any:
+        if version.version == 3:
+            raise connection.Refused("it is a Sunday")
+        return create(self, version, source)
+
+    monkeypatch.setattr(models.RegistryWriter, "_create", refusing)
+    told = []
+    for _ in range(2):
+        result = convert(store, server.uri, "--report", "r.json")
+        assert result.exit_code == 3
+        assert "Version 3 of shop can't be made: it is a Sunday." in result.output
+        rows = {row["kind"]: row for row in report(tmp_path / "r.json")["ledger"]}
+        told.append([rows[kind] for kind in ("registered model", "model version", "alias")])
+        (tmp_path / "r.json").unlink()
+    assert [(row["rejected"], row["converted"]) for row in told[0]] == [(0, 1), (1, 4), (1, 0)]
+    assert [(row["rejected"], row["already_there"]) for row in told[1]] == [(0, 1), (1, 4), (1, 0)]
+    client = MlflowClient(server.uri, server.uri)
+    there = client.search_model_versions("name='shop'")
+    assert sorted(int(version.version) for version in there) == [1, 4, 5]
+    monkeypatch.setattr(models.RegistryWriter, "_create", create)
+    after = convert(store, server.uri)
+    assert after.exit_code == 3 and "the server has used up its number" in after.output
 
 
 def test_verify_forgives_just_what_a_newer_server_adds(server: Server, tmp_path: Path) -> None:

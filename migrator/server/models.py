@@ -280,8 +280,9 @@ class RegistryWriter:
         alive = [each for each in record.versions if each.current_stage != DELETED_VERSION]
         if not new:
             self._clear_gaps(record, {each.version for each in alive})
+        cut_off, whole = conventions.MIGRATOR_DIGEST not in tags, True
         for version in sorted(alive, key=lambda each: each.version):
-            self._version(version, cut_off=conventions.MIGRATOR_DIGEST not in tags)
+            whole &= self._version(version, cut_off=cut_off)
         for version in record.versions:
             if version.current_stage == DELETED_VERSION:  # its number is left out
                 tally.count(Kind.MODEL_VERSION, 1, new=new)
@@ -302,10 +303,10 @@ class RegistryWriter:
         fields = fields_tag(
             {"creation_ms": record.creation_ms, "last_updated_ms": record.last_updated_ms}
         )
-        for key, value in (
-            (conventions.MIGRATOR_SOURCE_FIELDS, fields),
-            (conventions.MIGRATOR_DIGEST, mark),
-        ):
+        own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
+        if whole:  # else the next conversion is to try again, and to say so
+            own[conventions.MIGRATOR_DIGEST] = mark
+        for key, value in own.items():
             call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
 
     def _there(self, name: str) -> Any:
@@ -334,30 +335,33 @@ class RegistryWriter:
                     self._server.registry.delete_model_version, record.name, str(number)
                 )
 
-    def _version(self, version: ModelVersionRecord, *, cut_off: bool) -> None:
+    def _version(self, version: ModelVersionRecord, *, cut_off: bool) -> bool:
+        """Create what lacks of a version. Returns False where the server does not make it."""
         call, registry, tally = self._server.call, self._server.registry, self._tally
         name, number = version.name, version.version
         found = self._version_there(name, number)
         new = found is None
         if found is None:
-            made = self._make(version)
-            if made is None:
+            why = "the server has used up its number"
+            try:
+                found = self._make(version)
+            except Refused as error:
+                why = str(error)
+            if found is None:
                 for kind, n in (
                     (Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))
                 ):  # fmt: skip
                     if n:
                         self._refuse(
                             kind, f"{name}/{number}",
-                            f"Version {number} of {name} can't be made: the server has used up "
-                            "its number.", n,
+                            f"Version {number} of {name} can't be made: {why}.", n,
                         )  # fmt: skip
-                return
-            found = made
+                return False
         elif conventions.MIGRATOR_SOURCE_FIELDS not in found.tags:
             self._differs(Kind.MODEL_VERSION, f"{name}/{number}", f"Version {number} of {name}")
             tally.count(Kind.MODEL_VERSION, 1, new=False)
             tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
-            return
+            return True
         if new or cut_off:
             self._restore_list(found.source or "")
         if version.current_stage not in (None, "", "None", found.current_stage):
@@ -367,6 +371,7 @@ class RegistryWriter:
             )  # fmt: skip
         tally.count(Kind.MODEL_VERSION, 1, new=new)
         tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
+        return True
 
     def _version_there(self, name: str, number: int) -> Any:
         try:
