@@ -398,6 +398,22 @@ def test_a_version_that_the_server_refuses_costs_that_version(
     assert after.exit_code == 3 and "the server has used up its number" in after.output
 
 
+def test_a_stage_that_the_server_does_not_know_costs_that_stage(
+    server: Server, tmp_path: Path
+) -> None:
+    storekit.write_experiment(tmp_path / "mlruns", "1", "one")
+    storekit.write_registered_model(
+        tmp_path / "mlruns", "shop", versions=[{"current_stage": "Sunday"}, {}]
+    )
+    for _ in range(2):
+        result = convert(tmp_path / "mlruns", server.uri)
+        assert result.exit_code == 3
+        assert "The stage of version 1 of shop: " in result.output
+    client = MlflowClient(server.uri, server.uri)
+    there = client.search_model_versions("name='shop'")
+    assert sorted((int(v.version), v.current_stage) for v in there) == [(1, "None"), (2, "None")]
+
+
 def test_verify_forgives_just_what_a_newer_server_adds(server: Server, tmp_path: Path) -> None:
     store = small_store(tmp_path / "mlruns")
     write_named(store)

@@ -336,9 +336,9 @@ class RegistryWriter:
                 )
 
     def _version(self, version: ModelVersionRecord, *, cut_off: bool) -> bool:
-        """Create what lacks of a version. Returns False where the server does not make it."""
+        """Create what lacks of a version. Returns False where the server takes not all of it."""
         call, registry, tally = self._server.call, self._server.registry, self._tally
-        name, number = version.name, version.version
+        name, number, whole = version.name, version.version, True
         found = self._version_there(name, number)
         new = found is None
         if found is None:
@@ -365,13 +365,18 @@ class RegistryWriter:
         if new or cut_off:
             self._restore_list(found.source or "")
         if version.current_stage not in (None, "", "None", found.current_stage):
-            call(
-                registry.transition_model_version_stage,
-                name, str(number), version.current_stage, False,
-            )  # fmt: skip
+            try:
+                call(
+                    registry.transition_model_version_stage,
+                    name, str(number), version.current_stage, False,
+                )  # fmt: skip
+            except Refused as error:  # the version itself is there
+                message = f"The stage of version {number} of {name}: {error}."
+                tally.refuse(Code.SERVER_REFUSED, None, f"{name}/{number}", message)
+                whole = False
         tally.count(Kind.MODEL_VERSION, 1, new=new)
         tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
-        return True
+        return whole
 
     def _version_there(self, name: str, number: int) -> Any:
         try:
