@@ -86,7 +86,7 @@ def connect(address: str) -> Iterator[DaskExecutor]:
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # of other versions of what we don't use
         _greet(address)
-        client: Any = Client(  # type: ignore[no-untyped-call]
+        client: Any = Client(  # type: ignore[no-untyped-call]  # distributed has no types
             address, timeout=CONNECT_SECONDS, set_as_default=False, name="mlflow-migrate"
         )
         try:
@@ -122,6 +122,7 @@ def _greet(address: str) -> None:
     from distributed import rpc
 
     async def identity() -> Any:
+        # distributed has types for hardly any of its functions
         async with rpc(address, timeout=CONNECT_SECONDS) as other:  # type: ignore[no-untyped-call]
             return await asyncio.wait_for(other.identity(), CONNECT_SECONDS)
 

@@ -587,7 +587,7 @@ class Account:
             return {}
         files = small_files(folder)
         if files is not None:
-            try:
+            try:  # a None among them is an AttributeError, which costs less than looking for it
                 texts = {name: data.decode() for name, data in files}  # type: ignore[union-attr]
             except (AttributeError, UnicodeDecodeError):
                 pass  # one of them is to be read by itself, or to be repaired

@@ -12,7 +12,7 @@ from migrator.loader.target import reporting
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is open can't be removed: no lock is needed
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere; asked for before each use
 
 _SIDECARS = ("", "-journal", "-wal", "-shm")
 _holds: set[int] = set()  # handles of this process
