@@ -19,7 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import RunTag, ViewType
 
 from migrator.cli import main
 from migrator.server import connection, models
@@ -174,6 +174,7 @@ def test_a_conversion_that_is_cut_off_again_and_again_is_complete_in_the_end(
     assert convert(store, database, "-q").exit_code == 0
     for _attempt in range(40):
         with monkeypatch.context() as patch:
+            patch.setattr(connection, "_SETTLE_S", 0.0)
             cut_after(patch, 6, interrupt)
             result = convert(store, server.uri, "-q", "--report", "r.json")
         if result.exit_code == 0:
@@ -233,6 +234,31 @@ def test_a_killed_process_is_completed_by_the_next(server: Server, tmp_path: Pat
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert convert(store, server.uri, "-q").exit_code == 0
+    assert not (found := differences(database, server)), "\n".join(found)
+
+
+def test_a_request_that_the_server_was_still_at_work_on_makes_no_second_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small_store(tmp_path / "mlruns")
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    with monkeypatch.context() as patch:
+        cut_after(patch, 1, interrupt, ("create_experiment",))
+        assert convert(store, server.uri, "-q").exit_code == 130
+    ((experiment,),) = server.ask("SELECT experiment_id FROM experiments WHERE name = 'one'")
+    store_there = connection.Connection(server.uri).store
+    late = RunTag("migrator.source_run_id", "a" * 32)
+    start_ms = MlflowClient(database).get_run(late.value).info.start_time
+
+    def arrive() -> None:
+        time.sleep(1.5)
+        store_there.create_run(str(experiment), "ana", start_ms, [late], "root")
+
+    arrival = threading.Thread(target=arrive)
+    arrival.start()
+    assert convert(store, server.uri, "-q").exit_code == 0
+    arrival.join()
     assert not (found := differences(database, server)), "\n".join(found)
 
 

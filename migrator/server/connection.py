@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ _POINTS_A_PAGE = 25_000  # what MLflow's own client asks for
 _MODELS_A_PAGE = 50  # what MLflow allows
 _PROBE = "/api/2.0/mlflow/experiments/search"
 _PROBE_S = 10
+_SETTLE_S = 3.0  # what a server may need for requests of a process that is gone
 _LOGIN = (401, 403)
 _OF_ALL = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")  # not of one item
 _HOW = "Give its address as MLflow's clients use it, such as http://127.0.0.1:5000."
@@ -74,6 +76,7 @@ class Connection:
         self.version = ""
         self.release = (0, 0)
         self.done: Callable[[], str] = lambda: "Nothing was written."
+        self._opened = time.monotonic()
 
     @property
     def is_here(self) -> bool:
@@ -121,6 +124,16 @@ class Connection:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def settle(self) -> bool:
+        """Wait until requests made before this connection have surely ended; tell whether it did.
+
+        Whoever made them was gone before, so that only what is left of ``_SETTLE_S`` is waited.
+        """
+        left = self._opened + _SETTLE_S - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+        return left > 0
 
     def lost(self, why: str, todo: str = "") -> TargetError:
         """Return the error that ends a conversion midway, or before it began."""

@@ -69,18 +69,15 @@ class Home:
     models: dict[str, Found] = field(default_factory=dict)  # by the id in the source
 
     def load(self, server: Connection) -> None:
-        """List what is there. Raises TargetError."""
-        for run in server.runs(self.experiment_id):
-            tags = run.data.tags
-            source = tags[conventions.MIGRATOR_SOURCE_RUN]
-            found = Found(
-                run.info.run_id,
-                tags.get(conventions.MIGRATOR_DIGEST),
-                run.info.lifecycle_stage == "deleted",
-            )
-            # A request that MLflow sent again may have made two: the complete one counts.
-            if source not in self.runs or found.mark:
-                self.runs[source] = found
+        """List what is there. Raises TargetError.
+
+        Where a conversion was cut off, the server may still be at work on what it was asked for;
+        so runs are listed again, once it has had the time.
+        """
+        self._load_runs(server)
+        complete = self.runs and all(found.mark for found in self.runs.values())
+        if not complete and server.settle():
+            self._load_runs(server)
         for trace in server.traces(self.experiment_id):
             self.traces[trace.trace_id] = trace.tags.get(conventions.MIGRATOR_DIGEST)
         for model in server.logged_models(self.experiment_id):
@@ -94,6 +91,20 @@ class Home:
                 # Between the tag and the deletion a conversion may have been cut off.
                 alive = any(each.new_id == model_id for each in self.models.values())
                 self.models[key.removeprefix(MODEL_TAG)] = Found(model_id, mark, not alive)
+
+    def _load_runs(self, server: Connection) -> None:
+        self.runs.clear()
+        for run in server.runs(self.experiment_id):
+            tags = run.data.tags
+            source = tags[conventions.MIGRATOR_SOURCE_RUN]
+            found = Found(
+                run.info.run_id,
+                tags.get(conventions.MIGRATOR_DIGEST),
+                run.info.lifecycle_stage == "deleted",
+            )
+            # A request that MLflow sent again may have made two: the complete one counts.
+            if source not in self.runs or found.mark:
+                self.runs[source] = found
 
     def open(self, server: Connection) -> None:
         """Make a deleted experiment writable; it is deleted again in the end.
