@@ -11,10 +11,10 @@ import gc
 import multiprocessing
 import os
 import pickle
-import queue
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -23,10 +23,9 @@ from migrator.errors import WorkerError
 
 T = TypeVar("T")
 
-# Finished answers that a child keeps while it is waiting for us to take them: enough to go on
-# while we write what we have gathered, and of large ones none, because memory is to be bounded.
-_AHEAD = 8
-_LARGE_BYTES = 2 << 20
+# Finished answers that a child keeps while it waits for us to take them: enough to go on while we
+# write all that we have gathered, and of larger ones one, because memory is to be bounded.
+_AHEAD_BYTES = 8 << 20
 
 
 def cores() -> int:
@@ -112,7 +111,8 @@ def _how_it_ended(code: int | None) -> str:
 def results(work: Callable[[int], T], count: int, workers: int) -> Generator[T, None, None]:
     """Yield ``work(0)`` to ``work(count - 1)``, in order, computed by several processes.
 
-    Memory is bounded: no child is more than a few answers ahead. Close the iterator to end them.
+    Memory is bounded: what a child has ready is one answer or some MiB. Close the iterator to end
+    them.
     """
     method = start_method()
     workers = min(workers, count)
@@ -127,30 +127,52 @@ def results(work: Callable[[int], T], count: int, workers: int) -> Generator[T, 
             child.stop()
 
 
+class _Outbox:
+    """Answers of a child on their way to us, in order."""
+
+    def __init__(self) -> None:
+        self._answers: deque[bytes | None] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+
+    def put(self, answer: bytes | None) -> None:
+        """Add an answer (None: there are no more), and wait while there are too many bytes."""
+        with self._changed:
+            self._answers.append(answer)
+            self._bytes += len(answer or b"")
+            self._changed.notify()
+            self._changed.wait_for(lambda: self._bytes <= _AHEAD_BYTES)
+
+    def send(self, answers: Connection) -> None:
+        """Send all answers that are put in, until None."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._answers))
+                answer = self._answers.popleft()
+            if answer is None:
+                return
+            try:
+                answers.send_bytes(answer)
+            except BrokenPipeError:
+                os._exit(1)  # nobody is there any more
+            with self._changed:
+                self._bytes -= len(answer)
+                self._changed.notify()
+
+
 def _run(answers: Connection, work: Callable[[int], object], numbers: range) -> None:
     """Work in the child: compute while a thread sends what is ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ready: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
-    sender = threading.Thread(target=_send, args=(answers, ready), daemon=True)
+    outbox = _Outbox()
+    sender = threading.Thread(target=outbox.send, args=(answers,), daemon=True)
     sender.start()
     with few_collections():
         for number in numbers:
             try:
                 answer = pickle.dumps((False, work(number)), pickle.HIGHEST_PROTOCOL)
             except Exception as error:  # noqa: BLE001  # raised again where it is waited for
-                ready.put(pickle.dumps((True, error)))
+                outbox.put(pickle.dumps((True, error)))
                 break
-            ready.put(answer)
-            if len(answer) > _LARGE_BYTES:
-                ready.join()
-    ready.put(None)
+            outbox.put(answer)
+    outbox.put(None)
     sender.join()
-
-
-def _send(answers: Connection, ready: queue.Queue[bytes | None]) -> None:
-    while (answer := ready.get()) is not None:
-        try:
-            answers.send_bytes(answer)
-        except BrokenPipeError:
-            os._exit(1)  # nobody is there any more
-        ready.task_done()

@@ -85,6 +85,23 @@ def test_a_damaged_page_is_seen_whatever_it_holds(tmp_path: Path) -> None:
             audit.check_sound(db)
 
 
+def test_an_index_that_lacks_rows_of_its_table_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "whole.db"
+    samples.load(path)
+    with closing(sqlite3.connect(path)) as db:
+        root = "SELECT rootpage FROM sqlite_master WHERE name = 'index_tags_run_uuid'"
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(
+            f"UPDATE sqlite_master SET rootpage = ({root}) WHERE name = 'index_params_run_uuid'"
+        )
+        db.commit()
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as db,
+        pytest.raises(LedgerError, match="index_params_run_uuid does not hold the rows of table"),
+    ):
+        audit.check_sound(db)
+
+
 @pytest.mark.parametrize(
     "change",
     [

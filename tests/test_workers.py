@@ -110,6 +110,26 @@ def test_a_worker_that_is_killed_is_an_error_that_says_so(
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize(("mib", "ahead"), [(1, range(8, 11)), (20, range(1, 2))])
+def test_a_worker_works_ahead_until_so_many_bytes_wait(
+    tmp_path: Path, mib: int, ahead: range
+) -> None:
+    def work(number: int) -> bytes:
+        (tmp_path / str(number)).touch()
+        return bytes(mib << 20)
+
+    child = Child(work, range(100), "fork")
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < ahead[0] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)  # in which it would go on if it did not wait for us
+        assert len(list(tmp_path.iterdir())) in ahead
+        assert len(child.receive()) == mib << 20
+    finally:
+        child.stop()
+
+
 def test_what_a_worker_raises_is_raised_where_its_result_is_due() -> None:
     with pytest.raises(OptionError, match=r"It is ill\. Give it rest\.") as raised:
         list(results(Square(5, "raise"), 20, 2))

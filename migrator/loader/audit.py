@@ -6,9 +6,10 @@ import contextlib
 import sqlite3
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue
@@ -212,16 +213,20 @@ def check(db: sqlite3.Connection, written: Mapping[str, int], promoted: Mapping[
 def check_sound(db: sqlite3.Connection) -> None:
     """Check that the main database is whole and no reference dangles; raises LedgerError.
 
-    Nothing may be under way in it. It is a file, and two connections look at it at once, because
-    SQLite lets go of Python's lock while it works: that halves the time in which all waits for it.
+    That is ``quick_check``, and that each index holds the rows of its table. ``integrity_check``
+    compares their words too, by looking up each row in each index: in a large file that takes ten
+    times as long, and a wrong letter it sees in the indexes only, never in the tables.
+
+    Nothing may be under way in the database. It is a file, and two connections look at it at once,
+    because SQLite lets go of Python's lock while it works: that halves the time in which all waits.
     """
     path = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
     db.execute("PRAGMA shrink_memory").close()  # what it has cached is theirs to use
-    tables = sorted((name for (name,) in db.execute(_TABLES)), key=lambda name: -count(db, name))
-    todo = deque(["foreign_key_check"])
-    todo += [f"integrity_check({quoted(table)})" for table in (*tables, "sqlite_schema")]
-    found: list[tuple[str, tuple[Any, ...]]] = []
-    failed: list[sqlite3.Error] = []
+    names = sorted((name for (name,) in db.execute(_TABLES)), key=lambda name: -count(db, name))
+    todo: deque[Callable[[sqlite3.Connection], Iterable[str]]] = deque([_dangling])
+    todo += [partial(_faults, table=name) for name in (*names, "sqlite_schema")]
+    found: list[str] = []
+    failed: list[Exception] = []
     threads = [
         threading.Thread(target=_look, args=(path, todo, found, failed)) for _ in range(_LOOKERS)
     ]
@@ -231,39 +236,53 @@ def check_sound(db: sqlite3.Connection) -> None:
         thread.join()
     if failed:
         raise failed[0]
-    faults = [row[0] for what, row in found if "integrity" in what]
-    faults = [fault for fault in faults if fault != "ok"]
-    if faults:
+    if found:
         raise LedgerError(
-            f"The database made is not sound ({'; '.join(faults[:5])}); nothing was published.",
+            f"The database made is not sound ({'; '.join(found[:5])}); nothing was published.",
             todo="Check the disk and try again.",
-        )
-    dangling = next((row for what, row in found if what == "foreign_key_check"), None)
-    if dangling:
-        raise LedgerError(
-            f"A row of {dangling[0]} refers to a row of {dangling[2]} that is not there; nothing "
-            "was published.",
-            todo="This is a defect of mlflow-migrate: please report it.",
         )
 
 
 def _look(
     path: str,
-    todo: deque[str],
-    found: list[tuple[str, tuple[Any, ...]]],
-    failed: list[sqlite3.Error],
+    todo: deque[Callable[[sqlite3.Connection], Iterable[str]]],
+    found: list[str],
+    failed: list[Exception],
 ) -> None:
     """Take one check after the other, and keep what it says."""
     try:
         with contextlib.closing(sqlite3.connect(path)) as db:
-            # An index is looked up for every row: with SQLite's 2 MiB, pages are read many times.
-            db.execute("PRAGMA cache_size=-8192").close()
             while todo and not failed:
                 with contextlib.suppress(IndexError):  # the other one was faster
-                    what = todo.popleft()
-                    found += [(what, row) for row in db.execute(f"PRAGMA main.{what}").fetchall()]
-    except sqlite3.Error as error:
+                    found += todo.popleft()(db)
+    except (sqlite3.Error, LedgerError) as error:
         failed.append(error)
+
+
+def _dangling(db: sqlite3.Connection) -> Iterable[str]:
+    for table, _, parent, _ in db.execute("PRAGMA main.foreign_key_check"):
+        raise LedgerError(
+            f"A row of {table} refers to a row of {parent} that is not there; nothing was "
+            "published.",
+            todo="This is a defect of mlflow-migrate: please report it.",
+        )
+    return ()
+
+
+def _faults(db: sqlite3.Connection, table: str) -> Iterable[str]:
+    """Say what is wrong with a table and its indexes."""
+    name = quoted(table)
+    faults = [row[0] for row in db.execute(f"PRAGMA main.quick_check({name})") if row[0] != "ok"]
+    # Row numbers may have 63 bits, and their sum must not have more.
+    held = f"SELECT count(*), sum(rowid & 4294967295) FROM main.{name}"
+    rows = None
+    for _, index, _, _, is_partial in db.execute(f"PRAGMA main.index_list({name})").fetchall():
+        if is_partial:
+            continue
+        rows = rows or db.execute(f"{held} NOT INDEXED").fetchone()
+        if db.execute(f"{held} INDEXED BY {quoted(index)}").fetchone() != rows:
+            faults.append(f"index {index} does not hold the rows of table {table}")
+    return faults
 
 
 def promoted_rows(db: sqlite3.Connection) -> dict[str, int]:
