@@ -222,7 +222,10 @@ def test_a_server_that_goes_away_is_one_sentence_and_the_next_conversion_complet
     assert not (found := differences(database, server)), "\n".join(found)
 
 
-def test_a_killed_process_is_completed_by_the_next(server: Server, tmp_path: Path) -> None:
+def test_a_killed_process_is_completed_by_the_next(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_SETTLE_S", 8.0)  # other tests keep the machine busy
     store = fixturekit.materialise("2.4.2-datasets", tmp_path)
     database = f"sqlite:///{tmp_path}/there.db"
     assert convert(store, database, "-q").exit_code == 0
@@ -250,15 +253,18 @@ def test_a_request_that_the_server_was_still_at_work_on_makes_no_second_run(
     store_there = connection.Connection(server.uri).store
     late = RunTag("migrator.source_run_id", "a" * 32)
     start_ms = MlflowClient(database).get_run(late.value).info.start_time
+    waits: list[float] = []
 
-    def arrive() -> None:
-        time.sleep(1.5)
-        store_there.create_run(str(experiment), "ana", start_ms, [late], "root")
+    def arrive(seconds: float) -> None:
+        if not waits:
+            store_there.create_run(str(experiment), "ana", start_ms, [late], "root")
+        waits.append(seconds)
 
-    arrival = threading.Thread(target=arrive)
-    arrival.start()
-    assert convert(store, server.uri, "-q").exit_code == 0
-    arrival.join()
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_SETTLE_S", 600.0)  # more than all before it can take
+        patch.setattr(connection, "sleep", arrive)
+        assert convert(store, server.uri, "-q").exit_code == 0
+    assert waits and 0 < waits[0] <= 600
     assert not (found := differences(database, server)), "\n".join(found)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from migrator import conventions
@@ -76,7 +76,7 @@ class Connection:
         self.version = ""
         self.release = (0, 0)
         self.done: Callable[[], str] = lambda: "Nothing was written."
-        self._opened = time.monotonic()
+        self._opened = monotonic()
 
     @property
     def is_here(self) -> bool:
@@ -130,9 +130,9 @@ class Connection:
 
         Whoever made them was gone before, so that only what is left of ``_SETTLE_S`` is waited.
         """
-        left = self._opened + _SETTLE_S - time.monotonic()
+        left = self._opened + _SETTLE_S - monotonic()
         if left > 0:
-            time.sleep(left)
+            sleep(left)
         return left > 0
 
     def lost(self, why: str, todo: str = "") -> TargetError:
