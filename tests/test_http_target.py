@@ -243,28 +243,26 @@ def test_a_killed_process_is_completed_by_the_next(
 def test_a_request_that_the_server_was_still_at_work_on_makes_no_second_run(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = small_store(tmp_path / "mlruns")
+    store, late, waits = small_store(tmp_path / "mlruns"), "e" * 32, list[float]()
+    monkeypatch.setattr(connection, "_SETTLE_S", 600.0)  # more than all before it can take
+    monkeypatch.setattr(connection, "sleep", waits.append)
     database = f"sqlite:///{tmp_path}/there.db"
+    for to in (database, server.uri, server.uri):
+        assert convert(store, to, "-q").exit_code == 0
+    assert not waits  # nothing was to be made where something was already
+    storekit.write_run(store, "1", late, name="late", params={"a": "b"})
     assert convert(store, database, "-q").exit_code == 0
-    with monkeypatch.context() as patch:
-        cut_after(patch, 1, interrupt, ("create_experiment",))
-        assert convert(store, server.uri, "-q").exit_code == 130
+    info = MlflowClient(database).get_run(late).info
     ((experiment,),) = server.ask("SELECT experiment_id FROM experiments WHERE name = 'one'")
-    store_there = connection.Connection(server.uri).store
-    late = RunTag("migrator.source_run_id", "a" * 32)
-    start_ms = MlflowClient(database).get_run(late.value).info.start_time
-    waits: list[float] = []
+    there, tag = connection.Connection(server.uri).store, RunTag("migrator.source_run_id", late)
 
     def arrive(seconds: float) -> None:
-        if not waits:
-            store_there.create_run(str(experiment), "ana", start_ms, [late], "root")
         waits.append(seconds)
+        there.create_run(str(experiment), info.user_id, info.start_time, [tag], "late")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(connection, "_SETTLE_S", 600.0)  # more than all before it can take
-        patch.setattr(connection, "sleep", arrive)
-        assert convert(store, server.uri, "-q").exit_code == 0
-    assert waits and 0 < waits[0] <= 600
+    monkeypatch.setattr(connection, "sleep", arrive)
+    assert convert(store, server.uri, "-q").exit_code == 0
+    assert len(waits) == 1 and 0 < waits[0] <= 600
     assert not (found := differences(database, server)), "\n".join(found)
 
 

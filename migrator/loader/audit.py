@@ -214,8 +214,8 @@ def check_sound(db: sqlite3.Connection) -> None:
     """Check that the main database is whole and no reference dangles; raises LedgerError.
 
     That is ``quick_check``, and that each index holds the rows of its table. ``integrity_check``
-    compares their words too, by looking up each row in each index: in a large file that takes ten
-    times as long, and a wrong letter it sees in the indexes only, never in the tables.
+    compares their words too, by looking up each row in each index: in a large file that takes
+    several times as long, and it sees a wrong letter in the indexes only, never in the tables.
 
     Nothing may be under way in the database. It is a file, and two connections look at it at once,
     because SQLite lets go of Python's lock while it works: that halves the time in which all waits.

@@ -126,7 +126,7 @@ class Connection:
                 raise
 
     def settle(self) -> bool:
-        """Wait until requests made before this connection have surely ended; tell whether it did.
+        """Give requests that were made before this connection time to end; tell whether it waited.
 
         Whoever made them was gone before, so that only what is left of ``_SETTLE_S`` is waited.
         """

@@ -67,17 +67,23 @@ class Home:
     runs: dict[str, Found] = field(default_factory=dict)  # by the id in the source
     traces: dict[str, str | None] = field(default_factory=dict)  # trace id -> mark
     models: dict[str, Found] = field(default_factory=dict)  # by the id in the source
+    _settled: bool = False
 
     def load(self, server: Connection) -> None:
-        """List what is there. Raises TargetError.
-
-        Where a conversion was cut off, the server may still be at work on what it was asked for;
-        so runs are listed again, once it has had the time.
-        """
-        self._load_runs(server)
-        complete = self.runs and all(found.mark for found in self.runs.values())
-        if not complete and server.settle():
-            self._load_runs(server)
+        """List what is there. Raises TargetError."""
+        for known in (self.runs, self.traces, self.models):
+            known.clear()
+        for run in server.runs(self.experiment_id):
+            tags = run.data.tags
+            source = tags[conventions.MIGRATOR_SOURCE_RUN]
+            found = Found(
+                run.info.run_id,
+                tags.get(conventions.MIGRATOR_DIGEST),
+                run.info.lifecycle_stage == "deleted",
+            )
+            # A request that MLflow sent again may have made two: the complete one counts.
+            if source not in self.runs or found.mark:
+                self.runs[source] = found
         for trace in server.traces(self.experiment_id):
             self.traces[trace.trace_id] = trace.tags.get(conventions.MIGRATOR_DIGEST)
         for model in server.logged_models(self.experiment_id):
@@ -92,19 +98,27 @@ class Home:
                 alive = any(each.new_id == model_id for each in self.models.values())
                 self.models[key.removeprefix(MODEL_TAG)] = Found(model_id, mark, not alive)
 
-    def _load_runs(self, server: Connection) -> None:
-        self.runs.clear()
-        for run in server.runs(self.experiment_id):
-            tags = run.data.tags
-            source = tags[conventions.MIGRATOR_SOURCE_RUN]
-            found = Found(
-                run.info.run_id,
-                tags.get(conventions.MIGRATOR_DIGEST),
-                run.info.lifecycle_stage == "deleted",
-            )
-            # A request that MLflow sent again may have made two: the complete one counts.
-            if source not in self.runs or found.mark:
-                self.runs[source] = found
+    def run(self, server: Connection, source_id: str) -> Found | None:
+        """Return what is there of a run, by its id in the source. Raises TargetError."""
+        if source_id not in self.runs:
+            self._settle(server)
+        return self.runs.get(source_id)
+
+    def model(self, server: Connection, source_id: str) -> Found | None:
+        """Return what is there of a logged model, by its id in the source. Raises TargetError."""
+        if source_id not in self.models:
+            self._settle(server)
+        return self.models.get(source_id)
+
+    def _settle(self, server: Connection) -> None:
+        """List what is there again, once, before anything is made in an experiment of before.
+
+        If a conversion was killed, the server may still be at work on what that asked for.
+        """
+        if not self.new and not self._settled:
+            self._settled = True
+            if server.settle():
+                self.load(server)
 
     def open(self, server: Connection) -> None:
         """Make a deleted experiment writable; it is deleted again in the end.

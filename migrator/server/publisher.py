@@ -302,7 +302,7 @@ class Publisher:
             home,
             runs.edges_of(run, datasets),
             runs.mark_of(run, self._files_of is not None),
-            home.runs.get(run.run_id),
+            home.run(self._server, run.run_id),
         )
 
     def _fill(self, job: RunJob) -> None:
@@ -366,7 +366,7 @@ class Publisher:
             self._refuse_second(Kind.LOGGED_MODEL, record.model_id, record.path, parts)
             return
         home = self._homes[experiment_id]
-        found = home.models.get(record.model_id)
+        found = home.model(self._server, record.model_id)
         mark = models.mark_of(record, self._files_of is not None)
         if models.is_complete(found, mark) and found is not None:
             self._ids.add_model(record, found.new_id)
