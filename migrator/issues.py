@@ -78,6 +78,7 @@ class Code(str, Enum):
     SESSION_ID_CHANGED = "session-id-changed"
     RUN_GROUPED_BY_TIME = "run-grouped-by-time"
     RUN_ADOPTED = "run-adopted"
+    ASSESSMENT_TYPES_MIXED = "assessment-types-mixed"
     # transformer: traces that MLflow wrote
     TRACE_ID_CHANGED = "trace-id-changed"
     TRACE_WITHOUT_SPANS = "trace-without-spans"
@@ -365,6 +366,12 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "A session or user id that MLflow can't open: over 250 characters, or with a quote in it.",
         "--values shows both ids.",
+    ),
+    Code.ASSESSMENT_TYPES_MIXED: CatalogEntry(
+        Severity.DEGRADED,
+        "Assessments of one name have values of several types in one experiment (true or false, "
+        "number, text, JSON). MLflow's charts show those of one type.",
+        "Give the rule of your profile another `value`, or one name for each type.",
     ),
     Code.TRACE_ID_CHANGED: CatalogEntry(
         Severity.NOTE,

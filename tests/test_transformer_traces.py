@@ -622,7 +622,7 @@ def test_scores_become_assessments_of_their_source_at_the_runs_end() -> None:
             metrics={
                 "faithfulness": 0.75, "user_rating": 4, "user_satisfied": 1, "quality_score": 0.5,
             },
-            tags={"feedback": "👍 Yes"},
+            tags={"feedback": "👍"},
         )
     )  # fmt: skip
     got = {a.name: (a.type, a.value, a.source_type, a.source_id) for a in made.assessments}

@@ -112,6 +112,7 @@ class Migration:
         self._datasets()
         self._trees()
         self._native_traces()
+        self._name_mixed_assessments()
         self._logged_models()
         self._registered_models()
         self._experiment_kinds()
@@ -566,6 +567,35 @@ class Migration:
                 self.ours.subtract(counts_of(record))
                 self.summaries[self.homes.home(store, entry)].add_trace(trace)
                 self.sink.add_trace(trace, plan.target_id)
+
+    def _name_mixed_assessments(self) -> None:
+        """Report assessments of one name whose values have several types in an experiment."""
+        totals: dict[tuple[int, str, str], Counter[str]] = {}
+        places: dict[int, tuple[str, ExperimentSummary]] = {}
+        for path, summary in self.summaries.items():
+            places.setdefault(summary.target_id, (path, summary))
+            for (kind, name), types in summary.assessments.items():
+                totals.setdefault((summary.target_id, kind, name), Counter()).update(types)
+        for (target_id, kind, name), types in sorted(totals.items()):
+            if len(types) < 2:
+                continue
+            path, summary = places[target_id]
+            counts = ", ".join(f"{n:,} × {word}" for word, n in sorted(types.items()))
+            message = f'The {kind} "{name}" of experiment {summary.experiment_id} has values of '
+            message += f"{len(types)} types: {counts}."
+            kept = "each value as it was read"
+            self.ledger.add_issues(
+                [
+                    Issue(
+                        Code.ASSESSMENT_TYPES_MIXED,
+                        path,
+                        message,
+                        kept,
+                        Kind.EXPERIMENT.value,
+                        summary.experiment_id,
+                    )
+                ]
+            )
 
     def _holds_trace(self, entry: TraceEntry) -> bool:
         """Tell whether a native trace belongs to this shard.

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from migrator.issues import CATALOG
-from migrator.model import ExperimentPlan, Kind, RunRecord, TracePlan, TreePlan
+from migrator.model import ExperimentPlan, Json, Kind, RunRecord, TracePlan, TreePlan
 from migrator.report.ledger import Ledger
 
 MOST_DECISIONS = 50  # different ones that are kept for an experiment
@@ -100,6 +100,8 @@ class ExperimentSummary:
     size_bytes: int = 0
     weeks: dict[int, Week] = field(default_factory=dict)  # number since MONDAY -> what began in it
     biggest: list[TreeSize] = field(default_factory=list)  # at most MOST_TREES, by rank
+    # (feedback or expectation, name) -> type of value -> assessments
+    assessments: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, source: str, plan: ExperimentPlan) -> ExperimentSummary:
@@ -193,6 +195,10 @@ class ExperimentSummary:
             week.input_tokens += plan.usage.input_tokens or 0
             week.output_tokens += plan.usage.output_tokens or 0
         self._widen(plan.timestamp_ms)
+        for judged in plan.assessments:
+            if judged.value is not None:
+                types = self.assessments.setdefault((judged.type, judged.name), Counter())
+                types[_type_of(judged.value)] += 1
 
     def add(self, other: ExperimentSummary) -> None:
         """Take in the summary of a part of the same experiment, of at most MOST_DECISIONS trees."""
@@ -210,13 +216,15 @@ class ExperimentSummary:
         self.depth = max(self.depth, other.depth)
         for name in ("roles", "profiles", "left_as_runs"):
             getattr(self, name).update(getattr(other, name))
+        for key, types in other.assessments.items():
+            self.assessments.setdefault(key, Counter()).update(types)
         self._widen(other.first_ms)
         self._widen(other.last_ms)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; the biggest trees stand together in the outcome's."""
         plain = _plain(self)
-        del plain["biggest"]
+        del plain["biggest"], plain["assessments"]
         return {
             **plain,
             "roles": dict(self.roles),
@@ -231,6 +239,15 @@ class ExperimentSummary:
             return
         self.first_ms = time_ms if self.first_ms is None else min(self.first_ms, time_ms)
         self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
+
+
+def _type_of(value: Json) -> str:
+    """Name the type of an assessment's value as MLflow's charts tell them apart."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "text" if isinstance(value, str) else "JSON"
 
 
 def _plain(item: Decision | Week | TreeSize | ExperimentSummary) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from migrator.transformer.profiles import (
     parse_source,
     spellings,
 )
+from migrator.transformer.verdicts import plain_words, verdict
 
 
 def _words(text: str) -> frozenset[str]:
@@ -52,6 +53,7 @@ ERROR_WORDS = _words(
     "canceled aborted crashed"
 )
 NO_MESSAGES = ERROR_WORDS | {"true", "1"}
+NO_ERROR = EMPTY_WORDS | OK_WORDS | {"no error", "no errors", "without error", "not applicable"}
 
 
 class Found(NamedTuple):
@@ -104,7 +106,7 @@ class Judged:
     source_id: str
     rationale: str
     origin: str
-    raw: str = ""  # the text that the value was read from, if it is not the same
+    recorded: str = ""  # the text that a verdict was read from
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,11 +534,11 @@ class RunView:
         error_type = self.text("error_type", 250)
         message = self.text("error_message")
         stack = self.text("stack_trace")
-        if message and message.lower() in NO_MESSAGES:
+        if message.lower() in NO_MESSAGES or not _is_error(message):
             message = ""
-        error_file = next(
-            (f for f in self.every("error") if f.value not in ("", None, {}, [])), None
-        )
+        if not _is_error(error_type):
+            error_type = ""
+        error_file = next((f for f in self.every("error") if _is_error(f.value)), None)
         if not message and error_file is not None:
             message = (
                 error_file.value
@@ -549,9 +551,9 @@ class RunView:
         def error(because: str, explicit: bool = True) -> Status:
             return Status("ERROR", because, explicit, error_type, message, stack)
 
-        for name, good in (("success", 1.0), ("failure", 0.0)):
+        for name, good in (("success", True), ("failure", False)):
             for found in self.every(name):
-                value = _truth(found.value)
+                value = verdict(found.value)
                 if value is None:
                     continue
                 if value != good:
@@ -559,14 +561,13 @@ class RunView:
                 if name == "success":
                     return Status("OK", f"{found.origin} = {found.value}", True)
         for found in self.every("unfinished"):  # the logger gave up waiting: nobody knows the end
-            if _truth(found.value):
+            if verdict(found.value):
                 return Status("UNSET", f"{found.origin} = {found.value}", True)
         if error_file is not None:
             return error(error_file.origin)
         for name in ("error_message", "error_type"):
             for found in self.every(name):
-                word = str(found.value).strip().lower()
-                if isinstance(found.value, str) and word not in EMPTY_WORDS:
+                if isinstance(found.value, str) and _is_error(found.value):
                     return error(found.origin)
         for found in self.every("status"):
             word = normalise(str(found.value))
@@ -746,16 +747,13 @@ def _unit(value: float, length_ms: float | None) -> tuple[float, str]:
     return (1.0, "ms") if value > 300 else (1000.0, "s")
 
 
-def _truth(value: Json) -> float | None:
-    if isinstance(value, bool):
-        return float(value)
-    if isinstance(value, (int, float)):
-        return float(value) if value in (0, 1) else None
+def _is_error(value: Json) -> bool:
+    """False when an error field says that nothing failed, as "No error" does."""
     if isinstance(value, str):
-        return {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}.get(
-            value.strip().lower()
-        )
-    return None
+        return plain_words(value) not in NO_ERROR
+    if isinstance(value, Mapping):
+        return any(_is_error(each) for each in value.values())
+    return bool(value)
 
 
 def _type_of(message: str) -> str:
@@ -790,7 +788,7 @@ def judgements(view: RunView) -> Iterator[Judged]:
     seen = set()
     for rule, source in view.judging():
         for found in view.all(source):
-            value, raw = _judged(found, rule.value)
+            value, recorded = _judged(found, rule.value)
             if value is None or (found.place, found.key) in seen:
                 continue
             seen.add((found.place, found.key))
@@ -805,26 +803,23 @@ def judgements(view: RunView) -> Iterator[Judged]:
                 source_id=conv.cut(_text(view, rule.source_id) or found.origin, 250),
                 rationale=_text(view, rule.rationale),
                 origin=found.origin,
-                raw=raw,
+                recorded=recorded,
             )
 
 
 def _judged(found: Found, how: str) -> tuple[Json, str]:
-    """Return an assessment's value, and the text it was read from if it is not the same."""
-    if how != "yes-no":
-        number = as_number(found.value) if found.place == "metric" else None
-        if found.place == "metric":
-            return number, ""
-        return (found.value if found.value not in ("", None) else None), ""
-    if (number := as_number(found.value)) is not None:
-        return (bool(number) if number in (0, 1) else number), ""
-    text = str(found.value)
-    words = set(re.findall(r"\w+", text.lower()))
-    if words & {"yes", "up", "good", "positive", "true", "like", "helpful"} or "👍" in text:
-        return True, text
-    if words & {"no", "down", "bad", "negative", "false", "dislike"} or "👎" in text:
-        return False, text
-    return text or None, ""
+    """Read an assessment's value, and the recorded text when the value is a verdict of it.
+
+    ``how`` is one of ``profiles.ASSESSMENT_VALUES``. The value is None when there is none: an empty
+    text, or a metric that is not finite.
+    """
+    value = as_number(found.value) if found.place == "metric" else found.value
+    if value is None or value == "":
+        return None, ""
+    said = verdict(value) if how == "yes-no" else None
+    if said is None:
+        return value, ""
+    return said, f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _text(view: RunView, sources: Sequence[Source]) -> str:

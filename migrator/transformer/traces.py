@@ -911,8 +911,8 @@ class _Planner:
             for each in judged:
                 digest = hashlib.sha256(f"{trace_id}/{span.span_id}/{each.origin}".encode())
                 metadata = {"migrator.source": each.origin}
-                if each.raw:
-                    metadata["migrator.value"] = each.raw
+                if each.recorded:
+                    metadata["migrator.value"] = each.recorded
                 created = node.view.run.end_ms if node.step is None else None
                 created = created or span.end_ns // MS
                 yield AssessmentRecord(
