@@ -78,6 +78,7 @@ class Code(str, Enum):
     SESSION_ID_CHANGED = "session-id-changed"
     RUN_GROUPED_BY_TIME = "run-grouped-by-time"
     RUN_ADOPTED = "run-adopted"
+    TIME_IMPLAUSIBLE = "time-implausible"
     ASSESSMENT_TYPES_MIXED = "assessment-types-mixed"
     # transformer: traces that MLflow wrote
     TRACE_ID_CHANGED = "trace-id-changed"
@@ -366,6 +367,15 @@ CATALOG: dict[Code, CatalogEntry] = {
         Severity.DEGRADED,
         "A session or user id that MLflow can't open: over 250 characters, or with a quote in it.",
         "--values shows both ids.",
+    ),
+    Code.TIME_IMPLAUSIBLE: CatalogEntry(
+        Severity.DEGRADED,
+        "A run or call of a trace is dated so far outside its root's time that a wrong clock or "
+        "time zone must have dated it, or a time lies before 1973 and those beside it do not. The "
+        "span was moved into its parent's with its recorded duration, or takes the times beside "
+        "it; the attributes legacy.recorded_start_ms and legacy.recorded_end_ms keep what was "
+        "recorded.",
+        "Nothing, if the date of the trace is right. The run itself keeps its recorded times.",
     ),
     Code.ASSESSMENT_TYPES_MIXED: CatalogEntry(
         Severity.DEGRADED,

@@ -1,8 +1,8 @@
 """When spans started and ended, in ns: from run times, logged durations, metrics and children.
 
-Three passes over a trace's nodes (parents before children), none of them recursive: own times and
-what children make of them from the leaves up; ties told apart from the root down; ends from the
-leaves up again, so that a parent always covers its children.
+Passes over a trace's nodes (parents before children), none of them recursive: own times, and
+those of odd clocks corrected (``clocks``); what is missing from the leaves up; ties told apart from
+the root down; ends from the leaves up again, so that a parent always covers its children.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from migrator.transformer import clocks
 from migrator.transformer.reading import RunView, Step
 
 MS = 1_000_000  # ns
@@ -32,14 +33,20 @@ class Node:
     end_ns: int | None = None
     post_hoc_ms: float | None = None  # the duration by which its start was moved back
     no_end: bool = False
+    shift_ns: int = 0  # by which it was moved into its parent, with all that is dated in it
+    implausible: str = ""  # what is wrong with its recorded time; empty: nothing
     inferences: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
 
 
 def set_times(nodes: Sequence[Node]) -> bool:
     """Give every node a start and an end. Returns False when nothing in the trace has a time."""
+    for node in nodes:
+        _own_times(node, has_steps=any(nodes[i].step is not None for i in node.children))
+    _correct_clocks(nodes)
     for node in reversed(nodes):
-        _own_times(node, [nodes[i] for i in node.children])
+        if node.step is None and (node.start_ns is None or node.end_ns is None):
+            _fill_times(node, [nodes[i] for i in node.children])
     for node in nodes:
         _lay_end_to_end(node, [nodes[i] for i in node.children])
     _cover_starts(nodes)
@@ -57,7 +64,8 @@ def set_times(nodes: Sequence[Node]) -> bool:
     return known
 
 
-def _own_times(node: Node, children: Sequence[Node]) -> None:
+def _own_times(node: Node, *, has_steps: bool) -> None:
+    """Read the times that a run or step recorded itself; what it lacks stays None."""
     if node.step is not None:
         _step_times(node, node.step)
         return
@@ -68,52 +76,121 @@ def _own_times(node: Node, children: Sequence[Node]) -> None:
             node.inferences.append(
                 f"{name}: the run's, {recorded} ms, is none that a span can have"
             )
+    if start_ms is not None and end_ms is not None:
+        if start_ms < EARLIEST_MS <= end_ms:  # a clock that was set while the run was open
+            node.implausible = f"starts at {start_ms} ms, before 1973, and ends at {end_ms} ms"
+            node.inferences.append("start: before 1973, and the end is not")
+            start_ms = None
+        elif end_ms < start_ms:
+            node.inferences.append("end: the run's end lies before its start")
+            end_ms = start_ms
     if start_ms is not None:
+        node.start_ns = start_ms * MS
         node.origins["start"] = "run start_time"
     if end_ms is not None:
+        node.end_ns = end_ms * MS
         node.origins["end"] = "run end_time"
-    if start_ms is not None and end_ms is not None and end_ms < start_ms:
-        node.inferences.append("end: the run's end lies before its start")
-        end_ms = start_ms
-    start_ns = start_ms * MS if start_ms is not None else None
-    end_ns = end_ms * MS if end_ms is not None else None
-    if start_ns is None or end_ns is None:
-        times = [
-            p.timestamp_ms * MS
-            for points in run.metrics.values()
-            for p in points
-            if EARLIEST_MS <= p.timestamp_ms <= LATEST_MS
-        ]
+    if node.start_ns is not None and node.end_ns is not None and not has_steps:
+        _move_back(node)
+
+
+def _fill_times(node: Node, children: Sequence[Node]) -> None:
+    """Take the start or end that a run lacks from its metrics and children."""
+    times_ns = [time_ns + node.shift_ns for time_ns in _metric_times_ns(node)]
+    if node.start_ns is None:
         child_starts = [c.start_ns for c in children if c.start_ns is not None]
-        child_ends = [c.end_ns for c in children if c.end_ns is not None]
-        if start_ns is None and (candidates := [*times, *child_starts]):
-            start_ns = min(candidates)
+        if candidates := [*times_ns, *child_starts]:
+            node.start_ns = min(candidates)
             node.origins["start"] = "first metric or child"
             node.inferences.append("start: the run has none; its first metric or child is taken")
-        if end_ns is None and start_ns is not None:
-            node.no_end = True
-            end_ns = max([start_ns, *times, *child_ends])
-            node.origins["end"] = "last metric or child"
-            node.inferences.append("end: the run has none; its last metric or child is taken")
-    node.start_ns, node.end_ns = start_ns, end_ns
-    if start_ns is None or end_ns is None or any(c.step is not None for c in children):
+        elif node.end_ns is not None:
+            node.start_ns = node.end_ns
+            node.origins["start"] = node.origins["end"]
+            node.inferences.append("start: the run has none; its end is taken")
+    if node.start_ns is None:
         return
-    length_ms = (end_ns - start_ns) / MS
-    if found := node.view.duration_ms(length_ms):
-        duration_ms, source, assumed = found
-        if length_ms < POST_HOC * duration_ms <= POST_HOC * LONGEST_MS:
-            node.post_hoc_ms = duration_ms
-            if not node.no_end:  # an open run's end is when the call's metrics were written
-                node.end_ns = start_ns
-                node.origins["end"] = "run start_time"
-            node.start_ns = (node.end_ns or 0) - round(duration_ms * MS)
-            node.origins["start"] = f"{node.origins['end']} less {source.origin}"
-            node.inferences.append(
-                f"times: the run was open for {length_ms:.0f} ms, {source.origin} says "
-                f"{duration_ms:.0f} ms: it was written after the call"
-            )
-        if assumed:
-            node.inferences.append(f"duration: {assumed}")
+    if node.end_ns is None:
+        node.no_end = True
+        child_ends = [c.end_ns for c in children if c.end_ns is not None]
+        node.end_ns = max([node.start_ns, *times_ns, *child_ends])
+        node.origins["end"] = "last metric or child"
+        node.inferences.append("end: the run has none; its last metric or child is taken")
+    if not any(child.step is not None for child in children):
+        _move_back(node)
+
+
+def _metric_times_ns(node: Node) -> list[int]:
+    return [
+        point.timestamp_ms * MS
+        for points in node.view.run.metrics.values()
+        for point in points
+        if EARLIEST_MS <= point.timestamp_ms <= LATEST_MS
+    ]
+
+
+def _move_back(node: Node) -> None:
+    """Move the start of a run that was written after the call back by its logged duration."""
+    assert node.start_ns is not None and node.end_ns is not None
+    length_ms = (node.end_ns - node.start_ns) / MS
+    found = node.view.duration_ms(length_ms)
+    if found is None:
+        return
+    duration_ms, source, assumed = found
+    if length_ms < POST_HOC * duration_ms <= POST_HOC * LONGEST_MS:
+        node.post_hoc_ms = duration_ms
+        if not node.no_end:  # an open run's end is when the call's metrics were written
+            node.end_ns = node.start_ns
+            node.origins["end"] = node.origins["start"]
+        node.start_ns = node.end_ns - round(duration_ms * MS)
+        node.origins["start"] = f"{node.origins['end']} less {source.origin}"
+        node.inferences.append(
+            f"times: the run was open for {length_ms:.0f} ms, {source.origin} says "
+            f"{duration_ms:.0f} ms: it was written after the call"
+        )
+    if assumed:
+        node.inferences.append(f"duration: {assumed}")
+
+
+def _correct_clocks(nodes: Sequence[Node]) -> None:
+    """Correct the times that can't be true beside the root's, or the root's beside the others'."""
+    recorded = [_recorded(node, nodes) for node in nodes]
+    if any(each.start_ns is not None and each.start_ns < EARLIEST_MS * MS for each in recorded[:1]):
+        later = [each for each in recorded[1:] if (each.start_ns or 0) >= EARLIEST_MS * MS]
+        if later:
+            root = nodes[0]
+            root.implausible = "is dated before 1973, and what lies below it is not"
+            root.inferences.append("times: before 1973; those of the runs below it are taken")
+            root.start_ns = root.end_ns = root.post_hoc_ms = None
+            recorded[0] = clocks.Recorded(None, None, None)
+    for index, correction in clocks.corrections(recorded).items():
+        _correct(nodes[index], correction)
+
+
+def _recorded(node: Node, nodes: Sequence[Node]) -> clocks.Recorded:
+    start_ns, end_ns = node.start_ns, node.end_ns
+    if start_ns is None and end_ns is None and (times_ns := _metric_times_ns(node)):
+        start_ns, end_ns = min(times_ns), max(times_ns)
+    is_open = node.view.run.status in ("RUNNING", "SCHEDULED")
+    records_calls = any(nodes[i].step is not None for i in node.children)
+    return clocks.Recorded(node.parent, start_ns, end_ns, is_open or records_calls)
+
+
+def _correct(node: Node, correction: clocks.Correction) -> None:
+    seconds = correction.gap_ns / clocks.SECOND
+    node.implausible = f"is dated {seconds:,.0f} s outside the time of its trace's root"
+    node.shift_ns = correction.shift_ns
+    has_times = node.start_ns is not None or node.end_ns is not None  # not those of metrics alone
+    if node.start_ns is not None or not has_times:
+        node.start_ns = correction.window.start_ns
+        node.origins["start"] = f"{node.origins.get('start', 'first metric')}, corrected"
+    if node.end_ns is not None or not has_times:
+        node.end_ns = correction.window.end_ns
+        node.origins["end"] = f"{node.origins.get('end', 'last metric')}, corrected"
+    node.inferences.append(
+        "times: too far outside its root's to be true; moved into its parent's"
+        if correction.shift_ns
+        else "times: longer than a week and than its root; one of its two ends is not believed"
+    )
 
 
 def _usable(time_ms: int | None) -> int | None:

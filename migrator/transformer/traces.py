@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from migrator import conventions as conv
@@ -427,6 +427,13 @@ class _Planner:
             self._report(nodes[0], Code.RUN_WITHOUT_TIME, "has no time, and nothing in it has", "")
         for node in nodes:
             run = node.view.run
+            if node.implausible:
+                what = node.implausible
+                if node.step is not None:
+                    what = f"holds {node.step.key}, which {what}"
+                self._report(
+                    node, Code.TIME_IMPLAUSIBLE, what, "a span within the time of its trace"
+                )
             if node.step is None and run.start_ms and run.end_ms and run.end_ms < run.start_ms:
                 self._report(
                     node,
@@ -693,19 +700,23 @@ class _Planner:
             if cut := [f.origin for f in used if is_cut(f)]:
                 attributes[f"{conv.LEGACY}truncated"] = cut
                 node.inferences.append(f"text: {', '.join(cut)} looks cut by the logger")
+        if node.implausible:
+            source = run if node.step is None else node.step
+            attributes[f"{conv.LEGACY}recorded_start_ms"] = source.start_ms
+            attributes[f"{conv.LEGACY}recorded_end_ms"] = source.end_ms
         if node.inferences:
             attributes[f"{conv.LEGACY}inferences"] = list(dict.fromkeys(node.inferences))
         attributes[f"{conv.LEGACY}status_from"] = status.because
         events: tuple[SpanEvent, ...] = ()
         message = ""
+        if node.step is not None:
+            events = _shifted(node.step.events, node.shift_ns)
+        elif view.profile.steps is None:
+            events = _shifted(view.moments(), node.shift_ns)
         if status.word == "ERROR":
             failure = _exception(status, node.end_ns)
-            events = (failure,)
+            events = (*events, failure)
             message = _status_message(failure)
-        if node.step is not None:
-            events = (*node.step.events, *events)
-        elif view.profile.steps is None:
-            events = (*view.moments(), *events)
         span = SpanPlan(
             span_id=span_id,
             parent_span_id=parent_span_id,
@@ -840,7 +851,7 @@ class _Planner:
             tags[conv.MIGRATOR_VERSION] = self.options.version
         if inferences := _counted(node.inferences for node in nodes):
             tags[conv.MIGRATOR_INFERENCES] = conv.cut(inferences, conv.TRACE_TAG_CHARS)
-        if any(node.no_end for node in nodes):
+        if any(node.no_end and not node.view.run.end_ms for node in nodes):
             tags[conv.MIGRATOR_UNFINISHED] = "true"
         metadata = {conv.SCHEMA_VERSION: "3", conv.SOURCE_RUN: top}
         contents = assemble.contents_of(trace_id, spans)
@@ -913,7 +924,8 @@ class _Planner:
                 metadata = {"migrator.source": each.origin}
                 if each.recorded:
                     metadata["migrator.value"] = each.recorded
-                created = node.view.run.end_ms if node.step is None else None
+                dated = node.step is None and not node.implausible
+                created = node.view.run.end_ms if dated else None
                 created = created or span.end_ns // MS
                 yield AssessmentRecord(
                     assessment_id=f"a-{digest.hexdigest()[:32]}",
@@ -1030,6 +1042,13 @@ def _usage(
     elif total:
         usage["total_tokens"] = total
     return usage, ""
+
+
+def _shifted(events: tuple[SpanEvent, ...], by_ns: int) -> tuple[SpanEvent, ...]:
+    """Move events along with their span."""
+    if not by_ns:
+        return events
+    return tuple(replace(event, time_ns=event.time_ns + by_ns) for event in events)
 
 
 def _split_chat(messages: Json) -> tuple[Json, Json]:
