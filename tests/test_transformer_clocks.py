@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
+from migrator import pipeline
 from migrator.model import MetricPoint, RunRecord, TracePlan
+from migrator.verify import verify
 from tests.planskit import LLM, MS, T0, plan, run, span, trace, value
+from tests.storekit import START_MS, write_experiment, write_run
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -225,3 +230,32 @@ def test_points_of_an_odd_run_without_times_move_along() -> None:
     points = {"x": (MetricPoint(T0 - YEAR, 1.0, 0), MetricPoint(T0 + 40 - YEAR, 2.0, 1))}
     made = trace(root(), replace(lost, start_ms=None, end_ms=None, metrics=points))
     assert times(made)["lost"] == (0, 40)
+
+
+def test_mlflow_serves_a_trace_of_its_roots_date_and_length(tmp_path: Path) -> None:
+    store = tmp_path / "mlruns"
+    write_experiment(store, "7", "agents")
+    past = START_MS - 3 * YEAR
+    asked = {"prompt.txt": "Who is it?", "response.txt": "Bob"}
+    write_run(store, "7", "a" * 32, name="flow", end_ms=START_MS + 108)
+    for number, name in enumerate(("ask", "judge")):
+        write_run(
+            store, "7", f"{number:032x}", name=name, parent="a" * 32, params={"model": "m"},
+            artifacts=asked, start_ms=past + 20 * number, end_ms=past + 20 * number + 5,
+        )  # fmt: skip
+    target = f"sqlite:///{tmp_path}/mlflow.db"
+    outcome = pipeline.convert([str(store)], target, pipeline.Options(), schema="latest")
+    assert [i.code.value for i in outcome.ledger.issues] == 2 * ["time-implausible"]
+    client = MlflowClient(target)
+    (served,) = client.search_traces(locations=["7"])
+    assert (served.info.timestamp_ms, served.info.execution_duration) == (START_MS, 108)
+    lengths = {
+        s.name: (s.start_time_ns // MS - START_MS, (s.end_time_ns or 0) // MS - START_MS)
+        for s in served.data.spans
+    }
+    assert lengths == {"flow": (0, 108), "ask": (0, 5), "judge": (20, 25)}
+    run_info = client.get_run(f"{0:032x}").info
+    assert (run_info.start_time, run_info.end_time) == (past, past + 5)
+    again = pipeline.convert([str(store)], target, pipeline.Options())
+    assert not again.ledger.converted.total()
+    assert verify([str(store)], target, pipeline.Options()).differences == ()
