@@ -16,7 +16,7 @@ from migrator.transformer.verdicts import NO, YES, verdict
 from tests.planskit import run, trace
 from tests.storekit import START_MS, write_experiment, write_run, write_trace
 
-ASKED = {"texts": {"question.txt": "Who is it?", "response.txt": "Bob"}}
+ASKED: dict[str, Any] = {"texts": {"question.txt": "Who is it?", "response.txt": "Bob"}}
 
 
 def judged(**given: Any) -> tuple[Json, str | None]:

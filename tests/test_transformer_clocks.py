@@ -19,7 +19,7 @@ from tests.storekit import START_MS, write_experiment, write_run
 HOUR = 3_600_000
 DAY = 24 * HOUR
 YEAR = 365 * DAY
-CALLS = {"params": {"model": "m"}, "texts": {"prompt.txt": "Say hello"}}
+CALLS: dict[str, Any] = {"params": {"model": "m"}, "texts": {"prompt.txt": "Say hello"}}
 
 
 def times(of: TracePlan) -> dict[str, tuple[float, float]]:
@@ -174,9 +174,17 @@ def test_a_root_without_times_believes_most_of_its_children(off: int) -> None:
     assert (made.timestamp_ms, made.execution_ms) == (T0 + 10, 70_080)
 
 
+def test_a_lone_run_of_1970_takes_the_times_of_its_metrics() -> None:
+    lone = replace(run("r", **LLM), start_ms=1000, end_ms=2000)
+    assert trace(lone).timestamp_ms == T0 + 1000
+    assert codes(lone) == ["time-implausible"]
+
+
 def test_a_whole_tree_of_1970_is_kept_as_recorded() -> None:
     tree = [replace(root(), start_ms=1000, end_ms=2000)]
-    tree.append(replace(kid("a", 0, 0), start_ms=1200, end_ms=1900))
+    tree.append(replace(kid("a", 0, 0, metrics={}), start_ms=1200, end_ms=1900))
+    timeless = kid("timeless", 0, 0, metrics={})
+    tree.append(replace(timeless, start_ms=None, end_ms=None))
     made = trace(*tree)
     assert (made.timestamp_ms, made.execution_ms) == (1000, 1000)
     assert codes(*tree) == []

@@ -819,7 +819,8 @@ def _judged(found: Found, how: str) -> tuple[Json, str]:
     said = verdict(value) if how == "yes-no" else None
     if said is None:
         return value, ""
-    return said, f"{value:g}" if isinstance(value, float) else str(value)
+    recorded = f"{value:g}" if isinstance(value, float) else str(value)
+    return said, recorded
 
 
 def _text(view: RunView, sources: Sequence[Source]) -> str:

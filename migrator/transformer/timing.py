@@ -153,17 +153,24 @@ def _move_back(node: Node) -> None:
 
 def _correct_clocks(nodes: Sequence[Node]) -> None:
     """Correct the times that can't be true beside the root's, or the root's beside the others'."""
+    root = nodes[0]
     recorded = [_recorded(node, nodes) for node in nodes]
-    if any(each.start_ns is not None and each.start_ns < EARLIEST_MS * MS for each in recorded[:1]):
-        later = [each for each in recorded[1:] if (each.start_ns or 0) >= EARLIEST_MS * MS]
-        if later:
-            root = nodes[0]
-            root.implausible = "is dated before 1973, and what lies below it is not"
-            root.inferences.append("times: before 1973; those of the runs below it are taken")
-            root.start_ns = root.end_ns = root.post_hoc_ms = None
-            recorded[0] = clocks.Recorded(None, None, None)
+    others_are_later = any(_is_since_1973(each.start_ns) for each in recorded)
+    if (
+        root.start_ns is not None
+        and not _is_since_1973(root.start_ns)
+        and (others_are_later or _metric_times_ns(root))
+    ):
+        root.implausible = "is dated before 1973, and what was recorded in and below it is not"
+        root.inferences.append("times: before 1973; those in and below it are taken")
+        root.start_ns = root.end_ns = root.post_hoc_ms = None
+        recorded[0] = _recorded(root, nodes)
     for index, correction in clocks.corrections(recorded).items():
         _correct(nodes[index], correction)
+
+
+def _is_since_1973(time_ns: int | None) -> bool:
+    return time_ns is not None and time_ns >= EARLIEST_MS * MS
 
 
 def _recorded(node: Node, nodes: Sequence[Node]) -> clocks.Recorded:

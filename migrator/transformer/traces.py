@@ -702,8 +702,9 @@ class _Planner:
                 node.inferences.append(f"text: {', '.join(cut)} looks cut by the logger")
         if node.implausible:
             source = run if node.step is None else node.step
-            attributes[f"{conv.LEGACY}recorded_start_ms"] = source.start_ms
-            attributes[f"{conv.LEGACY}recorded_end_ms"] = source.end_ms
+            for key, time_ms in (("start", source.start_ms), ("end", source.end_ms)):
+                if time_ms is not None:
+                    attributes[f"{conv.LEGACY}recorded_{key}_ms"] = time_ms
         if node.inferences:
             attributes[f"{conv.LEGACY}inferences"] = list(dict.fromkeys(node.inferences))
         attributes[f"{conv.LEGACY}status_from"] = status.because
