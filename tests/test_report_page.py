@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from migrator import pipeline
 from migrator.cli import main
-from migrator.report.html import LONG_GAP, MOST_BARS, html_report
+from migrator.report.charts import LONG_GAP, MOST_BARS
+from migrator.report.html import html_report
 from migrator.report.summary import (
     MOST_TREES,
     WEEK_MS,
