@@ -33,7 +33,11 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"thousands": _thousands, "short_number": short_number}
+    environment.filters |= {
+        "thousands": _thousands,
+        "counted": _counted,
+        "short_number": short_number,
+    }
     return environment.get_template("page.html")
 
 
@@ -46,3 +50,7 @@ def _printable(value: Any) -> Any:
 
 def _thousands(number: int) -> str:
     return f"{number:,}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -194,7 +194,7 @@ def _tiles(outcome: Outcome) -> list[Tile]:
         Tile("tokens", "Tokens", input_tokens + output_tokens, tokens_note),
         Tile("experiments", "Experiments", ledger.found[Kind.EXPERIMENT]),
         Tile("files", "Files", ledger.files, size(ledger.size_bytes)),
-        Tile("rejected", "Left behind", _rejected(outcome), "of all kinds"),
+        Tile("rejected", "Rejected", _rejected(outcome), "of all kinds"),
     ]
 
 
@@ -207,7 +207,7 @@ def _timeline(outcome: Outcome) -> Timeline | None:
     if any(week.input_tokens or week.output_tokens for week in weeks.values()):
         charts.append(chart(bars, ("output_tokens", "input_tokens")))
     columns = (
-        Column("week of"),
+        Column("week from"),
         Column("runs", "n"),
         Column("traces", "n"),
         Column("input tokens", "n"),
@@ -236,7 +236,7 @@ def _experiments(outcome: Outcome) -> Experiments:
         Column("traces", "n"),
         Column("spans", "n"),
         Column("tokens", "n"),
-        Column("what its trees are", "long"),
+        Column("roles of its trees", "long"),
         Column("dates", "long"),
     )
     most = max((e.runs for e in outcome.experiments), default=0)
@@ -276,11 +276,11 @@ def _trees(outcome: Outcome) -> Trees | None:
         Column("root run"),
         Column("runs", "n bar"),
         Column("levels", "n"),
-        Column("taken for", "word"),
+        Column("role", "word"),
         Column("traces", "n"),
         Column("spans", "n"),
         Column("tokens", "n"),
-        Column("began"),
+        Column("start"),
         Column("experiment"),
     )
     most = max(tree.runs for _, tree in biggest)
@@ -330,8 +330,8 @@ def _issues(outcome: Outcome, values: bool) -> Issues:
 def _places(issues: Sequence[Issue], values: bool) -> Table:
     columns = [
         Column("path"),
-        Column("of"),
-        Column("what was found", "long"),
+        Column("item"),
+        Column("problem", "long"),
         Column("kept", "long"),
     ]
     rows = [
