@@ -427,7 +427,8 @@ def export(
     pairs = [tuple(header.split("=", 1)) for header in headers]
     for pair in pairs:
         if len(pair) != 2:
-            raise click.BadParameter(f"{pair[0]!r} is not NAME=VALUE.", param_hint="--header")
+            # the text itself may be a secret
+            raise click.BadParameter("A value is not NAME=VALUE.", param_hint="--header")
     with _progress(quiet or as_json) as progress:
         sent = pipeline.export(
             sources or (DEFAULT_SOURCE,),
@@ -438,10 +439,14 @@ def export(
         )
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
-        _print_json({"to": to, **counts, "issues": sent.outcome.as_dict()["issues"]})
+        _print_json(
+            {"to": sent.outcome.target, **counts, "issues": sent.outcome.as_dict()["issues"]}
+        )
     elif not quiet:
         lost = f" {sent.without_spans} have no spans and were left out." * bool(sent.without_spans)
-        said = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}.{lost}"
+        said = (
+            f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {sent.outcome.target}.{lost}"
+        )
         issues = issues_text(sent.outcome, verbose, False)
         _say("\n\n".join(part for part in (issues, said) if part))
     sys.exit(sent.outcome.exit_code)
