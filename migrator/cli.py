@@ -35,15 +35,34 @@ EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
 
 
-class Commands(click.Group):
-    """The group of commands; turns errors that a user can meet into a message and an exit code."""
+class Command(click.Command):
+    """A command whose usage errors show its own usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OptionError as error:
+            raise click.UsageError(printable(str(error)), ctx) from error
+        except click.UsageError as error:  # raised in a command's body
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class CommandGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+class Commands(CommandGroup):
+    """All commands; turns errors that a user can meet into a message and an exit code."""
+
+    group_class = CommandGroup
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with _interruptible():
                 return super().invoke(ctx)
-        except OptionError as error:
-            raise click.UsageError(printable(str(error)), ctx) from error
         except MigrateError as error:
             _say(f"Error: {error}", err=True)
             ctx.exit(1)
@@ -198,7 +217,7 @@ VALUES = click.option(
 )  # fmt: skip
 
 
-@main.command()
+@main.command(short_help="Show what a store holds, what is damaged, what convert would do.")
 @SOURCES
 @selection
 @SHARD
@@ -266,7 +285,7 @@ def scan(
     sys.exit(outcome.exit_code)
 
 
-@main.command()
+@main.command(short_help="Write file stores into an MLflow database, nested runs as traces.")
 @SOURCES
 @click.option(
     "--to", default=DEFAULT_TARGET, show_default=True, metavar="URI",
@@ -349,7 +368,7 @@ def convert(
     sys.exit(outcome.exit_code)
 
 
-@main.command()
+@main.command(short_help="Compare a converted database with its source.")
 @SOURCES
 @click.option(
     "--against",
@@ -391,7 +410,7 @@ def verify(
     sys.exit(EXIT_REJECTS if result.total else 0)
 
 
-@main.command()
+@main.command(short_help="Send traces to other tools as OpenTelemetry (OTLP).")
 @SOURCES
 @click.option(
     "--otlp", "to", required=True, metavar="FILE|URL",
@@ -427,7 +446,8 @@ def export(
     pairs = [tuple(header.split("=", 1)) for header in headers]
     for pair in pairs:
         if len(pair) != 2:
-            raise click.BadParameter(f"{pair[0]!r} is not NAME=VALUE.", param_hint="--header")
+            # the text itself may be a secret
+            raise click.BadParameter("A value is not NAME=VALUE.", param_hint="--header")
     with _progress(quiet or as_json) as progress:
         sent = pipeline.export(
             sources or (DEFAULT_SOURCE,),
@@ -438,16 +458,20 @@ def export(
         )
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
-        _print_json({"to": to, **counts, "issues": sent.outcome.as_dict()["issues"]})
+        _print_json(
+            {"to": sent.outcome.target, **counts, "issues": sent.outcome.as_dict()["issues"]}
+        )
     elif not quiet:
         lost = f" {sent.without_spans} have no spans and were left out." * bool(sent.without_spans)
-        said = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}.{lost}"
+        said = (
+            f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {sent.outcome.target}.{lost}"
+        )
         issues = issues_text(sent.outcome, verbose, False)
         _say("\n\n".join(part for part in (issues, said) if part))
     sys.exit(sent.outcome.exit_code)
 
 
-@main.command()
+@main.command(short_help="Upgrade a converted database to the installed MLflow.")
 @click.argument("uri", default=DEFAULT_TARGET)
 def upgrade(uri: str) -> None:
     """Carry a converted database to the schema of the installed, newer MLflow.
@@ -473,7 +497,7 @@ def upgrade(uri: str) -> None:
     )
 
 
-@main.command()
+@main.command(short_help="Draw a run's tree beside the trace that it becomes.")
 @click.argument("run_id")
 @SOURCES
 @selection
@@ -494,7 +518,7 @@ def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) 
     _say(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
 
 
-@main.group()
+@main.group(short_help="List, show, check and create profiles.")
 def profiles() -> None:
     """List, show, check and begin profiles: what the params and files of runs mean.
 
@@ -558,7 +582,7 @@ def show_profile(name: str, profile_files: tuple[str, ...]) -> None:
     _say(built_in_text(name), nl=False)
 
 
-@profiles.command("check")
+@profiles.command("check", short_help="Check a profile of your own, alone or against a store.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @SOURCES
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
@@ -609,7 +633,7 @@ def check_profile(file: str, sources: tuple[str, ...], as_json: bool) -> None:
             _say(f"    … and {len(taken) - 5:,} more")
 
 
-@profiles.command("new")
+@profiles.command("new", short_help="Print a template for a profile of your own.")
 @click.argument("name")
 @click.option("--extends", default="generic", show_default=True, metavar="NAME")
 @click.option("--to", metavar="FILE", help="Write it to a new file; by default it is printed.")
@@ -631,7 +655,7 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
     _say(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
 
 
-@main.command()
+@main.command(short_help="Send the tracker's local runs and traces on to a server.")
 @click.argument("source", metavar="URI")
 @click.option("--to", required=True, metavar="URI", help="The server, such as http://host:5000.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
@@ -657,7 +681,7 @@ def push(source: str, to: str, as_json: bool) -> None:
     sys.exit(EXIT_REJECTS if pushed.failed else 0)
 
 
-@main.command()
+@main.command(short_help="List legacy tracking in Python code, or rewrite it.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--write", is_flag=True,

@@ -25,6 +25,7 @@ ALLOWED = {
     "interrupts": set(),
     "issues": set(),
     "__init__": set(),
+    "__main__": {"cli"},
     "extractor": GROUND,
     "transformer": GROUND,
     "loader": GROUND,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench import run, stores
+from bench import house, run, stores
 from tests.fixturekit import materialise
 
 HOME = "/tmp/ana/project/mlruns"  # where the fixture's writer ran
@@ -107,3 +107,53 @@ def test_the_measuring_runs_whole_processes_and_reports_medians(tmp_path: Path) 
 def test_a_command_that_fails_is_an_error_and_no_figure() -> None:
     with pytest.raises(SystemExit, match="bad"):
         run.measure([run.Command("bad", [sys.executable, "-c", "raise SystemExit(4)"])], repeat=1)
+
+
+HOUSE = '''"""A module.
+
+Of five lines.
+"""
+
+class Room:
+    """Return whether."""
+
+    def door(self, key, *, lock=None, **more):
+        """Return which key it is.
+
+        Tell whether.
+        """
+        if key and lock or more:
+            return [each for each in key if each]
+
+        return 1 if lock else 2
+'''
+
+
+def test_the_code_is_measured_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "room.py").write_text(HOUSE)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_room.py").write_text("x = 1\n")
+    package = house.measure(tmp_path)
+    assert package.modules == {"inside/room.py": 17}
+    (door,) = package.functions
+    assert door.place == "inside/room.py:9 door"
+    assert (door.lines, door.parameters) == (9 - 4, 3)
+    assert door.complexity == 1 + len(["if", "and", "or", "for", "filter", "ternary"])
+    assert package.classes == [house.Class("inside/room.py:6 Room", 12, 1)]
+    assert (package.ternaries, package.comprehensions, package.docstring_lines) == (1, 1, 4 + 1 + 4)
+    assert package.odd_docstrings == {
+        "Return what/which/whether": ["inside/room.py:6 Room", "inside/room.py:9 door"],
+        "Tell whether": [],
+    }
+    rows = house.rows_of(package)
+    assert rows["docstring lines per 100"] == f"{100 * 9 / 17:.1f}"
+    assert rows["complexity over 15, %"] == "0.0"
+
+
+def test_our_own_code_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    home = Path(house.__file__).parent.parent
+    house.main([str(home / "migrator"), str(home / "bench"), "--top", "3"])
+    printed = capsys.readouterr().out
+    assert "| | migrator | bench |" in printed
+    assert len(printed.partition("longest functions")[2].partition("\n\n")[0].splitlines()) == 4

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -327,3 +329,77 @@ def test_help_and_scan_never_import_mlflow(store: Path) -> None:
 
 def test_the_version_is_printed() -> None:
     assert __version__ in run("--version").output
+
+
+def commands_of(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in sorted(group.commands.items()):
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands_of(command, (*path, name))
+
+
+COMMANDS = list(commands_of(main))
+
+
+@pytest.mark.parametrize("path", [(), *COMMANDS], ids=" ".join)
+def test_help_fits_80_columns_and_lists_commands_in_whole_sentences(path: tuple[str, ...]) -> None:
+    told = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).output
+    assert max(map(len, told.splitlines())) <= 80
+    for line in told.partition("\nCommands:\n")[2].splitlines():
+        assert line.startswith("  ") and line.endswith("."), line
+        assert not line.endswith("..."), line
+
+
+@pytest.mark.parametrize("path", [(), *COMMANDS], ids=" ".join)
+def test_usage_errors_name_the_command(path: tuple[str, ...]) -> None:
+    told = CliRunner().invoke(main, [*path, "--bogus"], prog_name="mlflow-migrate")
+    assert told.exit_code == 2
+    assert told.output.startswith(f"Usage: {' '.join(('mlflow-migrate', *path))} ")
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (("scan", "--since", "yesterday"), "yesterday"),
+        (("convert", "--report", "report.doc"), "report.doc"),
+        (("profiles", "show", "none-such"), "none-such"),
+        (("export", "--otlp", "http://127.0.0.1:9", "--header", "x"), "NAME=VALUE"),
+    ],
+)
+def test_errors_that_a_command_itself_finds_name_it_too(
+    command: tuple[str, ...], problem: str, store: Path
+) -> None:
+    sources = () if command[0] == "profiles" else (str(store),)
+    told = CliRunner().invoke(main, [*command, *sources], prog_name="mlflow-migrate")
+    assert told.exit_code == 2
+    words = command[:2] if command[0] == "profiles" else command[:1]
+    assert told.output.startswith(f"Usage: mlflow-migrate {' '.join(words)} ")
+    assert problem in told.output
+
+
+def as_module(*args: str, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "migrator", *args],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
+    ).stdout
+
+
+def test_python_dash_m_migrator_is_the_command() -> None:
+    assert as_module("--version") == f"mlflow-migrate, version {__version__}\n"
+    assert as_module("scan", "--help").startswith("Usage: mlflow-migrate scan ")
+
+
+def test_shells_complete_commands_and_choices() -> None:
+    def completed(words: str, number: int) -> str:
+        return as_module(
+            _MLFLOW_MIGRATE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(number)
+        )
+
+    assert completed("mlflow-migrate co", 1).split() == ["plain,code", "plain,convert"]
+    assert "plain,rename" in completed("mlflow-migrate convert --on-conflict re", 3)
+    for shell in ("bash", "zsh", "fish"):
+        script = as_module(_MLFLOW_MIGRATE_COMPLETE=f"{shell}_source")
+        assert f"_MLFLOW_MIGRATE_COMPLETE={shell}_complete" in script

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import socket
+import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from google.protobuf.json_format import ParseDict
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
@@ -212,8 +222,10 @@ def _parsed(value: Any) -> Any:
 
 
 @contextmanager
-def answering(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[Any]]]:
-    """Give one answer after the other, the last for ever; list what was asked."""
+def answering(
+    *answers: tuple[int, dict[str, str], bytes], certificate: Path | None = None
+) -> Iterator[tuple[str, list[Any]]]:
+    """Serve one answer after the other, the last one for ever; yield its URL and the requests."""
     asked: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -231,9 +243,15 @@ def answering(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    scheme = "http"
+    if certificate is not None:
+        scheme = "https"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"{scheme}://127.0.0.1:{server.server_port}", asked
     finally:
         server.shutdown()
         server.server_close()
@@ -275,9 +293,9 @@ def test_a_receiver_that_refuses_is_named_with_its_answer(monkeypatch: pytest.Mo
     partial.partial_success.rejected_spans = 3
     partial.partial_success.error_message = "too old"
     with answering((200, {}, partial.SerializeToString())) as (url, _):
-        assert "refused 3 spans: too old" in refusal(url)
-    monkeypatch.setattr(receivers, "_FIRST_WAIT_S", 0.0)
-    assert "did not take the traces" in refusal("http://127.0.0.1:9")
+        assert "it rejected 3 spans: too old. Traces that it accepted before: 0." in refusal(url)
+    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    assert "no connection to it: Connection refused." in refusal("http://127.0.0.1:9")
 
 
 def test_addresses_and_files_that_can_not_be(tmp_path: Path) -> None:
@@ -285,10 +303,146 @@ def test_addresses_and_files_that_can_not_be(tmp_path: Path) -> None:
     taken.write_text("mine")
     assert "exists" in refusal(str(taken)) and taken.read_text() == "mine"
     assert "can't be written" in refusal(str(tmp_path / "none" / "x.pb"))
-    assert "can't be sent to" in refusal("grpc://localhost:4317")
-    assert "goes with a URL" in refusal(str(tmp_path / "x.pb"), "--header", "a=b")
+    assert "is not supported" in refusal("grpc://localhost:4317")
+    assert "needs a URL" in refusal(str(tmp_path / "x.pb"), "--header", "a=b")
     assert "is not NAME=VALUE" in refusal("http://127.0.0.1:9", "--header", "a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken.json"]
+
+
+def test_a_long_answer_is_shortened_after_its_secrets_are_masked() -> None:
+    with answering((400, {}, b"x" * 300 + b" s3cret-t0ken" * 40)) as (url, _):
+        told = refusal(url, "--header", "X-Key=s3cret-t0ken")
+    assert "x ***" in told and "…." in told
+    assert "s3cret" not in told
+
+
+def test_a_receiver_that_stays_busy_is_asked_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    with answering((429, {}, b"slow down")) as (url, asked):
+        assert "it answered 429 Too Many Requests: slow down." in refusal(url)
+    assert len(asked) == 5
+    assert len({body for *_, body in asked}) == 1
+
+
+@pytest.mark.parametrize("retry_after", ["soon", "86400", "Fri, 31 Dec 2100 23:59:59 GMT", "-1"])
+def test_a_retry_after_header_neither_fails_nor_waits_for_long(
+    retry_after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receivers, "_MAX_WAIT_S", 0.1)
+    began = time.monotonic()
+    with answering((503, {"Retry-After": retry_after}, b""), (200, {}, b"")) as (url, asked):
+        export(AGENTS, url)
+    assert len(asked) == 2
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_a_redirect_is_reported_and_not_followed(code: int) -> None:
+    there = {"Location": "https://user:pw@other.example/v1/traces?key=1"}
+    with answering((code, there, b"")) as (url, asked):
+        assert "it redirects to https://other.example/v1/traces." in refusal(url)
+    assert len(asked) == 1
+
+
+def test_rejected_spans_are_read_from_an_answer_in_json_too() -> None:
+    answer = b'{"partialSuccess": {"rejectedSpans": "1", "errorMessage": "too long"}}'
+    json_type = {"Content-Type": "application/json; charset=utf-8"}
+    with answering((200, json_type, answer)) as (url, _):
+        assert "it rejected 1 span: too long." in refusal(url)
+    for content in (b"{}", b"thanks", b"\xff"):
+        with answering((200, json_type, content)) as (url, asked):
+            export(AGENTS, url)
+        assert len(asked) == 1
+
+
+def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    monkeypatch.setattr(receivers, "_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert "it did not answer within 0.1 s." in refusal(url)
+
+
+def test_errors_of_tls_are_one_sentence_and_not_tried_again(tmp_path: Path) -> None:
+    with answering((200, {}, b"")) as (url, asked):
+        told = " ".join(refusal(url.replace("http://", "https://")).split())
+    assert re.search(r"did not accept the traces: TLS failed \([a-z ]+\); does it speak", told)
+    assert asked == []
+    with answering((200, {}, b""), certificate=self_signed(tmp_path)) as (url, asked):
+        began = time.monotonic()
+        told = " ".join(refusal(url).split())
+        assert "its TLS certificate is not trusted (self" in told
+        assert "REQUESTS_CA_BUNDLE" in told and "HTTPSConnectionPool" not in told
+        assert time.monotonic() - began < 20
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+            assert "missing.pem" in refusal(url)
+            patch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "both.pem"))
+            export(AGENTS, url)
+    assert len(asked) == 1
+
+
+def self_signed(folder: Path) -> Path:
+    """Write a certificate for 127.0.0.1 with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    begin = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin.replace(year=2120))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "both.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def test_no_message_shows_a_secret(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    secret = "s3cret-t0ken"
+    header = ("--header", f"Authorization=Bearer {secret}")
+    with answering((403, {}, f"bad: Bearer {secret}".encode())) as (url, asked):
+        said = [refusal(url, *header), refusal(f"{url}/x?api_key={secret}")]
+        said.append(refusal(url.replace("http://", f"http://ana:{secret}@")))
+    assert "403 Forbidden: bad: *** ***." in said[0]
+    credentials = base64.b64encode(f"ana:{secret}".encode()).decode()
+    assert asked[2][1]["Authorization"] == f"Basic {credentials}"
+    said.append(refusal(f"http://ana:{secret}@127.0.0.1:9/x?api_key={secret}", *header))
+    said.append(refusal(f"grpc://ana:{secret}@127.0.0.1:9"))
+    said.append(refusal(f"http://ana:{secret}@[1:2"))
+    said.append(refusal("http://127.0.0.1:9", "--header", secret))
+    said.append(refusal("http://127.0.0.1:9", "--header", f"={secret}"))
+    for value in (f"{secret}\n", f" {secret}", f"{secret}ä", f"{secret}\u20ac"):
+        said.append(refusal("http://127.0.0.1:9", "--header", f"X-Key={value}"))
+    with answering((200, {}, b"")) as (url, _):
+        address = url.replace("http://", f"http://ana:{secret}@")
+        said.append(export(AGENTS, f"{address}?api_key={secret}", *header))
+        said.append(export(AGENTS, address, "--json"))
+    assert f"to {url}." in said[-2]
+    for text in [*said, caplog.text]:
+        assert "s3cret" not in text
+
+
+def test_the_users_own_header_is_not_replaced_by_that_of_a_netrc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ana password other\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with answering((200, {}, b"")) as (url, asked):
+        export(AGENTS, url, "--header", "Authorization=Bearer mine")
+    assert asked[0][1]["Authorization"] == "Bearer mine"
 
 
 def test_a_file_that_was_not_finished_is_not_there(

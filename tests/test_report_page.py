@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from click.testing import CliRunner, Result
 
 from migrator import pipeline
 from migrator.cli import main
-from migrator.report.html import LONG_GAP, MOST_BARS, html_report
+from migrator.issues import Code, Issue
+from migrator.report.charts import LONG_GAP, MOST_BARS
+from migrator.report.html import html_report
 from migrator.report.summary import (
     MOST_TREES,
     WEEK_MS,
@@ -206,6 +209,53 @@ def test_a_page_is_refused_before_any_work_where_it_can_not_be_written(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+HOSTILE = "<script>alert('1')</script> & \"x\" {{ 7 * 7 }} \x1b[1m"
+SHOWN = HOSTILE.replace("\x1b", "\\x1b")
+
+
+def test_text_of_a_source_is_shown_and_neither_run_nor_lost() -> None:
+    outcome = outcome_of({MONDAY_MS // WEEK_MS: Week(runs=1)})
+    outcome.sources = (HOSTILE,)
+    (experiment,) = outcome.experiments
+    experiment.name = experiment.target_name = HOSTILE
+    experiment.roles[HOSTILE] += 1
+    experiment.biggest.append(TreeSize("1" * 32, HOSTILE, 2, 2, HOSTILE, 1, 1, 1, MONDAY_MS))
+    outcome.ledger.issues.append(
+        Issue(Code.FILE_IGNORED, HOSTILE, HOSTILE, HOSTILE, sample=HOSTILE)
+    )
+    text = html_report(outcome, values=True)
+    assert "<script" not in text and "\x1b" not in text
+    tables = Page(text).tables
+    assert tables["experiments"][1][0] == SHOWN and f"1 {SHOWN}" in tables["experiments"][1]
+    assert tables["trees"][1][0] == tables["trees"][1][3] == tables["trees"][1][8] == SHOWN
+    assert tables[""][1] == [SHOWN, "", SHOWN, SHOWN, SHOWN]
+
+
+@pytest.mark.parametrize(
+    ("rejected", "target", "dry_run", "sentence"),
+    [
+        (0, None, False, "Everything can be converted."),
+        (1, None, False, "1 item can't be converted and is listed below; everything else can be "),
+        (2, "t", True, "2 items can't be converted and are listed below; everything else can be "),
+        (0, "t", True, "Everything can be converted. Nothing was written (dry run)."),
+        (0, "t", False, "Everything was converted. The database is t."),
+        (1, "t", False, "1 item was not converted and is listed below; everything else was "),
+        (1200, "t", False, "1,200 items were not converted and are listed below; everything "),
+    ],
+)
+def test_the_first_sentence_says_how_it_went(
+    rejected: int, target: str | None, dry_run: bool, sentence: str
+) -> None:
+    outcome = Outcome("0", ("s",), target, dry_run)
+    if rejected:
+        issue = Issue(Code.ENTITY_CLASHES, "p", "m", kind="run", count=rejected)
+        outcome.ledger.issues.append(issue)
+    text = html_report(outcome)
+    verdict = re.findall(r'<p class="verdict[^>]*>(.*?)</p>', text, re.DOTALL)[0]
+    words = " ".join(re.sub(r"<[^>]*>", "", verdict).split())
+    assert unescape(words).startswith(sentence)
+
+
 # -------------------------------------------------------------------------- weeks and trees
 
 
@@ -238,15 +288,16 @@ def test_each_week_is_a_bar_and_a_long_time_without_runs_is_one_gap() -> None:
     weeks = {first + n: Week(runs=1) for n in [*range(20), 24, 24 + LONG_GAP + 1]}
     bars = drawn(html_report(outcome_of(weeks)))
     assert len(bars) == 20 + 4 + 1 + 1 + 1
-    assert bars[-2] == "a long time without any"
-    assert bars[0].startswith(f"week of {monday(first)}: 1 runs")
-    assert sum(" 1 runs" in bar for bar in bars) == len(weeks)
+    assert bars[-2] == "a long gap without runs"
+    assert bars[0].startswith(f"week from {monday(first)}: 1 run, 0 traces")
+    assert sum(": 1 run," in bar for bar in bars) == len(weeks)
 
 
 def test_many_years_are_drawn_several_weeks_a_bar_and_lose_nothing() -> None:
     weeks = {n: Week(runs=2) for n in range(2000, 2000 + 3 * MOST_BARS)}
     bars = drawn(html_report(outcome_of(weeks)))
     assert len(bars) == MOST_BARS
+    assert all(bar.startswith("3 weeks from ") for bar in bars)
     assert sum(int(re.findall(r": ([\d,]+) runs", bar)[0]) for bar in bars) == 6 * MOST_BARS
 
 

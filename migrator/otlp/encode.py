@@ -1,9 +1,9 @@
-"""A planned trace as OpenTelemetry protobuf, in the words of the GenAI semantic conventions.
+"""A planned trace as OpenTelemetry protobuf, with the GenAI semantic conventions.
 
 Formats: ``opentelemetry/proto/trace/v1/trace.proto`` 1.x; attribute and event names of
 https://opentelemetry.io/docs/specs/semconv/gen-ai/ as of ``opentelemetry-semantic-conventions``
-0.58b0 (a test holds them against the installed ones). MLflow's own attributes stay beside them,
-so that an MLflow server that is sent the trace shows what a conversion would have shown.
+0.58b0 (a test compares them with the installed ones). MLflow's own attributes are kept as well, so
+an MLflow server that receives the trace shows the same as after a conversion.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _STATUS = {
 
 
 def resource_spans(plan: TracePlan, experiment: str) -> ResourceSpans:
-    """Return a trace's spans; the resource's ``service.name`` is the experiment's name."""
+    """Encode a trace's spans; the resource's ``service.name`` is the experiment's name."""
     scope = InstrumentationScope(name="mlflow-migrate", version=__version__)
     return ResourceSpans(
         resource=Resource(attributes=_pairs({"service.name": experiment})),
@@ -90,7 +90,7 @@ def _span(plan: TracePlan, span: SpanPlan) -> Span:
 
 
 def _genai(plan: TracePlan, span: SpanPlan, own: Mapping[str, Json]) -> dict[str, Json]:
-    """Return what the GenAI conventions say of a span; nothing for one that is no such step."""
+    """Make a span's attributes of the GenAI conventions; none for steps that they don't cover."""
     said: dict[str, Json] = {}
     operation = _OPERATIONS.get(span.type)
     inputs, outputs = own.get(conventions.SPAN_INPUTS), own.get(conventions.SPAN_OUTPUTS)
@@ -137,12 +137,12 @@ def _genai(plan: TracePlan, span: SpanPlan, own: Mapping[str, Json]) -> dict[str
 
 
 def _messages_of(value: Json) -> Json:
-    """Return the list of messages in what a model was sent or said, else the value itself."""
+    """Find the list of messages in inputs or outputs; without one, return the value itself."""
     return value.get("messages", value) if isinstance(value, Mapping) else value
 
 
 def _parts(value: Json, role: str) -> Json:
-    """Return inputs or outputs as the conventions' list of messages, None for nothing."""
+    """Convert inputs or outputs to the conventions' list of messages; None stays None."""
     messages = _messages_of(value)
     if messages is None:
         return None
@@ -164,12 +164,12 @@ def _as_text(value: Json) -> str:
 
 
 def _texts(values: Mapping[str, Json]) -> dict[str, Json]:
-    """Return structured values as JSON text, which every receiver takes; without those of None."""
+    """Convert values to JSON text, which every receiver accepts; leave out those that are None."""
     return {key: _as_text(value) for key, value in values.items() if value is not None}
 
 
 def _assessment_event(record: AssessmentRecord) -> SpanEvent:
-    """Return an assessment as the conventions' evaluation event (an expectation has none)."""
+    """Convert an assessment to an event; the conventions have one for feedback only."""
     said: dict[str, Json] = {
         "gen_ai.evaluation.name": record.name,
         "assessment.type": record.type,

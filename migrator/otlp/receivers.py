@@ -8,35 +8,40 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Mapping, Sequence
-from http.client import HTTPException
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from google.protobuf.json_format import MessageToDict
+import requests
+from google.protobuf.json_format import MessageToDict, Parse, ParseError
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import InvalidHeader
+from urllib3.util.retry import Retry
 
 from migrator.errors import OptionError, TargetError
 
-_RETRIED = (429, 502, 503, 504)  # OTLP: come again later
+_RETRIED = (429, 502, 503, 504)  # OTLP's answers that mean: try again later
 _TRIES = 5
-_FIRST_WAIT_S, _MOST_WAIT_S = 0.5, 30.0
+_BACKOFF_S, _MAX_WAIT_S = 0.5, 30.0
 _TIMEOUT_S = 30.0
+_MIN_SECRET_LENGTH = 6  # masking "1" or "OK" would make the message unreadable
+_MAX_REASON_LENGTH = 400  # some receivers answer with a whole page
 _ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 
 
 class Receiver(Protocol):
-    """Takes spans, and keeps them only if it is closed in the end."""
+    """Accepts spans, and keeps them only if it is closed in the end."""
 
     def send(self, data: TracesData) -> None:
-        """Take the spans of some traces. Raises TargetError."""
+        """Accept the spans of some traces. Raises TargetError."""
 
     def close(self) -> None:
         """Keep what was sent. Raises TargetError."""
@@ -46,34 +51,36 @@ class Receiver(Protocol):
 
 
 def open_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> Receiver:
-    """Return the receiver that a URL, or the name of a file, means.
+    """Open the receiver at a URL, or a new file by its name.
 
     Raises TargetError and OptionError.
     """
     if target.startswith(("http://", "https://")):
         return HttpReceiver(target, dict(headers))
     if headers:
-        raise OptionError("--header goes with a URL, and this is a file.")
+        raise OptionError("--header needs a URL, but --otlp names a file.")
     if "://" in target:
         raise OptionError(
-            f"{target} can't be sent to: OTLP goes to http:// or https://, or into a file.",
-            todo="For gRPC give the receiver's HTTP port (4318 by default).",
+            f"{shown_address(target)} is not supported: OTLP goes to http://, https:// or a file.",
+            todo="If the receiver speaks gRPC, use its HTTP port instead (usually 4318).",
         )
     return FileReceiver(target)
 
 
 class FileReceiver:
-    """A new file: ``.json`` one JSON object, ``.jsonl`` one for each batch, else protobuf.
+    """A new file: ``.json`` is one JSON object, ``.jsonl`` one per batch, any other protobuf.
 
-    Protobuf messages one behind the other are one message, so that the file can be written in
-    batches and read as one ``TracesData``. The file appears when it is complete.
+    Concatenated protobuf messages are one message, so batches can be written one after the other
+    and read as one ``TracesData``. The file appears when it is complete.
     """
 
     def __init__(self, path: str) -> None:
         """Raise TargetError when the file exists or can't be written."""
         self._path = Path(path)
         if self._path.exists():
-            raise TargetError(f"{path} exists.", todo="Move it away, or give another name.")
+            raise TargetError(
+                f"{path} already exists.", todo="Move it away or choose another name."
+            )
         self._partial = self._path.with_name(f".{self._path.name}.partial-{os.getpid()}")
         self._ending = self._path.suffix.lower()
         self._batches = 0
@@ -108,7 +115,7 @@ class FileReceiver:
             raise self._failed(error) from error
 
     def discard(self) -> None:
-        """Take the incomplete file away."""
+        """Delete the incomplete file."""
         self._file.close()
         self._partial.unlink(missing_ok=True)
 
@@ -123,66 +130,194 @@ class FileReceiver:
 
 
 class HttpReceiver:
-    """An OTLP receiver over HTTP, sent protobuf; asked again when it says that it is busy."""
+    """An OTLP receiver over HTTP, which gets protobuf.
+
+    A receiver that is busy or out of reach is tried again, five times in all. A ``user:password@``
+    in the URL becomes basic authentication.
+    """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        parts = urllib.parse.urlsplit(url)
-        path = parts.path if parts.path.strip("/") else "/v1/traces"
-        self.url = urllib.parse.urlunsplit(parts._replace(path=path))
-        self._headers = {**headers, "Content-Type": "application/x-protobuf"}
+        """Raise OptionError when the URL or a header is not valid."""
+        self._shown = shown_address(url)
+        self._secrets = _secrets_of(url, headers)
         self._sent = 0
+        if not "".join([*headers, *headers.values()]).isascii():
+            raise OptionError("--header takes ASCII characters only.")
+        try:
+            # prepared without a session, which would replace Authorization by that of a ~/.netrc
+            self._request = requests.Request("POST", _with_path(url), headers).prepare()
+        except requests.exceptions.InvalidHeader:
+            raise OptionError(
+                "A --header is not valid: its name is empty, or its value begins with a space or "
+                "holds a line break."
+            ) from None
+        except (requests.RequestException, ValueError):
+            raise OptionError(
+                f"{self._shown} is not a valid address.", todo="Write http://HOST:4318."
+            ) from None
+        self._request.headers["Content-Type"] = "application/x-protobuf"
+        self._session = requests.Session()
+        self._session.mount("http://", HTTPAdapter(max_retries=_retries()))
+        self._session.mount("https://", HTTPAdapter(max_retries=_retries()))
 
     def send(self, data: TracesData) -> None:
-        """Send the spans of some traces, and see that all were taken."""
-        body, wait_s = data.SerializeToString(), _FIRST_WAIT_S
-        for left in reversed(range(_TRIES)):
-            request = urllib.request.Request(self.url, body, self._headers, method="POST")
-            try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-                    self._check_taken(response.read())
-            except urllib.error.HTTPError as error:
-                if error.code not in _RETRIED or not left:
-                    said = error.read(300).decode("utf-8", "replace").strip()
-                    raise self._failed(
-                        f"it answered {error.code} {error.reason}: {said}"
-                    ) from error
-                asked = error.headers.get("Retry-After", "")
-                wait_s = float(asked) if asked.isdigit() else wait_s
-            except (OSError, HTTPException) as error:
-                if not left:
-                    raise self._failed(str(getattr(error, "reason", error))) from error
-            else:
-                self._sent += len(data.resource_spans)
-                return
-            time.sleep(min(wait_s, _MOST_WAIT_S))
-            wait_s *= 2
+        """Send the spans of some traces. Raises TargetError unless all were accepted."""
+        request = self._request.copy()
+        request.prepare_body(data.SerializeToString(), None)
+        settings = self._session.merge_environment_settings(str(request.url), {}, None, None, None)
+        try:
+            with _without_retry_warnings():
+                response = self._session.send(
+                    request,
+                    timeout=_TIMEOUT_S,
+                    allow_redirects=False,  # a redirected POST would become a GET without a body
+                    **settings,
+                )
+        except OSError as error:  # every RequestException is one
+            raise self._failed(_reason(error)) from None
+        if response.is_redirect:
+            raise self._failed(f"it redirects to {shown_address(response.headers['Location'])}")
+        if not 200 <= response.status_code < 300:
+            answer = response.content[:100_000].decode("utf-8", "replace")
+            raise self._failed(f"it answered {response.status_code} {response.reason}: {answer}")
+        self._check_accepted(response)
+        self._sent += len(data.resource_spans)
 
     def close(self) -> None:
-        """All has been sent."""
+        """Close the connection; everything has been sent."""
+        self._session.close()
 
     def discard(self) -> None:
-        """What has been sent can't be taken back."""
+        """Close the connection; what has been sent can't be taken back."""
+        self._session.close()
 
-    def _check_taken(self, answer: bytes) -> None:
+    def _check_accepted(self, response: requests.Response) -> None:
+        """Raise TargetError when the receiver's answer says that it rejected spans."""
+        answer = ExportTraceServiceResponse()
         try:
-            partial = ExportTraceServiceResponse.FromString(answer).partial_success
-        except DecodeError:
-            return  # a JSON answer, or none: the status said that all was taken
-        if partial.rejected_spans:
-            raise self._failed(
-                f"it refused {partial.rejected_spans} spans: {partial.error_message}"
-            )
+            if "json" in response.headers.get("Content-Type", ""):
+                Parse(response.content, answer, ignore_unknown_fields=True)
+            else:
+                answer.ParseFromString(response.content)
+        except (DecodeError, ParseError, UnicodeDecodeError):
+            return  # no answer in OTLP's form; the status says that everything was accepted
+        rejected = answer.partial_success.rejected_spans
+        if rejected:
+            spans = "1 span" if rejected == 1 else f"{rejected:,} spans"
+            raise self._failed(f"it rejected {spans}: {answer.partial_success.error_message}")
 
-    def _failed(self, why: str) -> TargetError:
+    def _failed(self, reason: str) -> TargetError:
+        for secret in self._secrets:  # a receiver may repeat what it was sent
+            reason = reason.replace(secret, "***")
+        reason = " ".join(reason.split()).rstrip(".: ")
+        if len(reason) > _MAX_REASON_LENGTH:
+            reason = reason[: _MAX_REASON_LENGTH - 1] + "…"
         return TargetError(
-            f"{self.url} did not take the traces: {why}. {self._sent} had been sent before.",
-            todo="Mend that and send again: ids are the same each time, so that a receiver can "
-            "tell what it has.",
+            f"{self._shown} did not accept the traces: {reason}. "
+            f"Traces that it accepted before: {self._sent:,}.",
+            todo="Fix this and run the command again: ids are the same each time, so a receiver "
+            "can recognise what it already has.",
         )
 
 
+class _Retry(Retry):
+    """urllib3's rules, except that a receiver can't make us wait for long or fail by its header."""
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        """Read ``Retry-After`` in seconds, at most ``_MAX_WAIT_S``; 0 when it is not valid."""
+        try:
+            return min(super().parse_retry_after(retry_after), _MAX_WAIT_S)
+        except InvalidHeader:
+            return 0.0
+
+
+def _retries() -> Retry:
+    return _Retry(
+        total=_TRIES - 1,
+        other=0,  # errors of TLS: they would be the same again
+        allowed_methods=["POST"],
+        status_forcelist=_RETRIED,
+        backoff_factor=_BACKOFF_S,
+        backoff_max=_MAX_WAIT_S,
+        raise_on_status=False,  # the last answer is reported
+    )
+
+
+@contextmanager
+def _without_retry_warnings() -> Iterator[None]:
+    """Keep urllib3 from logging every retry: its text has the URL with all that is secret."""
+    logger = logging.getLogger("urllib3.connectionpool")
+    logger.addFilter(_is_not_warning)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_not_warning)
+
+
+def _is_not_warning(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.WARNING
+
+
+def _secrets_of(url: str, headers: Mapping[str, str]) -> list[str]:
+    """List the words of headers and of a URL's query and password that may be secret."""
+    address, _, query = url.partition("?")
+    words = [word for value in headers.values() for word in value.split()]
+    words += [unquote(pair.partition("=")[2]) for pair in query.split("&")]
+    words += [unquote(word) for word in address.rpartition("@")[0].split(":")]
+    return [word for word in words if len(word) >= _MIN_SECRET_LENGTH]
+
+
+def _with_path(url: str) -> str:
+    """Add OTLP's path to a URL that has none."""
+    parts = urlsplit(url)
+    return url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1/traces"))
+
+
+def shown_address(target: str) -> str:
+    """Write a target as it may be printed: a URL without its user, password and query."""
+    if "://" not in target:
+        return target
+    scheme, _, rest = target.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
+
+
+def _reason(error: OSError) -> str:
+    """Explain in a few words why a request failed; texts of requests would show the URL."""
+    whom = "the proxy" if isinstance(error, requests.exceptions.ProxyError) else "it"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its TLS certificate is not trusted ({cause.verify_message}); the environment "
+                "variable REQUESTS_CA_BUNDLE names a file of certificates to trust"
+            )
+        if isinstance(cause, ssl.SSLError):
+            detail = (cause.reason or "unknown error").replace("_", " ").lower()
+            return f"TLS failed ({detail}); does {whom} speak https://?"
+        if isinstance(cause, requests.Timeout | TimeoutError):
+            return f"{whom} did not answer within {_TIMEOUT_S:g} s"
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"no connection to {whom}: {cause.strerror}"
+    if isinstance(error, requests.RequestException):
+        return f"no connection to {whom} ({type(error).__name__})"
+    return str(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and the errors that led to it; urllib3 keeps some in ``args``."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        cause = waiting.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        linked = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
+        waiting += [each for each in linked if isinstance(each, BaseException)]
+
+
 def as_json(data: TracesData) -> dict[str, Any]:
-    """Return OTLP's JSON form: as protobuf's, but ids are hex and enums are numbers."""
+    """Convert to OTLP's JSON form: like protobuf's, but ids are hex and enums are numbers."""
     found: dict[str, Any] = MessageToDict(data, use_integers_for_enums=True)
     for resource in found.setdefault("resourceSpans", []):
         for scope in resource.get("scopeSpans", ()):

@@ -1,4 +1,4 @@
-"""The sink of ``export``: traces go to a receiver in batches; all else stays where it is."""
+"""The sink of ``export``: sends traces to a receiver in batches and ignores everything else."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class OtlpRecorder:
         self._encoded.append((data.SerializeToString(), len(plan.spans)))
 
     def recorded(self) -> Encoded:
-        """Return what was encoded since the last call."""
+        """Return the traces encoded since the last call."""
         encoded, self._encoded = self._encoded, []
         return encoded
 
 
 class OtlpSink:
-    """Sends what is a trace to a receiver, and counts it."""
+    """Sends traces to a receiver, and counts them."""
 
     def __init__(self, receiver: Receiver) -> None:
         self.traces = self.spans = self.empty = 0
@@ -53,11 +53,11 @@ class OtlpSink:
         self._own = OtlpRecorder(self._names)
 
     def recorder(self) -> OtlpRecorder:
-        """Return what encodes traces for this sink in another process."""
+        """Make a recorder, which encodes traces for this sink in another process."""
         return OtlpRecorder(self._names)
 
     def replay(self, recorded: Encoded) -> None:
-        """Send what a recorder has encoded."""
+        """Send the traces that a recorder has encoded."""
         for data, spans in recorded:
             if not spans:
                 self.empty += 1  # OTLP has no trace without a span
@@ -69,7 +69,7 @@ class OtlpSink:
                 self.flush()
 
     def flush(self) -> None:
-        """Send what is waiting. Raises TargetError."""
+        """Send the traces that are waiting. Raises TargetError."""
         if self._batch:
             # Messages one behind the other are one message: protobuf appends what is repeated.
             self._receiver.send(TracesData.FromString(bytes(self._batch)))
@@ -80,7 +80,7 @@ class OtlpSink:
         self._names[plan.target_id] = plan.target_name
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
-        """Encode a trace and send it, when enough are waiting."""
+        """Encode a trace; send it once enough are waiting."""
         self._own.add_trace(plan, experiment_id)
         self.replay(self._own.recorded())
 

@@ -253,7 +253,7 @@ def export(
     began = time.monotonic()
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
-        outcome = _outcome(stores, options, target=to)
+        outcome = _outcome(stores, options, target=otlp.shown_address(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
         receiver = otlp.open_receiver(to, headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 
 # Controls of C0 and C1 but tab and line feed, marks that turn the direction of writing round, and
@@ -25,11 +24,6 @@ def one_line(text: str) -> str:
 def printable_json(text: str) -> str:
     """Return a JSON document that holds the same and is printable as well."""
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def escaped(text: str) -> str:
-    """Return text for HTML, in elements and in attributes with quotes; printable as well."""
-    return html.escape(printable(text))
 
 
 def csv_cell(text: str) -> str:

@@ -1,0 +1,380 @@
+"""What the HTML report shows, as plain values: ``page.html`` has the words and the markup."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from migrator.issues import CATALOG, CatalogEntry, Issue, Severity
+from migrator.model import Kind
+from migrator.report.charts import Chart, bars_of, chart
+from migrator.report.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
+from migrator.report.text import (
+    artifacts_text,
+    date_range,
+    files_text,
+    look_links,
+    rebuilt_lines,
+    server_line,
+    size,
+    stay_lines,
+)
+
+PLACES_PER_CODE = 1000  # no browser opens a page with a million rows; the JSON report has all
+LEDGER_COLUMNS = ("found", "converted", "already_there", "merged", "rejected", "left_out")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A table's column; ``style`` is the class of its cells (n for numbers, bar, long, word)."""
+
+    title: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A table's cell. ``form`` is how the template writes it: text, code, days, bar or tree.
+
+    ``below`` is a second, smaller line; ``percent`` the length of a bar.
+    """
+
+    text: str
+    form: str = "text"
+    below: str = ""
+    percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with a name that scripts and tests can find it by."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: list[list[Cell]]
+
+    @property
+    def titled_rows(self) -> list[list[tuple[Column, Cell]]]:
+        """The rows, each cell with its column."""
+        return [list(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A total at the top of the page, with what it is made of."""
+
+    name: str
+    label: str
+    number: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Runs and tokens by week; ``untimed`` runs have no start time."""
+
+    charts: list[Chart]
+    weeks_per_bar: int
+    has_gap: bool
+    table: Table
+    untimed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Experiments:
+    """The experiments with runs or traces, the number of the others, and what stays runs."""
+
+    table: Table
+    empty: int
+    stay: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """The biggest trees of nested runs, and the command that draws the first."""
+
+    table: Table
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssueGroup:
+    """All issues of one code; ``more`` of its places are not in the table."""
+
+    code: str
+    entry: CatalogEntry
+    total: int
+    places: int
+    table: Table
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Issues:
+    """Issues by code, and their counts by severity (most severe first)."""
+
+    totals: dict[str, int]
+    groups: list[IssueGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTable:
+    """The ledger, with a line each on files, rebuilt traces and artifacts."""
+
+    table: Table
+    lines: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The command to type next, and links (name, traces, overview) into the server it starts."""
+
+    command: str
+    links: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The whole page; a section that is None is left out."""
+
+    outcome: Outcome
+    is_written: bool
+    rejected: int
+    tiles: list[Tile]
+    timeline: Timeline | None
+    experiments: Experiments
+    trees: Trees | None
+    new_ids: Table | None
+    issues: Issues
+    ledger: LedgerTable
+    next: Next | None
+
+
+def page_of(outcome: Outcome, values: bool) -> Page:
+    """Compute the page of an outcome; with ``values``, issues show what the source says."""
+    return Page(
+        outcome=outcome,
+        is_written=_is_written(outcome),
+        rejected=_rejected(outcome),
+        tiles=_tiles(outcome),
+        timeline=_timeline(outcome),
+        experiments=_experiments(outcome),
+        trees=_trees(outcome),
+        new_ids=_new_ids(outcome),
+        issues=_issues(outcome, values),
+        ledger=_ledger(outcome),
+        next=_next(outcome),
+    )
+
+
+def _is_written(outcome: Outcome) -> bool:
+    return outcome.target is not None and not outcome.dry_run
+
+
+def _rejected(outcome: Outcome) -> int:
+    issues = outcome.ledger.issues
+    return sum(issue.count for issue in issues if issue.severity is Severity.REJECTED)
+
+
+def _tiles(outcome: Outcome) -> list[Tile]:
+    ledger, experiments = outcome.ledger, outcome.experiments
+    native = sum(e.native_traces for e in experiments)
+    rebuilt = sum(e.traces for e in experiments)
+    origin = f"{rebuilt:,} from runs, {native:,} that MLflow wrote" if native else ""
+    input_tokens = sum(e.input_tokens for e in experiments)
+    output_tokens = sum(e.output_tokens for e in experiments)
+    tokens_note = f"{input_tokens:,} in, {output_tokens:,} out"
+    first = [e.first_ms for e in experiments if e.first_ms is not None]
+    last = [e.last_ms for e in experiments if e.last_ms is not None]
+    dates = date_range(min(first), max(last)) if first and last else ""
+    return [
+        Tile("runs", "Runs", ledger.found[Kind.RUN], dates),
+        Tile("traces", "Traces", rebuilt + native, origin),
+        Tile("tokens", "Tokens", input_tokens + output_tokens, tokens_note),
+        Tile("experiments", "Experiments", ledger.found[Kind.EXPERIMENT]),
+        Tile("files", "Files", ledger.files, size(ledger.size_bytes)),
+        Tile("rejected", "Rejected", _rejected(outcome), "of all kinds"),
+    ]
+
+
+def _timeline(outcome: Outcome) -> Timeline | None:
+    weeks = outcome.weeks
+    if not weeks:
+        return None
+    bars, weeks_per_bar = bars_of(weeks)
+    charts = [chart(bars, ("runs",))]
+    if any(week.input_tokens or week.output_tokens for week in weeks.values()):
+        charts.append(chart(bars, ("output_tokens", "input_tokens")))
+    columns = (
+        Column("week from"),
+        Column("runs", "n"),
+        Column("traces", "n"),
+        Column("input tokens", "n"),
+        Column("output tokens", "n"),
+    )
+    rows = [
+        [Cell(monday(number).isoformat()), *_week_cells(week)] for number, week in weeks.items()
+    ]
+    return Timeline(
+        charts=charts,
+        weeks_per_bar=weeks_per_bar,
+        has_gap=any(bar.first_day is None for bar in bars),
+        table=Table("weeks", columns, rows),
+        untimed=sum(e.runs for e in outcome.experiments) - sum(w.runs for w in weeks.values()),
+    )
+
+
+def _week_cells(week: Week) -> list[Cell]:
+    return _number_cells(week.runs, week.traces, week.input_tokens, week.output_tokens)
+
+
+def _experiments(outcome: Outcome) -> Experiments:
+    columns = (
+        Column("experiment"),
+        Column("runs", "n bar"),
+        Column("traces", "n"),
+        Column("spans", "n"),
+        Column("tokens", "n"),
+        Column("roles of its trees", "long"),
+        Column("dates", "long"),
+    )
+    most = max((e.runs for e in outcome.experiments), default=0)
+    shown = [e for e in outcome.experiments if e.runs or e.native_traces]
+    rows = [
+        [
+            Cell(e.name, below=_experiment_facts(e, outcome)),
+            _bar(e.runs, most),
+            *_number_cells(e.traces + e.native_traces, e.spans, e.input_tokens + e.output_tokens),
+            Cell(", ".join(f"{n:,} {role}" for role, n in e.roles.most_common())),
+            Cell(date_range(e.first_ms, e.last_ms), "days"),
+        ]
+        for e in shown
+    ]
+    table = Table("experiments", columns, rows)
+    return Experiments(table, len(outcome.experiments) - len(shown), stay_lines(outcome))
+
+
+def _experiment_facts(experiment: ExperimentSummary, outcome: Outcome) -> str:
+    """Describe an experiment in a line: id, stage, source, and its place in the target."""
+    facts = f"id {experiment.experiment_id}"
+    if experiment.lifecycle_stage == "deleted":
+        facts += ", deleted"
+    if len(outcome.sources) > 1:
+        facts += f", from {experiment.source}"
+    is_same_id = str(experiment.target_id) == experiment.experiment_id
+    if not is_same_id or experiment.target_name != experiment.name:
+        facts += f"; in the target {experiment.target_name} ({experiment.target_id})"
+    return facts
+
+
+def _trees(outcome: Outcome) -> Trees | None:
+    biggest = outcome.biggest
+    if not biggest:
+        return None
+    columns = (
+        Column("root run"),
+        Column("runs", "n bar"),
+        Column("levels", "n"),
+        Column("role", "word"),
+        Column("traces", "n"),
+        Column("spans", "n"),
+        Column("tokens", "n"),
+        Column("start"),
+        Column("experiment"),
+    )
+    most = max(tree.runs for _, tree in biggest)
+    rows = [_tree_cells(experiment, tree, most) for experiment, tree in biggest]
+    command = shlex.join(["mlflow-migrate", "show", biggest[0][1].root_run_id])
+    return Trees(Table("trees", columns, rows), command)
+
+
+def _tree_cells(experiment: ExperimentSummary, tree: TreeSize, most: int) -> list[Cell]:
+    return [
+        Cell(tree.name or tree.root_run_id, "tree", below=tree.root_run_id),
+        _bar(tree.runs, most),
+        Cell(str(tree.depth)),
+        Cell(tree.role),
+        *_number_cells(tree.traces, tree.spans, tree.tokens),
+        Cell(date_range(tree.start_ms, tree.start_ms), "days"),
+        Cell(experiment.name),
+    ]
+
+
+def _new_ids(outcome: Outcome) -> Table | None:
+    if outcome.target is None or not outcome.new_ids:
+        return None
+    columns = (Column("old id"), Column("new id"), Column("experiment"))
+    rows = [[Cell(e.experiment_id), Cell(str(e.target_id)), Cell(e.name)] for e in outcome.new_ids]
+    return Table("new-ids", columns, rows)
+
+
+def _issues(outcome: Outcome, values: bool) -> Issues:
+    totals = dict.fromkeys(("rejected", "degraded", "note"), 0)
+    for issue in outcome.ledger.issues:
+        totals[issue.severity.value] += issue.count
+    groups = [
+        IssueGroup(
+            code=code,
+            entry=CATALOG[issues[0].code],
+            total=sum(issue.count for issue in issues),
+            places=len(issues),
+            table=_places(issues[:PLACES_PER_CODE], values),
+            more=max(0, len(issues) - PLACES_PER_CODE),
+        )
+        for code, issues in outcome.ledger.issues_by_code().items()
+    ]
+    return Issues(totals, groups)
+
+
+def _places(issues: Sequence[Issue], values: bool) -> Table:
+    columns = [
+        Column("path"),
+        Column("item"),
+        Column("problem", "long"),
+        Column("kept", "long"),
+    ]
+    rows = [
+        [
+            Cell(issue.path, "code"),
+            Cell(f"{issue.kind or ''} {issue.entity_id}".strip()),
+            Cell(issue.message),
+            Cell(issue.kept),
+        ]
+        for issue in issues
+    ]
+    if values:
+        columns.append(Column("value", "long"))
+        for row, issue in zip(rows, issues, strict=True):
+            row.append(Cell(issue.sample))
+    return Table("", tuple(columns), rows)
+
+
+def _ledger(outcome: Outcome) -> LedgerTable:
+    counts = outcome.ledger.as_rows()
+    always = ("found", "converted")
+    names = [n for n in LEDGER_COLUMNS if n in always or any(row[n] for row in counts)]
+    titles = {name: name.replace("_", " ") for name in names}
+    if not _is_written(outcome):
+        titles["converted"] = "to be converted"
+    columns = (Column(""), *(Column(titles[name], "n") for name in names))
+    rows = [[Cell(str(row["kind"])), *(Cell(f"{row[name]:,}") for name in names)] for row in counts]
+    lines = [files_text(outcome), *rebuilt_lines(outcome), *artifacts_text(outcome).splitlines()]
+    return LedgerTable(Table("ledger", columns, rows), lines)
+
+
+def _next(outcome: Outcome) -> Next | None:
+    if outcome.target is None:
+        return Next(shlex.join(["mlflow-migrate", "convert", *outcome.sources]), [])
+    if outcome.dry_run:
+        return None
+    return Next(server_line(outcome), look_links(outcome))
+
+
+def _number_cells(*numbers: int) -> list[Cell]:
+    """Make cells of numbers; 0 is an empty one."""
+    return [Cell(f"{number:,}" if number else "") for number in numbers]
+
+
+def _bar(number: int, most: int) -> Cell:
+    return Cell(f"{number:,}", "bar", percent=100 * number / most if most else 0.0)

@@ -1,0 +1,90 @@
+"""The commands of this project: ``nox -l`` lists them, ``nox -s tests`` runs one.
+
+All but ``newest`` use the environment that nox is installed in (``pip install -e '.[dev]'``).
+Arguments after ``--`` are passed on: ``nox -s tests -- tests/test_cli.py -x``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "tests"]
+
+HERE = Path(__file__).parent
+GENERATED = ["README.md", *sorted(str(path) for path in Path("docs/reference").glob("*.md"))]
+IMPORTABLE = {"PYTHONPATH": str(HERE)}  # for the code in generated pages
+
+
+def run(session: nox.Session, module: str, *args: str, **settings: dict[str, str]) -> None:
+    """Run a module of this environment, whether it is activated or not."""
+    session.run(sys.executable, "-m", module, *args, **settings)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests beside the MLflow that is installed."""
+    run(session, "pytest", "-n", "2", "-q", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+
+
+@nox.session
+def fix(session: nox.Session) -> None:
+    """Format the code, and fix what ruff can fix."""
+    run(session, "ruff", "check", "--fix", ".")
+    run(session, "ruff", "format", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    run(session, "mypy")
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Write the generated parts of the documentation."""
+    run(session, "cogapp", "-r", *GENERATED, env=IMPORTABLE)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check the generated parts, and build the site; a warning is an error."""
+    run(session, "cogapp", "--check", *GENERATED, env=IMPORTABLE)
+    run(session, "mkdocs", "build", "--strict", "--quiet", "-f", ".ci/mkdocs.yml")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Look at converted stores and the report in Chromium (needs the extra "browser")."""
+    run(session, "pytest", "-q", "-m", "browser", "tests/test_browser.py")
+    run(session, "pytest", "-q", "-k", "browser", "tests/test_report_page.py")
+
+
+@nox.session(venv_backend="venv", reuse_venv=True)
+def newest(session: nox.Session) -> None:
+    """Run the tests beside the newest MLflow, in an environment of their own."""
+    session.install("--quiet", "--upgrade", "mlflow", "-e", ".[test]")
+    session.run("python", "-c", "import mlflow; print('mlflow', mlflow.__version__)")
+    session.run("python", "-m", "pytest", "-n", "2", "-q", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory: ``nox -s bench -- workflows:1000``."""
+    run(session, "bench.run", *session.posargs, env=IMPORTABLE)
+
+
+@nox.session
+def house(session: nox.Session) -> None:
+    """Measure the code: lengths, complexity, density."""
+    run(session, "bench.house", *session.posargs, env=IMPORTABLE)
