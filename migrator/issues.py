@@ -398,9 +398,11 @@ CATALOG: dict[Code, CatalogEntry] = {
         "Search for the old id in the experiment's tag migrator.source_experiment_id.",
     ),
     Code.EXPERIMENT_RENAMED: CatalogEntry(
-        Severity.NOTE,
-        "An experiment's name is taken, or longer than 256 characters.",
-        "The old name is in the experiment's tag migrator.source_experiment_name.",
+        Severity.DEGRADED,
+        "An experiment has another name in the target: another experiment has its name (of several "
+        "in one source the active one keeps it, then the one with most runs, then the newest), or "
+        "the target can't hold it.",
+        "Find it by its new name; the old one is in its tag migrator.source_experiment_name.",
     ),
     Code.EXPERIMENT_MERGED: CatalogEntry(
         Severity.NOTE,

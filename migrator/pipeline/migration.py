@@ -144,7 +144,7 @@ class Migration:
                     todo="'mlflow-migrate scan' lists them.",
                 )
         by_path, issues = transformer.plan_experiments(
-            [(store.number, record) for store, _, record in read],
+            self._weighed(read),
             self.existing,
             self.options.on_conflict,
             self.largest_id,
@@ -159,9 +159,46 @@ class Migration:
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
+            if not all(plan.record.deleted for plan in (first, *(each[2] for each in others))):
+                # Of a deleted experiment and an active one, MLflow has to show the runs.
+                first = replace(first, record=replace(first.record, lifecycle_stage="active"))
             self._hand_experiment(
                 replace(first, artifact_location=location), [plan for _, _, plan in others]
             )
+
+    def _weighed(
+        self, read: Sequence[tuple[Store, Entry, ExperimentRecord]]
+    ) -> list[transformer.FoundExperiment]:
+        """Return experiments with what they hold, by which those of one name are told apart."""
+        found = [transformer.FoundExperiment(store.number, record) for store, _, record in read]
+        sharing = Counter(self._shared_name(each) for each in found)
+        twins = {e.record.path for e in found if sharing[self._shared_name(e)] > 1}
+        if not twins:
+            return found
+        runs: defaultdict[str, list[RunEntry]] = defaultdict(list)
+        other_items: Counter[str] = Counter()
+        for store in self.stores:
+            index = store.index
+            for run in index.runs:
+                runs[self.homes.home(store, run)].append(run)
+            for entry in (*index.traces, *index.logged_models, *index.datasets):
+                other_items[self.homes.home(store, entry)] += 1
+        weighed = []
+        for each in found:
+            path = each.record.path
+            if path in twins:
+                newest_ms = _newest_ms(runs[path])
+                each = replace(
+                    each,
+                    runs=len(runs[path]),
+                    other_items=other_items[path],
+                    newest_run_ms=newest_ms,
+                )
+            weighed.append(each)
+        return weighed
+
+    def _shared_name(self, each: transformer.FoundExperiment) -> tuple[int, str]:
+        return each.source, self.name_key(each.record.name)
 
     def _listed(self) -> set[str] | None:
         """Return the directories of experiments with what ``--only`` lists, None without a list."""
@@ -751,6 +788,12 @@ class Migration:
     def add_result(self, result: loader.LoadResult | server.Published) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
+
+
+def _newest_ms(entries: Sequence[RunEntry]) -> int | None:
+    """Return when the newest of these runs started, None if none says so."""
+    records = [extractor.read_run(entry, lambda path: False).record for entry in entries]
+    return max((run.start_ms or 0 for run in records if run is not None), default=None)
 
 
 def _trees_with_traces(summary: ExperimentSummary) -> int:
