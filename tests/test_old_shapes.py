@@ -371,9 +371,7 @@ def test_of_a_run_that_occurs_twice_the_active_one_is_taken(root: Path, tmp_path
     ledger = converted.outcome.ledger
     assert (ledger.found[Kind.RUN], ledger.converted[Kind.RUN]) == (2, 1)
     assert (ledger.rejected[Kind.RUN], ledger.merged[Kind.RUN]) == (1, 0)
-    assert any(
-        i.code is Code.ENTITY_CLASHES and "other content" in i.message for i in ledger.issues
-    )
+    assert any(i.code is Code.ENTITY_CLASHES and "other params" in i.message for i in ledger.issues)
     assert converted.outcome.exit_code == 3
 
 
