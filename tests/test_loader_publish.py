@@ -248,7 +248,7 @@ def test_latest_metrics_are_right_after_older_and_newer_points_are_merged(path: 
         def fill(writer: Writer) -> None:
             writer.add_experiment(experiment())
             keys = {k: tuple(MetricPoint(*p) for p in v) for k, v in metrics.items()}
-            writer.add_run(run(metrics=keys), 1)
+            writer.add_run(run(metrics=keys, status="RUNNING"), 1)
 
         return fill
 
