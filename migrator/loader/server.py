@@ -130,7 +130,7 @@ def _revision(url: URL, db: Connection, wanted: str) -> str | None:
             f"{shown} holds tables, but is not a database of MLflow's tracking store.",
             todo="Choose an empty database (CREATE DATABASE), or MLflow's own.",
         ),
-        recreate=f"On the server: {dialect.recreation(str(url.database))}. Then convert again.",
+        recreate=f"On the server: {dialect.recreation(str(url.database))} Then convert again.",
         upgrade=f"Make a backup and upgrade it with MLflow: mlflow db upgrade {shown}.",
     )
     tables = set(sqlalchemy.inspect(db).get_table_names())
