@@ -22,7 +22,7 @@ from migrator import conventions, pipeline
 from migrator.issues import Code
 from migrator.model import Kind
 from migrator.report.summary import Outcome
-from migrator.report.text import convert_text
+from migrator.report.text import convert_text, scan_text
 from tests.storekit import (
     START_MS,
     write_experiment,
@@ -306,6 +306,14 @@ def test_of_a_deleted_and_an_active_experiment_of_one_name_the_active_keeps_it(
     assert converted.runs()[RUN].info.experiment_id == "20"
     assert converted.codes == {Code.EXPERIMENT_RENAMED: 1}
     assert converted.outcome.exit_code == 0
+
+
+def test_scan_shows_every_rename_without_being_asked(root: Path) -> None:
+    for exp in ("20", "30", "40", "50", "60"):
+        write_experiment(root, exp, "same")
+    write_run(root, "60", RUN)
+    shown = scan_text(pipeline.scan([str(root)], pipeline.Options()), "next")
+    assert all(f'as "same ({exp})"' in shown for exp in ("20", "30", "40", "50"))
 
 
 @pytest.mark.parametrize("deleted_first", [True, False])
