@@ -5,8 +5,8 @@ another name. It is still the run that the target has, and what it lacks is adde
 the same id must not be: it would mix with the target's. They are told apart by what MLflow never
 changes in an entity once it is written: its experiment, its start or creation time, the values of
 params and metric points. An entity that contradicts the target in any of these is another one, and
-is left out whole. Where a value is unknown on one side it contradicts nothing. ``migrator.pipeline.copies``
-has the same rule for records.
+is left out whole. Where a value is unknown on one side it contradicts nothing.
+``migrator.pipeline.copies`` has the same rule for records.
 """
 
 from __future__ import annotations
