@@ -39,6 +39,7 @@ class Code(str, Enum):
 
     # pipeline: the same entity more than once
     ENTITY_REPEATED = "entity-repeated"
+    ENTITY_DIFFERS = "entity-differs"
     ENTITY_CLASHES = "entity-clashes"
     EXPERIMENT_TAG_DIFFERS = "experiment-tag-differs"
     STORE_CHANGED = "store-changed"
@@ -190,21 +191,31 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.ENTITY_REPEATED: CatalogEntry(
         Severity.NOTE,
-        "The same run, trace, dataset or model lies in two places with the same content.",
-        "Nothing; one of the two was taken.",
+        "The same run, trace, dataset or model lies in two places, with the same content or in "
+        "another state (it went on after one of the two was copied).",
+        "Nothing; it was taken once, with all that is in either.",
+    ),
+    Code.ENTITY_DIFFERS: CatalogEntry(
+        Severity.DEGRADED,
+        "The same run, trace, dataset or model lies in two places, with other values of what may "
+        "change (tags, a name, a status); those of the first were taken, and what only the second "
+        "has was added.",
+        "Compare the two, and set what is wrong in the database.",
     ),
     Code.ENTITY_CLASHES: CatalogEntry(
         Severity.REJECTED,
-        "A run, trace, dataset or model id occurs twice, with different content or in different "
-        "experiments; an id is unique in a database, so that only the first was taken (active "
-        "before deleted, then the one with the shorter path).",
-        "Decide which of the two directories is right, or give one of them another id, and convert "
-        "again.",
+        "Two runs, traces, datasets or models have one id, which is unique in a database: they "
+        "differ in what MLflow never changes (experiment, start or creation time, params, metric "
+        "points). Only the first was taken: what the target has, then of several sources the "
+        "first, in one source the active one before a deleted one, then the shorter path.",
+        "Decide which of the two is right; convert the other into a database of its own, or "
+        "delete the one in the target and convert again.",
     ),
     Code.EXPERIMENT_TAG_DIFFERS: CatalogEntry(
-        Severity.REJECTED,
-        "Two sources share an experiment, but one of its tags has different values in them.",
-        "Set the tag to the value that you want in both, or set it in the database afterwards.",
+        Severity.DEGRADED,
+        "Two sources share an experiment, but one of its tags has different values in them; the "
+        "first one's was taken.",
+        "Set the tag to the value that you want in the database.",
     ),
     Code.STORE_CHANGED: CatalogEntry(
         Severity.DEGRADED,
@@ -415,9 +426,11 @@ CATALOG: dict[Code, CatalogEntry] = {
         "Search for the old id in the experiment's tag migrator.source_experiment_id.",
     ),
     Code.EXPERIMENT_RENAMED: CatalogEntry(
-        Severity.NOTE,
-        "An experiment's name is taken, or longer than 256 characters.",
-        "The old name is in the experiment's tag migrator.source_experiment_name.",
+        Severity.DEGRADED,
+        "An experiment has another name in the target: another experiment has its name (of several "
+        "in one source the active one keeps it, then the one with most runs, then the newest), or "
+        "the target can't hold it.",
+        "Find it by its new name; the old one is in its tag migrator.source_experiment_name.",
     ),
     Code.EXPERIMENT_MERGED: CatalogEntry(
         Severity.NOTE,

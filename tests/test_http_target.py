@@ -25,6 +25,7 @@ from migrator.cli import main
 from migrator.server import connection, models
 from tests import fixturekit, storekit
 from tests.servedkit import IN_COLUMNS, RELEASE, Server, differences
+from tests.test_two_sources import GROWN, OTHERS
 
 FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
 MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3
@@ -280,6 +281,32 @@ def test_what_the_source_has_got_since_is_added(server: Server, tmp_path: Path) 
     assert (ledger["run"], ledger["param"], ledger["metric point"]) == (1, 1, 1)
     assert convert(store, database, "-q").exit_code == 0
     assert not (found := differences(database, server)), "\n".join(found)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_entity_of_one_id_is_rejected_whole(
+    name: str, server: Server, tmp_path: Path
+) -> None:
+    first, second = OTHERS[name]
+    first(tmp_path / "one")
+    second(tmp_path / "two")
+    assert convert(tmp_path / "one", server.uri, "-q").exit_code == 0
+    before = server.rows()
+    said = convert(tmp_path / "two", server.uri)
+    assert server.rows() == before
+    assert said.exit_code == 3 and "entity-clashes" in said.stdout
+    again = convert(tmp_path / "one", server.uri, "-q")
+    assert again.exit_code == 0 and server.rows() == before
+
+
+@pytest.mark.parametrize("name", GROWN)
+def test_an_entity_that_went_on_is_completed(name: str, server: Server, tmp_path: Path) -> None:
+    first, second = GROWN[name]
+    first(tmp_path / "one")
+    second(tmp_path / "two")
+    convert(tmp_path / "one", server.uri, "-q")
+    said = convert(tmp_path / "two", server.uri)
+    assert said.exit_code == 0 and "entity-clashes" not in said.stdout
 
 
 def test_verify_sees_what_was_changed_on_the_server(server: Server, tmp_path: Path) -> None:

@@ -114,6 +114,45 @@ def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     assert "not one of MLflow's" in refusal(f"sqlite:///{path}")
 
 
+FIRST_TABLES = [
+    f"CREATE TABLE {name} (x)" for name in ("experiments", "runs", "tags", "params", "metrics")
+]
+REVISION = "CREATE TABLE alembic_version (version_num TEXT)"
+ROW = "INSERT INTO experiments VALUES (1)"
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (FIRST_TABLES, "unfinished"),
+        (FIRST_TABLES[:1], "unfinished"),
+        ([*FIRST_TABLES, REVISION], "unfinished"),
+        (
+            [*FIRST_TABLES, REVISION, "INSERT INTO alembic_version VALUES ('0584bdc529eb')"],
+            "unfinished",
+        ),
+        ([*FIRST_TABLES, ROW], "mlflow db upgrade sqlite:///"),
+        ([*FIRST_TABLES, REVISION, ROW], "alembic_version has 0 rows instead of one"),
+        (
+            [*FIRST_TABLES, REVISION, ROW, "INSERT INTO alembic_version VALUES ('a'), ('b')"],
+            "alembic_version has 2 rows instead of one",
+        ),
+        ([*FIRST_TABLES, "CREATE TABLE orders (x)", ROW], "alembic_version has 0 rows"),
+        (FIRST_TABLES[1:3], "not one of MLflow's"),
+    ],
+)
+def test_tables_that_mlflow_has_not_finished_are_called_so(
+    statements: list[str], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "my.db"
+    execute(path, *statements)
+    before = path.read_bytes()
+    text = refusal(f"sqlite:///{path}", "3.9")
+    assert said in text
+    assert ("Remove the file" in text) == (said == "unfinished")
+    assert path.read_bytes() == before
+
+
 def test_an_empty_file_is_a_new_target_and_is_filled(tmp_path: Path) -> None:
     path = tmp_path / "empty.db"
     path.touch()

@@ -198,7 +198,7 @@ def test_rows_with_other_values_stay_as_the_target_has_them_and_are_reported(pat
     load(path)
     execute(
         path,
-        "UPDATE params SET value = 'mine' WHERE key = 'lr'",
+        "UPDATE tags SET value = 'mine' WHERE key = 'note'",
         "UPDATE runs SET status = 'KILLED', end_time = 1 WHERE name = 'child'",
         "UPDATE spans SET name = 'renamed' WHERE name = 'call'",
     )
@@ -206,7 +206,7 @@ def test_rows_with_other_values_stay_as_the_target_has_them_and_are_reported(pat
     result = load(path)
     assert path.read_bytes() == before
     assert {(i.code, i.kind, i.count) for i in result.issues} == {
-        (Code.TARGET_DIFFERS, Kind.PARAM, 1),
+        (Code.TARGET_DIFFERS, Kind.TAG, 2),
         (Code.TARGET_DIFFERS, Kind.RUN, 1),
         (Code.TARGET_DIFFERS, Kind.SPAN, 2),
     }
@@ -248,7 +248,7 @@ def test_latest_metrics_are_right_after_older_and_newer_points_are_merged(path: 
         def fill(writer: Writer) -> None:
             writer.add_experiment(experiment())
             keys = {k: tuple(MetricPoint(*p) for p in v) for k, v in metrics.items()}
-            writer.add_run(run(metrics=keys), 1)
+            writer.add_run(run(metrics=keys, status="RUNNING"), 1)
 
         return fill
 

@@ -22,6 +22,7 @@ from migrator import conventions, pipeline
 from migrator.issues import Code
 from migrator.model import Kind
 from migrator.report.summary import Outcome
+from migrator.report.text import convert_text, scan_text
 from tests.storekit import (
     START_MS,
     write_experiment,
@@ -260,21 +261,33 @@ def test_an_experiment_name_that_is_too_long_is_cut_and_kept_in_a_tag(
 # ---------------------------------------------------------------------------------- clashes
 
 
-def test_of_two_active_experiments_of_one_name_the_older_keeps_it(
-    root: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("run_in_30", "started_ms", "keeper"),
+    [
+        (False, START_MS, "20"),  # most runs
+        (True, START_MS, "20"),  # as many: the one that was made or changed last
+        (True, START_MS + 9, "30"),  # or in which a run started last
+    ],
+)
+def test_of_two_active_experiments_of_one_name_the_fuller_then_the_newer_keeps_it(
+    run_in_30: bool, started_ms: int, keeper: str, root: Path, tmp_path: Path
 ) -> None:
     write_experiment(root, "20", "same", creation_ms=START_MS + 1)
     write_experiment(root, "30", "same", creation_ms=START_MS)
     write_run(root, "20", RUN)
-    write_run(root, "30", OTHER)
+    if run_in_30:
+        write_run(root, "30", OTHER, start_ms=started_ms, end_ms=started_ms + 1)
     converted = convert(root, tmp_path)
+    other = {"20": "30", "30": "20"}[keeper]
     names = {e.name: e.experiment_id for e in converted.experiments().values()}
-    assert names == {"one": "1", "same": "30", "same (20)": "20"}
-    runs = converted.runs()
-    assert {key: run.info.experiment_id for key, run in runs.items()} == {RUN: "20", OTHER: "30"}
-    assert converted.client.get_experiment("20").tags[conventions.MIGRATOR_SOURCE_NAME] == "same"
+    assert names == {"one": "1", "same": keeper, f"same ({other})": other}
+    runs = {key: run.info.experiment_id for key, run in converted.runs().items()}
+    assert runs == {RUN: "20", **({OTHER: "30"} if run_in_30 else {})}
+    assert converted.client.get_experiment(other).tags[conventions.MIGRATOR_SOURCE_NAME] == "same"
     assert converted.codes == {Code.EXPERIMENT_RENAMED: 1}
     assert converted.outcome.exit_code == 0
+    shown = convert_text(converted.outcome)  # without -v
+    assert f"experiment {keeper} has the same name" in shown and f'"same ({other})"' in shown
 
 
 def test_of_a_deleted_and_an_active_experiment_of_one_name_the_active_keeps_it(
@@ -293,6 +306,33 @@ def test_of_a_deleted_and_an_active_experiment_of_one_name_the_active_keeps_it(
     assert converted.runs()[RUN].info.experiment_id == "20"
     assert converted.codes == {Code.EXPERIMENT_RENAMED: 1}
     assert converted.outcome.exit_code == 0
+
+
+def test_scan_shows_every_rename_without_being_asked(root: Path) -> None:
+    for exp in ("20", "30", "40", "50", "60"):
+        write_experiment(root, exp, "same")
+    write_run(root, "60", RUN)
+    shown = scan_text(pipeline.scan([str(root)], pipeline.Options()), "next")
+    assert all(f'as "same ({exp})"' in shown for exp in ("20", "30", "40", "50"))
+
+
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_an_experiment_that_only_one_of_two_sources_has_deleted_is_active(
+    deleted_first: bool, root: Path, tmp_path: Path
+) -> None:
+    write_experiment(root, "20", "same", deleted=True)
+    write_run(root, "20", RUN)
+    second = tmp_path / "second"
+    write_experiment(second, "30", "same")
+    write_run(second, "30", OTHER)
+    stores = [str(root), str(second)] if deleted_first else [str(second), str(root)]
+    target = f"sqlite:///{tmp_path}/both.db"
+    outcome = pipeline.convert(stores, target, pipeline.Options())
+    client = MlflowClient(target)
+    (same,) = client.search_experiments(filter_string="name = 'same'")
+    assert same.lifecycle_stage == "active" and outcome.exit_code == 0
+    found = client.search_runs([same.experiment_id], run_view_type=ViewType.ALL)
+    assert {run.info.run_id for run in found} == {RUN, OTHER}
 
 
 def test_folders_may_hold_experiments_of_one_id(root: Path, tmp_path: Path) -> None:
@@ -339,9 +379,7 @@ def test_of_a_run_that_occurs_twice_the_active_one_is_taken(root: Path, tmp_path
     ledger = converted.outcome.ledger
     assert (ledger.found[Kind.RUN], ledger.converted[Kind.RUN]) == (2, 1)
     assert (ledger.rejected[Kind.RUN], ledger.merged[Kind.RUN]) == (1, 0)
-    assert any(
-        i.code is Code.ENTITY_CLASHES and "other content" in i.message for i in ledger.issues
-    )
+    assert any(i.code is Code.ENTITY_CLASHES and "other params" in i.message for i in ledger.issues)
     assert converted.outcome.exit_code == 3
 
 

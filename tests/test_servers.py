@@ -18,11 +18,13 @@ from mlflow import MlflowClient
 from migrator import pipeline
 from migrator.errors import TargetError
 from migrator.loader import exchange, schema
+from migrator.loader.server import initialise
 from migrator.report.summary import Outcome
 from migrator.verify import verify
 from tests import fixturekit, serverkit
 from tests.oracle import compare_stores
 from tests.serverkit import PASSWORD, Server
+from tests.test_two_sources import OTHERS
 
 
 @pytest.fixture(scope="session")
@@ -292,6 +294,7 @@ _KILLED = """
 import os, sys
 from migrator import pipeline
 from migrator.loader import exchange, schema
+from migrator.loader.server import initialise
 send = exchange._Push._send
 def sent(self, db, experiment):
     if self.whole == 1:
@@ -395,10 +398,54 @@ def test_what_is_refused_before_any_work(server: Server, tmp_path: Path) -> None
 
 def test_another_schema_is_refused(server: Server, tmp_path: Path) -> None:
     database = server.fresh()
-    server.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'", database=database)
+    server.execute(
+        "INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (1, 'a', 'active')",
+        "UPDATE alembic_version SET version_num = '0584bdc529eb'",
+        database=database,
+    )
     assert "mlflow db upgrade" in refusal(server.uri(database), tmp_path)
     server.execute("UPDATE alembic_version SET version_num = 'abcdef123456'", database=database)
     assert "newer MLflow" in refusal(server.uri(database), tmp_path)
+
+
+@pytest.mark.parametrize("revision", ["row", "empty", "no table"])
+def test_tables_that_were_never_finished_are_made_anew(
+    revision: str, server: Server, tmp_path: Path
+) -> None:
+    """As a process leaves them that was killed while MLflow made them (MySQL, MariaDB)."""
+    database = server.empty()
+    url = server.admin.set(database=database)
+    initialise(url, schema.chain()[20])
+    if revision == "empty":
+        server.execute("DELETE FROM alembic_version", database=database)
+    elif revision == "no table":
+        server.execute("DROP TABLE alembic_version", database=database)
+    text = refusal(server.uri(database), tmp_path)
+    assert "unfinished" in text and "db upgrade" not in text
+    source = fixturekit.materialise("1.30.1-classic", tmp_path)
+    statements = text.partition("On the server: ")[2].rpartition(" Then convert")[0]
+    drop, create = statements.rstrip(".").rstrip(";").split("; ")
+    assert (drop[:14], create[:16]) == ("DROP DATABASE ", "CREATE DATABASE ")
+    server.execute(drop, create)
+    assert convert(source, server.uri(database)).exit_code == 0
+    assert differences(source, server.uri(database)) == ()
+
+
+@pytest.mark.parametrize("name", ["run: value of a param", "run: with a trace", "version"])
+def test_another_entity_of_one_id_is_rejected_whole(
+    name: str, server: Server, tmp_path: Path
+) -> None:
+    database = server.fresh()
+    uri = server.uri(database)
+    first, second = OTHERS[name]
+    first(tmp_path / "one")
+    second(tmp_path / "two")
+    convert(tmp_path / "one", uri)
+    before = server.rows(database)
+    outcome = convert(tmp_path / "two", uri)
+    assert server.rows(database) == before
+    assert outcome.exit_code == 3 and not outcome.ledger.gaps()
+    assert "entity-clashes" in {issue.code.value for issue in outcome.ledger.issues}
 
 
 def test_a_user_who_may_not_write_is_refused(server: Server, tmp_path: Path) -> None:

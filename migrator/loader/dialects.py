@@ -28,6 +28,9 @@ class Dialect(Protocol):
     def quoted(self, name: str) -> str:
         """Return an identifier as it stands in a statement."""
 
+    def recreation(self, database: str) -> str:
+        """Return the statements that make a database anew, empty."""
+
     def locked(self, db: Connection, name: str) -> contextlib.AbstractContextManager[None]:
         """Keep other conversions into this database out of what has this name."""
 
@@ -59,6 +62,10 @@ class PostgreSQL:
 
     def quoted(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
+
+    def recreation(self, database: str) -> str:
+        name = self.quoted(database)
+        return f"DROP DATABASE {name}; CREATE DATABASE {name};"
 
     @contextlib.contextmanager
     def locked(self, db: Connection, name: str) -> Iterator[None]:
@@ -107,6 +114,11 @@ class MySQL:
 
     def quoted(self, name: str) -> str:
         return "`" + name.replace("`", "``") + "`"
+
+    def recreation(self, database: str) -> str:
+        name = self.quoted(database)
+        how = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        return f"DROP DATABASE {name}; CREATE DATABASE {name} {how};"
 
     @contextlib.contextmanager
     def locked(self, db: Connection, name: str) -> Iterator[None]:

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from migrator import conventions
-from migrator.errors import LedgerError, TargetError
-from migrator.loader import audit, merge, server, staging
+from migrator.errors import TargetError
+from migrator.issues import Issue
+from migrator.loader import audit, merge, owners, server, staging
 from migrator.loader.audit import quoted
 from migrator.loader.dialects import Dialect, dialect_of
+from migrator.loader.owners import ROOTS
 from migrator.loader.rows import COLUMNS, Row, Value
 from migrator.loader.server import ServerTarget, connecting
 from migrator.loader.target import Target
@@ -36,27 +38,6 @@ _IDS_PER_QUERY = 1000
 _ROWS_PER_FETCH = 10_000
 _KEYS_PER_QUERY = 300
 _ATTEMPTS = 6
-
-# The entities to which all other rows belong -> the column of their id; the nearest first.
-_ROOTS = {
-    "trace_info": "request_id",
-    "logged_models": "model_id",
-    "runs": "run_uuid",
-    "registered_models": "name",
-    "experiments": "experiment_id",
-}
-_NO_KEYS = {  # tables whose references MLflow has not declared as foreign keys
-    "inputs": (
-        "runs",
-        "CASE WHEN s.source_type = 'DATASET' THEN s.destination_id ELSE s.source_id END",
-    ),
-    "input_tags": (
-        "runs",
-        "(SELECT CASE WHEN i.source_type = 'DATASET' THEN i.destination_id ELSE i.source_id END "
-        "FROM target.inputs AS i WHERE i.input_uuid = s.input_uuid LIMIT 1)",
-    ),
-    "entity_associations": ("trace_info", "s.source_id"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +62,7 @@ class _Table:
         if self.name == "logged_model_metrics":  # may be of a run of another experiment
             found = "SELECT r.experiment_id FROM target.runs AS r WHERE r.run_uuid = s.run_id"
             return f"CASE WHEN s.experiment_id = ({found}) THEN s.experiment_id ELSE {SHARED} END"
-        id_column = _ROOTS[self.root]
+        id_column = ROOTS[self.root]
         found = f"SELECT r.experiment_id FROM target.{self.root} AS r WHERE r.{id_column} = "
         return f"coalesce(({found}{self.owner}), {SHARED})"
 
@@ -91,6 +72,7 @@ def publish(
     target: ServerTarget,
     joined: Iterable[int],
     progress: Progress = lambda done, total: None,
+    checking: Callable[[Sequence[Issue]], None] = lambda issues: None,
 ) -> merge.Merged:
     """Add to the server's database every row of ``db``'s main database that it lacks.
 
@@ -106,7 +88,7 @@ def publish(
             _Pull(db, source, file.path, tables).run()
         _watch(file.path, tables)
         mirror = replace_path(target, file.path)
-        merged = merge.merge(db, mirror, set(joined), backup=False)
+        merged = merge.merge(db, mirror, set(joined), backup=False, checking=checking)
         db.execute("ATTACH DATABASE ? AS target", (file.path,))
         try:
             _Push(db, target, tables, merged, progress).run()
@@ -140,7 +122,7 @@ def _make_mirror(db: sqlite3.Connection, path: str, revision: str) -> list[_Tabl
         names = audit.tables(db)
         # Rows that MLflow's migrations made (3.10 and later: the default workspace) are the
         # server's already.
-        for name in [n for n in names if n not in COLUMNS and _is_made(db, n)]:
+        for name in [n for n in names if n not in COLUMNS and owners.is_shared(db, n)]:
             rows = db.execute(f"SELECT * FROM main.{quoted(name)}").fetchall()
             places = ", ".join("?" * len(rows[0]))
             mirror.executemany(f"INSERT INTO {quoted(name)} VALUES ({places})", rows)
@@ -150,14 +132,9 @@ def _make_mirror(db: sqlite3.Connection, path: str, revision: str) -> list[_Tabl
     return [_table(db, name) for name in [*names, *of_traces] if audit.columns(db, name)]
 
 
-def _is_made(db: sqlite3.Connection, name: str) -> bool:
-    """Tell whether a table's rows belong to no entity, so that they are not of the source."""
-    return not any(row[2] != name for row in db.execute(f"PRAGMA foreign_key_list({quoted(name)})"))
-
-
 def _table(db: sqlite3.Connection, name: str) -> _Table:
     info = db.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
-    root, owner, column = _owner(db, name)
+    root, owner, column = owners.owner_of(db, name, "target")
     return _Table(
         name,
         audit.columns(db, name),
@@ -166,32 +143,6 @@ def _table(db: sqlite3.Connection, name: str) -> _Table:
         root,
         owner,
         column,
-    )
-
-
-def _owner(db: sqlite3.Connection, name: str) -> tuple[str, str, str | None]:
-    """Return to which kind of entity a table's rows belong, and how they name it."""
-    if name in _NO_KEYS:
-        return (*_NO_KEYS[name], None)
-    if name in _ROOTS:
-        return name, f"s.{_ROOTS[name]}", _ROOTS[name]
-    found: dict[str, str] = {}
-    for _, _, parent, column, referred, *_ in db.execute(
-        f"PRAGMA main.foreign_key_list({quoted(name)})"
-    ):
-        if parent in _ROOTS:
-            if referred in (_ROOTS[parent], None):  # of a key of several columns, the id
-                found[parent] = column
-        elif parent != name:
-            root, _, of_parent = _owner(db, parent)
-            if of_parent == referred:
-                found.setdefault(root, column)
-    for root in _ROOTS:
-        if root in found:
-            return root, f"s.{quoted(found[root])}", found[root]
-    raise LedgerError(
-        f"Rows of table {name} belong to nothing that this version knows; nothing was published.",
-        todo="Convert into a SQLite file (sqlite:///mlflow.db), and report this.",
     )
 
 
@@ -254,7 +205,7 @@ class _Pull:
             mirror.execute("PRAGMA synchronous=OFF")
             mirror.execute("BEGIN")
             self.mirror = mirror
-            of_experiments = {t.name for t in self.tables if t.name in _ROOTS} - {"experiments"}
+            of_experiments = {t.name for t in self.tables if t.name in ROOTS} - {"experiments"}
             for name in sorted(of_experiments):
                 self._roots(name, self._staged(name))
             experiments = self._staged("experiments")
@@ -274,15 +225,15 @@ class _Pull:
         return next(table for table in self.tables if table.name == name)
 
     def _staged(self, name: str) -> set[Value]:
-        return {row[0] for row in self.db.execute(f"SELECT {_ROOTS[name]} FROM main.{name}")}
+        return {row[0] for row in self.db.execute(f"SELECT {ROOTS[name]} FROM main.{name}")}
 
     def _roots(self, name: str, ids: set[Value]) -> None:
-        self._fetch(self._by_name(name), _ROOTS[name], ids)
-        found = self.mirror.execute(f"SELECT {_ROOTS[name]} FROM {name}")
+        self._fetch(self._by_name(name), ROOTS[name], ids)
+        found = self.mirror.execute(f"SELECT {ROOTS[name]} FROM {name}")
         self.ids[name] = {row[0] for row in found}
 
     def _parts(self, table: _Table) -> None:
-        if table.name in _ROOTS:
+        if table.name in ROOTS:
             return
         ids = self.ids.get(table.root, set())
         if table.own_column is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue
-from migrator.loader import audit, staging
+from migrator.loader import audit, clashes, staging
 from migrator.loader.audit import quoted
 from migrator.loader.rows import KINDS
 from migrator.loader.target import Target, connect, reporting
@@ -35,6 +35,8 @@ class Merged:
 
     already: Counter[Kind] = field(default_factory=Counter)
     rebuilt_already: Counter[Kind] = field(default_factory=Counter)
+    rejected: Counter[Kind] = field(default_factory=Counter)  # named in the issues
+    rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
     issues: list[Issue] = field(default_factory=list)
     backup_path: str | None = None
 
@@ -62,15 +64,18 @@ def merge(
     joined: Collection[int],
     *,
     backup: bool,
+    checking: Callable[[Sequence[Issue]], None] = lambda issues: None,
     committing: Callable[[], None] = lambda: None,
 ) -> Merged:
     """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
 
     A row whose key the target has is left as the target has it, except of runs and traces that
-    had not ended there: those are brought up to date. Before the first change the
+    had not ended there: those are brought up to date. Entities whose ids other entities of the
+    target have are left out (``clashes``). Before the first change the
     target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
-    ``joined`` are experiments whose own row is not compared; ``committing`` is called right before
-    the transaction ends.
+    ``joined`` are experiments whose own row is not compared; ``checking`` gets the issues that
+    reject something before anything is changed, and may raise; ``committing`` is called right
+    before the transaction ends.
     """
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
@@ -83,6 +88,10 @@ def merge(
         tables = [_table(db, name) for name in audit.tables(db)]
         _check_names(db, target)
         _adopt_ids(db)
+        found = clashes.leave_out(db)
+        merged.rejected, merged.rebuilt_rejected = found.rejected, found.rebuilt_rejected
+        merged.issues += found.issues
+        checking(found.issues)
         missing = _count(db, tables, merged)
         behind = _latest_behind(db)
         stale = _find_stale(db, tables)
@@ -241,7 +250,7 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
         db.execute(
             "INSERT INTO temp.stale_runs SELECT s.run_uuid FROM main.runs AS s "
             "JOIN target.runs AS t ON t.run_uuid = s.run_uuid "
-            f"WHERE t.status IN ('RUNNING', 'SCHEDULED') AND ({differs} {tags})"
+            f"WHERE t.status IN {clashes.UNFINISHED} AND ({differs} {tags})"
         )
     if "trace_info" in by_name:
         lacks = " OR ".join(

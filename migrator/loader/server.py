@@ -15,14 +15,13 @@ from migrator.databases import reporting
 from migrator.errors import TargetError
 from migrator.loader import schema as schemas
 from migrator.loader.dialects import dialect_of
+from migrator.loader.existing import Place, revision_of
 from migrator.loader.fitting import BASIC_PLANE, Fit
 from migrator.loader.target import Target
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
 
-# What MLflow makes before its first migration; a process that was killed then leaves them.
-_FIRST_TABLES = {"experiments", "runs", "tags", "params", "metrics"}
 _CHARSETS = {"latin1": "cp1252", "utf8mb3": BASIC_PLANE, "utf8": BASIC_PLANE, "ascii": "ascii"}
 _PROBE = "tags"  # a table in which all kinds of changes are tried, without changing a row
 
@@ -96,7 +95,7 @@ def open_server(uri: str, wanted: str) -> ServerTarget:
     """
     url = databases.server_url(uri)
     with connecting(url) as (_, db):
-        revision = _revision(url, db)
+        revision = _revision(url, db, wanted)
         if revision is not None:
             _check_revision(url, revision, wanted)
         _try_to_write(url, db, empty=revision is None)
@@ -119,29 +118,23 @@ def open_server(uri: str, wanted: str) -> ServerTarget:
     )
 
 
-def _revision(url: URL, db: Connection) -> str | None:
+def _revision(url: URL, db: Connection, wanted: str) -> str | None:
     """Return the revision of an MLflow database, None for an empty one."""
     import sqlalchemy
 
-    tables = set(sqlalchemy.inspect(db).get_table_names())
-    foreign = TargetError(
-        f"{databases.shown(url)} holds tables, but is not a database of MLflow's tracking store.",
-        todo="Choose an empty database (CREATE DATABASE), or MLflow's own.",
+    shown = databases.shown(url)
+    dialect = dialect_of(url)
+    place = Place(
+        shown,
+        foreign=TargetError(
+            f"{shown} holds tables, but is not a database of MLflow's tracking store.",
+            todo="Choose an empty database (CREATE DATABASE), or MLflow's own.",
+        ),
+        recreate=f"On the server: {dialect.recreation(str(url.database))} Then convert again.",
+        upgrade=f"Make a backup and upgrade it with MLflow: mlflow db upgrade {shown}.",
     )
-    if not tables:
-        return None
-    if "alembic_version" not in tables:
-        if tables <= _FIRST_TABLES and "experiments" in tables:
-            found = db.exec_driver_sql("SELECT count(*) FROM experiments").scalar()
-            if not found:
-                return None
-        raise foreign
-    if not {"experiments", "runs"} <= tables:
-        raise foreign
-    revisions = [row[0] for row in db.exec_driver_sql("SELECT version_num FROM alembic_version")]
-    if len(revisions) != 1:
-        raise foreign
-    return str(revisions[0])
+    tables = set(sqlalchemy.inspect(db).get_table_names())
+    return revision_of(place, tables, lambda query: db.exec_driver_sql(query).fetchall(), wanted)
 
 
 def _check_revision(url: URL, revision: str, wanted: str) -> None:
@@ -210,7 +203,7 @@ def initialise(url: URL, revision: str) -> None:
     # The lock is held by a connection that looks at no table: the migrations would wait for it.
     with connecting(url) as (engine, holder), dialect.locked(holder, "schema"):
         with engine.connect() as db:
-            there = _revision(url, db)
+            there = _revision(url, db, revision)
         if there is None:
             schemas.create_on(engine, revision)
         elif there != revision:

@@ -16,6 +16,7 @@ from pathlib import Path
 from migrator import conventions, databases
 from migrator.errors import MigrateError, TargetError
 from migrator.loader import schema as schemas
+from migrator.loader.existing import Place, revision_of
 
 _WAIT_SECONDS = 5.0  # for another process's short write to end
 _HOW = (
@@ -162,7 +163,7 @@ def connect(path: str, wait_seconds: float = _WAIT_SECONDS) -> sqlite3.Connectio
 
 
 def _check_database(uri: str, path: str, wanted: str) -> str:
-    revision = read_revision(path)
+    revision = read_revision(path, wanted)
     if revision == wanted:
         return revision
     chain = schemas.chain()
@@ -193,14 +194,19 @@ def _check_database(uri: str, path: str, wanted: str) -> str:
     )
 
 
-def read_revision(path: str) -> str:
+def read_revision(path: str, wanted: str | None = None) -> str:
     """Return the Alembic revision of the MLflow database in ``path``, and check it is writable.
 
-    Raises TargetError when it is no database, not MLflow's, locked or read-only.
+    Raises TargetError when it is not a database of MLflow's, or unfinished, locked or read-only.
     """
-    not_mlflow = TargetError(
-        f"{path} is a SQLite database, but not one of MLflow's tracking store.",
-        todo="Choose another file name for the target.",
+    place = Place(
+        path,
+        foreign=TargetError(
+            f"{path} is a SQLite database, but not one of MLflow's tracking store.",
+            todo="Choose another file name for the target.",
+        ),
+        recreate="Remove the file, then convert again.",
+        upgrade=f"Make a copy of it and upgrade it with MLflow: mlflow db upgrade {uri_of(path)}",
     )
     if not os.access(path, os.W_OK):  # SQLite itself would say so only when something is written
         raise _explain(path, "readonly")
@@ -208,14 +214,14 @@ def read_revision(path: str) -> str:
         tables = {
             name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")
         }
-        if not {"alembic_version", "experiments", "runs"} <= tables:
-            raise not_mlflow
-        revisions = [row[0] for row in db.execute("SELECT version_num FROM alembic_version")]
-        if len(revisions) != 1:
-            raise not_mlflow
+        if not tables:
+            raise place.foreign
+        revision = revision_of(place, tables, lambda query: db.execute(query).fetchall(), wanted)
+        if revision is None:
+            raise place.unfinished()
         db.execute("BEGIN IMMEDIATE")  # fails when it is locked or read-only; writes nothing
         db.execute("ROLLBACK")
-    return str(revisions[0])
+    return revision
 
 
 @contextmanager

@@ -602,6 +602,7 @@ class Writer:
         self,
         *,
         backup: bool = True,
+        checking: Callable[[Sequence[Issue]], None] = lambda issues: None,
         committing: Callable[[], None] = lambda: None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> LoadResult:
@@ -609,7 +610,8 @@ class Writer:
 
         A new target appears under its name, complete and synced to disk. An existing one gets
         the rows that it lacks in one transaction, after a backup (if ``backup``); one that lacks
-        nothing stays byte for byte what it was. ``committing`` is called right before that step.
+        nothing stays byte for byte what it was. ``checking`` gets what the target makes us reject
+        before that, and may raise; ``committing`` is called right before that step.
         A database on a server gets them in one transaction for each experiment instead, without a
         backup and without a call of ``committing``; ``on_progress`` hears of experiments and their
         number. That can be interrupted (``exchange.publish``).
@@ -622,10 +624,15 @@ class Writer:
         merged = merge.Merged()
         with reporting(path):
             if isinstance(self._target, ServerTarget):
-                merged = exchange.publish(db, self._target, self._joined, on_progress)
+                merged = exchange.publish(db, self._target, self._joined, on_progress, checking)
             elif self._target.exists:
                 merged = merge.merge(
-                    db, self._target, self._joined, backup=backup, committing=committing
+                    db,
+                    self._target,
+                    self._joined,
+                    backup=backup,
+                    checking=checking,
+                    committing=committing,
                 )
             else:
                 db.close()
@@ -636,10 +643,10 @@ class Writer:
                         todo="Convert again: what it lacks will be added to it.",
                     )
         return LoadResult(
-            converted=+(source - merged.already),
+            converted=+(source - merged.already - merged.rejected),
             already_there=+merged.already,
             merged=+self._merged,
-            rebuilt=+(rebuilt - merged.rebuilt_already),
+            rebuilt=+(rebuilt - merged.rebuilt_already - merged.rebuilt_rejected),
             rebuilt_already_there=+merged.rebuilt_already,
             issues=(*self._issues, *merged.issues),
             backup_path=merged.backup_path,

@@ -30,6 +30,9 @@ class Accounts:
     moments: list[transformer.Moment] = field(default_factory=list)
     runs_unread: set[str] = field(default_factory=set)  # ids of those of which nothing was kept
     runs_left_out: set[str] = field(default_factory=set)  # ids; by the options
+    copies_read: set[str] = field(
+        default_factory=set
+    )  # directories; of runs that lie elsewhere too
 
     def blank(self) -> Accounts:
         """Return accounts of the same experiments in which nothing is counted yet."""
@@ -48,6 +51,7 @@ class Accounts:
         self.moments += part.moments
         self.runs_unread |= part.runs_unread
         self.runs_left_out |= part.runs_left_out
+        self.copies_read |= part.copies_read
 
 
 class _Parts(dict[str, ExperimentSummary]):

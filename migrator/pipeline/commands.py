@@ -146,6 +146,7 @@ def convert(
                 progress("publishing", 0, 0)
                 result = writer.publish(
                     backup=backup,
+                    checking=_check_rejects if stop_on_error else lambda issues: None,
                     committing=committing,
                     on_progress=lambda done, total: progress("publishing experiments", done, total),
                 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from migrator import __version__, conventions, extractor, loader, processes, server, transformer
 from migrator.errors import LedgerError, OptionError
@@ -25,6 +25,7 @@ from migrator.model import (
     TraceRecord,
 )
 from migrator.pipeline.accounts import Accounts
+from migrator.pipeline.copies import Copy, unite
 from migrator.pipeline.locations import Locations
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Discard, SharedSink, Sink
@@ -50,6 +51,23 @@ T = TypeVar("T")
 SAMPLE_TREES = 200  # of an experiment, from which one shard decides its kind
 SAMPLE_RUNS = 5_000  # in them: the tree that exceeds it is the last
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
+
+
+class _Found(NamedTuple, Generic[E]):
+    """A directory that is wanted, and how it is read."""
+
+    store: Store
+    entry: E
+    plan: ExperimentPlan | None  # of its experiment; a registered model has none
+    read: Callable[[E], Extracted[Any]]
+
+
+class _Taken(NamedTuple, Generic[E]):
+    """An entity that was read: its first directory, and all that is known of it."""
+
+    first: _Found[E]
+    record: Any
+    plan: Any  # that of ``first``
 
 
 class Migration:
@@ -145,7 +163,7 @@ class Migration:
                     todo="'mlflow-migrate scan' lists them.",
                 )
         by_path, issues = transformer.plan_experiments(
-            [(store.number, record) for store, _, record in read],
+            self._weighed(read),
             self.existing,
             self.options.on_conflict,
             self.largest_id,
@@ -160,9 +178,46 @@ class Migration:
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
+            if not all(plan.record.deleted for plan in (first, *(each[2] for each in others))):
+                # Of a deleted experiment and an active one, MLflow has to show the runs.
+                first = replace(first, record=replace(first.record, lifecycle_stage="active"))
             self._hand_experiment(
                 replace(first, artifact_location=location), [plan for _, _, plan in others]
             )
+
+    def _weighed(
+        self, read: Sequence[tuple[Store, Entry, ExperimentRecord]]
+    ) -> list[transformer.FoundExperiment]:
+        """Return experiments with what they hold, by which those of one name are told apart."""
+        found = [transformer.FoundExperiment(store.number, record) for store, _, record in read]
+        sharing = Counter(self._shared_name(each) for each in found)
+        twins = {e.record.path for e in found if sharing[self._shared_name(e)] > 1}
+        if not twins:
+            return found
+        runs: defaultdict[str, list[RunEntry]] = defaultdict(list)
+        other_items: Counter[str] = Counter()
+        for store in self.stores:
+            index = store.index
+            for run in index.runs:
+                runs[self.homes.home(store, run)].append(run)
+            for entry in (*index.traces, *index.logged_models, *index.datasets):
+                other_items[self.homes.home(store, entry)] += 1
+        weighed = []
+        for each in found:
+            path = each.record.path
+            if path in twins:
+                newest_ms = _newest_ms(runs[path])
+                each = replace(
+                    each,
+                    runs=len(runs[path]),
+                    other_items=other_items[path],
+                    newest_run_ms=newest_ms,
+                )
+            weighed.append(each)
+        return weighed
+
+    def _shared_name(self, each: transformer.FoundExperiment) -> tuple[int, str]:
+        return each.source, self.name_key(each.record.name)
 
     def _listed(self) -> set[str] | None:
         """Return the directories of experiments with what ``--only`` lists, None without a list."""
@@ -204,9 +259,9 @@ class Migration:
                 if key not in tags:
                     tags[key] = value
                     self.handed[Kind.EXPERIMENT_TAG] += 1
-                elif tags[key] == value:
-                    self.ledger.merged[Kind.EXPERIMENT_TAG] += 1
-                else:
+                    continue
+                self.ledger.merged[Kind.EXPERIMENT_TAG] += 1
+                if tags[key] != value:
                     self.ledger.add_issues(
                         [
                             Issue(
@@ -231,13 +286,13 @@ class Migration:
 
     def _trees(self) -> None:
         entries, elsewhere = self.runs, self.elsewhere
-        repeated: list[tuple[Store, RunEntry]] = []
+        copies: defaultdict[str, list[tuple[Store, RunEntry]]] = defaultdict(list)
         found = [(store, entry) for store in self.stores for entry in ranked(store.index.runs)]
         # Of one id, the first counts: one that is wanted (the sort keeps the order otherwise).
         found.sort(key=lambda each: self.homes.plan_of(*each) is None)
         for store, entry in found:
             if entry.entity_id in entries:
-                repeated.append((store, entry))
+                copies[entry.entity_id].append((store, entry))
                 continue
             entries[entry.entity_id] = entry
             if store is not self.stores[0]:
@@ -252,6 +307,7 @@ class Migration:
             self.stores[0],
             elsewhere,
             inferred={},
+            copies=copies,
             on_tree=self.on_tree,
         )
         issues: list[Issue] = []
@@ -271,25 +327,30 @@ class Migration:
             self._name_regroupings()
         elif self.options.experiment_kind == "auto":
             self._sample(context, forest)
-        worker = TreeWorker(context, accounts, self.sink)
-        for store, entry in repeated:
-            if entry.entity_id in self.others:
+        for run_id, of_run in copies.items():
+            if run_id not in self.others:
+                self._unread_copies(run_id, of_run, context)
+
+    def _unread_copies(
+        self, run_id: str, copies: Sequence[tuple[Store, RunEntry]], context: TreeContext
+    ) -> None:
+        """Account for a run's further directories that were not read with the one that counts."""
+        accounts = self.accounts
+        found: list[_Found[RunEntry]] = []
+        for store, entry in copies:
+            if entry.path in accounts.copies_read:
                 continue
             count_files(self.ledger, entry)
             plan = self.homes.plan_of(store, entry)
-            if plan is None:
-                continue
-            run_id = entry.entity_id
-            if run_id in self.runs_left_out:
+            if plan is not None and run_id in self.runs_left_out:
                 leave_out_files(self.ledger, store, entry)
-                continue
-            if run_id not in accounts.runs_unread:
-                first = (context.store_of(run_id), entries[run_id])
-                self.seen.setdefault((Kind.RUN, run_id), first)
-            run = self._take(Kind.RUN, store, entry, context.reader.read)
-            if run is not None:  # the one that came first could not be read
-                self.handed.subtract(counts_of(run))
-                worker.hand_run(store, entry, run, plan)
+            elif plan is not None:
+                found.append(_Found(store, entry, plan, context.reader.read))
+        taken = self._take(Kind.RUN, found)
+        if taken is not None:  # the one that counts could not be read
+            first, run, plan = taken
+            self.handed.subtract(counts_of(run))
+            TreeWorker(context, accounts, self.sink).hand_run(first.store, first.entry, run, plan)
 
     def _work(
         self,
@@ -484,89 +545,67 @@ class Migration:
 
     # ------------------------------------------------------------- everything else
 
-    def _take(
-        self,
-        kind: Kind,
-        store: Store,
-        entry: E,
-        read: Callable[[E], Extracted[T]],
-        within: str = "",
-    ) -> T | None:
-        """Read an entity and account for it; return it unless it is rejected or came before."""
-        extracted = self.redactor.mask(read(entry))
-        self.ledger.add_extracted(extracted)
-        record = extracted.record
-        if record is None:
-            return None
-        name = (kind, within + entry.entity_id)
-        first_store, first = self.seen.setdefault(name, (store, entry))
-        if first is entry:
-            self.handed.update(counts_of(record))
-            return record
-        first_read = read(first)  # type: ignore[arg-type]  # the same kind, so the same type
-        again = self.redactor.mask(first_read).record
-        same = again is not None and _content(again) == _content(record)
-        plans = (self.homes.plan_of(first_store, first), self.homes.plan_of(store, entry))
-        together = len({plan and plan.target_id for plan in plans}) == 1
-        how = "with other content"
-        if same:
-            how = "with the same content" + ("" if together else ", but in another experiment")
-        self._account_repeat(kind, entry, first.path, record, how, same and together)
-        return None
+    def _take(self, kind: Kind, found: Sequence[_Found[E]]) -> _Taken[E] | None:
+        """Read the directories of one entity and account for them; None if all are rejected.
 
-    def _account_repeat(
-        self, kind: Kind, entry: Entry, first_path: str, record: object, how: str, same: bool
-    ) -> None:
-        """Account for a directory whose id came before: equal content is once, else rejected."""
-        counts = counts_of(record)
-        if same:
-            self.ledger.merged.update(counts)
-            counts = {kind: 1}
-        for each, count in counts.items():
-            if count:
-                issue = Issue(
-                    Code.ENTITY_REPEATED if same else Code.ENTITY_CLASHES,
-                    entry.path,
-                    f"{kind.value} {entry.entity_id} lies in {first_path} too, {how}.",
-                    "one of the two" if same else f"the one in {first_path}",
-                    each.value,
-                    entry.entity_id,
-                    count,
-                )
-                self.ledger.add_issues([issue])
+        Returns the first that can be read, with what it lacks of the others.
+        """
+        whole: Copy | None = None
+        first = None
+        for each in found:
+            extracted = self.redactor.mask(each.read(each.entry))
+            self.ledger.add_extracted(extracted)
+            if extracted.record is None:
+                continue
+            target_id = None if each.plan is None else each.plan.target_id
+            copy = Copy(each.entry, target_id, extracted.record)
+            if whole is None:
+                whole, first = copy, each
+            else:
+                whole = unite(kind, whole, copy, self.accounts)
+        if whole is None or first is None:
+            return None
+        self.seen[(kind, whole.entry.entity_id)] = (first.store, first.entry)
+        self.handed.update(counts_of(whole.record))
+        return _Taken(first, whole.record, first.plan)
 
     def _native_traces(self) -> None:
         total = sum(len(store.index.traces) for store in self.stores)
-        done = 0
+        found: defaultdict[str, list[_Found[TraceEntry]]] = defaultdict(list)
         for store in self.stores:
             read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
             for entry in ranked(store.index.traces):
-                done += 1
-                self.progress("traces", done, total)
                 plan = self.homes.plan_of(store, entry)
                 if plan is None:
                     continue
                 if not self._holds_trace(entry):
                     self._leave_to_others(Kind.TRACE)
                     leave_out_files(self.ledger, store, entry)
-                    continue
-                if not self._takes_trace(entry, read):
+                elif not self._takes_trace(entry, read):
                     leave_out_files(self.ledger, store, entry)
-                    continue
-                record = self._take(Kind.TRACE, store, entry, read)
-                if record is None:
-                    continue
-                if not self.options.traces:
-                    self._leave_out(record)
-                    continue
-                record = self.locations.trace(store, entry, record, plan.target_id)
-                address = store.address if store.mirror else None
-                trace, issues = transformer.plan_native_trace(record, __version__, address)
-                self.ledger.add_issues(issues)
-                self.ours.update(trace_counts_of(trace))
-                self.ours.subtract(counts_of(record))
-                self.summaries[self.homes.home(store, entry)].add_trace(trace)
-                self.sink.add_trace(trace, plan.target_id)
+                else:
+                    found[entry.entity_id].append(_Found(store, entry, plan, read))
+        for done, of_trace in enumerate(found.values(), total - len(found) + 1):
+            self.progress("traces", done, total)
+            taken = self._take(Kind.TRACE, of_trace)
+            if taken is not None:
+                self._hand_trace(*taken)
+
+    def _hand_trace(
+        self, first: _Found[TraceEntry], record: TraceRecord, plan: ExperimentPlan
+    ) -> None:
+        store, entry = first.store, first.entry
+        if not self.options.traces:
+            self._leave_out(record)
+            return
+        record = self.locations.trace(store, entry, record, plan.target_id)
+        address = store.address if store.mirror else None
+        trace, issues = transformer.plan_native_trace(record, __version__, address)
+        self.ledger.add_issues(issues)
+        self.ours.update(trace_counts_of(trace))
+        self.ours.subtract(counts_of(record))
+        self.summaries[self.homes.home(store, entry)].add_trace(trace)
+        self.sink.add_trace(trace, plan.target_id)
 
     def _name_mixed_assessments(self) -> None:
         """Report assessments of one name whose values have several types in an experiment."""
@@ -624,18 +663,20 @@ class Migration:
         self.ledger.left_out.update(counts_of(record))
 
     def _datasets(self) -> None:
+        found: defaultdict[tuple[int, str], list[_Found[Entry]]] = defaultdict(list)
         for store in self.stores:
             for entry in ranked(store.index.datasets):
                 plan = self.homes.plan_of(store, entry)
-                if plan is None:
-                    continue
-                within = f"{plan.target_id}/"  # a dataset's id is one of its experiment
-                read = extractor.read_dataset
-                record = self._take(Kind.DATASET, store, entry, read, within)
-                if record is not None:
-                    self.sink.add_dataset(record, plan.target_id)
+                if plan is not None:  # a dataset's id is one of its experiment
+                    of_dataset = found[plan.target_id, entry.entity_id]
+                    of_dataset.append(_Found(store, entry, plan, extractor.read_dataset))
+        for (target_id, _), of_dataset in found.items():
+            taken = self._take(Kind.DATASET, of_dataset)
+            if taken is not None:
+                self.sink.add_dataset(taken.record, target_id)
 
     def _logged_models(self) -> None:
+        found: defaultdict[str, list[_Found[Entry]]] = defaultdict(list)
         for store in self.stores:
             read = partial(extractor.read_logged_model, artifact_roots=store.artifact_roots)
             for entry in ranked(store.index.logged_models):
@@ -644,15 +685,17 @@ class Migration:
                     continue
                 if not self.selection.names(entry):
                     leave_out_files(self.ledger, store, entry)
-                    continue
-                if not self._holds_model(entry, read):
+                elif not self._holds_model(entry, read):
                     self._leave_to_others(Kind.LOGGED_MODEL)
                     leave_out_files(self.ledger, store, entry)
-                    continue
-                record = self._take(Kind.LOGGED_MODEL, store, entry, read)
-                if record is not None:
-                    record = self.locations.logged_model(store, entry, record, plan.target_id)
-                    self.sink.add_logged_model(self._of_runs(record), plan.target_id)
+                else:
+                    found[entry.entity_id].append(_Found(store, entry, plan, read))
+        for of_model in found.values():
+            taken = self._take(Kind.LOGGED_MODEL, of_model)
+            if taken is not None:
+                (store, entry, *_), record, plan = taken
+                record = self.locations.logged_model(store, entry, record, plan.target_id)
+                self.sink.add_logged_model(self._of_runs(record), plan.target_id)
 
     def _holds_model(
         self, entry: Entry, read: Callable[[Entry], Extracted[LoggedModelRecord]]
@@ -681,21 +724,23 @@ class Migration:
     def _registered_models(self) -> None:
         any_there = any(store.index.registered_models for store in self.stores)
         owners = self._owners() if any_there else {}
+        found: defaultdict[str, list[_Found[Entry]]] = defaultdict(list)
         for store in self.stores:
             for entry in ranked(store.index.registered_models):
                 if self.options.experiments or not self.selection.names(entry):
                     # a registered model belongs to no experiment
                     leave_out_files(self.ledger, store, entry)
-                    continue
-                if not self.shard.takes(entry.entity_id):
+                elif not self.shard.takes(entry.entity_id):
                     self._leave_to_others(Kind.REGISTERED_MODEL)
                     leave_out_files(self.ledger, store, entry)
-                    continue
-                read = extractor.read_registered_model
-                record = self._take(Kind.REGISTERED_MODEL, store, entry, read)
-                if record is not None:
-                    record = self.locations.registered_model(record, owners)
-                    self.sink.add_registered_model(record)
+                else:
+                    read = extractor.read_registered_model
+                    found[entry.entity_id].append(_Found(store, entry, None, read))
+        for of_model in found.values():
+            taken = self._take(Kind.REGISTERED_MODEL, of_model)
+            if taken is not None:
+                record = self.locations.registered_model(taken.record, owners)
+                self.sink.add_registered_model(record)
 
     def _owners(self) -> dict[str, tuple[Kind, Store, Entry]]:
         """Return all runs and logged models of the sources by id, those left out too."""
@@ -783,6 +828,12 @@ class Migration:
         _add_result(self.ledger, result, self.ours)
 
 
+def _newest_ms(entries: Sequence[RunEntry]) -> int | None:
+    """Return when the newest of these runs started, None if none says so."""
+    records = [extractor.read_run(entry, lambda path: False).record for entry in entries]
+    return max((run.start_ms or 0 for run in records if run is not None), default=None)
+
+
 def _trees_with_traces(summary: ExperimentSummary) -> int:
     """Return how many trees a trace shows: one rebuilt, or MLflow's own."""
     bare = sum(n for why, n in summary.left_as_runs.items() if why != "native")
@@ -801,12 +852,6 @@ def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:
         )
 
 
-def _content(record: Any) -> list[object]:
-    """Return a record's fields, save those that only say where it lies."""
-    where = {"path", "artifact_dir", "spans_path", "experiment_id"}
-    return [getattr(record, f.name) for f in fields(record) if f.name not in where]
-
-
 def _add_result(
     ledger: Ledger, result: loader.LoadResult | server.Published, ours: Counter[Kind]
 ) -> None:
@@ -816,6 +861,8 @@ def _add_result(
         new = min(count, converted[kind])
         converted[kind] -= new
         there[kind] -= count - new
+        if there[kind] < 0:  # ours were rejected together with a native trace
+            ledger.rejected[kind] += there.pop(kind)
     ledger.add_outcome(converted, there)
     ledger.merged.update(result.merged)
     ledger.add_issues(result.issues)

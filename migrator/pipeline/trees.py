@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from migrator import executors, extractor, processes, transformer
 from migrator.errors import WorkerError
-from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
+from migrator.model import Entry, ExperimentPlan, Extracted, Kind, RunEntry, RunRecord, TreePlan
 from migrator.pipeline.accounts import Accounts
+from migrator.pipeline.copies import Copy, unite
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Recorder, RunSink, SharedSink
 from migrator.pipeline.stores import Homes, Progress, Store
@@ -78,6 +79,7 @@ class TreeContext:
     store: Store  # that in which they lie,
     elsewhere: Mapping[str, Store]  # but for these
     inferred: Mapping[str, str]  # runs whose parent is a guess, and why
+    copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]  # of runs, those that don't count
     on_tree: Callable[[PlannedTree], None] | None = None
 
     def store_of(self, run_id: str) -> Store:
@@ -134,10 +136,12 @@ class TreeWorker:
             if extracted.record is None:
                 accounts.runs_unread.add(run_id)
                 continue
-            runs[run_id] = extracted.record
+            run = extracted.record
             if plan is not None:
-                accounts.summaries[keys[run_id]].add_run(extracted.record)
-                self.hand_run(stores[run_id], entries[run_id], extracted.record, plan)
+                run = self._with_copies(entries[run_id], run, plan)
+                accounts.summaries[keys[run_id]].add_run(run)
+                self.hand_run(stores[run_id], entries[run_id], run, plan)
+            runs[run_id] = run
         root = homes.plans.get(keys[tree.root_id])
         if root is None or not runs:
             return
@@ -154,6 +158,26 @@ class TreeWorker:
             self._sink.add_trace(trace, root.target_id)
         if context.on_tree is not None:
             context.on_tree(planned)
+
+    def _with_copies(self, entry: RunEntry, run: RunRecord, plan: ExperimentPlan) -> RunRecord:
+        """Return a run with what it lacks of its copies in other directories."""
+        accounts, context = self._accounts, self._context
+        whole = Copy(entry, plan.target_id, run)
+        for store, other in context.copies.get(entry.entity_id, ()):
+            plan_there = context.homes.plan_of(store, other)
+            if plan_there is None:
+                continue
+            extracted = accounts.redactor.mask(context.reader.read(other))
+            accounts.ledger.add_extracted(extracted)
+            accounts.ledger.add_files_found(extracted)
+            accounts.copies_read.add(other.path)
+            if extracted.record is not None and context.options.runs:
+                there = Copy(other, plan_there.target_id, extracted.record)
+                whole = unite(Kind.RUN, whole, there, accounts)
+            elif extracted.record is not None:
+                accounts.ledger.left_out.update(counts_of(extracted.record))
+        united: RunRecord = whole.record
+        return united
 
     def hand_run(self, store: Store, entry: RunEntry, run: RunRecord, plan: ExperimentPlan) -> None:
         """Hand over a run that was read, with its location, or count it as left out."""
@@ -273,6 +297,7 @@ class LotWork:
             store=self.context.store.outline(),
             elsewhere={},
             inferred={},
+            copies={},
             on_tree=None,
         )
         roots = {store.index.root for store in (context.store, *self.context.elsewhere.values())}
@@ -290,6 +315,11 @@ class LotWork:
             {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
             {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
             {r: context.inferred[r] for r in runs if r in context.inferred},
+            {
+                run_id: [(store.outline(), entry) for store, entry in context.copies[run_id]]
+                for run_id in runs
+                if run_id in context.copies
+            },
         )
 
 
@@ -301,6 +331,7 @@ class LotPiece:
     entries: Mapping[str, RunEntry]
     elsewhere: Mapping[str, Store]
     inferred: Mapping[str, str]
+    copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +366,7 @@ class CommonWork:
             entries=piece.entries,
             elsewhere=piece.elsewhere,
             inferred=piece.inferred,
+            copies=piece.copies,
         )
         recorder = copy.deepcopy(self.recorder)  # one for each thread
         return _work_on(piece.trees, context, self.blank.blank(), recorder)

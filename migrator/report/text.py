@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
-from migrator.issues import CATALOG, Severity
+from migrator.issues import CATALOG, Code, Severity
 from migrator.model import Kind
 from migrator.report.printable import one_line
 from migrator.report.summary import (
@@ -18,6 +18,7 @@ from migrator.report.summary import (
 )
 
 EXAMPLES_PER_CODE = 3
+LISTED_WHOLE = frozenset({Code.EXPERIMENT_RENAMED})  # without -v too: nobody finds them otherwise
 NEW_IDS = 10  # that are shown on the terminal
 STAY = {  # reason -> (what they are, the flag that includes them)
     "sweeps": ("hyper-parameter sweeps", "--include sweeps"),
@@ -225,7 +226,8 @@ def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
             continue
         total = sum(issue.count for issue in issues)
         lines.append(f"{severity.value} {code} ({total:,}): {CATALOG[issues[0].code].meaning}")
-        shown = issues if verbose else issues[:EXAMPLES_PER_CODE]
+        whole = verbose or issues[0].code in LISTED_WHOLE
+        shown = issues if whole else issues[:EXAMPLES_PER_CODE]
         for issue in shown:
             kept = f" Kept: {issue.kept}." if issue.kept else ""
             sample = f" It reads {issue.sample!r:.400}." if values and issue.sample else ""

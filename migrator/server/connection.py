@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from migrator import conventions
 from migrator.errors import MigrateError, TargetError
+from migrator.issues import Code
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,6 +34,8 @@ _AUTH = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TR
 
 class Refused(Exception):
     """The server works, and refuses this one thing; the reason in words."""
+
+    code = Code.SERVER_REFUSED
 
 
 def is_server(uri: str) -> bool:

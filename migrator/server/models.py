@@ -11,6 +11,7 @@ from typing import Any
 from migrator import conventions
 from migrator.issues import Code
 from migrator.model import Kind, LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
+from migrator.server import clashes
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import MODEL_TAG, Found, Home, fields_tag
 from migrator.server.limits import DELETED_VERSION, PROMPT, is_path
@@ -103,6 +104,9 @@ class ModelWriter:
         else:
             new = False
             model = call(store.get_logged_model, found.new_id, allow_deleted=True)
+            if why := clashes.of_logged_model(record, model):
+                self._ids.models[record.model_id] = model.model_id
+                raise clashes.AnotherEntity(f"the target has another one: {why}")
             lacking = [param for param in params if param.key not in (model.params or {})]
             if lacking:
                 call(store.log_logged_model_params, model.model_id, lacking)
@@ -263,11 +267,18 @@ class RegistryWriter:
         name, mark = record.name, digest_of(record, frozenset({"path"}))
         there = self._there(name)
         tags: dict[str, str] = {}
+        fields = fields_tag(
+            {"creation_ms": record.creation_ms, "last_updated_ms": record.last_updated_ms}
+        )
         if there is None:
-            made = [RegisteredModelTag(key, value) for key, value in record.tags.items()]
+            # With its own time at once, so that it is known for ours whatever happens.
+            own = {**record.tags, conventions.MIGRATOR_SOURCE_FIELDS: fields}
+            made = [RegisteredModelTag(key, value) for key, value in own.items()]
             call(registry.create_registered_model, name, made, record.description)
         else:
             tags = {tag.key: tag.value for tag in there.to_proto().tags}  # those that it hides too
+            if why := clashes.of_registered_model(record, there, tags):
+                raise clashes.AnotherEntity(f"the target has another one: {why}")
         new = there is None
         tally.count(Kind.REGISTERED_MODEL, 1, new=new)
         if tags.get(conventions.MIGRATOR_DIGEST) == mark:
@@ -281,14 +292,25 @@ class RegistryWriter:
         if not new:
             self._clear_gaps(record, {each.version for each in alive})
         cut_off, whole = conventions.MIGRATOR_DIGEST not in tags, True
+        others: set[int] = set()
         for version in sorted(alive, key=lambda each: each.version):
-            whole &= self._version(version, cut_off=cut_off)
+            found = self._version_there(name, version.version)
+            if found is not None and (why := clashes.of_version(version, found)):
+                others.add(version.version)
+                self._reject_version(version, why)
+                whole = False
+            else:
+                whole &= self._version(version, found, cut_off=cut_off)
         for version in record.versions:
             if version.current_stage == DELETED_VERSION:  # its number is left out
                 tally.count(Kind.MODEL_VERSION, 1, new=new)
                 tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
         aliases = {} if there is None else {a: int(v) for a, v in there.aliases.items()}
         for alias, number in record.aliases.items():
+            if number in others:
+                message = f"Alias {alias} of {name} is of a version that was rejected."
+                self._tally.refuse(Code.ENTITY_CLASHES, Kind.ALIAS, f"{name}/{alias}", message)
+                continue
             if alias not in aliases:
                 try:
                     call(registry.set_registered_model_alias, name, alias, str(number))
@@ -300,9 +322,6 @@ class RegistryWriter:
             elif aliases[alias] != number:
                 self._differs(Kind.ALIAS, f"{name}/{alias}", f"Alias {alias} of {name}")
             tally.count(Kind.ALIAS, 1, new=alias not in aliases)
-        fields = fields_tag(
-            {"creation_ms": record.creation_ms, "last_updated_ms": record.last_updated_ms}
-        )
         own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
         if whole:  # else the next conversion is to try again, and to say so
             own[conventions.MIGRATOR_DIGEST] = mark
@@ -335,11 +354,17 @@ class RegistryWriter:
                     self._server.registry.delete_model_version, record.name, str(number)
                 )
 
-    def _version(self, version: ModelVersionRecord, *, cut_off: bool) -> bool:
+    def _reject_version(self, version: ModelVersionRecord, why: str) -> None:
+        name = f"{version.name}/{version.version}"
+        message = f"The target has another version {name}: {why}."
+        for kind, n in ((Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))):
+            if n:
+                self._tally.refuse(Code.ENTITY_CLASHES, kind, name, message, n)
+
+    def _version(self, version: ModelVersionRecord, found: Any, *, cut_off: bool) -> bool:
         """Create what lacks of a version. Returns False where the server takes not all of it."""
         call, registry, tally = self._server.call, self._server.registry, self._tally
         name, number, whole = version.name, version.version, True
-        found = self._version_there(name, number)
         new = found is None
         if found is None:
             why = "the server has used up its number"

@@ -97,6 +97,7 @@ class Publisher:
         self._seen: set[tuple[Kind, str]] = set()
         self._ids = models.Ids()
         self._waiting: list[RunJob] = []  # for logged models
+        self._others: set[str] = set()  # runs whose ids other runs of the server have
         self._to_delete: dict[str, int] = {}  # runs by new id, and their experiment
         self._deleted: set[str] = set()  # runs that are deleted there, by new id
         self._parents: list[tuple[str, str]] = []  # run and its parent's old id
@@ -275,10 +276,13 @@ class Publisher:
             if job.found is not None:
                 job.new_id = job.found.new_id
                 self._ids.runs[job.run.run_id] = job.new_id
-        wanted = [job for job in jobs if not job.complete]
         for job in jobs:
             if job.complete:
                 runs.count_there(job)
+        wanted = [job for job in jobs if not job.complete]
+        known = [job for job in wanted if job.found is not None]
+        self._server.each(lambda job: runs.look(self._server, job), known)
+        wanted = [job for job in wanted if not job.clash]
         missing = [job for job in wanted if job.found is None]
         for job in wanted:
             job.home.open(self._server)
@@ -315,6 +319,9 @@ class Publisher:
         """Keep of a run what is still to be done, and what it says of datasets."""
         run, home = job.run, job.home
         self._tally.add(job.tally)
+        if job.clash:
+            self._others.add(run.run_id)
+            return
         self._files += job.sent[0]
         self._bytes += job.sent[1]
         old_parent = run.parent_run_id
@@ -336,6 +343,8 @@ class Publisher:
         lot, self._traces, self._spans = self._traces, [], 0
         jobs = []
         for plan, experiment_id in lot:
+            if not plan.native and self._is_of_other_run(plan):
+                continue
             home = self._homes[experiment_id]
             mark = traces.mark_of(plan)
             there = home.traces.get(plan.trace_id)
@@ -347,6 +356,11 @@ class Publisher:
         self._server.each(self._write_trace, jobs)
         for job in jobs:
             self._tally.add(job.tally)
+
+    def _is_of_other_run(self, plan: TracePlan) -> bool:
+        """Whether a trace was rebuilt from a run that was rejected as another one."""
+        own = plan.trace_id.removeprefix("tr-")
+        return own in self._others or plan.metadata.get(conventions.SOURCE_RUN) in self._others
 
     def _write_trace(self, job: TraceJob) -> None:
         traces.write(self._server, job, self._ids.runs)
@@ -391,7 +405,7 @@ class Publisher:
             ):
                 if n:
                     message = f"Logged model {record.model_id}: {error}."
-                    tally.refuse(Code.SERVER_REFUSED, kind, record.model_id, message, n)
+                    tally.refuse(error.code, kind, record.model_id, message, n)
         else:
             self._wrote("logged models")
             self._files += files
@@ -426,7 +440,7 @@ class Publisher:
             for kind, n in {Kind.REGISTERED_MODEL: 1, **parts}.items():
                 if n:
                     message = f"Registered model {record.name}: {error}."
-                    tally.refuse(Code.SERVER_REFUSED, kind, record.name, message, n)
+                    tally.refuse(error.code, kind, record.name, message, n)
         else:
             self._wrote("registered models")
         self._tally.add(tally)

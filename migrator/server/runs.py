@@ -10,6 +10,7 @@ from typing import Any
 from migrator import conventions
 from migrator.issues import Code
 from migrator.model import DatasetRecord, Kind, RunRecord
+from migrator.server import clashes
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import Found, Home, fields_tag
 from migrator.server.limits import PARAM_CHARS, TAG_CHARS, encoded, run_fields
@@ -68,6 +69,9 @@ class RunJob:
     mark: str
     found: Found | None
     new_id: str = ""
+    there: Any = None  # what the server has of it, where an earlier conversion wrote any
+    points_there: dict[str, set[Point]] = field(default_factory=dict)
+    clash: str = ""  # what makes that another run
     sent: tuple[int, int] = (0, 0)  # files and bytes
     tally: Tally = field(default_factory=Tally)
 
@@ -155,6 +159,37 @@ def _name_of(run: RunRecord) -> str:
     return conventions.clean_text(run.name) or run.run_id
 
 
+def look(server: Connection, job: RunJob) -> None:
+    """Read what an earlier conversion wrote of a run, and compare it. Raises TargetError.
+
+    Another run is rejected whole.
+    """
+    run = job.run
+    there = job.there = server.call(server.store.get_run, job.new_id)
+    points = points_of(run)
+    job.points_there = {
+        key: _history(server, job.new_id, key) for key in points if key in there.data.metrics
+    }
+    params = {k: conventions.clean_text(v)[:PARAM_CHARS] for k, v in run.params.items()}
+    job.clash = clashes.of_run(there, run.start_ms, params, points, job.points_there)
+    if not job.clash:
+        return
+    message = f"The target has another run {run.run_id}, as {job.new_id}: {job.clash}."
+    for kind, count in (
+        (Kind.RUN, 1),
+        (Kind.PARAM, len(run.params)),
+        (Kind.TAG, len(run.tags)),
+        (Kind.METRIC_POINT, sum(map(len, run.metrics.values()))),
+        (Kind.INPUT, len(run.inputs)),
+        (Kind.OUTPUT, len(run.outputs)),
+    ):
+        if count:
+            job.tally.issue(
+                Code.ENTITY_CLASHES, kind, run.run_id, message, path=run.path,
+                kept="what the target has", count=count,
+            )  # fmt: skip
+
+
 def fill(
     server: Connection, job: RunJob, parent: str | None, files_of: Files | None
 ) -> tuple[int, int]:
@@ -166,9 +201,7 @@ def fill(
     from mlflow.entities import Metric, Param, RunTag
 
     run, tally = job.run, job.tally
-    there = None
-    if job.found is not None:
-        there = server.call(server.store.get_run, job.new_id)
+    there = job.there
     tally.count(Kind.RUN, 1, new=job.found is None)
     points = points_of(run)
     _count_merged(job, sum(map(len, points.values())))
@@ -180,7 +213,7 @@ def fill(
     tags = _lacking(job, Kind.TAG, _tags_of(job, parent), there and there.data.tags, TAG_CHARS)
     metrics = []
     for key, of_key in points.items():
-        known = _history(server, job.new_id, key) if there and key in there.data.metrics else set()
+        known = job.points_there.get(key, set())
         lacking = [(point, value) for point, value in of_key.items() if point not in known]
         tally.count(Kind.METRIC_POINT, len(of_key) - len(lacking), new=False)
         metrics += [Metric(key, value, p[0], p[2]) for p, value in lacking]

@@ -15,6 +15,7 @@ from typing import Any
 from migrator import conventions
 from migrator.issues import Code
 from migrator.model import AssessmentRecord, Kind, SpanPlan, TracePlan
+from migrator.server import clashes
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import Home
 from migrator.server.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS, lacks_counts
@@ -92,6 +93,8 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
                 kept="what the target has",
             )  # fmt: skip
             return
+        if there is not None and plan.native and (why := clashes.of_trace(server, plan, there)):
+            raise clashes.AnotherEntity(f"the target has another one: {why}")
         spans = [_span(plan, span, job.home.experiment_id) for span in plan.spans]
         for at in range(0, len(spans), _SPANS_A_CALL):
             part = spans[at : at + _SPANS_A_CALL]
@@ -120,7 +123,7 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
                 server.store.set_trace_tag, plan.trace_id, conventions.MIGRATOR_DIGEST, mark
             )
     except Refused as error:
-        _refuse(job, f"Trace {plan.trace_id}: {error}.")
+        _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
         count(plan, job.tally, new=True)
 
@@ -172,12 +175,12 @@ def _object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _refuse(job: TraceJob, message: str) -> None:
+def _refuse(job: TraceJob, code: Code, message: str) -> None:
     counted = Tally()
     count(job.plan, counted, new=True)
     for kind, n in (+counted.converted + counted.rebuilt).items():
         of_source = kind if job.plan.native else None  # what we made ourselves was not found
-        job.tally.refuse(Code.SERVER_REFUSED, of_source, job.plan.trace_id, message, n)
+        job.tally.refuse(code, of_source, job.plan.trace_id, message, n)
 
 
 def _link(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from migrator.transformer.authoring import built_in_text, recognised_by, template
 from migrator.transformer.experiments import (
+    FoundExperiment,
     OnConflict,
     experiment_handle,
     experiment_kind,
@@ -27,6 +28,7 @@ __all__ = [
     "ArtifactChoice",
     "Fate",
     "Forest",
+    "FoundExperiment",
     "Moment",
     "OnConflict",
     "PlanOptions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from migrator import conventions as conv
@@ -18,8 +19,40 @@ OnConflict = Literal["fail", "merge", "rename"]
 Key = str  # the experiment's directory, which is unique over all sources
 
 
+@dataclass(frozen=True, slots=True)
+class FoundExperiment:
+    """An experiment of a source, and what decides which of several keeps a name they share."""
+
+    source: int  # number of the source
+    record: ExperimentRecord
+    runs: int = 0
+    other_items: int = 0  # native traces, logged models and datasets
+    newest_run_ms: int | None = None
+
+    @property
+    def newest_ms(self) -> int:
+        """The last moment that is known of it, 0 without any."""
+        times = (self.record.creation_ms, self.record.last_update_ms, self.newest_run_ms)
+        return max(time_ms or 0 for time_ms in times)
+
+    @property
+    def precedence(self) -> tuple[bool, int, int, int, int, str, int, str]:
+        """Sort key: of experiments that share a name, the first keeps it."""
+        identity, path = self.record.experiment_id, self.record.path
+        return (
+            self.record.deleted,
+            -self.runs,
+            -self.other_items,
+            -self.newest_ms,
+            len(identity),
+            identity,
+            len(path),
+            path,
+        )
+
+
 def plan_experiments(
-    records: Sequence[tuple[int, ExperimentRecord]],
+    found: Sequence[FoundExperiment],
     existing: Sequence[tuple[int, str]],
     on_conflict: OnConflict,
     largest_id: int | None = conv.INT64_MAX,
@@ -28,18 +61,20 @@ def plan_experiments(
     """Give every experiment an id and a name in the target.
 
     Ids that are numbers of up to ``largest_id`` are kept; others, and those that another
-    experiment has, are derived from the id and the name. Of one name in one source the active
-    experiment keeps it, then the older; the others become ``name (id)``. The same name in a later
-    source is merged into the first's. ``existing`` are the target's ``(id, name)``: what an earlier
-    conversion of the same source wrote is found again and merged; any other clash follows
-    ``on_conflict``. Raises TargetError on a clash with ``on_conflict`` "fail". ``name_key`` makes
-    the names equal that the target takes for one. The order of ``records`` is immaterial. Plans
-    are keyed by the experiment's directory.
+    experiment has, are derived from the id and the name. Of one name in one source, the experiment
+    that has it in the target already keeps it, then the active one, then the one with most runs,
+    then the newest (``FoundExperiment.precedence``); the others become ``name (id)``. An
+    experiment of a later source joins the one with its id and name in an earlier source, else the
+    one with its name. ``existing`` are the target's ``(id, name)``: what an earlier conversion of
+    the same source wrote is found again and merged, under the name that it has there; any other
+    clash follows ``on_conflict``. Raises TargetError on a clash with ``on_conflict`` "fail".
+    ``name_key`` makes names equal that the target can't tell apart. The order of ``found`` is
+    immaterial. Plans are keyed by the experiment's directory.
 
     Where ``largest_id`` is None the target gives ids of its own, and those of plans and of
     ``existing`` only tell experiments apart: ``experiment_handle`` makes them.
     """
-    return _Planner(existing, on_conflict, largest_id, name_key).plan(records)
+    return _Planner(existing, on_conflict, largest_id, name_key).plan(found)
 
 
 def experiment_handle(experiment_id: str, name: str) -> int:
@@ -80,64 +115,94 @@ class _Planner:
         self.issues: list[Issue] = []
         self.plans: dict[Key, ExperimentPlan] = {}
         self.ids: dict[int, Key] = {}  # taken by this conversion
-        self.names: dict[str, tuple[int, Key]] = {}  # with the number of the source
+        self.names: dict[str, FoundExperiment] = {}  # taken by this conversion, by their keys
+        self.by_identity: dict[tuple[str, str], Key] = {}  # (id, name) in the source -> plan
+        self.joined: set[tuple[int, int]] = set()  # (source, target id) of those that joined
 
     def plan(
-        self, records: Sequence[tuple[int, ExperimentRecord]]
+        self, found: Sequence[FoundExperiment]
     ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
-        def key(item: tuple[int, ExperimentRecord]) -> tuple[int, bool, int, int, str]:
-            source, record = item
-            identity = record.experiment_id
-            return (source, record.deleted, record.creation_ms or 0, len(identity), identity)
-
-        for source, record in sorted(records, key=key):
-            self._place(source, record)
+        by_source: dict[int, list[FoundExperiment]] = {}
+        for each in found:
+            by_source.setdefault(each.source, []).append(each)
+        for _, of_source in sorted(by_source.items()):
+            self._plan_source(of_source)
         return self.plans, tuple(self.issues)
 
-    def _place(self, source: int, record: ExperimentRecord) -> None:
-        holder = self.names.get(self.name_key(record.name))
-        same = holder is not None and self.plans[holder[1]].record.name == record.name
-        if holder is not None and same and holder[0] != source:
-            first = self.plans[holder[1]]
-            self.plans[record.path] = ExperimentPlan(
-                record,
-                first.target_id,
-                first.target_name,
-                first.artifact_location,
-                dict(record.tags),
-                True,
-            )
-            self._issue(
-                Code.EXPERIMENT_MERGED,
-                record,
-                f'Experiment "{record.name}" ({record.experiment_id}) has the name of one in '
-                f"another source ({first.record.path}).",
-                f"its runs, in experiment {first.target_id}",
-            )
-            return
-        tags = dict(record.tags)
-        merged = False
+    def _plan_source(self, found: Sequence[FoundExperiment]) -> None:
+        apart = []
+        for each in sorted(found, key=lambda each: each.precedence):
+            earlier = self.by_identity.get(_identity(each.record))
+            if earlier is None:
+                apart.append(each)
+            else:
+                self._join(each, self.plans[earlier])
+        for each in apart:
+            self.by_identity.setdefault(_identity(each.record), each.record.path)
+        apart.sort(key=lambda each: not self._has_name_in_target(each.record))
+        keepers: dict[str, FoundExperiment] = {}
+        for each in apart:
+            keepers.setdefault(self._key(each.record), each)
+        # Those that keep their names first, so that no other is renamed to one of these.
+        for keeper in keepers.values():
+            self._place(keeper, keeper)
+        for each in apart:
+            keeper = keepers[self._key(each.record)]
+            if keeper is not each:
+                self._place(each, keeper)
+
+    def _join(self, each: FoundExperiment, first: ExperimentPlan) -> None:
+        """Let an experiment's runs go into that of an earlier source."""
+        record = each.record
+        self.joined.add((each.source, first.target_id))
+        self.plans[record.path] = ExperimentPlan(
+            record,
+            first.target_id,
+            first.target_name,
+            first.artifact_location,
+            dict(record.tags),
+            True,
+        )
+        self._issue(
+            Code.EXPERIMENT_MERGED,
+            record,
+            f'Experiment "{record.name}" ({record.experiment_id}) has the name of one in '
+            f"another source ({first.record.path}).",
+            f"its runs, in experiment {first.target_id}",
+        )
+
+    def _place(self, each: FoundExperiment, keeper: FoundExperiment) -> None:
+        """Place an experiment; ``keeper`` keeps the name among those of one name in its source."""
+        record = each.record
+        holder = self.names.get(self._key(record))
+        if each is keeper and holder is not None and holder.record.name == record.name:
+            first = self.plans[holder.record.path]
+            if (each.source, first.target_id) not in self.joined:
+                self._join(each, first)
+                return
         own_id = (
             _numeric(record.experiment_id, self.largest_id)
             if self.keeps_ids
             else self._digest(record)
         )
-        name = self._fitting_name(record)
-        if holder is not None:
-            name = _suffixed(name, record.experiment_id)
         target_id = own_id
         if target_id is None or target_id in self.ids:
             target_id = self._derived(record)
         there = self.there_by_id.get(target_id)
-        renamed = _suffixed(self._fitting_name(record), record.experiment_id)
         derived_there = self._derived_there(record)
-        if derived_there is not None and there not in (name, renamed):
+        if derived_there is not None and not _is_name_of(record, there):
             # An earlier conversion gave it an id of its own.
             target_id, there = derived_there, self.there_by_id[derived_there]
-        if there in (name, renamed):
+        name, merged = _fitting_name(record), False
+        if there is not None and _is_name_of(record, there):
             name, merged = there, True
+        elif holder is not None:
+            name = self._free_name(record)
+            if there is not None:
+                target_id, name, merged = self._clash(record, target_id, name)
         elif there is not None or self.name_key(name) in self.there_by_name:
             target_id, name, merged = self._clash(record, target_id, name)
+        tags = dict(record.tags)
         if target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
             self._issue(
@@ -152,48 +217,81 @@ class _Planner:
             self._issue(
                 Code.EXPERIMENT_RENAMED,
                 record,
-                f'The name "{conv.cut(record.name, 300)}" of experiment {record.experiment_id} is '
-                "taken, or too long.",
+                f'Experiment {record.experiment_id} "{conv.cut(record.name, 300)}": '
+                f"{self._reason(each, holder, merged=merged)}.",
                 f'the experiment, as "{name}"',
             )
-        key = record.path
-        self.ids[target_id] = key
-        self.names.setdefault(self.name_key(record.name), (source, key))
-        self.names.setdefault(self.name_key(name), (source, key))
-        self.plans[key] = ExperimentPlan(
+        self.ids[target_id] = record.path
+        self.names.setdefault(self._key(record), each)
+        self.names.setdefault(self.name_key(name), each)
+        self.plans[record.path] = ExperimentPlan(
             record, target_id, name, record.artifact_location, tags, merged
         )
+
+    def _reason(
+        self, each: FoundExperiment, holder: FoundExperiment | None, *, merged: bool
+    ) -> str:
+        """Say why an experiment can't have its own name."""
+        if holder is not None:
+            other = holder.record
+            what = "has the same name"
+            if other.name != each.record.name:
+                what = (
+                    f'has the name "{conv.cut(other.name, 300)}", which is the same to the target'
+                )
+            where = f" of {other.path}" if holder.source != each.source else ""
+            return f"experiment {other.experiment_id}{where} {what} and {_advantage(holder, each)}"
+        if merged:
+            return "the target has it under another name"
+        if len(each.record.name) > NAME_CHARS:
+            return (
+                f"the name has {len(each.record.name):,} characters, and {NAME_CHARS} is the most"
+            )
+        if _fitting_name(each.record) != each.record.name:
+            return "the name holds characters that no database can store"
+        return "the target has another experiment of this name"
 
     def _clash(self, record: ExperimentRecord, target_id: int, name: str) -> tuple[int, str, bool]:
         """Resolve a clash with an experiment of the target that is another one."""
         same_name = self.there_by_name.get(self.name_key(name))
         other = self.there_by_id.get(target_id)
         facts = (
-            f'the target has an experiment "{name}" with id {same_name}'
+            f'the target has an experiment "{self.there_by_id[same_name]}" with id {same_name}'
             if same_name is not None
             else f'the target\'s experiment {target_id} is "{other}"'
         )
         if same_name is not None and name == DEFAULT:
-            return same_name, name, True
+            return same_name, self.there_by_id[same_name], True
         if self.on_conflict == "fail":
             raise TargetError(
                 f'Experiment "{record.name}" ({record.experiment_id}) clashes: {facts}.',
                 todo="Use --on-conflict merge or rename, or a new database.",
             )
         if same_name is not None and self.on_conflict == "merge":
-            return same_name, name, True
+            return same_name, self.there_by_id[same_name], True
         if same_name is not None:
-            name = _suffixed(name, record.experiment_id)
-            number = 2
-            while self.name_key(name) in {**self.there_by_name, **self.names}:
-                name = _suffixed(self._fitting_name(record), f"{record.experiment_id}, {number}")
-                number += 1
+            name = self._free_name(record)
         if other is not None:
             target_id = self._derived(record)
         return target_id, name, False
 
-    def _fitting_name(self, record: ExperimentRecord) -> str:
-        return conv.cut(conv.clean_text(record.name), NAME_CHARS)
+    def _free_name(self, record: ExperimentRecord) -> str:
+        """Return ``name (id)``, or ``name (id, number)`` where that is taken too."""
+        name = _suffixed(_fitting_name(record), record.experiment_id)
+        number = 2
+        while self.name_key(name) in {**self.there_by_name, **self.names}:
+            name = _suffixed(_fitting_name(record), f"{record.experiment_id}, {number}")
+            number += 1
+        return name
+
+    def _key(self, record: ExperimentRecord) -> str:
+        return self.name_key(_fitting_name(record))
+
+    def _has_name_in_target(self, record: ExperimentRecord) -> bool:
+        """Whether an earlier conversion wrote it, and under its own name."""
+        own = _numeric(record.experiment_id, self.largest_id) if self.keeps_ids else None
+        numbers = [self._digest(record)] if own is None else [own, self._digest(record)]
+        return any(self.there_by_id.get(number) == _fitting_name(record) for number in numbers)
 
     def _derived(self, record: ExperimentRecord) -> int:
         """Return an id that nobody has, the same for the same experiment."""
@@ -201,7 +299,7 @@ class _Planner:
             number = self._digest(record, attempt)
             if number not in self.ids and number not in self.there_by_id:
                 return number
-            if self.there_by_id.get(number) in _names_of(record):
+            if _is_name_of(record, self.there_by_id.get(number)):
                 return number  # written by an earlier conversion
         raise AssertionError("a thousand ids are taken")
 
@@ -210,7 +308,7 @@ class _Planner:
 
     def _derived_there(self, record: ExperimentRecord) -> int | None:
         number = self._digest(record)
-        return number if self.there_by_id.get(number) in _names_of(record) else None
+        return number if _is_name_of(record, self.there_by_id.get(number)) else None
 
     def _issue(self, code: Code, record: ExperimentRecord, message: str, kept: str) -> None:
         self.issues.append(
@@ -235,9 +333,38 @@ def _digest_id(experiment_id: str, name: str, attempt: int, largest: int) -> int
     return low + int(hashlib.sha256(text.encode()).hexdigest(), 16) % count
 
 
-def _names_of(record: ExperimentRecord) -> tuple[str, str]:
-    name = conv.cut(conv.clean_text(record.name), NAME_CHARS)
-    return name, _suffixed(name, record.experiment_id)
+def _advantage(keeper: FoundExperiment, other: FoundExperiment) -> str:
+    """Say why one of two experiments of one name keeps it."""
+    if keeper.source != other.source:
+        return "lies in an earlier source"
+    if keeper.precedence > other.precedence:
+        return "has it in the target already"
+    if keeper.record.deleted != other.record.deleted:
+        return "is not deleted"
+    if keeper.runs != other.runs:
+        return f"has more runs ({keeper.runs:,}, and this one {other.runs:,})"
+    if keeper.other_items != other.other_items:
+        return "holds more traces, models and datasets"
+    return "is newer" if keeper.newest_ms != other.newest_ms else "has the smaller id"
+
+
+def _identity(record: ExperimentRecord) -> tuple[str, str]:
+    return record.experiment_id, record.name
+
+
+def _fitting_name(record: ExperimentRecord) -> str:
+    return conv.cut(conv.clean_text(record.name), NAME_CHARS)
+
+
+def _is_name_of(record: ExperimentRecord, there: str | None) -> bool:
+    """Whether an experiment of the target has a name that a conversion gives to this one."""
+    name = _fitting_name(record)
+    if there is None or there == name:
+        return there is not None
+    suffix = there.rpartition(" (")[2].removesuffix(")")
+    identity, _, number = suffix.partition(", ")
+    named_so = identity == record.experiment_id and (not number or number.isdecimal())
+    return named_so and there == _suffixed(name, suffix)
 
 
 def _suffixed(name: str, suffix: str) -> str:

@@ -1,0 +1,76 @@
+"""What an existing database holds: MLflow's tables at some revision, a part of them, or others'.
+
+MLflow makes five tables first and changes them in some fifty migrations. MySQL and SQLite commit
+each change at once, so a process that is killed meanwhile leaves tables that no migration can go
+on from ("table already exists"). As long as such a database holds nothing, it is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from migrator.errors import TargetError
+from migrator.loader import schema as schemas
+
+FIRST_TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics"})
+_HOLDING = ("experiments", "registered_models")  # without a row in these there is none anywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A database in words for messages."""
+
+    name: str
+    foreign: TargetError  # for tables that are not MLflow's
+    recreate: str  # how to make it anew
+    upgrade: str  # how to carry it to a newer schema
+
+    def unfinished(self) -> TargetError:
+        """Return the error for tables that MLflow has not finished making."""
+        return TargetError(
+            f"{self.name} holds MLflow's tables, unfinished or of an older release, and no "
+            "experiment or model in them. Most likely the process that made them was stopped; "
+            "MLflow can't go on from there.",
+            todo=f"Nothing is lost when it is made anew. {self.recreate}",
+        )
+
+
+def revision_of(
+    place: Place, tables: set[str], ask: Callable[[str], Sequence[Any]], wanted: str | None = None
+) -> str | None:
+    """Return the revision of MLflow's tables, None where they can be made.
+
+    ``ask`` returns a query's rows. Raises TargetError for tables that are not MLflow's, not
+    finished, or (if ``wanted`` is given) older than that although they hold nothing.
+    """
+    if not tables:
+        return None
+    if not (tables <= FIRST_TABLES and "experiments" in tables) and not (
+        {"experiments", "runs"} <= tables
+    ):
+        raise place.foreign
+    is_empty = not any(ask(f"SELECT 1 FROM {t} LIMIT 1") for t in _HOLDING if t in tables)
+    if "alembic_version" not in tables and tables <= FIRST_TABLES:
+        if is_empty:
+            return None
+        raise TargetError(
+            f"{place.name} was made by MLflow before 1.0, or its table alembic_version is missing.",
+            todo=place.upgrade,
+        )
+    revisions: list[str] = []
+    if "alembic_version" in tables:
+        revisions = [str(row[0]) for row in ask("SELECT version_num FROM alembic_version")]
+    if len(revisions) == 1:
+        chain = schemas.chain() if wanted is not None and is_empty else ()
+        if revisions[0] in chain and chain.index(revisions[0]) < chain.index(str(wanted)):
+            raise place.unfinished()
+        return revisions[0]
+    if is_empty:
+        raise place.unfinished()
+    raise TargetError(
+        f"{place.name} holds MLflow's tables, but not which schema they have: alembic_version has "
+        f"{len(revisions)} rows instead of one.",
+        todo="Restore that row or the database from a backup, or choose another target.",
+    )
