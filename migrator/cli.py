@@ -21,6 +21,7 @@ import click
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
 from migrator.model import Role
+from migrator.report.console import Console, safe_streams
 from migrator.report.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -38,6 +39,19 @@ EXIT_INTERRUPTED = 130
 class Commands(click.Group):
     """The group of commands; turns errors that a user can meet into a message and an exit code."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command with streams that take any text, and say so where they took no more."""
+        with safe_streams() as console:
+            try:
+                return super().main(*args, **extra, obj=console)
+            except SystemExit as end:
+                if console.problem is not None:
+                    lost = f"Error: the output is incomplete: {console.problem}."
+                    _say(f"{lost} {console.state}", err=True)
+                    if console.exit_code is None and not end.code:
+                        raise SystemExit(1) from end
+                raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with _interruptible():
@@ -48,8 +62,9 @@ class Commands(click.Group):
             _say(f"Error: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt as stop:
-            _say(str(stop) or "Interrupted; the target is untouched.", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            console: Console = ctx.obj
+            _say(str(stop) or f"Interrupted. {console.state}", err=True)
+            ctx.exit(EXIT_INTERRUPTED if console.exit_code is None else console.exit_code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -261,6 +276,7 @@ def scan(
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)
+        _console().state = f"Wrote {html}."
         if not quiet:
             _say(f"Wrote {html}.", err=True)
     sys.exit(outcome.exit_code)
@@ -325,6 +341,7 @@ def convert(
     from migrator import pipeline
     from migrator.report.text import convert_text
 
+    _console().state = "The target is untouched."
     with _hired(_options(selected), dask) as options, _progress(quiet or as_json) as progress:
         outcome = pipeline.convert(
             sources or (DEFAULT_SOURCE,),
@@ -339,6 +356,9 @@ def convert(
             progress=progress,
             say=lambda text: None if quiet else _say(text, err=True),
         )
+        if not dry_run:
+            report_is = f" Report: {outcome.report_path}" if outcome.report_path else ""
+            _console().finished(f"{outcome.done}.{report_is}", outcome.exit_code)
     if as_json:
         _print_json(outcome.as_dict(values))
     elif not quiet:
@@ -436,14 +456,16 @@ def export(
             headers=[(pair[0], pair[1]) for pair in pairs],
             progress=progress,
         )
+        done = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}."
+        _console().finished(done, sent.outcome.exit_code)
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
         _print_json({"to": to, **counts, "issues": sent.outcome.as_dict()["issues"]})
     elif not quiet:
-        lost = f" {sent.without_spans} have no spans and were left out." * bool(sent.without_spans)
-        said = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}.{lost}"
+        if sent.without_spans:
+            done += f" {sent.without_spans:,} have no spans and were left out."
         issues = issues_text(sent.outcome, verbose, False)
-        _say("\n\n".join(part for part in (issues, said) if part))
+        _say("\n\n".join(part for part in (issues, done) if part))
     sys.exit(sent.outcome.exit_code)
 
 
@@ -466,9 +488,10 @@ def upgrade(uri: str) -> None:
     if result.backup_path is None:
         _say(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
         return
+    done = f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}"
+    _console().finished(f"{done}.", 0)
     _say(
-        f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}; "
-        f"filled model, provider or cost of {result.spans_filled:,} spans.\n"
+        f"{done}; filled model, provider or cost of {result.spans_filled:,} spans.\n"
         f"Backup: {result.backup_path}"
     )
 
@@ -628,6 +651,7 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
         raise OptionError(f"{to} is there already.", todo="Name another file.") from error
     except OSError as error:
         raise OptionError(f"{to} can't be written: {error}.", todo="Name another file.") from error
+    _console().finished(f"Wrote {to}.", 0)
     _say(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
 
 
@@ -680,6 +704,8 @@ def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) ->
     from migrator.code import inspect
 
     found = inspect(paths, write=write, show_diff=show_diff)
+    if found.written:
+        _console().finished(f"Rewrote {len(found.changes):,} files.", found.exit_code)
     if as_json:
         _print_json(found.as_dict())
     elif write or show_diff:
@@ -731,13 +757,17 @@ def _hired(options: Options, dask: str | None) -> Iterator[Options]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed."""
+    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed.
+
+    A signal that was ignored when we were started stays ignored, as Unix programs do it.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+    is_main = threading.current_thread() is threading.main_thread()  # signals are that thread's
+    if not is_main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        yield
         return
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -751,7 +781,7 @@ def _progress(silent: bool) -> Iterator[Progress]:
     """Yield a function that draws progress on a terminal, and nothing in a pipe."""
     from migrator.pipeline import no_progress
 
-    if silent or not sys.stderr.isatty():
+    if silent or sys.stderr is None or not sys.stderr.isatty():
         yield no_progress
         return
     from tqdm import tqdm
@@ -775,7 +805,15 @@ def _say(text: str, **how: Any) -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    click.echo(printable_json(json.dumps(value, ensure_ascii=False, indent=2)))
+    """Print JSON, in ASCII where the stream lacks characters: its escapes are JSON's own then."""
+    out = _console().out
+    is_unicode = out is None or out.is_unicode
+    click.echo(printable_json(json.dumps(value, ensure_ascii=not is_unicode, indent=2)))
+
+
+def _console() -> Console:
+    console: Console = click.get_current_context().obj
+    return console
 
 
 def _print_trees(trees: list[PlannedTree]) -> None:

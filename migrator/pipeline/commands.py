@@ -104,7 +104,10 @@ def convert(
         )  # fmt: skip
     target = loader.open_target(to, schema)
     whole = not dry_run and options.artifacts.startswith("copy:")
-    with fetched(sources, options, progress, whole=whole) as places:
+    with (
+        point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
+        fetched(sources, options, progress, whole=whole) as places,
+    ):
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=target.uri)
         check_outside(outcome.sources, "--to", target.path)
@@ -132,30 +135,29 @@ def convert(
             if report is not None:
                 _report(outcome, Path(report), values)
             return outcome
-        with point_of_no_return() as committing:
-            with loader.Writer(target) as writer:
-                migration = walk(sink=writer)
-                migration.run()
-                migration.check_handed()
-                _copy_artifacts(migration, progress)
-                progress("checking", 0, 0)
-                written = writer.finish()
-                migration.check_written(written)
-                if stop_on_error:
-                    _check_rejects([*outcome.ledger.issues, *written.issues])
-                progress("publishing", 0, 0)
-                result = writer.publish(
-                    backup=backup,
-                    committing=committing,
-                    on_progress=lambda done, total: progress("publishing experiments", done, total),
-                )
-            migration.add_result(result)
-            name_sources(stores, outcome)
-            outcome.backup = result.backup_path
-            outcome.schema = target.wanted
-            outcome.seconds = time.monotonic() - began
-            path = Path(report) if report else _report_path(target.report_base, outcome)
-            _report(outcome, path, values)
+        with loader.Writer(target) as writer:
+            migration = walk(sink=writer)
+            migration.run()
+            migration.check_handed()
+            _copy_artifacts(migration, progress)
+            progress("checking", 0, 0)
+            written = writer.finish()
+            migration.check_written(written)
+            if stop_on_error:
+                _check_rejects([*outcome.ledger.issues, *written.issues])
+            progress("publishing", 0, 0)
+            result = writer.publish(
+                backup=backup,
+                committing=committing,
+                on_progress=lambda done, total: progress("publishing experiments", done, total),
+            )
+        migration.add_result(result)
+        name_sources(stores, outcome)
+        outcome.backup = result.backup_path
+        outcome.schema = target.wanted
+        outcome.seconds = time.monotonic() - began
+        path = Path(report) if report else _report_path(target.report_base, outcome)
+        _report(outcome, path, values)
         return outcome
 
 
@@ -173,21 +175,28 @@ def _convert_through_api(
 ) -> Outcome:
     connection = server.open_server(to)
     whole = not dry_run and options.artifacts != "keep"  # they are sent as well
-    with fetched(sources, options, progress, whole=whole) as places:
-        stores = open_stores(places, progress)
-        outcome = _outcome(stores, options, target=connection.shown)
-        outcome.dry_run = dry_run
-        if report is not None:
-            check_outside(outcome.sources, "--report", report)
-        to_server(
-            stores, connection, options, outcome, dry_run=dry_run,
-            check_rejects=_check_rejects if stop_on_error else lambda issues: None,
-            say=say, progress=progress,
-        )  # fmt: skip
-        name_sources(stores, outcome)
-        if report is not None or not dry_run:
-            path = Path(report) if report else free_report_path(report_base(to))
-            _report(outcome, path, values)
+    try:
+        with (
+            point_of_no_return() as committing,
+            fetched(sources, options, progress, whole=whole) as places,
+        ):
+            stores = open_stores(places, progress)
+            outcome = _outcome(stores, options, target=connection.shown)
+            outcome.dry_run = dry_run
+            if report is not None:
+                check_outside(outcome.sources, "--report", report)
+            to_server(
+                stores, connection, options, outcome, dry_run=dry_run,
+                check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+                say=say, progress=progress,
+            )  # fmt: skip
+            committing()
+            name_sources(stores, outcome)
+            if report is not None or not dry_run:
+                path = Path(report) if report else free_report_path(report_base(to))
+                _report(outcome, path, values)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"Interrupted. {connection.done()}") from interrupt
     return outcome
 
 
@@ -215,13 +224,10 @@ def _report(outcome: Outcome, path: Path, values: bool) -> None:
         write_report(outcome, path, values)
     except OSError as error:
         outcome.report_path = None
-        done = "Nothing was written (dry run)"
-        if not outcome.dry_run:
-            what = "database" if outcome.server is None else "conversion to"
-            done = f"The {what} {outcome.target} is complete"
         outcome.report_problem = (
-            f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
-            "Convert again, which changes nothing, with --report and another file."
+            f"{outcome.done}, but the report could not be written to {path}: "
+            f"{error.strerror or error}. Convert again, which changes nothing, with --report and "
+            "another file."
         )
 
 
