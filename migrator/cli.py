@@ -441,8 +441,8 @@ def export(
     Rebuilt traces and those that MLflow wrote, with the GenAI semantic conventions. An MLflow
     server wants --header x-mlflow-experiment-id=ID. Ids are the same each time.
     """
-    from migrator import pipeline
-    from migrator.report.text import issues_text
+    from migrator import addresses, pipeline
+    from migrator.report.text import counted, issues_text
 
     pairs = [tuple(header.split("=", 1)) for header in headers]
     for pair in pairs:
@@ -456,7 +456,8 @@ def export(
             headers=[(pair[0], pair[1]) for pair in pairs],
             progress=progress,
         )
-        done = f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {to}."
+        traces, spans = counted(sent.traces, "trace"), counted(sent.spans, "span")
+        done = f"Sent {traces} with {spans} to {addresses.shown(to)}."
         _console().finished(done, sent.outcome.exit_code)
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
@@ -657,7 +658,9 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
 
 @main.command()
 @click.argument("source", metavar="URI")
-@click.option("--to", required=True, metavar="URI", help="The server, such as http://host:5000.")
+@click.option(
+    "--to", required=True, metavar="URL", help="A running MLflow server, such as http://host:5000."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def push(source: str, to: str, as_json: bool) -> None:
     """Send runs and traces of a local database on to an MLflow server.
@@ -668,17 +671,22 @@ def push(source: str, to: str, as_json: bool) -> None:
     For what the tracker wrote to its fallback while the server was away. Traces keep ids and
     times; runs get new ids. What is there already is left alone. Exit code 3 if some were refused.
     """
+    from migrator import addresses
     from migrator.tracker.push import push as send
 
+    _console().state = "Nothing was sent."
     pushed = send(source, to)
+    exit_code = EXIT_REJECTS if pushed.failed else 0
+    done = (
+        f"Sent {pushed.sent} to {addresses.shown(to)}; {pushed.there_already:,} were there "
+        f"already, {pushed.failed:,} were refused."
+    )
+    _console().finished(done, exit_code)
     if as_json:
         _print_json(pushed.as_dict())
     else:
-        _say(
-            f"Sent {pushed.traces} traces and {pushed.runs} runs to {to}; "
-            f"{pushed.there_already} were there already, {pushed.failed} were refused."
-        )
-    sys.exit(EXIT_REJECTS if pushed.failed else 0)
+        _say(done)
+    sys.exit(exit_code)
 
 
 @main.command()

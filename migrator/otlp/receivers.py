@@ -23,12 +23,17 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from migrator import addresses
 from migrator.errors import OptionError, TargetError
 
 _RETRIED = (429, 502, 503, 504)  # OTLP: come again later
 _TRIES = 5
 _FIRST_WAIT_S, _MOST_WAIT_S = 0.5, 30.0
 _TIMEOUT_S = 30.0
+_HOW = (
+    "Give the receiver's HTTP address, such as http://localhost:4318 (not its gRPC port), or a new "
+    "file's name."
+)
 _ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 
 
@@ -44,21 +49,33 @@ class Receiver(Protocol):
     def discard(self) -> None:
         """Keep nothing, where that is possible."""
 
+    def kept(self) -> str:
+        """Say in a sentence what stays after ``discard``."""
+
+
+def check_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+    """Raise OptionError for what is neither a URL of HTTP nor the name of a file."""
+    addresses.refuse_mistaken(target, OptionError, _HOW)
+    if addresses.is_server(target):
+        return
+    if headers:
+        raise OptionError("--header goes with a URL, and this is a file.")
+    if "://" in target:
+        raise OptionError(
+            f"{addresses.shown(target)} can't be sent to: OTLP goes to http:// or https://, or "
+            "into a file.",
+            todo=_HOW,
+        )
+
 
 def open_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> Receiver:
     """Return the receiver that a URL, or the name of a file, means.
 
     Raises TargetError and OptionError.
     """
-    if target.startswith(("http://", "https://")):
+    check_receiver(target, headers)
+    if addresses.is_server(target):
         return HttpReceiver(target, dict(headers))
-    if headers:
-        raise OptionError("--header goes with a URL, and this is a file.")
-    if "://" in target:
-        raise OptionError(
-            f"{target} can't be sent to: OTLP goes to http:// or https://, or into a file.",
-            todo="For gRPC give the receiver's HTTP port (4318 by default).",
-        )
     return FileReceiver(target)
 
 
@@ -112,6 +129,10 @@ class FileReceiver:
         self._file.close()
         self._partial.unlink(missing_ok=True)
 
+    def kept(self) -> str:
+        """Say that no file is left."""
+        return "Nothing was written."
+
     def _write(self, content: bytes) -> None:
         try:
             self._file.write(content)
@@ -163,6 +184,16 @@ class HttpReceiver:
     def discard(self) -> None:
         """What has been sent can't be taken back."""
 
+    def kept(self) -> str:
+        """Say how much has been sent."""
+        if not self._sent:
+            return "Nothing was sent."
+        traces = "1 trace" if self._sent == 1 else f"{self._sent:,} traces"
+        return (
+            f"{traces} had been sent to {addresses.shown(self.url)} by then; ids are the same each "
+            "time, so that a receiver can tell what it has."
+        )
+
     def _check_taken(self, answer: bytes) -> None:
         try:
             partial = ExportTraceServiceResponse.FromString(answer).partial_success
@@ -175,9 +206,8 @@ class HttpReceiver:
 
     def _failed(self, why: str) -> TargetError:
         return TargetError(
-            f"{self.url} did not take the traces: {why}. {self._sent} had been sent before.",
-            todo="Mend that and send again: ids are the same each time, so that a receiver can "
-            "tell what it has.",
+            f"{addresses.shown(self.url)} did not take the traces: {why}. {self.kept()}",
+            todo="Fix that and send again.",
         )
 
 

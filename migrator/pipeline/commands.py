@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from migrator import __version__, extractor, loader, server
+from migrator import __version__, addresses, extractor, loader, server
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.interrupts import point_of_no_return
 from migrator.issues import CATALOG, Issue, Severity
@@ -96,7 +96,7 @@ def convert(
     began = time.monotonic()
     if report is not None:
         check_report_path(report)
-    if server.is_server(to):
+    if addresses.is_server(to):
         check_options(options, schema, backup)
         return _convert_through_api(
             sources, to, options, dry_run=dry_run, report=report, values=values,
@@ -257,6 +257,7 @@ def export(
     from migrator import otlp  # its protobuf classes take a while to load
 
     began = time.monotonic()
+    otlp.check_receiver(to, headers)
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=to)
@@ -270,6 +271,9 @@ def export(
             migration.check_handed()
             sink.flush()
             receiver.close()
+        except KeyboardInterrupt as interrupt:
+            receiver.discard()
+            raise KeyboardInterrupt(f"Interrupted. {receiver.kept()}") from interrupt
         except BaseException:
             receiver.discard()
             raise

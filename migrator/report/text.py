@@ -313,7 +313,7 @@ def artifacts_text(outcome: Outcome) -> str:
     lines = []
     for fate, (before, after) in _FATES.items():
         if fate in summary.locations:
-            of = ", ".join(_count(n, kind) for kind, n in summary.locations[fate].items())
+            of = ", ".join(counted(n, kind) for kind, n in summary.locations[fate].items())
             lines.append(f"{before} {of}{after or _schemes(fate, summary)}")
     text = "Artifact locations: " + "; ".join(lines) + "."
     if summary.unserved:
@@ -355,7 +355,8 @@ def _schemes(fate: str, summary: ArtifactSummary) -> str:
     return f" ({schemes})" if fate == "remote" else ""
 
 
-def _count(n: int, kind: str) -> str:
+def counted(n: int, kind: str) -> str:
+    """Return a number with its noun, such as ``1 trace`` and ``2 traces``."""
     return f"{n:,} {kind}{'' if n == 1 else 's'}"
 
 
