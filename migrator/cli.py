@@ -36,8 +36,41 @@ EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
 
 
+# Options of which only one has an effect when both are given.
+CLASHES = (
+    ("--json", "--csv"),
+    ("--json", "--tree"),
+    ("--csv", "--tree"),
+    ("--csv", "--values"),
+    ("--csv", "--verbose"),
+    ("--tree", "--verbose"),
+    ("--tree", "--experiment"),
+    ("--tree", "--dask"),
+    ("--quiet", "--verbose"),
+    ("--write", "--diff"),
+)
+
+
+class Command(click.Command):
+    """A command that refuses options which clash."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        given = {
+            name
+            for parameter in self.get_params(ctx)
+            for name in parameter.opts
+            if ctx.params.get(parameter.name or "")
+        }
+        for first, second in CLASHES:
+            if {first, second} <= given:
+                raise click.UsageError(f"{first} and {second} clash: give one of them.", ctx)
+        return super().invoke(ctx)
+
+
 class Commands(click.Group):
     """The group of commands; turns errors that a user can meet into a message and an exit code."""
+
+    command_class = Command
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command with streams that take any text, and say so where they took no more."""
@@ -95,81 +128,106 @@ def _roles(
     return tuple(pairs)
 
 
-def selection(command: F) -> F:
-    """Add the options that decide what becomes of the source; all commands share them."""
-    for option in reversed(
-        [
-            click.option(
-                "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
-                help="Only this experiment; may be repeated.",
-            ),
-            click.option("--no-runs", is_flag=True, help="Leave the runs out, write traces only."),
-            click.option("--no-traces", is_flag=True, help="Leave traces out, write runs only."),
-            click.option(
-                "--include", multiple=True, type=GROUPS,
-                help="Make traces also of these; by default they stay runs only.",
-            ),
-            click.option(
-                "--exclude", multiple=True, type=GROUPS, help="Make no traces of these.",
-            ),
-            click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
-            click.option(
-                "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
-                help="What all trees of an experiment (name or id) are: workflow, session, batch, "
-                "call, sweep, pipeline or training; may be repeated.",
-            ),
-            click.option(
-                "--group-by-time", is_flag=True,
-                help="Join flat runs to their workflow, and workflows to their request, by time.",
-            ),
-            click.option(
-                "--adopt-orphans", is_flag=True,
-                help="Put steps that lost their workflow below the one before them.",
-            ),
-            click.option(
-                "--profile-file", "profile_files", multiple=True, metavar="FILE",
-                type=click.Path(exists=True, dir_okay=False),
-                help="Add a profile of your own (TOML); may be repeated.",
-            ),
-            click.option(
-                "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
-                show_default=True,
-                help="When the target has another experiment of the same name or id.",
-            ),
-            click.option(
-                "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
-                show_default=True,
-                help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
-                "mostly traces, genai all, keep none.",
-            ),
-            click.option(
-                "--artifacts", default="auto", show_default=True,
-                metavar="auto|relocate|keep|copy:DIR",
-                help="Recorded artifact locations: relocate those that lead nowhere to where the "
-                "files are, keep all, or copy the files into DIR. auto relocates if the store was "
-                "moved.",
-            ),
-            click.option(
-                "--workers", type=click.IntRange(min=1), metavar="N",
-                help="Processes that read; by default one for each core. The result is the same.",
-            ),
-            click.option(
-                "--since", metavar="DATE",
-                help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
-                "not ended.",
-            ),
-            click.option(
-                "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-                help="Only what this list names: the rejects file of an earlier conversion.",
-            ),
-            click.option(
-                "--redact", multiple=True, metavar="PATTERN",
-                help="Mask what matches this regular expression in every value; may be repeated.",
-            ),
-        ]
-    ):  # fmt: skip
-        command = option(command)
-    return command
+TRACE_OPTIONS = (
+    click.option(
+        "--include", multiple=True, type=GROUPS,
+        help="Make traces also of these; by default they stay runs only.",
+    ),
+    click.option(
+        "--exclude", multiple=True, type=GROUPS, help="Make no traces of these.",
+    ),
+    click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
+    click.option(
+        "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
+        help="What all trees of an experiment (name or id) are: workflow, session, batch, "
+        "call, sweep, pipeline or training; may be repeated.",
+    ),
+    click.option(
+        "--group-by-time", is_flag=True,
+        help="Join flat runs to their workflow, and workflows to their request, by time.",
+    ),
+    click.option(
+        "--adopt-orphans", is_flag=True,
+        help="Put steps that lost their workflow below the one before them.",
+    ),
+    click.option(
+        "--profile-file", "profile_files", multiple=True, metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Add a profile of your own (TOML); may be repeated.",
+    ),
+)  # fmt: skip
+"""What becomes a trace, and how."""
+
+CHOICE_OPTIONS = (
+    click.option(
+        "--since", metavar="DATE",
+        help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
+        "not ended.",
+    ),
+    click.option(
+        "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+        help="Only what this list names: the rejects file of an earlier conversion.",
+    ),
+)  # fmt: skip
+"""What of the source is taken."""
+
+KIND_OPTIONS = (
+    click.option("--no-runs", is_flag=True, help="Leave the runs out, write traces only."),
+    click.option("--no-traces", is_flag=True, help="Leave traces out, write runs only."),
+)  # fmt: skip
+"""Which kinds of things are taken."""
+
+TARGET_OPTIONS = (
+    click.option(
+        "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
+        show_default=True,
+        help="When the target has another experiment of the same name or id.",
+    ),
+    click.option(
+        "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
+        show_default=True,
+        help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
+        "mostly traces, genai all, keep none.",
+    ),
+)  # fmt: skip
+"""What a target decides."""
+
+EXPERIMENT = click.option(
+    "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
+    help="Only this experiment; may be repeated.",
+)  # fmt: skip
+ARTIFACTS = click.option(
+    "--artifacts", default="auto", show_default=True,
+    metavar="auto|relocate|keep|copy:DIR",
+    help="Recorded artifact locations: relocate those that lead nowhere to where the "
+    "files are, keep all, or copy the files into DIR. auto relocates if the store was "
+    "moved.",
+)  # fmt: skip
+WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N",
+    help="Processes that read; by default one for each core. The result is the same.",
+)  # fmt: skip
+REDACT = click.option(
+    "--redact", multiple=True, metavar="PATTERN",
+    help="Mask what matches this regular expression in every value; may be repeated.",
+)  # fmt: skip
+
+SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, REDACT)
+EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, WORKERS, *CHOICE_OPTIONS, REDACT)
+SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
+CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS, WORKERS,
+                   *CHOICE_OPTIONS, REDACT)  # fmt: skip
+
+
+def with_options(*added: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds these options, in this order."""
+
+    def add(command: F) -> F:
+        for option in reversed(added):
+            command = option(command)
+        return command
+
+    return add
 
 
 def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
@@ -193,18 +251,16 @@ DASK = click.option(
 )  # fmt: skip
 
 
-def output(command: F) -> F:
-    """Add the options that decide what is printed."""
-    for option in reversed(
-        [
-            click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines."),
-            click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
-            click.option("-v", "--verbose", is_flag=True, help="Print every issue and note."),
-        ]
-    ):
-        command = option(command)
-    return command
-
+OUTPUT_OPTIONS = (
+    click.option(
+        "--json", "as_json", is_flag=True,
+        help="Print JSON, for machines: all of it, whatever -q and -v say.",
+    ),
+    click.option(
+        "-q", "--quiet", is_flag=True, help="Print errors only, and what another option asks for.",
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Print every issue and note."),
+)  # fmt: skip
 
 SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 VALUES = click.option(
@@ -215,10 +271,10 @@ VALUES = click.option(
 
 @main.command()
 @SOURCES
-@selection
+@with_options(*SCAN_OPTIONS)
 @SHARD
 @DASK
-@output
+@with_options(*OUTPUT_OPTIONS)
 @VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
 @click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
@@ -305,10 +361,10 @@ def scan(
     help="When something can't be converted: name it and go on (exit code 3), or write nothing.",
 )  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Make no copy of an existing SQLite file before.")
-@selection
+@with_options(*CONVERT_OPTIONS)
 @SHARD
 @DASK
-@output
+@with_options(*OUTPUT_OPTIONS)
 @VALUES
 def convert(
     sources: tuple[str, ...],
@@ -380,8 +436,8 @@ def convert(
     metavar="URI",
     help="The database.",
 )
-@selection
-@output
+@with_options(*CONVERT_OPTIONS)
+@with_options(*OUTPUT_OPTIONS)
 def verify(
     sources: tuple[str, ...],
     against: str,
@@ -395,8 +451,8 @@ def verify(
     \b
     mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
 
-    The database is read through MLflow's own client. Give the options that convert was given.
-    Exit code 3 if anything differs.
+    The database is read through MLflow's own client, by one process whatever --workers says. Give
+    the options that convert was given. Exit code 3 if anything differs.
     """
     from migrator.verify import verify as compare
 
@@ -421,8 +477,8 @@ def verify(
     "--header", "headers", multiple=True, metavar="NAME=VALUE",
     help="Sent along to a receiver, such as Authorization=…; may be repeated.",
 )  # fmt: skip
-@selection
-@output
+@with_options(*EXPORT_OPTIONS)
+@with_options(*OUTPUT_OPTIONS)
 def export(
     sources: tuple[str, ...],
     to: str,
@@ -500,7 +556,7 @@ def upgrade(uri: str) -> None:
 @main.command()
 @click.argument("run_id")
 @SOURCES
-@selection
+@with_options(*SHOW_OPTIONS)
 @click.option("-v", "--verbose", is_flag=True, help="Say where every field came from.")
 def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) -> None:
     """Draw the tree of a run and, beside it, the trace that it becomes.
@@ -707,7 +763,7 @@ def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) ->
     Nested runs, file: tracking URIs, the legacy tracker's import, tokens and prompts logged as
     metrics and files. Safe to rewrite are the import and URIs handed straight to MLflow; a URI
     becomes the database that stands beside the store. Notebooks are listed, not rewritten. With
-    --write and --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
+    --write or --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
     """
     from migrator.code import inspect
 
@@ -729,21 +785,21 @@ def _options(selected: dict[str, Any]) -> Options:
 
     return Options(
         experiments=tuple(selected["experiments"]),
-        runs=not selected["no_runs"],
-        traces=not selected["no_traces"],
+        runs=not selected.get("no_runs", False),
+        traces=not selected.get("no_traces", False),
         include=frozenset(selected["include"]),
         exclude=frozenset(selected["exclude"]),
         profile=selected["profile"],
         profile_files=tuple(selected["profile_files"]),
-        on_conflict=selected["on_conflict"],
-        experiment_kind=selected["experiment_kind"],
+        on_conflict=selected.get("on_conflict", "fail"),
+        experiment_kind=selected.get("experiment_kind", "auto"),
         roles=selected["roles"],
         group_by_time=selected["group_by_time"],
         adopt_orphans=selected["adopt_orphans"],
-        artifacts=selected["artifacts"],
-        workers=selected["workers"] or 0,
-        since=selected["since"],
-        only=selected["only"],
+        artifacts=selected.get("artifacts", "auto"),
+        workers=selected.get("workers") or 0,
+        since=selected.get("since"),
+        only=selected.get("only"),
         redact=tuple(selected["redact"]),
         shard=selected.get("shard", (1, 1)),
     )

@@ -258,6 +258,11 @@ def export(
 
     began = time.monotonic()
     otlp.check_receiver(to, headers)
+    if options.artifacts.startswith("copy:"):
+        raise OptionError(
+            f"--artifacts {options.artifacts}: export sends traces, and copies no files.",
+            todo="Leave it out, or convert with it.",
+        )
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=to)
@@ -338,6 +343,11 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
 
         outcome = _outcome(stores, options, target=None)
         Migration(stores, options, Discard(), outcome, on_tree=keep).run()
+        if not wanted and options.experiments:
+            raise OptionError(
+                f"Run {matches[0]} could not be read in {', '.join(options.experiments)}.",
+                todo="Leave --experiment out: it hides the runs of all others.",
+            )
         if not wanted:
             raise SourceError(
                 f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."

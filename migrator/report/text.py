@@ -387,11 +387,14 @@ def _address(outcome: Outcome) -> str:
 def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
     """Return experiment, address of all its traces and of its overview ("" without times).
 
-    Of the five experiments with the most traces; the addresses are those of ``server_line``.
+    Of the five experiments with the most traces, deleted ones aside; the addresses are those of
+    ``server_line``.
     """
     sharers: dict[int, list[ExperimentSummary]] = {}  # several sources may share an experiment
+    stages: dict[int, str] = {}  # of the first of them, which is the target's
     for experiment in outcome.experiments:
-        if experiment.traces + experiment.native_traces:
+        stage = stages.setdefault(experiment.target_id, experiment.lifecycle_stage)
+        if stage != "deleted" and experiment.traces + experiment.native_traces:
             sharers.setdefault(experiment.target_id, []).append(experiment)
     links = []
     for target_id, of in sorted(
