@@ -134,7 +134,8 @@ TRACE_OPTIONS = (
         help="Make traces also of these; by default they stay runs only.",
     ),
     click.option(
-        "--exclude", multiple=True, type=GROUPS, help="Make no traces of these.",
+        "--exclude", multiple=True, type=GROUPS,
+        help="Make no traces of these; with deleted MLflow's own are left out, too.",
     ),
     click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
     click.option(
@@ -392,7 +393,8 @@ def convert(
 
     Exit codes: 0 all converted; 1 could not run, nothing written; 2 usage; 3 converted, but
     something was rejected and is named in the report, or the report could not be written; 130
-    interrupted, target untouched; on a server, with the experiments that are whole by then.
+    interrupted, target untouched; on a server, with the experiments that are whole by then. They
+    tell of the target, also where the output can't be printed (a full disk, a closed pipe).
     """
     from migrator import pipeline
     from migrator.report.text import convert_text
