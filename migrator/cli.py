@@ -21,6 +21,7 @@ import click
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
 from migrator.model import Role
+from migrator.report.console import Console, safe_streams
 from migrator.report.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -35,10 +36,26 @@ EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
 
 
+# Options of which only one has an effect when both are given.
+CLASHES = (
+    ("--json", "--csv"),
+    ("--json", "--tree"),
+    ("--csv", "--tree"),
+    ("--csv", "--values"),
+    ("--csv", "--verbose"),
+    ("--tree", "--verbose"),
+    ("--tree", "--experiment"),
+    ("--tree", "--dask"),
+    ("--quiet", "--verbose"),
+    ("--write", "--diff"),
+)
+
+
 class Command(click.Command):
-    """A command whose usage errors show its own usage."""
+    """A command that refuses options which clash, and whose usage errors show its own usage."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        self._refuse_clashes(ctx)
         try:
             return super().invoke(ctx)
         except OptionError as error:
@@ -46,6 +63,17 @@ class Command(click.Command):
         except click.UsageError as error:  # raised in a command's body
             error.ctx = error.ctx or ctx
             raise
+
+    def _refuse_clashes(self, ctx: click.Context) -> None:
+        given = {
+            name
+            for parameter in self.get_params(ctx)
+            for name in parameter.opts
+            if ctx.params.get(parameter.name or "")
+        }
+        for first, second in CLASHES:
+            if {first, second} <= given:
+                raise click.UsageError(f"{first} and {second} clash: give one of them.", ctx)
 
 
 class CommandGroup(click.Group):
@@ -59,6 +87,21 @@ class Commands(CommandGroup):
 
     group_class = CommandGroup
 
+    command_class = Command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command with streams that take any text, and say so where they took no more."""
+        with safe_streams() as console:
+            try:
+                return super().main(*args, **extra, obj=console)
+            except SystemExit as end:
+                if console.problem is not None:
+                    lost = f"Error: the output is incomplete: {console.problem}."
+                    _say(f"{lost} {console.state}", err=True)
+                    if console.exit_code is None and not end.code:
+                        raise SystemExit(1) from end
+                raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with _interruptible():
@@ -67,8 +110,9 @@ class Commands(CommandGroup):
             _say(f"Error: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt as stop:
-            _say(str(stop) or "Interrupted; the target is untouched.", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            console: Console = ctx.obj
+            _say(str(stop) or f"Interrupted. {console.state}", err=True)
+            ctx.exit(EXIT_INTERRUPTED if console.exit_code is None else console.exit_code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,81 +143,107 @@ def _roles(
     return tuple(pairs)
 
 
-def selection(command: F) -> F:
-    """Add the options that decide what becomes of the source; all commands share them."""
-    for option in reversed(
-        [
-            click.option(
-                "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
-                help="Only this experiment; may be repeated.",
-            ),
-            click.option("--no-runs", is_flag=True, help="Leave the runs out, write traces only."),
-            click.option("--no-traces", is_flag=True, help="Leave traces out, write runs only."),
-            click.option(
-                "--include", multiple=True, type=GROUPS,
-                help="Make traces also of these; by default they stay runs only.",
-            ),
-            click.option(
-                "--exclude", multiple=True, type=GROUPS, help="Make no traces of these.",
-            ),
-            click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
-            click.option(
-                "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
-                help="What all trees of an experiment (name or id) are: workflow, session, batch, "
-                "call, sweep, pipeline or training; may be repeated.",
-            ),
-            click.option(
-                "--group-by-time", is_flag=True,
-                help="Join flat runs to their workflow, and workflows to their request, by time.",
-            ),
-            click.option(
-                "--adopt-orphans", is_flag=True,
-                help="Put steps that lost their workflow below the one before them.",
-            ),
-            click.option(
-                "--profile-file", "profile_files", multiple=True, metavar="FILE",
-                type=click.Path(exists=True, dir_okay=False),
-                help="Add a profile of your own (TOML); may be repeated.",
-            ),
-            click.option(
-                "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
-                show_default=True,
-                help="When the target has another experiment of the same name or id.",
-            ),
-            click.option(
-                "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
-                show_default=True,
-                help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
-                "mostly traces, genai all, keep none.",
-            ),
-            click.option(
-                "--artifacts", default="auto", show_default=True,
-                metavar="auto|relocate|keep|copy:DIR",
-                help="Recorded artifact locations: relocate those that lead nowhere to where the "
-                "files are, keep all, or copy the files into DIR. auto relocates if the store was "
-                "moved.",
-            ),
-            click.option(
-                "--workers", type=click.IntRange(min=1), metavar="N",
-                help="Processes that read; by default one for each core. The result is the same.",
-            ),
-            click.option(
-                "--since", metavar="DATE",
-                help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
-                "not ended.",
-            ),
-            click.option(
-                "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-                help="Only what this list names: the rejects file of an earlier conversion.",
-            ),
-            click.option(
-                "--redact", multiple=True, metavar="PATTERN",
-                help="Mask what matches this regular expression in every value; may be repeated.",
-            ),
-        ]
-    ):  # fmt: skip
-        command = option(command)
-    return command
+TRACE_OPTIONS = (
+    click.option(
+        "--include", multiple=True, type=GROUPS,
+        help="Make traces also of these; by default they stay runs only.",
+    ),
+    click.option(
+        "--exclude", multiple=True, type=GROUPS,
+        help="Make no traces of these; with deleted MLflow's own are left out, too.",
+    ),
+    click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
+    click.option(
+        "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
+        help="What all trees of an experiment (name or id) are: workflow, session, batch, "
+        "call, sweep, pipeline or training; may be repeated.",
+    ),
+    click.option(
+        "--group-by-time", is_flag=True,
+        help="Join flat runs to their workflow, and workflows to their request, by time.",
+    ),
+    click.option(
+        "--adopt-orphans", is_flag=True,
+        help="Put steps that lost their workflow below the one before them.",
+    ),
+    click.option(
+        "--profile-file", "profile_files", multiple=True, metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Add a profile of your own (TOML); may be repeated.",
+    ),
+)  # fmt: skip
+"""What becomes a trace, and how."""
+
+CHOICE_OPTIONS = (
+    click.option(
+        "--since", metavar="DATE",
+        help="Only what started or ended since (2024-05-31, or with a time; UTC), or has "
+        "not ended.",
+    ),
+    click.option(
+        "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+        help="Only what this list names: the rejects file of an earlier conversion.",
+    ),
+)  # fmt: skip
+"""What of the source is taken."""
+
+KIND_OPTIONS = (
+    click.option("--no-runs", is_flag=True, help="Leave the runs out, write traces only."),
+    click.option("--no-traces", is_flag=True, help="Leave traces out, write runs only."),
+)  # fmt: skip
+"""Which kinds of things are taken."""
+
+TARGET_OPTIONS = (
+    click.option(
+        "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
+        show_default=True,
+        help="When the target has another experiment of the same name or id.",
+    ),
+    click.option(
+        "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
+        show_default=True,
+        help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
+        "mostly traces, genai all, keep none.",
+    ),
+)  # fmt: skip
+"""What a target decides."""
+
+EXPERIMENT = click.option(
+    "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
+    help="Only this experiment; may be repeated.",
+)  # fmt: skip
+ARTIFACTS = click.option(
+    "--artifacts", default="auto", show_default=True,
+    metavar="auto|relocate|keep|copy:DIR",
+    help="Recorded artifact locations: relocate those that lead nowhere to where the "
+    "files are, keep all, or copy the files into DIR. auto relocates if the store was "
+    "moved.",
+)  # fmt: skip
+WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N",
+    help="Processes that read; by default one for each core. The result is the same.",
+)  # fmt: skip
+REDACT = click.option(
+    "--redact", multiple=True, metavar="PATTERN",
+    help="Mask what matches this regular expression in every value; may be repeated.",
+)  # fmt: skip
+
+SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, REDACT)
+EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, WORKERS, *CHOICE_OPTIONS, REDACT)
+SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
+CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS, WORKERS,
+                   *CHOICE_OPTIONS, REDACT)  # fmt: skip
+
+
+def with_options(*added: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds these options, in this order."""
+
+    def add(command: F) -> F:
+        for option in reversed(added):
+            command = option(command)
+        return command
+
+    return add
 
 
 def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
@@ -197,18 +267,16 @@ DASK = click.option(
 )  # fmt: skip
 
 
-def output(command: F) -> F:
-    """Add the options that decide what is printed."""
-    for option in reversed(
-        [
-            click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines."),
-            click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
-            click.option("-v", "--verbose", is_flag=True, help="Print every issue and note."),
-        ]
-    ):
-        command = option(command)
-    return command
-
+OUTPUT_OPTIONS = (
+    click.option(
+        "--json", "as_json", is_flag=True,
+        help="Print JSON, for machines: all of it, whatever -q and -v say.",
+    ),
+    click.option(
+        "-q", "--quiet", is_flag=True, help="Print errors only, and what another option asks for.",
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Print every issue and note."),
+)  # fmt: skip
 
 SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 VALUES = click.option(
@@ -219,10 +287,10 @@ VALUES = click.option(
 
 @main.command(short_help="Show what a store holds, what is damaged, what convert would do.")
 @SOURCES
-@selection
+@with_options(*SCAN_OPTIONS)
 @SHARD
 @DASK
-@output
+@with_options(*OUTPUT_OPTIONS)
 @VALUES
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
 @click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
@@ -280,6 +348,7 @@ def scan(
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)
+        _console().state = f"Wrote {html}."
         if not quiet:
             _say(f"Wrote {html}.", err=True)
     sys.exit(outcome.exit_code)
@@ -308,10 +377,10 @@ def scan(
     help="When something can't be converted: name it and go on (exit code 3), or write nothing.",
 )  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Make no copy of an existing SQLite file before.")
-@selection
+@with_options(*CONVERT_OPTIONS)
 @SHARD
 @DASK
-@output
+@with_options(*OUTPUT_OPTIONS)
 @VALUES
 def convert(
     sources: tuple[str, ...],
@@ -339,11 +408,13 @@ def convert(
 
     Exit codes: 0 all converted; 1 could not run, nothing written; 2 usage; 3 converted, but
     something was rejected and is named in the report, or the report could not be written; 130
-    interrupted, target untouched; on a server, with the experiments that are whole by then.
+    interrupted, target untouched; on a server, with the experiments that are whole by then. They
+    tell of the target, also where the output can't be printed (a full disk, a closed pipe).
     """
     from migrator import pipeline
     from migrator.report.text import convert_text
 
+    _console().state = "The target is untouched."
     with _hired(_options(selected), dask) as options, _progress(quiet or as_json) as progress:
         outcome = pipeline.convert(
             sources or (DEFAULT_SOURCE,),
@@ -358,6 +429,9 @@ def convert(
             progress=progress,
             say=lambda text: None if quiet else _say(text, err=True),
         )
+        if not dry_run:
+            report_is = f" Report: {outcome.report_path}" if outcome.report_path else ""
+            _console().finished(f"{outcome.done}.{report_is}", outcome.exit_code)
     if as_json:
         _print_json(outcome.as_dict(values))
     elif not quiet:
@@ -379,8 +453,8 @@ def convert(
     metavar="URI",
     help="The database.",
 )
-@selection
-@output
+@with_options(*CONVERT_OPTIONS)
+@with_options(*OUTPUT_OPTIONS)
 def verify(
     sources: tuple[str, ...],
     against: str,
@@ -394,8 +468,8 @@ def verify(
     \b
     mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
 
-    The database is read through MLflow's own client. Give the options that convert was given.
-    Exit code 3 if anything differs.
+    The database is read through MLflow's own client, by one process whatever --workers says. Give
+    the options that convert was given. Exit code 3 if anything differs.
     """
     from migrator.verify import verify as compare
 
@@ -420,8 +494,8 @@ def verify(
     "--header", "headers", multiple=True, metavar="NAME=VALUE",
     help="Sent along to a receiver, such as Authorization=…; may be repeated.",
 )  # fmt: skip
-@selection
-@output
+@with_options(*EXPORT_OPTIONS)
+@with_options(*OUTPUT_OPTIONS)
 def export(
     sources: tuple[str, ...],
     to: str,
@@ -440,8 +514,8 @@ def export(
     Rebuilt traces and those that MLflow wrote, with the GenAI semantic conventions. An MLflow
     server wants --header x-mlflow-experiment-id=ID. Ids are the same each time.
     """
-    from migrator import pipeline
-    from migrator.report.text import issues_text
+    from migrator import addresses, pipeline
+    from migrator.report.text import counted, issues_text
 
     pairs = [tuple(header.split("=", 1)) for header in headers]
     for pair in pairs:
@@ -456,18 +530,19 @@ def export(
             headers=[(pair[0], pair[1]) for pair in pairs],
             progress=progress,
         )
+        traces, spans = counted(sent.traces, "trace"), counted(sent.spans, "span")
+        done = f"Sent {traces} with {spans} to {addresses.shown(to)}."
+        _console().finished(done, sent.outcome.exit_code)
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
         _print_json(
             {"to": sent.outcome.target, **counts, "issues": sent.outcome.as_dict()["issues"]}
         )
     elif not quiet:
-        lost = f" {sent.without_spans} have no spans and were left out." * bool(sent.without_spans)
-        said = (
-            f"Sent {sent.traces:,} traces with {sent.spans:,} spans to {sent.outcome.target}.{lost}"
-        )
+        if sent.without_spans:
+            done += f" {sent.without_spans:,} have no spans and were left out."
         issues = issues_text(sent.outcome, verbose, False)
-        _say("\n\n".join(part for part in (issues, said) if part))
+        _say("\n\n".join(part for part in (issues, done) if part))
     sys.exit(sent.outcome.exit_code)
 
 
@@ -490,9 +565,10 @@ def upgrade(uri: str) -> None:
     if result.backup_path is None:
         _say(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
         return
+    done = f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}"
+    _console().finished(f"{done}.", 0)
     _say(
-        f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}; "
-        f"filled model, provider or cost of {result.spans_filled:,} spans.\n"
+        f"{done}; filled model, provider or cost of {result.spans_filled:,} spans.\n"
         f"Backup: {result.backup_path}"
     )
 
@@ -500,7 +576,7 @@ def upgrade(uri: str) -> None:
 @main.command(short_help="Draw a run's tree beside the trace that it becomes.")
 @click.argument("run_id")
 @SOURCES
-@selection
+@with_options(*SHOW_OPTIONS)
 @click.option("-v", "--verbose", is_flag=True, help="Say where every field came from.")
 def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) -> None:
     """Draw the tree of a run and, beside it, the trace that it becomes.
@@ -652,12 +728,15 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
         raise OptionError(f"{to} is there already.", todo="Name another file.") from error
     except OSError as error:
         raise OptionError(f"{to} can't be written: {error}.", todo="Name another file.") from error
+    _console().finished(f"Wrote {to}.", 0)
     _say(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
 
 
 @main.command(short_help="Send the tracker's local runs and traces on to a server.")
 @click.argument("source", metavar="URI")
-@click.option("--to", required=True, metavar="URI", help="The server, such as http://host:5000.")
+@click.option(
+    "--to", required=True, metavar="URL", help="A running MLflow server, such as http://host:5000."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def push(source: str, to: str, as_json: bool) -> None:
     """Send runs and traces of a local database on to an MLflow server.
@@ -668,17 +747,22 @@ def push(source: str, to: str, as_json: bool) -> None:
     For what the tracker wrote to its fallback while the server was away. Traces keep ids and
     times; runs get new ids. What is there already is left alone. Exit code 3 if some were refused.
     """
+    from migrator import addresses
     from migrator.tracker.push import push as send
 
+    _console().state = "Nothing was sent."
     pushed = send(source, to)
+    exit_code = EXIT_REJECTS if pushed.failed else 0
+    done = (
+        f"Sent {pushed.sent} to {addresses.shown(to)}; {pushed.there_already:,} were there "
+        f"already, {pushed.failed:,} were refused."
+    )
+    _console().finished(done, exit_code)
     if as_json:
         _print_json(pushed.as_dict())
     else:
-        _say(
-            f"Sent {pushed.traces} traces and {pushed.runs} runs to {to}; "
-            f"{pushed.there_already} were there already, {pushed.failed} were refused."
-        )
-    sys.exit(EXIT_REJECTS if pushed.failed else 0)
+        _say(done)
+    sys.exit(exit_code)
 
 
 @main.command(short_help="List legacy tracking in Python code, or rewrite it.")
@@ -699,11 +783,13 @@ def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) ->
     Nested runs, file: tracking URIs, the legacy tracker's import, tokens and prompts logged as
     metrics and files. Safe to rewrite are the import and URIs handed straight to MLflow; a URI
     becomes the database that stands beside the store. Notebooks are listed, not rewritten. With
-    --write and --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
+    --write or --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
     """
     from migrator.code import inspect
 
     found = inspect(paths, write=write, show_diff=show_diff)
+    if found.written:
+        _console().finished(f"Rewrote {len(found.changes):,} files.", found.exit_code)
     if as_json:
         _print_json(found.as_dict())
     elif write or show_diff:
@@ -719,21 +805,21 @@ def _options(selected: dict[str, Any]) -> Options:
 
     return Options(
         experiments=tuple(selected["experiments"]),
-        runs=not selected["no_runs"],
-        traces=not selected["no_traces"],
+        runs=not selected.get("no_runs", False),
+        traces=not selected.get("no_traces", False),
         include=frozenset(selected["include"]),
         exclude=frozenset(selected["exclude"]),
         profile=selected["profile"],
         profile_files=tuple(selected["profile_files"]),
-        on_conflict=selected["on_conflict"],
-        experiment_kind=selected["experiment_kind"],
+        on_conflict=selected.get("on_conflict", "fail"),
+        experiment_kind=selected.get("experiment_kind", "auto"),
         roles=selected["roles"],
         group_by_time=selected["group_by_time"],
         adopt_orphans=selected["adopt_orphans"],
-        artifacts=selected["artifacts"],
-        workers=selected["workers"] or 0,
-        since=selected["since"],
-        only=selected["only"],
+        artifacts=selected.get("artifacts", "auto"),
+        workers=selected.get("workers") or 0,
+        since=selected.get("since"),
+        only=selected.get("only"),
         redact=tuple(selected["redact"]),
         shard=selected.get("shard", (1, 1)),
     )
@@ -755,13 +841,17 @@ def _hired(options: Options, dask: str | None) -> Iterator[Options]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed."""
+    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed.
+
+    A signal that was ignored when we were started stays ignored, as Unix programs do it.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+    is_main = threading.current_thread() is threading.main_thread()  # signals are that thread's
+    if not is_main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        yield
         return
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -775,7 +865,7 @@ def _progress(silent: bool) -> Iterator[Progress]:
     """Yield a function that draws progress on a terminal, and nothing in a pipe."""
     from migrator.pipeline import no_progress
 
-    if silent or not sys.stderr.isatty():
+    if silent or sys.stderr is None or not sys.stderr.isatty():
         yield no_progress
         return
     from tqdm import tqdm
@@ -799,7 +889,15 @@ def _say(text: str, **how: Any) -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    click.echo(printable_json(json.dumps(value, ensure_ascii=False, indent=2)))
+    """Print JSON, in ASCII where the stream lacks characters: its escapes are JSON's own then."""
+    out = _console().out
+    is_unicode = out is None or out.is_unicode
+    click.echo(printable_json(json.dumps(value, ensure_ascii=not is_unicode, indent=2)))
+
+
+def _console() -> Console:
+    console: Console = click.get_current_context().obj
+    return console
 
 
 def _print_trees(trees: list[PlannedTree]) -> None:

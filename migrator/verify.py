@@ -49,7 +49,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, conventions, databases, extractor, pipeline, server
+from migrator import __version__, addresses, conventions, databases, extractor, pipeline, server
 from migrator.errors import OptionError, TargetError
 from migrator.model import (
     ArtifactCopy,
@@ -195,7 +195,7 @@ def verify(
             "one of them says.",
             todo="Verify when all shards are converted, without a shard.",
         )
-    if server.is_server(against):
+    if addresses.is_server(against):
         return _verify_server(sources, against, options, progress)
     copies = options.artifacts.startswith("copy:")
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
@@ -1062,6 +1062,7 @@ def _database_path(uri: str) -> Path:
     from sqlalchemy.exc import ArgumentError
 
     todo = "Give the database that was converted to, as sqlite:///path/to/mlflow.db."
+    addresses.refuse_mistaken(uri, TargetError, todo)
     if "://" not in uri and uri.endswith((".db", ".sqlite", ".sqlite3")):  # as convert takes it
         uri = f"sqlite:///{quote(uri)}"
     try:

@@ -12,7 +12,7 @@ from migrator import conventions
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
     "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
-    "__init__",
+    "addresses", "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
@@ -22,6 +22,7 @@ ALLOWED = {
     "executors": {"errors"},
     "cluster": {"errors"},
     "databases": {"errors"},
+    "addresses": {"errors"},
     "interrupts": set(),
     "issues": set(),
     "__init__": set(),

@@ -217,6 +217,7 @@ def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
 # ------------------------------------------------------------------------------- signals
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_with_130_and_nothing_is_left(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -232,7 +233,6 @@ def test_a_signal_ends_with_130_and_nothing_is_left(
     monkeypatch.setattr(pipeline.Migration, "check_handed", wait)
 
     def work() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         main(["convert", str(store), "--to", f"sqlite:///{tmp_path}/m.db", "--schema", "3.9"])
 
     pid = forked(work)
@@ -242,6 +242,35 @@ def test_a_signal_ends_with_130_and_nothing_is_left(
     os.kill(pid, number)
     assert exit_of(pid) == 130
     assert names_beside(tmp_path / "m.db") == ["mlruns", "ready"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    ready, sent = tmp_path / "ready", tmp_path / "sent"
+    finish = pipeline.Migration.check_handed
+
+    def wait(migration: pipeline.Migration) -> None:
+        finish(migration)
+        ready.touch()
+        while not sent.exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(pipeline.Migration, "check_handed", wait)
+
+    def work() -> None:
+        signal.signal(number, signal.SIG_IGN)
+        main(["convert", str(store), "--to", f"sqlite:///{tmp_path}/m.db", "--schema", "3.9"])
+
+    pid = forked(work)
+    while not ready.exists():
+        time.sleep(0.01)
+    os.kill(pid, number)
+    sent.touch()
+    assert exit_of(pid) == 0
+    convert(store, tmp_path / "whole.db", SCHEMA_39)
+    assert tables(tmp_path / "m.db") == tables(tmp_path / "whole.db")
 
 
 # --------------------------------------------------------------------------------- races

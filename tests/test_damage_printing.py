@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
+from migrator.report.printable import csv_cell
 from tests.storekit import write_experiment, write_registered_model, write_run, write_trace
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -88,6 +89,48 @@ def test_a_spreadsheet_takes_no_name_for_a_formula(store: Path) -> None:
     assert len(rows) == 2
     assert any(cell.startswith("'=cmd") for cell in rows[1])
     assert not [cell for cell in rows[1] if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_numbers_in_the_csv_stay_numbers(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_experiment(root, "1", "\n＝HYPERLINK(1)")
+    write_run(root, "1", "1" * 32, start_ms=1_714_000_000_000)
+    (row,) = csv.DictReader(io.StringIO(run("scan", root, "--csv").stdout))
+    assert row["name"] == "'\n'＝HYPERLINK(1)"
+    assert (row["runs"], row["experiment_id"], row["traces"]) == ("1", "1", "0")
+
+
+@pytest.mark.parametrize("mark", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "﹦", "\u2212"])
+@pytest.mark.parametrize(
+    "before",
+    ["", " ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u200b", "\ufeff", "\u2060 \n", ";", "; ",
+     "；", "|", ",", "\n;\t"],
+)  # fmt: skip
+def test_whatever_may_be_read_as_a_formula_is_marked(before: str, mark: str) -> None:
+    cell = csv_cell(f"{before}{mark}cmd|' /C calc'!A0")
+    assert cell.startswith(f"'{before[:1]}")
+    for separator in (";", "\t", "\n", "|"):  # as other spreadsheets would cut the cell
+        parts = [part.strip("\ufeff\u200b\u2060") for part in cell.split(separator)]
+        assert not [part for part in parts if part.strip()[:1] == mark]
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("agents;=1+1", "agents;'=1+1"),
+        ("agents\n@SUM(A1)", "agents\n'@SUM(A1)"),
+        ("\nagents", "'\nagents"),
+        ("-5", "-5"),
+        ("+1.5e-3", "+1.5e-3"),
+        ("-5+1", "'-5+1"),
+        ("0", "0"),
+        ("", ""),
+        ("a-b = c; d", "a-b = c; d"),
+        ("агенты", "агенты"),
+    ],
+)
+def test_numbers_and_plain_names_stay_as_they_are(name: str, cell: str) -> None:
+    assert csv_cell(name) == cell
 
 
 def test_messages_hold_no_words_of_the_source(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def interrupted(call: Callable[..., Any], number: signal.Signals) -> Callable[..
     return then
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_comes_too_late_once_the_target_is_there(

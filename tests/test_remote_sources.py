@@ -622,6 +622,7 @@ def test_a_disk_too_small_is_said_before(
     assert "bytes free. Make room, or set TMPDIR" in failing(address)
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing_behind(
     number: signal.Signals, bucket: ObjectStore, tmp_path: Path
@@ -633,6 +634,7 @@ def test_a_signal_leaves_nothing_behind(
     interrupt(number, address, bucket, 40, tmp_path)
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_a_signal_does_not_wait_for_a_large_artifact(bucket: ObjectStore, tmp_path: Path) -> None:
     root = small_store(tmp_path / "mlruns")
     (root / "1" / RUN / "artifacts" / "big.bin").write_bytes(bytes(32 << 20))

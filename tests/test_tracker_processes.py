@@ -106,6 +106,7 @@ with tracker.track_workflow({"n": 1}):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.usefixtures("default_signals")
 def test_nothing_is_lost_at_sigterm_and_the_process_ends_by_it(tmp_path: Path) -> None:
     uri = trackerkit.database(tmp_path)
     child = process(TERMINATED, uri)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mlflow import MlflowClient
 
 from migrator.cli import main
 from migrator.tracker import MLFlowTracker
+from migrator.tracker import push as push_module
 from tests import trackerkit
 
 LIMIT_S = 0.5
@@ -344,17 +346,153 @@ def _check_runs(uri: str) -> None:
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("sqlite:///nowhere.db", "isn't there"), ("http://127.0.0.1:1", "no SQLite database")],
+    [
+        ("sqlite:///nowhere.db", "nowhere.db isn't there"),
+        ("./nowhere.db", "nowhere.db isn't there"),
+        ("http://127.0.0.1:1", "is not a SQLite file"),
+        ("localhost:5000", "is not a SQLite file"),
+        ("postgresql://me:s3cret@host/db", "postgresql://me:***@host/db is not a SQLite file"),
+        ("folder", "folder is a directory"),
+        ("text.db", "text.db is not a SQLite database"),
+        ("empty.db", "empty.db is not a SQLite database"),
+        ("sqlite:///other.db", "other.db is a SQLite database, but not MLflow's"),
+        ("old.db", "mlflow-migrate upgrade sqlite:///old.db"),
+    ],
 )
-def test_push_says_what_it_cannot_read(source: str, words: str, tmp_path: Path) -> None:
-    with closed_port() as uri:
+def test_push_says_what_it_cannot_read(
+    source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.db").write_text("x")
+    (tmp_path / "empty.db").touch()
+    for name, script in (
+        ("other.db", "CREATE TABLE a (b)"),
+        (
+            "old.db",
+            "CREATE TABLE experiments (experiment_id); CREATE TABLE alembic_version (version_num);"
+            "INSERT INTO alembic_version VALUES ('451aebb31d03')",
+        ),
+    ):
+        with closing(sqlite3.connect(name)) as db:
+            db.executescript(script)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.db")}
+    with one_answer() as uri:
         result = CliRunner().invoke(main, ["push", source, "--to", uri])
-    assert result.exit_code == 1 and words in result.output
+    assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+    assert words in result.output
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.db")} == before
+
+
+@contextmanager
+def one_answer() -> Iterator[str]:
+    """Run what passes for an MLflow server to a probe, and refuses all else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("127.0.0.1:5999", "Write http://127.0.0.1:5999"),
+        ("localhost:5000", "Write http://localhost:5000"),
+        ("[::1]:5000/prefix", "Write http://[::1]:5000/prefix"),
+        ("http:/localhost:5000", "Write http://localhost:5000"),
+        ("databricks", "Databricks workspace"),
+        ("databricks://profile", "Databricks workspace"),
+        ("sqlite:///other.db", "mlflow server --backend-store-uri"),
+        ("./other.db", "mlflow server --backend-store-uri"),
+        ("file:///tmp/mlruns", "push sends to servers only"),
+        ("./mlruns", "push sends to servers only"),
+        ("tracking.example.com", "such as http://localhost:5000"),
+        ("http://host:port", "is not the address of a server"),
+        ("HTTP://127.0.0.1:1", "connection refused"),
+    ],
+)
+def test_push_sends_to_servers_only(
+    target: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = trackerkit.database(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    result = CliRunner().invoke(main, ["push", source, "--to", target])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+    assert words in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_push_to_a_server_that_is_away_sends_nothing(tmp_path: Path) -> None:
+    source = trackerkit.database(tmp_path)
     with closed_port() as uri:
-        result = CliRunner().invoke(
-            main, ["push", f"sqlite:///{tmp_path / 'fallback.db'}", "--to", uri]
-        )
+        result = CliRunner().invoke(main, ["push", source, "--to", uri])
     assert result.exit_code == 1 and "connection refused" in result.output
+
+
+def _with_two_runs(tmp_path: Path, experiment: str) -> str:
+    source = trackerkit.database(tmp_path, "two.db")
+    client = MlflowClient(source)
+    identity = client.create_experiment(experiment)
+    for number in range(2):
+        run = client.create_run(identity, start_time=1_700_000_000_000 + number)
+        client.log_param(run.info.run_id, "number", str(number))
+        client.set_terminated(run.info.run_id)
+    return source
+
+
+def _failing_at_the_second(error: BaseException) -> Callable[..., None]:
+    real, calls = MlflowClient.set_terminated, iter((False, True))
+
+    def end(client: MlflowClient, *args: Any, **named: Any) -> None:
+        if next(calls, False):
+            raise error
+        real(client, *args, **named)
+
+    return end
+
+
+def test_an_interrupted_push_says_what_was_sent(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _with_two_runs(tmp_path, "interrupted")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_terminated", _failing_at_the_second(KeyboardInterrupt()))
+        result = CliRunner().invoke(main, ["push", source, "--to", server.uri])
+    client = MlflowClient(server.uri)
+    found = client.get_experiment_by_name("interrupted")
+    assert found is not None
+    (half,) = (
+        run.info.run_id
+        for run in client.search_runs([found.experiment_id])
+        if "migrator.pushed_run_id" not in run.data.tags
+    )
+    said = "Interrupted. 0 traces and 1 run had been sent by then. "
+    assert (result.exit_code, said + f"Run {half} is there" in result.output) == (130, True)
+    client.delete_run(half)
+    again = CliRunner().invoke(main, ["push", source, "--to", server.uri])
+    assert (again.exit_code, "Sent 0 traces and 1 run to" in again.output) == (0, True)
+    params = {run.data.params["number"] for run in client.search_runs([found.experiment_id])}
+    assert params == {"0", "1"}
+
+
+def test_a_push_whose_server_goes_away_says_what_was_sent(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _with_two_runs(tmp_path, "gone")
+    answers = iter((None, "nothing listens there"))
+    monkeypatch.setattr(push_module, "why_silent", lambda *_: next(answers))
+    monkeypatch.setattr(MlflowClient, "set_terminated", _failing_at_the_second(OSError("reset")))
+    result = CliRunner().invoke(main, ["push", source, "--to", server.uri])
+    assert result.exit_code == 1, result.output
+    assert "nothing listens there. 0 traces and 1 run had been sent by then." in result.output

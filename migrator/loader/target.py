@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator import conventions, databases
+from migrator import addresses, conventions, databases
 from migrator.errors import MigrateError, TargetError
 from migrator.loader import schema as schemas
 from migrator.loader.existing import Place, revision_of
@@ -21,7 +21,8 @@ from migrator.loader.existing import Place, revision_of
 _WAIT_SECONDS = 5.0  # for another process's short write to end
 _HOW = (
     "Give a SQLite file as sqlite:///mlflow.db (relative) or sqlite:////home/me/mlflow.db, or a "
-    "server's database as postgresql://user:password@host/database or mysql://…"
+    "server's database as postgresql://user:password@host/database or mysql://…, or an MLflow "
+    "server as http://host:5000."
 )
 
 
@@ -100,7 +101,11 @@ def open_target(uri: str, schema: str | None = None) -> Target:
 
 
 def path_of(uri: str) -> str:
-    """Return the absolute path that a SQLite URI (or a plain path to a ``.db`` file) means."""
+    """Return the absolute path that a SQLite URI (or a plain path to a ``.db`` file) means.
+
+    Raises TargetError.
+    """
+    addresses.refuse_mistaken(uri, TargetError, _HOW)
     scheme = re.match(r"([A-Za-z][\w+.-]+):", uri)
     if uri.startswith("sqlite:///"):
         path = uri.removeprefix("sqlite:///")
@@ -115,6 +120,8 @@ def path_of(uri: str) -> str:
             path = make_url(uri).database or path
     elif scheme and len(scheme.group(1)) > 1:
         kind = scheme.group(1).split("+")[0]
+        if kind == "file":
+            raise TargetError(f"{uri} is a file store, and only databases are written.", todo=_HOW)
         if kind == "sqlite":
             raise TargetError(f"{uri} is not the form that MLflow reads.", todo=_HOW)
         raise TargetError(
@@ -124,6 +131,8 @@ def path_of(uri: str) -> str:
         )
     elif uri.endswith((".db", ".sqlite", ".sqlite3")):
         path = uri
+    elif Path(uri).is_dir():
+        raise TargetError(f"{uri} is a directory, and only databases are written.", todo=_HOW)
     else:
         raise TargetError(f"'{databases.masked(uri)}' is not a database URI.", todo=_HOW)
     return os.path.realpath(path)

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator import databases
+from migrator import addresses, databases
 from migrator.errors import TargetError
 from migrator.loader import audit, merge, schema, staging, target
 
@@ -35,6 +35,12 @@ def upgrade_database(uri: str) -> UpgradeResult:
         raise TargetError(
             f"{shown} is on a server, which this command leaves alone: it works on a copy.",
             todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",
+        )
+    if addresses.is_server_address(uri):
+        raise TargetError(
+            f"{addresses.shown(uri)} is a server, and its database is out of reach from here.",
+            todo="Where the server runs, upgrade its database: mlflow-migrate upgrade for a SQLite "
+            "file, mlflow db upgrade for others.",
         )
     path = target.path_of(uri)
     if not target.exists(path):

@@ -26,6 +26,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
+from migrator import addresses
 from migrator.errors import OptionError, TargetError
 
 _RETRIED = (429, 502, 503, 504)  # OTLP's answers that mean: try again later
@@ -34,6 +35,10 @@ _BACKOFF_S, _MAX_WAIT_S = 0.5, 30.0
 _TIMEOUT_S = 30.0
 _MIN_SECRET_LENGTH = 6  # masking "1" or "OK" would make the message unreadable
 _MAX_REASON_LENGTH = 400  # some receivers answer with a whole page
+_HOW = (
+    "Give the receiver's HTTP address, such as http://localhost:4318 (not its gRPC port), or a new "
+    "file's name."
+)
 _ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 
 
@@ -49,21 +54,33 @@ class Receiver(Protocol):
     def discard(self) -> None:
         """Keep nothing, where that is possible."""
 
+    def kept(self) -> str:
+        """Say in a sentence what stays after ``discard``."""
+
+
+def check_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+    """Raise OptionError for what is neither a URL of HTTP nor the name of a file."""
+    addresses.refuse_mistaken(target, OptionError, _HOW)
+    if addresses.is_server(target):
+        return
+    if headers:
+        raise OptionError("--header goes with a URL, and this is a file.")
+    if "://" in target:
+        raise OptionError(
+            f"{addresses.shown(target)} can't be sent to: OTLP goes to http:// or https://, or "
+            "into a file.",
+            todo=_HOW,
+        )
+
 
 def open_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> Receiver:
     """Open the receiver at a URL, or a new file by its name.
 
     Raises TargetError and OptionError.
     """
-    if target.startswith(("http://", "https://")):
+    check_receiver(target, headers)
+    if addresses.is_server(target):
         return HttpReceiver(target, dict(headers))
-    if headers:
-        raise OptionError("--header needs a URL, but --otlp names a file.")
-    if "://" in target:
-        raise OptionError(
-            f"{shown_address(target)} is not supported: OTLP goes to http://, https:// or a file.",
-            todo="If the receiver speaks gRPC, use its HTTP port instead (usually 4318).",
-        )
     return FileReceiver(target)
 
 
@@ -118,6 +135,10 @@ class FileReceiver:
         """Delete the incomplete file."""
         self._file.close()
         self._partial.unlink(missing_ok=True)
+
+    def kept(self) -> str:
+        """Say that no file is left."""
+        return "Nothing was written."
 
     def _write(self, content: bytes) -> None:
         try:
@@ -191,6 +212,16 @@ class HttpReceiver:
         """Close the connection; what has been sent can't be taken back."""
         self._session.close()
 
+    def kept(self) -> str:
+        """Say how many traces have been sent."""
+        if not self._sent:
+            return "Nothing was sent."
+        traces = "1 trace" if self._sent == 1 else f"{self._sent:,} traces"
+        return (
+            f"{traces} had been sent to {self._shown} by then; ids are the same each time, so a "
+            "receiver can recognise what it already has."
+        )
+
     def _check_accepted(self, response: requests.Response) -> None:
         """Raise TargetError when the receiver's answer says that it rejected spans."""
         answer = ExportTraceServiceResponse()
@@ -213,10 +244,8 @@ class HttpReceiver:
         if len(reason) > _MAX_REASON_LENGTH:
             reason = reason[: _MAX_REASON_LENGTH - 1] + "…"
         return TargetError(
-            f"{self._shown} did not accept the traces: {reason}. "
-            f"Traces that it accepted before: {self._sent:,}.",
-            todo="Fix this and run the command again: ids are the same each time, so a receiver "
-            "can recognise what it already has.",
+            f"{self._shown} did not accept the traces: {reason}. {self.kept()}",
+            todo="Fix this and run the command again.",
         )
 
 

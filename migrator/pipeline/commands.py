@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from migrator import __version__, extractor, loader, server
+from migrator import __version__, addresses, extractor, loader, server
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.interrupts import point_of_no_return
 from migrator.issues import CATALOG, Issue, Severity
@@ -96,7 +96,7 @@ def convert(
     began = time.monotonic()
     if report is not None:
         check_report_path(report)
-    if server.is_server(to):
+    if addresses.is_server(to):
         check_options(options, schema, backup)
         return _convert_through_api(
             sources, to, options, dry_run=dry_run, report=report, values=values,
@@ -104,7 +104,10 @@ def convert(
         )  # fmt: skip
     target = loader.open_target(to, schema)
     whole = not dry_run and options.artifacts.startswith("copy:")
-    with fetched(sources, options, progress, whole=whole) as places:
+    with (
+        point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
+        fetched(sources, options, progress, whole=whole) as places,
+    ):
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=target.uri)
         check_outside(outcome.sources, "--to", target.path)
@@ -132,31 +135,30 @@ def convert(
             if report is not None:
                 _report(outcome, Path(report), values)
             return outcome
-        with point_of_no_return() as committing:
-            with loader.Writer(target) as writer:
-                migration = walk(sink=writer)
-                migration.run()
-                migration.check_handed()
-                _copy_artifacts(migration, progress)
-                progress("checking", 0, 0)
-                written = writer.finish()
-                migration.check_written(written)
-                if stop_on_error:
-                    _check_rejects([*outcome.ledger.issues, *written.issues])
-                progress("publishing", 0, 0)
-                result = writer.publish(
-                    backup=backup,
-                    checking=_check_rejects if stop_on_error else lambda issues: None,
-                    committing=committing,
-                    on_progress=lambda done, total: progress("publishing experiments", done, total),
-                )
-            migration.add_result(result)
-            name_sources(stores, outcome)
-            outcome.backup = result.backup_path
-            outcome.schema = target.wanted
-            outcome.seconds = time.monotonic() - began
-            path = Path(report) if report else _report_path(target.report_base, outcome)
-            _report(outcome, path, values)
+        with loader.Writer(target) as writer:
+            migration = walk(sink=writer)
+            migration.run()
+            migration.check_handed()
+            _copy_artifacts(migration, progress)
+            progress("checking", 0, 0)
+            written = writer.finish()
+            migration.check_written(written)
+            if stop_on_error:
+                _check_rejects([*outcome.ledger.issues, *written.issues])
+            progress("publishing", 0, 0)
+            result = writer.publish(
+                backup=backup,
+                checking=_check_rejects if stop_on_error else lambda issues: None,
+                committing=committing,
+                on_progress=lambda done, total: progress("publishing experiments", done, total),
+            )
+        migration.add_result(result)
+        name_sources(stores, outcome)
+        outcome.backup = result.backup_path
+        outcome.schema = target.wanted
+        outcome.seconds = time.monotonic() - began
+        path = Path(report) if report else _report_path(target.report_base, outcome)
+        _report(outcome, path, values)
         return outcome
 
 
@@ -174,21 +176,28 @@ def _convert_through_api(
 ) -> Outcome:
     connection = server.open_server(to)
     whole = not dry_run and options.artifacts != "keep"  # they are sent as well
-    with fetched(sources, options, progress, whole=whole) as places:
-        stores = open_stores(places, progress)
-        outcome = _outcome(stores, options, target=connection.shown)
-        outcome.dry_run = dry_run
-        if report is not None:
-            check_outside(outcome.sources, "--report", report)
-        to_server(
-            stores, connection, options, outcome, dry_run=dry_run,
-            check_rejects=_check_rejects if stop_on_error else lambda issues: None,
-            say=say, progress=progress,
-        )  # fmt: skip
-        name_sources(stores, outcome)
-        if report is not None or not dry_run:
-            path = Path(report) if report else free_report_path(report_base(to))
-            _report(outcome, path, values)
+    try:
+        with (
+            point_of_no_return() as committing,
+            fetched(sources, options, progress, whole=whole) as places,
+        ):
+            stores = open_stores(places, progress)
+            outcome = _outcome(stores, options, target=connection.shown)
+            outcome.dry_run = dry_run
+            if report is not None:
+                check_outside(outcome.sources, "--report", report)
+            to_server(
+                stores, connection, options, outcome, dry_run=dry_run,
+                check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+                say=say, progress=progress,
+            )  # fmt: skip
+            committing()
+            name_sources(stores, outcome)
+            if report is not None or not dry_run:
+                path = Path(report) if report else free_report_path(report_base(to))
+                _report(outcome, path, values)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"Interrupted. {connection.done()}") from interrupt
     return outcome
 
 
@@ -216,13 +225,10 @@ def _report(outcome: Outcome, path: Path, values: bool) -> None:
         write_report(outcome, path, values)
     except OSError as error:
         outcome.report_path = None
-        done = "Nothing was written (dry run)"
-        if not outcome.dry_run:
-            what = "database" if outcome.server is None else "conversion to"
-            done = f"The {what} {outcome.target} is complete"
         outcome.report_problem = (
-            f"{done}, but the report could not be written to {path}: {error.strerror or error}. "
-            "Convert again, which changes nothing, with --report and another file."
+            f"{outcome.done}, but the report could not be written to {path}: "
+            f"{error.strerror or error}. Convert again, which changes nothing, with --report and "
+            "another file."
         )
 
 
@@ -252,6 +258,12 @@ def export(
     from migrator import otlp  # its protobuf classes take a while to load
 
     began = time.monotonic()
+    otlp.check_receiver(to, headers)
+    if options.artifacts.startswith("copy:"):
+        raise OptionError(
+            f"--artifacts {options.artifacts}: export sends traces, and copies no files.",
+            todo="Leave it out, or convert with it.",
+        )
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=otlp.shown_address(to))
@@ -265,6 +277,9 @@ def export(
             migration.check_handed()
             sink.flush()
             receiver.close()
+        except KeyboardInterrupt as interrupt:
+            receiver.discard()
+            raise KeyboardInterrupt(f"Interrupted. {receiver.kept()}") from interrupt
         except BaseException:
             receiver.discard()
             raise
@@ -329,6 +344,11 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
 
         outcome = _outcome(stores, options, target=None)
         Migration(stores, options, Discard(), outcome, on_tree=keep).run()
+        if not wanted and options.experiments:
+            raise OptionError(
+                f"Run {matches[0]} could not be read in {', '.join(options.experiments)}.",
+                todo="Leave --experiment out: it hides the runs of all others.",
+            )
         if not wanted:
             raise SourceError(
                 f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."

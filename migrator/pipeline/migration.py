@@ -424,6 +424,8 @@ class Migration:
                 key = self.homes.home(store, entry)
                 if key not in ours or self.deciding[key].native_traces:
                     continue  # one is enough to decide by
+                if self._excludes(self.homes.plans[key], entry):
+                    continue
                 if self._takes_trace(entry, read) and read(entry).record is not None:
                     self.deciding[key].native_traces += 1
 
@@ -481,7 +483,12 @@ class Migration:
                     f"The source has no experiment with the name or id {name!r}.",
                     todo="'mlflow-migrate scan' lists them.",
                 )
-            forced.update({path: Role(role) for path in paths})
+            for path in paths:
+                if forced.setdefault(path, Role(role)) is not Role(role):
+                    raise OptionError(
+                        f"--role gives experiment {name!r} two roles, by its name and its id.",
+                        todo="Give one of them.",
+                    )
         return forced
 
     def _regrouped(self, context: TreeContext) -> tuple[TreeContext, list[Issue]]:
@@ -595,7 +602,7 @@ class Migration:
         self, first: _Found[TraceEntry], record: TraceRecord, plan: ExperimentPlan
     ) -> None:
         store, entry = first.store, first.entry
-        if not self.options.traces:
+        if not self.options.traces or self._excludes(plan, entry):
             self._leave_out(record)
             return
         record = self.locations.trace(store, entry, record, plan.target_id)
@@ -646,6 +653,14 @@ class Migration:
 
     def _holds_run(self, run_id: str) -> bool:
         return run_id in self.runs and run_id not in self.others
+
+    def _excludes(self, plan: ExperimentPlan, entry: TraceEntry) -> bool:
+        """Return True where deleted things get no traces, and this native one is of one."""
+        if "deleted" not in self.options.exclude:
+            return False
+        run = self.runs.get(entry.source_run_id or "")
+        record = None if run is None else extractor.read_run(run, lambda path: False).record
+        return plan.record.deleted or (record is not None and record.deleted)
 
     def _takes_trace(
         self, entry: TraceEntry, read: Callable[[TraceEntry], Extracted[TraceRecord]]

@@ -89,7 +89,7 @@ def to_server(
             progress=progress,
             runs_in_all=trial.ledger.found[Kind.RUN],
         )
-        _write(stores, publisher, options, outcome, existing, progress, connection)
+        _write(stores, publisher, options, outcome, existing, progress)
     outcome.seconds = time.monotonic() - began
 
 
@@ -100,17 +100,13 @@ def _write(
     outcome: Outcome,
     existing: Sequence[tuple[int, str]],
     progress: Progress,
-    connection: server.Connection,
 ) -> None:
     migration = Migration(
         stores, options, publisher, outcome, existing=existing, largest_id=None, progress=progress
     )
-    try:
-        migration.run()
-        migration.check_handed()
-        result = publisher.finish()
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"Interrupted. {connection.done()}") from interrupt
+    migration.run()
+    migration.check_handed()
+    result = publisher.finish()
     migration.add_result(result)
     summary = outcome.server
     assert summary is not None

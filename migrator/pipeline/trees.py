@@ -145,6 +145,8 @@ class TreeWorker:
         root = homes.plans.get(keys[tree.root_id])
         if root is None or not runs:
             return
+        if root.record.deleted and "deleted" in context.options.exclude:
+            runs = {run_id: _deleted(run) for run_id, run in runs.items()}
         guesses = {each: context.inferred[each] for each in runs if each in context.inferred}
         planned = context.reader.plan(tree.root_id, runs, tree.children, guesses)
         if (moment := context.moment(planned, with_params=False)) is not None:
@@ -190,6 +192,11 @@ class TreeWorker:
         else:
             accounts.runs_left_out.add(run.run_id)
             accounts.ledger.left_out.update(counts_of(run))
+
+
+def _deleted(run: RunRecord) -> RunRecord:
+    """Return a run as one that was deleted on its own, whatever became of its experiment."""
+    return replace(run, lifecycle_stage="deleted", deleted_with_experiment=False)
 
 
 def count_files(ledger: Ledger, entry: RunEntry) -> None:

@@ -379,6 +379,14 @@ class Outcome:
         return 3 if self.ledger.has_rejects or self.report_problem else 0
 
     @property
+    def done(self) -> str:
+        """What became of the target, as a sentence without its full stop."""
+        if self.dry_run:
+            return "Nothing was written (dry run)"
+        what = "database" if self.server is None else "conversion to"
+        return f"The {what} {self.target} is complete"
+
+    @property
     def shard_text(self) -> str:
         """``2/4`` for the second of four parts, nothing for the whole."""
         number, count = self.shard

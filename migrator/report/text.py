@@ -315,7 +315,7 @@ def artifacts_text(outcome: Outcome) -> str:
     lines = []
     for fate, (before, after) in _FATES.items():
         if fate in summary.locations:
-            of = ", ".join(_count(n, kind) for kind, n in summary.locations[fate].items())
+            of = ", ".join(counted(n, kind) for kind, n in summary.locations[fate].items())
             lines.append(f"{before} {of}{after or _schemes(fate, summary)}")
     text = "Artifact locations: " + "; ".join(lines) + "."
     if summary.unserved:
@@ -357,7 +357,8 @@ def _schemes(fate: str, summary: ArtifactSummary) -> str:
     return f" ({schemes})" if fate == "remote" else ""
 
 
-def _count(n: int, kind: str) -> str:
+def counted(n: int, kind: str) -> str:
+    """Return a number with its noun, such as ``1 trace`` and ``2 traces``."""
     return f"{n:,} {kind}{'' if n == 1 else 's'}"
 
 
@@ -388,11 +389,14 @@ def _address(outcome: Outcome) -> str:
 def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
     """Return experiment, address of all its traces and of its overview ("" without times).
 
-    Of the five experiments with the most traces; the addresses are those of ``server_line``.
+    Of the five experiments with the most traces, deleted ones aside; the addresses are those of
+    ``server_line``.
     """
     sharers: dict[int, list[ExperimentSummary]] = {}  # several sources may share an experiment
+    stages: dict[int, str] = {}  # of the first of them, which is the target's
     for experiment in outcome.experiments:
-        if experiment.traces + experiment.native_traces:
+        stage = stages.setdefault(experiment.target_id, experiment.lifecycle_stage)
+        if stage != "deleted" and experiment.traces + experiment.native_traces:
             sharers.setdefault(experiment.target_id, []).append(experiment)
     links = []
     for target_id, of in sorted(

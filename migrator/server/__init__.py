@@ -5,7 +5,7 @@ was made from, so that a second conversion finds it and adds only what lacks. ML
 only when a server is opened.
 """
 
-from migrator.server.connection import Connection, is_server, open_server
+from migrator.server.connection import Connection, open_server
 from migrator.server.homes import There, experiments_there
 from migrator.server.limits import LIMITS, Limit, Survey
 from migrator.server.publisher import Published, Publisher
@@ -19,6 +19,5 @@ __all__ = [
     "Survey",
     "There",
     "experiments_there",
-    "is_server",
     "open_server",
 ]

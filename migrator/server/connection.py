@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from migrator import conventions
+from migrator import addresses, conventions
 from migrator.errors import MigrateError, TargetError
 from migrator.issues import Code
 
@@ -38,11 +38,6 @@ class Refused(Exception):
     code = Code.SERVER_REFUSED
 
 
-def is_server(uri: str) -> bool:
-    """Tell whether a target is a server's address."""
-    return re.match(r"https?:", uri, re.IGNORECASE) is not None
-
-
 def shown(uri: str) -> str:
     """Return an address without the login that it may hold."""
     return re.sub(r"//[^/@]*@", "//", uri)
@@ -53,12 +48,8 @@ def open_server(uri: str) -> Connection:
 
     Raises TargetError.
     """
-    parts = urllib.parse.urlsplit(uri)
-    try:
-        fits = bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
-    except ValueError:  # a port that is no number
-        fits = False
-    if not fits:
+    addresses.refuse_mistaken(uri, TargetError, _HOW)
+    if not addresses.is_server_address(uri):
         raise TargetError(f"{shown(uri)} is not the address of a server.", todo=_HOW)
     connection = Connection(uri.rstrip("/"))
     connection.check()

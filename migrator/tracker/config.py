@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from migrator import addresses
 from migrator.errors import OptionError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -184,7 +185,10 @@ def _one_of(key: str, value: str, known: Sequence[str]) -> None:
 
 
 def _refuse_file_store(uri: str) -> None:
-    """Raise ``OptionError`` for a file store: no nested runs, no file stores any more."""
+    """Raise ``OptionError`` for a file store, and for what is neither a server nor a database."""
+    addresses.refuse_mistaken(
+        uri, OptionError, f"Set tracking_uri to {DEFAULT_URI}, or to a server: http://host:5000."
+    )
     scheme = uri.partition(":")[0].lower() if ":" in uri else ""
     if scheme in ("", "file") or len(scheme) == 1:  # a path, file:..., or a drive letter
         path = uri.removeprefix("file://").removeprefix("file:") or "./mlruns"

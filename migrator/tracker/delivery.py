@@ -29,6 +29,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
+from migrator import addresses
 from migrator import conventions as conv
 from migrator.tracker.costs import sums
 from migrator.tracker.guard import Guard
@@ -85,7 +86,7 @@ class Place:
     @property
     def is_server(self) -> bool:
         """Whether it is reached over a network."""
-        return self.uri.startswith(("http://", "https://"))
+        return addresses.is_server(self.uri)
 
     def experiment_id(self, name: str) -> str:
         """Return the id of the experiment, which is made if it isn't there."""

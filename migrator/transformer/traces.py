@@ -84,6 +84,8 @@ class PlanOptions:
 
     def asks_for(self, profile: Profile) -> bool:
         """Tell whether a profile may take trees: always, unless it waits to be asked for."""
+        if profile.opt_in in self.exclude:
+            return False
         waits = profile.opt_in is not None and profile.opt_in not in self.include
         return not waits or profile.name == self.profile
 
@@ -183,11 +185,9 @@ class _Planner:
     # --------------------------------------------------------------------- which and what
 
     def _gone(self, run: RunRecord) -> bool:
-        return (
-            run.deleted
-            and not run.deleted_with_experiment
-            and "deleted" not in self.options.include
-        )
+        if not run.deleted or "deleted" in self.options.include:
+            return False
+        return not run.deleted_with_experiment or "deleted" in self.options.exclude
 
     def _sorted(self, ids: Iterable[str]) -> list[str]:
         """Sort siblings as they happened; at equal times by end, name and id."""
