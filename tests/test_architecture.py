@@ -12,7 +12,7 @@ from migrator import conventions
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
     "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
-    "__init__",
+    "paths", "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
@@ -23,6 +23,7 @@ ALLOWED = {
     "cluster": {"errors"},
     "databases": {"errors"},
     "interrupts": set(),
+    "paths": set(),
     "issues": set(),
     "__init__": set(),
     "extractor": GROUND,

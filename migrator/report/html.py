@@ -12,6 +12,7 @@ from importlib.resources import files
 
 from migrator.issues import CATALOG, Issue, Severity
 from migrator.model import Kind
+from migrator.paths import shown as text_of
 from migrator.report.printable import escaped as escape
 from migrator.report.summary import Outcome, Week, monday
 from migrator.report.text import (
@@ -76,7 +77,7 @@ def _title(outcome: Outcome) -> str:
 
 
 def _sources(outcome: Outcome) -> str:
-    lines = "".join(f'<p class="lead">{escape(source)}</p>' for source in outcome.sources)
+    lines = "".join(f'<p class="lead">{escape(text_of(source))}</p>' for source in outcome.sources)
     if outcome.shard_text:
         lines = f'<p class="lead">Shard {outcome.shard_text}</p>{lines}'
     if len(outcome.sources) <= 3:
@@ -422,7 +423,7 @@ def _ledger(outcome: Outcome) -> str:
 def _next(outcome: Outcome) -> str:
     """Return the commands to type after this, and links into a server once it runs."""
     if outcome.target is None:
-        command = shlex.join(["mlflow-migrate", "convert", *outcome.sources])
+        command = shlex.join(["mlflow-migrate", "convert", *map(text_of, outcome.sources)])
         return f"<pre>{escape(command)}</pre>"
     if outcome.dry_run:
         return ""
