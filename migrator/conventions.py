@@ -19,6 +19,7 @@ from migrator.model import Json, SpanPlan
 # ------------------------------------------------------------------ keys on runs
 PARENT_RUN_ID = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
+NOTE = "mlflow.note.content"  # on experiments too: the description that MLflow's pages show
 
 # ------------------------------------------------------------------ keys on spans
 SPAN_REQUEST_ID = "mlflow.traceRequestId"

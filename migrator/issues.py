@@ -123,6 +123,8 @@ class Code(str, Enum):
     META_DUPLICATE_KEY = "meta-duplicate-key"
     META_VALUE_UNUSABLE = "meta-value-unusable"
     META_VALUE_CONVERTED = "meta-value-converted"
+    META_VALUE_UNKNOWN = "meta-value-unknown"
+    META_KEY_UNKNOWN = "meta-key-unknown"
     ID_MISMATCH = "id-differs-from-directory"
     TIME_NOT_MS = "time-not-in-milliseconds"
 
@@ -464,14 +466,14 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.LINK_INSIDE_STORE: CatalogEntry(
         Severity.NOTE,
-        "A link to a directory of the same store. It is not followed: what it leads to is read "
-        "where it really lies.",
+        "A link to a directory of the same store that is not followed here: what it leads to is "
+        "read where it really lies. Links to params, tags, traces and the like are followed.",
         "Nothing.",
     ),
     Code.LINK_NOT_FOLLOWED: CatalogEntry(
         Severity.REJECTED,
-        "A symbolic link that leads out of the store, or nowhere. Links are never followed out of"
-        " a store.",
+        "A symbolic link that leads out of the store, in a circle, or nowhere. Links are never "
+        "followed out of a store.",
         "Put the files themselves in place of the link, or convert the store it leads to as a "
         "second source.",
     ),
@@ -514,7 +516,8 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.FOLDER_IS_A_FILE: CatalogEntry(
         Severity.DEGRADED,
-        "A file stands where MLflow keeps a directory (params, metrics, tags, ...).",
+        "A file, pipe, socket or device stands where MLflow keeps a directory (params, metrics, "
+        "tags, ...).",
         "Nothing can be read from it; restore the directory from a backup if there is one.",
     ),
     Code.NAME_UNDECODABLE: CatalogEntry(
@@ -600,6 +603,19 @@ CATALOG: dict[Code, CatalogEntry] = {
         "A value in a meta.yaml has an unusual form (a time as text, a fraction of a millisecond,"
         " ...) and was converted.",
         "Check the value that was kept.",
+    ),
+    Code.META_VALUE_UNKNOWN: CatalogEntry(
+        Severity.DEGRADED,
+        "A value in a meta.yaml is none of those that MLflow knows there (a source_type, a "
+        "logged model's status, ...); the nearest one was taken.",
+        "Check the value that was kept; --values shows the one in the file.",
+    ),
+    Code.META_KEY_UNKNOWN: CatalogEntry(
+        Severity.NOTE,
+        "A key in a meta.yaml or another YAML file has no place in MLflow's database: a plugin, a "
+        "person or a newer MLflow wrote it. There is one note for each key, with the number of "
+        "files that have it and the path of the first.",
+        "Nothing, if you do not need it; the source keeps it. A tag keeps what you do need.",
     ),
     Code.ID_MISMATCH: CatalogEntry(
         Severity.DEGRADED,

@@ -41,6 +41,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -1064,7 +1065,7 @@ def _database_path(uri: str) -> Path:
     todo = "Give the database that was converted to, as sqlite:///path/to/mlflow.db."
     addresses.refuse_mistaken(uri, TargetError, todo)
     if "://" not in uri and uri.endswith((".db", ".sqlite", ".sqlite3")):  # as convert takes it
-        uri = f"sqlite:///{quote(uri)}"
+        return _existing(Path(uri), todo)
     try:
         url = make_url(uri)
     except ArgumentError:
@@ -1075,10 +1076,13 @@ def _database_path(uri: str) -> Path:
         raise TargetError(
             f"{shown} is not a SQLite file or a database of PostgreSQL or MySQL.", todo=todo
         )
-    path = Path(url.database).absolute()
+    return _existing(Path(url.database), todo)
+
+
+def _existing(path: Path, todo: str) -> Path:
     if not path.is_file():
-        raise TargetError(f"There is no database {path}.", todo=todo)
-    return path
+        raise TargetError(f"There is no database {path.absolute()}.", todo=todo)
+    return path.absolute()
 
 
 def _read_only(path: Path) -> str:
@@ -1087,7 +1091,7 @@ def _read_only(path: Path) -> str:
 
     # SQLite decodes the path. MLflow makes the parent directories of what it takes for one: with
     # its slashes encoded that is the current directory.
-    file = f"file:{quote(str(path), safe='')}"
+    file = f"file:{quote(os.fsencode(path), safe='')}"
     return str(URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"}))
 
 
@@ -1137,7 +1141,7 @@ def _server_state(url: URL) -> tuple[str, tuple[str, str] | None]:
 
 def _revision(path: Path) -> str:
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         finally:

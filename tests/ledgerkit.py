@@ -19,6 +19,7 @@ from migrator.model import (
     SourceIndex,
     TraceRecord,
 )
+from migrator.paths import shown
 
 
 def kept_of(record: object) -> Counter[Kind]:
@@ -94,7 +95,7 @@ def assert_closed(result: Extracted[Any]) -> None:
         )
     for issue in result.issues:
         assert issue.message and issue.count > 0
-        f"{issue.path}{issue.message}{issue.kept}".encode()
+        f"{shown(issue.path)}{issue.message}{issue.kept}".encode()
 
 
 def read_all(

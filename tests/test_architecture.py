@@ -12,7 +12,7 @@ from migrator import conventions
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
     "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
-    "addresses", "__init__",
+    "addresses", "paths", "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
@@ -24,6 +24,7 @@ ALLOWED = {
     "databases": {"errors"},
     "addresses": {"errors"},
     "interrupts": set(),
+    "paths": set(),
     "issues": set(),
     "__init__": set(),
     "__main__": {"cli"},

@@ -348,13 +348,13 @@ MARKERS = "<<<<<<< HEAD\nend_time: 1\n=======\nend_time: 2\n>>>>>>> other\n"
         (b"a: b: c\n", Code.META_DAMAGED),
         (b"a: 'open\n", Code.META_DAMAGED),
         (b"a: !!python/object:os.system {}\n", Code.META_DAMAGED),
-        (b"a: 2023-99-99\n", Code.META_DAMAGED),
+        (b"a: 2023-99-99\n", Code.META_KEY_UNKNOWN),
         (b"--- \na: 1\n---\nb: 2\n", Code.META_DAMAGED),
         (BOMB.encode(), Code.META_UNSAFE),
         (b"a: " + b"[" * 100_000, Code.META_UNSAFE),
         (b"- " * 100_000, Code.META_UNSAFE),
         (b"{a: " * 100_000, Code.META_UNSAFE),
-        (b"a: " + b"9" * 10_000 + b"\n", Code.META_DAMAGED),
+        (b"a: " + b"9" * 10_000 + b"\n", Code.META_KEY_UNKNOWN),
         (b"a: x\n" * 500_000, Code.META_UNREADABLE),
         (b"version https://git-lfs.github.com/spec/v1\n", Code.META_NOT_A_MAPPING),
     ],
@@ -387,7 +387,7 @@ def test_a_meta_of_something_else_tells_nothing(root: Path) -> None:
     (path / "meta.yaml").write_text("package: {name: foo}\n")
     result = read_run(root)
     assert result.record is not None and result.record.status == "FINISHED"
-    assert codes(result) == [Code.RUN_REBUILT]
+    assert codes(result) == [Code.META_KEY_UNKNOWN, Code.RUN_REBUILT]
 
 
 def test_the_whole_lines_of_a_damaged_meta_are_kept(root: Path) -> None:

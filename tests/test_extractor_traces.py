@@ -305,8 +305,9 @@ def test_what_a_span_lacks_is_derived_and_named(root: Path) -> None:
     result = read(root)
     assert result.record is not None
     first, second = result.record.spans
-    assert first.span_id != second.span_id and first.start_ns == 0 and first.name == "span"
-    assert second.events[0].attributes == {"value": "x"}
+    assert first.span_id != second.span_id and first.name == "span"
+    assert first.start_ns == 1_700_000_000_000 * 1_000_000  # the trace's own
+    assert second.events[0].attributes == {"migrator.malformed": "x"}
     assert set(codes(result)) == {Code.SPAN_REPAIRED}
     assert read(root).record == result.record  # derived, never drawn
 

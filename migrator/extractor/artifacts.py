@@ -22,7 +22,6 @@ from migrator.extractor.files import (
     read_bytes,
     reason,
     scan,
-    shown,
 )
 from migrator.extractor.yamlfile import YAML_LIMIT_BYTES, load
 from migrator.issues import Code
@@ -36,6 +35,7 @@ from migrator.model import (
     SourceIndex,
     TraceRecord,
 )
+from migrator.paths import path_of, shown
 
 # What lies between an experiment's directory and an entity's (FileStore, 2.14 and 3.0 on).
 _FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
@@ -63,7 +63,7 @@ def find_artifact_dir(
     two parts are the entity's own, as MLflow makes them, links resolved: a store must not be able
     to make us read any directory it names.
     """
-    served = [os.path.join(root, *parts) for root in artifact_roots]
+    served = [os.path.join(root, *map(path_of, parts)) for root in artifact_roots]
     if own is not None and holds_files:
         other = next((path for path in served if has_files(path)), None)
         if other is not None and _sizes(own) != _sizes(other):
@@ -105,9 +105,10 @@ def local_path(uri: str, base: str | None = None) -> str | None:
     if uri[:5].lower() == "file:":
         rest = re.sub(r"^//(?:localhost)?(?=/)", "", uri[5:])
         decoded = urllib.parse.unquote(rest)
-        path = rest if os.path.isdir(rest) else decoded
+        path = rest if os.path.isdir(path_of(rest)) else decoded
     if "\x00" in path:
         return None
+    path = path_of(path)
     if _WINDOWS.match(path):
         if os.name != "nt":
             return None
@@ -164,7 +165,8 @@ def look_into(
 
     That is how versions of registered models refer to a model's files in a run.
     """
-    places = [os.path.join(p, *inside) for p in own_places(kind, entry, artifact_roots)]
+    below = [path_of(part) for part in inside]
+    places = [os.path.join(p, *below) for p in own_places(kind, entry, artifact_roots)]
     recorded = local_path(uri)
     candidates = places if recorded is None else [*places, recorded]
     found = next(filter(os.path.exists, candidates), None)
@@ -183,7 +185,7 @@ def look_at(
     above, _, last = uri.rpartition("/".join(("", *tail[-2:])))
     if above and not last and above[-1] != ":" and "%" not in uri:  # nearly all
         scheme, path, relative, parts = _parsed(above)
-        path = path and "/".join((path, *tail[-2:]))
+        path = path and "/".join((path, *map(path_of, tail[-2:])))
         own_form = (*parts, *tail[-2:])[-len(tail) :] == tail
     else:
         scheme, path, relative, parts = _parse(uri)
@@ -249,13 +251,15 @@ def _recorded(path: str, key: str | None) -> str:
     plain = _PLAIN_LINE.search(data)
     if plain is not None and plain["key"] == key.encode():  # nearly every file: YAML costs more
         return plain["value"].decode()
-    value = load(data).values.get(key)
-    return value if isinstance(value, str) else ""
+    loaded = load(data)
+    value = loaded.values.get(key)
+    text = value if value is None else loaded.written.get(key, value)
+    return text if isinstance(text, str) else ""
 
 
 def own_places(kind: Kind, entry: Entry, artifact_roots: Sequence[str]) -> tuple[str, ...]:
     """Return the directories in which an entity's artifacts may lie, the first best."""
-    tail = _tail(kind, entry)
+    tail = [path_of(part) for part in _tail(kind, entry)]
     return (f"{entry.path}/artifacts", *(os.path.join(root, *tail) for root in artifact_roots))
 
 
@@ -282,6 +286,7 @@ def has_files(path: str) -> bool:
 def artifact_files(directory: str, bound: str) -> Iterator[tuple[str, str, int]]:
     """Yield (relative path, path to open, bytes) of each file below a directory, sorted.
 
+    Both are paths of the file system, not text (``paths.shown``).
     Links are followed as everywhere: to regular files inside ``bound`` only.
     """
     todo = [(directory, "")]
@@ -360,7 +365,7 @@ def _walk(
                 size = os.lstat(file).st_size
             except OSError:
                 size = 0
-            found.append((ArtifactFile(prefix + name, size), file))
+            found.append((ArtifactFile(shown(prefix + name), size), file))
         todo += [(child, f"{prefix}{name}/") for name, child in listing.dirs]
     return found, anything
 

@@ -11,11 +11,12 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple, TypeVar
 
 from migrator.issues import CATALOG, Code, Issue, Severity
 from migrator.model import Extracted, Kind
+from migrator.paths import is_utf8, shown
 
 T = TypeVar("T")
 
@@ -129,17 +130,6 @@ def _are_plain(names: tuple[str, ...]) -> bool:
     return all(map(is_plain, names))
 
 
-def shown(path: str) -> str:
-    """Return a path or name that can be printed and stored: undecodable bytes as ``\\xff``."""
-    if path.isascii():
-        return path
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path).decode("utf-8", "backslashreplace")
-    return path
-
-
 def reason(error: OSError) -> str:
     """Return what the operating system says of an error, in words."""
     return error.strerror or str(error)
@@ -154,16 +144,20 @@ class Odd(NamedTuple):
     name: str
     path: str
     what: str  # "a link to a directory inside the store", "a socket", …
-    inside: bool  # a directory link whose target is read where it really lies
+    inside: bool  # a link to a directory that is read where it really lies
 
 
 class Listing(NamedTuple):
-    """What a directory holds, sorted by name; each file and directory with the path to open."""
+    """What a directory holds, sorted by name; each file and directory with the path to open.
+
+    ``links`` are the names in ``dirs`` that are links to a directory.
+    """
 
     files: list[tuple[str, str]]
     dirs: list[tuple[str, str]]
     odd: list[Odd]
     error: OSError | None
+    links: frozenset[str] = frozenset()
 
     def file_names(self) -> frozenset[str]:
         return frozenset(name for name, _ in self.files)
@@ -184,14 +178,16 @@ class Listing(NamedTuple):
 
 
 def scan(path: str, bound: str) -> Listing:
-    """List a directory. Links to directories are never followed, those to files only in ``bound``.
+    """List a directory. Links are followed inside ``bound`` only, and never in circles.
 
-    So no walk can leave the store or run in circles. Nothing but regular files is offered for
-    opening. ``error`` says why the listing may be incomplete.
+    A link to a directory is one of ``dirs``, under its own path; one to a file has the path of
+    what it leads to. Nothing but regular files is offered for opening. ``error`` says why the
+    listing may be incomplete.
     """
     files: list[tuple[str, str]] = []
     dirs: list[tuple[str, str]] = []
     odd: list[Odd] = []
+    links: list[str] = []
     failure: OSError | None = None
     try:
         with os.scandir(path) as entries:
@@ -201,11 +197,14 @@ def scan(path: str, bound: str) -> Listing:
                 elif entry.is_dir(follow_symlinks=False):
                     dirs.append((entry.name, entry.path))
                 elif entry.is_symlink():
-                    target = follow(entry, bound)
-                    if isinstance(target, str):
-                        files.append((entry.name, target))
-                    else:
+                    target = follow(entry.path, bound)
+                    if isinstance(target, Odd):
                         odd.append(target)
+                    elif target.is_directory:
+                        dirs.append((entry.name, entry.path))
+                        links.append(entry.name)
+                    else:
+                        files.append((entry.name, target.path))
                 else:
                     odd.append(Odd(entry.name, entry.path, _special(entry.path), False))
     except OSError as error:
@@ -213,24 +212,62 @@ def scan(path: str, bound: str) -> Listing:
     files.sort()
     dirs.sort()
     odd.sort()
-    return Listing(files, dirs, odd, failure)
+    return Listing(files, dirs, odd, failure, frozenset(links))
 
 
-def follow(entry: os.DirEntry[str], bound: str) -> str | Odd:
-    """Return the regular file inside ``bound`` that a link leads to, else what it is instead."""
+class Target(NamedTuple):
+    """What a link that may be followed leads to: a regular file or a directory."""
+
+    path: str  # absolute, without links
+    is_directory: bool
+
+
+# One behind the other: to an experiment, a run and its params. Ten directories that link to one
+# another lead to millions of paths.
+_MAX_LINKS = 3
+
+
+def follow(path: str, bound: str) -> Target | Odd:
+    """Return what a link leads to if that lies inside ``bound``, else what is wrong with it.
+
+    ``path`` begins with ``bound``. A link to a directory that holds the link, or one on the way
+    to it, is a circle.
+    """
+    name = os.path.basename(path)
     try:
-        target = os.path.realpath(entry.path, strict=True)
+        target = os.path.realpath(path, strict=True)
         mode = os.lstat(target).st_mode
     except OSError as error:
-        return Odd(entry.name, entry.path, f"a broken link ({reason(error)})", False)
-    home = os.path.realpath(bound)
-    inside = target == home or target.startswith(home.rstrip(os.sep) + os.sep)
-    if inside and stat.S_ISREG(mode):
-        return target
-    kind = "directory" if stat.S_ISDIR(mode) else "file"
-    where = "inside the store" if inside else f"out of the store, to {shown(target)}"
-    what = f"a link to a {kind} {where}"
-    return Odd(entry.name, entry.path, what, inside and stat.S_ISDIR(mode))
+        return Odd(name, path, f"a broken link ({reason(error)})", False)
+    is_directory = stat.S_ISDIR(mode)
+    kind = "directory" if is_directory else "file"
+    if not _is_below(target, os.path.realpath(bound)):
+        what = f"a link to a {kind} out of the store, to {shown(target)}"
+        return Odd(name, path, what, False)
+    if not is_directory and not stat.S_ISREG(mode):
+        return Odd(name, path, f"a link to {_special(target)} inside the store", False)
+    if is_directory:
+        way = _way(path, bound)
+        if sum(map(os.path.islink, way[:-1])) >= _MAX_LINKS:
+            return Odd(name, path, f"a link behind {_MAX_LINKS} other links", False)
+        if any(_is_below(os.path.realpath(folder), target) for folder in way):
+            return Odd(name, path, "a link to a directory that it lies in, a circle", True)
+    return Target(target, is_directory)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Tell whether a path is ``folder`` or lies in it; both are absolute and without links."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _way(path: str, bound: str) -> list[str]:
+    """Return the directories that lead from ``bound`` (included) to a path."""
+    way = []
+    folder = os.path.dirname(path)
+    while len(folder) > len(bound):
+        way.append(folder)
+        folder = os.path.dirname(folder)
+    return [*way, folder]
 
 
 def _special(path: str) -> str:
@@ -260,8 +297,11 @@ class Tree(NamedTuple):
     errors: tuple[tuple[str, OSError], ...]
 
 
-def measure(path: str, bound: str) -> Tree:
-    """Count the regular files below a directory, and their bytes."""
+def measure(path: str, bound: str, *, through_links: bool) -> Tree:
+    """Count the regular files below a directory, and their bytes.
+
+    Without ``through_links`` a link to a directory is odd, because what it leads to is elsewhere.
+    """
     files = size = metas = 0
     names: list[str] = []
     odd: list[Odd] = []
@@ -278,8 +318,17 @@ def measure(path: str, bound: str) -> Tree:
         if len(names) < 3:
             names += [os.path.relpath(os.path.join(folder, n), path) for n, _ in listing.files[:3]]
         odd += listing.odd
-        todo += [child for _, child in reversed(listing.dirs)]
+        for name, child in reversed(listing.dirs):
+            if name in listing.links and not through_links:
+                odd.append(inside_link(child))
+            else:
+                todo.append(child)
     return Tree(files, size, tuple(names[:3]), metas, tuple(odd), tuple(errors))
+
+
+def inside_link(path: str) -> Odd:
+    """Return a link to a directory of the store as something that is not followed here."""
+    return Odd(os.path.basename(path), path, "a link to a directory inside the store", True)
 
 
 def size_of(listing: Listing) -> int:
@@ -426,7 +475,7 @@ class Account:
         """
         kind_name = None if kind is None else kind.value
         self.issues.append(
-            Issue(code, shown(path), message, kept, kind_name, self.entity_id, count, sample)
+            Issue(code, path, message, kept, kind_name, self.entity_id, count, sample)
         )
 
     # -- directories
@@ -489,10 +538,16 @@ class Account:
             code = Code.LINK_NOT_FOLLOWED if "link" in odd.what else Code.SPECIAL_FILE
             self.add(code, odd.path, f"It is {odd.what}; it was not opened.", kind=kind)
 
-    def ignore_odd(self, listing: Listing) -> None:
-        """Name links and special files that stand where nothing of MLflow's would."""
+    def ignore_odd(self, listing: Listing, own: Set[str] = frozenset()) -> None:
+        """Name links and special files that are not read; ``own`` are names of MLflow's folders."""
         for odd in listing.odd:
-            self.issues.append(odd_issue(odd, self.entity_id))
+            if odd.name not in own:
+                self.issues.append(odd_issue(odd, self.entity_id))
+            elif "link" in odd.what:
+                self.add(Code.LINK_NOT_FOLLOWED, odd.path, f"It is {odd.what}; it was not opened.")
+            else:
+                message = f"{odd.name} should be a directory, but is {odd.what}."
+                self.add(Code.FOLDER_IS_A_FILE, odd.path, message)
 
     def ignore_files(self, folder: str, names: Sequence[str]) -> None:
         """Count files of a folder that are not MLflow's; one issue names them."""
@@ -503,12 +558,15 @@ class Account:
 
     def ignore_tree(self, path: str) -> None:
         """Count all files below a directory that is not MLflow's; one issue names it."""
-        tree = measure(path, self.bound)
+        tree = measure(path, self.bound, through_links=True)
         self.folders_listed += 1
         self.files_found += tree.files
         self.files_ignored += tree.files
         self.size_bytes += tree.size_bytes
-        self.issues += ignored_tree(path, tree, self.entity_id)
+        if os.path.islink(path):
+            self.issues.append(odd_issue(inside_link(path), self.entity_id, tree.files))
+        else:
+            self.issues += ignored_tree(path, tree, self.entity_id)
 
     def keys(self, folder: str, kind: Kind, *, counted: bool = True) -> Iterator[tuple[str, str]]:
         """Yield key and path of each file that is a ``kind`` below ``folder``.
@@ -619,7 +677,7 @@ class Account:
     def name(self, name: str, path: str, kind: Kind) -> str:
         """Return a key as text; bytes that are not UTF-8 are shown as ``\\xff``."""
         readable = shown(name)
-        if readable != name:
+        if readable != name and not is_utf8(name):
             self.add(
                 Code.NAME_UNDECODABLE,
                 path,
@@ -727,7 +785,7 @@ def ignored_files(folder: str, names: Sequence[str], entity_id: str = "") -> Iss
     path = os.path.join(folder, names[0]) if len(names) == 1 else folder
     verb = "is not a file" if len(names) == 1 else "are not files"
     message = f"{listed}{more} {verb} of MLflow's layout."
-    return Issue(Code.FILE_IGNORED, shown(path), message, "", None, entity_id, len(names))
+    return Issue(Code.FILE_IGNORED, path, message, "", None, entity_id, len(names))
 
 
 def ignored_tree(path: str, tree: Tree, entity_id: str = "") -> list[Issue]:
@@ -739,26 +797,28 @@ def ignored_tree(path: str, tree: Tree, entity_id: str = "") -> list[Issue]:
     if tree.metas:
         code = Code.RUNS_IGNORED
         message += f" {tree.metas:,} of them are named meta.yaml, as those of runs are."
-    issues = [Issue(code, shown(path), message, "", None, entity_id, max(tree.files, 1))]
+    issues = [Issue(code, path, message, "", None, entity_id, max(tree.files, 1))]
     issues += [odd_issue(odd, entity_id) for odd in tree.odd]
     issues += [unreadable(folder, error, entity_id) for folder, error in tree.errors]
     return issues
 
 
-def odd_issue(odd: Odd, entity_id: str = "") -> Issue:
-    """Return the issue for a link or special file that is not followed or opened."""
+def odd_issue(odd: Odd, entity_id: str = "", files: int = 0) -> Issue:
+    """Return the issue for a link or special file that is not followed or opened.
+
+    ``files`` are those that are counted as ignored because of it.
+    """
     if odd.inside:
         code, kept = Code.LINK_INSIDE_STORE, "its target is read where it really lies"
     elif "link" in odd.what:
         code, kept = Code.LINK_NOT_FOLLOWED, ""
     else:
         code, kept = Code.SPECIAL_FILE_IGNORED, ""
-    return Issue(
-        code, shown(odd.path), f"It is {odd.what}; it was not opened.", kept, None, entity_id
-    )
+    message = f"It is {odd.what}; it was not opened."
+    return Issue(code, odd.path, message, kept, None, entity_id, max(files, 1))
 
 
 def unreadable(folder: str, error: OSError, entity_id: str = "") -> Issue:
     """Return the issue for a directory that can't be listed."""
     message = f"The directory can't be listed: {reason(error)}."
-    return Issue(Code.DIRECTORY_UNREADABLE, shown(folder), message, "", None, entity_id)
+    return Issue(Code.DIRECTORY_UNREADABLE, folder, message, "", None, entity_id)

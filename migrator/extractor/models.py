@@ -14,7 +14,7 @@ from migrator.extractor.artifacts import list_artifacts
 from migrator.extractor.files import VALUE_LIMIT_BYTES, Account, Listing
 from migrator.extractor.metrics import read_model_points
 from migrator.extractor.store import META, store_of
-from migrator.extractor.yamlfile import read_meta
+from migrator.extractor.yamlfile import Meta, read_meta
 from migrator.issues import Code
 from migrator.model import (
     Entry,
@@ -26,12 +26,27 @@ from migrator.model import (
     RegisteredModelRecord,
 )
 
-_MODEL_STATUS = {"PENDING": 1, "READY": 2, "FAILED": 3}
+# mlflow.entities.LoggedModelStatus, and what its protocol calls them
+_MODEL_STATUS = {"UNSPECIFIED": 0, "STATUS_UNSPECIFIED": 0, "PENDING": 1, "READY": 2}
+_MODEL_STATUS |= {"FAILED": 3, "UPLOAD_FAILED": 3}
 _VERSION_STATUS = frozenset({"PENDING_REGISTRATION", "FAILED_REGISTRATION", "READY"})
 _MODEL_FOLDERS = frozenset({"params", "tags", "metrics", "artifacts"})
 _MODEL_KEYS = frozenset({"model_id", "name", "creation_timestamp", "artifact_location", "status"})
 _VERSION_KEYS = frozenset({"version", "name", "creation_timestamp", "source", "current_stage"})
 _REGISTERED_KEYS = frozenset({"name", "creation_timestamp", "last_updated_timestamp"})
+
+
+# All that MLflow has written into these files (2.1 to 3.17), and that has a place in a record or
+# stands elsewhere as well (aliases, the id of a version's model).
+_KNOWN_OF_MODEL = _MODEL_KEYS | {
+    *("experiment_id", "last_updated_timestamp", "status_message", "lifecycle_stage"),
+    *("model_type", "source_run_id"),
+}
+_KNOWN_OF_REGISTERED = _REGISTERED_KEYS | {"description", "aliases"}
+_KNOWN_OF_VERSION = _VERSION_KEYS | {
+    *("last_updated_timestamp", "description", "user_id", "run_id", "status", "status_message"),
+    *("run_link", "storage_location", "aliases", "model_id"),
+}
 
 
 def read_logged_model(
@@ -62,6 +77,7 @@ def read_logged_model(
     if rebuilt and not (params or tags or metrics or artifacts.files):
         account.nothing(Code.MODEL_EMPTY, entry.path, "The directory holds nothing of a model.")
         return account.close(None)
+    meta.name_unknown(_KNOWN_OF_MODEL, Kind.LOGGED_MODEL)
     meta.same_id(("model_id",), entry.entity_id)
     meta.same_id(("experiment_id",), experiment_id)
     times = [metric.timestamp_ms for metric in metrics]
@@ -78,15 +94,15 @@ def read_logged_model(
             kept=f"as a model made from them, of {created_ms} ms since 1970",
             kind=Kind.LOGGED_MODEL,
         )
-    deleted = entry.in_trash or (meta.text("lifecycle_stage") or "").lower() == "deleted"
+    deleted = meta.is_deleted() or entry.in_trash
     record = LoggedModelRecord(
         model_id=entry.entity_id,
         experiment_id=experiment_id,
-        name=meta.text("name") or entry.entity_id,
+        name=meta.name("name") or entry.entity_id,
         artifact_location=location,
         creation_ms=created_ms,
         last_updated_ms=created_ms if updated_ms is None else updated_ms,
-        status=_model_status(meta.text("status")),
+        status=_model_status(meta),
         status_message=meta.text("status_message"),
         lifecycle_stage="deleted" if deleted else "active",
         model_type=meta.text("model_type"),
@@ -100,10 +116,17 @@ def read_logged_model(
     return account.close(record)
 
 
-def _model_status(text: str | None) -> int:
-    if text in ("1", "2", "3"):
+def _model_status(meta: Meta) -> int:
+    """Return a logged model's status as MLflow's number; one that it does not know is named."""
+    given = meta.text("status")
+    text = (given or "").strip().upper().removeprefix("LOGGED_MODEL_")
+    if text in ("0", "1", "2", "3"):
         return int(text)
-    return _MODEL_STATUS.get((text or "").upper().removeprefix("LOGGED_MODEL_"), 0)
+    if text in _MODEL_STATUS:
+        return _MODEL_STATUS[text]
+    if text:
+        meta.unknown_value("status", given, "as UNSPECIFIED")
+    return 0
 
 
 def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
@@ -142,6 +165,7 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
             kept="as a registered model made from them",
             kind=Kind.REGISTERED_MODEL,
         )
+    meta.name_unknown(_KNOWN_OF_REGISTERED, Kind.REGISTERED_MODEL)
     meta.same_id(("name",), entry.entity_id)
     record = RegisteredModelRecord(
         name=entry.entity_id,
@@ -183,6 +207,10 @@ def _version(
                 count=len(tags),
             )
         return None
+    meta.name_unknown(_KNOWN_OF_VERSION, Kind.MODEL_VERSION)
+    model_id = meta.text("model_id")
+    if model_id and model_id not in (meta.text("source") or ""):
+        meta.name_key("model_id", Kind.MODEL_VERSION)  # a database knows it by the source only
     meta.same_id(("version",), number[1])
     if not meta.values.keys() & _VERSION_KEYS:
         account.add(
@@ -270,7 +298,7 @@ def _folders(
         if name in own:
             account.add(Code.FOLDER_IS_A_FILE, child, f"{name} should be a directory.")
     account.ignore_files(path, [name for name, _ in listing.files if name != META])
-    account.ignore_odd(listing)
+    account.ignore_odd(listing, own)
     folders = {}
     for name, child in listing.dirs:
         if name in own:

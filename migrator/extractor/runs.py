@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from migrator import conventions
 from migrator.extractor.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
-from migrator.extractor.files import Account, Listing, scan
+from migrator.extractor.files import Account, Listing, Odd, follow, scan
 from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS, plain_point, points_in, read_points
 from migrator.extractor.store import bound_of, store_of
 from migrator.extractor.yamlfile import Meta, read_meta
@@ -27,6 +28,7 @@ from migrator.model import (
     RunEntry,
     RunRecord,
 )
+from migrator.paths import path_of
 
 META = "meta.yaml"
 # mlflow.entities.RunStatus and SourceType: what meta.yaml holds as a number
@@ -35,6 +37,19 @@ SOURCE_TYPE = {1: "NOTEBOOK", 2: "JOB", 3: "PROJECT", 4: "LOCAL", 5: "UNKNOWN"}
 
 _EXPERIMENT_KEYS = frozenset({"name", "lifecycle_stage", "artifact_location"})
 _RUN_KEYS = frozenset({"status", "lifecycle_stage", "artifact_uri", "user_id", "start_time"})
+# All that MLflow has written into these files (1.26 to 3.17), and that has a place in a record.
+_KNOWN_OF_EXPERIMENT = _EXPERIMENT_KEYS | {
+    *("experiment_id", "creation_time", "last_update_time", "tags", "description")
+}
+_KNOWN_OF_RUN = _RUN_KEYS | {
+    *("run_id", "run_uuid", "run_name", "name", "experiment_id", "end_time", "deleted_time"),
+    *("source_type", "source_name", "source_version", "entry_point_name", "description"),
+    "tags",
+}
+_KNOWN_OF_DATASET = frozenset({"name", "digest", "source_type", "source", "schema", "profile"})
+_KNOWN_OF_EDGE = frozenset({"source_type", "source_id", "destination_type", "destination_id"})
+_KNOWN_OF_INPUT = _KNOWN_OF_EDGE | {"tags"}
+_KNOWN_OF_OUTPUT = _KNOWN_OF_EDGE | {"step"}
 _TELLING = _RUN_KEYS | {"run_id", "run_uuid", "end_time"}  # any of these tells of a run
 _EXPERIMENT_FOLDERS = ("tags", "datasets", "traces", "models")
 _RUN_FOLDERS = frozenset({"params", "metrics", "tags", "artifacts", "inputs", "outputs"})
@@ -54,7 +69,8 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
     meta = read_meta(account, file, os.path.join(path, META), needed=_EXPERIMENT_KEYS)
     known = bool(meta.values.keys() & (_EXPERIMENT_KEYS | {"experiment_id"}))
     meta.same_id(("experiment_id",), entry.entity_id)
-    name = meta.text("name")
+    meta.name_unknown(_KNOWN_OF_EXPERIMENT, Kind.EXPERIMENT)
+    name = meta.name("name")
     if not name:
         name = "Default" if entry.entity_id == "0" else entry.entity_id
         account.add(
@@ -66,11 +82,10 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
         )
     folder = os.path.join(path, "tags")
     for part in _EXPERIMENT_FOLDERS:
-        if os.path.isfile(os.path.join(path, part)):
-            account.add(
-                Code.FOLDER_IS_A_FILE, os.path.join(path, part), f"{part} should be a directory."
-            )
-    if os.path.isdir(folder) and not os.path.islink(folder):
+        place = os.path.join(path, part)
+        if os.path.exists(place) and not os.path.isdir(place):  # a file, or a pipe
+            account.add(Code.FOLDER_IS_A_FILE, place, f"{part} should be a directory.")
+    if os.path.isdir(folder) and not _is_refused(folder, account.bound):
         tags = account.values(folder, Kind.EXPERIMENT_TAG)
     else:
         tags = meta.mapping("tags")
@@ -79,7 +94,8 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
             account.add(
                 Code.INLINE_TAGS_USED, meta.path, f"{len(tags)} tags.", kind=Kind.EXPERIMENT_TAG
             )
-    deleted = _says_deleted(meta) or entry.in_trash
+    _keep_description(account, meta, tags, Kind.EXPERIMENT_TAG)
+    deleted = meta.is_deleted() or entry.in_trash
     record = ExperimentRecord(
         experiment_id=entry.entity_id,
         name=name,
@@ -116,10 +132,14 @@ def read_run(
     params = account.values(folders.get("params"), Kind.PARAM)
     tags = account.values(folders.get("tags"), Kind.TAG)
     metrics = _metrics(account, folders.get("metrics"))
-    inputs = _inputs(account, folders.get("inputs"))
+    inputs = _inputs(account, folders.get("inputs"), entry)
     outputs = _outputs(account, folders.get("outputs"))
 
     experiment_id = entry.experiment_id or ""
+    meta.name_unknown(_KNOWN_OF_RUN, Kind.RUN)
+    if meta.values.get("tags") and not meta.mapping("tags").items() <= tags.items():
+        meta.name_key("tags", Kind.RUN)  # MLflow leaves it empty and keeps tags in files
+    _keep_description(account, meta, tags, Kind.TAG)
     meta.same_id(("run_id", "run_uuid"), run_id)
     meta.same_id(("experiment_id",), experiment_id)
     artifact_uri = meta.text("artifact_uri") or ""
@@ -181,7 +201,7 @@ def read_run(
             kind=Kind.RUN,
             sample=(value or "")[:100],
         )
-    says_deleted = _says_deleted(meta)
+    says_deleted = meta.is_deleted()
     deleted_ms = meta.ms("deleted_time")
     record = RunRecord(
         run_id=run_id,
@@ -219,7 +239,8 @@ def read_dataset(entry: Entry) -> Extracted[DatasetRecord]:
     listing = account.as_named(account.list(entry.path), entry.path, META, frozenset())
     meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
     _ignore_rest(account, entry.path, listing, frozenset())
-    name, digest = meta.text("name"), meta.text("digest")
+    meta.name_unknown(_KNOWN_OF_DATASET, Kind.DATASET)
+    name, digest = meta.name("name"), meta.name("digest")
     if not name or digest is None:
         missing = "name" if not name else "digest"
         account.add(Code.DATASET_DAMAGED, entry.path, f"It has no {missing}.", kind=Kind.DATASET)
@@ -248,6 +269,11 @@ def _regular(account: Account, folder: str, name: str) -> str | None:
     return path if os.path.isfile(path) else None
 
 
+def _is_refused(folder: str, bound: str) -> bool:
+    """Tell whether a directory is a link that is not followed; the index has named it."""
+    return os.path.islink(folder) and isinstance(follow(folder, bound), Odd)
+
+
 def _folders(account: Account, path: str, listing: Listing) -> dict[str, str]:
     """Return the run's own folders by name; everything else in the listing is named."""
     folders = {name: child for name, child in listing.dirs if name in _RUN_FOLDERS}
@@ -262,7 +288,7 @@ def _ignore_rest(
     account: Account, path: str, listing: Listing, folders: frozenset[str], meta: str = META
 ) -> None:
     account.ignore_files(path, [name for name, _ in listing.files if name != meta])
-    account.ignore_odd(listing)
+    account.ignore_odd(listing, folders)
     for name, child in listing.dirs:
         if name not in folders:
             account.ignore_tree(child)
@@ -297,21 +323,51 @@ def _metrics(account: Account, folder: str | None) -> dict[str, tuple[MetricPoin
     return dict(sorted(metrics.items()))
 
 
-def _inputs(account: Account, folder: str | None) -> tuple[InputRecord, ...]:
+def _inputs(account: Account, folder: str | None, run: RunEntry) -> tuple[InputRecord, ...]:
     """Read ``inputs/<md5>/meta.yaml``. The run is the directory: MLflow writes a wrong
     ``destination_id`` for datasets."""
     inputs: list[InputRecord] = []
     for name, path, listing in _members(account, folder, Kind.INPUT):
         meta = read_meta(account, listing.file(META), os.path.join(path, META), kind=Kind.INPUT)
+        meta.name_unknown(_KNOWN_OF_INPUT, Kind.INPUT)
         source_id = meta.text("source_id")
         if not source_id:
             account.add(
                 Code.INPUT_DAMAGED, path, f"The input {name} has no source_id.", kind=Kind.INPUT
             )
             continue
-        source_type = meta.text("source_type") or "DATASET"
-        inputs.append(InputRecord(source_type, source_id, meta.mapping("tags")))
+        source_type = _input_type(account, meta, source_id, run)
+        if source_type is not None:
+            meta.expect("destination_type", "RUN")
+            inputs.append(InputRecord(source_type, source_id, meta.mapping("tags")))
     return tuple(inputs)
+
+
+# mlflow.entities.LoggedModelInput and the datasets of a run, as FileStore names them
+_INPUT_FOLDERS = {"DATASET": "datasets", "MODEL": "models"}
+
+
+def _input_type(account: Account, meta: Meta, source_id: str, run: RunEntry) -> str | None:
+    """Return what kind of thing an input is, None (and named) where nothing tells.
+
+    A type that MLflow does not know is replaced by that of what has the id in the experiment.
+    """
+    given = meta.text("source_type")
+    word = (given or "DATASET").strip().upper()
+    if word in _INPUT_FOLDERS:
+        return word
+    for source_type, folder in _INPUT_FOLDERS.items():
+        if os.path.isdir(os.path.join(run.folder, folder, path_of(source_id))):
+            meta.unknown_value("source_type", given, f"as {source_type}, which has this id")
+            return source_type
+    account.add(
+        Code.INPUT_DAMAGED,
+        meta.path,
+        "Its source_type is none of MLflow's, and no dataset or model here has its source_id.",
+        kind=Kind.INPUT,
+        sample=(given or "")[:100],
+    )
+    return None
 
 
 def _outputs(account: Account, folder: str | None) -> tuple[OutputRecord, ...]:
@@ -319,6 +375,9 @@ def _outputs(account: Account, folder: str | None) -> tuple[OutputRecord, ...]:
     outputs: list[OutputRecord] = []
     for name, path, listing in _members(account, folder, Kind.OUTPUT):
         meta = read_meta(account, listing.file(META), os.path.join(path, META), kind=Kind.OUTPUT)
+        meta.name_unknown(_KNOWN_OF_OUTPUT, Kind.OUTPUT)
+        meta.expect("source_type", "RUN_OUTPUT")
+        meta.expect("destination_type", "MODEL_OUTPUT")
         step = meta.integer("step")
         if step is None:
             account.add(
@@ -350,15 +409,18 @@ def _members(account: Account, folder: str | None, kind: Kind) -> list[tuple[str
 # ----------------------------------------------------------------------------------- values
 
 
-def _says_deleted(meta: Meta) -> bool:
-    """Tell whether the lifecycle stage is ``deleted``; one that MLflow does not know is named."""
-    stage = meta.text("lifecycle_stage")
-    if stage is None or stage == "active":
-        return False
-    word = stage.strip().lower()
-    if word not in ("active", "deleted"):
-        meta.unusable("lifecycle_stage", stage)
-    return word == "deleted"
+def _keep_description(account: Account, meta: Meta, tags: dict[str, str], kind: Kind) -> None:
+    """Keep a description as the tag in which MLflow has it; one beside such a tag is named."""
+    if "description" not in meta.values:
+        return  # nearly every file: MLflow itself writes none
+    description = meta.text("description")
+    if not description or tags.get(conventions.NOTE) == description:
+        return
+    if conventions.NOTE in tags:
+        meta.name_key("description", account.kind)
+    else:
+        tags[conventions.NOTE] = description
+        account.found[kind] += 1
 
 
 def _deleted_with(entry: RunEntry, deleted_ms: int | None) -> bool:
@@ -378,10 +440,15 @@ def _status(value: str | None) -> str | None:
 
 
 def _source_type(meta: Meta) -> str:
-    text = (meta.text("source_type") or "").strip().upper()
+    given = meta.text("source_type")
+    text = (given or "").strip().upper()
     if text.isdecimal() and len(text) < 10:
-        return SOURCE_TYPE.get(int(text), "UNKNOWN")
-    return text if text in SOURCE_TYPE.values() else "UNKNOWN"
+        text = SOURCE_TYPE.get(int(text), text)
+    if text in SOURCE_TYPE.values():
+        return text
+    if text:
+        meta.unknown_value("source_type", given, "as UNKNOWN")
+    return "UNKNOWN"
 
 
 def _times_of(

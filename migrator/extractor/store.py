@@ -20,27 +20,30 @@ from migrator.errors import SourceError
 from migrator.extractor.files import (
     FileTooLarge,
     Listing,
+    Odd,
     follow,
     ignored_files,
     ignored_tree,
+    inside_link,
     is_junk_folder,
     measure,
     odd_issue,
     read_bytes,
     reason,
     scan,
-    shown,
     size_of,
     stand_in,
     unreadable,
 )
 from migrator.issues import Code, Issue
 from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
+from migrator.paths import shown
 
 META = "meta.yaml"
 TRASH = ".trash"
 MODELS = "models"
 RESERVED = frozenset({"tags", "datasets", "traces", MODELS})  # folders of an experiment
+_OWN = frozenset({"tags", "datasets"})  # of these, what no other experiment can hold as well
 RUN_FOLDERS = frozenset({"params", "metrics", "artifacts", "inputs", "outputs"})
 TRACE_FOLDERS = frozenset({"request_metadata", "tags", "artifacts", "assessments"})
 
@@ -125,7 +128,7 @@ def _local_path(location: str) -> str:
             "that fsspec reads (pip install 'mlflow-migrate[remote]').",
         )
     rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
-    if rest.startswith("//") and os.path.isdir(urllib.parse.unquote(rest[2:])):
+    if rest.startswith("//") and os.path.isdir(_unquoted(rest[2:])):
         rest = rest[2:]  # file://mlruns is wrong, but what is meant is there
     if rest.startswith("//"):
         raise SourceError(
@@ -134,11 +137,16 @@ def _local_path(location: str) -> str:
     rest = rest.split("?")[0].split("#")[0] if not os.path.lexists(rest) else rest
     if os.name == "nt":
         rest = re.sub(r"^/+(?=[A-Za-z]:)", "", rest)
-    decoded = urllib.parse.unquote(rest)
+    decoded = _unquoted(rest)
     # A hand-written URI may hold a raw %: take the spelling that exists.
     return os.path.abspath(
         rest if os.path.exists(rest) and not os.path.exists(decoded) else decoded
     )
+
+
+def _unquoted(rest: str) -> str:
+    """Return the path of a URI: what is escaped is UTF-8, the rest is as the shell gave it."""
+    return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
 
 
 def _root_listing(path: str) -> Listing:
@@ -291,6 +299,8 @@ def _stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[s
         for name, child in listing.dirs:
             if name.startswith(".") or is_junk_folder(name) or name == "node_modules":
                 continue
+            if name in listing.links:
+                continue  # its target is looked at where it lies
             if _is_store(child, scan(child, path)):
                 found.append(child)
             elif child.count(os.sep) - path.count(os.sep) < 6:
@@ -390,20 +400,64 @@ class _Walk:
         self.size_bytes = 0
         self.ignored_files = 0
         self._loose: list[tuple[str, str, Listing]] = []  # runs that lie in no experiment
+        self._links: list[tuple[str, str, Callable[[str, str], None]]] = []
         self._run_ids: dict[str, str] = {}  # so that an id that is also a parent's is one string
 
     def root_folder(self) -> None:
         listing = _root_listing(self.root)
         self._stray(self.root, listing)
+        self._visit(listing, self._in_root)
+        self._loose_runs()
+        self._follow_links()
+        self._loose_runs()
+
+    def _in_root(self, name: str, path: str) -> None:
+        if name == TRASH:
+            self._trash(path)
+        elif name == MODELS:
+            self._registry(path)
+        else:
+            self._directory(path, name, self.root, in_trash=False)
+
+    # -- links to directories
+
+    def _visit(self, listing: Listing, take: Callable[[str, str], None]) -> None:
+        """Take each directory of a listing by name and path; links wait for ``_follow_links``."""
         for name, path in listing.dirs:
-            if name == TRASH:
-                self._trash(path)
-            elif name == MODELS:
-                self._registry(path)
+            if name in listing.links:
+                self._links.append((name, path, take))
             else:
-                self._directory(path, name, self.root, in_trash=False)
+                take(name, path)
+
+    def _follow_links(self) -> None:
+        """Read what links lead to, unless it is read where it really lies."""
+        if not self._links:
+            return
+        real_root = os.path.realpath(self.root)
+        held: set[str] = set()  # directories that were read, and those above them
+        for entry in (*self.experiments, *self.runs, *self.traces, *self.logged_models):
+            _hold(held, real_root + entry.path[len(self.root) :])
+        for name, path, take in self._links:  # more are added while links lead to links
+            if os.path.realpath(path) in held:
+                self.issues.append(odd_issue(inside_link(path)))
+                continue
+            before = self._read
+            take(name, path)
+            if self._read > before:
+                _hold(held, os.path.realpath(path))
+
+    @property
+    def _read(self) -> int:
+        """How many entities were found whose ids are unique: each is read in one place only."""
+        entities = len(self.experiments) + len(self.runs)
+        return entities + len(self.traces) + len(self.logged_models)
+
+    # -- runs beside the experiments
+
+    def _loose_runs(self) -> None:
         for name, path, listing in self._loose:
             self._loose_run(name, path, listing)
+        self._loose.clear()
 
     def _loose_run(self, name: str, path: str, listing: Listing) -> None:
         """Take a run beside the experiments for one of that which its meta.yaml names."""
@@ -420,7 +474,7 @@ class _Walk:
         self.issues.append(
             Issue(
                 Code.RUN_OUTSIDE_EXPERIMENT if home else Code.RUN_WITHOUT_EXPERIMENT,
-                shown(path),
+                path,
                 "The directory is a run, but it lies in no experiment"
                 + (f", and no experiment {owner!r} is there." if home is None else "."),
                 "" if home is None else f"as a run of experiment {owner}, which its {META} names",
@@ -432,8 +486,9 @@ class _Walk:
     def _trash(self, path: str) -> None:
         listing = self._list(path, self.root)
         self._stray(path, listing)
-        for name, child in listing.dirs:
-            self._directory(child, name, self.root, in_trash=True)
+        self._visit(
+            listing, lambda name, child: self._directory(child, name, self.root, in_trash=True)
+        )
 
     # -- experiments
 
@@ -457,11 +512,14 @@ class _Walk:
 
     def _experiments_in(self, path: str, listing: Listing, *, in_trash: bool, depth: int) -> None:
         bound = os.path.dirname(path) if in_trash else path
-        for name, child in listing.dirs:
+
+        def take(name: str, child: str) -> None:
             if name == MODELS and not _has_meta(scan(child, bound)):
                 self._registry(child)  # a whole store lies in a folder
             else:
                 self._directory(child, name, bound, in_trash=in_trash, depth=depth + 1)
+
+        self._visit(listing, take)
 
     def _experiment(
         self, path: str, name: str, listing: Listing, bound: str, *, in_trash: bool, depth: int
@@ -472,7 +530,7 @@ class _Walk:
             self.issues.append(
                 Issue(
                     Code.EXPERIMENT_IN_FOLDER,
-                    shown(path),
+                    path,
                     "The experiment lies in a directory of its own making.",
                     "as an experiment of the store",
                     "experiment",
@@ -484,13 +542,22 @@ class _Walk:
         meta = META if _has_meta(listing) else stand_in(META, listing.file_names())
         self._count(Listing([f for f in listing.files if f[0] == meta], [], [], None))
         self._stray(path, listing, own=meta)
-        for child_name, child in listing.dirs:
+
+        def take(name: str, child: str) -> None:
+            if name in RESERVED:
+                self._reserved(name, child, experiment_id, bound, in_trash)
+            else:
+                self._run_or_other(name, child, experiment_id, bound, in_trash, depth)
+
+        # An experiment's tags and datasets are its own, also where a link shares them.
+        shared = [each for each in listing.dirs if each[0] in _OWN]
+        for child_name, child in shared:
             if child_name == "tags":
                 self._count_tree(child, bound)
-            elif child_name in RESERVED:
-                self._reserved(child_name, child, experiment_id, bound, in_trash)
             else:
-                self._run_or_other(child_name, child, experiment_id, bound, in_trash, depth)
+                take(child_name, child)
+        others = [each for each in listing.dirs if each[0] not in _OWN]
+        self._visit(listing._replace(dirs=others), take)
         self._on_progress(self.files if self._count_runs else len(self.runs))
 
     def _run_or_other(
@@ -538,7 +605,7 @@ class _Walk:
             self.issues.append(
                 Issue(
                     Code.RUN_ID_CHANGED,
-                    shown(path),
+                    path,
                     f"MLflow takes {shown(name)!r} for no run id.",
                     f"the run, as {run_id}",
                     "run",
@@ -557,11 +624,12 @@ class _Walk:
         """Index ``traces``, ``datasets`` or ``models`` of an experiment."""
         listing = self._list(path, bound)
         self._stray(path, listing)
-        for name, child in listing.dirs:
+
+        def take(name: str, child: str) -> None:
             inner = scan(child, bound)
             if name.startswith(".") or not _is_member(folder, name, inner):
                 self._ignore(child, bound)
-                continue
+                return
             self._count_all(inner, bound)
             entity_id = shown(name)
             place = (entity_id, *_place(child, entity_id))
@@ -572,6 +640,10 @@ class _Walk:
                 self.datasets.append(Entry(*place, experiment_id, in_trash))
             else:
                 self.logged_models.append(Entry(*place, experiment_id, in_trash))
+
+        if folder in _OWN:
+            listing = listing._replace(links=frozenset())
+        self._visit(listing, take)
 
     # -- registry
 
@@ -623,7 +695,10 @@ class _Walk:
 
     def _ignore(self, path: str, bound: str) -> None:
         """Count and name a directory that is nothing of ours."""
-        tree = measure(path, bound)
+        if os.path.islink(path):  # what it leads to is read, or ignored, where it really lies
+            self.issues.append(odd_issue(inside_link(path)))
+            return
+        tree = measure(path, bound, through_links=False)
         self.files += tree.files
         self.size_bytes += tree.size_bytes
         self.ignored_files += tree.files
@@ -648,10 +723,14 @@ def _weigh(path: str, bound: str) -> tuple[int, int]:
                     elif entry.is_dir(follow_symlinks=False):
                         todo.append(entry.path)
                     elif entry.is_symlink():
-                        target = follow(entry, bound)
-                        if isinstance(target, str):
+                        target = follow(entry.path, bound)
+                        if isinstance(target, Odd):
+                            continue
+                        if target.is_directory:
+                            todo.append(entry.path)
+                        else:
                             files += 1
-                            size += os.lstat(target).st_size
+                            size += os.lstat(target.path).st_size
         except OSError:
             continue  # the entity's reader meets the same directory and names it
     return files, size
@@ -667,7 +746,7 @@ def _value(folder: str, key: str, bound: str) -> str | None:
     except (OSError, FileTooLarge):
         target = scan(folder, bound).file(key) if os.path.islink(path) else None
         data = b"" if target is None else _head_of(target)
-    if os.path.islink(folder):
+    if os.path.islink(folder) and isinstance(follow(folder, bound), Odd):
         return None  # the reader does not follow it either
     return data.decode("utf-8", "replace").strip() or None
 
@@ -738,4 +817,11 @@ def _holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> b
 
 def count_files(path: str, root: str) -> int:
     """Return the number of regular files below a directory of the store at ``root``."""
-    return measure(path, root).files
+    return measure(path, root, through_links=True).files
+
+
+def _hold(held: set[str], path: str) -> None:
+    """Add a directory and all above it."""
+    while path not in held and path != os.path.dirname(path):
+        held.add(path)
+        path = os.path.dirname(path)

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,18 @@ _INFO_KEYS = frozenset(
     {"request_id", "trace_id", "timestamp_ms", "request_time", "status", "state"}
     | {"execution_time_ms", "execution_duration_ms", "trace_location", "experiment_id"}
 )
+_KNOWN_OF_TRACE = _INFO_KEYS | {
+    *("execution_duration", "client_request_id", "request_preview", "response_preview"),
+    "assessments",
+}
+_KNOWN_OF_LOCATION = frozenset({"type", "mlflow_experiment"})
+_KNOWN_OF_ASSESSMENT = frozenset(
+    {"assessment_id", "assessment_name", "name", "trace_id", "source", "feedback", "expectation"}
+    | {"create_time", "create_time_ms", "last_update_time", "metadata", "rationale"}
+    | {"run_id", "span_id", "overrides", "valid"}
+)
+_KNOWN_OF_SOURCE = frozenset({"source_type", "source_id"})
+_KNOWN_OF_CONTENT = frozenset({"value", "serialized_value", "error"})
 _STATES = {
     "0": "STATE_UNSPECIFIED",
     "1": "OK",
@@ -63,6 +76,7 @@ _STATES = {
     "TRACE_STATUS_UNSPECIFIED": "STATE_UNSPECIFIED",
 }
 _SPAN_STATUS = {"0": "UNSET", "1": "OK", "2": "ERROR", "OK": "OK", "ERROR": "ERROR"}
+_SPAN_STATUS |= {"": "UNSET", "UNSET": "UNSET", "UNSPECIFIED": "UNSET"}
 
 
 def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extracted[TraceRecord]:
@@ -81,7 +95,10 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
 
     state = _STATES.get((info.text("state") or info.text("status") or "").strip().upper())
     spans_path = _find_spans(account, entry, folders.get("artifacts"), artifact_roots, tags)
-    spans = _Spans(account, entry.entity_id, spans_path or "")
+    timestamp_ms = info.ms("timestamp_ms")
+    if timestamp_ms is None:
+        timestamp_ms = info.iso("request_time")
+    spans = _Spans(account, entry.entity_id, spans_path or "", timestamp_ms or 0)
     _refer(account, folders.get("artifacts"))
     if spans_path is not None:
         spans.read()
@@ -98,10 +115,12 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     if rebuilt and not (tags or metadata or spans.records or folders.get("assessments")):
         account.nothing(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
         return account.close(None)
+    info.name_unknown(_KNOWN_OF_TRACE, Kind.TRACE)
+    if info.values.get("trace_location"):
+        location = info.nested("trace_location")
+        location.name_unknown(_KNOWN_OF_LOCATION, Kind.TRACE, inside="trace_location.")
+        location.expect("type", "MLFLOW_EXPERIMENT")
     info.same_id(("request_id", "trace_id"), entry.entity_id)
-    timestamp_ms = info.ms("timestamp_ms")
-    if timestamp_ms is None:
-        timestamp_ms = info.iso("request_time")
     if timestamp_ms is None:
         starts = [span.start_ns // 1_000_000 for span in spans.records]
         timestamp_ms = min(starts, default=0)
@@ -161,7 +180,7 @@ def _folders(account: Account, path: str, listing: Listing) -> dict[str, str]:
         if name in _FOLDERS:
             account.add(Code.FOLDER_IS_A_FILE, child, f"{name} should be a directory.")
     account.ignore_files(path, [name for name, _ in listing.files if name != INFO])
-    account.ignore_odd(listing)
+    account.ignore_odd(listing, _FOLDERS)
     for name, child in listing.dirs:
         if name not in _FOLDERS:
             account.ignore_tree(child)
@@ -221,10 +240,11 @@ def _refer(account: Account, own: str | None) -> None:
 class _Spans:
     """The spans of one ``traces.json``, in whatever form it has."""
 
-    def __init__(self, account: Account, trace_id: str, path: str) -> None:
+    def __init__(self, account: Account, trace_id: str, path: str, begin_ms: int) -> None:
         self._account = account
         self._trace_id = trace_id
         self._path = path
+        self._begin_ns = begin_ms * 1_000_000  # of the trace, 0 if unknown
         self._ids: dict[str, SpanRecord] = {}
         self.records: list[SpanRecord] = []
         self.damaged = False  # not all of it can be read, by us or by MLflow
@@ -314,25 +334,46 @@ class _Spans:
         attributes = _attributes(raw)
         start_ns, end_ns = _first_ns(raw, _STARTS), _first_ns(raw, _ENDS)
         if start_ns is None:
-            start_ns = end_ns or 0
+            start_ns = end_ns or self._begin_ns
             self._repaired(
-                Code.SPAN_REPAIRED, f"Span {position} has no start.", f"starting at {start_ns} ns"
+                Code.SPAN_REPAIRED,
+                f"Span {position} has no start, or one before 1970.",
+                f"starting at {start_ns} ns",
             )
         name = raw.get("name")
         if not isinstance(name, str) or not name:
             self._repaired(Code.SPAN_REPAIRED, f"Span {position} has no name.", "as 'span'")
             name = "span"
         status, message = _status(raw)
+        if status is None:
+            self._repaired(
+                Code.SPAN_REPAIRED,
+                f"Span {position} has a status that MLflow does not know.",
+                "as UNSET",
+            )
+        events = _events(raw.get("events"), start_ns)
+        if any(_MALFORMED in event.attributes for event in events):
+            self._repaired(
+                Code.SPAN_REPAIRED,
+                f"Span {position} has events of another form than MLflow's.",
+                f"what they hold, as attribute {_MALFORMED}",
+            )
+        if not isinstance(raw.get("attributes", {}), dict) and raw["attributes"] is not None:
+            self._repaired(
+                Code.SPAN_REPAIRED,
+                f"Span {position} has attributes that are not keys and values.",
+                f"as attribute {_MALFORMED}",
+            )
         span = SpanRecord(
             span_id=span_id,
             parent_span_id=_span_id(raw.get("parent_span_id", raw.get("parent_id"))),
             name=clean(name),
             start_ns=start_ns,
             end_ns=end_ns,
-            status=status,
+            status=status or "UNSET",
             status_message=message,
             attributes=attributes,
-            events=_events(raw.get("events"), start_ns),
+            events=events,
         )
         other = self._ids.get(span_id)
         if other == span:
@@ -403,7 +444,7 @@ def _first_ns(raw: Mapping[str, Any], keys: Sequence[str]) -> int | None:
         number = whole(value)
         milliseconds = iso_ms(value) if number is None else None
         time_ns = _to_ns(number) if number is not None else (milliseconds or 0) * 1_000_000
-        if time_ns and whole(time_ns) is not None:
+        if time_ns > 0 and whole(time_ns) is not None:  # MLflow can't send a negative one
             return time_ns
     return None
 
@@ -413,15 +454,15 @@ def _to_ns(time: int) -> int:
 
     MLflow writes span times in ns and the times of events in ns (exceptions) or µs (all others).
     """
-    size = abs(time)
-    if size >= 10**17 or size == 0:
+    if time >= 10**17 or time <= 0:
         return time
-    if size >= 10**14:
+    if time >= 10**14:
         return time * 1_000
-    return time * 1_000_000 if size >= 10**11 else time * 1_000_000_000
+    return time * 1_000_000 if time >= 10**11 else time * 1_000_000_000
 
 
-def _status(raw: Mapping[str, Any]) -> tuple[str, str]:
+def _status(raw: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return a span's status and its message; None for a status that is not MLflow's."""
     status = raw.get("status")
     if isinstance(status, dict):
         code = status.get("code", status.get("status_code"))
@@ -429,9 +470,9 @@ def _status(raw: Mapping[str, Any]) -> tuple[str, str]:
     else:
         code = raw.get("status_code", status)
         message = raw.get("status_message")
-    name = str(code)[:40].upper().removeprefix("STATUS_CODE_") if _is_scalar(code) else ""
+    name = "" if code is None else str(code)[:40].strip().upper().removeprefix("STATUS_CODE_")
     text = "" if message is None or not _is_scalar(message) else clean(str(message))
-    return _SPAN_STATUS.get(name, "UNSET"), text
+    return _SPAN_STATUS.get(name), text
 
 
 def _is_scalar(value: object) -> bool:
@@ -441,11 +482,9 @@ def _is_scalar(value: object) -> bool:
 def _attributes(raw: Mapping[str, Any]) -> dict[str, str]:
     """Return a span's attributes as JSON text; hand-written inputs and outputs join them."""
     values = raw.get("attributes")
-    attributes = (
-        {clean(key): _json_text(value) for key, value in values.items()}
-        if isinstance(values, dict)
-        else {}
-    )
+    if values is not None and not isinstance(values, dict):
+        values = {_MALFORMED: values}
+    attributes = {clean(key): _json_text(value) for key, value in (values or {}).items()}
     for key, attribute in (
         ("inputs", conventions.SPAN_INPUTS),
         ("outputs", conventions.SPAN_OUTPUTS),
@@ -474,23 +513,43 @@ def _dump(value: object) -> str:
         return "null"
 
 
+_MALFORMED = "migrator.malformed"  # attribute that holds what MLflow has no place for
+
+
 def _events(raw: object, start_ns: int) -> tuple[SpanEvent, ...]:
-    """Return a span's events; one without a time happened when the span began."""
-    events = []
-    for event in raw if isinstance(raw, list) else []:
-        if not isinstance(event, dict):
-            event = {"name": "event", "attributes": {"value": event}}
-        time_ns = _first_ns(event, ("time_unix_nano", "timestamp", "time", "timestamp_ns"))
-        attributes = event.get("attributes")
-        name = event.get("name")
-        events.append(
-            SpanEvent(
-                name=clean(name) if isinstance(name, str) and name else "event",
-                time_ns=start_ns if time_ns is None else time_ns,
-                attributes=attributes if isinstance(attributes, dict) else {},
-            )
-        )
-    return tuple(events)
+    """Return a span's events; one without a time happened when the span began.
+
+    What is not an event, and what in an event is not of MLflow's form, is in attribute
+    ``_MALFORMED``.
+    """
+    if raw is None:
+        return ()
+    if not isinstance(raw, list):
+        return (SpanEvent("event", start_ns, {_MALFORMED: _plain(raw)}),)
+    return tuple(_event(event, start_ns) for event in raw)
+
+
+def _event(raw: object, start_ns: int) -> SpanEvent:
+    if not isinstance(raw, dict):
+        return SpanEvent("event", start_ns, {_MALFORMED: _plain(raw)})
+    time_ns = _first_ns(raw, _EVENT_TIMES)
+    given, name = raw.get("attributes"), raw.get("name")
+    attributes: dict[str, Json] = dict(given) if isinstance(given, dict) else {}
+    odd = {"attributes": given} if given is not None and not isinstance(given, dict) else {}
+    if not isinstance(name, str) or not name:
+        odd["name"] = name
+    if time_ns is None:
+        odd |= {key: raw[key] for key in _EVENT_TIMES if key in raw}
+    if any(value is not None for value in odd.values()):
+        attributes[_MALFORMED] = _plain(odd)
+    return SpanEvent(
+        name=clean(name) if isinstance(name, str) and name else "event",
+        time_ns=start_ns if time_ns is None else time_ns,
+        attributes=attributes,
+    )
+
+
+_EVENT_TIMES = ("time_unix_nano", "timestamp", "time", "timestamp_ns")
 
 
 # --------------------------------------------------------------------------------- assessments
@@ -518,9 +577,15 @@ def _assessments(
             record = _assessment(account, meta, default_id, timestamp_ms)
             records += [] if record is None else [record]
     inline = info.values.get("assessments")
+    written = info.written.get("assessments")
     for position, values in enumerate(inline if isinstance(inline, list) else []):
         account.found[Kind.ASSESSMENT] += 1
-        meta = Meta(account, info.path, values if isinstance(values, dict) else {})
+        words = written[position] if isinstance(written, list) else {}
+        meta = (
+            Meta(account, info.path, values, words)
+            if isinstance(values, dict)
+            else Meta(account, info.path, {})
+        )
         record = _assessment(account, meta, f"a-{position}", timestamp_ms)
         records += [] if record is None else [record]
     return tuple(records)
@@ -529,11 +594,13 @@ def _assessments(
 def _assessment(
     account: Account, meta: Meta, default_id: str, timestamp_ms: int
 ) -> AssessmentRecord | None:
+    meta.name_unknown(_KNOWN_OF_ASSESSMENT, Kind.ASSESSMENT)
     name = meta.text("assessment_name") or meta.text("name")
     feedback, expectation = meta.values.get("feedback"), meta.values.get("expectation")
     kind = "feedback" if feedback is not None else "expectation"
     value = meta.nested(kind)
     content, problem = _content(value)
+    value.name_unknown(_KNOWN_OF_CONTENT, Kind.ASSESSMENT, inside=f"{kind}.")
     error = value.values.get("error") if kind == "feedback" else None
     if name is None or (content is None and error is None):
         account.add(
@@ -553,11 +620,25 @@ def _assessment(
         created_ms = timestamp_ms if updated_ms is None else updated_ms
         repaired.append(f"its creation time ({created_ms} ms)")
     source = meta.nested("source")
-    source_type = (source.text("source_type") or "").upper()
+    source.name_unknown(_KNOWN_OF_SOURCE, Kind.ASSESSMENT, inside="source.")
+    given = source.text("source_type")
+    source_type = (given or "").strip().upper()
     source_type = {"AI_JUDGE": "LLM_JUDGE"}.get(source_type, source_type)
     if source_type not in ("HUMAN", "LLM_JUDGE", "CODE"):
         source_type = "CODE" if kind == "feedback" else "HUMAN"  # MLflow's own defaults
-        repaired.append(f"its source ({source_type})")
+        if given:
+            source.unknown_value("source_type", given, f"as {source_type}")
+        else:
+            repaired.append(f"its source ({source_type})")
+    finite = _finite(content)
+    if finite != content:
+        account.add(
+            Code.ASSESSMENT_REPAIRED,
+            meta.path,
+            "Its value is not a finite number, which MLflow's API can't send.",
+            kept="as text",
+            kind=Kind.ASSESSMENT,
+        )
     if repaired:
         account.add(
             Code.ASSESSMENT_REPAIRED,
@@ -573,7 +654,7 @@ def _assessment(
         assessment_id=meta.text("assessment_id") or default_id,
         name=name,
         type=kind,
-        value=content,
+        value=finite,
         error=_plain(error) if isinstance(error, dict) else None,
         source_type=source_type,
         source_id=source.text("source_id"),
@@ -601,6 +682,17 @@ def _content(value: Meta) -> tuple[Json, str]:
     except (ValueError, RecursionError):
         return None, ": the serialized value is not JSON"
     return content, ""
+
+
+def _finite(value: Json) -> Json:
+    """Return a JSON value in which NaN and infinities are the texts that protobuf has for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _plain(value: Any) -> Json:

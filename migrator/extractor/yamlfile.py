@@ -9,9 +9,11 @@ up and the other overflows the C stack of libyaml's loader.
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
@@ -26,6 +28,9 @@ try:
 except ImportError:  # PyYAML built without libyaml
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]  # the same class to us
 
+# Keys of newer releases with the value that they have where the feature is not used (3.17)
+_SAYS_NOTHING = (("workspace", "default"),)
+
 YAML_LIMIT_BYTES = 2 << 20
 MAX_DEPTH = 60
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -39,23 +44,36 @@ _LINE = re.compile(
     r"|(?P<list>\[\]))",
     re.ASCII,
 )
-_NOT_TEXT = {"null": None, "Null": None, "NULL": None} | {
+_WRITTEN = {None: "null", True: "true", False: "false"}  # as PyYAML writes them
+_NOT_TEXT: dict[str, bool | None] = {
     form: value
-    for word, value in (("true", True), ("yes", True), ("on", True))
+    for word, value in (
+        ("null", None),
+        *(("true", True), ("yes", True), ("on", True)),
+        *(("false", False), ("no", False), ("off", False)),
+    )
     for form in (word, word.title(), word.upper())
 }
-_NOT_TEXT |= {
-    form: False for word in ("false", "no", "off") for form in (word, word.title(), word.upper())
-}
+_OTHER_WORDS = _NOT_TEXT.keys() - set(_WRITTEN.values())  # ``NO``, ``Yes``, ``Null``, …
+# Types that an unquoted word may seem to have. ``=`` and ``<<`` have one that can't be loaded.
+_SEEMING_TYPES = frozenset(
+    f"tag:yaml.org,2002:{name}"
+    for name in ("null", "bool", "int", "float", "timestamp", "value", "merge")
+)
 
 
 class Loaded(NamedTuple):
-    """A YAML file's mapping, or what is left of it."""
+    """A YAML file's mapping, or what is left of it.
+
+    ``written`` has the same keys and shape as ``values``, but each scalar is the text that stands
+    in the file: ``0123`` where the value is 83. Keys are left out where the value tells its text.
+    """
 
     values: Mapping[str, Any]
     code: Code | None = None  # what was wrong with it
     message: str = ""
     sample: str = ""  # the file's own words
+    written: Mapping[str, Any] = MappingProxyType({})
 
 
 def load(data: bytes, needed: frozenset[str] = frozenset()) -> Loaded:
@@ -71,14 +89,16 @@ def load(data: bytes, needed: frozenset[str] = frozenset()) -> Loaded:
         text = _decode(data)
     except UnicodeDecodeError as error:
         salvaged = _whole_lines(data.decode("utf-8", "replace"))
-        return Loaded(salvaged, Code.META_DAMAGED, f"The file is not UTF-8: {error}.")
+        return salvaged._replace(code=Code.META_DAMAGED, message=f"The file is not UTF-8: {error}.")
     simple = _load_simple(text)
     loaded = Loaded(simple) if simple is not None else _load_any(text)
     if loaded.code is None and not text.endswith("\n") and not needed <= loaded.values.keys():
         last = next(reversed(list(loaded.values)), "")
         trusted = {key: value for key, value in loaded.values.items() if key != last}
-        return Loaded(
-            trusted, Code.META_TRUNCATED, f"The file is cut off in its key {last!r:.100}."
+        return loaded._replace(
+            values=trusted,
+            code=Code.META_TRUNCATED,
+            message=f"The file is cut off in its key {last!r:.100}.",
         )
     return loaded
 
@@ -104,7 +124,7 @@ def _load_simple(text: str) -> dict[str, Any] | None:
 @lru_cache(1 << 12)  # half of a run's lines are those of the run before
 def _simple_line(line: str) -> tuple[str, Any] | None:
     match = _LINE.fullmatch(line)
-    if match is None or match["key"] in _NOT_TEXT:
+    if match is None or match["key"] in _NOT_TEXT or match["words"] in _OTHER_WORDS:
         return None
     return match["key"], _scalar(match)
 
@@ -119,15 +139,18 @@ def _scalar(match: re.Match[str]) -> Any:
     return [] if kind == "list" else value
 
 
-def _whole_lines(text: str) -> dict[str, Any]:
-    """Return the simple lines of a damaged file; of conflicting ones the first."""
+def _whole_lines(text: str) -> Loaded:
+    """Load the simple lines of a damaged file; of conflicting ones the first."""
     values: dict[str, Any] = {}
+    written: dict[str, str] = {}
     lines = text.split("\n")
     for line in lines[:-1]:  # the last has no line end: it may be cut
         match = _LINE.fullmatch(line.rstrip("\r"))
         if match is not None and match["key"] not in values:
             values[match["key"]] = _scalar(match)
-    return values
+            if match["words"] in _OTHER_WORDS:
+                written[match["key"]] = match["words"]
+    return Loaded(values, written=written)
 
 
 class _Unsafe(ValueError):
@@ -145,25 +168,55 @@ def _load_any(text: str) -> Loaded:
                 if node is None:
                     return Loaded({}, Code.META_EMPTY, "The file holds only comments.")
                 return Loaded({}, Code.META_NOT_A_MAPPING, f"The file is {what}.")
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            values = loader.construct_document(node)
+            if node.tag != "tag:yaml.org,2002:map":
+                loader.construct_document(node)  # raises: nothing but plain values is loaded
+            keys = [_key(key) for key, _ in node.value]
+            loader.flatten_mapping(node)
+            values = {_key(key): _value(loader, value) for key, value in node.value}
+            written = {_key(key): _as_written(value) for key, value in node.value}
         finally:
             loader.dispose()
     except _Unsafe as error:
-        return Loaded(_whole_lines(text), Code.META_UNSAFE, f"The file was not loaded: {error}.")
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        # ValueError and its like: a date that is none, an integer of thousands of digits
-        return Loaded(
-            _whole_lines(text),
-            Code.META_DAMAGED,
-            f"The file is not YAML: {_why(error)}.",
-            str(error),
+        return _whole_lines(text)._replace(
+            code=Code.META_UNSAFE, message=f"The file was not loaded: {error}."
         )
-    named = {key: value for key, value in values.items() if isinstance(key, str)}
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        return _whole_lines(text)._replace(
+            code=Code.META_DAMAGED,
+            message=f"The file is not YAML: {_why(error)}.",
+            sample=str(error),
+        )
     twice = sorted({key for key in keys if keys.count(key) > 1}) if len(keys) < 1000 else []
     if twice:
-        return Loaded(named, Code.META_DUPLICATE_KEY, f"Keys that stand twice: {', '.join(twice)}.")
-    return Loaded(named)
+        message = f"Keys that stand twice: {', '.join(twice)}."
+        return Loaded(values, Code.META_DUPLICATE_KEY, message, written=written)
+    return Loaded(values, written=written)
+
+
+def _value(loader: Any, node: yaml.Node) -> Any:
+    """Construct a value; one that only seems to have its type is the text that is written."""
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ValueError, TypeError, OverflowError):  # a date that is none, thousands of digits
+        return _as_written(node)
+    except yaml.constructor.ConstructorError:
+        if isinstance(node, yaml.ScalarNode) and node.tag in _SEEMING_TYPES:
+            return node.value
+        raise
+
+
+def _as_written(node: yaml.Node) -> Any:
+    """Construct a value in which every scalar is the text that stands in the file."""
+    if isinstance(node, yaml.MappingNode):
+        return {_key(key): _as_written(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_as_written(item) for item in node.value]
+    return node.value
+
+
+def _key(node: yaml.Node) -> str:
+    written = _as_written(node)
+    return written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
 
 
 def _why(error: Exception) -> str:
@@ -204,18 +257,29 @@ def _check(text: str) -> None:
 class Meta:
     """Values of a YAML file, by type. What can't be used is named once and left out."""
 
-    __slots__ = ("_account", "damaged", "path", "values")
+    __slots__ = ("_account", "damaged", "path", "values", "written")
 
     def __init__(
-        self, account: Account, path: str, values: Mapping[str, Any], *, damaged: bool = False
+        self,
+        account: Account,
+        path: str,
+        values: Mapping[str, Any],
+        written: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        damaged: bool = False,
     ) -> None:
         self._account = account
         self.path = path
         self.values = values
+        self.written = written  # as in ``Loaded``
         self.damaged = damaged  # the file was missing, or not all of it could be read
 
     def text(self, key: str) -> str | None:
-        """Return a value as text; None where it is missing, null or a collection."""
+        """Return a value as the text that is written; None if missing, null or a collection.
+
+        Names are text: ``0123``, ``1.10`` and ``NO`` are what their user wrote, also where YAML
+        takes them for a number or a boolean.
+        """
         value = self.values.get(key)
         if value is None:
             return None
@@ -224,9 +288,18 @@ class Meta:
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
         if isinstance(value, (bool, int, float, datetime.date)):
-            return _number_text(value)
+            return _written_text(value, self.written.get(key))
         self.unusable(key, value)
         return None
+
+    def name(self, key: str) -> str | None:
+        """Return a name that MLflow always writes, as ``text`` does; ``null`` and ``~`` are text.
+
+        MLflow quotes a name that reads ``null``, so that an unquoted one was written by hand.
+        """
+        if key in self.values and self.values[key] is None:
+            return _written_text(None, self.written.get(key)) or None
+        return self.text(key)
 
     def integer(self, key: str) -> int | None:
         """Return a whole number of at most 64 bits; digits as text and floats are converted."""
@@ -277,14 +350,70 @@ class Meta:
         if not isinstance(value, dict):
             self.unusable(key, value)
             return {}
-        return {_as_text(name): _as_text(item) for name, item in value.items()}
+        written = self.written.get(key)
+        items = written if isinstance(written, dict) else value
+        return {clean(name): _as_text(item) for name, item in items.items()}
 
     def nested(self, key: str) -> Meta:
         """Return the values of a mapping inside this one; empty where it is none."""
-        value = self.values.get(key)
+        value, written = self.values.get(key), self.written.get(key)
         if value is not None and not isinstance(value, dict):
             self.unusable(key, value)
-        return Meta(self._account, self.path, value if isinstance(value, dict) else {})
+        return Meta(
+            self._account,
+            self.path,
+            value if isinstance(value, dict) else {},
+            written if isinstance(written, dict) else {},
+        )
+
+    def name_unknown(self, known: frozenset[str], kind: Kind, *, inside: str = "") -> None:
+        """Name each key that is not ``known`` and says something: nothing of it is converted.
+
+        ``inside`` is the key of the mapping that these are in, for the message.
+        """
+        if self.values.keys() <= known or self.damaged:
+            return  # nearly every file; a damaged one is named as such
+        for key in sorted(self.values.keys() - known):
+            value = self.values[key]
+            if value is None or value in ("", [], {}) or (key, value) in _SAYS_NOTHING:
+                continue
+            self.name_key(key, kind, inside=inside)
+
+    def name_key(self, key: str, kind: Kind, *, inside: str = "") -> None:
+        """Name a key of which nothing is converted. Equal messages of a store become one note."""
+        self._account.add(
+            Code.META_KEY_UNKNOWN,
+            self.path,
+            f"Key {inside + key!r:.100} (of kind {kind.value}) has no place in MLflow's database.",
+            kind=kind,
+            sample=_excerpt(self.values[key]),
+        )
+
+    def unknown_value(self, key: str, value: object, kept: str) -> None:
+        """Name a value that is none of those that MLflow knows, and what was taken in its place."""
+        self._account.add(
+            Code.META_VALUE_UNKNOWN,
+            self.path,
+            f"{key} is none of the values that MLflow knows.",
+            kept=kept,
+            sample=_excerpt(value),
+        )
+
+    def expect(self, key: str, word: str) -> None:
+        """Name a value that is not the one ``word`` that it can have here, in any letters."""
+        value = self.text(key)
+        if value is not None and value.strip().upper() != word:
+            self.unknown_value(key, value, f"as {word}")
+
+    def is_deleted(self) -> bool:
+        """Tell if the lifecycle stage is ``deleted``; one that MLflow does not know is named."""
+        stage = self.text("lifecycle_stage")
+        if stage is None or stage == "active":
+            return False
+        word = stage.strip().lower()
+        if word not in ("active", "deleted"):
+            self.unusable("lifecycle_stage", stage)
+        return word == "deleted"
 
     def same_id(self, keys: tuple[str, ...], entity_id: str) -> None:
         """Name an id that is not the name of its directory."""
@@ -292,13 +421,14 @@ class Meta:
             value = self.values.get(key)
             if value == entity_id or value is None or value == "":
                 continue
-            if _as_text(value) != entity_id:
+            written = _written_text(value, self.written.get(key))
+            if written != entity_id:
                 self._account.add(
                     Code.ID_MISMATCH,
                     self.path,
                     f"{key} is another.",
                     kept=f"the directory's, {entity_id!r}",
-                    sample=_as_text(value)[:100],
+                    sample=written[:100],
                 )
 
     def unusable(self, key: str, value: object) -> None:
@@ -341,7 +471,7 @@ def read_meta(
         kept = f"the keys {', '.join(sorted(loaded.values))}" if loaded.values else ""
         account.add(loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample)
     damaged = loaded.code not in (None, Code.META_DUPLICATE_KEY)
-    return Meta(account, path, loaded.values, damaged=damaged)
+    return Meta(account, path, loaded.values, loaded.written, damaged=damaged)
 
 
 def whole(value: object) -> int | None:
@@ -417,15 +547,22 @@ def clean(text: str) -> str:
     return text
 
 
-def _number_text(value: object) -> str:
-    try:
-        return str(value)
-    except ValueError:  # an integer of thousands of digits
-        return ""
+def _written_text(value: object, written: object) -> str:
+    """Return the text of a scalar: what is ``written`` if that is known, else as PyYAML does."""
+    return _as_text(written if isinstance(written, str) else value)
 
 
 def _as_text(value: object) -> str:
-    return clean(value) if isinstance(value, str) else clean(_number_text(value))
+    if isinstance(value, str):
+        return clean(value)
+    if value is None or isinstance(value, bool):
+        return _WRITTEN[value]
+    try:
+        if isinstance(value, (dict, list)):
+            return clean(json.dumps(value, ensure_ascii=False, default=str))
+        return clean(str(value))
+    except ValueError:  # an integer of thousands of digits
+        return ""
 
 
 def _excerpt(value: object) -> str:

@@ -16,6 +16,7 @@ from migrator.issues import Code, Issue
 from migrator.loader.rows import COLUMNS, KINDS
 from migrator.loader.schema import PROMOTED
 from migrator.model import Kind
+from migrator.paths import path_of
 
 _EXAMPLES = 5
 _LOOKERS = 2
@@ -220,7 +221,8 @@ def check_sound(db: sqlite3.Connection) -> None:
     Nothing may be under way in the database. It is a file, and two connections look at it at once,
     because SQLite lets go of Python's lock while it works: that halves the time in which all waits.
     """
-    path = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
+    databases = db.execute("PRAGMA database_list")
+    path = path_of(next(file for _, name, file in databases if name == "main"))
     db.execute("PRAGMA shrink_memory").close()  # what it has cached is theirs to use
     names = sorted((name for (name,) in db.execute(_TABLES)), key=lambda name: -count(db, name))
     todo: deque[Callable[[sqlite3.Connection], Iterable[str]]] = deque([_dangling])

@@ -26,6 +26,7 @@ from migrator.loader.owners import ROOTS
 from migrator.loader.rows import COLUMNS, Row, Value
 from migrator.loader.server import ServerTarget, connecting
 from migrator.loader.target import Target
+from migrator.paths import shown
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -89,7 +90,7 @@ def publish(
         _watch(file.path, tables)
         mirror = replace_path(target, file.path)
         merged = merge.merge(db, mirror, set(joined), backup=False, checking=checking)
-        db.execute("ATTACH DATABASE ? AS target", (file.path,))
+        db.execute("ATTACH DATABASE ? AS target", (shown(file.path),))
         try:
             _Push(db, target, tables, merged, progress).run()
         finally:

@@ -17,6 +17,7 @@ from migrator.loader.audit import quoted
 from migrator.loader.rows import KINDS
 from migrator.loader.target import Target, connect, reporting
 from migrator.model import Kind
+from migrator.paths import shown
 
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
 _EXAMPLES = 3
@@ -79,7 +80,7 @@ def merge(
     """
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
-    db.execute("ATTACH DATABASE ? AS target", (target.path,))
+    db.execute("ATTACH DATABASE ? AS target", (shown(target.path),))
     db.execute("PRAGMA target.synchronous=FULL")
     merged = Merged()
     db.execute("BEGIN IMMEDIATE")

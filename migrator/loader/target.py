@@ -164,7 +164,7 @@ def exists(path: str) -> bool:
 def connect(path: str, wait_seconds: float = _WAIT_SECONDS) -> sqlite3.Connection:
     """Open an existing database, never make one. The caller begins and ends transactions."""
     return sqlite3.connect(
-        f"file:{urllib.parse.quote(path)}?mode=rw",
+        f"file:{urllib.parse.quote(os.fsencode(path))}?mode=rw",
         uri=True,
         isolation_level=None,
         timeout=wait_seconds,

@@ -22,6 +22,7 @@ from migrator.model import (
     RunRecord,
     TraceRecord,
 )
+from migrator.paths import path_of, shown
 from migrator.pipeline.stores import Store
 from migrator.report.summary import ArtifactSummary
 
@@ -133,7 +134,7 @@ class Locations:
                 kind, store, entry = owner
                 location = extractor.look_into(uri, kind, entry, store.artifact_roots, inside)
                 copied = self._copied.get((kind, entry.entity_id))
-                copy_to = None if copied is None else str(Path(copied, *inside))
+                copy_to = None if copied is None else str(Path(copied, *map(path_of, inside)))
                 rewrite = self._rewrites(store, entry, location)
                 address = store.address
             else:
@@ -178,7 +179,7 @@ class Locations:
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             for root in (store.index.root, *store.artifact_roots):
                 if location.found.startswith(root + os.sep):
-                    self.summary.stay_in.add(store.named(root))
+                    self.summary.stay_in.add(shown(store.named(root)))
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate

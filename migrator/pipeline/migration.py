@@ -24,6 +24,7 @@ from migrator.model import (
     TraceEntry,
     TraceRecord,
 )
+from migrator.paths import shown
 from migrator.pipeline.accounts import Accounts
 from migrator.pipeline.copies import Copy, unite
 from migrator.pipeline.locations import Locations
@@ -174,7 +175,7 @@ class Migration:
         for store, entry, record in read:
             plan = by_path[record.path]
             self.homes.plans[entry.path] = plan
-            self.summaries[entry.path] = ExperimentSummary.of(store.name, plan)
+            self.summaries[entry.path] = ExperimentSummary.of(shown(store.name), plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)
@@ -800,6 +801,7 @@ class Migration:
         Runs before anything is published, so that a defect of ours costs a message, not data.
         """
         self._allow_for_changes()
+        self.ledger.join_notes()
         _check_closed(self.ledger, self.handed)
 
     def _allow_for_changes(self) -> None:

@@ -16,6 +16,7 @@ from migrator import extractor, server, transformer
 from migrator.errors import OptionError
 from migrator.issues import Issue
 from migrator.model import Kind
+from migrator.paths import shown
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Progress, Store
@@ -127,7 +128,8 @@ def _files_of(stores: Sequence[Store]) -> Callable[[str], Iterable[tuple[str, st
     def files(directory: str) -> Iterable[tuple[str, str, int]]:
         roots = [root for store in stores for root in (store.index.root, *store.artifact_roots)]
         bound = next((root for root in roots if directory.startswith(root + os.sep)), directory)
-        return extractor.artifact_files(directory, bound)
+        for name, path, size in extractor.artifact_files(directory, bound):
+            yield shown(name), path, size
 
     return files
 

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from migrator.paths import shown as path_text
 from migrator.report.charts import short_number
 from migrator.report.page import page_of
 from migrator.report.printable import printable
@@ -36,6 +37,7 @@ def _template() -> Template:
     environment.filters |= {
         "thousands": _thousands,
         "counted": _counted,
+        "path_text": path_text,
         "short_number": short_number,
     }
     return environment.get_template("page.html")

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any
 
-from migrator.issues import Issue, Severity
+from migrator.issues import Code, Issue, Severity
 from migrator.model import (
     Counts,
     DatasetRecord,
@@ -28,6 +28,7 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
+from migrator.paths import shown
 
 
 @singledispatch
@@ -170,11 +171,33 @@ class Ledger:
                 setattr(self, name, mine + theirs)
 
     def add_issues(self, issues: tuple[Issue, ...] | list[Issue]) -> None:
-        """Keep issues; those that reject entities fill the rejected column."""
-        self.issues.extend(issues)
+        """Keep issues; those that reject entities fill the rejected column.
+
+        Their paths become text here: whoever names something gives the path that can be opened.
+        """
         for issue in issues:
+            self.issues.append(
+                issue if issue.path.isascii() else replace(issue, path=shown(issue.path))
+            )
             if issue.severity is Severity.REJECTED and issue.kind is not None:
                 self.rejected[Kind(issue.kind)] += issue.count
+
+    def join_notes(self) -> None:
+        """Make one note of all that name the same key of a kind; it has the path of the first."""
+        joined: dict[str, Issue] = {}
+        others: list[Issue] = []
+        for issue in self.issues:
+            if issue.code is not Code.META_KEY_UNKNOWN:
+                others.append(issue)
+                continue
+            first = joined.get(issue.message)
+            if first is None:
+                joined[issue.message] = issue
+                continue
+            nearest = min(first, issue, key=lambda each: each.path)
+            count = first.count + issue.count
+            joined[issue.message] = replace(nearest, entity_id="", count=count)
+        self.issues = [*others, *joined.values()]
 
     def outcome(self, kind: Kind) -> int:
         """Return how many of ``kind`` are accounted for."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from migrator.issues import CATALOG, CatalogEntry, Issue, Severity
 from migrator.model import Kind
+from migrator.paths import shown as text_of
 from migrator.report.charts import Chart, bars_of, chart
 from migrator.report.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
 from migrator.report.text import (
@@ -365,7 +366,7 @@ def _ledger(outcome: Outcome) -> LedgerTable:
 
 def _next(outcome: Outcome) -> Next | None:
     if outcome.target is None:
-        return Next(shlex.join(["mlflow-migrate", "convert", *outcome.sources]), [])
+        return Next(shlex.join(["mlflow-migrate", "convert", *map(text_of, outcome.sources)]), [])
     if outcome.dry_run:
         return None
     return Next(server_line(outcome), look_links(outcome))

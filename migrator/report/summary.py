@@ -11,6 +11,7 @@ from typing import Any
 
 from migrator.issues import CATALOG
 from migrator.model import ExperimentPlan, Json, Kind, RunRecord, TracePlan, TreePlan
+from migrator.paths import shown
 from migrator.report.ledger import Ledger
 
 MOST_DECISIONS = 50  # different ones that are kept for an experiment
@@ -429,7 +430,7 @@ class Outcome:
         return {
             "tool": "mlflow-migrate",
             "version": self.version,
-            "sources": list(self.sources),
+            "sources": list(map(shown, self.sources)),
             "target": self.target,
             "dry_run": self.dry_run,
             "shard": self.shard_text or None,

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from migrator.issues import CATALOG, Code, Severity
 from migrator.model import Kind
+from migrator.paths import shown as text_of
 from migrator.report.printable import one_line
 from migrator.report.summary import (
     ArtifactSummary,
@@ -38,8 +39,9 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
     ``values`` shows the source's own words with the issues.
     """
     ledger = outcome.ledger
+    sources = ", ".join(map(text_of, outcome.sources))
     parts = [
-        f"{', '.join(outcome.sources)}: {ledger.files:,} files, {size(ledger.size_bytes)}",
+        f"{sources}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         shard_text(outcome),
         entities_table(outcome),
         experiments_table(outcome.experiments) if outcome.experiments else "",
