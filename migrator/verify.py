@@ -213,7 +213,7 @@ def verify(
         )
         migration.run()
         comparer.compare_copies(migration.locations.copies)
-        return comparer.finish()
+        return migration.redactor.value(comparer.finish())
 
 
 def _verify_server(
@@ -236,7 +236,7 @@ def _verify_server(
             progress=progress,
         )
         migration.run()
-        return comparer.finish()
+        return migration.redactor.value(comparer.finish())
 
 
 class Comparer:

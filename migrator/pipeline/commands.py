@@ -142,7 +142,8 @@ def convert(
                 written = writer.finish()
                 migration.check_written(written)
                 if stop_on_error:
-                    _check_rejects([*outcome.ledger.issues, *written.issues])
+                    rejected = migration.redactor.issues(written.issues)
+                    _check_rejects([*outcome.ledger.issues, *rejected])
                 progress("publishing", 0, 0)
                 result = writer.publish(
                     backup=backup,
