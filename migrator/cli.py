@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +18,7 @@ import click
 
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
+from migrator.interrupts import interruptible
 from migrator.model import Role
 from migrator.report.printable import printable, printable_json
 
@@ -40,7 +39,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _interruptible():
+            with interruptible():
                 return super().invoke(ctx)
         except OptionError as error:
             raise click.UsageError(printable(str(error)), ctx) from error
@@ -727,23 +726,6 @@ def _hired(options: Options, dask: str | None) -> Iterator[Options]:
         raise OptionError("--workers and --dask: the cluster itself says how many it has.")
     with cluster.connect(dask) as executor:
         yield replace(options, executor=executor, workers=executor.threads())
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -12,17 +12,18 @@ from migrator import conventions
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
     "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
-    "__init__",
+    "wholefiles", "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": set(),
-    "processes": {"errors"},
+    "processes": {"errors", "interrupts"},
     "executors": {"errors"},
     "cluster": {"errors"},
     "databases": {"errors"},
     "interrupts": set(),
+    "wholefiles": set(),
     "issues": set(),
     "__init__": set(),
     "extractor": GROUND,

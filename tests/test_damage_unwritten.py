@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from migrator import interrupts
 from migrator.cli import main
 from migrator.loader import merge, staging
 from migrator.pipeline import Migration, commands
@@ -131,7 +132,7 @@ def interrupted(call: Callable[..., Any], number: signal.Signals) -> Callable[..
 
 
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", interrupts.ENDING)
 def test_a_signal_comes_too_late_once_the_target_is_there(
     store: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, existing: bool
 ) -> None:

@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from migrator.errors import OptionError, TargetError
+from migrator.wholefiles import open_partial
 
 _RETRIED = (429, 502, 503, 504)  # OTLP: come again later
 _TRIES = 5
@@ -74,13 +75,13 @@ class FileReceiver:
         self._path = Path(path)
         if self._path.exists():
             raise TargetError(f"{path} exists.", todo="Move it away, or give another name.")
-        self._partial = self._path.with_name(f".{self._path.name}.partial-{os.getpid()}")
         self._ending = self._path.suffix.lower()
         self._batches = 0
         try:
-            self._file = self._partial.open("wb")
+            handle, self._partial = open_partial(self._path)
         except OSError as error:
             raise self._failed(error) from error
+        self._file = os.fdopen(handle, "wb")
 
     def send(self, data: TracesData) -> None:
         """Write the spans of some traces."""

@@ -27,7 +27,12 @@ from migrator.pipeline.stores import (
     open_stores,
 )
 from migrator.pipeline.trees import PlannedTree
-from migrator.report.files import check_report_path, free_report_path, write_report
+from migrator.report.files import (
+    check_report_path,
+    first_report_path,
+    free_report_path,
+    write_report,
+)
 from migrator.report.summary import Outcome
 
 
@@ -156,7 +161,7 @@ def convert(
             outcome.schema = target.wanted
             outcome.seconds = time.monotonic() - began
             path = Path(report) if report else _report_path(target.report_base, outcome)
-            _report(outcome, path, values)
+            _report(outcome, path, values, like=target.report_base)
         return outcome
 
 
@@ -209,11 +214,14 @@ def check_outside(sources: Sequence[str], option: str, path: str) -> None:
             )
 
 
-def _report(outcome: Outcome, path: Path, values: bool) -> None:
-    """Write the report. When that fails, all else is done, and the outcome says both."""
+def _report(outcome: Outcome, path: Path, values: bool, like: Path | None = None) -> None:
+    """Write the report. When that fails, all else is done, and the outcome says both.
+
+    It is as private as the database ``like``, and as its first report.
+    """
     outcome.report_path = str(path)
     try:
-        write_report(outcome, path, values)
+        write_report(outcome, path, values, [] if like is None else [like, first_report_path(like)])
     except OSError as error:
         outcome.report_path = None
         done = "Nothing was written (dry run)"
