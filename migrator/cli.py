@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from migrator import __version__
+from migrator.credentials import masked
 from migrator.errors import MigrateError, OptionError
 from migrator.interrupts import interruptible
 from migrator.model import Role
@@ -255,7 +256,7 @@ def scan(
     elif tree:
         _print_trees(trees)
     elif not quiet:
-        command = shlex.join(["mlflow-migrate", "convert", *sources])
+        command = shlex.join(["mlflow-migrate", "convert", *map(masked, sources)])
         _say(scan_text(outcome, command, verbose, values))
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
@@ -650,7 +651,7 @@ def push(source: str, to: str, as_json: bool) -> None:
         _print_json(pushed.as_dict())
     else:
         _say(
-            f"Sent {pushed.traces} traces and {pushed.runs} runs to {to}; "
+            f"Sent {pushed.traces} traces and {pushed.runs} runs to {masked(to)}; "
             f"{pushed.there_already} were there already, {pushed.failed} were refused."
         )
     sys.exit(EXIT_REJECTS if pushed.failed else 0)

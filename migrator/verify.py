@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from migrator import __version__, conventions, databases, extractor, pipeline, server
+from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
 from migrator.model import (
     ArtifactCopy,
@@ -275,7 +276,7 @@ class Comparer:
 
         # Alembic, which MLflow asks for the schema's revision, tells about its own plugins.
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        _check_revision(shown, revision, f"{upgrade} {databases.masked(uri)}")
+        _check_revision(shown, revision, f"{upgrade} {masked(uri)}")
         self._open(opened)
         self._findings = _Findings()
         self._experiments: dict[int, _ExpectedExperiment] = {}
@@ -1067,10 +1068,10 @@ def _database_path(uri: str) -> Path:
     try:
         url = make_url(uri)
     except ArgumentError:
-        shown = databases.masked(uri)
+        shown = masked(uri)
         raise TargetError(f"{shown} is not a database URI.", todo=todo) from None
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        shown = databases.masked(uri)
+        shown = masked(uri)
         raise TargetError(
             f"{shown} is not a SQLite file or a database of PostgreSQL or MySQL.", todo=todo
         )

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from migrator import conventions, transformer, verify
+from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.model import (
     AssessmentRecord,
@@ -62,7 +62,7 @@ class ServedComparer:
         from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
 
-        self._uri = re.sub(r"//[^/@]*@", "//", uri)
+        self._uri = masked(uri)
         self._client: Any = MlflowClient(uri)
         self._files = files
         self._findings = _Findings()

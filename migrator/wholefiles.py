@@ -1,4 +1,4 @@
-"""New files: whole or not at all, private from the start where they have to be, never through links.
+"""New files: whole or not at all, private from the start, and never through links.
 
 A file is written under a name of our own, which is made anew (so that no link planted there is
 followed), and then given its name (which replaces a link, and does not follow it).

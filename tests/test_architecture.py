@@ -12,18 +12,19 @@ from migrator import conventions
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
     "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
-    "wholefiles", "__init__",
+    "wholefiles", "credentials", "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
-    "errors": set(),
+    "errors": {"credentials"},
     "processes": {"errors", "interrupts"},
     "executors": {"errors"},
     "cluster": {"errors"},
-    "databases": {"errors"},
+    "databases": {"errors", "credentials"},
     "interrupts": set(),
     "wholefiles": set(),
+    "credentials": set(),
     "issues": set(),
     "__init__": set(),
     "extractor": GROUND,

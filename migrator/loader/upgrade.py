@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import databases
+from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.loader import audit, merge, schema, staging, target
 
@@ -31,7 +32,7 @@ def upgrade_database(uri: str) -> UpgradeResult:
     that no other process's rows are lost. Raises TargetError; the database is then as it was.
     """
     if databases.is_server(uri):
-        shown = databases.masked(uri)
+        shown = masked(uri)
         raise TargetError(
             f"{shown} is on a server, which this command leaves alone: it works on a copy.",
             todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",

@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
 from migrator.wholefiles import open_partial
 
@@ -52,12 +53,17 @@ def open_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> Recei
     Raises TargetError and OptionError.
     """
     if target.startswith(("http://", "https://")):
+        if masked(target) != target:
+            raise OptionError(
+                f"{masked(target)}: the address holds a login or token, which it can't have.",
+                todo="Send it as a header: --header Authorization='Basic …'",
+            )
         return HttpReceiver(target, dict(headers))
     if headers:
         raise OptionError("--header goes with a URL, and this is a file.")
     if "://" in target:
         raise OptionError(
-            f"{target} can't be sent to: OTLP goes to http:// or https://, or into a file.",
+            f"{masked(target)} can't be sent to: OTLP goes to http:// or https://, or into a file.",
             todo="For gRPC give the receiver's HTTP port (4318 by default).",
         )
     return FileReceiver(target)
@@ -74,7 +80,7 @@ class FileReceiver:
         """Raise TargetError when the file exists or can't be written."""
         self._path = Path(path)
         if self._path.exists():
-            raise TargetError(f"{path} exists.", todo="Move it away, or give another name.")
+            raise TargetError(f"{masked(path)} exists.", todo="Move it away, or give another name.")
         self._ending = self._path.suffix.lower()
         self._batches = 0
         try:
@@ -120,7 +126,7 @@ class FileReceiver:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> TargetError:
-        return TargetError(f"{self._path} can't be written: {error.strerror}.")
+        return TargetError(f"{masked(str(self._path))} can't be written: {error.strerror}.")
 
 
 class HttpReceiver:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from migrator import __version__, extractor, loader, server
+from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.interrupts import point_of_no_return
 from migrator.issues import CATALOG, Issue, Severity
@@ -262,7 +263,7 @@ def export(
     began = time.monotonic()
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
-        outcome = _outcome(stores, options, target=to)
+        outcome = _outcome(stores, options, target=masked(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
         receiver = otlp.open_receiver(to, headers)
@@ -325,8 +326,9 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
             matches = [run_id]
         if len(matches) != 1:
             found = ", ".join(matches[:5]) or "none"
+            where = ", ".join(map(masked, sources))
             raise OptionError(
-                f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
+                f"{len(matches)} runs begin with {run_id!r} in {where} ({found}).",
                 todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
             )
         wanted: list[PlannedTree] = []

@@ -11,6 +11,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from migrator import conventions
+from migrator.credentials import masked, without_credentials
 from migrator.errors import MigrateError, TargetError
 
 T = TypeVar("T")
@@ -40,11 +41,6 @@ def is_server(uri: str) -> bool:
     return re.match(r"https?:", uri, re.IGNORECASE) is not None
 
 
-def shown(uri: str) -> str:
-    """Return an address without the login that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
 def open_server(uri: str) -> Connection:
     """Return a server that answers and is new enough. Nothing is written.
 
@@ -56,7 +52,7 @@ def open_server(uri: str) -> Connection:
     except ValueError:  # a port that is no number
         fits = False
     if not fits:
-        raise TargetError(f"{shown(uri)} is not the address of a server.", todo=_HOW)
+        raise TargetError(f"{masked(uri)} is not the address of a server.", todo=_HOW)
     connection = Connection(uri.rstrip("/"))
     connection.check()
     return connection
@@ -70,7 +66,7 @@ class Connection:
         from mlflow.tracking._tracking_service.utils import _get_store as tracking
 
         self.uri = uri
-        self.shown = shown(uri)
+        self.shown = masked(uri)
         self.store: Any = tracking(uri)
         self.registry: Any = registry(uri)
         self.version = ""
@@ -206,7 +202,7 @@ class Connection:
         return f"it can't be reached ({self._line(error)})", _HOW
 
     def _line(self, error: Exception) -> str:
-        text = shown(str(error).replace(self.uri, self.shown))
+        text = without_credentials(str(error).replace(self.uri, self.shown))
         return conventions.cut((text.splitlines() or [""])[0], 300).rstrip(".")
 
     # ------------------------------------------------------------------------ listing

@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracing.client import TracingClient
 
 from migrator import conventions as conv
+from migrator.credentials import masked, without_credentials
 from migrator.errors import SourceError, TargetError
 from migrator.tracker.delivery import Place, why_silent
 
@@ -108,14 +109,16 @@ class _counting:
         if not isinstance(error, MlflowException | OSError):
             return False
         self._pushed.failed += 1
-        log.warning("%s was not sent: %s", self._what, str(error).partition("\n")[0])
+        said = without_credentials(str(error).partition("\n")[0])
+        log.warning("%s was not sent: %s", self._what, said)
         return True
 
 
 def _check(source: str, target: str, limit_s: float) -> None:
     if not source.startswith("sqlite:"):
         raise SourceError(
-            f"{source} is no SQLite database.", todo="Give one, such as sqlite:///mlflow.db."
+            f"{masked(source)} is not a SQLite database.",
+            todo="Give one, such as sqlite:///mlflow.db.",
         )
     path = Path(source.removeprefix("sqlite:///"))
     if not path.is_file():
