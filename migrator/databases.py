@@ -284,11 +284,15 @@ def _secret_parameters(url: URL) -> list[str]:
     return secret
 
 
-def _explained(url: URL, error: BaseException) -> TargetError:
+def first_line(error: BaseException) -> str:
+    """Return the first line of a driver's message, without the value that it quotes."""
     said = str(error.args[-1] if error.args else error).strip()
     said = _QUOTED_VALUE.sub(r"\1…", said)
-    said = said.splitlines()[0].rstrip(".") if said else type(error).__name__
-    said = hidden(said, [str(url.password or ""), *_secret_parameters(url)])
+    return said.splitlines()[0].rstrip(".") if said else type(error).__name__
+
+
+def _explained(url: URL, error: BaseException) -> TargetError:
+    said = hidden(first_line(error), [str(url.password or ""), *_secret_parameters(url)])
     code = error_code(error)
     for codes, words, what, todo in _CASES:
         if code in codes or (not code and any(word in said.lower() for word in words)):

@@ -41,10 +41,10 @@ def is_server(uri: str) -> bool:
     return re.match(r"https?:", uri, re.IGNORECASE) is not None
 
 
-def open_server(uri: str) -> Connection:
+def open_server(uri: str, *, to_read: bool = False) -> Connection:
     """Return a server that answers and is new enough. Nothing is written.
 
-    Raises TargetError.
+    With ``to_read`` messages speak of reading. Raises TargetError.
     """
     parts = urllib.parse.urlsplit(uri)
     try:
@@ -53,7 +53,7 @@ def open_server(uri: str) -> Connection:
         fits = False
     if not fits:
         raise TargetError(f"{masked(uri)} is not the address of a server.", todo=_HOW)
-    connection = Connection(uri.rstrip("/"))
+    connection = Connection(uri.rstrip("/"), to_read=to_read)
     connection.check()
     return connection
 
@@ -61,7 +61,7 @@ def open_server(uri: str) -> Connection:
 class Connection:
     """MLflow's own stores over REST, and what is asked of them many times."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, to_read: bool = False) -> None:
         from mlflow.tracking._model_registry.utils import _get_store as registry
         from mlflow.tracking._tracking_service.utils import _get_store as tracking
 
@@ -71,7 +71,8 @@ class Connection:
         self.registry: Any = registry(uri)
         self.version = ""
         self.release = (0, 0)
-        self.done: Callable[[], str] = lambda: "Nothing was written."
+        self.done: Callable[[], str] = lambda: "" if to_read else "Nothing was written."
+        self._wanted = "read" if to_read else "written"
         self._opened = monotonic()
 
     @property
@@ -133,7 +134,8 @@ class Connection:
 
     def lost(self, why: str, todo: str = "") -> TargetError:
         """Return the error that ends a conversion midway, or before it began."""
-        return TargetError(f"{self.shown} can't be written: {why}. {self.done()}", todo=todo)
+        what = f"{self.shown} can't be {self._wanted}: {why}. {self.done()}".rstrip()
+        return TargetError(what, todo=todo)
 
     def silent(self) -> tuple[str, str] | None:
         """Ask one small question, once; return what is wrong and what to do, None if it answers."""

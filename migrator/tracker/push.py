@@ -7,6 +7,7 @@ What is there already is left alone, so a push that was interrupted can be made 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracing.client import TracingClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import conventions as conv
 from migrator.credentials import masked, without_credentials
@@ -49,6 +51,27 @@ class Pushed:
         return asdict(self)
 
 
+def _in_words(send: Callable[..., Pushed]) -> Callable[..., Pushed]:
+    """Let a push raise SourceError or TargetError where MLflow's client fails on either side."""
+
+    @functools.wraps(send)
+    def told(source: str, target: str, **limits: float) -> Pushed:
+        try:
+            return send(source, target, **limits)
+        except (MlflowException, SQLAlchemyError) as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, SQLAlchemyError):
+                cause = cause.__cause__
+            said = str(getattr(cause, "orig", None) or cause or error).partition("\n")[0]
+            todo = "What was sent stays there; a push that is made again sends the rest."
+            if cause is not None:
+                raise SourceError(f"{source} can't be read: {said}.", todo=todo) from None
+            raise TargetError(f"{target} failed: {said}.", todo=todo) from None
+
+    return told
+
+
+@_in_words
 def push(source: str, target: str, *, limit_s: float = 3.0) -> Pushed:
     """Copy runs and traces of every experiment of ``source`` (a database) to ``target``.
 
