@@ -72,7 +72,7 @@ RECORDS = [
 def drawn(kind: Any) -> Any:
     """Draw a record with the secret in every text that is not one of ``IDS``."""
     hints = get_type_hints(kind)
-    values = {}
+    values: dict[str, Any] = {}
     for each in fields(kind):
         name = f"{kind.__name__}.{each.name}"
         if name in IDS or each.name in IDS:
@@ -276,8 +276,11 @@ def test_what_matches_and_stays_is_counted(tmp_path: Path) -> None:
     assert "locations of files): 2." in result.output
 
 
-def test_copies_are_refused_because_they_would_hold_what_is_to_be_masked(tmp_path: Path) -> None:
+def test_copies_are_refused_because_they_would_hold_what_is_to_be_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = store(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where the default target is
     for command in ("convert", "scan"):
         result = run(command, root, "--redact", SECRET, "--artifacts", f"copy:{tmp_path}/c")
         assert result.exit_code == 2

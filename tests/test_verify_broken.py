@@ -140,7 +140,7 @@ def test_a_damaged_database_is_not_a_source(target: Path) -> None:
 def test_a_damaged_database_is_not_sent(
     target: Path, served: tuple[Path, Breaking], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, front = served
+    _, front = served
     monkeypatch.setattr(front, "left", 10**9)
     whole = target.read_bytes()
     target.write_bytes(whole[: len(whole) // 2])
