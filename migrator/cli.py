@@ -149,8 +149,8 @@ def selection(command: F) -> F:
             ),
             click.option(
                 "--redact", multiple=True, metavar="PATTERN",
-                help="Mask what matches this regular expression in every value, key and file name; may be "
-                "repeated. Ids, names of experiments and registered models, and locations stay.",
+                help="Mask what matches this regular expression in every value, key and file name; "
+                "may be repeated. Ids, names of experiments and registered models, and locations stay.",
             ),
         ]
     ):  # fmt: skip
