@@ -150,7 +150,8 @@ def selection(command: F) -> F:
             click.option(
                 "--redact", multiple=True, metavar="PATTERN",
                 help="Mask what matches this regular expression in every value, key and file name; "
-                "may be repeated. Ids, names of experiments and registered models, and locations stay.",
+                "may be repeated. Ids, locations, and names of experiments and registered models "
+                "stay.",
             ),
         ]
     ):  # fmt: skip
