@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 
+from migrator.credentials import masked
 from migrator.errors import MigrateError
 
 # A host's name of one letter would be a Windows drive; these words are schemes.
@@ -38,18 +39,13 @@ def is_server_address(uri: str) -> bool:
         return False
 
 
-def shown(uri: str) -> str:
-    """Return an address without the login that it may hold."""
-    return re.sub(r"^(([A-Za-z][\w+.-]*:)?//)?.*@", r"\1", uri)
-
-
 def refuse_mistaken(given: str, kind: type[MigrateError], forms: str) -> None:
     """Raise an error of this kind for a server's address that can't be used as it is.
 
     That is one without ``http://``, one with a slip in it, or the name of a Databricks workspace.
     ``forms`` says what can be given instead of a workspace.
     """
-    text = shown(given)
+    text = masked(given)
     if _HOST_AND_PORT.fullmatch(given):
         host = text.removeprefix("//")
         raise kind(
@@ -58,7 +54,7 @@ def refuse_mistaken(given: str, kind: type[MigrateError], forms: str) -> None:
         )
     almost = _ALMOST_HTTP.fullmatch(given)
     if almost is not None and not _HTTP.match(given):
-        meant = f"http{almost['s'].lower()}://{shown(almost['rest'])}"
+        meant = f"http{almost['s'].lower()}://{masked(almost['rest'])}"
         raise kind(
             f"{text} is not the address of a server.",
             todo=f"Write {meant if is_server_address(meant) else 'it as http://host:5000'}.",

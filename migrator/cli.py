@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from migrator import __version__
+from migrator.credentials import masked
 from migrator.errors import MigrateError, OptionError
+from migrator.interrupts import interruptible
 from migrator.model import Role
 from migrator.report.console import Console, safe_streams
 from migrator.report.printable import printable, printable_json
@@ -104,7 +104,7 @@ class Commands(CommandGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _interruptible():
+            with interruptible():
                 return super().invoke(ctx)
         except MigrateError as error:
             _say(f"Error: {error}", err=True)
@@ -225,7 +225,8 @@ WORKERS = click.option(
 )  # fmt: skip
 REDACT = click.option(
     "--redact", multiple=True, metavar="PATTERN",
-    help="Mask what matches this regular expression in every value; may be repeated.",
+    help="Mask what matches this regular expression in every value, key and file name; may be "
+    "repeated. Ids, locations, and names of experiments and registered models stay.",
 )  # fmt: skip
 
 SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, REDACT)
@@ -343,7 +344,7 @@ def scan(
     elif tree:
         _print_trees(trees)
     elif not quiet:
-        command = shlex.join(["mlflow-migrate", "convert", *sources])
+        command = shlex.join(["mlflow-migrate", "convert", *map(masked, sources)])
         _say(scan_text(outcome, command, verbose, values))
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
@@ -514,7 +515,7 @@ def export(
     Rebuilt traces and those that MLflow wrote, with the GenAI semantic conventions. An MLflow
     server wants --header x-mlflow-experiment-id=ID. Ids are the same each time.
     """
-    from migrator import addresses, pipeline
+    from migrator import pipeline
     from migrator.report.text import counted, issues_text
 
     pairs = [tuple(header.split("=", 1)) for header in headers]
@@ -531,7 +532,7 @@ def export(
             progress=progress,
         )
         traces, spans = counted(sent.traces, "trace"), counted(sent.spans, "span")
-        done = f"Sent {traces} with {spans} to {addresses.shown(to)}."
+        done = f"Sent {traces} with {spans} to {masked(to)}."
         _console().finished(done, sent.outcome.exit_code)
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
@@ -747,14 +748,13 @@ def push(source: str, to: str, as_json: bool) -> None:
     For what the tracker wrote to its fallback while the server was away. Traces keep ids and
     times; runs get new ids. What is there already is left alone. Exit code 3 if some were refused.
     """
-    from migrator import addresses
     from migrator.tracker.push import push as send
 
     _console().state = "Nothing was sent."
     pushed = send(source, to)
     exit_code = EXIT_REJECTS if pushed.failed else 0
     done = (
-        f"Sent {pushed.sent} to {addresses.shown(to)}; {pushed.there_already:,} were there "
+        f"Sent {pushed.sent} to {masked(to)}; {pushed.there_already:,} were there "
         f"already, {pushed.failed:,} were refused."
     )
     _console().finished(done, exit_code)
@@ -837,27 +837,6 @@ def _hired(options: Options, dask: str | None) -> Iterator[Options]:
         raise OptionError("--workers and --dask: the cluster itself says how many it has.")
     with cluster.connect(dask) as executor:
         yield replace(options, executor=executor, workers=executor.threads())
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed.
-
-    A signal that was ignored when we were started stays ignored, as Unix programs do it.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    is_main = threading.current_thread() is threading.main_thread()  # signals are that thread's
-    if not is_main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Databases on a server: what their URIs mean, how they are opened, and what their errors say.
 
 Nothing here writes. SQLAlchemy and the drivers are imported where they are used. A password is
-never part of a message: ``shown`` and ``masked`` leave it out.
+never part of a message: ``shown`` leaves it out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from migrator.credentials import has_secret_parameter, hidden, masked
 from migrator.errors import TargetError
 
 if TYPE_CHECKING:
@@ -45,12 +46,6 @@ def _backend(uri: str) -> str | None:
     return name if name in DRIVERS else None
 
 
-def masked(uri: str) -> str:
-    """Return a URI, even one that can't be parsed, with ``***`` for its password."""
-    uri = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", uri)
-    return re.sub(r"([?&]\w*(?:password|passwd)\w*=)[^&]*", r"\1***", uri, flags=re.IGNORECASE)
-
-
 def shown(url: URL) -> str:
     """Return a URL as it may be printed: without its password."""
     return masked(url.render_as_string(hide_password=True))
@@ -69,6 +64,11 @@ def server_url(uri: str) -> URL:
     if backend is None:
         raise TargetError(f"{masked(uri)} names no PostgreSQL or MySQL server.")
     example = f"{backend}://user:password@host/database"
+    if uri.count("@") > 1:  # a part of the password would be taken for the host, and be printed
+        raise TargetError(
+            f"{masked(uri)}: its address holds more than one @.",
+            todo="Write %40 for each @ in the user and the password.",
+        )
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):
@@ -246,13 +246,17 @@ _CASES: tuple[tuple[tuple[str, ...], tuple[str, ...], str, str], ...] = (
 
 @contextmanager
 def reporting(url: URL) -> Iterator[None]:
-    """Turn the errors of a server and its driver into a TargetError without the password."""
+    """Turn the errors of a server and its driver into a TargetError.
+
+    It holds neither the password nor values of rows, and nor does its traceback: the driver's own
+    error, which has both, is not chained.
+    """
     from sqlalchemy.exc import DBAPIError
 
     try:
         yield
     except DBAPIError as error:
-        raise _explained(url, error.orig or error) from error
+        raise _explained(url, error.orig or error) from None
 
 
 def error_code(error: BaseException) -> str:
@@ -263,12 +267,32 @@ def error_code(error: BaseException) -> str:
     return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
 
 
-def _explained(url: URL, error: BaseException) -> TargetError:
+# Of a value that a column refuses, drivers quote the value: "Duplicate entry 'x' for key",
+# "Incorrect integer value: 'x' for column", "invalid input syntax for type bigint: "x"".
+_QUOTED_VALUE = re.compile(
+    r"(entry |value:? |syntax[^\"']*: |type [\w ]+: )"
+    r"(?:(['\"]).*\2(?= for | is )|(['\"]).*\3(?= at |\n|$))",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _secret_parameters(url: URL) -> list[str]:
+    secret = []
+    for name, value in url.query.items():
+        values = (value,) if isinstance(value, str) else value
+        secret += [each for each in values if has_secret_parameter(f"?{name}={each}")]
+    return secret
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a driver's message, without the value that it quotes."""
     said = str(error.args[-1] if error.args else error).strip()
-    said = said.splitlines()[0].rstrip(".") if said else type(error).__name__
-    password = str(url.password or "")
-    if len(password) > 3:
-        said = said.replace(password, "***")
+    said = _QUOTED_VALUE.sub(r"\1…", said)
+    return said.splitlines()[0].rstrip(".") if said else type(error).__name__
+
+
+def _explained(url: URL, error: BaseException) -> TargetError:
+    said = hidden(first_line(error), [str(url.password or ""), *_secret_parameters(url)])
     code = error_code(error)
     for codes, words, what, todo in _CASES:
         if code in codes or (not code and any(word in said.lower() for word in words)):

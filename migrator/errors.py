@@ -11,11 +11,17 @@ MigrateError
 
 from __future__ import annotations
 
+from migrator.credentials import without_credentials
+
 
 class MigrateError(Exception):
-    """Base of all errors that the command line prints as one message and exit code 1."""
+    """Base of all errors that the command line prints as one message and exit code 1.
+
+    Addresses in the message are shown without passwords, whoever wrote it.
+    """
 
     def __init__(self, what: str, *, todo: str = "") -> None:
+        what, todo = without_credentials(what), without_credentials(todo)
         super().__init__(f"{what} {todo}".strip())
         self.what = what
         self.todo = todo

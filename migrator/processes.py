@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from migrator.errors import WorkerError
+from migrator.interrupts import leave_to_parent
 
 T = TypeVar("T")
 
@@ -64,8 +65,8 @@ def few_collections() -> Iterator[None]:
 class Child:
     """A process that sends us ``work(number)`` for each of the numbers.
 
-    With ``spawn``, ``work`` is pickled. Ctrl-C, which a terminal sends to all processes, is left
-    to us: ``stop`` ends the child at once.
+    With ``spawn``, ``work`` is pickled. Ctrl-C and the like, sent to all processes, are left to us:
+    ``stop`` ends the child at once.
     """
 
     def __init__(self, work: Callable[[int], object], numbers: range, method: str) -> None:
@@ -162,7 +163,7 @@ class _Outbox:
 
 def _run(answers: Connection, work: Callable[[int], object], numbers: range) -> None:
     """Work in the child: compute while a thread sends what is ready."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()
     outbox = _Outbox()
     sender = threading.Thread(target=outbox.send, args=(answers,), daemon=True)
     sender.start()

@@ -1,7 +1,9 @@
-"""Masking of values that must not be written: ``--redact PATTERN``.
+"""Masking of text that must not be written: ``--redact PATTERN``.
 
-Only values are masked, never keys, ids, names of experiments and models, times or locations: what
-ties the entities together stays whole.
+One walk over every text of a record: values, keys, names of files, JSON within JSON. A new field is
+masked without being named here. What stays is listed below: identifiers that tie entities together,
+locations of files, and MLflow's own keys and words. Where one of those matches a pattern it is
+counted, so that the user is told.
 """
 
 from __future__ import annotations
@@ -10,122 +12,227 @@ import copy
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from typing import Any, TypeVar
 
 from migrator.errors import OptionError
-from migrator.model import Extracted, SpanRecord
+from migrator.issues import Issue
+from migrator.model import Extracted, MetricPoint, SpanType
 
 MASK = "[REDACTED]"
+KEY_MASK = "REDACTED"  # in keys and file names: MLflow's API refuses brackets there
 T = TypeVar("T")
 
-# Fields that tie entities together, say where they lie, or hold one word of a fixed set.
-_KEPT_FIELDS = frozenset(
+_IDENTIFIERS = frozenset(
     {"run_id", "experiment_id", "trace_id", "span_id", "parent_span_id", "model_id", "dataset_id"}
-    | {"source_run_id", "assessment_id", "overrides", "source_id", "digest", "dataset_digest"}
-    | {"path", "artifact_dir", "spans_path", "artifact_uri", "artifact_location", "artifacts"}
-    | {"status", "lifecycle_stage", "source_type", "type", "current_stage", "metrics", "outputs"}
-    | {"storage_location", "run_link"}
+    | {"source_run_id", "assessment_id", "overrides", "digest", "dataset_digest"}
+    | {"InputRecord.source_id", "ExperimentRecord.name", "RegisteredModelRecord.name"}
+    | {"ModelVersionRecord.name", "Issue.kind", "Issue.entity_id", "Difference.entity_id"}
 )
-_KEPT_NAMES = frozenset(
-    {"ExperimentRecord", "RegisteredModelRecord", "ModelVersionRecord", "DatasetRecord"}
-    | {"AssessmentRecord", "LoggedModelRecord"}
+_LOCATIONS = frozenset(
+    {"artifact_dir", "spans_path", "artifact_uri", "artifact_location", "storage_location"}
+    | {"ExperimentRecord.path", "RunRecord.path", "LoggedModelRecord.path"}
+    | {"RegisteredModelRecord.path", "TraceRecord.path"}
 )
-_KEPT_KEYS = frozenset(
-    {"mlflow.parentRunId", "mlflow.sourceRun", "mlflow.artifactLocation", "mlflow.spanType"}
-    | {"mlflow.trace_schema.version", "mlflow.traceRequestId", "mlflow.modelId"}
-    | {"mlflow.prompt.is_prompt", "mlflow.linkedPrompts", "mlflow.experimentKind"}
+_STAYS = _IDENTIFIERS | _LOCATIONS
+_KEYS_OF_IDENTIFIERS = frozenset(
+    {"mlflow.parentRunId", "mlflow.sourceRun", "mlflow.artifactLocation", "mlflow.modelId"}
+    | {"mlflow.trace_schema.version", "mlflow.traceRequestId", "mlflow.linkedPrompts"}
+    | {"mlflow.prompt.is_prompt", "mlflow.experimentKind"}
+)
+_OWN_KEYS = "mlflow."  # MLflow's own keys are no secrets, and it doesn't know them by other names
+_WORD_FIELDS = frozenset(
+    {"status", "lifecycle_stage", "source_type", "type", "current_stage", "mlflow.spanType"}
+)
+_WORDS = frozenset(
+    {"RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED", "active", "deleted"}
+    | {"NOTEBOOK", "JOB", "LOCAL", "PROJECT", "UNKNOWN", "DATASET", "MODEL"}
+    | {"OK", "ERROR", "UNSET", "IN_PROGRESS", "STATE_UNSPECIFIED"}
+    | {"feedback", "expectation", "HUMAN", "AI_JUDGE", "LLM_JUDGE", "CODE"}
+    | {"SOURCE_TYPE_UNSPECIFIED", "None", "Staging", "Production", "Archived", "Deleted_Internal"}
+    | {"PENDING_REGISTRATION", "FAILED_REGISTRATION", "READY"}
+    | {word for name, word in vars(SpanType).items() if name.isupper()}
 )
 
 
 class Redactor:
     """Masks what matches any of the patterns (Python regular expressions), and counts it.
 
-    Raises OptionError for a pattern that is no regular expression.
+    Raises OptionError for a pattern that is not a regular expression.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self.counts: Counter[str] = Counter()  # masked values by kind of record
+        self.counts: Counter[str] = Counter()  # masked texts by kind of record
+        self.stayed = 0  # identifiers and locations that match
         self._patterns: list[re.Pattern[str]] = []
         for pattern in patterns:
             try:
                 self._patterns.append(re.compile(pattern))
             except re.error as error:
                 raise OptionError(
-                    f"--redact {pattern!r} is no regular expression: {error}.",
+                    f"--redact {pattern!r} is not a regular expression: {error}.",
                     todo="Put a backslash before characters that stand for themselves.",
                 ) from error
 
     def blank(self) -> Redactor:
         """Return one with the same patterns that has counted nothing yet."""
         other = copy.copy(self)
-        other.counts = Counter()
+        other.counts, other.stayed = Counter(), 0
         return other
 
+    def add(self, other: Redactor) -> None:
+        """Take in what another one has counted."""
+        self.counts.update(other.counts)
+        self.stayed += other.stayed
+
     def mask(self, extracted: Extracted[T]) -> Extracted[T]:
-        """Return a reading with its record's values masked, and those of its issues."""
+        """Mask a reading's record, and its issues; count what was masked."""
         if not self._patterns:
             return extracted
+        walk = _Walk(self._patterns)
         record = extracted.record
-        counter: Counter[str] = Counter()
-        masked = None if record is None else self._record(record, counter)
-        if counter.total():
-            self.counts[_kind_of(record)] += counter.total()
-        issues = tuple(
-            replace(i, sample=self._text(i.sample, Counter()), kept=self._text(i.kept, Counter()))
-            for i in extracted.issues
-        )
-        return replace(extracted, record=masked, issues=issues)
+        masked: Any = None if record is None else walk.record(record)
+        if walk.masked:
+            self.counts[_kind_of(record)] += walk.masked
+        self.stayed += walk.stayed
+        return replace(extracted, record=masked, issues=tuple(self.issues(extracted.issues)))
 
-    def _record(self, record: Any, counter: Counter[str]) -> Any:
+    def issues(self, issues: Iterable[Issue]) -> list[Issue]:
+        """Mask every text of issues but the ids, the path too. Nothing is counted."""
+        return [self.value(issue) for issue in issues]
+
+    def value(self, value: T) -> T:
+        """Mask a value of any kind that is about to be shown. Nothing is counted."""
+        if not self._patterns:
+            return value
+        masked: T = _Walk(self._patterns).value(value)
+        return masked
+
+
+class _Walk:
+    """One walk over a record. Equal records become equal ones, whatever was masked before."""
+
+    def __init__(self, patterns: Sequence[re.Pattern[str]]) -> None:
+        self.masked = 0
+        self.stayed = 0
+        self._patterns = patterns
+
+    def record(self, record: Any) -> Any:
         changes: dict[str, Any] = {}
-        in_json = isinstance(record, SpanRecord)
+        kind = type(record).__name__
         for each in fields(record):
             value = getattr(record, each.name)
-            if each.name in _KEPT_FIELDS or (
-                each.name == "name" and type(record).__name__ in _KEPT_NAMES
-            ):
+            if each.name in _STAYS or f"{kind}.{each.name}" in _STAYS:
+                self._note(value)
                 continue
-            if in_json and each.name == "attributes":
-                changed: Any = {k: self._json(k, v, counter) for k, v in value.items()}
+            if each.name in _WORD_FIELDS and isinstance(value, str) and value in _WORDS:
+                continue
+            if kind == "ArtifactFile" and each.name == "path":
+                changed: Any = self._text(value, KEY_MASK)
+            elif kind == "SpanRecord" and each.name == "attributes":
+                changed = self._mapping(value, self._attribute)
+            elif each.name in ("attributes", "value", "error"):
+                changed = self._json(value)
             else:
-                changed = self._value(value, counter)
+                changed = self.value(value)
             if changed != value:
                 changes[each.name] = changed
         return replace(record, **changes) if changes else record
 
-    def _value(self, value: Any, counter: Counter[str]) -> Any:
+    def value(self, value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value
         if isinstance(value, str):
-            return self._text(value, counter)
+            return self._text(value)
         if isinstance(value, Mapping):
-            return {
-                key: item if key in _KEPT_KEYS else self._value(item, counter)
-                for key, item in value.items()
-            }
+            return self._mapping(value, lambda key, item: self.value(item))
         if isinstance(value, (tuple, list)):
-            return type(value)(self._value(item, counter) for item in value)
+            if value and isinstance(value[0], MetricPoint):
+                return value  # numbers, and there may be millions
+            return type(value)([self.value(item) for item in value])
         if is_dataclass(value) and not isinstance(value, type):
-            return self._record(value, counter)
+            return self.record(value)
         return value
 
-    def _json(self, key: str, text: str, counter: Counter[str]) -> str:
+    def _mapping(
+        self, mapping: Mapping[str, Any], mask: Callable[[str, Any], Any]
+    ) -> dict[str, Any]:
+        names = self._keys(mapping)
+        masked = {}
+        for key, item in mapping.items():
+            if key in _KEYS_OF_IDENTIFIERS:
+                self._note(item)
+                masked[key] = item
+            else:
+                masked[names.get(key, key)] = mask(key, item)
+        return masked
+
+    def _keys(self, keys: Iterable[str]) -> dict[str, str]:
+        """Give each key that matches a masked name of its own; those that don't are left out.
+
+        Two that become equal are numbered in the order of the keys, so that neither is lost.
+        """
+        changed: dict[str, str] = {}
+        taken = set()
+        for key in keys:
+            if isinstance(key, Enum) or key.startswith(_OWN_KEYS):
+                self._note(key)
+                taken.add(key)
+                continue
+            name = self._text(key, KEY_MASK)
+            if name == key:
+                taken.add(key)
+            else:
+                changed[key] = name
+        for key in sorted(changed):
+            name = changed[key]
+            number = 1
+            while changed[key] in taken:
+                number += 1
+                changed[key] = f"{name}-{number}"
+            taken.add(changed[key])
+        return changed
+
+    def _attribute(self, key: str, text: str) -> str:
         """Mask inside a span attribute, which is JSON text, so that it stays JSON."""
-        if key in _KEPT_KEYS:
-            return text
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            return self._text(text, counter)
-        masked = self._value(value, counter)
-        return text if masked == value else json.dumps(masked, ensure_ascii=False)
+            return self._text(text)
+        if key in _WORD_FIELDS and isinstance(value, str) and value in _WORDS:
+            return text
+        masked = self._json(value)
+        # A key that stands twice is read once: what isn't read must not stay either.
+        if masked == value and not self._matches(text):
+            return text
+        return json.dumps(masked, ensure_ascii=False)
 
-    def _text(self, text: str, counter: Counter[str]) -> str:
+    def _json(self, value: Any) -> Any:
+        """Mask a JSON value; a number that matches becomes text."""
+        if isinstance(value, Mapping):
+            return self._mapping(value, lambda key, item: self._json(item))
+        if isinstance(value, (list, tuple)):
+            return type(value)([self._json(item) for item in value])
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            text = str(value)
+            masked = self._text(text)
+            return value if masked == text else masked
+        return self.value(value)
+
+    def _text(self, text: str, mask: str = MASK) -> str:
         masked = text
         for pattern in self._patterns:
-            masked = pattern.sub(MASK, masked)
-        counter["values"] += masked != text
+            masked = pattern.sub(mask, masked)
+        self.masked += masked != text
         return masked
+
+    def _note(self, value: object) -> None:
+        self.stayed += isinstance(value, str) and self._matches(value)
+
+    def _matches(self, text: str) -> bool:
+        return any(pattern.search(text) for pattern in self._patterns)
 
 
 def _kind_of(record: object) -> str:

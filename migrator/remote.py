@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from migrator.credentials import has_secret_parameter, hidden, masked, password_of
 from migrator.errors import MigrateError, SourceError
 from migrator.interrupts import point_of_no_return
 from migrator.issues import Code, Issue
@@ -177,14 +178,15 @@ class _Remote:
         assert match is not None, source
         self._scheme = match[1].lower()
         if "::" in source:
-            raise SourceError(f"{source} is a chain of addresses.", todo="Give a plain one.")
-        # Without a password, which would end in the report and the database.
-        shown = re.sub(r"(://[^/:@]*):[^/@]*@", r"\1@", source.rstrip("/"))
+            raise SourceError(
+                f"{masked(source)} is a chain of addresses.", todo="Give a plain one."
+            )
+        shown = _without_login(source.rstrip("/"))
         uri = self._scheme + shown[len(match[1]) :]
         self.base, self.name = uri.rpartition("/")[0], uri.rpartition("/")[2]
         if not shown[match.end() :] or self.name in ("", ".", ".."):
             raise SourceError(
-                f"{source} names no place.", todo="Give the bucket and the path in it."
+                f"{masked(source)} names no place.", todo="Give the bucket and the path in it."
             )
         self._source = self._scheme + source[len(match[1]) :]
         self._own = threading.local()
@@ -239,7 +241,7 @@ class _Remote:
             if key.rstrip("/") == root:
                 if info["type"] == "file" and info.get("size"):
                     raise SourceError(
-                        f"{self._source} is not a folder.",
+                        f"{masked(self._source)} is not a folder.",
                         todo="Give the address of the mlruns folder itself.",
                     )
                 continue
@@ -264,10 +266,33 @@ def _changed(info: dict[str, Any]) -> float | None:
     return None
 
 
+def _without_login(source: str) -> str:
+    """Return an address without the password in it, which would end in report and database.
+
+    Raises SourceError where it isn't clear what that is.
+    """
+    scheme, _, rest = source.partition("://")
+    authority, slash, path = rest.partition("/")
+    login, at, host = authority.rpartition("@")
+    user, colon, port = (login or authority).partition(":")
+    unclear = not at and bool(colon) and not port.isdecimal() and "@" in path
+    if unclear or has_secret_parameter(source):
+        raise SourceError(
+            f"{masked(source)} holds a password or token that would end in the database.",
+            todo="Give it by the environment or fsspec's configuration; in a password write %40 "
+            "for @, %2F for / and %3A for :.",
+        )
+    return f"{scheme}://{user}@{host}{slash}{path}" if at else source
+
+
 @contextlib.contextmanager
 def _asking(source: str) -> Iterator[None]:
     """Say in one sentence what is wrong when a remote file system is asked."""
-    shown = re.sub(r"(://[^/:@]*):[^/@]*@", r"\1@", source)
+    shown = masked(source)
+
+    def said(error: BaseException) -> str:
+        return hidden(_first_line(error), [password_of(source)])
+
     scheme = source.partition(":")[0].lower()
     try:
         yield
@@ -275,28 +300,28 @@ def _asking(source: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise SourceError(
-            f"{shown} can't be read: a package for {scheme}:// is not installed ({error}).",
+            f"{shown} can't be read: a package for {scheme}:// is not installed ({said(error)}).",
             todo=f"Install it: pip install 'mlflow-migrate[{_EXTRAS.get(scheme, 'remote')}]'",
-        ) from error
-    except FileNotFoundError as error:
+        ) from None  # it may name the login
+    except FileNotFoundError:
         raise SourceError(
             f"{shown} does not exist.", todo="Check the bucket and the path."
-        ) from error
+        ) from None  # it may name the login
     except PermissionError as error:
         raise SourceError(
-            f"{shown} can't be read: access is denied ({_first_line(error)}).",
+            f"{shown} can't be read: access is denied ({said(error)}).",
             todo="Check the credentials, and that they may list and get objects there.",
-        ) from error
-    except Exception as error:  # each provider's package raises errors of its own
+        ) from None  # it may name the login
+    except Exception as error:  # noqa: BLE001  # each provider's package raises its own
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise SourceError(
                 f"{shown} can't be fetched: {tempfile.gettempdir()} is full.",
                 todo="Make room, or set TMPDIR to a folder on another disk.",
-            ) from error
+            ) from None  # it may name the login
         raise SourceError(
-            f"{shown} can't be read: {type(error).__name__}: {_first_line(error)}.",
+            f"{shown} can't be read: {type(error).__name__}: {said(error)}.",
             todo="Check the credentials and the network; nothing was written.",
-        ) from error
+        ) from None  # it may name the login
 
 
 def _first_line(error: BaseException) -> str:

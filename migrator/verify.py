@@ -37,11 +37,13 @@ expects none (MLflow shows them run by run only).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +53,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from migrator import __version__, addresses, conventions, databases, extractor, pipeline, server
+from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
 from migrator.model import (
     ArtifactCopy,
@@ -100,6 +103,24 @@ _SERVED_FROM_COLUMNS = {
 # Timestamp in ms, step, encoded value, whether it is NaN: a row of MLflow's table of metrics.
 _Point: TypeAlias = tuple[int, int, float, bool]
 _T = TypeVar("_T")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+# What a message says of a target that breaks while it is read, what is wrong then, what to do.
+_DAMAGED = ("is damaged", "Restore a backup, or convert into a new database, and verify again.")
+_SILENT = ("doesn't answer any more", "See that it runs, and verify again.")
+_BROKEN: tuple[tuple[str, tuple[str, str]], ...] = (
+    ("malformed", _DAMAGED),
+    ("not a database", _DAMAGED),
+    ("utf-8", _DAMAGED),
+    ("disk i/o error", ("can't be read from its disk", "See that the disk is sound.")),
+    ("locked", ("is locked by another process", "Stop what is writing into it, and try again.")),
+    (" 500", ("answers with an error", "See its log, and verify again.")),
+    ("internal_error", ("answers with an error", "See its log, and verify again.")),
+    ("connection", _SILENT),
+    ("max retries", _SILENT),
+    ("timed out", _SILENT),
+)
+_CAUSE = re.compile(r".*\(Caused by (.*)\)$")  # of an error of requests, after all that was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +235,7 @@ def verify(
         )
         migration.run()
         comparer.compare_copies(migration.locations.copies)
-        return comparer.finish()
+        return migration.redactor.value(comparer.finish())
 
 
 def _verify_server(
@@ -222,7 +243,9 @@ def _verify_server(
 ) -> VerifyResult:
     from migrator.verify_server import ServedComparer  # it uses what stands here
 
-    server.open_server(against)
+    # Of the minutes that MLflow's client asks again a server that is gone, seconds are enough here.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    server.open_server(against, to_read=True)
     whole = options.artifacts != "keep"  # then they were sent, and are compared
     with pipeline.fetched(sources, options, progress, whole=whole) as places:
         stores = pipeline.open_stores(places, progress)
@@ -237,7 +260,59 @@ def _verify_server(
             progress=progress,
         )
         migration.run()
-        return comparer.finish()
+        return migration.redactor.value(comparer.finish())
+
+
+def reading(method: _Method) -> _Method:
+    """Let a method of a comparer raise TargetError where its target breaks while it is read.
+
+    MLflow and its libraries raise their own errors for a target that is gone, and any of Python's
+    for rows that are damaged.
+    """
+
+    @functools.wraps(method)
+    def guarded(comparer: Any, *arguments: Any, **named: Any) -> Any:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return method(comparer, *arguments, **named)
+        except (
+            *(MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ValueError, TypeError),
+            *(LookupError, AttributeError, ArithmeticError),
+        ) as error:
+            raise broken(comparer.shown, error) from None  # its text may hold values of rows
+
+    return guarded  # type: ignore[return-value]  # the same signature
+
+
+def broken(shown: str, error: BaseException) -> TargetError:
+    """Return what is wrong with a target that can't be read any more, in one sentence."""
+    from mlflow.exceptions import MlflowException
+
+    cause = _database_error(error) or error
+    said = conventions.cut(_CAUSE.sub(r"\1", databases.first_line(cause)), 200)
+    if cause is error and not isinstance(error, (MlflowException, OSError)):
+        said = f"{type(error).__name__}: {said}"
+    why, todo = next(
+        (found for word, found in _BROKEN if word in said.lower()),
+        ("can't be read", "It may be damaged: convert into a new database, and verify again."),
+    )
+    return TargetError(f"{shown} {why}: {said}.", todo=f"Nothing was changed. {todo}")
+
+
+def _database_error(error: BaseException) -> BaseException | None:
+    """Return the driver's error that is the cause of another, if there is one."""
+    from sqlalchemy.exc import DBAPIError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DBAPIError):
+            return cause.orig or cause
+        if isinstance(cause, sqlite3.Error):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 class Comparer:
@@ -263,20 +338,22 @@ class Comparer:
         if databases.is_server(uri):
             self.largest_id = databases.LARGEST_EXPERIMENT_ID
             url = databases.server_url(uri)
-            shown, upgrade = databases.shown(url), "mlflow db upgrade"
+            self.shown, upgrade = databases.shown(url), "mlflow db upgrade"
             revision, collation = _server_state(url)
             self.name_key = databases.name_key(collation)
             opened = databases.read_only_url(url).render_as_string(hide_password=False)
         else:
             path = _database_path(uri)
-            shown, upgrade = str(path), "mlflow-migrate upgrade"
+            self.shown, upgrade = str(path), "mlflow-migrate upgrade"
             revision = _revision(path)
             opened = _read_only(path)
         import mlflow  # noqa: F401  # sets up its loggers, before they are turned down
 
-        # Alembic, which MLflow asks for the schema's revision, tells about its own plugins.
+        # Alembic, which MLflow asks for the schema's revision, tells about its own plugins. What
+        # MLflow logs of a database that breaks under it, with a traceback, we say in a sentence.
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        _check_revision(shown, revision, f"{upgrade} {databases.masked(uri)}")
+        logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
+        _check_revision(self.shown, revision, f"{upgrade} {masked(uri)}")
         self._open(opened)
         self._findings = _Findings()
         self._experiments: dict[int, _ExpectedExperiment] = {}
@@ -289,6 +366,7 @@ class Comparer:
         self._traces: list[tuple[TracePlan, int]] = []
         self._spans = 0
 
+    @reading
     def _open(self, uri: str) -> None:
         from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
@@ -300,6 +378,7 @@ class Comparer:
         self._tracking: Any = ReadOnlyTracking(uri, "mlruns")
         self._registry: Any = Registry(uri)
 
+    @reading
     def experiments(self) -> tuple[tuple[int, str], ...]:
         """Return id and name of every experiment that the database has, deleted ones too."""
         from mlflow.entities import ViewType
@@ -332,6 +411,7 @@ class Comparer:
         del value
         self._experiments.setdefault(experiment_id, _ExpectedExperiment()).own_tags.add(key)
 
+    @reading
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
         """Expect a run, with its params, tags, metric histories, inputs and outputs."""
         if self._is_second(Kind.RUN, run.run_id):
@@ -341,6 +421,7 @@ class Comparer:
         if len(self._runs) >= _RUNS_PER_CHUNK or self._points >= _POINTS_PER_CHUNK:
             self._compare_runs()
 
+    @reading
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
         """Expect a dataset of an experiment."""
         name = (record.name, record.digest)
@@ -351,16 +432,19 @@ class Comparer:
         if len(self._datasets) >= _DATASETS_PER_CHUNK:
             self._compare_datasets()
 
+    @reading
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
         """Expect a logged model, with its params, tags and metrics."""
         if not self._is_second(Kind.LOGGED_MODEL, record.model_id):
             self._compare_logged_model(record, experiment_id)
 
+    @reading
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
         if not self._is_second(Kind.REGISTERED_MODEL, record.name):
             self._compare_registered_model(record)
 
+    @reading
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Expect a trace, with its spans, tags, metadata, token counts and assessments."""
         if self._is_second(Kind.TRACE, plan.trace_id):
@@ -380,6 +464,7 @@ class Comparer:
                     name = f"artifact {relative}"
                     self._findings.differs(copy.kind, copy.entity_id, name, expected, found)
 
+    @reading
     def finish(self) -> VerifyResult:
         """Compare what is still buffered, close the database, and return what was found."""
         self._compare_experiments()
@@ -1069,10 +1154,10 @@ def _database_path(uri: str) -> Path:
     try:
         url = make_url(uri)
     except ArgumentError:
-        shown = databases.masked(uri)
+        shown = masked(uri)
         raise TargetError(f"{shown} is not a database URI.", todo=todo) from None
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        shown = databases.masked(uri)
+        shown = masked(uri)
         raise TargetError(
             f"{shown} is not a SQLite file or a database of PostgreSQL or MySQL.", todo=todo
         )
@@ -1147,6 +1232,8 @@ def _revision(path: Path) -> str:
         finally:
             connection.close()
     except sqlite3.Error as error:
+        if "no such table" not in str(error) and "not a database" not in str(error):
+            raise broken(str(path), error) from error
         raise TargetError(
             f"{path} is not an MLflow database that can be read ({error}).",
             todo="Give the database that was converted to, as sqlite:///path/to/mlflow.db.",
@@ -1168,10 +1255,8 @@ def _read(read: Callable[..., Any], *args: Any, **options: Any) -> Any:
     try:
         return read(*args, **options)
     except MlflowException as error:
-        if error.error_code == "TEMPORARILY_UNAVAILABLE":  # SQLite's OperationalError
-            raise TargetError(
-                f"The database can't be read ({error.message}).", todo="Try again."
-            ) from error
+        if _database_error(error) is not None:
+            raise broken("The database", error) from None
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         return _Unreadable(str(error.message))

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from migrator import conventions, transformer, verify
-from migrator.errors import TargetError
+from migrator.credentials import masked
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
@@ -38,6 +37,8 @@ from migrator.verify import MISSING, NOTHING, VerifyResult, _Entity, _Findings
 _PAGE = 1000
 _PARAM_CHARS, _TAG_CHARS, _TRACE_TAG_CHARS, _METADATA_CHARS = 6000, 8000, 4096, 250
 _SERVER_TAGS = {conventions.RUN_NAME, conventions.ARTIFACT_LOCATION, "mlflow.trace.infoFinalized"}
+# Of the server itself, not of the thing that it is asked for.
+_FAILURES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED")
 _DELETED_VERSION = "Deleted_Internal"
 _OTHER_WORDS = ("gen_ai.", "llm.", "embedding.")  # in which spans name models and providers
 _COSTS = ("input_cost", "output_cost", "total_cost")
@@ -62,7 +63,7 @@ class ServedComparer:
         from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
 
-        self._uri = re.sub(r"//[^/@]*@", "//", uri)
+        self.shown = masked(uri)
         self._client: Any = MlflowClient(uri)
         self._files = files
         self._findings = _Findings()
@@ -77,8 +78,7 @@ class ServedComparer:
             for each in _pages(self._client.search_experiments, ViewType.ALL, _PAGE):
                 self._handles[_handle(each)] = _Home(each)
         except (MlflowException, OSError) as error:
-            why = str(error).replace(uri, self._uri).splitlines()[0]
-            raise TargetError(f"{self._uri} can't be read: {why:.300}") from error
+            raise verify.broken(self.shown, error) from None
 
     def experiments(self) -> tuple[tuple[int, str], ...]:
         """Return what stands for each experiment of the server, and its name."""
@@ -86,6 +86,7 @@ class ServedComparer:
 
     # ------------------------------------------------------------------------ experiments
 
+    @verify.reading
     def add_experiment(self, plan: ExperimentPlan) -> None:
         """Expect an experiment; list what was made of its runs and models."""
         from mlflow.entities import ViewType
@@ -138,6 +139,7 @@ class ServedComparer:
 
     # ------------------------------------------------------------------------------- runs
 
+    @verify.reading
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
         """Expect a run, with its params, tags, metric histories, inputs, outputs and files."""
         home = self._homes.get(experiment_id)
@@ -244,6 +246,7 @@ class ServedComparer:
 
     # ------------------------------------------------------------------------------ models
 
+    @verify.reading
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
         """Expect a logged model, with its params, tags and metrics."""
         home = self._homes.get(experiment_id)
@@ -288,6 +291,7 @@ class ServedComparer:
         for name in sorted(expected.keys() | there.keys()):
             of.points(f"metric {name}", expected[name], there[name])
 
+    @verify.reading
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
         registry = self._client._get_registry_client().store
@@ -339,6 +343,7 @@ class ServedComparer:
 
     # ------------------------------------------------------------------------------ traces
 
+    @verify.reading
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Expect a trace, with its spans, tags, metadata, assessments and links to runs."""
         home = self._homes.get(experiment_id)
@@ -467,16 +472,24 @@ class ServedComparer:
 
     # ---------------------------------------------------------------------------- the end
 
+    @verify.reading
     def finish(self) -> VerifyResult:
         """Return what was found."""
         result = self._findings.result()
         return replace(result, exceptions={k: n for k, n in sorted(self._exceptions.items()) if n})
 
     def _read(self, read: Any, *arguments: Any, **named: Any) -> Any:
-        try:
-            return verify._read(read, *arguments, **named)
-        except OSError as error:
-            raise TargetError(f"{self._uri} can't be read: {error}", todo="Try again.") from error
+        from mlflow.exceptions import MlflowException
+
+        def ask(*arguments: Any, **named: Any) -> Any:
+            try:
+                return read(*arguments, **named)
+            except MlflowException as error:
+                if error.error_code in _FAILURES:
+                    raise verify.broken(self.shown, error) from None
+                raise
+
+        return verify._read(ask, *arguments, **named)
 
 
 def _handle(found: Any) -> int:

@@ -12,19 +12,21 @@ from migrator import conventions
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
     "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
-    "addresses", "paths", "__init__",
+    "addresses", "paths", "wholefiles", "credentials", "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
-    "errors": set(),
-    "processes": {"errors"},
+    "errors": {"credentials"},
+    "processes": {"errors", "interrupts"},
     "executors": {"errors"},
     "cluster": {"errors"},
-    "databases": {"errors"},
-    "addresses": {"errors"},
+    "databases": {"errors", "credentials"},
+    "addresses": {"errors", "credentials"},
     "interrupts": set(),
     "paths": set(),
+    "wholefiles": set(),
+    "credentials": set(),
     "issues": set(),
     "__init__": set(),
     "__main__": {"cli"},

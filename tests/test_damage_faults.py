@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.tracing.client import TracingClient
 
-from migrator import pipeline
+from migrator import interrupts, pipeline
 from migrator.cli import main
 from migrator.issues import Code
 from migrator.pipeline import commands, migration
@@ -218,7 +218,7 @@ def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
 
 
 @pytest.mark.usefixtures("default_signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", interrupts.ENDING)
 def test_a_signal_ends_with_130_and_nothing_is_left(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -233,6 +233,9 @@ def test_a_signal_ends_with_130_and_nothing_is_left(
     monkeypatch.setattr(pipeline.Migration, "check_handed", wait)
 
     def work() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for ending in set(interrupts.ENDING) - {signal.SIGINT}:
+            signal.signal(ending, signal.SIG_DFL)  # nohup would have one ignored
         main(["convert", str(store), "--to", f"sqlite:///{tmp_path}/m.db", "--schema", "3.9"])
 
     pid = forked(work)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from migrator import interrupts
 from migrator.cli import main
 from migrator.loader import merge, staging
 from migrator.pipeline import Migration, commands
@@ -68,13 +69,22 @@ def test_a_report_whose_directory_vanished_leaves_a_complete_database(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("ending", ["json", "html", "txt"])
 def test_a_report_on_a_full_disk_leaves_a_complete_database(
-    store: Path, tmp_path: Path, ending: str
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     (store / "1001" / Spot(store, 1).id("train") / "metrics" / "loss").write_text("1 1 1\n")
-    report = tmp_path / f"r.{ending}"
-    report.symlink_to("/dev/full")
-    result = convert(store, "--report", report, "--json")
+    report, opened = tmp_path / f"r.{ending}", os.open
+
+    def full(path: Path | str, flags: int, *mode: int) -> int:
+        handle = opened(path, flags, *mode)
+        if ".partial-" in str(path):
+            os.dup2(opened("/dev/full", os.O_WRONLY), handle)
+        return handle
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        result = convert(store, "--report", report, "--json")
     assert result.exit_code == 3
+    assert not report.exists() and not list(tmp_path.glob(".*"))
     assert "No space left" in result.stderr
     document = json.loads(result.stdout)
     assert document["exit_code"] == 3 and "No space left" in document["report_problem"]
@@ -132,7 +142,7 @@ def interrupted(call: Callable[..., Any], number: signal.Signals) -> Callable[..
 
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", interrupts.ENDING)
 def test_a_signal_comes_too_late_once_the_target_is_there(
     store: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, existing: bool
 ) -> None:

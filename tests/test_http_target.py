@@ -688,3 +688,12 @@ def test_a_bad_address_is_one_sentence(
     assert result.exit_code == 1
     (line,) = result.stderr.strip().splitlines()
     assert says in line
+
+
+def test_masking_and_sending_artifacts_are_refused_together(server: Server, tmp_path: Path) -> None:
+    store = fixturekit.materialise("1.30.1-classic", tmp_path)
+    result = convert(store, server.uri, "--redact", "secret")
+    assert result.exit_code == 2 and "--artifacts keep" in result.output
+    assert not server.rows()["runs"]
+    result = convert(store, server.uri, "--redact", "secret", "--artifacts", "keep")
+    assert result.exit_code == 0, result.output

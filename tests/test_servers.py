@@ -550,3 +550,27 @@ def test_the_report_lies_here_and_holds_no_password(server: Server, tmp_path: Pa
     text = report.read_text()
     assert "s3cr3t" not in text
     assert json.loads(text)["target"].startswith(f"{server.admin.drivername}://mlflow:***@127.0")
+
+
+def test_verify_says_in_a_sentence_that_the_server_ended_its_connection(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgresql.empty()
+    source, uri = fixturekit.store("2.4.2-predictions"), postgresql.uri(database)
+    convert(source, uri)
+    trees = pipeline.Migration._trees
+
+    def end_it(migration: pipeline.Migration) -> None:
+        of_it = f"FROM pg_stat_activity WHERE datname = '{database}'"
+        postgresql.execute(
+            f"SELECT pg_terminate_backend(pid) {of_it}",
+            f"ALTER DATABASE {database} RENAME TO {database}_gone",
+        )
+        trees(migration)
+
+    monkeypatch.setattr(pipeline.Migration, "_trees", end_it)
+    with pytest.raises(TargetError) as caught:
+        verify([str(source)], uri, pipeline.Options())
+    text = str(caught.value)
+    assert "doesn't answer any more" in text
+    assert PASSWORD not in text and "\n" not in text

@@ -16,6 +16,7 @@ import sys
 import urllib.parse
 from collections.abc import Callable
 
+from migrator.credentials import masked
 from migrator.errors import SourceError
 from migrator.extractor.files import (
     FileTooLarge,
@@ -118,12 +119,12 @@ def _local_path(location: str) -> str:
         return os.path.abspath(os.path.expanduser(location))
     if scheme[1].lower() == "sqlite":
         raise SourceError(
-            f"{location} is a database, not a file store.",
-            todo=f"To write into it, put --to before it: --to {location}",
+            f"{masked(location)} is a database, not a file store.",
+            todo=f"To write into it, put --to before it: --to {masked(location)}",
         )
     if scheme[1].lower() != "file":
         raise SourceError(
-            f"{location} is not a local directory.",
+            f"{masked(location)} is not a local directory.",
             todo="Only file stores are read: give the path of the mlruns directory, or an address "
             "that fsspec reads (pip install 'mlflow-migrate[remote]').",
         )
@@ -132,7 +133,7 @@ def _local_path(location: str) -> str:
         rest = rest[2:]  # file://mlruns is wrong, but what is meant is there
     if rest.startswith("//"):
         raise SourceError(
-            f"{location} names another machine.", todo="Give a local path (file:///path)."
+            f"{masked(location)} names another machine.", todo="Give a local path (file:///path)."
         )
     rest = rest.split("?")[0].split("#")[0] if not os.path.lexists(rest) else rest
     if os.name == "nt":
@@ -151,7 +152,7 @@ def _unquoted(rest: str) -> str:
 
 def _root_listing(path: str) -> Listing:
     if not os.path.lexists(path):
-        raise SourceError(f"{shown(path)} does not exist.", todo="Check the path.")
+        raise SourceError(f"{masked(shown(path))} does not exist.", todo="Check the path.")
     if not os.path.exists(path):
         raise SourceError(
             f"{shown(path)} is a link that leads nowhere, or can't be followed.",

@@ -168,7 +168,7 @@ def _copy(
 
 def _copy_through(path: str, target: Path, root: Path) -> int:
     """Copy a file under a name of our own, check it, and give it its name; return its bytes."""
-    staged = staging.StagingFile(str(root / "artifacts"))
+    staged = staging.StagingFile(str(root / "artifacts"), like=path)
     try:
         digest, size = hashlib.sha256(), 0
         with Path(staged.path).open("wb") as out:

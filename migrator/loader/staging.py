@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from migrator.loader.target import reporting
+from migrator.wholefiles import common_mode
 
 try:
     import fcntl
@@ -31,12 +32,15 @@ if hasattr(os, "register_at_fork"):
 class StagingFile:
     """An empty file ``.NAME.migrating-PID`` in the target's directory, held while we live.
 
+    Nobody may read it who may not read the target, or the file ``like`` that it is a copy of.
+
     The hold is a ``flock``, which ends with the process however it ends; so a file that a killed
     run left is told from one in use without trusting process ids.
     """
 
-    def __init__(self, target_path: str) -> None:
+    def __init__(self, target_path: str, like: str | None = None) -> None:
         self._target = Path(target_path)
+        self._mode = common_mode([self._target if like is None else Path(like)])
         sweep(target_path)
         with reporting(target_path):
             self._handle, self.path = self._claim()
@@ -48,7 +52,7 @@ class StagingFile:
             path = self._target.with_name(f".{self._target.name}.migrating-{os.getpid()}{tail}")
             attempt += 1
             try:
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, self._mode)
             except FileExistsError:
                 continue
             if fcntl is None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import addresses, conventions, databases
+from migrator.credentials import masked
 from migrator.errors import MigrateError, TargetError
 from migrator.loader import schema as schemas
 from migrator.loader.existing import Place, revision_of
@@ -125,7 +126,7 @@ def path_of(uri: str) -> str:
         if kind == "sqlite":
             raise TargetError(f"{uri} is not the form that MLflow reads.", todo=_HOW)
         raise TargetError(
-            f"{databases.masked(uri)} can't be written: the target is a SQLite file or a database "
+            f"{masked(uri)} can't be written: the target is a SQLite file or a database "
             f"of PostgreSQL or MySQL, and this is {kind}.",
             todo=_HOW,
         )
@@ -134,7 +135,7 @@ def path_of(uri: str) -> str:
     elif Path(uri).is_dir():
         raise TargetError(f"{uri} is a directory, and only databases are written.", todo=_HOW)
     else:
-        raise TargetError(f"'{databases.masked(uri)}' is not a database URI.", todo=_HOW)
+        raise TargetError(f"'{masked(uri)}' is not a database URI.", todo=_HOW)
     return os.path.realpath(path)
 
 

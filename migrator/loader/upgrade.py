@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import addresses, databases
+from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.loader import audit, merge, schema, staging, target
 
@@ -31,14 +32,14 @@ def upgrade_database(uri: str) -> UpgradeResult:
     that no other process's rows are lost. Raises TargetError; the database is then as it was.
     """
     if databases.is_server(uri):
-        shown = databases.masked(uri)
+        shown = masked(uri)
         raise TargetError(
             f"{shown} is on a server, which this command leaves alone: it works on a copy.",
             todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",
         )
     if addresses.is_server_address(uri):
         raise TargetError(
-            f"{addresses.shown(uri)} is a server, and its database is out of reach from here.",
+            f"{masked(uri)} is a server, and its database is out of reach from here.",
             todo="Where the server runs, upgrade its database: mlflow-migrate upgrade for a SQLite "
             "file, mlflow db upgrade for others.",
         )

@@ -27,7 +27,9 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from migrator import addresses
+from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
+from migrator.wholefiles import open_partial
 
 _RETRIED = (429, 502, 503, 504)  # OTLP's answers that mean: try again later
 _TRIES = 5
@@ -67,8 +69,7 @@ def check_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> None
         raise OptionError("--header goes with a URL, and this is a file.")
     if "://" in target:
         raise OptionError(
-            f"{addresses.shown(target)} can't be sent to: OTLP goes to http:// or https://, or "
-            "into a file.",
+            f"{masked(target)} can't be sent to: OTLP goes to http:// or https://, or into a file.",
             todo=_HOW,
         )
 
@@ -96,15 +97,15 @@ class FileReceiver:
         self._path = Path(path)
         if self._path.exists():
             raise TargetError(
-                f"{path} already exists.", todo="Move it away or choose another name."
+                f"{masked(path)} already exists.", todo="Move it away or choose another name."
             )
-        self._partial = self._path.with_name(f".{self._path.name}.partial-{os.getpid()}")
         self._ending = self._path.suffix.lower()
         self._batches = 0
         try:
-            self._file = self._partial.open("wb")
+            handle, self._partial = open_partial(self._path)
         except OSError as error:
             raise self._failed(error) from error
+        self._file = os.fdopen(handle, "wb")
 
     def send(self, data: TracesData) -> None:
         """Write the spans of some traces."""
@@ -147,7 +148,7 @@ class FileReceiver:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> TargetError:
-        return TargetError(f"{self._path} can't be written: {error.strerror}.")
+        return TargetError(f"{masked(str(self._path))} can't be written: {error.strerror}.")
 
 
 class HttpReceiver:
@@ -159,7 +160,7 @@ class HttpReceiver:
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         """Raise OptionError when the URL or a header is not valid."""
-        self._shown = shown_address(url)
+        self._shown = masked(url)
         self._secrets = _secrets_of(url, headers)
         self._sent = 0
         if not "".join([*headers, *headers.values()]).isascii():
@@ -197,7 +198,7 @@ class HttpReceiver:
         except OSError as error:  # every RequestException is one
             raise self._failed(_reason(error)) from None
         if response.is_redirect:
-            raise self._failed(f"it redirects to {shown_address(response.headers['Location'])}")
+            raise self._failed(f"it redirects to {masked(response.headers['Location'])}")
         if not 200 <= response.status_code < 300:
             answer = response.content[:100_000].decode("utf-8", "replace")
             raise self._failed(f"it answered {response.status_code} {response.reason}: {answer}")
@@ -300,15 +301,6 @@ def _with_path(url: str) -> str:
     """Add OTLP's path to a URL that has none."""
     parts = urlsplit(url)
     return url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1/traces"))
-
-
-def shown_address(target: str) -> str:
-    """Write a target as it may be printed: a URL without its user, password and query."""
-    if "://" not in target:
-        return target
-    scheme, _, rest = target.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
 def _reason(error: OSError) -> str:

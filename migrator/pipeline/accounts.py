@@ -44,7 +44,7 @@ class Accounts:
         """Take in the accounts of a part of the work. The order of the parts is kept."""
         self.ledger.add(part.ledger)
         self.locations.add(part.locations)
-        self.redactor.counts.update(part.redactor.counts)
+        self.redactor.add(part.redactor)
         for key, summary in part.summaries.items():
             self.summaries[key].add(summary)
         self.handed.update(part.handed)

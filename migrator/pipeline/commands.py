@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from migrator import __version__, addresses, extractor, loader, server
+from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.interrupts import point_of_no_return
 from migrator.issues import CATALOG, Issue, Severity
@@ -27,7 +28,12 @@ from migrator.pipeline.stores import (
     open_stores,
 )
 from migrator.pipeline.trees import PlannedTree
-from migrator.report.files import check_report_path, free_report_path, write_report
+from migrator.report.files import (
+    check_report_path,
+    first_report_path,
+    free_report_path,
+    write_report,
+)
 from migrator.report.summary import Outcome
 
 
@@ -144,7 +150,8 @@ def convert(
             written = writer.finish()
             migration.check_written(written)
             if stop_on_error:
-                _check_rejects([*outcome.ledger.issues, *written.issues])
+                rejected = migration.redactor.issues(written.issues)
+                _check_rejects([*outcome.ledger.issues, *rejected])
             progress("publishing", 0, 0)
             result = writer.publish(
                 backup=backup,
@@ -158,7 +165,7 @@ def convert(
         outcome.schema = target.wanted
         outcome.seconds = time.monotonic() - began
         path = Path(report) if report else _report_path(target.report_base, outcome)
-        _report(outcome, path, values)
+        _report(outcome, path, values, like=target.report_base)
         return outcome
 
 
@@ -218,11 +225,14 @@ def check_outside(sources: Sequence[str], option: str, path: str) -> None:
             )
 
 
-def _report(outcome: Outcome, path: Path, values: bool) -> None:
-    """Write the report. When that fails, all else is done, and the outcome says both."""
+def _report(outcome: Outcome, path: Path, values: bool, like: Path | None = None) -> None:
+    """Write the report. When that fails, all else is done, and the outcome says both.
+
+    It is as private as the database ``like``, and as its first report.
+    """
     outcome.report_path = str(path)
     try:
-        write_report(outcome, path, values)
+        write_report(outcome, path, values, [] if like is None else [like, first_report_path(like)])
     except OSError as error:
         outcome.report_path = None
         outcome.report_problem = (
@@ -266,7 +276,7 @@ def export(
         )
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
-        outcome = _outcome(stores, options, target=otlp.shown_address(to))
+        outcome = _outcome(stores, options, target=masked(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
         receiver = otlp.open_receiver(to, headers)
@@ -332,8 +342,9 @@ def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
             matches = [run_id]
         if len(matches) != 1:
             found = ", ".join(matches[:5]) or "none"
+            where = ", ".join(map(masked, sources))
             raise OptionError(
-                f"{len(matches)} runs begin with {run_id!r} in {', '.join(sources)} ({found}).",
+                f"{len(matches)} runs begin with {run_id!r} in {where} ({found}).",
                 todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
             )
         wanted: list[PlannedTree] = []

@@ -120,6 +120,12 @@ class Migration:
                 "are copied to is decided over the whole source.",
                 todo="Copy the files by other means, or convert without --shard.",
             )
+        if options.redact and self.locations.choice.directory is not None:
+            raise OptionError(
+                f"--redact and --artifacts {options.artifacts}: the files would be copied as they "
+                "are, with what is to be masked.",
+                todo="Leave out one of the two.",
+            )
         self.others: set[str] = set()  # ids of runs that other shards take
         self.deciding = self.summaries  # what the kinds of experiments are decided from
 
@@ -136,6 +142,8 @@ class Migration:
         self._registered_models()
         self._experiment_kinds()
         self.outcome.redacted.update(self.redactor.counts)
+        self.outcome.redaction_stayed = self.redactor.stayed
+        self.ledger.issues = self.redactor.issues(self.ledger.issues)
         self.outcome.experiments = list(self.summaries.values())
 
     # ------------------------------------------------------------------ experiments
@@ -838,11 +846,13 @@ class Migration:
             left_out=self.ledger.left_out,
         )
         _add_result(trial, written, self.ours)
+        trial.add_issues(written.issues)
         _check_closed(trial, {})
 
     def add_result(self, result: loader.LoadResult | server.Published) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
+        self.ledger.add_issues(self.redactor.issues(result.issues))
 
 
 def _newest_ms(entries: Sequence[RunEntry]) -> int | None:
@@ -882,5 +892,4 @@ def _add_result(
             ledger.rejected[kind] += there.pop(kind)
     ledger.add_outcome(converted, there)
     ledger.merged.update(result.merged)
-    ledger.add_issues(result.issues)
     ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})

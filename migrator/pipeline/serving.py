@@ -43,6 +43,12 @@ def check_options(options: Options, schema: str | None, backup: bool) -> None:
             raise OptionError(
                 f"{name} does not go with a server as the target: {why}.", todo="Leave it out."
             )
+    if options.redact and options.artifacts != "keep":
+        raise OptionError(
+            "--redact and a server as the target: the artifacts would be sent as they are, with "
+            "what is to be masked.",
+            todo="Add --artifacts keep, which sends none.",
+        )
 
 
 def to_server(

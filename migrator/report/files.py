@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from migrator.errors import OptionError
@@ -14,6 +13,7 @@ from migrator.report.html import html_report
 from migrator.report.printable import printable, printable_json
 from migrator.report.summary import Outcome
 from migrator.report.text import convert_text
+from migrator.wholefiles import write_whole
 
 
 def json_report(outcome: Outcome, values: bool = False) -> str:
@@ -63,40 +63,48 @@ def check_report_path(path: str, endings: Collection[str] = FORMATS) -> None:
             f"The report's format can't be told from the name {path}.",
             todo=f"Let it end in {', '.join(endings)}.",
         )
-    changed = path if Path(path).exists() else parent
-    if not os.access(changed, os.W_OK):
-        raise OptionError(
-            f"The report can't be written to {path}: no permission to write to {changed}.",
-            todo="Give write permission, or name another file.",
-        )
+    for changed in (Path(path), parent):
+        if changed.exists() and not os.access(changed, os.W_OK):
+            raise OptionError(
+                f"The report can't be written to {path}: no permission to write to {changed}.",
+                todo="Give write permission, or name another file.",
+            )
+
+
+def first_report_path(target: Path) -> Path:
+    """Return the name beside the target that its first report has."""
+    return target.with_name(f"{target.name}.report.json")
 
 
 def free_report_path(target: Path) -> Path:
     """Return a name beside the target that no earlier report has."""
-    path = target.with_name(f"{target.name}.report.json")
+    path = first_report_path(target)
     number = 2
-    while path.exists():
+    while os.path.lexists(path):
         path = target.with_name(f"{target.name}.report-{number}.json")
         number += 1
     return path
 
 
-def write_report(outcome: Outcome, path: Path, values: bool = False) -> None:
+def write_report(
+    outcome: Outcome, path: Path, values: bool = False, like: Sequence[Path] = ()
+) -> None:
     """Write the report in the format of the path's ending, and the rejects beside it.
 
-    ``values`` shows the source's own words with the issues. Raises OSError.
+    ``values`` shows the source's own words with the issues. Nobody may read them who may not read
+    the files ``like``. Raises OSError.
     """
     if outcome.ledger.has_rejects:
         rejects = path.with_suffix(".rejects.jsonl")
-        _write(rejects, rejects_text(outcome))
+        write_whole(rejects, rejects_text(outcome), [path, *like])
         outcome.rejects_path = str(rejects)
-    _write(path, FORMATS[path.suffix.lower()](outcome, values))
+    write_whole(path, FORMATS[path.suffix.lower()](outcome, values), like)
 
 
 def write_page(outcome: Outcome, path: Path, values: bool = False) -> None:
     """Write the outcome as an HTML page. Raises OptionError when the file can't be written."""
     try:
-        _write(path, html_report(outcome, values))
+        write_whole(path, html_report(outcome, values))
     except OSError as error:
         raise OptionError(f"{path} can't be written: {error.strerror}.") from error
 
@@ -119,14 +127,3 @@ def rejects_text(outcome: Outcome) -> str:
         for issue in outcome.ledger.issues
         if issue.severity is Severity.REJECTED
     )
-
-
-def _write(path: Path, text: str) -> None:
-    there = path.exists()
-    try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError:
-        if not there:  # half a report would be taken for a whole one
-            with contextlib.suppress(OSError):
-                path.unlink()
-        raise

@@ -362,7 +362,8 @@ class Outcome:
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
     report_problem: str | None = None  # why there is no report, though all else is done
-    redacted: Counter[str] = field(default_factory=Counter)  # masked values by kind of record
+    redacted: Counter[str] = field(default_factory=Counter)  # masked texts by kind of record
+    redaction_stayed: int = 0  # identifiers and locations that match --redact, and stay
     schema: str | None = None
     server: ServerSummary | None = None  # of a server as the target
     left_out_experiments: int = 0  # by --experiment
@@ -440,6 +441,7 @@ class Outcome:
             "rejects": self.rejects_path,
             "report_problem": self.report_problem,
             "redacted": dict(self.redacted),
+            "redaction_stayed": self.redaction_stayed,
             "exit_code": self.exit_code,
             "seconds": round(self.seconds, 3),
             "ledger": ledger.as_rows(),

@@ -212,11 +212,18 @@ def new_ids_text(outcome: Outcome, verbose: bool) -> str:
 
 
 def redacted_text(outcome: Outcome) -> str:
-    """Return how many values ``--redact`` masked."""
-    if not outcome.redacted:
-        return ""
-    kinds = ", ".join(f"{n:,} of {kind}s" for kind, n in sorted(outcome.redacted.items()))
-    return f"Values masked by --redact: {kinds}."
+    """Say how many texts ``--redact`` masked, and how many match but stay."""
+    lines = []
+    if outcome.redacted:
+        kinds = ", ".join(f"{n:,} of {kind}s" for kind, n in sorted(outcome.redacted.items()))
+        lines.append(f"Masked by --redact: {kinds}.")
+    if outcome.redaction_stayed:
+        lines.append(
+            "Not masked, though --redact matches, because other things refer to them (ids, names "
+            f"of experiments and registered models, locations of files): "
+            f"{outcome.redaction_stayed:,}."
+        )
+    return "\n".join(lines)
 
 
 def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:

@@ -11,6 +11,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from migrator import addresses, conventions
+from migrator.credentials import masked, without_credentials
 from migrator.errors import MigrateError, TargetError
 from migrator.issues import Code
 
@@ -38,20 +39,15 @@ class Refused(Exception):
     code = Code.SERVER_REFUSED
 
 
-def shown(uri: str) -> str:
-    """Return an address without the login that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
-def open_server(uri: str) -> Connection:
+def open_server(uri: str, *, to_read: bool = False) -> Connection:
     """Return a server that answers and is new enough. Nothing is written.
 
-    Raises TargetError.
+    With ``to_read`` messages speak of reading. Raises TargetError.
     """
     addresses.refuse_mistaken(uri, TargetError, _HOW)
     if not addresses.is_server_address(uri):
-        raise TargetError(f"{shown(uri)} is not the address of a server.", todo=_HOW)
-    connection = Connection(uri.rstrip("/"))
+        raise TargetError(f"{masked(uri)} is not the address of a server.", todo=_HOW)
+    connection = Connection(uri.rstrip("/"), to_read=to_read)
     connection.check()
     return connection
 
@@ -59,17 +55,18 @@ def open_server(uri: str) -> Connection:
 class Connection:
     """MLflow's own stores over REST, and what is asked of them many times."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, to_read: bool = False) -> None:
         from mlflow.tracking._model_registry.utils import _get_store as registry
         from mlflow.tracking._tracking_service.utils import _get_store as tracking
 
         self.uri = uri
-        self.shown = shown(uri)
+        self.shown = masked(uri)
         self.store: Any = tracking(uri)
         self.registry: Any = registry(uri)
         self.version = ""
         self.release = (0, 0)
-        self.done: Callable[[], str] = lambda: "Nothing was written."
+        self.done: Callable[[], str] = lambda: "" if to_read else "Nothing was written."
+        self._wanted = "read" if to_read else "written"
         self._opened = monotonic()
 
     @property
@@ -131,7 +128,8 @@ class Connection:
 
     def lost(self, why: str, todo: str = "") -> TargetError:
         """Return the error that ends a conversion midway, or before it began."""
-        return TargetError(f"{self.shown} can't be written: {why}. {self.done()}", todo=todo)
+        what = f"{self.shown} can't be {self._wanted}: {why}. {self.done()}".rstrip()
+        return TargetError(what, todo=todo)
 
     def silent(self) -> tuple[str, str] | None:
         """Ask one small question, once; return what is wrong and what to do, None if it answers."""
@@ -200,7 +198,7 @@ class Connection:
         return f"it can't be reached ({self._line(error)})", _HOW
 
     def _line(self, error: Exception) -> str:
-        text = shown(str(error).replace(self.uri, self.shown))
+        text = without_credentials(str(error).replace(self.uri, self.shown))
         return conventions.cut((text.splitlines() or [""])[0], 300).rstrip(".")
 
     # ------------------------------------------------------------------------ listing

@@ -28,8 +28,9 @@ from mlflow.version import VERSION
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from migrator import addresses, databases
+from migrator import addresses
 from migrator import conventions as conv
+from migrator.credentials import masked
 from migrator.errors import SourceError, TargetError
 from migrator.tracker.delivery import Place, why_silent
 
@@ -85,9 +86,21 @@ def push(source: str, target: str, *, limit_s: float = 3.0) -> Pushed:
             sender.send(experiment)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"Interrupted. {sender.so_far()}") from interrupt
-    except (MlflowException, OSError) as error:  # not of one item: those are counted
+    except (MlflowException, SQLAlchemyError, OSError) as error:  # one item's own are counted
+        if damage := _damage(error):
+            raise SourceError(f"{uri} can't be read: {damage}. {sender.so_far()}") from None
         raise sender.lost(_first_line(error)) from error
     return sender.pushed
+
+
+def _damage(error: BaseException) -> str:
+    """The database driver's own words, when a damaged source caused the error."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SQLAlchemyError):
+        cause = cause.__cause__
+    if cause is None:
+        return ""
+    return str(getattr(cause, "orig", None) or cause).partition("\n")[0]
 
 
 class _Sender:
@@ -154,7 +167,7 @@ class _Sender:
 
     def lost(self, why: str) -> TargetError:
         """Return the error that ends a push midway."""
-        return TargetError(f"{addresses.shown(self._place.uri)}: {why}. {self.so_far()}")
+        return TargetError(f"{masked(self._place.uri)}: {why}. {self.so_far()}")
 
     @contextlib.contextmanager
     def _counting(self, what: str) -> Iterator[None]:
@@ -212,7 +225,7 @@ def _source_uri(source: str) -> str:
     """Return the URI of the SQLite file that a user means. Raises SourceError for anything else."""
     is_uri = source.startswith("sqlite:///")
     if not is_uri and re.match(r"[A-Za-z][\w+.-]+:", source):
-        raise SourceError(f"{databases.masked(source)} is not a SQLite file.", todo=_SOURCE)
+        raise SourceError(f"{masked(source)} is not a SQLite file.", todo=_SOURCE)
     path = Path(make_url(source).database or "" if is_uri else source)
     if path.is_dir():
         raise SourceError(f"{path} is a directory.", todo=_SOURCE)
@@ -252,18 +265,16 @@ def _check_target(target: str, limit_s: float) -> None:
     """Raise TargetError unless a server answers at the address."""
     addresses.refuse_mistaken(target, TargetError, _TARGET)
     if not addresses.is_server(target):
-        shown = databases.masked(target)
+        shown = masked(target)
         raise TargetError(
             f"{shown} is not the address of a server, and push sends to servers only.",
             todo=_TARGET,
         )
     if not addresses.is_server_address(target):
-        raise TargetError(
-            f"{addresses.shown(target)} is not the address of a server.", todo=_TARGET
-        )
+        raise TargetError(f"{masked(target)} is not the address of a server.", todo=_TARGET)
     if reason := why_silent(target, limit_s):
         raise TargetError(
-            f"{addresses.shown(target)} can't take traces: {reason}.", todo="Nothing was sent."
+            f"{masked(target)} can't take traces: {reason}.", todo="Nothing was sent."
         )
 
 
