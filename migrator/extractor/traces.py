@@ -91,7 +91,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
             Code.SPANS_MISSING if ended else Code.TRACE_NEVER_ENDED,
             entry.path,
             f"There is no {SPANS} for the trace.",
-            kept="the trace without spans",
+            kept="the trace, without the spans that MLflow wrote",
             kind=Kind.TRACE,
         )
     rebuilt = not info.values.keys() & _INFO_KEYS
@@ -150,7 +150,6 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         spans=tuple(spans.records),
         path=entry.path,
         spans_path=spans_path,
-        spans_damaged=spans.damaged,
     )
     return account.close(record)
 
@@ -227,7 +226,6 @@ class _Spans:
         self._path = path
         self._ids: dict[str, SpanRecord] = {}
         self.records: list[SpanRecord] = []
-        self.damaged = False  # not all of it can be read, by us or by MLflow
 
     def read(self) -> None:
         """Read the file; what can't be read is named."""
@@ -261,7 +259,6 @@ class _Spans:
         if spans is None:
             self._damaged("The file holds no list of spans.", text[:60])
             return []
-        self.damaged |= not isinstance(content, dict)  # MLflow reads no other form
         return spans
 
     def _whole_spans(self, text: str) -> list[Any]:
@@ -285,7 +282,6 @@ class _Spans:
         return spans
 
     def _damaged(self, message: str, sample: str = "") -> None:
-        self.damaged = True
         self._account.add(
             Code.SPANS_DAMAGED,
             self._path,
@@ -296,7 +292,6 @@ class _Spans:
         )
 
     def _reject(self, message: str) -> None:
-        self.damaged = True
         self._account.add(Code.SPAN_DAMAGED, self._path, message, kind=Kind.SPAN)
 
     def _repaired(self, code: Code, message: str, kept: str) -> None:
