@@ -373,10 +373,10 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.TRACE_WITHOUT_SPANS: CatalogEntry(
         Severity.DEGRADED,
-        "A trace has no spans: they were never written, or its traces.json was not found or can't be"
-        " read. It gets a root span made of what it says itself, marked as inferred.",
-        "Put the traces.json into the trace's artifacts, or mlartifacts beside the store, and"
-        " convert again.",
+        "A trace has no spans: they were never written, or its traces.json was not found or can't "
+        "be read. It gets a root span made of what it says itself, marked as inferred.",
+        "Put the traces.json into the trace's artifacts, or mlartifacts beside the store, and "
+        "convert again.",
     ),
     Code.TRACE_ROOT_ADDED: CatalogEntry(
         Severity.DEGRADED,

@@ -37,9 +37,9 @@ def plan_native_trace(
     Ids become ``tr-`` and 32 hex digits (the old one stays in metadata, and as the client's
     request id if that is empty); there is exactly one root; every span has an end; values that
     break MLflow's API become text. A trace without spans gets a root span made of what it says
-    itself, and is marked: its spans are then in the database like those of all others, and MLflow never
-    asks the recorded location. One location that can't be opened breaks the default
-    ``search_traces`` of the whole experiment.
+    itself, and is marked. Its spans are then in the database like those of all others, and MLflow
+    never asks the recorded location: one that can't be opened breaks the default ``search_traces``
+    of the whole experiment.
     """
     return _Native(record, version).plan()
 
@@ -391,8 +391,8 @@ def _span_id(trace_id: str, span_id: str) -> str:
 
 
 def _ns(time_ms: int) -> int:
-    """Convert a time to nanoseconds, within what a span can hold."""
-    return min(max(0, time_ms * MS), conv.INT64_MAX)
+    """Convert a time to nanoseconds, within what a span can hold: MLflow reads 0 as no time."""
+    return min(max(1, time_ms * MS), conv.INT64_MAX)
 
 
 def _json_of(texts: Sequence[str | None]) -> str | None:
