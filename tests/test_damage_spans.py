@@ -3,138 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import dataclass, field
+import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Trace
 
 from migrator import pipeline
+from migrator.model import Kind
 from migrator.verify import verify
-from tests.storekit import START_MS, write_experiment, write_trace
-
-WHOLE, BROKEN = "tr-" + "1" * 32, "tr-" + "2" * 32
-SPAN = {
-    "span_id": "1" * 16,
-    "name": "ask",
-    "start_time_unix_nano": START_MS * 10**6,
-    "end_time_unix_nano": START_MS * 10**6 + 5,
-}
-STATS = '{"total_size_bytes": 9, "num_spans": 3}'
-USAGE = '{"input_tokens": 17, "output_tokens": 186, "total_tokens": 203}'
-MADE = "root span: made of what the trace itself says"
-DELETED = "2"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A trace without spans, and the root span that is expected of it."""
-
-    content: bytes | None  # of traces.json; None: there is none
-    location: str | None
-    schema: Any = 3
-    metadata: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    info: dict[str, Any] = field(default_factory=dict)
-    experiment: str = "1"
-    name: str = "trace"
-    inputs: Any = None
-    outputs: Any = None
-    status: str = "OK"
-    state: str = "OK"
-    length_ms: int = 5
-    start_ms: int = START_MS
-
-
-SAID = {"mlflow.traceInputs": '{"q": "why?"}', "mlflow.traceOutputs": '"because"'}
-CASES = {
-    "missing, on a server": Case(
-        None, "mlflow-artifacts:/1/traces/x/artifacts", 2,
-        metadata={**SAID, "mlflow.trace.tokenUsage": USAGE},
-        inputs={"q": "why?"}, outputs="because",
-    ),
-    "binary, in a bucket": Case(
-        bytes(range(256)), "s3://bucket/x", metadata={**SAID, "mlflow.trace.sizeStats": STATS},
-        inputs={"q": "why?"}, outputs="because",
-    ),
-    "empty, on dbfs": Case(
-        b"", "dbfs:/x", info={"request_preview": "why?", "response_preview": "[1, 2]"},
-        inputs="why?", outputs=[1, 2],
-    ),
-    "cut off, of an unknown scheme": Case(
-        b'{"spans": [{"name": "as', "nowhere://x",
-        metadata={"mlflow.traceOutputs": '{"a": "b...', "mlflow.trace.sizeStats": "no JSON"},
-        info={"state": "ERROR", "response_preview": '{"a": "broken off la...'},
-        inputs={}, outputs='{"a": "broken off la...', status="ERROR", state="ERROR",
-    ),
-    "an array, without a location": Case(
-        b"[]", None, tags=SAID, metadata={"mlflow.trace.sizeStats": "[]"},
-        info={"request_preview": ""}, inputs={"q": "why?"}, outputs="because",
-    ),
-    "without spans, location of another kind": Case(
-        b'{"spans": []}', "models:/x/1", info={"execution_duration_ms": -7}, inputs={},
-        length_ms=0,
-    ),
-    "never ended": Case(
-        None, "gs://bucket/x", 2, metadata=SAID,
-        info={"status": "IN_PROGRESS", "execution_time_ms": None},
-        inputs={"q": "why?"}, outputs="because", status="UNSET", state="STATE_UNSPECIFIED",
-        length_ms=0,
-    ),
-    "nameless and timeless": Case(
-        None, "wasbs://c@a/x", 2, tags={"mlflow.traceName": ""},
-        info={"timestamp_ms": None, "status": None, "execution_time_ms": None},
-        status="UNSET", state="STATE_UNSPECIFIED", length_ms=0, start_ms=0,
-    ),
-    "of a deleted experiment": Case(
-        None, "file:///nowhere", 2, metadata={"mlflow.traceInputs": "null", **SAID},
-        experiment=DELETED, inputs={"q": "why?"}, outputs="because",
-    ),
-}  # fmt: skip
-IDS = {name: f"tr-{number:032x}" for number, name in enumerate(CASES, 10)}
-
-
-def write_store(root: Path) -> None:
-    """Write every case, and one trace with its span, into two experiments."""
-    write_experiment(root, "1", "one")
-    write_experiment(root, DELETED, "gone", deleted=True)
-    write_trace(root, "1", WHOLE, spans=[SPAN])
-    for name, case in CASES.items():
-        path = write_trace(
-            root, case.experiment, IDS[name], traces_json=case.content or b"", schema=case.schema,
-            tags=case.tags, metadata=case.metadata, **case.info,
-        )  # fmt: skip
-        location = path / "tags" / "mlflow.artifactLocation"
-        if case.location is None:
-            location.unlink()
-        else:
-            location.write_text(case.location)
-        if case.content is None:
-            shutil.rmtree(path / "artifacts")
-
-
-def check_case(case: Case, trace: Trace) -> None:
-    (span,) = trace.data.spans
-    assert (span.name, span.inputs, span.outputs) == (case.name, case.inputs, case.outputs)
-    assert (span.status.status_code.value, trace.info.state.value) == (case.status, case.state)
-    start_ns = max(1, case.start_ms * 10**6)  # MLflow reads 0 as no time
-    assert (span.start_time_ns, span.parent_id) == (start_ns, None)
-    assert span.end_time_ns == start_ns + case.length_ms * 10**6
-    assert span.get_attribute("legacy.inferences") == [MADE]
-    assert trace.info.tags["migrator.inferences"] == MADE
-    assert json.loads(trace.info.trace_metadata["mlflow.trace.sizeStats"])["num_spans"] == 1
-    stats = case.metadata.get("mlflow.trace.sizeStats")
-    assert trace.info.trace_metadata.get("migrator.source_size_stats") == stats
-    if case.metadata.get("mlflow.trace.tokenUsage") == USAGE:
-        assert span.get_attribute("mlflow.chat.tokenUsage") == json.loads(USAGE)
-        assert (trace.info.token_usage or {})["total_tokens"] == 203
-
-
-def found_in(client: MlflowClient, experiment_id: str) -> dict[str, Trace]:
-    return {t.info.trace_id: t for t in client.search_traces(locations=[experiment_id])}
+from tests.spanlesskit import (
+    BROKEN,
+    CASES,
+    DELETED,
+    IDS,
+    SPAN,
+    STATS,
+    WHOLE,
+    check_case,
+    found_in,
+    write_one,
+    write_store,
+)
+from tests.storekit import write_experiment, write_trace
 
 
 def test_a_trace_without_spans_gets_a_root_and_hides_no_other(tmp_path: Path) -> None:
@@ -189,3 +80,45 @@ def test_spans_that_can_not_be_read_break_no_search(content: bytes, tmp_path: Pa
         "num_spans": 1,
     }
     assert info.trace_metadata["migrator.source_size_stats"] == STATS
+
+
+@pytest.mark.parametrize("found_first", [False, True])
+def test_spans_found_once_are_kept_and_replace_an_inferred_root(
+    found_first: bool, tmp_path: Path
+) -> None:
+    stores = {True: tmp_path / "whole", False: tmp_path / "bare"}
+    for with_spans, root in stores.items():
+        write_one(root, with_spans=with_spans)
+    uri = f"sqlite:///{tmp_path}/m.db"
+    for with_spans in (found_first, not found_first):
+        outcome = pipeline.convert([str(stores[with_spans])], uri, pipeline.Options())
+        assert outcome.ledger.gaps() == []
+    trace = found_in(MlflowClient(uri), "1")[BROKEN]
+    assert [(span.name, span.span_id) for span in trace.data.spans] == [("ask", "1" * 16)]
+    assert "migrator.inferences" not in trace.info.tags
+    differences = verify([str(stores[True])], uri, pipeline.Options()).differences
+    assert [item for item in differences if item.kind in (Kind.TRACE, Kind.SPAN)] == []
+
+
+def test_a_search_that_raises_is_a_difference(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_one(root, with_spans=True)
+    uri = f"sqlite:///{tmp_path}/m.db"
+    pipeline.convert([str(root)], uri, pipeline.Options())
+    own = MlflowClient(uri)  # somebody adds a trace whose spans can't be opened
+    location = tmp_path / "binary"
+    location.mkdir()
+    (location / "traces.json").write_bytes(bytes(range(256)))
+    info = found_in(own, "1")[BROKEN].info
+    info.trace_id, info.tags = WHOLE, {"mlflow.artifactLocation": location.as_uri()}
+    own._tracing_client.store.start_trace(info)
+    with sqlite3.connect(tmp_path / "m.db") as database:
+        database.execute(
+            "UPDATE trace_tags SET value = ? WHERE request_id = ? AND key = ?",
+            (location.as_uri(), WHOLE, "mlflow.artifactLocation"),
+        )
+    with pytest.raises(UnicodeDecodeError):
+        own.search_traces(locations=["1"])
+    (found,) = verify([str(root)], uri, pipeline.Options()).differences
+    assert (found.kind, found.entity_id, found.field) == (Kind.EXPERIMENT, "1", "search_traces")
+    assert found.expected == "an answer" and found.found.startswith("(raises: UnicodeDecodeError: ")
