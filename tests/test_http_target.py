@@ -19,7 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
-from mlflow.entities import RunTag, ViewType
+from mlflow.entities import RunTag, Trace, ViewType
 
 from migrator import pipeline
 from migrator.cli import main
@@ -676,7 +676,7 @@ def test_a_server_shows_every_trace_without_spans(server: Server, tmp_path: Path
     outcome = pipeline.convert([str(root)], server.uri, options)
     assert outcome.ledger.gaps() == []
     client = MlflowClient(server.uri)
-    found = {}
+    found: dict[str, Trace] = {}
     for name in ("one", "gone"):
         found |= spanlesskit.found_in(client, spanlesskit.handle_of(client, name))
     assert found.keys() == {spanlesskit.WHOLE, *spanlesskit.IDS.values()}
