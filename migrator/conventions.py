@@ -56,6 +56,8 @@ TRACE_COST = "mlflow.trace.cost"  # metadata, read by 3.10 and later
 TRACE_SESSION = "mlflow.trace.session"  # metadata
 TRACE_USER = "mlflow.trace.user"  # metadata
 SOURCE_RUN = "mlflow.sourceRun"  # metadata
+TRACE_INPUTS = "mlflow.traceInputs"  # metadata, JSON cut at 250 characters
+TRACE_OUTPUTS = "mlflow.traceOutputs"  # metadata, likewise
 
 # Ours: what a rebuilt trace says of its origin (tags, so that they show as columns).
 MIGRATOR_VERSION = "migrator.version"
@@ -63,9 +65,11 @@ MIGRATOR_PROFILE = "migrator.profile"
 MIGRATOR_ROLE = "migrator.role"
 MIGRATOR_ROOT_RUN = "migrator.root_run_id"
 MIGRATOR_INFERENCES = "migrator.inferences"
+INFERRED_ROOT = "root span: made of what the trace itself says"  # an inference
 MIGRATOR_UNFINISHED = "migrator.unfinished"  # "true": a run had no end (left RUNNING, killed)
 MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
-MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # of damaged spans
+MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # on a server, which gives its own
+MIGRATOR_SOURCE_SIZE_STATS = "migrator.source_size_stats"  # metadata; num_spans was another
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
 # On what goes through a server's API, which gives ids and times of its own.

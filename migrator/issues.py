@@ -240,8 +240,8 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.TARGET_UPDATED: CatalogEntry(
         Severity.NOTE,
-        "The target held a run or trace that had not ended; it was brought up to date with the "
-        "source.",
+        "The target held a run or trace that had not ended, or a trace that lacked spans; it was "
+        "brought up to date with the source.",
         "Nothing.",
     ),
     Code.LOAD_DUPLICATE: CatalogEntry(
@@ -403,8 +403,10 @@ CATALOG: dict[Code, CatalogEntry] = {
     ),
     Code.TRACE_WITHOUT_SPANS: CatalogEntry(
         Severity.DEGRADED,
-        "A trace has no spans: they were never written, or its traces.json was not found.",
-        "Put the traces.json where the message says, and convert again.",
+        "A trace has no spans: they were never written, or its traces.json was not found or can't "
+        "be read. It gets a root span made of what it says itself, marked as inferred.",
+        "Put the traces.json into the trace's artifacts, or mlartifacts beside the store, and "
+        "convert again.",
     ),
     Code.TRACE_ROOT_ADDED: CatalogEntry(
         Severity.DEGRADED,
@@ -794,7 +796,7 @@ CATALOG: dict[Code, CatalogEntry] = {
     Code.SPANS_MISSING: CatalogEntry(
         Severity.DEGRADED,
         "No traces.json was found for a trace, neither in its directory nor among a server's "
-        "artifacts; the trace has no spans.",
+        "artifacts: its spans are missing.",
         "If the artifacts lie elsewhere, put them beside the store as mlartifacts and convert "
         "again.",
     ),

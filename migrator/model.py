@@ -395,7 +395,6 @@ class TraceRecord:
     spans: tuple[SpanRecord, ...]
     path: str
     spans_path: str | None  # where traces.json was found
-    spans_damaged: bool = False  # not all of it can be read, by us or by MLflow
 
 
 # --------------------------------------------------------------------- what was decided

@@ -31,6 +31,10 @@ What MLflow itself makes of a value, and is therefore not a difference:
 - Of two items with one id, from two sources, the first is expected; of two equal edges between a
   run and a dataset or model, the first.
 
+At the end MLflow's default ``search_traces``, spans included, is run on every experiment: one trace
+that MLflow can't load makes it raise for all of them, and one that it takes for unfinished is left
+out without a word. Both are differences.
+
 Not compared: inputs whose dataset the source does not have, and the model inputs of a run that
 expects none (MLflow shows them run by run only).
 """
@@ -48,6 +52,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -89,6 +94,7 @@ _RUNS_PER_CHUNK = 1000
 _POINTS_PER_CHUNK = 100_000
 _RUNS_PER_QUERY = 200  # a longer IN list makes MLflow's filter parser slow
 _TRACES_PER_CHUNK = 200
+_TRACES_PER_PAGE = 500  # what MLflow allows
 _SPANS_PER_CHUNK = 5000
 _DATASETS_PER_CHUNK = 200
 _MAX_FLOAT = 1.7976931348623157e308
@@ -146,6 +152,7 @@ class VerifyResult:
     total: int
     compared: Counts
     exceptions: Mapping[str, int] = field(default_factory=dict)  # what a server's API can't keep
+    recounted: int = 0  # native traces whose size statistics count other spans than the source's
 
     @property
     def same(self) -> bool:
@@ -167,6 +174,7 @@ class VerifyResult:
             "total": self.total,
             "compared": {kind.value: count for kind, count in self.compared.items()},
             "exceptions": dict(self.exceptions),
+            "recounted": self.recounted,
         }
 
     def as_text(self, verbose: bool = False) -> str:
@@ -185,6 +193,7 @@ class VerifyResult:
             table(["", "compared"], rows) if rows else "There was nothing to compare.",
             "\n".join(lines),
             self._exceptions_text(),
+            self._recounted_text(),
             "No difference." if self.same else f"{self.total:,} {word}.",
         ]
         return "\n\n".join(part for part in parts if part)
@@ -196,6 +205,16 @@ class VerifyResult:
         return (
             f"What the server's API can't keep, and is no difference (docs/reference/"
             f"server-limits.md): {counts}."
+        )
+
+    def _recounted_text(self) -> str:
+        if not self.recounted:
+            return ""
+        traces = "1 trace" if self.recounted == 1 else f"{self.recounted:,} traces"
+        return (
+            f"{conventions.SIZE_STATS} of {traces} has another number of spans than in the source "
+            f"(kept as {conventions.MIGRATOR_SOURCE_SIZE_STATS}), and is no difference "
+            "(docs/reference/mapping.md)."
         )
 
 
@@ -358,6 +377,7 @@ class Comparer:
         self._findings = _Findings()
         self._experiments: dict[int, _ExpectedExperiment] = {}
         self._seen: set[tuple[Kind, str]] = set()
+        self._trace_ids: dict[int, set[str]] = defaultdict(set)
         self._dataset_names: dict[tuple[int, str], tuple[str, str]] = {}
         self._waiting: list[tuple[_Entity, RunRecord, int, Any]] = []
         self._runs: list[tuple[RunRecord, int]] = []
@@ -376,6 +396,7 @@ class Comparer:
                 """Leave the database as it is; MLflow would add experiment 0 on opening."""
 
         self._tracking: Any = ReadOnlyTracking(uri, "mlruns")
+        self._client = _client_of(self._tracking, uri)
         self._registry: Any = Registry(uri)
 
     @reading
@@ -473,6 +494,10 @@ class Comparer:
         self._compare_traces()
         for of, run, experiment_id, entity in self._waiting:
             self._compare_inputs(of, run, experiment_id, entity)
+        for experiment_id in sorted(self._experiments.keys() | self._trace_ids.keys()):
+            search = partial(_read, self._client.search_traces, locations=[str(experiment_id)])
+            trace_ids = self._trace_ids[experiment_id]
+            compare_search(self._findings, search, str(experiment_id), trace_ids)
         self._tracking.engine.dispose()
         self._registry.engine.dispose()
         return self._findings.result()
@@ -801,11 +826,13 @@ class Comparer:
         found = self._find_traces([plan.trace_id for plan, _ in traces])
         rows = self._trace_rows(list(found))
         for plan, experiment_id in traces:
+            self._findings.count_recounted(plan)
             entity = found[plan.trace_id]
             of = self._findings.entity(Kind.TRACE, plan.trace_id, entity)
             if of is None:
                 self._findings.count(Kind.SPAN, len(plan.spans))
                 continue
+            self._trace_ids[experiment_id].add(plan.trace_id)
             self._compare_trace(of, plan, experiment_id, entity.info)
             self._compare_assessments(of, plan, entity.info)
             self._compare_tokens(of, plan, rows.tokens[plan.trace_id])
@@ -890,7 +917,7 @@ class Comparer:
         usage = from_columns & {conventions.TRACE_USAGE} if plan.usage else set()
         of.mapping(Kind.TRACE_METADATA, "metadata", plan.metadata, metadata, allowed=usage)
         stats = info.trace_metadata.get(conventions.SIZE_STATS)
-        if stats is not None and plan.spans:  # without spans it is the source's own
+        if stats is not None:
             of.check("number of spans in size stats", len(plan.spans), _span_count(stats))
 
     @property
@@ -1028,9 +1055,14 @@ class _Findings:
         self._differences: list[Difference] = []
         self._total = 0
         self._compared: Counter[Kind] = Counter()
+        self._recounted = 0
 
     def count(self, kind: Kind, number: int = 1) -> None:
         self._compared[kind] += number
+
+    def count_recounted(self, plan: TracePlan) -> None:
+        """Count a trace whose number of spans in ``mlflow.trace.sizeStats`` had to be changed."""
+        self._recounted += conventions.MIGRATOR_SOURCE_SIZE_STATS in plan.metadata
 
     def differs(
         self, kind: Kind, entity_id: str, field_name: str, expected: str, found: str
@@ -1050,7 +1082,9 @@ class _Findings:
 
     def result(self) -> VerifyResult:
         compared = {kind: self._compared[kind] for kind in Kind if self._compared[kind]}
-        return VerifyResult(tuple(self._differences), self._total, compared)
+        return VerifyResult(
+            tuple(self._differences), self._total, compared, recounted=self._recounted
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1112,6 +1146,53 @@ class _Entity:
                 ", ".join(missing) or NOTHING,
                 ", ".join(unexpected) or MISSING,
             )
+
+
+def compare_search(
+    findings: _Findings, search: Callable[..., Any], experiment_id: str, trace_ids: set[str]
+) -> None:
+    """Search an experiment's traces as MLflow does by default: it must answer, with all of them.
+
+    ``search`` is MLflow's ``search_traces`` for the experiment, which may answer ``_Unreadable``;
+    ``trace_ids`` are those that the database has and that are expected. Raises TargetError.
+    """
+    found: set[str] = set()
+    token = None
+    while True:
+        try:
+            page = search(max_results=_TRACES_PER_PAGE, page_token=token)
+        except TargetError:
+            raise
+        except Exception as error:  # noqa: BLE001  # of any library that opens a trace's location
+            page = _Unreadable(f"{type(error).__name__}: {error}")
+        if isinstance(page, _Unreadable):
+            why = (page.why.splitlines() or [""])[0]
+            findings.differs(
+                Kind.EXPERIMENT,
+                experiment_id,
+                "search_traces",
+                "an answer",
+                f"(raises: {why:.200})",
+            )
+            return
+        found.update(trace.info.trace_id for trace in page)
+        token = page.token
+        if not token:
+            break
+    for trace_id in sorted(trace_ids - found):
+        findings.differs(Kind.TRACE, trace_id, "search_traces", "found", MISSING)
+
+
+def _client_of(store: Any, uri: str) -> Any:
+    """Make MLflow's client of traces on a store that is open."""
+    from mlflow.tracing.client import TracingClient
+
+    class Client(TracingClient):  # type: ignore[misc]
+        @property
+        def store(self) -> Any:
+            return store
+
+    return Client(uri)
 
 
 def compare_assessment(of: _Entity | None, record: AssessmentRecord, found: Any) -> None:
@@ -1312,7 +1393,7 @@ def _same_from_column(expected: str, found: str) -> bool:
     """Tell whether ``found`` is what MLflow 3.17's columns can hold of ``expected``."""
     try:
         old, new = json.loads(expected), json.loads(found)
-    except ValueError:
+    except (ValueError, RecursionError):
         return expected[: conventions.METADATA_CHARS] == found
     if not isinstance(old, dict) or not isinstance(new, dict):
         return expected[: conventions.METADATA_CHARS] == found

@@ -15,6 +15,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from migrator import conventions, transformer, verify
@@ -32,7 +33,7 @@ from migrator.model import (
     SpanPlan,
     TracePlan,
 )
-from migrator.verify import MISSING, NOTHING, VerifyResult, _Entity, _Findings
+from migrator.verify import MISSING, NOTHING, VerifyResult, _Entity, _Findings, compare_search
 
 _PAGE = 1000
 _PARAM_CHARS, _TAG_CHARS, _TRACE_TAG_CHARS, _METADATA_CHARS = 6000, 8000, 4096, 250
@@ -52,6 +53,7 @@ class _Home:
     plan: ExperimentPlan | None = None
     runs: dict[str, str] = field(default_factory=dict)  # old id -> new id
     models: dict[str, str] = field(default_factory=dict)
+    traces: set[str] = field(default_factory=set)
 
 
 class ServedComparer:
@@ -347,11 +349,13 @@ class ServedComparer:
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Expect a trace, with its spans, tags, metadata, assessments and links to runs."""
         home = self._homes.get(experiment_id)
+        self._findings.count_recounted(plan)
         store = self._client._tracking_client.store
         info = self._read(store.get_trace_info, plan.trace_id)
         of = self._findings.entity(Kind.TRACE, plan.trace_id, info)
         if of is None or home is None:
             return
+        home.traces.add(plan.trace_id)
         of.check("experiment_id", home.found.experiment_id, info.experiment_id)
         of.check("request_time", plan.timestamp_ms, info.request_time)
         of.check("execution_duration", plan.execution_ms, info.execution_duration)
@@ -425,8 +429,6 @@ class ServedComparer:
             verify.compare_assessment(entity, kept, item)
 
     def _spans_of(self, plan: TracePlan) -> dict[str, Any]:
-        if not plan.spans:
-            return {}
         store = self._client._tracking_client.store
         traces = self._read(store.batch_get_traces, [plan.trace_id]) or ()
         return {span.span_id: span for trace in traces for span in trace.data.spans}
@@ -474,7 +476,11 @@ class ServedComparer:
 
     @verify.reading
     def finish(self) -> VerifyResult:
-        """Return what was found."""
+        """Search every experiment's traces, and return what was found."""
+        for home in self._homes.values():
+            number = home.found.experiment_id
+            search = partial(self._read, self._client.search_traces, locations=[number])
+            compare_search(self._findings, search, number, home.traces)
         result = self._findings.result()
         return replace(result, exceptions={k: n for k, n in sorted(self._exceptions.items()) if n})
 

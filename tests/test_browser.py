@@ -15,6 +15,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
 
 from tests import browserkit
 
@@ -111,6 +113,19 @@ def drawn(box: Locator) -> list[tuple[int, str]]:
         found.append((place["x"], name.inner_text()))
     steps = sorted({x for x, _ in found})
     return [(steps.index(x), name) for x, name in found]
+
+
+def test_the_default_search_answers_with_every_trace(site: browserkit.Site) -> None:
+    client = MlflowClient(site.url)
+    experiments = client.search_experiments(ViewType.ALL)
+    expected = dict(
+        rows(site, "SELECT experiment_id, count(*) FROM trace_info GROUP BY experiment_id")
+    )
+    assert len(expected) >= 6
+    for experiment in experiments:
+        found = client.search_traces(locations=[experiment.experiment_id], max_results=500)
+        assert len(found) == expected.get(int(experiment.experiment_id), 0), experiment.name
+        assert all(trace.data.spans for trace in found), experiment.name
 
 
 # ------------------------------------------------------------------------------ the Traces tab

@@ -19,11 +19,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
-from mlflow.entities import RunTag, ViewType
+from mlflow.entities import RunTag, Trace, ViewType
 
+from migrator import pipeline
 from migrator.cli import main
+from migrator.issues import Code
 from migrator.server import connection, models
-from tests import fixturekit, storekit
+from migrator.verify import verify as compared
+from tests import fixturekit, spanlesskit, storekit
 from tests.servedkit import IN_COLUMNS, RELEASE, Server, differences
 from tests.test_two_sources import GROWN, OTHERS
 
@@ -697,3 +700,37 @@ def test_masking_and_sending_artifacts_are_refused_together(server: Server, tmp_
     assert not server.rows()["runs"]
     result = convert(store, server.uri, "--redact", "secret", "--artifacts", "keep")
     assert result.exit_code == 0, result.output
+
+
+# ------------------------------------------------------------- native traces without spans
+
+
+def test_a_server_shows_every_trace_without_spans(server: Server, tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    spanlesskit.write_store(root)
+    options = pipeline.Options()
+    outcome = pipeline.convert([str(root)], server.uri, options)
+    assert outcome.ledger.gaps() == []
+    client = MlflowClient(server.uri)
+    found: dict[str, Trace] = {}
+    for name in ("one", "gone"):
+        found |= spanlesskit.found_in(client, spanlesskit.handle_of(client, name))
+    assert found.keys() == {spanlesskit.WHOLE, *spanlesskit.IDS.values()}
+    for name, case in spanlesskit.CASES.items():
+        spanlesskit.check_case(case, found[spanlesskit.IDS[name]])
+    result = compared([str(root)], server.uri, options)
+    assert (result.differences, result.recounted) == ((), 3)
+
+
+def test_a_server_keeps_the_spans_that_it_has(server: Server, tmp_path: Path) -> None:
+    for with_spans in (True, False):
+        spanlesskit.write_one(tmp_path / str(with_spans), with_spans=with_spans)
+    pipeline.convert([str(tmp_path / "True")], server.uri, pipeline.Options())
+    outcome = pipeline.convert([str(tmp_path / "False")], server.uri, pipeline.Options())
+    assert outcome.ledger.gaps() == []
+    (issue,) = outcome.ledger.issues_by_code()[Code.TARGET_DIFFERS]
+    assert spanlesskit.BROKEN in issue.message
+    client = MlflowClient(server.uri)
+    (trace,) = spanlesskit.found_in(client, spanlesskit.handle_of(client, "one")).values()
+    assert [span.name for span in trace.data.spans] == ["ask"]
+    assert "migrator.inferences" not in trace.info.tags

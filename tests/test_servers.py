@@ -21,7 +21,7 @@ from migrator.loader import exchange, schema
 from migrator.loader.server import initialise
 from migrator.report.summary import Outcome
 from migrator.verify import verify
-from tests import fixturekit, serverkit
+from tests import fixturekit, serverkit, spanlesskit
 from tests.oracle import compare_stores
 from tests.serverkit import PASSWORD, Server
 from tests.test_two_sources import OTHERS
@@ -533,6 +533,20 @@ def test_a_trace_that_grew_is_written_anew(server: Server, tmp_path: Path) -> No
     convert(source, uri)
     assert differences(source, uri) == ()
     assert compare_stores(source, uri) == []
+
+
+@pytest.mark.parametrize("found_first", [False, True])
+def test_spans_found_once_are_kept_and_replace_an_inferred_root(
+    found_first: bool, server: Server, tmp_path: Path
+) -> None:
+    uri = server.uri(server.fresh())
+    for with_spans in (found_first, not found_first):
+        store = tmp_path / str(with_spans)
+        spanlesskit.write_one(store, with_spans=with_spans)
+        assert convert(store, uri).ledger.gaps() == []
+    trace = spanlesskit.found_in(MlflowClient(uri), "1")[spanlesskit.BROKEN]
+    assert [span.name for span in trace.data.spans] == ["ask"]
+    assert "migrator.inferences" not in trace.info.tags
 
 
 def test_a_dry_run_writes_nothing(server: Server, tmp_path: Path) -> None:

@@ -149,27 +149,112 @@ def test_trace_in_progress_is_closed_by_its_roots_status() -> None:
     assert (made.status, made.execution_ms) == ("STATE_UNSPECIFIED", 0)
 
 
-def test_failed_span_has_an_exception_event() -> None:
+def test_native_span_gets_no_exception_event() -> None:
     made, _ = mended(tr(sp(1, status="ERROR", message="ValueError: boom")))
-    (event,) = made.spans[0].events
-    assert (event.name, event.time_ns) == ("exception", NS + 1000)
-    assert event.attributes["exception.type"] == "ValueError"
+    assert made.spans[0].events == ()
+    assert made.spans[0].status_message == "ValueError: boom"
     own = SpanEvent("exception", NS + 5, {"exception.message": "own"})
     made, _ = mended(tr(sp(1, status="ERROR", events=(own,))))
     assert made.spans[0].events == (own,)
 
 
-def test_trace_without_spans_keeps_a_location_and_claims_no_spans() -> None:
-    made, codes = mended(tr(spans_path=None, request_preview="why?"))
-    assert (made.spans, codes) == ((), ["trace-without-spans"])
-    assert "mlflow.trace.spansLocation" not in made.tags
-    assert "mlflow.trace.sizeStats" not in made.metadata
-    assert made.tags["mlflow.artifactLocation"] == "/s/1/traces/x/artifacts"
-    assert made.request_preview == "why?"
-    fetched, _ = plan_native_trace(tr(spans_path=None), "", "s3:/{}".format)
-    assert fetched.tags["mlflow.artifactLocation"] == "s3://s/1/traces/x/artifacts"
-    kept, _ = mended(tr(tags={"mlflow.artifactLocation": "file:///old"}))
-    assert kept.tags["mlflow.artifactLocation"] == "file:///old"
+def test_root_that_was_added_shows_that_the_trace_failed() -> None:
+    made, _ = mended(tr(sp(1), sp(2), status="ERROR"))
+    (event,) = made.spans[0].events
+    assert (event.name, event.time_ns) == ("exception", NS + 1000)
+    assert [span.events for span in made.spans[1:]] == [(), ()]
+
+
+def test_trace_without_spans_gets_a_root_of_what_it_says() -> None:
+    usage = '{"input_tokens": 2, "output_tokens": 3, "total_tokens": 5}'
+    said = {"mlflow.traceOutputs": '"because"', "mlflow.trace.tokenUsage": usage}
+    record = tr(spans_path=None, request_preview="why?", metadata=said)
+    made, codes = mended(record)
+    assert codes == ["trace-without-spans"]
+    (root,) = made.spans
+    assert (root.name, root.type, root.status, root.parent_span_id) == (
+        "ask", "UNKNOWN", "OK", None,
+    )  # fmt: skip
+    assert (root.start_ns, root.end_ns) == (NS, NS + 5_000_000)
+    assert root.attributes["mlflow.spanInputs"] == '"why?"'
+    assert root.attributes["mlflow.spanOutputs"] == '"because"'
+    assert json.loads(root.attributes["mlflow.chat.tokenUsage"]) == json.loads(usage)
+    inference = "root span: made of what the trace itself says"
+    assert json.loads(root.attributes["legacy.inferences"]) == [inference]
+    assert made.tags["migrator.inferences"] == inference
+    assert made.tags["mlflow.trace.spansLocation"] == "TRACKING_STORE"
+    assert made.usage is not None and made.usage.total_tokens == 5
+    assert (made.request_preview, made.response_preview) == ("why?", "because")
+    assert made == mended(record)[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "preview", "inputs"),
+    [
+        ('{"q": 1}', "1", '{"q": 1}'),
+        ('{"q": "cut o...', '{"q": "cut off"}', '{"q": "cut off"}'),
+        ('{"q": "cut o...', '{"q": "cut off la...', '"{\\"q\\": \\"cut off la..."'),
+        ('{"n": NaN}', None, '{"n": "nan"}'),
+        ("", "", None),
+        (None, None, None),
+    ],
+)
+def test_inputs_of_an_inferred_root_are_whole_json_or_text(
+    said: str | None, preview: str | None, inputs: str | None
+) -> None:
+    metadata = {} if said is None else {"mlflow.traceInputs": said}
+    made, _ = mended(tr(request_preview=preview, metadata=metadata))
+    assert made.spans[0].attributes.get("mlflow.spanInputs") == inputs
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "length_ms", "start_ns", "end_ns"),
+    [
+        (0, None, 1, 1),  # MLflow reads 0 as no time
+        (-5, 7, 1, 2_000_000),
+        (T0, -3, NS, NS),
+        (2**62, 1, 2**63 - 1, 2**63 - 1),
+    ],
+)
+def test_times_of_an_inferred_root_fit_into_a_span(
+    time_ms: int, length_ms: int | None, start_ns: int, end_ns: int
+) -> None:
+    made, _ = mended(tr(timestamp_ms=time_ms, execution_ms=length_ms))
+    assert (made.spans[0].start_ns, made.spans[0].end_ns) == (start_ns, end_ns)
+    assert (made.timestamp_ms, made.execution_ms) == (time_ms, length_ms)
+
+
+def test_sizes_are_kept_as_they_were() -> None:
+    sizes = {
+        "mlflow.trace.sizeBytes": "77",
+        "mlflow.trace.sizeStats": '{"total_size_bytes":  77, "num_spans": 2, "p25": 1}',
+    }
+    made, codes = mended(tr(sp(1), sp(2, 1), metadata=sizes))
+    assert {key: made.metadata[key] for key in sizes} == sizes
+    assert "migrator.source_size_stats" not in made.metadata and codes == []
+
+
+@pytest.mark.parametrize(
+    ("stats", "others"),
+    [
+        ('{"num_spans": 3, "p25": 1}', {"p25": 1}),
+        ('{"num_spans": "1", "x": []}', {"x": []}),
+        ('{"p25": 1}', {"p25": 1}),
+    ],
+)
+def test_another_number_of_spans_is_changed_and_kept_beside(
+    stats: str, others: dict[str, Any]
+) -> None:
+    made, _ = mended(tr(sp(1), metadata={"mlflow.trace.sizeStats": stats}))
+    assert json.loads(made.metadata["mlflow.trace.sizeStats"]) == {**others, "num_spans": 1}
+    assert made.metadata["migrator.source_size_stats"] == stats
+
+
+@pytest.mark.parametrize("stats", ["no JSON", "[]", "null", "7", "", "[" * 99_999])
+def test_size_stats_that_break_mlflow_are_made_again(stats: str) -> None:
+    made, _ = mended(tr(sp(1), metadata={"mlflow.trace.sizeStats": stats}))
+    assert json.loads(made.metadata["mlflow.trace.sizeStats"])["num_spans"] == 1
+    assert made.metadata["migrator.source_size_stats"] == stats
 
 
 def test_usage_of_2x_traces_is_summed_by_mlflows_rule() -> None:

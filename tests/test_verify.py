@@ -772,7 +772,7 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     ),
     "a trace has a state that MLflow does not know": (
         "UPDATE trace_info SET status = 'TRACE_STATUS_UNSPECIFIED'",
-        [(Kind.TRACE, "trace")],
+        [(Kind.TRACE, "trace"), (Kind.EXPERIMENT, "search_traces")],
     ),
     "a trace tag is dropped": (
         "DELETE FROM trace_tags WHERE key = 'team'",
@@ -844,11 +844,15 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     ),
     "a span row is dropped": (
         f"DELETE FROM spans WHERE span_id = '{CHILD}'",
-        [(Kind.SPAN, "span")],
+        [(Kind.SPAN, "span"), (Kind.TRACE, "search_traces")],
     ),
     "the spans can't be found": (
         "DELETE FROM trace_tags WHERE key = 'mlflow.trace.spansLocation'",
-        [(Kind.TRACE, "tag mlflow.trace.spansLocation"), *[(Kind.SPAN, "span")] * 3],
+        [
+            (Kind.TRACE, "tag mlflow.trace.spansLocation"),
+            *[(Kind.SPAN, "span")] * 3,
+            (Kind.TRACE, "search_traces"),
+        ],
     ),
     "every column of a span changes": (
         "UPDATE spans SET parent_span_id = NULL, name = 'x', type = 'LLM', status = 'ERROR',"

@@ -108,7 +108,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
             Code.SPANS_MISSING if ended else Code.TRACE_NEVER_ENDED,
             entry.path,
             f"There is no {SPANS} for the trace.",
-            kept="the trace without spans",
+            kept="the trace, without the spans that MLflow wrote",
             kind=Kind.TRACE,
         )
     rebuilt = not info.values.keys() & _INFO_KEYS
@@ -169,7 +169,6 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         spans=tuple(spans.records),
         path=entry.path,
         spans_path=spans_path,
-        spans_damaged=spans.damaged,
     )
     return account.close(record)
 
@@ -247,7 +246,6 @@ class _Spans:
         self._begin_ns = begin_ms * 1_000_000  # of the trace, 0 if unknown
         self._ids: dict[str, SpanRecord] = {}
         self.records: list[SpanRecord] = []
-        self.damaged = False  # not all of it can be read, by us or by MLflow
 
     def read(self) -> None:
         """Read the file; what can't be read is named."""
@@ -281,7 +279,6 @@ class _Spans:
         if spans is None:
             self._damaged("The file holds no list of spans.", text[:60])
             return []
-        self.damaged |= not isinstance(content, dict)  # MLflow reads no other form
         return spans
 
     def _whole_spans(self, text: str) -> list[Any]:
@@ -305,7 +302,6 @@ class _Spans:
         return spans
 
     def _damaged(self, message: str, sample: str = "") -> None:
-        self.damaged = True
         self._account.add(
             Code.SPANS_DAMAGED,
             self._path,
@@ -316,7 +312,6 @@ class _Spans:
         )
 
     def _reject(self, message: str) -> None:
-        self.damaged = True
         self._account.add(Code.SPAN_DAMAGED, self._path, message, kind=Kind.SPAN)
 
     def _repaired(self, code: Code, message: str, kept: str) -> None:

@@ -89,6 +89,8 @@ def merge(
         tables = [_table(db, name) for name in audit.tables(db)]
         _check_names(db, target)
         _adopt_ids(db)
+        if any(table.name == "trace_info" for table in tables):
+            _keep_spans(db, merged)  # first: an inferred root is not another trace
         found = clashes.leave_out(db)
         merged.rejected, merged.rebuilt_rejected = found.rejected, found.rebuilt_rejected
         merged.issues += found.issues
@@ -182,6 +184,31 @@ def _adopt_ids(db: sqlite3.Connection) -> None:
     db.execute(f"UPDATE main.input_tags SET input_uuid = ({other}) WHERE EXISTS ({other})")
 
 
+# The ids of traces whose only span was made of what the trace itself says.
+_INFERRED = (
+    "SELECT request_id FROM {}.trace_tags "
+    f"WHERE key = '{conventions.MIGRATOR_INFERENCES}' AND value = '{conventions.INFERRED_ROOT}'"
+)
+
+
+def _keep_spans(db: sqlite3.Connection, merged: Merged) -> None:
+    """Leave out the inferred root of a trace whose spans the target has, and count it as there."""
+    db.execute("DROP TABLE IF EXISTS temp.whole_traces")
+    db.execute(
+        "CREATE TEMP TABLE whole_traces AS SELECT t.trace_id AS id FROM target.spans AS t "
+        f"WHERE t.trace_id IN ({_INFERRED.format('main')}) "
+        f"AND t.trace_id NOT IN ({_INFERRED.format('target')})"
+    )
+    of_whole = "IN (SELECT id FROM temp.whole_traces)"
+    spans = db.execute(f"DELETE FROM main.spans WHERE trace_id {of_whole}")
+    merged.already[Kind.SPAN] += spans.rowcount
+    tags = db.execute(
+        f"DELETE FROM main.trace_tags WHERE request_id {of_whole} AND key = ?",
+        (conventions.MIGRATOR_INFERENCES,),
+    )
+    merged.already[Kind.TRACE_TAG] += tags.rowcount
+
+
 def _count(db: sqlite3.Connection, tables: Sequence[_Table], merged: Merged) -> Counter[str]:
     """Count what the target has (into ``merged``); return by table how many rows it lacks."""
     missing: Counter[str] = Counter()
@@ -232,7 +259,8 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
 
     Fills ``temp.stale_runs`` and ``temp.stale_traces``; returns the tables to update, none if
     there is nothing to. A rebuilt trace is one whole: it is stale, too, when it lacks a span,
-    because a run has joined its tree since.
+    because a run has joined its tree since. So is a native trace with an inferred root whose
+    spans the source has now.
     """
     by_name = {table.name: table for table in tables}
     for name in ("stale_runs", "stale_traces"):
@@ -274,8 +302,11 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
         db.execute(
             "INSERT INTO temp.stale_traces SELECT s.request_id FROM main.trace_info AS s "
             "JOIN target.trace_info AS t ON t.request_id = s.request_id "
-            f"WHERE ({lacks}) AND (t.status = 'IN_PROGRESS' "
+            "WHERE s.request_id NOT IN (SELECT id FROM temp.whole_traces) "
+            f"AND ({lacks}) AND (t.status = 'IN_PROGRESS' "
             f"OR EXISTS ({tag} = '{conventions.MIGRATOR_UNFINISHED}') "
+            f"OR (t.request_id IN ({_INFERRED.format('target')}) "
+            f"AND t.request_id NOT IN ({_INFERRED.format('main')})) "
             f"OR (EXISTS ({tag} = '{conventions.MIGRATOR_ROOT_RUN}') AND EXISTS ("
             "SELECT 1 FROM main.spans AS a WHERE a.trace_id = s.request_id AND NOT EXISTS ("
             "SELECT 1 FROM target.spans AS b WHERE b.trace_id = a.trace_id "
@@ -338,13 +369,14 @@ def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issu
     issues = []
     for table, kind in (("stale_runs", Kind.RUN), ("stale_traces", Kind.TRACE)):
         ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
+        lacked = "had not ended or lacked spans" if kind is Kind.TRACE else "had not ended"
         if ids:
             named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
             issues.append(
                 Issue(
                     Code.TARGET_UPDATED,
                     "",
-                    f"{len(ids)} of kind {kind.value} had not ended: {named}.",
+                    f"{len(ids)} of kind {kind.value} {lacked}: {named}.",
                     kept="what the source has now",
                     kind=kind.value,
                     entity_id=ids[0],

@@ -94,9 +94,7 @@ class Locations:
 
     def trace(self, store: Store, entry: Entry, trace: TraceRecord, target_id: int) -> TraceRecord:
         """Return a native trace with the location to write, if it records one."""
-        if not trace.tags.get(conventions.ARTIFACT_LOCATION) or not trace.spans:
-            # MLflow opens the traces.json of a trace that has no spans in the database, and if
-            # that is binary, no trace of the experiment can be searched for any more.
+        if not trace.tags.get(conventions.ARTIFACT_LOCATION):
             return trace
         location = extractor.look_at_trace(entry, trace)
         uri, _ = self._place(Kind.TRACE, store, entry, location, target_id)

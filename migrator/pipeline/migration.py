@@ -615,8 +615,7 @@ class Migration:
             self._leave_out(record)
             return
         record = self.locations.trace(store, entry, record, plan.target_id)
-        address = store.address if store.mirror else None
-        trace, issues = transformer.plan_native_trace(record, __version__, address)
+        trace, issues = transformer.plan_native_trace(record, __version__)
         self.ledger.add_issues(issues)
         self.ours.update(trace_counts_of(trace))
         self.ours.subtract(counts_of(record))

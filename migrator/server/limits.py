@@ -234,7 +234,7 @@ class Survey:
                 and conventions.SPAN_USAGE in attributes
                 and conventions.SPAN_COST not in attributes
             )
-        counts["token-counts"] += bool(plan.spans) and plan.usage is not None and lacks_counts(plan)
+        counts["token-counts"] += plan.usage is not None and lacks_counts(plan)
         counts["assessment-numbers"] += sum(type(a.value) is int for a in plan.assessments)
         counts["assessment-fields"] += sum(
             a.valid is False or a.run_id is not None for a in plan.assessments

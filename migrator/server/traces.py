@@ -93,6 +93,15 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
                 kept="what the target has",
             )  # fmt: skip
             return
+        if there is not None and _are_other_spans(there.tags, plan.tags):
+            count(plan, job.tally, new=False)
+            job.tally.issue(
+                Code.TARGET_DIFFERS, Kind.TRACE, plan.trace_id,
+                f"Of trace {plan.trace_id}, only one of target and source has spans by MLflow. "
+                "To have the source's, delete the trace in the target and convert again.",
+                kept="what the target has",
+            )  # fmt: skip
+            return
         if there is not None and plan.native and (why := clashes.of_trace(server, plan, there)):
             raise clashes.AnotherEntity(f"the target has another one: {why}")
         spans = [_span(plan, span, job.home.experiment_id) for span in plan.spans]
@@ -112,16 +121,8 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
             info.tags = {**own, **info.tags}
         if server.release >= _IN_COLUMNS:
             info.trace_metadata.update(_unknown_as_null(plan.metadata))
-        if spans:
-            _link(server, job, runs)
-            server.call(server.store.start_trace, info)
-        else:  # there is nothing to link before it is started, so that the mark comes in the end
-            mark = info.tags.pop(conventions.MIGRATOR_DIGEST)
-            server.call(server.store.start_trace, info)
-            _link(server, job, runs)
-            server.call(
-                server.store.set_trace_tag, plan.trace_id, conventions.MIGRATOR_DIGEST, mark
-            )
+        _link(server, job, runs)
+        server.call(server.store.start_trace, info)
     except Refused as error:
         _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
@@ -135,6 +136,14 @@ def _there(server: Connection, trace_id: str) -> Any:
         if "not found" in str(error):
             return None
         raise
+
+
+def _are_other_spans(there: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether either side has an inferred root where the other has spans: no call takes one out."""
+    if conventions.SPANS_LOCATION not in there or conventions.MIGRATOR_DIGEST not in there:
+        return False
+    inferred = [tags.get(conventions.MIGRATOR_INFERENCES) for tags in (there, wanted)]
+    return inferred.count(conventions.INFERRED_ROOT) == 1
 
 
 def _is_told_more(plan: TracePlan) -> bool:

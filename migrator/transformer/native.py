@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from migrator import conventions as conv
@@ -23,7 +23,6 @@ from migrator.model import (
     TraceRecord,
 )
 from migrator.transformer import assemble
-from migrator.transformer.locations import local_uri
 from migrator.transformer.reading import as_number
 
 MS = 1_000_000  # ns
@@ -31,19 +30,18 @@ STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
 
 
 def plan_native_trace(
-    record: TraceRecord, version: str = "", address: Callable[[str], str] | None = None
+    record: TraceRecord, version: str = ""
 ) -> tuple[TracePlan, tuple[Issue, ...]]:
-    """Return the plan of a native trace, and what had to be mended.
+    """Plan a native trace, and name what had to be changed.
 
     Ids become ``tr-`` and 32 hex digits (the old one stays in metadata, and as the client's
-    request id if that is empty); there is exactly one root; every span has an end; a failed span
-    has an ``exception`` event; values that break MLflow's API become text. A trace without spans
-    stays without: it is listed with its previews, and keeps a tag ``mlflow.artifactLocation``,
-    without which one such trace breaks MLflow 3.9's search over its whole experiment; where the
-    spans are damaged, it leads to no file, and the old one stays in a tag of our own. ``address``
-    makes a location of a path in the source that is none of this machine's.
+    request id if that is empty); there is exactly one root; every span has an end; values that
+    break MLflow's API become text. A trace without spans gets a root span made of what it says
+    itself, and is marked. Its spans are then in the database like those of all others, and MLflow
+    never asks the recorded location: one that can't be opened breaks the default ``search_traces``
+    of the whole experiment.
     """
-    return _Native(record, version, address).plan()
+    return _Native(record, version).plan()
 
 
 def native_trace_id(trace_id: str) -> str:
@@ -64,11 +62,8 @@ class _Open:
 
 
 class _Native:
-    def __init__(
-        self, record: TraceRecord, version: str, address: Callable[[str], str] | None
-    ) -> None:
+    def __init__(self, record: TraceRecord, version: str) -> None:
         self.record = record
-        self.address = address
         self.version = version
         self.trace_id = native_trace_id(record.trace_id)
         self.issues: list[Issue] = []
@@ -78,8 +73,13 @@ class _Native:
         tags = {key: conv.clean_text(value) for key, value in record.tags.items()}
         metadata = {key: conv.clean_text(value) for key, value in record.metadata.items()}
         name = tags.get(conv.TRACE_NAME) or None
+        usage = _usage_of(metadata.get(conv.TRACE_USAGE))
         spans = self._spans(name)
-        root = spans[0] if spans else None
+        is_root_inferred = not spans
+        if is_root_inferred:
+            spans = (self._inferred_root(name, usage, tags, metadata),)
+            tags[conv.MIGRATOR_INFERENCES] = conv.INFERRED_ROOT
+        root = spans[0]
         client_id = record.client_request_id
         if self.trace_id != record.trace_id:
             metadata[conv.MIGRATOR_SOURCE_TRACE] = record.trace_id
@@ -92,38 +92,21 @@ class _Native:
         if client_id is not None and len(client_id) > conv.ID_COLUMN_CHARS:
             self._changed("its client request id is longer than 50 characters")
             client_id = client_id[: conv.ID_COLUMN_CHARS]
-        if root is not None:
-            name = name or root.name
-            tags[conv.TRACE_NAME] = name
-            tags[conv.SPANS_LOCATION] = conv.SPANS_IN_DATABASE
-        else:
-            tags.pop(conv.SPANS_LOCATION, None)
-            if record.spans_damaged:
-                # MLflow would open the file for each search with spans, and one that is no text
-                # ends the search. In the trace's own directory it finds none, and goes on.
-                if conv.ARTIFACT_LOCATION in tags:
-                    tags[conv.MIGRATOR_SOURCE_LOCATION] = tags[conv.ARTIFACT_LOCATION]
-                tags[conv.ARTIFACT_LOCATION] = (self.address or local_uri)(record.path)
-            place = f"{record.path}/artifacts"
-            tags.setdefault(conv.ARTIFACT_LOCATION, (self.address or str)(place))
-            self._issue(
-                Code.TRACE_WITHOUT_SPANS,
-                f"Trace {record.trace_id} has no spans"
-                + ("." if record.spans_path else ": no traces.json was found."),
-                "the trace with its previews, tags and metadata",
-            )
+        name = name or root.name
+        tags[conv.TRACE_NAME] = name
+        tags[conv.SPANS_LOCATION] = conv.SPANS_IN_DATABASE
         if self.version:
             tags[conv.MIGRATOR_VERSION] = self.version
         metadata[conv.SCHEMA_VERSION] = "3"
         contents = assemble.contents_of(self.trace_id, spans)
-        metadata.update(assemble.size_metadata(contents))
-        usage = _usage_of(metadata.get(conv.TRACE_USAGE)) or assemble.total_usage(spans)
+        _add_sizes(metadata, contents)
+        usage = usage or assemble.total_usage(spans)
         if usage is not None:
             metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
         if conv.TRACE_COST not in metadata and (cost := assemble.total_cost(spans)):
             metadata[conv.TRACE_COST] = conv.encode(cost)
         execution_ms = record.execution_ms
-        if execution_ms is None and root is not None:
+        if execution_ms is None and not is_root_inferred:
             execution_ms = max(0, root.end_ns // MS - root.start_ns // MS)
         run_id = metadata.get(conv.SOURCE_RUN)
         plan = TracePlan(
@@ -135,11 +118,11 @@ class _Native:
             name=name,
             client_request_id=client_id,
             request_preview=self._preview(
-                record.request_preview, metadata.get("mlflow.traceInputs"), root, conv.SPAN_INPUTS
+                record.request_preview, metadata.get(conv.TRACE_INPUTS), root, conv.SPAN_INPUTS
             ),
             response_preview=self._preview(
                 record.response_preview,
-                metadata.get("mlflow.traceOutputs"),
+                metadata.get(conv.TRACE_OUTPUTS),
                 root,
                 conv.SPAN_OUTPUTS,
             ),
@@ -166,13 +149,13 @@ class _Native:
     def _changed(self, what: str) -> None:
         self._issue(Code.TRACE_VALUE_CHANGED, f"Trace {self.record.trace_id}: {what}.", "as text")
 
-    def _state(self, root: SpanPlan | None, tags: dict[str, str]) -> str:
+    def _state(self, root: SpanPlan, tags: dict[str, str]) -> str:
         """Close a trace that was never closed: 3.9 polls an open one for ever."""
         state = self.record.status if self.record.status in STATES else "STATE_UNSPECIFIED"
         if state != "IN_PROGRESS":
             return state
         tags[conv.MIGRATOR_UNFINISHED] = "true"
-        closed = root.status if root is not None and root.status != "UNSET" else "STATE_UNSPECIFIED"
+        closed = root.status if root.status != "UNSET" else "STATE_UNSPECIFIED"
         self._issue(
             Code.TRACE_SPAN_CLOSED,
             f"Trace {self.record.trace_id} was still in progress when it was last written.",
@@ -181,11 +164,11 @@ class _Native:
         return closed
 
     def _preview(
-        self, own: str | None, recorded: str | None, root: SpanPlan | None, key: str
+        self, own: str | None, recorded: str | None, root: SpanPlan, key: str
     ) -> str | None:
         if own:
             return conv.cut(conv.clean_text(own), conv.PREVIEW_CHARS)
-        if root is not None and key in root.attributes:
+        if key in root.attributes:
             make = (
                 assemble.request_preview if key == conv.SPAN_INPUTS else assemble.response_preview
             )
@@ -224,18 +207,14 @@ class _Native:
         root_id: str | None = None
         spans: list[SpanPlan] = []
         if len(tops) > 1:
-            root_id = conv.span_id_of(self.trace_id, "root")
-            status = self.record.status if self.record.status in ("OK", "ERROR") else "UNSET"
-            start = min(span.record.start_ns for span in tops)
-            spans.append(
-                self._plan_span(
-                    SpanRecord(
-                        root_id, None, name or tops[0].record.name, start, None, status, "",
-                        {conv.SPAN_TYPE: conv.encode(SpanType.CHAIN)}, (),
-                    ),
-                    root_id, None, max(ends[span.span_id] for span in order),
-                )
-            )  # fmt: skip
+            root = self._root_span(
+                name or tops[0].record.name,
+                min(span.record.start_ns for span in tops),
+                max(ends[span.span_id] for span in order),
+                {conv.SPAN_TYPE: conv.encode(SpanType.CHAIN)},
+            )
+            root_id = root.span_id
+            spans.append(root)
             self._issue(
                 Code.TRACE_ROOT_ADDED,
                 f"Trace {self.record.trace_id} has {len(tops)} spans without a parent in it.",
@@ -258,6 +237,56 @@ class _Native:
             for span in order
         ]
         return tuple(spans)
+
+    def _inferred_root(
+        self,
+        name: str | None,
+        usage: TokenUsage | None,
+        tags: Mapping[str, str],
+        metadata: Mapping[str, str],
+    ) -> SpanPlan:
+        """Make the only span of a trace whose spans are nowhere, of what the trace itself says."""
+        record = self.record
+        attributes = {f"{conv.LEGACY}inferences": conv.encode([conv.INFERRED_ROOT])}
+        for attribute, key, preview in (
+            (conv.SPAN_INPUTS, conv.TRACE_INPUTS, record.request_preview),
+            (conv.SPAN_OUTPUTS, conv.TRACE_OUTPUTS, record.response_preview),
+        ):
+            text = _json_of((metadata.get(key), tags.get(key), preview))
+            if text is not None:
+                attributes[attribute] = text
+        if usage is not None:
+            attributes[conv.SPAN_USAGE] = assemble.usage_json(usage)
+        length_ms = max(0, record.execution_ms or 0)
+        self._issue(
+            Code.TRACE_WITHOUT_SPANS,
+            f"Trace {record.trace_id} has no spans"
+            + ("." if record.spans_path else ": no traces.json was found."),
+            "the trace, with a root span made of what it says itself",
+        )
+        return self._root_span(
+            name or "trace",
+            _ns(record.timestamp_ms),
+            _ns(record.timestamp_ms + length_ms),
+            attributes,
+        )
+
+    def _root_span(
+        self, name: str, start_ns: int, end_ns: int, attributes: Mapping[str, str]
+    ) -> SpanPlan:
+        """Make a root span that MLflow did not write; its status is the trace's."""
+        span_id = conv.span_id_of(self.trace_id, "root")
+        status = self.record.status if self.record.status in ("OK", "ERROR") else "UNSET"
+        events: tuple[SpanEvent, ...] = ()
+        if status == "ERROR":  # without the event MLflow's page shows the span as healthy
+            unknown: dict[str, Json] = {
+                "exception.message": "no error text was recorded",
+                "exception.type": "Error",
+                "exception.stacktrace": "",
+            }
+            events = (SpanEvent("exception", end_ns, unknown),)
+        record = SpanRecord(span_id, None, name, start_ns, end_ns, status, "", attributes, events)
+        return self._plan_span(record, span_id, None, end_ns)
 
     def _with_unique_ids(self) -> list[_Open]:
         seen: dict[str, SpanRecord] = {}
@@ -326,21 +355,13 @@ class _Native:
             )
             for event in record.events
         )
-        message = conv.clean_text(record.status_message)
-        if status == "ERROR" and not any(event.name == "exception" for event in events):
-            attributes_of: dict[str, Json] = {
-                "exception.message": message or "no error text was recorded",
-                "exception.type": message.partition(":")[0] if ":" in message else "Error",
-                "exception.stacktrace": "",
-            }
-            events += (SpanEvent("exception", end_ns, attributes_of),)
         return SpanPlan(
             span_id=span_id,
             parent_span_id=parent_id,
             name=conv.clean_text(record.name),
             type=kind if isinstance(kind, str) and kind else SpanType.UNKNOWN,
             status=status,
-            status_message=message,
+            status_message=conv.clean_text(record.status_message),
             start_ns=record.start_ns,
             end_ns=end_ns,
             attributes=attributes,
@@ -369,13 +390,58 @@ def _span_id(trace_id: str, span_id: str) -> str:
     return conv.span_id_of(trace_id, span_id)
 
 
-def _usage_of(text: str | None) -> TokenUsage | None:
+def _ns(time_ms: int) -> int:
+    """Convert a time to nanoseconds, within what a span can hold: MLflow reads 0 as no time."""
+    return min(max(1, time_ms * MS), conv.INT64_MAX)
+
+
+def _json_of(texts: Sequence[str | None]) -> str | None:
+    """Choose the first text that is whole JSON, else the longest, quoted; None if all are empty.
+
+    MLflow cuts what a trace says of its inputs and outputs at 250 characters, previews at 1,000.
+    """
+    said = [text for text in texts if text]
+    for text in said:
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        return text
+    return conv.encode(max(said, key=len)) if said else None
+
+
+def _add_sizes(metadata: dict[str, str], contents: Sequence[str]) -> None:
+    """Add the sizes of the spans where the trace says none.
+
+    MLflow takes a trace for unfinished, and leaves it out of searches, where ``num_spans`` is not
+    the number of its spans: then only that number is changed, and the old entry kept beside it.
+    """
+    sizes = assemble.size_metadata(contents)
+    said = metadata.get(conv.SIZE_STATS)
+    if said is not None:
+        stats = _object_of(said)
+        if stats.get("num_spans") != len(contents):
+            metadata[conv.MIGRATOR_SOURCE_SIZE_STATS] = said
+            metadata[conv.SIZE_STATS] = (
+                conv.encode({**stats, "num_spans": len(contents)})
+                if stats
+                else sizes[conv.SIZE_STATS]
+            )
+    for key, value in sizes.items():
+        metadata.setdefault(key, value)
+
+
+def _object_of(text: str | None) -> Mapping[str, Json]:
+    """Decode a JSON object; empty for anything else."""
     try:
         value = json.loads(text or "")
-    except ValueError:
-        return None
-    if not isinstance(value, Mapping):
-        return None
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def _usage_of(text: str | None) -> TokenUsage | None:
+    value = _object_of(text)
     counts = [as_number(value.get(f"{k}_tokens")) for k in ("input", "output", "total")]
     if all(count is None for count in counts):
         return None
