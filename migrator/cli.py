@@ -20,6 +20,7 @@ import click
 
 from migrator import __version__
 from migrator.errors import MigrateError, OptionError
+from migrator.interrupts import SIGNALS
 from migrator.model import Role
 from migrator.report.printable import printable, printable_json
 
@@ -721,7 +722,7 @@ def _hired(options: Options, dask: str | None) -> Iterator[Options]:
     if dask is None:
         yield options
         return
-    from migrator import cluster
+    from migrator.workers import dask as cluster
 
     if options.workers:
         raise OptionError("--workers and --dask: the cluster itself says how many it has.")
@@ -731,7 +732,10 @@ def _hired(options: Options, dask: str | None) -> Iterator[Options]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM (a batch system's end) end a command like Ctrl-C: with the staging removed."""
+    """Let SIGTERM and SIGHUP end a command like Ctrl-C does: nothing of it is left behind.
+
+    A batch system sends the first, a terminal that is closed the second (unless under ``nohup``).
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -739,11 +743,17 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {}
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        if number != signal.SIGINT and handler is not signal.SIG_IGN:
+            before[number] = handler
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

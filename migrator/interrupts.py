@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+# What ends a command: Ctrl-C, a batch system or `kill`, a terminal that is closed (not on Windows).
+SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 @contextmanager
 def point_of_no_return() -> Iterator[Callable[[], None]]:
-    """Yield a function after whose call SIGINT and SIGTERM are ignored, until the block ends.
+    """Yield a function after whose call ``SIGNALS`` are ignored, until the block ends.
 
     What is left to do then takes moments. A signal that came before still interrupts.
     """
@@ -19,7 +24,7 @@ def point_of_no_return() -> Iterator[Callable[[], None]]:
 
     def pass_it() -> None:
         if threading.current_thread() is threading.main_thread():  # signals are that thread's
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 before[number] = signal.signal(number, signal.SIG_IGN)
 
     try:

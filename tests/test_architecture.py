@@ -11,16 +11,14 @@ from migrator import conventions
 
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
-    "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
+    "model", "conventions", "errors", "issues", "workers", "interrupts", "databases",
     "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": set(),
-    "processes": {"errors"},
-    "executors": {"errors"},
-    "cluster": {"errors"},
+    "workers": {"errors", "interrupts"},
     "databases": {"errors"},
     "interrupts": set(),
     "issues": set(),
@@ -43,7 +41,7 @@ ALLOWED = {
     "tracker": GROUND,
     "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code", "cluster"},
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code"},
 }
 MLFLOW_ALLOWED = {"loader", "server", "verify", "verify_server", "tracker"}
 
