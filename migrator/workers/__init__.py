@@ -6,7 +6,6 @@ from migrator.workers.pool import (
     ProcessExecutor,
     Work,
     cores,
-    few_collections,
     results,
 )
 
@@ -16,6 +15,5 @@ __all__ = [
     "ProcessExecutor",
     "Work",
     "cores",
-    "few_collections",
     "results",
 ]
