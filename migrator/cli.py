@@ -831,7 +831,7 @@ def _hired(options: Options, dask: str | None) -> Iterator[Options]:
     if dask is None:
         yield options
         return
-    from migrator import cluster
+    from migrator.workers import dask as cluster
 
     if options.workers:
         raise OptionError("--workers and --dask: the cluster itself says how many it has.")

@@ -179,23 +179,7 @@ def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
 _QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # what JSON makes of a text
 
 
-def _encoder() -> Callable[[Any], str]:
-    """Return what ``json.dumps(value, ensure_ascii=False)`` does, with one encoder for all.
-
-    That, and ``JSONEncoder.encode``, makes a new C encoder at each call, which takes longer than
-    to encode a span. Where Python has none in C, its plain one is taken.
-    """
-    plain = json.JSONEncoder(ensure_ascii=False)
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return plain.encode
-    # markers (no look for circles), default, encoder, indent, the two separators, sort_keys,
-    # skipkeys, allow_nan: as JSONEncoder.iterencode calls it
-    parts = make(None, plain.default, _QUOTE, None, ": ", ", ", False, False, True)
-    return lambda value: "".join(parts(value, 0))
-
-
-_ENCODE = _encoder()
+_ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def sanitize(value: Json) -> Json:

@@ -57,12 +57,6 @@ def point_of_no_return() -> Iterator[Callable[[], None]]:
         _restore(before)
 
 
-def leave_to_parent() -> None:
-    """Ignore the ending signals: a terminal or batch system sends them to our parent as well."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _restore(before: dict[int, _Handler]) -> None:
     for number, handler in before.items():
         signal.signal(number, handler)

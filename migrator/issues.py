@@ -13,8 +13,6 @@ from enum import Enum
 class Severity(str, Enum):
     """What an issue means for the entity it names."""
 
-    __hash__ = str.__hash__  # Enum's own is Python code
-
     NOTE = "note"  # nothing is lost: equal metric points, an ignored editor file, …
     DEGRADED = "degraded"  # converted, but something of it was repaired, cut or guessed
     REJECTED = "rejected"  # not converted: exit code 3
@@ -31,8 +29,6 @@ class CatalogEntry:
 
 class Code(str, Enum):
     """Stable names of issues; see ``CATALOG`` for what each means."""
-
-    __hash__ = str.__hash__  # Enum's own is Python code
 
     # A stage's author adds members here, each with its entry below.
     FILE_IGNORED = "file-ignored"

@@ -23,8 +23,6 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 class Kind(str, Enum):
     """The kinds of entity that the ledger counts, in the order in which it prints them."""
 
-    __hash__ = str.__hash__  # Enum's own is Python code, and these are the keys of every count
-
     EXPERIMENT = "experiment"
     EXPERIMENT_TAG = "experiment tag"
     RUN = "run"

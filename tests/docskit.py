@@ -36,7 +36,7 @@ from unittest.mock import patch
 
 from click.testing import CliRunner
 
-from migrator import databases
+from migrator import credentials
 from migrator.cli import main
 from tests import fixturekit, objectkit, serverkit, trackerkit
 
@@ -168,7 +168,7 @@ class Session:
         for driver in ("", "+psycopg2"):
             shown, real = f"postgresql{driver}://ana:secret@{host}/mlflow", server.uri(name, driver)
             self._ports[shown] = real
-            self._ports[shown.replace("secret", "***")] = databases.masked(real)
+            self._ports[shown.replace("secret", "***")] = credentials.masked(real)
         self._ports["mlflow-migrate-mlflow"] = f"mlflow-migrate-{name}"
 
     def do(self, block: Block) -> None:

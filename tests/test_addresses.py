@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from migrator.addresses import is_server, is_server_address, refuse_mistaken, shown
+from migrator.addresses import is_server, is_server_address, refuse_mistaken
 from migrator.cli import main
+from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
 from migrator.tracker import TrackerConfig
 from tests.storekit import write_experiment, write_run
@@ -49,8 +50,8 @@ def test_which_addresses_are_those_of_servers() -> None:
     assert is_server_address("http://h:5000/prefix") and is_server_address("HTTPS://h")
     for wrong in ("http://", "http://h:port", "http://h?x=1", "sqlite:///m.db", "h:5000"):
         assert not is_server_address(wrong)
-    assert shown("http://me:s3cret@h:1/x") == "http://h:1/x"
-    assert shown("me:s3cret@h:1") == "h:1"
+    assert masked("http://me:s3cret@h:1/x") == "http://h:1/x"
+    assert masked("me:s3cret@h:1") == "h:1"
 
 
 @pytest.mark.parametrize(("given", "words"), MISTAKEN)

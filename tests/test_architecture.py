@@ -11,16 +11,14 @@ from migrator import conventions
 
 ROOT = Path(__file__).parent.parent / "migrator"
 GROUND = {
-    "model", "conventions", "errors", "issues", "processes", "executors", "interrupts", "databases",
+    "model", "conventions", "errors", "issues", "workers", "interrupts", "databases",
     "addresses", "paths", "wholefiles", "credentials", "__init__",
 }  # fmt: skip
 ALLOWED = {
     "model": {"issues"},
     "conventions": {"model"},
     "errors": {"credentials"},
-    "processes": {"errors", "interrupts"},
-    "executors": {"errors"},
-    "cluster": {"errors"},
+    "workers": {"errors", "interrupts"},
     "databases": {"errors", "credentials"},
     "addresses": {"errors", "credentials"},
     "interrupts": set(),
@@ -48,7 +46,7 @@ ALLOWED = {
     "tracker": GROUND,
     "code": GROUND,
     # Of the transformer the profiles only, of the tracker `push` only.
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code", "cluster"},
+    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code"},
 }
 MLFLOW_ALLOWED = {"loader", "server", "verify", "verify_server", "tracker"}
 

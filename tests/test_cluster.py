@@ -24,7 +24,7 @@ from tests.test_workers import STORES, comparable, data
 
 pytest.importorskip("distributed", reason="the extra mlflow-migrate[dask] is not installed")
 
-from migrator import cluster
+from migrator.workers import dask
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 SOURCES = [str(store(name)) for name in STORES]
@@ -47,7 +47,7 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        return cluster._address(str(self.file))
+        return dask._address(str(self.file))
 
     def start(self, what: str, *arguments: str, path: str = ROOT) -> subprocess.Popen[bytes]:
         with (self.directory / "log").open("ab") as log:
@@ -101,7 +101,7 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 
 def by_cluster(made: Cluster, target: Path, progress: Any = pipeline.no_progress) -> Any:
-    with cluster.connect(made.address) as executor:
+    with dask.connect(made.address) as executor:
         told = pipeline.convert(
             SOURCES,
             f"sqlite:///{target}",
@@ -135,7 +135,7 @@ def test_a_worker_killed_midway_loses_nothing(tmp_path: Path, one_process: Any) 
 def test_all_workers_killed_is_an_error_that_says_so_and_no_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(dask, "PATIENCE_SECONDS", 2.0)
     target = tmp_path / "target" / "new.db"
     target.parent.mkdir()
     with running(tmp_path, 2) as made:
@@ -202,16 +202,17 @@ def test_the_command_takes_an_address_or_a_scheduler_file(tmp_path: Path) -> Non
 
 
 def test_a_worker_without_mlflow_migrate_is_named(tmp_path: Path) -> None:
-    (tmp_path / "other" / "migrator").mkdir(parents=True)
     package = tmp_path / "other" / "migrator"
+    (package / "workers").mkdir(parents=True)
+    (package / "workers" / "__init__.py").touch()
     (package / "__init__.py").write_text('__version__ = "0.0.1"\n')
     (package / "errors.py").write_text((Path(ROOT) / "migrator" / "errors.py").read_text())
-    whole = (Path(ROOT) / "migrator" / "cluster.py").read_text()
+    whole = (Path(ROOT) / "migrator" / "workers" / "dask.py").read_text()
     # Not unlinked: an editable installation would find the module in its own place.
     none = "raise ModuleNotFoundError(__name__)"
     # A cluster for each: a scheduler takes half a minute to miss a worker that was killed.
     for module, says in ((whole, "has mlflow-migrate 0.0.1"), (none, "has none")):
-        (package / "cluster.py").write_text(module)
+        (package / "workers" / "dask.py").write_text(module)
         directory = tmp_path / says.replace(" ", "-")
         directory.mkdir()
         with running(directory, 0) as made:
@@ -243,7 +244,7 @@ def test_what_answers_but_is_no_scheduler_is_said_to_be_none(tmp_path: Path) -> 
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         code, said = run("scan", SOURCES[0], "--dask", address)
     assert code == 1 and f"No Dask scheduler answered at {address}" in said, said
-    with running(tmp_path, 1) as made, cluster.connect(made.address) as executor:
+    with running(tmp_path, 1) as made, dask.connect(made.address) as executor:
         client: Any = executor._client
         (worker,) = client.nthreads()
         code, said = run("scan", SOURCES[0], "--dask", worker)
@@ -253,7 +254,7 @@ def test_what_answers_but_is_no_scheduler_is_said_to_be_none(tmp_path: Path) -> 
 def test_a_cluster_without_workers_is_waited_for_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(dask, "PATIENCE_SECONDS", 1.0)
     with running(tmp_path, 0) as made:
         code, said = run("scan", SOURCES[0], "--dask", made.address)
     assert code == 1 and "has had no worker for 1 s" in said
@@ -263,7 +264,7 @@ def test_a_cluster_that_the_extra_is_missing_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
         pytest.raises(OptionError, match=r"pip install 'mlflow-migrate\[dask\]'"),
-        cluster.connect("tcp://127.0.0.1:9"),
+        dask.connect("tcp://127.0.0.1:9"),
     ):
         pass
 

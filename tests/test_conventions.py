@@ -127,6 +127,6 @@ def test_surrogates_and_nul_vanish_and_a_preview_is_cut() -> None:
         max_leaves=10,
     )
 )
-def test_the_shared_encoder_writes_what_json_dumps_writes(value: Any) -> None:
+def test_values_are_encoded_as_json_dumps_encodes_them(value: Any) -> None:
     assert conventions._ENCODE(value) == json.dumps(value, ensure_ascii=False)
     assert conventions.encode_all({"key": value}) == {"key": conventions.encode(value)}

@@ -126,7 +126,7 @@ def test_every_text_of_an_issue_is_masked() -> None:
 def test_the_secret_is_in_no_column_of_the_database(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     trace = masked(drawn(TraceRecord))
-    plan, _ = transformer.plan_native_trace(trace, "1", None)
+    plan, _ = transformer.plan_native_trace(trace, "1")
     experiment = masked(drawn(ExperimentRecord))
     with loader.Writer(loader.open_target(f"sqlite:///{path}", "3.9")) as writer:
         writer.add_experiment(

@@ -7,17 +7,20 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from migrator import executors, pipeline, processes
+from migrator import pipeline
 from migrator.errors import OptionError, WorkerError
 from migrator.pipeline import migration, trees
-from migrator.processes import Child, results
+from migrator.workers import ProcessExecutor, pool, results
 from tests.fixturekit import materialise, store
 
 STORES = ("2.22.5-agents", "2.22.5-server", "3.1.4-models")
@@ -46,23 +49,23 @@ def comparable(outcome: Any) -> dict[str, Any]:
 def test_any_number_of_workers_writes_the_same_rows_and_tells_the_same(
     tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(processes, "start_method", lambda: method)
+    monkeypatch.setattr(pool, "start_method", lambda: method)
     sources = [str(store(name)) for name in STORES]
     began = []
-    begin = Child.__init__
+    stop = ProcessExecutor.stop
 
-    def noted(self: Child, work: Any, numbers: range, how: str) -> None:
-        began.append(how)
-        begin(self, work, numbers, how)
+    def noted(self: ProcessExecutor) -> None:
+        began.append(self.started)
+        stop(self)
 
-    monkeypatch.setattr(Child, "__init__", noted)
+    monkeypatch.setattr(ProcessExecutor, "__exit__", lambda self, *_: noted(self))
     made = []
     for workers in (1, 2, 3) if method == "fork" else (1, 2):
         target = tmp_path / f"{workers}.db"
         options = pipeline.Options(workers=workers)
         told = pipeline.convert(sources, f"sqlite:///{target}", options, schema="3.9")
         made.append((data(target), comparable(told)))
-    assert began == [method] * (5 if method == "fork" else 2)
+    assert began == ([(method, 2), (method, 3)] if method == "fork" else [(method, 2)])
     assert sum(map(len, made[0][0].values())) > 500
     assert all(each == made[0] for each in made)
 
@@ -75,13 +78,15 @@ def test_scan_tells_the_same_with_any_number_of_workers(small_lots: None) -> Non
 
 
 @dataclass(frozen=True)
-class Square:
-    """Work that fails in the way, and at the number, that it is told."""
+class Piecework:
+    """Squares; one of them fails in the way that it is told."""
 
     ill_at: int = -1
     how: str = ""
 
-    def __call__(self, number: int) -> int:
+    def check(self) -> None: ...
+
+    def do(self, number: int) -> int:
         if number == self.ill_at:
             if self.how == "raise":
                 raise OptionError("It is ill.", todo="Give it rest.")
@@ -91,64 +96,151 @@ class Square:
         return number * number
 
 
+def squares(work: Piecework, workers: int, method: str | None = None) -> Iterator[int]:
+    with ProcessExecutor(workers, method) as executor:
+        yield from results(executor, work, range(20), 2 * workers)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5, 40])
 def test_results_come_in_order(workers: int) -> None:
-    assert list(results(Square(), 23, workers)) == [n * n for n in range(23)]
+    assert list(squares(Piecework(), workers)) == [n * n for n in range(20)]
     assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_that_is_killed_is_an_error_that_says_so(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "start_method", lambda: method)
+def test_a_worker_that_is_killed_is_an_error_that_says_so(method: str) -> None:
     taken = []
-    with pytest.raises(WorkerError, match=r"SIGKILL.*--workers 1"):
-        for result in results(Square(5, "die"), 20, 2):
+    began = time.monotonic()
+    with pytest.raises(WorkerError, match=r"was killed \(SIGKILL\).*--workers 1"):
+        for result in squares(Piecework(5, "die"), 2, method):
             taken.append(result)
+    assert time.monotonic() - began < 30
     assert taken in [[n * n for n in range(end)] for end in range(6)]  # some were on their way
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize(("mib", "ahead"), [(1, range(8, 11)), (20, range(1, 2))])
-def test_a_worker_works_ahead_until_so_many_bytes_wait(
-    tmp_path: Path, mib: int, ahead: range
-) -> None:
-    def work(number: int) -> bytes:
-        (tmp_path / str(number)).touch()
-        return bytes(mib << 20)
-
-    child = Child(work, range(100), "fork")
-    try:
-        deadline = time.monotonic() + 60
-        while len(list(tmp_path.iterdir())) < ahead[0] and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1)  # in which it would go on if it did not wait for us
-        assert len(list(tmp_path.iterdir())) in ahead
-        assert len(child.receive()) == mib << 20
-    finally:
-        child.stop()
+def test_a_call_whose_process_is_killed_is_an_error_that_says_so() -> None:
+    with ProcessExecutor(1, "spawn") as executor:
+        assert executor.call(pow, 2, 10) == 1024
+        with pytest.raises(ZeroDivisionError):
+            executor.call(divmod, 1, 0)
+        with pytest.raises(WorkerError, match=r"was killed \(SIGKILL\)"):
+            executor.call(signal.raise_signal, signal.SIGKILL)
+    assert not multiprocessing.active_children()
 
 
 def test_what_a_worker_raises_is_raised_where_its_result_is_due() -> None:
     with pytest.raises(OptionError, match=r"It is ill\. Give it rest\.") as raised:
-        list(results(Square(5, "raise"), 20, 2))
+        list(squares(Piecework(5, "raise"), 2))
     assert raised.value.todo == "Give it rest."
 
 
-def test_an_interruption_does_not_wait_for_the_workers() -> None:
-    began = time.monotonic()
-    shares = results(Square(1, "sleep"), 20, 2)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_an_interruption_does_not_wait_for_the_workers(
+    method: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shares = squares(Piecework(1, "sleep"), 2, method)
     assert next(shares) == 0
-    shares.close()
-    assert time.monotonic() - began < 60
+    began = time.monotonic()
+    shares.close()  # type: ignore[attr-defined]  # a generator
+    assert time.monotonic() - began < 10  # 0.1 s where nothing else runs
     assert not multiprocessing.active_children()
+    assert capfd.readouterr() == ("", "")
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # one that nobody waits for stays as a zombie
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "It did not happen in time."
+        time.sleep(0.02)
+
+
+def hold(folder: str) -> None:
+    """Say which process this is, and work for as long as a test takes."""
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(600)
+
+
+LINGER = """
+import sys, time
+from tests.test_workers import hold
+from migrator.workers import ProcessExecutor
+if __name__ == "__main__":
+    with ProcessExecutor(2, sys.argv[1]) as executor:
+        calls = [executor.submit(hold, sys.argv[2]) for _ in range(2)]
+        calls[0].result()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
+def test_no_worker_outlives_its_parent(tmp_path: Path, method: str, number: signal.Signals) -> None:
+    script, folder = tmp_path / "linger.py", tmp_path / "pids"
+    script.write_text(LINGER)
+    folder.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, script, method, folder],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: len(list(folder.iterdir())) == 2)
+    workers = [int(path.name) for path in folder.iterdir()]
+    assert all(map(alive, workers))
+    parent.send_signal(number)
+    parent.wait(60)
+    wait_until(lambda: not any(map(alive, workers)), 10)
+
+
+CONVERT = """
+import sys, time
+from migrator.cli import main
+from migrator.pipeline import migration, trees
+from tests.test_workers import hold
+migration.FEW_RUNS, trees.LOT_RUNS = 0, 3
+trees.TreeWorker.work = lambda *_: hold(sys.argv.pop())
+main(["convert", sys.argv[1], "--to", sys.argv[2], "--schema", "3.9", "--workers", "2"])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_of_a_command_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    folder, target = tmp_path / "pids", tmp_path / "target"
+    folder.mkdir()
+    target.mkdir()
+    command = subprocess.Popen(
+        [sys.executable, "-c", CONVERT, str(store(STORES[0])), f"sqlite:///{target}/m.db", folder],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_until(lambda: len(list(folder.iterdir())) == 2)
+    assert list(target.iterdir())
+    os.killpg(command.pid, number)
+    began = time.monotonic()
+    _, said = command.communicate(timeout=60)
+    assert time.monotonic() - began < 10  # 0.2 s where nothing else runs
+    assert command.returncode == 130
+    assert said == b"Interrupted; the target is untouched.\n"
+    assert list(target.iterdir()) == []
+    assert not any(alive(int(path.name)) for path in folder.iterdir())
 
 
 def test_a_worker_that_dies_leaves_no_target(
     tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "start_method", lambda: "fork")
+    monkeypatch.setattr(pool, "start_method", lambda: "fork")
     alive = os.getpid()
     plan = trees.TreeReader.plan
 
@@ -189,24 +281,24 @@ def spawned(workers: int) -> concurrent.futures.ProcessPoolExecutor:
 def asked_twice(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Note for each piece that is sent whether what all have in common went with it."""
     sent: list[bool] = []
-    submit = executors._submit
+    submit = pool._submit
 
     def noted(executor: Any, token: str, common: Any, piece: bytes) -> Any:
         sent.append(common is not None)
         return submit(executor, token, common, piece)
 
-    monkeypatch.setattr(executors, "_submit", noted)
+    monkeypatch.setattr(pool, "_submit", noted)
     return sent
 
 
-@pytest.mark.parametrize("pool", [concurrent.futures.ThreadPoolExecutor, spawned])
+@pytest.mark.parametrize("kind", [concurrent.futures.ThreadPoolExecutor, spawned])
 def test_any_executor_writes_the_same_rows_and_tells_the_same(
-    tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch, pool: Any
+    tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     sources = [str(store(name)) for name in STORES]
     made = []
     sent = asked_twice(monkeypatch)
-    with pool(3) as executor:
+    with kind(3) as executor:
         for number, options in enumerate(
             (
                 pipeline.Options(workers=1, group_by_time=True, redact=("gpt",)),
@@ -221,18 +313,6 @@ def test_any_executor_writes_the_same_rows_and_tells_the_same(
     assert sent[:4] == [True] * 4 and sent.count(False) > 10
 
 
-class Piecework:
-    """Squares for any executor; they fail as ``Square`` does."""
-
-    def __init__(self, **how: Any) -> None:
-        self.square = Square(**how)
-
-    def check(self) -> None: ...
-
-    def do(self, number: int) -> int:
-        return self.square(number)
-
-
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_pieces_are_answered_in_order_and_a_bounded_number_is_under_way(at_once: int) -> None:
     taken: list[int] = []
@@ -243,7 +323,7 @@ def test_pieces_are_answered_in_order_and_a_bounded_number_is_under_way(at_once:
             yield number
 
     with concurrent.futures.ThreadPoolExecutor(4) as executor:
-        for answer in executors.results(executor, Piecework(), pieces(), at_once):
+        for answer in pool.results(executor, Piecework(), pieces(), at_once):
             taken.append(answer)
     assert taken == [n * n for n in range(50)]
 
@@ -253,9 +333,9 @@ def test_a_process_that_joins_late_asks_for_what_all_have_in_common(
 ) -> None:
     sent = asked_twice(monkeypatch)
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        answers = executors.results(executor, Piecework(), range(20), 2)
+        answers = pool.results(executor, Piecework(), range(20), 2)
         taken = [next(answers) for _ in range(6)]
-        monkeypatch.setattr(executors, "_last", ("", None))
+        monkeypatch.setattr(pool, "_last", ("", None))
         taken += answers
     assert taken == [n * n for n in range(20)]
     assert sent.count(True) in (3, 4)  # the first two, and what was under way
@@ -263,14 +343,14 @@ def test_a_process_that_joins_late_asks_for_what_all_have_in_common(
 
 def test_an_executor_that_lost_a_process_is_an_error_that_says_so() -> None:
     with spawned(2) as executor, pytest.raises(WorkerError, match="BrokenProcessPool"):
-        list(executors.results(executor, Piecework(ill_at=5, how="die"), range(20), 4))
+        list(pool.results(executor, Piecework(ill_at=5, how="die"), range(20), 4))
 
 
 def test_an_executor_that_was_shut_down_is_an_error_that_says_so() -> None:
     executor = concurrent.futures.ThreadPoolExecutor(1)
     executor.shutdown()
     with pytest.raises(WorkerError, match="RuntimeError: cannot schedule new futures"):
-        list(executors.results(executor, Piecework(), range(20), 4))
+        list(pool.results(executor, Piecework(), range(20), 4))
 
 
 def test_a_future_that_somebody_cancelled_is_an_error_that_says_so() -> None:
@@ -281,12 +361,12 @@ def test_a_future_that_somebody_cancelled_is_an_error_that_says_so() -> None:
             return future
 
     with pytest.raises(WorkerError, match="CancelledError"):
-        list(executors.results(Cancels(), Piecework(), range(20), 4))
+        list(pool.results(Cancels(), Piecework(), range(20), 4))
 
 
 def test_what_the_work_raises_in_an_executor_is_raised_where_its_answer_is_due() -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as executor:
-        answers = executors.results(executor, Piecework(ill_at=5, how="raise"), range(20), 4)
+        answers = pool.results(executor, Piecework(ill_at=5, how="raise"), range(20), 4)
         assert [next(answers) for _ in range(5)] == [0, 1, 4, 9, 16]
         with pytest.raises(OptionError, match=r"It is ill\. Give it rest\."):
             next(answers)
@@ -316,13 +396,13 @@ def test_a_worker_that_does_not_see_the_source_is_an_error_that_says_so(
 def test_a_worker_with_another_version_is_an_error_that_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answer_piece = executors.answer_piece
+    answer_piece = pool.answer_piece
 
     def from_another(token: str, common: Any, piece: bytes) -> bytes:
         return answer_piece(token, common and ("0.0.1", common[1]), piece)
 
-    monkeypatch.setattr(executors, "answer_piece", from_another)
-    monkeypatch.setattr(executors, "_last", ("", None))
+    monkeypatch.setattr(pool, "answer_piece", from_another)
+    monkeypatch.setattr(pool, "_last", ("", None))
     with concurrent.futures.ThreadPoolExecutor(1) as executor, pytest.raises(WorkerError) as error:
-        list(executors.results(executor, Piecework(), range(2)))
+        list(pool.results(executor, Piecework(), range(2)))
     assert "this is 0.0.1" in str(error.value)

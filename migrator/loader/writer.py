@@ -6,15 +6,12 @@ same rows Core takes about twice the time (measured: 2.3 against 1.2 s of CPU fo
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import sqlite3
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from operator import length_hint
 from types import TracebackType
 
@@ -22,7 +19,7 @@ from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue
 from migrator.loader import audit, exchange, fitting, merge, rows, schema, staging
-from migrator.loader.rows import COLUMNS, KINDS, Recorded, Row, RowRecorder, RunRows, TraceRows
+from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
 from migrator.loader.server import ServerTarget
 from migrator.loader.target import Target, reporting
@@ -36,7 +33,7 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
-from migrator.processes import Child
+from migrator.workers import ProcessExecutor
 
 # Rows kept before they are written; so many characters of span content count as one. Ids are
 # random, so that each batch of a large store touches most pages of the indexes, which are more than
@@ -66,27 +63,13 @@ class LoadResult:
     backup_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _UpgradeWork:
-    """Imports MLflow in another process, and carries the staging file on when told to."""
-
-    path: str
-    revision: str
-    told: Connection
-
-    def __call__(self, number: int) -> None:
-        schema.prepare()
-        self.told.recv_bytes()  # EOFError if we are gone
-        schema.upgrade(self.path, self.revision)
-
-
 class Writer:
     """Writes one conversion: ``with Writer(target) as writer: add…, finish(), publish()``.
 
-    For a newer schema than that of MLflow 3.9, entering starts a process that imports MLflow and
-    waits to carry the staging file on, so that the source can be read meanwhile and this process
-    stays small; where MLflow has been imported already, that is done here. Leaving removes the
-    staging file whatever has happened.
+    For a newer schema than that of MLflow 3.9, the first run starts a process that imports MLflow
+    and later carries the staging file on, so that the source can be read meanwhile and this
+    process stays small; where MLflow has been imported already, that is done here. Leaving removes
+    the staging file whatever has happened.
     Methods raise TargetError when the target can't be written; one bad row never stops the others.
     They are for one thread.
     """
@@ -112,13 +95,8 @@ class Writer:
     def __enter__(self) -> Writer:
         self._file = staging.StagingFile(self._target.path)
         self._db: sqlite3.Connection | None = None
-        self._upgrader: tuple[Child, Connection] | None = None
-        if self._target.wanted != MLFLOW_39 and "mlflow" not in sys.modules:
-            told, tell = multiprocessing.Pipe(duplex=False)
-            work = _UpgradeWork(self._file.path, self._target.wanted, told)
-            # Spawned, because a forked one would share our hold on the staging file.
-            self._upgrader = (Child(work, range(1), "spawn"), tell)
-            told.close()
+        self._upgrader: ProcessExecutor | None = None
+        self._upgrades_apart = self._target.wanted != MLFLOW_39 and "mlflow" not in sys.modules
         return self
 
     def __exit__(
@@ -128,9 +106,7 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         if self._upgrader is not None:  # it must not make the file anew after we have removed it
-            child, tell = self._upgrader
-            child.stop()
-            tell.close()
+            self._upgrader.stop()
         if self._db is not None:
             self._db.close()
         self._file.remove()
@@ -146,15 +122,24 @@ class Writer:
             self._db.execute("BEGIN")
         return self._db
 
+    def _start_upgrader(self) -> None:
+        """Start the process that will carry the staging file on, if there is to be one.
+
+        Not before the first run has come: its executor has threads here, beside which the
+        processes that read could not be forked any more. It is spawned itself, because a forked
+        one would share our hold on the staging file.
+        """
+        if self._upgrades_apart and self._upgrader is None:
+            self._upgrader = ProcessExecutor(1, "spawn")
+            self._upgrader.submit(schema.prepare)
+
     def _upgrade(self) -> None:
         """Carry the staging file, which nobody is writing, to the wanted schema."""
+        self._start_upgrader()
         if self._upgrader is None:
             schema.upgrade(self._file.path, self._target.wanted)
-            return
-        child, tell = self._upgrader
-        with contextlib.suppress(BrokenPipeError):  # it has failed: receiving says why
-            tell.send_bytes(b"now")
-        child.receive()
+        else:
+            self._upgrader.call(schema.upgrade, self._file.path, self._target.wanted)
 
     # ------------------------------------------------------------------------------ adding
 
@@ -200,7 +185,7 @@ class Writer:
         """Return what makes rows of runs and traces in another process, for ``replay``."""
         return RowRecorder()
 
-    def replay(self, recorded: Recorded) -> None:
+    def replay(self, recorded: Iterable[RunRows | TraceRows]) -> None:
         """Add what a recorder has recorded."""
         for item in recorded:
             if isinstance(item, RunRows):
@@ -213,6 +198,7 @@ class Writer:
         self._add_run_rows(rows.run_rows(run, experiment_id))
 
     def _add_run_rows(self, run: RunRows) -> None:
+        self._start_upgrader()
         if self._is_repeated(Kind.RUN, run.run_id):
             points = len(run.tables.get("metrics", ())) + run.merged_points
             self._refuse_duplicate(

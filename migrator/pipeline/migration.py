@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from migrator import __version__, conventions, extractor, loader, processes, server, transformer
+from migrator import __version__, conventions, extractor, loader, server, transformer, workers
 from migrator.errors import LedgerError, OptionError
 from migrator.issues import Code, Issue
 from migrator.model import (
@@ -370,11 +370,11 @@ class Migration:
         runs: int,
     ) -> None:
         """Work on the trees of a forest, which have so many runs, alone or with others."""
-        workers = self.options.workers or processes.cores()
-        few = workers == 1 or runs <= FEW_RUNS
+        count = self.options.workers or workers.cores()
+        few = count == 1 or runs <= FEW_RUNS
         alone = self.on_tree is not None or (few and self.options.executor is None)
         if isinstance(sink, SharedSink) and not alone:
-            work_shared(forest, context, accounts, sink, self.progress, runs, workers)
+            work_shared(forest, context, accounts, sink, self.progress, runs, count)
         else:
             work_here(forest, context, accounts, sink, self.progress, runs)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from migrator import executors, extractor, processes, transformer
+from migrator import extractor, transformer, workers
 from migrator.errors import WorkerError
 from migrator.model import Entry, ExperimentPlan, Extracted, Kind, RunEntry, RunRecord, TreePlan
 from migrator.pipeline.accounts import Accounts
@@ -22,6 +23,7 @@ from migrator.report.ledger import Ledger, counts_of, trace_counts_of
 from migrator.selection import Selection
 
 LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
+AHEAD = 2  # so many pieces of work for each worker are under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +223,10 @@ def work_here(
 ) -> None:
     """Work on all trees, which have so many runs, in this process."""
     worker, done = TreeWorker(context, accounts, sink), 0
-    with processes.few_collections():
-        for tree in forest.trees():
-            worker.work(tree)
-            done += len(tree.run_ids)
-            progress("runs", done, runs)
+    for tree in forest.trees():
+        worker.work(tree)
+        done += len(tree.run_ids)
+        progress("runs", done, runs)
 
 
 def work_shared(
@@ -235,28 +236,36 @@ def work_shared(
     sink: SharedSink,
     progress: Progress,
     runs: int,
-    workers: int,
+    workers_count: int,
 ) -> None:
     """Let others work on the trees in lots, and take in what they return.
 
-    That is done in the order of the trees, so that nobody can tell how many there were. They are
-    processes of ours, or those of the executor that the options name. Raises WorkerError.
+    That is done in the order of the trees, so that the result is the same for every number of
+    workers. They are processes of ours, or those of the executor that the options name. Raises
+    WorkerError.
     """
     lots = tuple(_lots(forest))
-    work = LotWork(lots, forest, context, accounts.blank(), sink.recorder())
+    work = LotWork.of(context, accounts.blank(), sink.recorder())
+    pieces = (_piece(forest, context, lot) for lot in lots)
     done = 0
-    executor = context.options.executor
-    if executor is None:
-        answers = processes.results(work, len(lots), workers)
-    else:
-        at_once = 2 * context.options.workers or executors.AT_ONCE
-        answers = executors.results(executor, work.common(), map(work.piece, lots), at_once)
-    with processes.few_collections(), closing(answers) as parts:
-        for (part, recorded), lot in zip(parts, lots, strict=True):
-            accounts.add(part)
-            sink.replay(recorded)
-            done += lot.runs
-            progress("runs", done, runs)
+    with _executor(context.options, min(workers_count, len(lots))) as (executor, at_once):
+        answers = workers.results(executor, work, pieces, at_once)
+        with closing(answers) as parts:
+            for (part, recorded), lot in zip(parts, lots, strict=True):
+                accounts.add(part)
+                sink.replay(recorded)
+                done += lot.runs
+                progress("runs", done, runs)
+
+
+@contextmanager
+def _executor(options: Options, workers_count: int) -> Iterator[tuple[Executor, int]]:
+    """Yield the executor, and how many pieces of work may be under way."""
+    if options.executor is not None:
+        yield options.executor, AHEAD * options.workers or workers.AT_ONCE
+        return
+    with workers.ProcessExecutor(workers_count) as executor:
+        yield executor, AHEAD * workers_count
 
 
 class Lot(NamedTuple):
@@ -280,57 +289,6 @@ Answer: TypeAlias = "tuple[Accounts, Any]"  # of a lot, and what the sink is to 
 
 
 @dataclass(frozen=True, slots=True)
-class LotWork:
-    """The work on one lot of trees, in any process: accounts and a sink that only records."""
-
-    lots: Sequence[Lot]
-    forest: transformer.Forest
-    context: TreeContext
-    blank: Accounts
-    recorder: Recorder
-
-    def __call__(self, number: int) -> Answer:
-        """Return the answer for a lot, in a child that has all that we have."""
-        lot = self.lots[number]
-        trees = map(self.forest.tree, self.forest.root_ids[lot.first : lot.end])
-        return _work_on(trees, self.context, self.blank.blank(), self.recorder)
-
-    def common(self) -> CommonWork:
-        """Return what the work on all lots needs, for processes that have nothing of ours."""
-        context = replace(
-            self.context,
-            options=replace(self.context.options, executor=None),
-            entries={},
-            store=self.context.store.outline(),
-            elsewhere={},
-            inferred={},
-            copies={},
-            on_tree=None,
-        )
-        roots = {store.index.root for store in (context.store, *self.context.elsewhere.values())}
-        return CommonWork(context, self.blank, self.recorder, tuple(sorted(roots)))
-
-    def piece(self, lot: Lot) -> LotPiece:
-        """Return what such a process needs for one lot, and for no other."""
-        context = self.context
-        root_ids = self.forest.root_ids[lot.first : lot.end]
-        trees = [self.forest.tree(root_id) for root_id in root_ids]
-        runs = [run_id for tree in trees for run_id in tree.run_ids]
-        parents = [context.entries[root_id].parent_run_id or "" for root_id in root_ids]
-        return LotPiece(
-            trees,
-            {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
-            {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
-            {r: context.inferred[r] for r in runs if r in context.inferred},
-            {
-                run_id: [(store.outline(), entry) for store, entry in context.copies[run_id]]
-                for run_id in runs
-                if run_id in context.copies
-            },
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class LotPiece:
     """One lot of trees, and what of the context is about its runs."""
 
@@ -341,14 +299,51 @@ class LotPiece:
     copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]
 
 
-@dataclass(frozen=True, slots=True)
-class CommonWork:
-    """The work on lots in processes that have nothing of ours but this (``executors.Work``)."""
+def _piece(forest: transformer.Forest, context: TreeContext, lot: Lot) -> LotPiece:
+    """Return what a process needs for one lot, and for no other."""
+    root_ids = forest.root_ids[lot.first : lot.end]
+    trees = [forest.tree(root_id) for root_id in root_ids]
+    runs = [run_id for tree in trees for run_id in tree.run_ids]
+    parents = [context.entries[root_id].parent_run_id or "" for root_id in root_ids]
+    return LotPiece(
+        trees,
+        {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
+        {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
+        {r: context.inferred[r] for r in runs if r in context.inferred},
+        {r: _outlined(context.copies[r]) for r in runs if r in context.copies},
+    )
 
-    context: TreeContext  # of no run
+
+def _outlined(
+    copies: Sequence[tuple[Store, RunEntry]],
+) -> Sequence[tuple[Store, RunEntry]]:
+    return [(store.outline(), entry) for store, entry in copies]
+
+
+@dataclass(frozen=True, slots=True)
+class LotWork:
+    """The work on lots in a process that has nothing of ours but this (``workers.Work``)."""
+
+    context: TreeContext  # without any run
     blank: Accounts
-    recorder: Recorder
+    recorder: Recorder  # a sink that only records
     roots: Sequence[str]  # of the stores
+
+    @classmethod
+    def of(cls, context: TreeContext, blank: Accounts, recorder: Recorder) -> LotWork:
+        """Take from the context what all lots need."""
+        stores = (context.store, *context.elsewhere.values())
+        common = replace(
+            context,
+            options=replace(context.options, executor=None),
+            entries={},
+            store=context.store.outline(),
+            elsewhere={},
+            inferred={},
+            copies={},
+            on_tree=None,
+        )
+        return cls(common, blank, recorder, sorted({store.index.root for store in stores}))
 
     def check(self) -> None:
         """Raise WorkerError where this process doesn't see the sources that we see."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple
@@ -79,7 +79,6 @@ class Found(NamedTuple):
         return normalise(name)
 
 
-_FOUND = partial(tuple.__new__, Found)  # of three values; Found(…) is Python code
 _rank = itemgetter(0)
 
 
@@ -220,12 +219,12 @@ class RunView:
         run, profile = self.run, self.profile
         fields: dict[str, list[tuple[int, Found]]] = {}
         for name, rank, key in profile.fields_among("param", tuple(run.params)):
-            fields.setdefault(name, []).append((rank, _FOUND((run.params[key], "param", key))))
+            fields.setdefault(name, []).append((rank, Found(run.params[key], "param", key)))
         for name, rank, key in profile.fields_among("metric", tuple(run.metrics)):
-            last = _FOUND((last_value(run.metrics[key]), "metric", key))
+            last = Found(last_value(run.metrics[key]), "metric", key)
             fields.setdefault(name, []).append((rank, last))
         for name, rank, key in profile.fields_among("tag", tuple(run.tags)):
-            fields.setdefault(name, []).append((rank, _FOUND((run.tags[key], "tag", key))))
+            fields.setdefault(name, []).append((rank, Found(run.tags[key], "tag", key)))
         for path in sorted(run.texts, key=natural):
             for name, rank, source in profile.sources_at(path):
                 if (inside := self._artifact(path, source.path)) is not None:

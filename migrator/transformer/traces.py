@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
@@ -245,12 +245,8 @@ class _Planner:
 
     def _recognises(self, profile: Profile, tops: Sequence[str]) -> bool:
         view = self.tops[profile.name] = RunView(self.tree.runs[tops[0]], profile)
-        below = _Lazy(
-            RunView(self.tree.runs[i], profile, view)
-            for top in tops
-            for i in preorder(top, self.children)
-            if i != tops[0]
-        )
+        ids = [run_id for top in tops for run_id in preorder(top, self.children)]
+        below = [RunView(self.tree.runs[run_id], profile, view) for run_id in ids[1:]]
         return roles.recognises(profile, view, below)
 
     def _opt_in(self, tops: Sequence[str]) -> Profile | None:
@@ -942,29 +938,6 @@ class _Planner:
                     rationale=each.rationale or None,
                     metadata=metadata,
                 )
-
-
-class _Lazy(Sequence[RunView]):
-    """Views made when they are first asked for: most profiles look at the root alone."""
-
-    def __init__(self, views: Iterable[RunView]) -> None:
-        self._source: Iterable[RunView] | None = views
-        self._views: list[RunView] = []
-
-    def _all(self) -> list[RunView]:
-        if self._source is not None:
-            self._views = list(self._source)
-            self._source = None
-        return self._views
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def __iter__(self) -> Iterator[RunView]:
-        return iter(self._all())
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        return self._all()[index]
 
 
 def _related(takers: Sequence[Profile]) -> bool:
