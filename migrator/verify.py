@@ -60,6 +60,7 @@ from urllib.parse import quote
 from migrator import __version__, addresses, conventions, databases, extractor, pipeline, server
 from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
+from migrator.issues import Kind
 from migrator.model import (
     ArtifactCopy,
     AssessmentRecord,
@@ -67,7 +68,6 @@ from migrator.model import (
     DatasetRecord,
     ExperimentPlan,
     Json,
-    Kind,
     LoggedModelRecord,
     MetricPoint,
     ModelVersionRecord,

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
-from migrator.model import Kind
+from migrator.issues import Kind
 from migrator.verify import verify
 from tests.spanlesskit import (
     BROKEN,

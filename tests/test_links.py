@@ -15,8 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
-from migrator.issues import Code
-from migrator.model import Kind
+from migrator.issues import Code, Kind
 from migrator.report.summary import Outcome
 from tests.storekit import (
     START_MS,

@@ -19,8 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from migrator import conventions, pipeline
-from migrator.issues import Code
-from migrator.model import Kind
+from migrator.issues import Code, Kind
 from migrator.report.summary import Outcome
 from migrator.report.text import convert_text, scan_text
 from tests.storekit import (

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError
-from migrator.model import Kind
+from migrator.issues import Kind
 from tests.storekit import write_experiment, write_run, write_trace
 
 CALL = {"prompt.txt": "Which bees dance?", "response.txt": "Honey bees."}

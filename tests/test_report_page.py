@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from migrator import pipeline
 from migrator.cli import main
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.report.charts import LONG_GAP, MOST_BARS
 from migrator.report.html import html_report
 from migrator.report.summary import (
@@ -248,7 +248,7 @@ def test_the_first_sentence_says_how_it_went(
 ) -> None:
     outcome = Outcome("0", ("s",), target, dry_run)
     if rejected:
-        issue = Issue(Code.ENTITY_CLASHES, "p", "m", kind="run", count=rejected)
+        issue = Issue(Code.ENTITY_CLASHES, "p", "m", kind=Kind.RUN, count=rejected)
         outcome.ledger.issues.append(issue)
     text = html_report(outcome)
     verdict = re.findall(r'<p class="verdict[^>]*>(.*?)</p>', text, re.DOTALL)[0]

@@ -12,8 +12,7 @@ from mlflow import MlflowClient
 
 from migrator import pipeline
 from migrator.errors import RejectedError
-from migrator.issues import Code
-from migrator.model import Kind
+from migrator.issues import Code, Kind
 from migrator.report.summary import Outcome
 from tests.loader_samples import tables
 from tests.storekit import (

@@ -18,8 +18,8 @@ from migrator.extractor import (
     read_run,
     read_trace,
 )
-from migrator.issues import Code, Issue
-from migrator.model import Extracted, Kind, RunRecord, TraceRecord
+from migrator.issues import Code, Issue, Kind
+from migrator.model import Extracted, RunRecord, TraceRecord
 from tests.storekit import (
     START_MS,
     write_dataset,

@@ -36,7 +36,7 @@ from migrator.extractor.files import (
     stand_in,
     unreadable,
 )
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
 from migrator.paths import shown
 
@@ -479,7 +479,7 @@ class _Walk:
                 "The directory is a run, but it lies in no experiment"
                 + (f", and no experiment {owner!r} is there." if home is None else "."),
                 "" if home is None else f"as a run of experiment {owner}, which its {META} names",
-                "run",
+                Kind.RUN,
                 shown(name),
             )
         )
@@ -534,7 +534,7 @@ class _Walk:
                     path,
                     "The experiment lies in a directory of its own making.",
                     "as an experiment of the store",
-                    "experiment",
+                    Kind.EXPERIMENT,
                     experiment_id,
                 )
             )
@@ -609,7 +609,7 @@ class _Walk:
                     path,
                     f"MLflow takes {shown(name)!r} for no run id.",
                     f"the run, as {run_id}",
-                    "run",
+                    Kind.RUN,
                     run_id,
                 )
             )

@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from migrator import conventions
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.loader import audit
 from migrator.loader.audit import quoted
 from migrator.loader.owners import ROOTS, is_shared, owner_of
 from migrator.loader.rows import KINDS
-from migrator.model import Kind
 
 UNFINISHED = "('RUNNING', 'SCHEDULED')"
 _OUR_ROOT = "migrator_root_span"  # SQL function: the id of a root span that we added to a trace
@@ -256,7 +255,7 @@ def _reject(
             "",
             f"The target has another {KINDS[owner].value} {entity_id}: {why}.",
             kept="what the target has",
-            kind=kind.value,
+            kind=kind,
             entity_id=entity_id,
             count=count,
         )

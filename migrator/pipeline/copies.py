@@ -15,12 +15,11 @@ from dataclasses import dataclass, fields, replace
 from functools import singledispatch
 from typing import Any, TypeVar
 
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     Counts,
     DatasetRecord,
     Entry,
-    Kind,
     LoggedModelRecord,
     MetricPoint,
     RegisteredModelRecord,
@@ -79,7 +78,7 @@ def unite(kind: Kind, first: Copy, second: Copy, accounts: Accounts) -> Copy:
                 second.entry.path,
                 f"{kind.value} {second.entry.entity_id} lies in {first.entry.path} too, {message}.",
                 f"the values in {first.entry.path}" if others else "one of the two",
-                kind.value,
+                kind,
                 second.entry.entity_id,
             )
         ]
@@ -95,7 +94,7 @@ def _reject(
     kept = f"the one in {first.entry.path}"
     accounts.ledger.add_issues(
         [
-            Issue(Code.ENTITY_CLASHES, entry.path, message, kept, part.value, entry.entity_id, n)
+            Issue(Code.ENTITY_CLASHES, entry.path, message, kept, part, entry.entity_id, n)
             for part, n in counts.items()
             if n
         ]

@@ -11,13 +11,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from migrator import __version__, conventions, extractor, loader, server, transformer, workers
 from migrator.errors import LedgerError, OptionError
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     Entry,
     ExperimentPlan,
     ExperimentRecord,
     Extracted,
-    Kind,
     LoggedModelRecord,
     Role,
     RunEntry,
@@ -279,7 +278,7 @@ class Migration:
                                 f"Tag {key!r} of experiment {plan.record.name!r} has another "
                                 f"value in {first.record.path}.",
                                 "the value there",
-                                Kind.EXPERIMENT_TAG.value,
+                                Kind.EXPERIMENT_TAG,
                                 plan.record.experiment_id,
                                 sample=f"{value!r}, and {tags[key]!r} there",
                             )
@@ -543,7 +542,7 @@ class Migration:
                 message = f"Run {run_id} is taken for a step of {parent}."
                 kept = "the run as it was; its span lies in the other's trace"
                 path = entries[run_id].path
-                issues.append(Issue(code, path, message, kept, Kind.RUN.value, run_id))
+                issues.append(Issue(code, path, message, kept, Kind.RUN, run_id))
         placed = {
             run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
             for run_id, entry in entries.items()
@@ -645,7 +644,7 @@ class Migration:
                         path,
                         message,
                         kept,
-                        Kind.EXPERIMENT.value,
+                        Kind.EXPERIMENT,
                         summary.experiment_id,
                     )
                 ]

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from migrator import extractor, transformer, workers
 from migrator.errors import WorkerError
-from migrator.model import Entry, ExperimentPlan, Extracted, Kind, RunEntry, RunRecord, TreePlan
+from migrator.issues import Kind
+from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
 from migrator.pipeline.accounts import Accounts
 from migrator.pipeline.copies import Copy, unite
 from migrator.pipeline.options import Options

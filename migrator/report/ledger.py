@@ -14,13 +14,12 @@ from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any
 
-from migrator.issues import Code, Issue, Severity
+from migrator.issues import Code, Issue, Kind, Severity
 from migrator.model import (
     Counts,
     DatasetRecord,
     ExperimentRecord,
     Extracted,
-    Kind,
     LoggedModelRecord,
     RegisteredModelRecord,
     RunRecord,
@@ -141,7 +140,7 @@ class Ledger:
         self.files_ignored += index.ignored_files
         for issue in index.issues:  # what the walk itself rejects has no reading that counts it
             if issue.severity is Severity.REJECTED and issue.kind is not None:
-                self.found[Kind(issue.kind)] += issue.count
+                self.found[issue.kind] += issue.count
         self.add_issues(index.issues)
 
     def add_extracted(self, extracted: Extracted[Any]) -> None:
@@ -180,7 +179,7 @@ class Ledger:
                 issue if issue.path.isascii() else replace(issue, path=shown(issue.path))
             )
             if issue.severity is Severity.REJECTED and issue.kind is not None:
-                self.rejected[Kind(issue.kind)] += issue.count
+                self.rejected[issue.kind] += issue.count
 
     def join_notes(self) -> None:
         """Make one note of all that name the same key of a kind; it has the path of the first."""

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from migrator.issues import CATALOG, CatalogEntry, Issue, Severity
-from migrator.model import Kind
+from migrator.issues import Code, Issue, Kind, Severity
 from migrator.paths import shown as text_of
 from migrator.report.charts import Chart, bars_of, chart
 from migrator.report.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
@@ -103,8 +102,7 @@ class Trees:
 class IssueGroup:
     """All issues of one code; ``more`` of its places are not in the table."""
 
-    code: str
-    entry: CatalogEntry
+    code: Code
     total: int
     places: int
     table: Table
@@ -316,16 +314,20 @@ def _issues(outcome: Outcome, values: bool) -> Issues:
         totals[issue.severity.value] += issue.count
     groups = [
         IssueGroup(
-            code=code,
-            entry=CATALOG[issues[0].code],
+            code=issues[0].code,
             total=sum(issue.count for issue in issues),
             places=len(issues),
             table=_places(issues[:PLACES_PER_CODE], values),
             more=max(0, len(issues) - PLACES_PER_CODE),
         )
-        for code, issues in outcome.ledger.issues_by_code().items()
+        for issues in outcome.ledger.issues_by_code().values()
     ]
     return Issues(totals, groups)
+
+
+def _entity(issue: Issue) -> str:
+    kind = "" if issue.kind is None else issue.kind.value
+    return f"{kind} {issue.entity_id}".strip()
 
 
 def _places(issues: Sequence[Issue], values: bool) -> Table:
@@ -338,7 +340,7 @@ def _places(issues: Sequence[Issue], values: bool) -> Table:
     rows = [
         [
             Cell(issue.path, "code"),
-            Cell(f"{issue.kind or ''} {issue.entity_id}".strip()),
+            Cell(_entity(issue)),
             Cell(issue.message),
             Cell(issue.kept),
         ]

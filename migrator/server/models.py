@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions
-from migrator.issues import Code
-from migrator.model import Kind, LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
+from migrator.issues import Code, Kind
+from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
 from migrator.server import clashes
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import MODEL_TAG, Found, Home, fields_tag
