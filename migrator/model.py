@@ -15,37 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from migrator.issues import Issue
+from migrator.issues import Issue, Kind
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
-
-
-class Kind(str, Enum):
-    """The kinds of entity that the ledger counts, in the order in which it prints them."""
-
-    EXPERIMENT = "experiment"
-    EXPERIMENT_TAG = "experiment tag"
-    RUN = "run"
-    PARAM = "param"
-    METRIC_POINT = "metric point"
-    TAG = "run tag"
-    DATASET = "dataset"
-    INPUT = "run input"
-    OUTPUT = "run output"
-    LOGGED_MODEL = "logged model"
-    LOGGED_MODEL_PARAM = "logged model param"
-    LOGGED_MODEL_METRIC = "logged model metric"
-    LOGGED_MODEL_TAG = "logged model tag"
-    REGISTERED_MODEL = "registered model"
-    REGISTERED_MODEL_TAG = "registered model tag"
-    ALIAS = "alias"
-    MODEL_VERSION = "model version"
-    MODEL_VERSION_TAG = "model version tag"
-    TRACE = "trace"
-    TRACE_TAG = "trace tag"
-    TRACE_METADATA = "trace metadata"
-    SPAN = "span"
-    ASSESSMENT = "assessment"
 
 
 Counts: TypeAlias = "Mapping[Kind, int]"

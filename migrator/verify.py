@@ -51,6 +51,7 @@ from urllib.parse import quote
 
 from migrator import __version__, conventions, databases, extractor, pipeline, server
 from migrator.errors import OptionError, TargetError
+from migrator.issues import Kind
 from migrator.model import (
     ArtifactCopy,
     AssessmentRecord,
@@ -58,7 +59,6 @@ from migrator.model import (
     DatasetRecord,
     ExperimentPlan,
     Json,
-    Kind,
     LoggedModelRecord,
     MetricPoint,
     ModelVersionRecord,

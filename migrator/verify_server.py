@@ -20,11 +20,11 @@ from typing import Any
 
 from migrator import conventions, transformer, verify
 from migrator.errors import TargetError
+from migrator.issues import Kind
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
     ExperimentPlan,
-    Kind,
     LoggedModelRecord,
     MetricPoint,
     ModelVersionRecord,

@@ -21,8 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from migrator.issues import Code
-from migrator.model import Kind
+from migrator.issues import Code, Kind
 from tests.storekit import (
     START_MS,
     write_dataset,

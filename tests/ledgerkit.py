@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from migrator import extractor
-from migrator.issues import Issue, Severity
+from migrator.issues import Issue, Kind, Severity
 from migrator.model import (
     DatasetRecord,
     ExperimentRecord,
     Extracted,
-    Kind,
     LoggedModelRecord,
     RegisteredModelRecord,
     RunRecord,
@@ -78,7 +77,7 @@ def rejected_of(issues: tuple[Issue, ...]) -> Counter[Kind]:
     rejected: Counter[Kind] = Counter()
     for issue in issues:
         if issue.severity is Severity.REJECTED and issue.kind is not None:
-            rejected[Kind(issue.kind)] += issue.count
+            rejected[issue.kind] += issue.count
     return rejected
 
 

@@ -22,8 +22,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from migrator import pipeline
-from migrator.issues import Issue, Severity
-from migrator.model import Kind
+from migrator.issues import Issue, Kind, Severity
 from migrator.report.summary import Outcome
 from tests.damagekit import DAMAGES, Damage, Spot, build
 
@@ -269,7 +268,7 @@ def rejected(issues: list[Issue]) -> Counter[Kind]:
     counts: Counter[Kind] = Counter()
     for issue in issues:
         if issue.severity is Severity.REJECTED and issue.kind is not None:
-            counts[Kind(issue.kind)] += issue.count
+            counts[issue.kind] += issue.count
     return counts
 
 

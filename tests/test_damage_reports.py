@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
-from migrator.model import Kind
+from migrator.issues import Kind
 from tests.storekit import (
     START_MS,
     write_experiment,

@@ -8,14 +8,8 @@ from typing import Any
 import pytest
 
 from migrator import extractor
-from migrator.issues import Code
-from migrator.model import (
-    Extracted,
-    Kind,
-    LoggedModelMetric,
-    LoggedModelRecord,
-    RegisteredModelRecord,
-)
+from migrator.issues import Code, Kind
+from migrator.model import Extracted, LoggedModelMetric, LoggedModelRecord, RegisteredModelRecord
 from tests.ledgerkit import assert_census, assert_closed, read_all
 from tests.storekit import (
     START_MS,

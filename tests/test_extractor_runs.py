@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from migrator import extractor
 from migrator.extractor import yamlfile
-from migrator.issues import Code
+from migrator.issues import Code, Kind
 from migrator.model import (
     ExperimentRecord,
     Extracted,
     InputRecord,
-    Kind,
     MetricPoint,
     OutputRecord,
     RunRecord,

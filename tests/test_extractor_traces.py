@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from migrator import extractor
-from migrator.issues import Code
-from migrator.model import Extracted, Kind, SpanEvent, TraceRecord
+from migrator.issues import Code, Kind
+from migrator.model import Extracted, SpanEvent, TraceRecord
 from tests.ledgerkit import assert_census, assert_closed, read_all
 from tests.storekit import START_MS, write_experiment, write_trace, write_values
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from migrator.issues import Kind
 from migrator.loader import Writer
 from migrator.model import (
     AssessmentRecord,
@@ -22,7 +23,6 @@ from migrator.model import (
     ExperimentPlan,
     ExperimentRecord,
     InputRecord,
-    Kind,
     LoggedModelMetric,
     LoggedModelRecord,
     MetricPoint,

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from migrator.errors import TargetError
-from migrator.issues import Code
+from migrator.issues import Code, Kind
 from migrator.loader import Writer, audit, merge, open_target, schema, staging, upgrade_database
-from migrator.model import InputRecord, Kind, MetricPoint
+from migrator.model import InputRecord, MetricPoint
 from tests.loader_samples import (
     T0,
     codes,

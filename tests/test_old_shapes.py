@@ -19,8 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from migrator import conventions, pipeline
-from migrator.issues import Code
-from migrator.model import Kind
+from migrator.issues import Code, Kind
 from migrator.report.summary import Outcome
 from tests.storekit import (
     START_MS,

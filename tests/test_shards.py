@@ -19,8 +19,7 @@ from click.testing import CliRunner
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError
-from migrator.issues import Code, Severity
-from migrator.model import Kind
+from migrator.issues import Code, Kind, Severity
 from migrator.pipeline import migration
 from migrator.selection import Shard
 from migrator.verify import verify

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from migrator.errors import TargetError
+from migrator.issues import Kind
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
     ExperimentPlan,
     ExperimentRecord,
     InputRecord,
-    Kind,
     LoggedModelMetric,
     LoggedModelRecord,
     MetricPoint,

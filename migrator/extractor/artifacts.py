@@ -25,11 +25,10 @@ from migrator.extractor.files import (
     shown,
 )
 from migrator.extractor.yamlfile import YAML_LIMIT_BYTES, load
-from migrator.issues import Code
+from migrator.issues import Code, Kind
 from migrator.model import (
     ArtifactFile,
     Entry,
-    Kind,
     Location,
     LoggedModelRecord,
     RunRecord,

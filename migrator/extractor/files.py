@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from migrator.issues import CATALOG, Code, Issue, Severity
-from migrator.model import Extracted, Kind
+from migrator.issues import Code, Issue, Kind, Severity
+from migrator.model import Extracted
 
 T = TypeVar("T")
 
@@ -424,9 +424,8 @@ class Account:
 
         Messages hold no values of the source, which may be secret; those go into ``sample``.
         """
-        kind_name = None if kind is None else kind.value
         self.issues.append(
-            Issue(code, shown(path), message, kept, kind_name, self.entity_id, count, sample)
+            Issue(code, shown(path), message, kept, kind, self.entity_id, count, sample)
         )
 
     # -- directories
@@ -712,8 +711,8 @@ class Account:
     def _rejected(self) -> defaultdict[Kind, int]:
         rejected: defaultdict[Kind, int] = defaultdict(int)
         for issue in self.issues:
-            if issue.kind is not None and CATALOG[issue.code].severity is Severity.REJECTED:
-                rejected[Kind(issue.kind)] += issue.count
+            if issue.kind is not None and issue.code.severity is Severity.REJECTED:
+                rejected[issue.kind] += issue.count
         return rejected
 
 

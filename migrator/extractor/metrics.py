@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from migrator.extractor.files import METRIC_LIMIT_BYTES, Account
-from migrator.issues import Code
-from migrator.model import Kind, LoggedModelMetric, MetricPoint
+from migrator.issues import Code, Kind
+from migrator.model import LoggedModelMetric, MetricPoint
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 # Milliseconds between 1973 and 5138; seconds, micro- and nanoseconds of our era lie outside.

@@ -15,11 +15,10 @@ from migrator.extractor.files import VALUE_LIMIT_BYTES, Account, Listing
 from migrator.extractor.metrics import read_model_points
 from migrator.extractor.store import META, store_of
 from migrator.extractor.yamlfile import read_meta
-from migrator.issues import Code
+from migrator.issues import Code, Kind
 from migrator.model import (
     Entry,
     Extracted,
-    Kind,
     LoggedModelMetric,
     LoggedModelRecord,
     ModelVersionRecord,

@@ -14,14 +14,13 @@ from migrator.extractor.files import Account, Listing, scan
 from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS, plain_point, points_in, read_points
 from migrator.extractor.store import bound_of, store_of
 from migrator.extractor.yamlfile import Meta, read_meta
-from migrator.issues import Code
+from migrator.issues import Code, Kind
 from migrator.model import (
     DatasetRecord,
     Entry,
     ExperimentRecord,
     Extracted,
     InputRecord,
-    Kind,
     MetricPoint,
     OutputRecord,
     RunEntry,

@@ -34,7 +34,7 @@ from migrator.extractor.files import (
     stand_in,
     unreadable,
 )
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
 
 META = "meta.yaml"
@@ -424,7 +424,7 @@ class _Walk:
                 "The directory is a run, but it lies in no experiment"
                 + (f", and no experiment {owner!r} is there." if home is None else "."),
                 "" if home is None else f"as a run of experiment {owner}, which its {META} names",
-                "run",
+                Kind.RUN,
                 shown(name),
             )
         )
@@ -475,7 +475,7 @@ class _Walk:
                     shown(path),
                     "The experiment lies in a directory of its own making.",
                     "as an experiment of the store",
-                    "experiment",
+                    Kind.EXPERIMENT,
                     experiment_id,
                 )
             )
@@ -541,7 +541,7 @@ class _Walk:
                     shown(path),
                     f"MLflow takes {shown(name)!r} for no run id.",
                     f"the run, as {run_id}",
-                    "run",
+                    Kind.RUN,
                     run_id,
                 )
             )

@@ -31,12 +31,11 @@ from migrator.extractor.files import (
 )
 from migrator.extractor.store import store_of
 from migrator.extractor.yamlfile import Meta, clean, iso_ms, read_meta, whole
-from migrator.issues import Code
+from migrator.issues import Code, Kind
 from migrator.model import (
     AssessmentRecord,
     Extracted,
     Json,
-    Kind,
     SpanEvent,
     SpanRecord,
     TraceEntry,

@@ -18,8 +18,7 @@ import yaml
 
 from migrator.extractor.files import Account
 from migrator.extractor.metrics import EARLIEST_MS, LATEST_MS
-from migrator.issues import Code
-from migrator.model import Kind
+from migrator.issues import Code, Kind
 
 try:
     from yaml import CSafeLoader as _Loader

@@ -12,10 +12,9 @@ from functools import partial
 from typing import NamedTuple
 
 from migrator.errors import LedgerError
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.loader.rows import COLUMNS, KINDS
 from migrator.loader.schema import PROMOTED
-from migrator.model import Kind
 
 _EXAMPLES = 5
 _LOOKERS = 2

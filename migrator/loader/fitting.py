@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 from migrator import conventions
 from migrator.databases import fold
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.loader import audit
 from migrator.loader.audit import TRACE_COLUMNS, quoted
 from migrator.loader.rows import COLUMNS, KINDS
-from migrator.model import Kind
 
 _TEXT_BYTES = 65_535  # of MySQL's TEXT
 _LONG_TEXTS = {  # columns that MLflow makes bigger there, with the bytes that they hold

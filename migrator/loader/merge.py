@@ -11,12 +11,11 @@ from pathlib import Path
 
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.loader import audit, staging
 from migrator.loader.audit import quoted
 from migrator.loader.rows import KINDS
 from migrator.loader.target import Target, connect, reporting
-from migrator.model import Kind
 
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
 _EXAMPLES = 3
@@ -336,7 +335,7 @@ def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issu
                     "",
                     f"{len(ids)} of kind {kind.value} had not ended: {named}.",
                     kept="what the source has now",
-                    kind=kind.value,
+                    kind=kind,
                     entity_id=ids[0],
                     count=len(ids),
                 )

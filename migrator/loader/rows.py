@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from migrator import conventions
+from migrator.issues import Kind
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
     ExperimentPlan,
     InputRecord,
-    Kind,
     LoggedModelRecord,
     MetricPoint,
     OutputRecord,

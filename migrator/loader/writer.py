@@ -17,7 +17,7 @@ from types import TracebackType
 
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.loader import audit, exchange, fitting, merge, rows, schema, staging
 from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
@@ -27,7 +27,6 @@ from migrator.model import (
     Counts,
     DatasetRecord,
     ExperimentPlan,
-    Kind,
     LoggedModelRecord,
     RegisteredModelRecord,
     RunRecord,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from migrator import transformer
-from migrator.model import Kind
+from migrator.issues import Kind
 from migrator.pipeline.locations import Locations
 from migrator.redaction import Redactor
 from migrator.report.ledger import Ledger

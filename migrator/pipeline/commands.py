@@ -11,7 +11,7 @@ from pathlib import Path
 from migrator import __version__, extractor, loader, server
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.interrupts import point_of_no_return
-from migrator.issues import CATALOG, Issue, Severity
+from migrator.issues import Issue, Severity
 from migrator.model import ArtifactCopy
 from migrator.pipeline.locations import is_below
 from migrator.pipeline.migration import Migration
@@ -39,7 +39,7 @@ def _check_rejects(issues: Sequence[Issue]) -> None:
             raise RejectedError(
                 f"{issue.code.value}: {where}{issue.message} Nothing was written (--on-error "
                 "stop).",
-                todo=f"{CATALOG[issue.code].action} Or convert the rest with --on-error skip.",
+                todo=f"{issue.code.action} Or convert the rest with --on-error skip.",
             )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from migrator import conventions, extractor, transformer
 from migrator.errors import OptionError
+from migrator.issues import Kind
 from migrator.model import (
     ArtifactCopy,
     Entry,
     ExperimentPlan,
-    Kind,
     Location,
     LoggedModelRecord,
     ModelVersionRecord,

@@ -11,13 +11,12 @@ from typing import Any, TypeVar
 
 from migrator import __version__, conventions, extractor, loader, server, transformer, workers
 from migrator.errors import LedgerError, OptionError
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     Entry,
     ExperimentPlan,
     ExperimentRecord,
     Extracted,
-    Kind,
     LoggedModelRecord,
     Role,
     RunEntry,
@@ -214,7 +213,7 @@ class Migration:
                                 f"Tag {key!r} of experiment {plan.record.name!r} has another "
                                 f"value in {first.record.path}.",
                                 "the value there",
-                                Kind.EXPERIMENT_TAG.value,
+                                Kind.EXPERIMENT_TAG,
                                 plan.record.experiment_id,
                                 sample=f"{value!r}, and {tags[key]!r} there",
                             )
@@ -465,7 +464,7 @@ class Migration:
                 message = f"Run {run_id} is taken for a step of {parent}."
                 kept = "the run as it was; its span lies in the other's trace"
                 path = entries[run_id].path
-                issues.append(Issue(code, path, message, kept, Kind.RUN.value, run_id))
+                issues.append(Issue(code, path, message, kept, Kind.RUN, run_id))
         placed = {
             run_id: replace(entry, parent_run_id=parents.get(run_id, entry.parent_run_id))
             for run_id, entry in entries.items()
@@ -528,7 +527,7 @@ class Migration:
                     entry.path,
                     f"{kind.value} {entry.entity_id} lies in {first_path} too, {how}.",
                     "one of the two" if same else f"the one in {first_path}",
-                    each.value,
+                    each,
                     entry.entity_id,
                     count,
                 )

@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 from migrator import extractor, server, transformer
 from migrator.errors import OptionError
-from migrator.issues import Issue
-from migrator.model import Kind
+from migrator.issues import Issue, Kind
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Progress, Store

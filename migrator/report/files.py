@@ -107,7 +107,7 @@ def rejects_text(outcome: Outcome) -> str:
         json.dumps(
             {
                 "path": issue.path,
-                "entity": issue.kind,
+                "entity": issue.kind and issue.kind.value,
                 "id": issue.entity_id,
                 "code": issue.code.value,
                 "message": issue.message,

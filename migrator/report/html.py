@@ -10,8 +10,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-from migrator.issues import CATALOG, Issue, Severity
-from migrator.model import Kind
+from migrator.issues import Issue, Kind, Severity
 from migrator.report.printable import escaped as escape
 from migrator.report.summary import Outcome, Week, monday
 from migrator.report.text import (
@@ -368,7 +367,7 @@ def _issues(outcome: Outcome, values: bool) -> str:
     )
     parts = [f"<p>{told}.</p>"]
     for code, issues in groups.items():
-        entry = CATALOG[issues[0].code]
+        entry = issues[0].code
         total = sum(issue.count for issue in issues)
         severity = entry.severity.value
         parts.append(
@@ -383,6 +382,12 @@ def _issues(outcome: Outcome, values: bool) -> str:
     return "\n".join(parts)
 
 
+def _of(issue: Issue) -> str:
+    """Name the entity that an issue is about: its kind and its id, where there are any."""
+    words = [issue.kind.value if issue.kind else "", issue.entity_id]
+    return " ".join(filter(None, words))
+
+
 def _places(issues: Sequence[Issue], values: bool) -> str:
     columns = [("path", ""), ("of", ""), ("what was found", "long"), ("kept", "long")]
     if values:
@@ -390,7 +395,7 @@ def _places(issues: Sequence[Issue], values: bool) -> str:
     rows = [
         [
             f"<code>{escape(issue.path)}</code>",
-            escape(f"{issue.kind or ''} {issue.entity_id}".strip()),
+            escape(_of(issue)),
             escape(issue.message),
             escape(issue.kept),
             *([escape(issue.sample)] if values else []),

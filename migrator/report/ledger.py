@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
 
-from migrator.issues import Issue, Severity
+from migrator.issues import Issue, Kind, Severity
 from migrator.model import (
     Counts,
     DatasetRecord,
     ExperimentRecord,
     Extracted,
-    Kind,
     LoggedModelRecord,
     RegisteredModelRecord,
     RunRecord,
@@ -140,7 +139,7 @@ class Ledger:
         self.files_ignored += index.ignored_files
         for issue in index.issues:  # what the walk itself rejects has no reading that counts it
             if issue.severity is Severity.REJECTED and issue.kind is not None:
-                self.found[Kind(issue.kind)] += issue.count
+                self.found[issue.kind] += issue.count
         self.add_issues(index.issues)
 
     def add_extracted(self, extracted: Extracted[Any]) -> None:
@@ -174,7 +173,7 @@ class Ledger:
         self.issues.extend(issues)
         for issue in issues:
             if issue.severity is Severity.REJECTED and issue.kind is not None:
-                self.rejected[Kind(issue.kind)] += issue.count
+                self.rejected[issue.kind] += issue.count
 
     def outcome(self, kind: Kind) -> int:
         """Return how many of ``kind`` are accounted for."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any
 
-from migrator.issues import CATALOG
-from migrator.model import ExperimentPlan, Kind, RunRecord, TracePlan, TreePlan
+from migrator.issues import Kind
+from migrator.model import ExperimentPlan, RunRecord, TracePlan, TreePlan
 from migrator.report.ledger import Ledger
 
 MOST_DECISIONS = 50  # different ones that are kept for an experiment
@@ -451,12 +451,12 @@ class Outcome:
                     "code": issue.code.value,
                     "severity": issue.severity.value,
                     "path": issue.path,
-                    "kind": issue.kind,
+                    "kind": issue.kind and issue.kind.value,
                     "id": issue.entity_id,
                     "count": issue.count,
                     "message": issue.message,
                     "kept": issue.kept,
-                    "action": CATALOG[issue.code].action,
+                    "action": issue.code.action,
                     **({"sample": issue.sample} if values and issue.sample else {}),
                 }
                 for issue in ledger.issues

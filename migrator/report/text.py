@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
-from migrator.issues import CATALOG, Severity
-from migrator.model import Kind
+from migrator.issues import Kind, Severity
 from migrator.report.printable import one_line
 from migrator.report.summary import (
     ArtifactSummary,
@@ -224,7 +223,7 @@ def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
         if severity is Severity.NOTE and not verbose:
             continue
         total = sum(issue.count for issue in issues)
-        lines.append(f"{severity.value} {code} ({total:,}): {CATALOG[issues[0].code].meaning}")
+        lines.append(f"{severity.value} {code} ({total:,}): {issues[0].code.meaning}")
         shown = issues if verbose else issues[:EXAMPLES_PER_CODE]
         for issue in shown:
             kept = f" Kept: {issue.kept}." if issue.kept else ""
@@ -232,7 +231,7 @@ def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
             lines.append("    " + one_line(f"{issue.path}: {issue.message}{sample}{kept}"))
         if len(issues) > len(shown):
             lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
-        lines.append(f"    What to do: {CATALOG[issues[0].code].action}")
+        lines.append(f"    What to do: {issues[0].code.action}")
     notes = sum(issue.count for issue in outcome.ledger.issues if issue.severity is Severity.NOTE)
     if notes and not verbose:
         lines.append(f"{notes:,} notes about things that lose nothing; -v shows them.")

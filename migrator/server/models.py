@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions
-from migrator.issues import Code
-from migrator.model import Kind, LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
+from migrator.issues import Code, Kind
+from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import MODEL_TAG, Found, Home, fields_tag
 from migrator.server.limits import DELETED_VERSION, PROMPT, is_path

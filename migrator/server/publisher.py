@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from migrator import conventions
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     Counts,
     DatasetRecord,
     ExperimentPlan,
-    Kind,
     LoggedModelRecord,
     RegisteredModelRecord,
     RunRecord,
@@ -252,7 +251,7 @@ class Publisher:
                         path,
                         f"There are two of {said} {name}; this is the second.",
                         "",
-                        part.value if part else None,
+                        part,
                         name,
                         n,
                     )

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions
-from migrator.issues import Code
-from migrator.model import DatasetRecord, Kind, RunRecord
+from migrator.issues import Code, Kind
+from migrator.model import DatasetRecord, RunRecord
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import Found, Home, fields_tag
 from migrator.server.limits import PARAM_CHARS, TAG_CHARS, encoded, run_fields

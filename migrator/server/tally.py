@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from migrator.issues import Code, Issue
-from migrator.model import Kind
+from migrator.issues import Code, Issue, Kind
 
 
 @dataclass(slots=True)
@@ -47,14 +46,13 @@ class Tally:
         count: int = 1,
     ) -> None:
         """Keep an issue; one that rejects is a count as well."""
-        self.issues.append(Issue(code, path, message, kept, kind.value, entity_id, count))
+        self.issues.append(Issue(code, path, message, kept, kind, entity_id, count))
 
     def refuse(
         self, code: Code, kind: Kind | None, entity_id: str, message: str, count: int = 1
     ) -> None:
         """Keep an issue that rejects; of what was not found in the source with ``kind`` None."""
-        name = kind.value if kind is not None else None
-        self.issues.append(Issue(code, "", message, "", name, entity_id, count))
+        self.issues.append(Issue(code, "", message, "", kind, entity_id, count))
 
 
 def digest_of(item: Any, left_out: frozenset[str]) -> str:

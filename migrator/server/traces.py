@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions
-from migrator.issues import Code
-from migrator.model import AssessmentRecord, Kind, SpanPlan, TracePlan
+from migrator.issues import Code, Kind
+from migrator.model import AssessmentRecord, SpanPlan, TracePlan
 from migrator.server.connection import Connection, Refused
 from migrator.server.homes import Home
 from migrator.server.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS, lacks_counts

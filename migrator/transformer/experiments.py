@@ -8,8 +8,8 @@ from typing import Literal
 
 from migrator import conventions as conv
 from migrator.errors import TargetError
-from migrator.issues import Code, Issue
-from migrator.model import ExperimentPlan, ExperimentRecord, Kind
+from migrator.issues import Code, Issue, Kind
+from migrator.model import ExperimentPlan, ExperimentRecord
 
 NAME_CHARS = 256  # column experiments.name
 DEFAULT = "Default"  # MLflow's own; every store and database has one, so it always merges
@@ -214,7 +214,7 @@ class _Planner:
 
     def _issue(self, code: Code, record: ExperimentRecord, message: str, kept: str) -> None:
         self.issues.append(
-            Issue(code, record.path, message, kept, Kind.EXPERIMENT.value, record.experiment_id)
+            Issue(code, record.path, message, kept, Kind.EXPERIMENT, record.experiment_id)
         )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from migrator.errors import OptionError
-from migrator.model import Kind, Location
+from migrator.issues import Kind
+from migrator.model import Location
 
 SERVED = "mlflow-artifacts"  # through a server only; its files may lie in ``mlartifacts``
 Mode = Literal["auto", "relocate", "keep", "copy"]

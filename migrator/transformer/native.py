@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from migrator import conventions as conv
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     Json,
-    Kind,
     SpanEvent,
     SpanPlan,
     SpanRecord,
@@ -160,7 +159,7 @@ class _Native:
 
     def _issue(self, code: Code, message: str, kept: str) -> None:
         self.issues.append(
-            Issue(code, self.record.path, message, kept, Kind.TRACE.value, self.record.trace_id)
+            Issue(code, self.record.path, message, kept, Kind.TRACE, self.record.trace_id)
         )
 
     def _changed(self, what: str) -> None:

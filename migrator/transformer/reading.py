@@ -13,16 +13,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from migrator import conventions as conv
-from migrator.issues import Code, Issue
-from migrator.model import (
-    ArtifactFile,
-    Json,
-    Kind,
-    MetricPoint,
-    RunRecord,
-    SpanEvent,
-    SpanType,
-)
+from migrator.issues import Code, Issue, Kind
+from migrator.model import ArtifactFile, Json, MetricPoint, RunRecord, SpanEvent, SpanType
 from migrator.transformer.profiles import (
     AssessmentRule,
     Profile,
@@ -333,7 +325,7 @@ class RunView:
                         f"{self.run.artifact_dir}/{path}" if self.run.artifact_dir else path,
                         f"{path} of run {self.run.run_id} does not parse as JSON.",
                         "its text, as it is",
-                        Kind.RUN.value,
+                        Kind.RUN,
                         self.run.run_id,
                     )
                 )

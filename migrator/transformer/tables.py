@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from migrator import conventions as conv
-from migrator.issues import Code, Issue
-from migrator.model import Json, Kind, MetricPoint, RunRecord, SpanType
+from migrator.issues import Code, Issue, Kind
+from migrator.model import Json, MetricPoint, RunRecord, SpanType
 from migrator.transformer.profiles import normalise
 from migrator.transformer.reading import (
     Found,
@@ -83,7 +83,7 @@ def _not_a_table(run: RunRecord, table: Found, wrong: str) -> Issue:
         f"{run.artifact_dir}/{table.key}" if run.artifact_dir else table.key,
         f"{table.key} of run {run.run_id} can't be read as a table: {wrong}.",
         "the rows that can be read, and the file as an artifact",
-        Kind.RUN.value,
+        Kind.RUN,
         run.run_id,
     )
 

@@ -15,11 +15,10 @@ from pathlib import PurePath
 
 from migrator import conventions as conv
 from migrator.errors import OptionError
-from migrator.issues import Code, Issue
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     AssessmentRecord,
     Json,
-    Kind,
     Role,
     RunRecord,
     SpanEvent,
@@ -235,7 +234,7 @@ class _Planner:
                     root.path,
                     f"The tree of run {root.run_id} is recognised by {names}.",
                     f"{takers[0].name} took it",
-                    Kind.RUN.value,
+                    Kind.RUN,
                     root.run_id,
                 )
             )
@@ -479,9 +478,7 @@ class _Planner:
     def _report(self, node: Node, code: Code, what: str, kept: str, sample: str = "") -> None:
         run = node.view.run
         what = f"Run {run.run_id} {what}."
-        self.issues.append(
-            Issue(code, run.path, what, kept, Kind.RUN.value, run.run_id, sample=sample)
-        )
+        self.issues.append(Issue(code, run.path, what, kept, Kind.RUN, run.run_id, sample=sample))
 
     # --------------------------------------------------------------- of all spans together
 

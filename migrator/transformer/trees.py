@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from migrator.issues import Code, Issue
-from migrator.model import Kind, RunEntry, RunRecord
+from migrator.issues import Code, Issue, Kind
+from migrator.model import RunEntry, RunRecord
 
 _RUN_ID = re.compile(r"[\w\-]{1,64}")  # of a tag's text; anything else may be somebody's secret
 
@@ -90,7 +90,7 @@ def build_forest(links: Iterable[RunEntry]) -> Forest:
                         f"The run lies in experiment {entry.experiment_id}, "
                         f"its parent {parent} in {entries[parent].experiment_id}.",
                         "both runs where they are; the tree belongs to its root's experiment",
-                        Kind.RUN.value,
+                        Kind.RUN,
                         run_id,
                     )
                 )
@@ -120,7 +120,7 @@ def _cut(entry: RunEntry, code: Code, why: str) -> Issue:
         entry.path,
         f"Run {entry.entity_id}: {why}.",
         "the run, as the root of its own tree",
-        Kind.RUN.value,
+        Kind.RUN,
         entry.entity_id,
     )
 
