@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from migrator import conventions
@@ -503,20 +505,41 @@ def trace_rows(plan: TracePlan, experiment_id: int) -> TraceRows:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Runs and traces on their way to the writer: their rows apart, as bytes.
+
+    Rows are plain values, which marshal takes in half of pickle's time and as safely: both sides
+    are of one Python (``concurrent.futures`` and Dask ask for that as well).
+    """
+
+    items: list[RunRows | TraceRows]  # without their tables
+    tables: bytes  # those of each, marshalled
+
+    def __iter__(self) -> Iterator[RunRows | TraceRows]:
+        for item, tables in zip(self.items, marshal.loads(self.tables), strict=True):
+            yield item._replace(tables=tables)
+
+
 class RowRecorder:
     """Makes rows of runs and traces where the database is not; for the writer's ``replay``."""
 
     def __init__(self) -> None:
         self._items: list[RunRows | TraceRows] = []
+        self._tables: list[dict[str, list[Row]]] = []
 
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
-        self._items.append(run_rows(run, experiment_id))
+        self._add(run_rows(run, experiment_id))
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
-        self._items.append(trace_rows(plan, experiment_id))
+        self._add(trace_rows(plan, experiment_id))
 
-    def recorded(self) -> list[RunRows | TraceRows]:
+    def _add(self, item: RunRows | TraceRows) -> None:
+        self._items.append(item._replace(tables={}))
+        self._tables.append(item.tables)
+
+    def recorded(self) -> Recorded:
         """Return what was added since the last call."""
-        recorded = self._items
-        self._items = []
+        recorded = Recorded(self._items, marshal.dumps(self._tables))
+        self._items, self._tables = [], []
         return recorded

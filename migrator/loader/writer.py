@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import length_hint
 from types import TracebackType
@@ -19,7 +19,7 @@ from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import audit, exchange, fitting, merge, rows, schema, staging
-from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
+from migrator.loader.rows import COLUMNS, KINDS, Recorded, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
 from migrator.loader.server import ServerTarget
 from migrator.loader.target import Target, reporting
@@ -184,7 +184,7 @@ class Writer:
         """Return what makes rows of runs and traces in another process, for ``replay``."""
         return RowRecorder()
 
-    def replay(self, recorded: Iterable[RunRows | TraceRows]) -> None:
+    def replay(self, recorded: Recorded) -> None:
         """Add what a recorder has recorded."""
         for item in recorded:
             if isinstance(item, RunRows):
