@@ -192,10 +192,11 @@ def work_here(
 ) -> None:
     """Work on all trees, which have so many runs, in this process."""
     worker, done = TreeWorker(context, accounts, sink), 0
-    for tree in forest.trees():
-        worker.work(tree)
-        done += len(tree.run_ids)
-        progress("runs", done, runs)
+    with workers.few_collections():
+        for tree in forest.trees():
+            worker.work(tree)
+            done += len(tree.run_ids)
+            progress("runs", done, runs)
 
 
 def work_shared(
@@ -219,7 +220,7 @@ def work_shared(
     done = 0
     with _executor(context.options, min(workers_count, len(lots))) as (executor, at_once):
         answers = workers.results(executor, work, pieces, at_once)
-        with closing(answers) as parts:
+        with workers.few_collections(), closing(answers) as parts:
             for (part, recorded), lot in zip(parts, lots, strict=True):
                 accounts.add(part)
                 sink.replay(recorded)

@@ -6,6 +6,7 @@ from migrator.workers.pool import (
     ProcessExecutor,
     Work,
     cores,
+    few_collections,
     results,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "ProcessExecutor",
     "Work",
     "cores",
+    "few_collections",
     "results",
 ]
