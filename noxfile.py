@@ -1,7 +1,7 @@
 """The commands of this project: ``nox -l`` lists them, ``nox -s tests`` runs one.
 
 All but ``newest`` use the environment that nox is installed in (``pip install -e '.[dev]'``).
-Arguments after ``--`` are passed on: ``nox -s tests -- tests/test_cli.py -x``.
+Arguments after ``--`` are passed on: ``nox -s tests -- tests/convert/test_cli.py -x``.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """Look at converted stores and the report in Chromium (needs the extra "browser")."""
-    run(session, "pytest", "-q", "-m", "browser", "tests/test_browser.py")
-    run(session, "pytest", "-q", "-k", "browser", "tests/test_report_page.py")
+    run(session, "pytest", "-q", "-m", "browser", "tests/convert/test_browser.py")
+    run(session, "pytest", "-q", "-k", "browser", "tests/unit/report/test_page.py")
 
 
 @nox.session(venv_backend="venv", reuse_venv=True)

@@ -162,8 +162,8 @@ def publishing(source: str, runs: int, server: str) -> tuple[float, float, float
     from sqlalchemy import create_engine, text
 
     from migrator.databases import server_url
+    from migrator.loader.networked.target import initialise
     from migrator.loader.schema import chain
-    from migrator.loader.server import initialise
 
     seconds, size = {}, 0.0
     for parts in (1, 2):

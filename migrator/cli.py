@@ -19,10 +19,10 @@ import click
 from migrator import __version__
 from migrator.credentials import masked
 from migrator.errors import MigrateError, OptionError
-from migrator.interrupts import interruptible
 from migrator.model import Role
 from migrator.report.console import Console, safe_streams
 from migrator.report.printable import printable, printable_json
+from migrator.signals import interruptible
 
 if TYPE_CHECKING:
     from migrator.pipeline import Options, PlannedTree, Progress
@@ -338,7 +338,7 @@ def scan(
     if as_json:
         _print_json(outcome.as_dict(values))
     elif as_csv:
-        from migrator.report.frame import experiments_csv
+        from migrator.report.csv import experiments_csv
 
         _say(experiments_csv(outcome), nl=False)
     elif tree:
@@ -785,7 +785,7 @@ def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) ->
     becomes the database that stands beside the store. Notebooks are listed, not rewritten. With
     --write or --diff the list goes to stderr. Exit code 3 if a file couldn't be read.
     """
-    from migrator.code import inspect
+    from migrator.codemod import inspect
 
     found = inspect(paths, write=write, show_diff=show_diff)
     if found.written:

@@ -2,7 +2,7 @@
 
 Keys and limits are those of MLflow 3.9 (``mlflow.tracing.constant``, ``mlflow.store.tracking``);
 a few are read only by MLflow 3.10 and later and are harmless before. Nothing here imports mlflow,
-so that ``scan`` starts fast; ``tests/test_conventions.py`` holds the names against MLflow's own.
+so that ``scan`` starts fast; ``tests/unit/test_conventions.py`` compares the names with MLflow's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The import table: stages never import one another, and only the loader imports mlflow."""
+"""What the code may import: the layers, no circles, and mlflow in few rooms only."""
 
 from __future__ import annotations
 
@@ -8,89 +8,52 @@ from pathlib import Path
 import pytest
 
 from migrator import conventions
+from tests.support.layers import (
+    IMPORTS_MLFLOW,
+    LAYERS,
+    PACKAGE,
+    imported_modules,
+    imported_names,
+    layer_of,
+    modules,
+)
 
-ROOT = Path(__file__).parent.parent / "migrator"
-GROUND = {
-    "model", "conventions", "errors", "issues", "workers", "interrupts", "databases",
-    "addresses", "paths", "wholefiles", "credentials", "__init__",
-}  # fmt: skip
-ALLOWED = {
-    "model": {"issues"},
-    "conventions": {"model"},
-    "errors": {"credentials"},
-    "workers": {"errors", "interrupts"},
-    "databases": {"errors", "credentials"},
-    "addresses": {"errors", "credentials"},
-    "interrupts": set(),
-    "paths": set(),
-    "wholefiles": set(),
-    "credentials": set(),
-    "issues": set(),
-    "__init__": set(),
-    "__main__": {"cli"},
-    "extractor": GROUND,
-    "transformer": GROUND,
-    "loader": GROUND,
-    "otlp": GROUND,
-    "remote": GROUND,
-    "server": GROUND,
-    "report": GROUND,
-    "selection": GROUND,
-    "redaction": GROUND,
-    "pipeline": GROUND
-    | {"selection", "redaction", "extractor", "transformer", "loader", "otlp", "server", "report"}
-    | {"remote"},
-    "verify": GROUND
-    | {"extractor", "transformer", "report", "pipeline", "server", "verify_server"},
-    "verify_server": GROUND | {"transformer", "verify"},
-    "tracker": GROUND,
-    "code": GROUND,
-    # Of the transformer the profiles only, of the tracker `push` only.
-    "cli": GROUND | {"pipeline", "verify", "report", "transformer", "tracker", "code"},
-}
-MLFLOW_ALLOWED = {"loader", "server", "verify", "verify_server", "tracker"}
+MODULES = modules()
+ROOMS = {name for layer in LAYERS for name in layer}
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def test_every_room_has_a_layer() -> None:
+    rooms = {name.partition(".")[0] for name in MODULES} - {"__init__"}
+    assert rooms == ROOMS
 
 
-def imports_of(path: Path) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names.append(node.module or "")
-            if node.module == "migrator":
-                names += [f"migrator.{alias.name}" for alias in node.names]
-    return names
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__"}))
+def test_a_room_imports_lower_layers_only(module: str) -> None:
+    room = module.partition(".")[0]
+    for imported in imported_modules(MODULES[module], MODULES):
+        if imported.partition(".")[0] != room:
+            assert layer_of(imported) > layer_of(module), f"{module} imports {imported}"
 
 
-FILES = sorted(ROOT.rglob("*.py"))
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    below = {name: imported_modules(path, MODULES) - {name} for name, path in MODULES.items()}
+    while leaves := {name for name, names in below.items() if not names & below.keys()}:
+        below = {name: names for name, names in below.items() if name not in leaves}
+    assert not below, f"a circle, or modules above one: {sorted(below)}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
-    room = room_of(path)
-    for name in imports_of(path):
-        if name.startswith("migrator.") and name != "migrator.__version__":
-            target = name.split(".")[1]
-            assert target == room or target in ALLOWED[room], f"{path} imports {name}"
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_few_rooms_import_mlflow(module: str) -> None:
+    allowed = any(f"{module}.".startswith(f"{room}.") for room in IMPORTS_MLFLOW)
+    for name in imported_names(MODULES[module]):
+        if name.partition(".")[0] in {"mlflow", "alembic"}:
+            assert allowed, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_only_loader_and_verify_import_mlflow(path: Path) -> None:
-    for name in imports_of(path):
-        if name.split(".")[0] in {"mlflow", "alembic"}:
-            assert room_of(path) in MLFLOW_ALLOWED, f"{path} imports {name}"
+WRITERS = [p for name, p in MODULES.items() if name.startswith(("transformer", "tracker"))]
 
 
-WRITERS = [path for path in FILES if room_of(path) in ("transformer", "tracker")]
-
-
-@pytest.mark.parametrize("path", WRITERS, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", WRITERS, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_names_that_old_and_new_traces_share_stand_in_one_module(path: Path) -> None:
     shared = {
         value

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bench import house, run, stores
-from tests.fixturekit import materialise
+from tests.support.fixturekit import materialise
 
 HOME = "/tmp/ana/project/mlruns"  # where the fixture's writer ran
 

@@ -4,7 +4,7 @@
 one entity's directory each. They are independent of one another, so a pool may call them.
 """
 
-from migrator.extractor.artifacts import (
+from migrator.extractor.filestore.artifacts import (
     artifact_files,
     experiment_locations,
     look_at,
@@ -17,11 +17,17 @@ from migrator.extractor.artifacts import (
     path_parts,
     scheme_of,
 )
-from migrator.extractor.models import read_logged_model, read_registered_model
-from migrator.extractor.needed import is_read
-from migrator.extractor.runs import read_dataset, read_experiment, read_run
-from migrator.extractor.store import count_files, find_artifact_roots, index, open_source, weigh
-from migrator.extractor.traces import read_trace
+from migrator.extractor.filestore.models import read_logged_model, read_registered_model
+from migrator.extractor.filestore.must_fetch import is_read
+from migrator.extractor.filestore.runs import read_dataset, read_experiment, read_run
+from migrator.extractor.filestore.store import (
+    count_files,
+    find_artifact_roots,
+    index,
+    open_source,
+    weigh,
+)
+from migrator.extractor.filestore.traces import read_trace
 
 __all__ = [
     "artifact_files",

@@ -6,9 +6,9 @@ imported only when a schema is made or upgraded.
 """
 
 from migrator.loader.artifacts import copy_artifacts
-from migrator.loader.target import Target, open_target
-from migrator.loader.upgrade import UpgradeResult, upgrade_database
-from migrator.loader.writer import LoadResult, Writer
+from migrator.loader.sqlite.target import Target, open_target
+from migrator.loader.sqlite.upgrade import UpgradeResult, upgrade_database
+from migrator.loader.sqlite.writer import LoadResult, Writer
 
 __all__ = [
     "LoadResult",

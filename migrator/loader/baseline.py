@@ -4,7 +4,7 @@
 
 Runs the installed MLflow's Alembic chain (3.9 or newer) up to the revision of 3.9.0 and keeps the
 definitions and rows of what it made, word for word. It is never run by a conversion;
-``tests/test_loader_schema.py`` holds the file against the chain of the MLflow that is installed.
+``tests/unit/loader/test_schema.py`` compares the file with the chain of the installed MLflow.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from migrator.errors import LedgerError
-from migrator.loader.audit import quoted
+from migrator.loader.sqlite.audit import quoted
 
 # The entities to which all other rows belong -> the column of their id; the nearest first.
 ROOTS: Mapping[str, str] = {

@@ -13,10 +13,10 @@ from migrator.pipeline.commands import (
     show,
     upgrade,
 )
-from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
+from migrator.pipeline.walk import Migration
 
 __all__ = [
     "Exported",

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from migrator import __version__, addresses, extractor, loader, server
+from migrator import __version__, addresses, extractor, loader
 from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
-from migrator.interrupts import point_of_no_return
 from migrator.issues import Issue, Severity
+from migrator.loader import rest as server
 from migrator.model import ArtifactCopy
+from migrator.outcome.summary import Outcome
 from migrator.pipeline.locations import is_below
-from migrator.pipeline.migration import Migration
 from migrator.pipeline.options import Options
-from migrator.pipeline.serving import Say, check_options, report_base, to_server
 from migrator.pipeline.sinks import Discard
 from migrator.pipeline.stores import (
     Progress,
@@ -27,14 +26,16 @@ from migrator.pipeline.stores import (
     no_progress,
     open_stores,
 )
+from migrator.pipeline.through_rest import Say, check_options, report_base, to_server
 from migrator.pipeline.trees import PlannedTree
+from migrator.pipeline.walk import Migration
 from migrator.report.files import (
     check_report_path,
     first_report_path,
     free_report_path,
     write_report,
 )
-from migrator.report.summary import Outcome
+from migrator.signals import point_of_no_return
 
 
 def _check_rejects(issues: Sequence[Issue]) -> None:

@@ -4,8 +4,8 @@ A copy of a store that was made earlier or later holds the same run in another s
 since, or got params, metric points, tags. They are united. Another run of the same id must not be
 mixed with it. They are told apart by what MLflow never changes once it is written: the start or
 creation time, the values of params and metric points. A value that is unknown on one side
-contradicts nothing. ``migrator.loader.clashes`` has the same rule for what a target holds already,
-so that two sources give the same in one call and in two.
+contradicts nothing. ``migrator.loader.sqlite.clashes`` has the same rule for what a target holds
+already, so that two sources give the same in one call and in two.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from migrator.model import (
     RunRecord,
     TraceRecord,
 )
-from migrator.pipeline.accounts import Accounts
-from migrator.report.ledger import counts_of
+from migrator.outcome.ledger import counts_of
+from migrator.pipeline.walk_totals import Accounts
 
 T = TypeVar("T")
 

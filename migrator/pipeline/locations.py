@@ -22,9 +22,9 @@ from migrator.model import (
     RunRecord,
     TraceRecord,
 )
+from migrator.outcome.summary import ArtifactSummary
 from migrator.paths import path_of, shown
 from migrator.pipeline.stores import Store
-from migrator.report.summary import ArtifactSummary
 
 
 class Locations:

@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from migrator import extractor, remote, transformer
+from migrator import extractor, transformer
 from migrator.errors import MigrateError, SourceError
+from migrator.extractor import buckets as remote
 from migrator.issues import Issue
 from migrator.model import Entry, ExperimentPlan, SourceIndex
+from migrator.outcome.summary import Outcome
 from migrator.pipeline.options import Options
-from migrator.report.summary import Outcome
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 E = TypeVar("E", bound=Entry)

@@ -15,13 +15,13 @@ from migrator import extractor, transformer, workers
 from migrator.errors import WorkerError
 from migrator.issues import Kind
 from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
-from migrator.pipeline.accounts import Accounts
+from migrator.outcome.ledger import Ledger, counts_of, trace_counts_of
 from migrator.pipeline.copies import Copy, unite
 from migrator.pipeline.options import Options
+from migrator.pipeline.selection import Selection
 from migrator.pipeline.sinks import Recorder, RunSink, SharedSink
 from migrator.pipeline.stores import Homes, Progress, Store
-from migrator.report.ledger import Ledger, counts_of, trace_counts_of
-from migrator.selection import Selection
+from migrator.pipeline.walk_totals import Accounts
 
 LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
 AHEAD = 2  # so many pieces of work for each worker are under way

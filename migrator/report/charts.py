@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from migrator.report.summary import Week, monday
+from migrator.outcome.summary import Week, monday
 
 MOST_BARS = 260  # with more weeks than that, one bar stands for several weeks
 FEWEST_BARS = 16  # with fewer, each bar would be as broad as a tile

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from migrator.errors import OptionError
 from migrator.issues import Severity
+from migrator.outcome.summary import Outcome
 from migrator.report.html import html_report
 from migrator.report.printable import printable, printable_json
-from migrator.report.summary import Outcome
 from migrator.report.text import convert_text
 from migrator.wholefiles import write_whole
 

@@ -12,11 +12,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from migrator.outcome.summary import Outcome
 from migrator.paths import shown as path_text
 from migrator.report.charts import short_number
 from migrator.report.page import page_of
 from migrator.report.printable import printable
-from migrator.report.summary import Outcome
 
 
 def html_report(outcome: Outcome, values: bool = False) -> str:

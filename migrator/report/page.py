@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator.issues import Code, Issue, Kind, Severity
+from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
 from migrator.paths import shown as text_of
 from migrator.report.charts import Chart, bars_of, chart
-from migrator.report.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
 from migrator.report.text import (
     artifacts_text,
     date_range,

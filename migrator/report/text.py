@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
 from migrator.issues import Code, Kind, Severity
-from migrator.paths import shown as text_of
-from migrator.report.printable import one_line
-from migrator.report.summary import (
+from migrator.outcome.summary import (
     ArtifactSummary,
     Decision,
     ExperimentSummary,
     Outcome,
     ServerSummary,
 )
+from migrator.paths import shown as text_of
+from migrator.report.printable import one_line
 
 EXAMPLES_PER_CODE = 3
 LISTED_WHOLE = frozenset({Code.EXPERIMENT_RENAMED})  # without -v too: nobody finds them otherwise

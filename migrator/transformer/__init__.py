@@ -1,6 +1,5 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
-from migrator.transformer.authoring import built_in_text, recognised_by, template
 from migrator.transformer.experiments import (
     FoundExperiment,
     OnConflict,
@@ -18,6 +17,7 @@ from migrator.transformer.locations import (
     place,
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
+from migrator.transformer.profile_template import built_in_text, recognised_by, template
 from migrator.transformer.profiles import Profile, load_profiles, wanted_artifacts
 from migrator.transformer.regroup import Moment, adopt_orphans, group_by_time, moment_of
 from migrator.transformer.traces import PlanOptions, plan_tree

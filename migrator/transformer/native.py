@@ -21,8 +21,8 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
-from migrator.transformer import assemble
-from migrator.transformer.reading import as_number
+from migrator.transformer import trace_totals as assemble
+from migrator.transformer.run_view import as_number
 
 MS = 1_000_000  # ns
 STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")

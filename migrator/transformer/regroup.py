@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from migrator.model import Role, TreePlan
 from migrator.transformer.profiles import Profile
-from migrator.transformer.reading import RunView
+from migrator.transformer.run_view import RunView
 from migrator.transformer.timing import POST_HOC
 from migrator.transformer.trees import RunTree
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise, spellings
-from migrator.transformer.reading import WEAK_STEMS, Found, RunView, as_number
+from migrator.transformer.run_view import WEAK_STEMS, Found, RunView, as_number
 
 CONVERT_FLAT = 4  # a childless run becomes a trace from this score on
 LEAVE_TREE = -3  # a tree with LLM evidence stays runs from this score down

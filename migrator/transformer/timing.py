@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from migrator.transformer import clocks
-from migrator.transformer.reading import RunView, Step
+from migrator.transformer.run_view import RunView, Step
 
 MS = 1_000_000  # ns
 TICK = 1_000  # 1 µs: what the UI shows, and the least length of a span

@@ -27,9 +27,10 @@ from migrator.model import (
     TracePlan,
     TreePlan,
 )
-from migrator.transformer import assemble, conversations, events, roles, tables, timing
+from migrator.transformer import roles, timing
+from migrator.transformer import trace_totals as assemble
 from migrator.transformer.profiles import Profile, SpanRule, normalise
-from migrator.transformer.reading import (
+from migrator.transformer.run_view import (
     Found,
     RunView,
     Status,
@@ -41,6 +42,8 @@ from migrator.transformer.reading import (
     listed,
     natural,
 )
+from migrator.transformer.steps import chats as conversations
+from migrator.transformer.steps import events, tables
 from migrator.transformer.timing import MS, Node
 from migrator.transformer.trees import RunTree, preorder, without
 

@@ -32,7 +32,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from migrator import __version__
 from migrator.errors import MigrateError, WorkerError
-from migrator.interrupts import ENDING
+from migrator.signals import ENDING
 
 P_contra = TypeVar("P_contra", contravariant=True)
 T_co = TypeVar("T_co", covariant=True)

@@ -1,0 +1,342 @@
+"""What legacy tracking looks like in code, and what takes its place.
+
+Found by syntax, not by text: names are followed through ``import ... as``. An edit is offered only
+where the place itself says all there is to know (a literal handed straight to MLflow, an import);
+whether a nested run was an agent's step or a sweep's trial is the reader's to decide.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from migrator.codemod.sources import Source
+
+LEGACY = "configurable_agents.observability"
+TRACKER = "MLFlowTracker"
+NEW_IMPORT = "migrator.tracker"
+
+IMPORT = "legacy-import"
+URI = "file-store-uri"
+PATH = "mlruns-path"
+NESTED = "nested-run"
+TOKENS = "token-metric"
+TEXTS = "prompt-artifact"
+USAGE = "usage-by-getattr"
+
+ADVICE = {
+    IMPORT: "from migrator.tracker import MLFlowTracker; cost_summary() sums up tokens and cost",
+    URI: "a database, as {new}, after `mlflow-migrate convert {old} --to {new}`",
+    PATH: "nothing is written there any more: read the database through MLflow's client",
+    NESTED: "an agent's step: `with tracker.track_node(name, model):` or `tracker.span(name)`; a"
+    " sweep's trial may stay a run",
+    TOKENS: "tracker.log_node_metrics(usage=response), or span.record_usage(response): summed up,"
+    " priced, and in MLflow's token charts",
+    TEXTS: "tracker.log_node_metrics(prompt=..., response=...), or span.set_inputs, set_outputs;"
+    " track_workflow(inputs) and finalize_workflow(outputs) for the whole",
+    USAGE: "tracker.log_node_metrics(usage=response): LangChain's usage is a dictionary, where"
+    " getattr finds 0",
+}
+NODES_RAISE = "what a node's block raises is raised again (it was swallowed)"
+
+PUT_TOGETHER = "a database: sqlite:///..., after `mlflow-migrate convert` has moved the store"
+
+LOGGERS = frozenset({"log_metric", "log_metrics"})
+WRITERS = frozenset({"log_text", "log_dict", "log_param", "set_tag"})
+STARTERS = frozenset({"start_run", "create_run"})
+# Calls of MLflow that take a tracking URI as their first argument, or by these names.
+TAKERS = frozenset({"set_tracking_uri", "set_registry_uri", "MlflowClient", "MLflowClient"})
+URI_NAMES = frozenset({"tracking_uri", "registry_uri", "uri", "mlflow_tracking_uri"})
+VARIABLES = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"})
+A_COUNT = re.compile(
+    r"(?:^|_)tokens?(?:_count)?(?:_total)?$|_usd$|(?:^|_)(?:total|llm|api|node)_cost$"
+)
+A_TEXT = re.compile(
+    r"(?:^|/)(?:prompts?|responses?|inputs|outputs|error|completion|messages)(?:\.(?:txt|json|md))?$"
+)
+A_USAGE = re.compile(r"(?:input|output|prompt|completion|total)_tokens$")
+SIMPLE_LITERAL = re.compile(r"[uU]?(?:'[^'\\\n]*'|\"[^\"\\\n]*\")$")
+STORE_PATH = re.compile(r"(?:file:|(?!\w+://))(?:.*/)?mlruns/?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One legacy pattern. Lines and columns count from 1, columns in characters."""
+
+    path: str
+    line: int
+    column: int
+    code: str
+    found: str  # the line of the source
+    replacement: str
+    safe: bool = False  # --write does it
+    cell: int | None = None  # of a notebook
+    edit: str | None = None  # the new literal, or the new import; None where it isn't safe
+
+    def as_dict(self) -> dict[str, str | int | bool | None]:
+        """Return it for machines."""
+        names = ("path", "cell", "line", "column", "code", "found", "replacement", "safe")
+        return {name: getattr(self, name) for name in names}
+
+
+def findings_in(source: Source) -> list[Finding]:
+    """Return all legacy patterns in a source, in the order of their places."""
+    found = {(each.line, each.column, each.code): each for each in _Finder(source).all()}
+    return [found[place] for place in sorted(found)]
+
+
+class _Finder:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.lines = re.split(r"\r\n|\r|\n", source.text.removeprefix("\ufeff"))
+        self.nodes = list(ast.walk(source.tree))
+        self.names = dict(self._imported())
+        self.uses_mlflow = any(name.split(".")[0] == "mlflow" for name in self.names.values())
+        self.taken: set[int] = set()  # literals that are accounted for
+
+    def all(self) -> Iterator[Finding]:
+        """Yield what is found. Calls before literals: a literal's place decides what it is."""
+        for node in self.nodes:
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                yield from self._import(node)
+            elif isinstance(node, ast.Call):
+                yield from self._call(node)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                yield from self._assigned(node)
+        for node in self.nodes:
+            if isinstance(node, ast.Dict):
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and _text(key).lower() in URI_NAMES - {"uri"}:
+                        yield from self._uri(value, safe=False)
+        texts = [node for node in self.nodes if isinstance(node, ast.Constant)]
+        prose = self._prose()
+        for node in texts:
+            text = _text(node)
+            if id(node) in self.taken or id(node) in prose:
+                continue
+            if text.startswith(f"{LEGACY}."):
+                yield self._finding(node, IMPORT)
+            elif text == "mlflow.parentRunId":
+                yield self._finding(node, NESTED)
+            elif text.startswith("file:") and STORE_PATH.match(text):
+                yield from self._uri(node, safe=False)
+            elif self.uses_mlflow and STORE_PATH.match(text):
+                yield self._finding(node, PATH)
+
+    # ---------------------------------------------------------------------------- imports
+    def _imported(self) -> Iterator[tuple[str, str]]:
+        """Yield what imported names stand for: ``mf`` for ``mlflow``."""
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield (
+                        (alias.asname, alias.name)
+                        if alias.asname
+                        else (alias.name.split(".")[0],) * 2
+                    )
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    module = "." * node.level + (node.module or "")
+                    yield alias.asname or alias.name, f"{module}.{alias.name}"
+
+    def _import(self, node: ast.ImportFrom | ast.Import) -> Iterator[Finding]:
+        if isinstance(node, ast.Import):
+            if any(_is_legacy(alias.name) for alias in node.names):
+                yield self._finding(node, IMPORT)
+            return
+        module = node.module or ""
+        names = {alias.name for alias in node.names}
+        if node.level == 0 and _is_legacy(module):
+            if TRACKER not in names or not self._alone(node):
+                yield self._finding(node, IMPORT)
+                return
+            clause = next(alias for alias in node.names if alias.name == TRACKER)
+            new = f"from {NEW_IMPORT} import {TRACKER}"
+            if clause.asname:
+                new += f" as {clause.asname}"
+            yield self._finding(node, IMPORT, replacement=f"{new}; {NODES_RAISE}", edit=new)
+        elif TRACKER in names and module != NEW_IMPORT and not module.startswith("migrator"):
+            yield self._finding(
+                node, IMPORT, replacement=f"if it is the legacy tracker: {ADVICE[IMPORT]}"
+            )
+
+    def _alone(self, node: ast.stmt) -> bool:
+        """Tell whether a statement shares its lines with nothing but a comment."""
+        before = self.lines[node.lineno - 1][: self._column(node) - 1]
+        last = self.lines[(node.end_lineno or node.lineno) - 1]
+        after = last.encode()[node.end_col_offset or 0 :].decode().strip()
+        return not before.strip() and (not after or after.startswith("#"))
+
+    # ------------------------------------------------------------------------------ calls
+    def _call(self, node: ast.Call) -> Iterator[Finding]:
+        name = self._name_of(node.func)
+        last = name.rpartition(".")[2]
+        if last in TAKERS and (name.startswith("mlflow.") or self.uses_mlflow):
+            for value in (*node.args[:1], *(k.value for k in node.keywords if k.arg in URI_NAMES)):
+                yield from self._uri(value, safe=name.startswith("mlflow."))
+        elif self._is_tracker(name):
+            for value in (*node.args, *(k.value for k in node.keywords)):
+                yield from self._settings(value)
+        for keyword in node.keywords:
+            if keyword.arg in URI_NAMES - {"uri"}:
+                yield from self._uri(keyword.value, safe=self._is_tracker(name))
+        if len(node.args) == 2 and _text(node.args[0]) in VARIABLES:
+            if name in ("os.environ.setdefault", "os.putenv"):
+                yield from self._uri(node.args[1], safe=True)
+            elif name in ("os.environ.get", "os.getenv"):  # it may be used for more than MLflow
+                yield from self._uri(node.args[1], safe=False)
+        if last in STARTERS:
+            yield from self._nested(node)
+        elif self.uses_mlflow and last in LOGGERS and _any(A_COUNT, node):
+            yield self._finding(node, TOKENS)
+        elif self.uses_mlflow and last in WRITERS and _any(A_TEXT, node):
+            yield self._finding(node, TEXTS)
+        elif name == "getattr" and _any(A_USAGE, node) and "usage" in ast.unparse(node).lower():
+            yield self._finding(node, USAGE)
+
+    def _nested(self, node: ast.Call) -> Iterator[Finding]:
+        for keyword in node.keywords:
+            off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
+            if keyword.arg in ("nested", "parent_run_id") and not off:
+                yield self._finding(node, NESTED)
+
+    def _is_tracker(self, name: str) -> bool:
+        return name.rpartition(".")[2] == TRACKER and (
+            _is_legacy(name.rpartition(".")[0]) or name.startswith("migrator.tracker")
+        )
+
+    def _settings(self, value: ast.expr) -> Iterator[Finding]:
+        """Look into settings that are handed to the tracker as literals."""
+        for node in ast.walk(value):
+            if isinstance(node, ast.Dict):
+                for key, item in zip(node.keys, node.values, strict=True):
+                    if key is not None and _text(key) == "tracking_uri":
+                        yield from self._uri(item, safe=True)
+
+    def _assigned(self, node: ast.Assign | ast.AnnAssign) -> Iterator[Finding]:
+        if node.value is None:
+            return
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Subscript) and _text(target.slice) in VARIABLES:
+                yield from self._uri(node.value, safe=self._name_of(target.value) == "os.environ")
+            elif isinstance(target, ast.Name | ast.Attribute):
+                name = target.id if isinstance(target, ast.Name) else target.attr
+                if name.lower().endswith("tracking_uri"):
+                    yield from self._uri(node.value, safe=False)
+
+    def _name_of(self, node: ast.expr) -> str:
+        """Return a call's dotted name with imports resolved: ``mlflow.start_run`` for ``mf...``."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return ".".join(("?", *reversed(parts)))
+        return ".".join((self.names.get(node.id, node.id), *reversed(parts)))
+
+    # ------------------------------------------------------------------------------- URIs
+    def _uri(self, node: ast.expr, safe: bool) -> Iterator[Finding]:
+        if id(node) in self.taken:
+            return
+        text = _text(node)
+        if not text and isinstance(node, ast.JoinedStr | ast.BinOp | ast.Call):
+            # Put together: only seen, never rewritten.
+            parts = [each for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            parts.sort(key=lambda each: (each.lineno, each.col_offset))
+            begins = next((_text(each) for each in parts if _text(each)), "")
+            if begins.startswith("file:"):
+                self.taken.update(id(each) for each in ast.walk(node))
+                yield self._finding(node, URI, replacement=PUT_TOGETHER)
+            return
+        old = store_path(text)
+        if old is None:
+            return
+        self.taken.add(id(node))
+        new = database_of(old)
+        written = ast.get_source_segment(self.source.text, node) or ""
+        quote = written[-1:]
+        can = safe and new is not None and bool(SIMPLE_LITERAL.match(written))
+        can = can and quote not in (new or quote)
+        yield self._finding(
+            node, URI, old, new, edit=f"{quote}{new}{quote}" if can and new is not None else None
+        )
+
+    # ---------------------------------------------------------------------------- reports
+    def _prose(self) -> set[int]:
+        """Return the texts that are docstrings, or stand alone."""
+        return {id(node.value) for node in self.nodes if isinstance(node, ast.Expr)}
+
+    def _column(self, node: ast.stmt | ast.expr) -> int:
+        """Return a node's column in characters, from 1 (``ast`` counts bytes of UTF-8, from 0)."""
+        line = self.lines[node.lineno - 1]
+        return len(line.encode()[: node.col_offset].decode()) + 1
+
+    def _finding(
+        self,
+        node: ast.stmt | ast.expr,
+        code: str,
+        old: str = "",
+        new: str | None = None,
+        *,
+        replacement: str | None = None,
+        edit: str | None = None,
+    ) -> Finding:
+        advice = replacement or ADVICE[code].format(
+            old=old or "./mlruns", new=new or "sqlite:///mlflow.db"
+        )
+        return Finding(
+            str(self.source.path), node.lineno, self._column(node), code,
+            self.lines[node.lineno - 1].strip()[:160], advice, edit is not None,
+            self.source.cell, edit if self.source.cell is None else None,
+        )  # fmt: skip
+
+
+def store_path(text: str) -> str | None:
+    """Return the directory that a tracking URI names, None for one that is no file store."""
+    if text.startswith("file:"):
+        path = unquote(text.removeprefix("file:"))
+        if path.startswith("//"):  # file:///abs, file://localhost/abs, and file://./relative
+            host, slash, rest = path[2:].partition("/")
+            path = f"./{rest}" if host == "." else f"{slash}{rest}"
+            if host not in ("", ".", "localhost"):
+                return text
+        return re.sub(r"^/(?=[A-Za-z]:)", "", path) or "./mlruns"  # file:///C:/x
+    if "://" in text or ":" in text or not text:
+        return None
+    return text if "/" in text or STORE_PATH.match(text) else None
+
+
+def database_of(path: str) -> str | None:
+    """Return the URI of the database that stands beside a file store, None if it can't be said."""
+    if any(sign in path for sign in "?#%~\\'\"") or path.startswith("file:"):
+        return None
+    folder, slash, name = path.rstrip("/").rpartition("/")
+    if name in ("", ".", ".."):
+        return None
+    folder = (folder + slash).removeprefix("./")
+    return f"sqlite:///{folder}{'mlflow' if name == 'mlruns' else name}.db"
+
+
+def _is_legacy(module: str) -> bool:
+    return module == LEGACY or module.startswith(f"{LEGACY}.")
+
+
+def _text(node: ast.AST | None) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _any(pattern: re.Pattern[str], call: ast.Call) -> bool:
+    return any(pattern.search(key.lower()) for key in _keys(call))
+
+
+def _keys(call: ast.Call) -> Iterator[str]:
+    """Yield the texts in a call's arguments, and the keys of dictionaries there."""
+    for value in (*call.args, *(keyword.value for keyword in call.keywords)):
+        for each in value.keys if isinstance(value, ast.Dict) else [value]:
+            if isinstance(each, ast.JoinedStr):  # f"{node}_tokens"
+                yield "".join(_text(part) for part in each.values)
+            else:
+                yield _text(each)

@@ -1,0 +1,1 @@
+"""File stores: MLflow's ``mlruns`` directories, from 0.8 to the newest."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and MySQL as targets: the staged rows are merged here and sent in bulk."""

@@ -1,0 +1,521 @@
+"""Logged models, registered models, prompts and their versions through the API."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from migrator import conventions
+from migrator.issues import Code, Kind
+from migrator.loader.rest import clashes
+from migrator.loader.rest.connection import Connection, Refused
+from migrator.loader.rest.experiment_index import MODEL_TAG, Found, Home, fields_tag
+from migrator.loader.rest.limits import DELETED_VERSION, PROMPT, is_path
+from migrator.loader.rest.runs import FILES, Files, send_files
+from migrator.loader.rest.tally import Tally, digest_of
+from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
+
+_METRICS = 800  # a call
+_NOT_SENT = frozenset({"path", "artifact_dir", "artifact_location"})
+_NO_SOURCE = "migrator-source:"  # scheme of a source that leads nowhere on the server
+_SERVED = "mlflow-artifacts:"  # of the server that the source was written by
+_VERSIONS = "mlflow.modelVersions"  # tag of a logged model: a list of what it is registered as
+_PENDING, _READY, _FAILED = 1, 2, 3
+
+MetricKey = tuple[str, int, int, str]  # key, time in ms, step, run
+
+
+@dataclass(slots=True)
+class Ids:
+    """New ids and places by old ids, for what refers to runs and models."""
+
+    runs: dict[str, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    # By the new ids of models that are not deleted: their tag _VERSIONS, None without one.
+    version_lists: dict[str, str | None] = field(default_factory=dict)
+
+    def add_model(self, record: LoggedModelRecord, new_id: str) -> None:
+        """Remember a logged model that is on the server."""
+        self.models[record.model_id] = new_id
+        if record.lifecycle_stage != "deleted":
+            self.version_lists[new_id] = record.tags.get(_VERSIONS)
+
+
+def mark_of(record: LoggedModelRecord, files: bool) -> str:
+    """Return the mark of a model whose files are sent too, or not."""
+    return digest_of(record, _NOT_SENT) + (FILES if files and record.artifact_dir else "")
+
+
+def is_complete(found: Found | None, mark: str) -> bool:
+    """Tell whether all of a model is there."""
+    return found is not None and found.mark in (mark, mark.removesuffix(FILES) + FILES)
+
+
+def count_model(record: LoggedModelRecord, tally: Tally, *, new: bool) -> None:
+    """Count a model with its params and tags; its metrics are counted one by one."""
+    tally.count(Kind.LOGGED_MODEL, 1, new=new)
+    tally.count(Kind.LOGGED_MODEL_PARAM, len(record.params), new=new)
+    tally.count(Kind.LOGGED_MODEL_TAG, len(record.tags), new=new)
+
+
+class ModelWriter:
+    """Writes one logged model."""
+
+    def __init__(
+        self,
+        server: Connection,
+        tally: Tally,
+        ids: Ids,
+        files_of: Files | None,
+        activate: Callable[[str], None],
+    ) -> None:
+        """``activate`` restores a run that is deleted, by its new id, until the end."""
+        self._server = server
+        self._tally = tally
+        self._ids = ids
+        self._files_of = files_of
+        self._activate = activate
+
+    def write(self, record: LoggedModelRecord, home: Home, found: Found | None) -> tuple[int, int]:
+        """Create a model, or complete one; return how many files were sent, and their bytes.
+
+        Raises Refused where the server does not make it.
+        """
+        from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
+
+        call, store = self._server.call, self._server.store
+        mark = mark_of(record, self._files_of is not None)
+        params = [LoggedModelParameter(k, v) for k, v in record.params.items()]
+        tags = {**record.tags, **self._own_tags(record)}
+        if found is None:
+            model = call(
+                store.create_logged_model,
+                home.experiment_id,
+                record.name or record.model_id,
+                self._ids.runs.get(record.source_run_id or "", record.source_run_id),
+                [LoggedModelTag(key, value) for key, value in tags.items()],
+                params,
+                record.model_type,
+            )
+            new = True
+        else:
+            new = False
+            model = call(store.get_logged_model, found.new_id, allow_deleted=True)
+            if why := clashes.of_logged_model(record, model):
+                self._ids.models[record.model_id] = model.model_id
+                raise clashes.AnotherEntity(f"the target has another one: {why}")
+            lacking = [param for param in params if param.key not in (model.params or {})]
+            if lacking:
+                call(store.log_logged_model_params, model.model_id, lacking)
+        self._ids.add_model(record, model.model_id)
+        count_model(record, self._tally, new=new)
+        self._log_metrics(record, model)
+        sent = self._send_files(record, model)
+        if sent is None:
+            mark, sent = mark.removesuffix(FILES), (0, 0)
+        if record.status in (_READY, _FAILED) and model.status.to_int() != record.status:
+            call(
+                store.finalize_logged_model,
+                model.model_id,
+                LoggedModelStatus.from_int(record.status),
+            )
+        call(
+            store.set_logged_model_tags,
+            model.model_id,
+            [LoggedModelTag(conventions.MIGRATOR_DIGEST, mark)],
+        )
+        if record.lifecycle_stage == "deleted":
+            self.delete(record, home, model.model_id, mark)
+        return sent
+
+    def delete(self, record: LoggedModelRecord, home: Home, model_id: str, mark: str) -> None:
+        """Delete a model; its experiment remembers it, because MLflow finds it no more."""
+        from mlflow.entities import ExperimentTag
+
+        tag = ExperimentTag(MODEL_TAG + record.model_id, f"{model_id} {mark}")
+        self._server.call(self._server.store.set_experiment_tag, home.experiment_id, tag)
+        self._server.call(self._server.store.delete_logged_model, model_id)
+
+    def _own_tags(self, record: LoggedModelRecord) -> dict[str, str]:
+        fields = {
+            "artifact_location": record.artifact_location,
+            "creation_ms": record.creation_ms,
+            "last_updated_ms": record.last_updated_ms,
+            "status_message": record.status_message or None,
+            "status": record.status if record.status not in (_PENDING, _READY, _FAILED) else None,
+        }
+        return {
+            conventions.MIGRATOR_SOURCE_MODEL: record.model_id,
+            conventions.MIGRATOR_SOURCE_FIELDS: fields_tag(fields),
+        }
+
+    def _log_metrics(self, record: LoggedModelRecord, model: Any) -> None:
+        from mlflow.entities import Metric
+
+        tally, ids = self._tally, self._ids
+        known = {(m.key, m.timestamp, m.step, m.run_id) for m in model.metrics or ()}
+        by_run: dict[str, list[Any]] = defaultdict(list)
+        for key, metric in metrics_of(record, tally, ids.runs).items():
+            run_id = ids.runs[metric.run_id]
+            if (*key[:3], run_id) in known:
+                tally.count(Kind.LOGGED_MODEL_METRIC, 1, new=False)
+                continue
+            by_run[run_id].append(
+                Metric(
+                    metric.key,
+                    metric.value,
+                    metric.timestamp_ms,
+                    metric.step,
+                    model_id=model.model_id,
+                    dataset_name=metric.dataset_name,
+                    dataset_digest=metric.dataset_digest,
+                    run_id=run_id,
+                )
+            )
+        for run_id, metrics in by_run.items():
+            self._activate(run_id)
+            for at in range(0, len(metrics), _METRICS):
+                self._send(record, run_id, metrics[at : at + _METRICS])
+
+    def _send(self, record: LoggedModelRecord, run_id: str, metrics: list[Any]) -> None:
+        try:
+            self._server.call(self._server.store.log_batch, run_id, metrics, [], [])
+        except Refused as error:
+            if len(metrics) > 1:
+                half = len(metrics) // 2
+                self._send(record, run_id, metrics[:half])
+                self._send(record, run_id, metrics[half:])
+                return
+            self._tally.issue(
+                Code.SERVER_REFUSED, Kind.LOGGED_MODEL_METRIC,
+                f"{record.model_id}/{metrics[0].key}",
+                f"Metric {metrics[0].key} of logged model {record.model_id}: {error}.",
+                path=record.path,
+            )  # fmt: skip
+        else:
+            self._tally.count(Kind.LOGGED_MODEL_METRIC, len(metrics), new=True)
+
+    def _send_files(self, record: LoggedModelRecord, model: Any) -> tuple[int, int] | None:
+        """Return how many files were sent and their bytes, None if they could not be."""
+        if self._files_of is None or not record.artifact_dir:
+            return 0, 0
+        files = list(self._files_of(record.artifact_dir))
+        if not files:
+            return 0, 0
+        sent = send_files(
+            self._server, self._tally, Kind.LOGGED_MODEL, record.model_id, record.path,
+            model.artifact_location, files,
+        )  # fmt: skip
+        return sent if sent[0] else None
+
+
+def metrics_of(
+    record: LoggedModelRecord, tally: Tally, runs: Mapping[str, str]
+) -> dict[MetricKey, Any]:
+    """Return a model's metric points by MLflow's key for them; the others are counted or named."""
+    points: dict[MetricKey, Any] = {}
+    for metric in record.metrics:
+        name = f"{record.model_id}/{metric.key}"
+        if metric.run_id not in runs:
+            tally.issue(
+                Code.LOAD_WITHOUT_PARENT, Kind.LOGGED_MODEL_METRIC, name,
+                f"Metric {metric.key} of logged model {record.model_id} is of run "
+                f"{metric.run_id}, which was not converted.", path=record.path,
+            )  # fmt: skip
+            continue
+        key = (metric.key, metric.timestamp_ms, metric.step, metric.run_id)
+        first = points.setdefault(key, metric)
+        if first is metric and metric.value != metric.value:  # NaN
+            del points[key]
+            tally.issue(
+                Code.SERVER_REFUSED, Kind.LOGGED_MODEL_METRIC, name,
+                f"Metric {metric.key} of logged model {record.model_id} is NaN at step "
+                f"{metric.step}: the API fails, because the run has that point already.",
+                path=record.path, kept="the run's own metric",
+            )  # fmt: skip
+        elif first is not metric and first == metric:
+            tally.merged[Kind.LOGGED_MODEL_METRIC] += 1
+        elif first is not metric:
+            tally.issue(
+                Code.LOAD_REFUSED, Kind.LOGGED_MODEL_METRIC, name,
+                f"Logged model {record.model_id} has two values of {metric.key} at one time and "
+                f"step: {first.value!r} and {metric.value!r}; the server holds one.",
+                path=record.path, kept=repr(first.value),
+            )  # fmt: skip
+    return points
+
+
+# ----------------------------------------------------------------------------- the registry
+
+
+class RegistryWriter:
+    """Writes one registered model or prompt, with its versions and aliases."""
+
+    def __init__(self, server: Connection, tally: Tally, ids: Ids) -> None:
+        self._server = server
+        self._tally = tally
+        self._ids = ids
+
+    def write(self, record: RegisteredModelRecord) -> None:
+        """Create what lacks. Raises Refused where the server does not make the model."""
+        from mlflow.entities.model_registry import RegisteredModelTag
+
+        call, registry, tally = self._server.call, self._server.registry, self._tally
+        name, mark = record.name, digest_of(record, frozenset({"path"}))
+        there = self._there(name)
+        tags: dict[str, str] = {}
+        fields = fields_tag(
+            {"creation_ms": record.creation_ms, "last_updated_ms": record.last_updated_ms}
+        )
+        if there is None:
+            # With its own time at once, so that it is known for ours whatever happens.
+            own = {**record.tags, conventions.MIGRATOR_SOURCE_FIELDS: fields}
+            made = [RegisteredModelTag(key, value) for key, value in own.items()]
+            call(registry.create_registered_model, name, made, record.description)
+        else:
+            tags = {tag.key: tag.value for tag in there.to_proto().tags}  # those that it hides too
+            if why := clashes.of_registered_model(record, there, tags):
+                raise clashes.AnotherEntity(f"the target has another one: {why}")
+        new = there is None
+        tally.count(Kind.REGISTERED_MODEL, 1, new=new)
+        if tags.get(conventions.MIGRATOR_DIGEST) == mark:
+            self._count_there(record)
+            return
+        for key, value in record.tags.items():
+            if not new and key not in tags:
+                call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
+            tally.count(Kind.REGISTERED_MODEL_TAG, 1, new=new or key not in tags)
+        alive = [each for each in record.versions if each.current_stage != DELETED_VERSION]
+        if not new:
+            self._clear_gaps(record, {each.version for each in alive})
+        cut_off, whole = conventions.MIGRATOR_DIGEST not in tags, True
+        others: set[int] = set()
+        for version in sorted(alive, key=lambda each: each.version):
+            found = self._version_there(name, version.version)
+            if found is not None and (why := clashes.of_version(version, found)):
+                others.add(version.version)
+                self._reject_version(version, why)
+                whole = False
+            else:
+                whole &= self._version(version, found, cut_off=cut_off)
+        for version in record.versions:
+            if version.current_stage == DELETED_VERSION:  # its number is left out
+                tally.count(Kind.MODEL_VERSION, 1, new=new)
+                tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
+        aliases = {} if there is None else {a: int(v) for a, v in there.aliases.items()}
+        for alias, number in record.aliases.items():
+            if number in others:
+                message = f"Alias {alias} of {name} is of a version that was rejected."
+                self._tally.refuse(Code.ENTITY_CLASHES, Kind.ALIAS, f"{name}/{alias}", message)
+                continue
+            if alias not in aliases:
+                try:
+                    call(registry.set_registered_model_alias, name, alias, str(number))
+                except Refused as error:
+                    self._refuse(
+                        Kind.ALIAS, f"{name}/{alias}", f"Alias {alias} of {name}: {error}."
+                    )
+                    continue
+            elif aliases[alias] != number:
+                self._differs(Kind.ALIAS, f"{name}/{alias}", f"Alias {alias} of {name}")
+            tally.count(Kind.ALIAS, 1, new=alias not in aliases)
+        own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
+        if whole:  # else the next conversion is to try again, and to say so
+            own[conventions.MIGRATOR_DIGEST] = mark
+        for key, value in own.items():
+            call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
+
+    def _there(self, name: str) -> Any:
+        try:
+            return self._server.call(self._server.registry.get_registered_model, name)
+        except Refused as error:
+            if "not found" in str(error):
+                return None
+            raise
+
+    def _count_there(self, record: RegisteredModelRecord) -> None:
+        for kind, n in (
+            (Kind.REGISTERED_MODEL_TAG, len(record.tags)),
+            (Kind.ALIAS, len(record.aliases)),
+            (Kind.MODEL_VERSION, len(record.versions)),
+            (Kind.MODEL_VERSION_TAG, sum(len(version.tags) for version in record.versions)),
+        ):
+            self._tally.count(kind, n, new=False)
+
+    def _clear_gaps(self, record: RegisteredModelRecord, alive: set[int]) -> None:
+        """Delete what a conversion that was cut off left in numbers that are to be left out."""
+        for number in sorted(set(range(1, max(alive, default=1))) - alive):
+            found = self._version_there(record.name, number)
+            if found is not None and conventions.MIGRATOR_SOURCE_FIELDS in found.tags:
+                self._server.call(
+                    self._server.registry.delete_model_version, record.name, str(number)
+                )
+
+    def _reject_version(self, version: ModelVersionRecord, why: str) -> None:
+        name = f"{version.name}/{version.version}"
+        message = f"The target has another version {name}: {why}."
+        for kind, n in ((Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))):
+            if n:
+                self._tally.refuse(Code.ENTITY_CLASHES, kind, name, message, n)
+
+    def _version(self, version: ModelVersionRecord, found: Any, *, cut_off: bool) -> bool:
+        """Create what lacks of a version. Returns False where the server takes not all of it."""
+        call, registry, tally = self._server.call, self._server.registry, self._tally
+        name, number, whole = version.name, version.version, True
+        new = found is None
+        if found is None:
+            why = "the server has used up its number"
+            try:
+                found = self._make(version)
+            except Refused as error:
+                why = str(error)
+            if found is None:
+                for kind, n in (
+                    (Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))
+                ):  # fmt: skip
+                    if n:
+                        self._refuse(
+                            kind, f"{name}/{number}",
+                            f"Version {number} of {name} can't be made: {why}.", n,
+                        )  # fmt: skip
+                return False
+        elif conventions.MIGRATOR_SOURCE_FIELDS not in found.tags:
+            self._differs(Kind.MODEL_VERSION, f"{name}/{number}", f"Version {number} of {name}")
+            tally.count(Kind.MODEL_VERSION, 1, new=False)
+            tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
+            return True
+        if new or cut_off:
+            self._restore_list(found.source or "")
+        if version.current_stage not in (None, "", "None", found.current_stage):
+            try:
+                call(
+                    registry.transition_model_version_stage,
+                    name, str(number), version.current_stage, False,
+                )  # fmt: skip
+            except Refused as error:  # the version itself is there
+                message = f"The stage of version {number} of {name}: {error}."
+                tally.refuse(Code.SERVER_REFUSED, None, f"{name}/{number}", message)
+                whole = False
+        tally.count(Kind.MODEL_VERSION, 1, new=new)
+        tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
+        return whole
+
+    def _version_there(self, name: str, number: int) -> Any:
+        try:
+            return self._server.call(self._server.registry.get_model_version, name, str(number))
+        except Refused as error:
+            if "not found" in str(error):
+                return None
+            raise
+
+    def _make(self, version: ModelVersionRecord) -> Any:
+        """Return the version, made with its own number; None where that is used up."""
+        source = self._source(version) or self._nowhere(version, "a path that leads nowhere there")
+        try:
+            made = self._create(version, source)
+        except Refused as error:
+            if "source" not in str(error):
+                raise
+            source = self._nowhere(version, str(error))
+            made = self._create(version, source)
+        while int(made.version) < version.version:  # versions before it were deleted for good
+            self._server.call(
+                self._server.registry.delete_model_version, version.name, made.version
+            )
+            made = self._create(version, source)
+        if int(made.version) == version.version:
+            return made
+        self._server.call(self._server.registry.delete_model_version, version.name, made.version)
+        return None
+
+    def _create(self, version: ModelVersionRecord, source: str) -> Any:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        fields = {
+            "creation_ms": version.creation_ms,
+            "last_updated_ms": version.last_updated_ms,
+            "user_id": version.user_id or None,
+            "status": version.status if version.status not in (None, "READY") else None,
+            "status_message": version.status_message or None,
+            "source": version.source if version.source != source else None,
+            "storage_location": version.storage_location or None,
+            "run_id": version.run_id if version.run_id in self._ids.runs else None,
+        }
+        tags = {**version.tags, conventions.MIGRATOR_SOURCE_FIELDS: fields_tag(fields)}
+        model_id = self._model_of(source)
+        return self._server.call(
+            self._server.registry.create_model_version,
+            version.name,
+            source,
+            self._ids.runs.get(version.run_id or "", version.run_id),
+            [ModelVersionTag(key, value) for key, value in tags.items()],
+            version.run_link,
+            version.description,
+            **({"local_model_path": None, "model_id": model_id} if model_id else {}),
+        )
+
+    def _source(self, version: ModelVersionRecord) -> str | None:
+        """Return the source to write, None for a path of which nothing is on the server."""
+        source = version.source or ""
+        if PROMPT in version.tags:
+            return source or "dummy-source"
+        for scheme, ids in (("runs:/", self._ids.runs), ("models:/", self._ids.models)):
+            if source.startswith(scheme):
+                first, slash, rest = source.removeprefix(scheme).lstrip("/").partition("/")
+                return scheme + ids.get(first, first) + slash + rest
+        for old, folder in re.findall(r"(?<=/)([^/]+)/artifacts(/.*)?$", source):
+            place = self._place(old)
+            if place is not None and (is_path(source) or source.startswith(_SERVED)):
+                return f"{place.rstrip('/')}{folder}"
+        return source if source and not is_path(source) else None
+
+    def _nowhere(self, version: ModelVersionRecord, why: str) -> str:
+        """Return a source that leads nowhere and names the recorded one."""
+        source = version.source or ""
+        self._tally.issue(
+            Code.SERVER_SOURCE_CHANGED, Kind.MODEL_VERSION, f"{version.name}/{version.version}",
+            f"Version {version.version} of {version.name} has source {source!r}: {why}.",
+            kept=f"{_NO_SOURCE}{source}",
+        )  # fmt: skip
+        return f"{_NO_SOURCE}/{source.removeprefix('file:').lstrip('/')}"
+
+    def _model_of(self, source: str) -> str | None:
+        """Return the logged model that a source of the server lies in: it asks to be told."""
+        return next((part for part in source.split("/") if part in self._ids.version_lists), None)
+
+    def _restore_list(self, source: str) -> None:
+        """Give the model of a version the tag that it had: the server has written over it."""
+        from mlflow.entities import LoggedModelTag
+
+        model_id = self._model_of(source)
+        if model_id is None:
+            return
+        call, store = self._server.call, self._server.store
+        wanted = self._ids.version_lists[model_id]
+        there = call(store.get_logged_model, model_id).tags.get(_VERSIONS)
+        if wanted is None and there is not None:
+            call(store.delete_logged_model_tag, model_id, _VERSIONS)
+        elif wanted is not None and there != wanted:
+            call(store.set_logged_model_tags, model_id, [LoggedModelTag(_VERSIONS, wanted)])
+
+    def _place(self, old: str) -> str | None:
+        """Return where a run's or model's artifacts lie now."""
+        store, call = self._server.store, self._server.call
+        if old in self._ids.runs:
+            return str(call(store.get_run, self._ids.runs[old]).info.artifact_uri)
+        if old in self._ids.models:
+            model = call(store.get_logged_model, self._ids.models[old], allow_deleted=True)
+            return str(model.artifact_location)
+        return None
+
+    def _refuse(self, kind: Kind, entity_id: str, message: str, n: int = 1) -> None:
+        self._tally.refuse(Code.SERVER_REFUSED, kind, entity_id, message, n)
+
+    def _differs(self, kind: Kind, entity_id: str, what: str) -> None:
+        self._tally.issue(
+            Code.TARGET_DIFFERS, kind, entity_id, f"{what} is another one in the target.",
+            kept="what the target has",
+        )  # fmt: skip

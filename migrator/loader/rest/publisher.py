@@ -1,0 +1,556 @@
+"""The sink of ``convert --to http://…``: everything in an order in which it can refer to the rest.
+
+Experiments first; runs in lots, all of a lot created before any is filled, so that parents are
+known; their traces; logged models; the registry; in the end links between runs and models, and
+deletions, because nothing can be written into what is deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from migrator import conventions
+from migrator.issues import Code, Issue, Kind
+from migrator.loader.rest import models, runs, traces
+from migrator.loader.rest.connection import Connection, Refused
+from migrator.loader.rest.experiment_index import Home, There, fields_tag
+from migrator.loader.rest.runs import Files, RunJob
+from migrator.loader.rest.tally import Tally
+from migrator.loader.rest.traces import TraceJob
+from migrator.model import (
+    Counts,
+    DatasetRecord,
+    ExperimentPlan,
+    LoggedModelRecord,
+    RegisteredModelRecord,
+    RunRecord,
+    TracePlan,
+)
+
+_LOT_RUNS = 200
+_LOT_POINTS = 100_000
+_LOT_SPANS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What has become of everything; fields as of the loader's result. ``ids`` are old to new."""
+
+    converted: Counts
+    already_there: Counts
+    merged: Counts
+    rebuilt: Counts
+    rebuilt_already_there: Counts
+    issues: tuple[Issue, ...]
+    ids: Mapping[Kind, Mapping[str, str]]
+    files_sent: int
+    bytes_sent: int
+
+
+@dataclass(slots=True)
+class _Datasets:
+    """An experiment's datasets: of which runs need them, and what is known of them."""
+
+    records: dict[str, DatasetRecord] = field(default_factory=dict)  # by directory
+    merged: int = 0
+    new: set[tuple[str, str]] = field(default_factory=set)  # names and digests that were sent
+    there: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Publisher:
+    """Writes one conversion: ``add…``, then ``finish``. For one thread; it makes its own.
+
+    Methods raise TargetError when the server is gone or refuses the login. What was written by
+    then stays, and the next conversion adds what lacks.
+    """
+
+    def __init__(
+        self,
+        server: Connection,
+        there: Mapping[int, There],
+        *,
+        files_of: Files | None = None,
+        progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        runs_in_all: int = 0,
+    ) -> None:
+        """``there`` are the experiments of the server by the ids of the plans.
+
+        ``files_of`` lists a directory of artifacts; without it none are sent.
+        """
+        self._server = server
+        self._there = there
+        self._files_of = files_of
+        self._progress = progress
+        self._in_all = runs_in_all
+        self._tally = Tally()
+        self._homes: dict[int, Home] = {}
+        self._datasets: dict[int, _Datasets] = {}
+        self._runs: list[tuple[RunRecord, int]] = []
+        self._traces: list[tuple[TracePlan, int]] = []
+        self._points = self._spans = 0
+        self._seen: set[tuple[Kind, str]] = set()
+        self._ids = models.Ids()
+        self._waiting: list[RunJob] = []  # for logged models
+        self._others: set[str] = set()  # runs whose ids other runs of the server have
+        self._to_delete: dict[str, int] = {}  # runs by new id, and their experiment
+        self._deleted: set[str] = set()  # runs that are deleted there, by new id
+        self._parents: list[tuple[str, str]] = []  # run and its parent's old id
+        self._written: Counter[str] = Counter()
+        self._lock = threading.Lock()  # for what threads count
+        self._files = self._bytes = 0
+        server.done = self._so_far
+
+    def _so_far(self) -> str:
+        if not self._written:
+            return "Nothing was written."
+        done = ", ".join(f"{n:,} {kind}" for kind, n in self._written.items() if n)
+        return f"By then it had been given {done}; convert again, and what lacks is added."
+
+    def _wrote(self, kind: str) -> None:
+        with self._lock:
+            self._written[kind] += 1
+
+    # ------------------------------------------------------------------------ experiments
+
+    def add_experiment(self, plan: ExperimentPlan) -> None:
+        """Create an experiment, or find it, and give it the tags that it lacks."""
+        from mlflow.entities import ExperimentTag
+
+        server, there = self._server, self._there.get(plan.target_id)
+        name = conventions.MIGRATOR_SOURCE_NAME
+        own = {
+            **({name: plan.tags[name]} if name in plan.tags else {}),
+            conventions.MIGRATOR_SOURCE_EXPERIMENT: plan.record.experiment_id,
+            conventions.MIGRATOR_SOURCE_FIELDS: fields_tag(
+                {
+                    "creation_ms": plan.record.creation_ms,
+                    "last_update_ms": plan.record.last_update_ms,
+                    "artifact_location": plan.artifact_location,
+                }
+            ),
+        }
+        if there is None:
+            try:
+                # With its old id at once, so that it is found again whatever happens.
+                tags = [ExperimentTag(key, value) for key, value in own.items()]
+                new_id = server.call(server.store.create_experiment, plan.target_name, None, tags)
+            except Refused as error:
+                raise server.lost(
+                    f'it makes no experiment "{plan.target_name}": {error}'
+                ) from error
+            home = Home(str(new_id), plan, True, True, dict(own), False)
+            self._wrote("experiments")
+        else:
+            home = Home(
+                there.experiment_id,
+                plan,
+                False,
+                there.source is not None,
+                dict(there.tags),
+                there.deleted,
+            )
+            home.load(server)
+        self._homes[plan.target_id] = home
+        self._tally.count(Kind.EXPERIMENT, 1, new=home.new)
+        for key, value in plan.tags.items():
+            self._tag_experiment(home, key, value, key in plan.record.tags)
+
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
+        """Give an experiment a tag of ours, unless it has one of that name."""
+        self._tag_experiment(self._homes[experiment_id], key, value, False)
+
+    def _tag_experiment(self, home: Home, key: str, value: str, counted: bool) -> None:
+        from mlflow.entities import ExperimentTag
+
+        if key in home.tags:
+            if counted:
+                self._tally.count(Kind.EXPERIMENT_TAG, 1, new=False)
+                if home.tags[key] != value:
+                    self._tally.issue(
+                        Code.TARGET_DIFFERS, Kind.EXPERIMENT_TAG, f"{home.experiment_id}/{key}",
+                        f"Experiment {home.experiment_id} of the target has another value of tag "
+                        f"{key}.", path=home.plan.record.path, kept="what the target has",
+                    )  # fmt: skip
+            return
+        home.open(self._server)
+        store = self._server.store
+        try:
+            self._server.call(
+                store.set_experiment_tag, home.experiment_id, ExperimentTag(key, value)
+            )
+        except Refused as error:
+            if counted:
+                self._tally.issue(
+                    Code.SERVER_REFUSED, Kind.EXPERIMENT_TAG,
+                    f"{home.plan.record.experiment_id}/{key}",
+                    f"Tag {key} of experiment {home.plan.record.name}: {error}.",
+                    path=home.plan.record.path,
+                )  # fmt: skip
+            return
+        home.tags[key] = value
+        self._tally.count(Kind.EXPERIMENT_TAG, counted, new=True)
+
+    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
+        """Remember a dataset: the first run that uses it makes it."""
+        datasets = self._datasets.setdefault(experiment_id, _Datasets())
+        names = {(each.name, each.digest) for each in datasets.records.values()}
+        if (record.name, record.digest) in names:
+            datasets.merged += 1
+        datasets.records[record.dataset_id] = record
+
+    # ------------------------------------------------------------- runs and their traces
+
+    def add_run(self, run: RunRecord, experiment_id: int) -> None:
+        """Add a run with its params, tags, metrics, inputs and outputs."""
+        if self._is_second(Kind.RUN, run.run_id):
+            points = sum(map(len, run.metrics.values()))
+            self._refuse_second(
+                Kind.RUN, run.run_id, run.path,
+                {
+                    Kind.PARAM: len(run.params), Kind.TAG: len(run.tags),
+                    Kind.METRIC_POINT: points, Kind.INPUT: len(run.inputs),
+                    Kind.OUTPUT: len(run.outputs),
+                },
+            )  # fmt: skip
+            return
+        self._runs.append((run, experiment_id))
+        self._points += sum(map(len, run.metrics.values()))
+        self._flush_if_full()
+
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
+        """Add a trace, rebuilt or native, with its spans, assessments and links."""
+        if self._is_second(Kind.TRACE, plan.trace_id):
+            counted = Tally()
+            traces.count(plan, counted, new=True)
+            del counted.converted[Kind.TRACE]  # empty for a rebuilt one, which was not found
+            kind = Kind.TRACE if plan.native else None
+            self._refuse_second(kind, plan.trace_id, "", counted.converted)
+            return
+        self._traces.append((plan, experiment_id))
+        self._spans += len(plan.spans)
+        self._flush_if_full()
+
+    def _is_second(self, kind: Kind, entity_id: str) -> bool:
+        known = len(self._seen)
+        self._seen.add((kind, entity_id))
+        return len(self._seen) == known
+
+    def _refuse_second(
+        self, kind: Kind | None, name: str, path: str, parts: Mapping[Kind, int]
+    ) -> None:
+        said = kind.value if kind else Kind.TRACE.value
+        for part, n in ((kind, 1), *parts.items()):
+            if n:
+                self._tally.issues.append(
+                    Issue(
+                        Code.LOAD_DUPLICATE,
+                        path,
+                        f"There are two of {said} {name}; this is the second.",
+                        "",
+                        part,
+                        name,
+                        n,
+                    )
+                )
+
+    def _flush_if_full(self) -> None:
+        full = len(self._runs) >= _LOT_RUNS or len(self._traces) >= _LOT_RUNS
+        if full or self._points >= _LOT_POINTS or self._spans >= _LOT_SPANS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the runs and traces that are waiting. Raises TargetError."""
+        self._flush_runs()
+        self._flush_traces()
+
+    def _flush_runs(self) -> None:
+        lot, self._runs, self._points = self._runs, [], 0
+        jobs = [self._job(run, experiment_id) for run, experiment_id in lot]
+        for job in jobs:
+            if job.found is not None:
+                job.new_id = job.found.new_id
+                self._ids.runs[job.run.run_id] = job.new_id
+        for job in jobs:
+            if job.complete:
+                runs.count_there(job)
+        wanted = [job for job in jobs if not job.complete]
+        known = [job for job in wanted if job.found is not None]
+        self._server.each(lambda job: runs.look(self._server, job), known)
+        wanted = [job for job in wanted if not job.clash]
+        missing = [job for job in wanted if job.found is None]
+        for job in wanted:
+            job.home.open(self._server)
+        self._server.each(lambda job: runs.create(self._server, job), missing)
+        for job in missing:
+            self._ids.runs[job.run.run_id] = job.new_id
+        for job in wanted:
+            if job.found is not None and job.found.deleted:
+                self._server.call(self._server.store.restore_run, job.new_id)
+                job.found.deleted = False
+        self._server.each(self._fill, wanted)
+        for job in jobs:
+            self._take_in(job)
+        self._progress("runs sent", len(self._ids.runs), self._in_all)
+
+    def _job(self, run: RunRecord, experiment_id: int) -> RunJob:
+        home = self._homes[experiment_id]
+        datasets = self._datasets.get(experiment_id, _Datasets()).records
+        return RunJob(
+            run,
+            home,
+            runs.edges_of(run, datasets),
+            runs.mark_of(run, self._files_of is not None),
+            home.run(self._server, run.run_id),
+        )
+
+    def _fill(self, job: RunJob) -> None:
+        old_parent = job.run.parent_run_id
+        parent = self._ids.runs.get(old_parent or "")
+        job.sent = runs.fill(self._server, job, parent, self._files_of)
+        self._wrote("runs")
+
+    def _take_in(self, job: RunJob) -> None:
+        """Keep of a run what is still to be done, and what it says of datasets."""
+        run, home = job.run, job.home
+        self._tally.add(job.tally)
+        if job.clash:
+            self._others.add(run.run_id)
+            return
+        self._files += job.sent[0]
+        self._bytes += job.sent[1]
+        old_parent = run.parent_run_id
+        if old_parent is not None and old_parent not in self._ids.runs and not job.complete:
+            self._parents.append((job.new_id, old_parent))
+        if job.waits and not job.complete:
+            self._waiting.append(job)
+        deleted_there = job.found is not None and job.found.deleted
+        if run.deleted and not deleted_there:
+            self._to_delete[job.new_id] = home.plan.target_id
+        if deleted_there:
+            self._deleted.add(job.new_id)
+        known = self._datasets.get(home.plan.target_id)
+        if known is not None:
+            known_before = job.complete or job.found is not None
+            (known.there if known_before else known.new).update(job.edges.datasets)
+
+    def _flush_traces(self) -> None:
+        lot, self._traces, self._spans = self._traces, [], 0
+        jobs = []
+        for plan, experiment_id in lot:
+            if not plan.native and self._is_of_other_run(plan):
+                continue
+            home = self._homes[experiment_id]
+            mark = traces.mark_of(plan)
+            there = home.traces.get(plan.trace_id)
+            if there == mark:
+                traces.count(plan, self._tally, new=False)
+                continue
+            home.open(self._server)
+            jobs.append(TraceJob(plan, home, mark))
+        self._server.each(self._write_trace, jobs)
+        for job in jobs:
+            self._tally.add(job.tally)
+
+    def _is_of_other_run(self, plan: TracePlan) -> bool:
+        """Whether a trace was rebuilt from a run that was rejected as another one."""
+        own = plan.trace_id.removeprefix("tr-")
+        return own in self._others or plan.metadata.get(conventions.SOURCE_RUN) in self._others
+
+    def _write_trace(self, job: TraceJob) -> None:
+        traces.write(self._server, job, self._ids.runs)
+        self._wrote("traces")
+
+    # --------------------------------------------------------------------------- models
+
+    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
+        """Add a logged model with its params, tags and metrics."""
+        self.flush()
+        if self._is_second(Kind.LOGGED_MODEL, record.model_id):
+            parts = {
+                Kind.LOGGED_MODEL_PARAM: len(record.params),
+                Kind.LOGGED_MODEL_TAG: len(record.tags),
+                Kind.LOGGED_MODEL_METRIC: len(record.metrics),
+            }
+            self._refuse_second(Kind.LOGGED_MODEL, record.model_id, record.path, parts)
+            return
+        home = self._homes[experiment_id]
+        found = home.model(self._server, record.model_id)
+        mark = models.mark_of(record, self._files_of is not None)
+        if models.is_complete(found, mark) and found is not None:
+            self._ids.add_model(record, found.new_id)
+            models.count_model(record, self._tally, new=False)
+            points = models.metrics_of(record, self._tally, self._ids.runs)
+            self._tally.count(Kind.LOGGED_MODEL_METRIC, len(points), new=False)
+            if record.lifecycle_stage == "deleted" and not found.deleted:  # it was cut off there
+                self._server.call(self._server.store.delete_logged_model, found.new_id)
+            return
+        home.open(self._server)
+        tally = Tally()
+        writer = models.ModelWriter(self._server, tally, self._ids, self._files_of, self._activate)
+        try:
+            files, size = writer.write(record, home, found)
+        except Refused as error:
+            tally = Tally()
+            for kind, n in (
+                (Kind.LOGGED_MODEL, 1),
+                (Kind.LOGGED_MODEL_PARAM, len(record.params)),
+                (Kind.LOGGED_MODEL_TAG, len(record.tags)),
+                (Kind.LOGGED_MODEL_METRIC, len(record.metrics)),
+            ):
+                if n:
+                    message = f"Logged model {record.model_id}: {error}."
+                    tally.refuse(error.code, kind, record.model_id, message, n)
+        else:
+            self._wrote("logged models")
+            self._files += files
+            self._bytes += size
+        self._tally.add(tally)
+
+    def _activate(self, run_id: str) -> None:
+        """Restore a run that is deleted there; it is deleted again in the end."""
+        if run_id in self._deleted:
+            with contextlib.suppress(Refused):  # it came back with its experiment
+                self._server.call(self._server.store.restore_run, run_id)
+            self._deleted.discard(run_id)
+            self._to_delete[run_id] = -1
+
+    def add_registered_model(self, record: RegisteredModelRecord) -> None:
+        """Add a registered model or prompt with its tags, versions and aliases."""
+        self.flush()
+        parts = {
+            Kind.REGISTERED_MODEL_TAG: len(record.tags),
+            Kind.ALIAS: len(record.aliases),
+            Kind.MODEL_VERSION: len(record.versions),
+            Kind.MODEL_VERSION_TAG: sum(len(version.tags) for version in record.versions),
+        }
+        if self._is_second(Kind.REGISTERED_MODEL, record.name):
+            self._refuse_second(Kind.REGISTERED_MODEL, record.name, record.path, parts)
+            return
+        tally = Tally()
+        try:
+            models.RegistryWriter(self._server, tally, self._ids).write(record)
+        except Refused as error:
+            tally = Tally()
+            for kind, n in {Kind.REGISTERED_MODEL: 1, **parts}.items():
+                if n:
+                    message = f"Registered model {record.name}: {error}."
+                    tally.refuse(error.code, kind, record.name, message, n)
+        else:
+            self._wrote("registered models")
+        self._tally.add(tally)
+
+    # ---------------------------------------------------------------------------- the end
+
+    def finish(self) -> Published:
+        """Link what waits for one another, delete what is to be deleted, and say what was done."""
+        self.flush()
+        self._server.each(self._link_models, self._waiting)
+        for job in self._waiting:
+            self._tally.add(job.tally)
+        self._join_late_parents()
+        self._delete()
+        self._count_datasets()
+        tally = self._tally
+        return Published(
+            converted=+tally.converted,
+            already_there=+tally.already_there,
+            merged=+tally.merged,
+            rebuilt=+tally.rebuilt,
+            rebuilt_already_there=+tally.rebuilt_already_there,
+            issues=tuple(tally.issues),
+            ids={
+                Kind.EXPERIMENT: {
+                    home.plan.record.path: home.experiment_id for home in self._homes.values()
+                },
+                Kind.RUN: self._ids.runs,
+                Kind.LOGGED_MODEL: self._ids.models,
+            },
+            files_sent=self._files,
+            bytes_sent=self._bytes,
+        )
+
+    def experiment_id(self, target_id: int) -> str:
+        """Return the server's id of an experiment that was added."""
+        return self._homes[target_id].experiment_id
+
+    def _link_models(self, job: RunJob) -> None:
+        """Link a run with the models that it used and made; then it is complete."""
+        from mlflow.entities import LoggedModelInput, LoggedModelOutput
+
+        server, ids = self._server, self._ids.models
+        there = server.call(server.store.get_run, job.new_id)
+        known = {each.model_id for each in there.inputs.model_inputs or ()}
+        made = {each.model_id for each in there.outputs.model_outputs or ()}
+        job.tally = Tally()
+        for old in job.edges.models:
+            new_id = ids.get(old, old)
+            self._link(
+                job, Kind.INPUT, old, new_id in known,
+                partial(server.store.log_inputs, job.new_id, None, [LoggedModelInput(new_id)]),
+            )  # fmt: skip
+        for old, step in job.edges.outputs.items():
+            new_id = ids.get(old, old)
+            self._link(
+                job, Kind.OUTPUT, old, new_id in made,
+                partial(server.store.log_outputs, job.new_id, [LoggedModelOutput(new_id, step)]),
+            )  # fmt: skip
+        runs.mark(server, job)
+
+    def _link(
+        self, job: RunJob, kind: Kind, model: str, there: bool, ask: Callable[[], object]
+    ) -> None:
+        if there:
+            job.tally.count(kind, 1, new=False)
+            return
+        try:
+            self._server.call(ask)
+        except Refused as error:
+            job.tally.issue(
+                Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{model}",
+                f"Logged model {model} as {kind.value} {job.run.run_id}: {error}.",
+                path=job.run.path,
+            )  # fmt: skip
+        else:
+            job.tally.count(kind, 1, new=True)
+
+    def _join_late_parents(self) -> None:
+        """Give runs that came before their parents the parents' new ids."""
+        from mlflow.entities import RunTag
+
+        for run_id, old in self._parents:
+            if old in self._ids.runs:
+                tag = RunTag(conventions.PARENT_RUN_ID, self._ids.runs[old])
+                self._server.call(self._server.store.set_tag, run_id, tag)
+
+    def _delete(self) -> None:
+        store, call = self._server.store, self._server.call
+        gone = {key for key, home in self._homes.items() if home.plan.record.deleted}
+        self._server.each(
+            lambda run_id: call(store.delete_run, run_id),
+            [run_id for run_id, home in self._to_delete.items() if home not in gone],
+        )
+        for key in sorted(gone):
+            home = self._homes[key]
+            if home.ours and not home.deleted:
+                call(store.delete_experiment, home.experiment_id)
+
+    def _count_datasets(self) -> None:
+        for experiment_id, datasets in self._datasets.items():
+            self._tally.merged[Kind.DATASET] += datasets.merged
+            once = {(each.name, each.digest): each for each in datasets.records.values()}
+            for name, record in once.items():
+                if name in datasets.there or name in datasets.new:
+                    new = name not in datasets.there
+                    self._tally.count(Kind.DATASET, 1, new=new)
+                    continue
+                home = self._homes[experiment_id]
+                self._tally.issue(
+                    Code.SERVER_DATASET_UNUSED, Kind.DATASET, record.dataset_id,
+                    f"Dataset {record.name} of experiment {home.plan.record.experiment_id} is not "
+                    "an input of any run that was converted.", path=home.plan.record.path,
+                )  # fmt: skip

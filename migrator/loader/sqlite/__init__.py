@@ -1,0 +1,1 @@
+"""SQLite as the target, and the staging file that every database target is filled from."""

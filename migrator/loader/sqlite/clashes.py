@@ -1,0 +1,262 @@
+"""Entities of the source whose id another entity of the target has.
+
+A run that was converted before may have grown since: it ended, got metric points, params, tags,
+another name. It is still the run that the target has, and what it lacks is added. Another run of
+the same id must not be: it would mix with the target's. They are told apart by what MLflow never
+changes in an entity once it is written: its experiment, its start or creation time, the values of
+params and metric points. An entity that contradicts the target in any of these is another one, and
+is left out whole. Where a value is unknown on one side it contradicts nothing.
+``migrator.pipeline.copies`` has the same rule for records.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from migrator import conventions
+from migrator.issues import Code, Issue, Kind
+from migrator.loader.owners import ROOTS, is_shared, owner_of
+from migrator.loader.rows import KINDS
+from migrator.loader.sqlite import audit
+from migrator.loader.sqlite.audit import quoted
+
+UNFINISHED = "('RUNNING', 'SCHEDULED')"
+_OUR_ROOT = "migrator_root_span"  # SQL function: the id of a root span that we added to a trace
+
+
+def _lacks(table: str, one: str, other: str, owner: str, keys: Sequence[str]) -> str:
+    """SQL: database ``one`` has a row of the entity ``s`` that ``other`` has not."""
+    same = " AND ".join(f"b.{key} = a.{key}" for key in keys)
+    return (
+        f"EXISTS (SELECT 1 FROM {one}.{table} AS a WHERE a.{owner} = s.{owner} "
+        f"AND NOT EXISTS (SELECT 1 FROM {other}.{table} AS b WHERE {same}))"
+    )
+
+
+def _params(table: str, owner: str, key: str, value: str) -> str:
+    """SQL: params contradict one another, or each side has one that the other lacks."""
+    keys = (owner, key)
+    return (
+        f"EXISTS (SELECT 1 FROM main.{table} AS a JOIN target.{table} AS b "
+        f"ON b.{owner} = a.{owner} AND b.{key} = a.{key} "
+        f"WHERE a.{owner} = s.{owner} AND a.{value} IS NOT b.{value}) "
+        f"OR {_lacks(table, 'main', 'target', owner, keys)} "
+        f"AND {_lacks(table, 'target', 'main', owner, keys)}"
+    )
+
+
+_HAS_SPANS = (
+    "EXISTS (SELECT 1 FROM {0}.spans AS a WHERE a.trace_id = s.request_id "
+    f"AND a.span_id <> {_OUR_ROOT}(a.trace_id))"
+)
+_COMMON_SPAN = (
+    "EXISTS (SELECT 1 FROM main.spans AS a JOIN target.spans AS b ON b.trace_id = a.trace_id "
+    f"AND b.span_id = a.span_id WHERE a.trace_id = s.request_id "
+    f"AND a.span_id <> {_OUR_ROOT}(a.trace_id))"
+)
+_TRACE_TAG = (
+    "EXISTS (SELECT 1 FROM target.trace_tags AS g WHERE g.request_id = s.request_id AND g.key = "
+    f"'{conventions.MIGRATOR_UNFINISHED}')"
+)
+_ELSEWHERE = (
+    "s.experiment_id <> t.experiment_id",
+    "'it belongs to experiment ' || t.experiment_id || ' there'",
+)
+# Of each kind of entity (a row ``s`` of the source, ``t`` of the target), conditions that make two
+# of them, each with SQL for words that say so.
+_CONTRADICTIONS = {
+    "runs": (
+        _ELSEWHERE,
+        ("s.start_time <> t.start_time", "'it started at another time there'"),
+        (_params("params", "run_uuid", "key", "value"), "'it has other params there'"),
+        (
+            "s.run_uuid IN (SELECT id FROM temp.other_points)",
+            "'it has other metric points there'",
+        ),
+    ),
+    "logged_models": (
+        _ELSEWHERE,
+        (
+            "s.creation_timestamp_ms <> t.creation_timestamp_ms",
+            "'it was created at another time there'",
+        ),
+        ("s.source_run_id <> t.source_run_id", "'another run made it there'"),
+        (
+            _params("logged_model_params", "model_id", "param_key", "param_value"),
+            "'it has other params there'",
+        ),
+        (
+            "EXISTS (SELECT 1 FROM main.logged_model_metrics AS a "
+            "JOIN target.logged_model_metrics AS b ON b.model_id = a.model_id "
+            "AND b.metric_name = a.metric_name AND b.metric_step = a.metric_step "
+            "AND b.metric_timestamp_ms = a.metric_timestamp_ms AND b.run_id = a.run_id "
+            "WHERE a.model_id = s.model_id AND a.metric_value <> b.metric_value)",
+            "'it has other metric points there'",
+        ),
+    ),
+    "trace_info": (
+        _ELSEWHERE,
+        ("s.timestamp_ms <> t.timestamp_ms", "'it began at another time there'"),
+        (
+            "s.client_request_id <> t.client_request_id AND t.client_request_id <> ''",
+            "'it is of another request there'",
+        ),
+        (
+            f"t.status <> 'IN_PROGRESS' AND NOT {_TRACE_TAG} AND {_HAS_SPANS.format('main')} "
+            f"AND {_HAS_SPANS.format('target')} AND NOT {_COMMON_SPAN}",
+            "'it has other spans there'",
+        ),
+    ),
+    "registered_models": (
+        ("s.creation_time <> t.creation_time", "'it was created at another time there'"),
+    ),
+    "model_versions": (
+        ("s.creation_time <> t.creation_time", "'it was created at another time there'"),
+        ("s.run_id <> t.run_id AND t.run_id <> ''", "'another run made it there'"),
+    ),
+}
+
+
+@dataclass(slots=True)
+class Clashes:
+    """What was left out: an issue for each kind of row of each entity, and the rows' counts."""
+
+    issues: list[Issue] = field(default_factory=list)
+    rejected: Counter[Kind] = field(default_factory=Counter)
+    rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
+
+
+def leave_out(db: sqlite3.Connection) -> Clashes:
+    """Take entities out of the main database whose ids other entities of ``target`` have.
+
+    Runs in the caller's transaction.
+    """
+    db.create_function(
+        _OUR_ROOT, 1, lambda trace_id: conventions.span_id_of(trace_id, "root"), deterministic=True
+    )
+    _find_other_points(db)
+    clashes = Clashes()
+    for root in ("runs", "logged_models", "trace_info", "registered_models"):
+        _find(db, root, (ROOTS[root],))
+    _find(db, "model_versions", ("name", "version"))
+    db.execute(  # traces that were rebuilt from such runs; natives are judged by themselves
+        "INSERT OR IGNORE INTO temp.clash_trace_info SELECT request_id, 'its run is another one' "
+        "FROM main.trace_info WHERE request_id NOT IN (SELECT trace_id FROM temp.native) AND "
+        "(request_id IN (SELECT 'tr-' || id FROM temp.clash_runs) OR request_id IN ("
+        "SELECT request_id FROM main.trace_request_metadata WHERE key = ? AND value IN "
+        "(SELECT id FROM temp.clash_runs)))",
+        (conventions.SOURCE_RUN,),
+    )
+    found = "SELECT count(*) FROM temp.clash_"
+    roots = (*_CONTRADICTIONS,)
+    if not any(db.execute(found + root).fetchone()[0] for root in roots):
+        return clashes
+    # Children first; input_tags before the inputs that say whose they are.
+    tables = [t for t in reversed(audit.tables(db)) if not is_shared(db, t) or t in ROOTS]
+    for table in sorted(tables, key=lambda table: table != "input_tags"):
+        for owner, condition in _conditions(db, table):
+            _take_out(db, table, owner, condition, clashes)
+    _take_out_promoted(db, clashes)
+    return clashes
+
+
+def _find_other_points(db: sqlite3.Connection) -> None:
+    """Note ended runs of which each side has points of one metric that the other lacks.
+
+    What is logged to a run that goes on may have been read half written, so it proves nothing.
+    """
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS other_points (id TEXT PRIMARY KEY)")
+    db.execute("DELETE FROM temp.other_points")
+    keys = audit.key_columns(db, "metrics")
+    same = " AND ".join(f"b.{quoted(key)} = a.{quoted(key)}" for key in keys)
+    db.execute(
+        "INSERT OR IGNORE INTO temp.other_points SELECT p.run_uuid FROM ("
+        "SELECT DISTINCT a.run_uuid, a.key FROM main.metrics AS a "
+        "JOIN target.runs AS t ON t.run_uuid = a.run_uuid "
+        f"WHERE t.status NOT IN {UNFINISHED} "
+        f"AND NOT EXISTS (SELECT 1 FROM target.metrics AS b WHERE {same})) AS p "
+        "WHERE EXISTS (SELECT 1 FROM target.metrics AS a "
+        "WHERE a.run_uuid = p.run_uuid AND a.key = p.key "
+        f"AND NOT EXISTS (SELECT 1 FROM main.metrics AS b WHERE {same}))"
+    )
+
+
+def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
+    """Note in ``temp.clash_TABLE`` the ids that clash, and why."""
+    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS clash_{table} (id TEXT PRIMARY KEY, why TEXT)")
+    db.execute(f"DELETE FROM temp.clash_{table}")
+    cases = " ".join(f"WHEN {condition} THEN {why}" for condition, why in _CONTRADICTIONS[table])
+    keys = audit.key_columns(db, table)
+    same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
+    named = " || '/' || ".join(f"s.{name}" for name in names)
+    condition = "1"
+    if table == "trace_info":
+        condition = "s.request_id IN (SELECT trace_id FROM temp.native)"
+    elif table == "model_versions":
+        condition = "s.name NOT IN (SELECT id FROM temp.clash_registered_models)"
+    db.execute(
+        f"INSERT INTO temp.clash_{table} SELECT id, why FROM (SELECT {named} AS id, "
+        f"CASE {cases} END AS why FROM main.{table} AS s JOIN target.{table} AS t ON {same} "
+        f"WHERE {condition}) WHERE why IS NOT NULL"
+    )
+
+
+def _conditions(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
+    """Return for a table what it clashes by: the root's table, and SQL for the root's id."""
+    owner = owner_of(db, table)
+    found = [] if owner.root == "experiments" else [(owner.root, owner.sql)]
+    if table == "logged_model_metrics":
+        found.append(("runs", "s.run_id"))
+    if table in ("model_versions", "model_version_tags", "registered_model_aliases"):
+        found.append(("model_versions", "s.name || '/' || s.version"))
+    return found
+
+
+def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, clashes: Clashes) -> None:
+    clashing = f"{sql} IN (SELECT id FROM temp.clash_{owner})"
+    for kind, _, condition, rebuilt in (s for s in audit.SLICES if s.table == table):
+        found = db.execute(
+            f"SELECT {sql}, count(*) FROM main.{quoted(table)} AS s "
+            f"WHERE ({condition}) AND {clashing} GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        for entity_id, count in found:
+            if rebuilt:
+                clashes.rebuilt_rejected[kind] += count
+            else:
+                _reject(db, clashes, owner, str(entity_id), kind, count)
+    db.execute(f"DELETE FROM main.{quoted(table)} AS s WHERE {clashing}")
+
+
+def _take_out_promoted(db: sqlite3.Connection, clashes: Clashes) -> None:
+    """Take out what a newer schema keeps in columns, of traces that clash."""
+    found = db.execute(
+        "SELECT trace_id, tbl, trace_id IN (SELECT trace_id FROM temp.native), n "
+        "FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)"
+    ).fetchall()
+    for trace_id, table, native, count in found:
+        if native:
+            _reject(db, clashes, "trace_info", trace_id, KINDS[table], count)
+        else:
+            clashes.rebuilt_rejected[KINDS[table]] += count
+    db.execute("DELETE FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)")
+
+
+def _reject(
+    db: sqlite3.Connection, clashes: Clashes, owner: str, entity_id: str, kind: Kind, count: int
+) -> None:
+    why = db.execute(f"SELECT why FROM temp.clash_{owner} WHERE id = ?", (entity_id,)).fetchone()[0]
+    clashes.rejected[kind] += count
+    clashes.issues.append(
+        Issue(
+            Code.ENTITY_CLASHES,
+            "",
+            f"The target has another {KINDS[owner].value} {entity_id}: {why}.",
+            kept="what the target has",
+            kind=kind,
+            entity_id=entity_id,
+            count=count,
+        )
+    )

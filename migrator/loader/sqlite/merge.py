@@ -1,0 +1,493 @@
+"""Taking a finished staging file's rows into a database that is in use."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from migrator import conventions
+from migrator.errors import LedgerError, TargetError
+from migrator.issues import Code, Issue, Kind
+from migrator.loader.rows import KINDS
+from migrator.loader.sqlite import audit, clashes, staging
+from migrator.loader.sqlite.audit import quoted
+from migrator.loader.sqlite.target import Target, connect, reporting
+from migrator.paths import shown
+
+_WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
+_EXAMPLES = 3
+
+# Columns that say nothing of the source: drawn at random, or stamped when written.
+_INCIDENTAL = {
+    "datasets": {"dataset_uuid"},
+    "inputs": {"input_uuid"},
+    "experiments": {"last_update_time"},
+}
+
+
+@dataclass(slots=True)
+class Merged:
+    """What the target already had, and the backup made before anything was added."""
+
+    already: Counter[Kind] = field(default_factory=Counter)
+    rebuilt_already: Counter[Kind] = field(default_factory=Counter)
+    rejected: Counter[Kind] = field(default_factory=Counter)  # named in the issues
+    rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
+    issues: list[Issue] = field(default_factory=list)
+    backup_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+
+    def matches(self, a: str, b: str) -> str:
+        return " AND ".join(f"{a}.{quoted(c)} = {b}.{quoted(c)}" for c in self.key)
+
+    @property
+    def in_target(self) -> str:
+        """The condition that the target has a row of the key of ``s``."""
+        return (
+            f"EXISTS (SELECT 1 FROM target.{quoted(self.name)} AS t WHERE {self.matches('t', 's')})"
+        )
+
+
+def merge(
+    db: sqlite3.Connection,
+    target: Target,
+    joined: Collection[int],
+    *,
+    backup: bool,
+    checking: Callable[[Sequence[Issue]], None] = lambda issues: None,
+    committing: Callable[[], None] = lambda: None,
+) -> Merged:
+    """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
+
+    A row whose key the target has is left as the target has it, except of runs and traces that
+    had not ended there: those are brought up to date. Entities whose ids other entities of the
+    target have are left out (``clashes``). Before the first change the
+    target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
+    ``joined`` are experiments whose own row is not compared; ``checking`` gets the issues that
+    reject something before anything is changed, and may raise; ``committing`` is called right
+    before the transaction ends.
+    """
+    db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
+    db.execute("PRAGMA foreign_keys=ON")
+    db.execute("ATTACH DATABASE ? AS target", (shown(target.path),))
+    db.execute("PRAGMA target.synchronous=FULL")
+    merged = Merged()
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        _check_unchanged(db, target)
+        tables = [_table(db, name) for name in audit.tables(db)]
+        _check_names(db, target)
+        _adopt_ids(db)
+        if any(table.name == "trace_info" for table in tables):
+            _keep_spans(db, merged)  # first: an inferred root is not another trace
+        found = clashes.leave_out(db)
+        merged.rejected, merged.rebuilt_rejected = found.rejected, found.rebuilt_rejected
+        merged.issues += found.issues
+        checking(found.issues)
+        missing = _count(db, tables, merged)
+        behind = _latest_behind(db)
+        stale = _find_stale(db, tables)
+        if not any(missing.values()) and not behind and not stale:
+            merged.issues += _differences(db, tables, joined)
+            db.execute("ROLLBACK")
+            return merged
+        if backup:
+            # A connection of its own: ours holds the lock, under which others may still read.
+            with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
+                merged.backup_path = back_up(source, target.path, str(target.revision))
+        try:
+            if stale:
+                merged.issues += _update_stale(db, stale)
+                missing = _count(db, tables, Merged())
+            merged.issues += _differences(db, tables, joined)
+            _insert(db, target, tables, missing)
+            _update_latest(db)
+            committing()
+            db.execute("COMMIT")
+        except BaseException:
+            if merged.backup_path:  # nothing has changed, so it is of no use
+                Path(merged.backup_path).unlink(missing_ok=True)
+            raise
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    finally:
+        with contextlib.suppress(sqlite3.OperationalError):
+            db.execute("DETACH DATABASE target")
+    return merged
+
+
+def _check_unchanged(db: sqlite3.Connection, target: Target) -> None:
+    revisions = [row[0] for row in db.execute("SELECT version_num FROM target.alembic_version")]
+    if revisions != [target.revision]:
+        raise TargetError(
+            f"{target.path} was upgraded while the conversion ran; it was left as it is.",
+            todo="Convert again.",
+        )
+
+
+def _table(db: sqlite3.Connection, name: str) -> _Table:
+    ours = audit.columns(db, name)
+    if not set(ours) <= set(audit.columns(db, name, "target")):
+        raise TargetError(
+            f"The target's table {name} is not as MLflow made it: columns are missing.",
+            todo="Choose another target.",
+        )
+    return _Table(name, ours, audit.key_columns(db, name))
+
+
+def _check_names(db: sqlite3.Connection, target: Target) -> None:
+    columns = _table(db, "experiments").columns
+    workspace = " AND t.workspace = s.workspace" if "workspace" in columns else ""
+    taken = db.execute(
+        "SELECT s.name, s.experiment_id, t.experiment_id FROM main.experiments AS s "
+        f"JOIN target.experiments AS t ON t.name = s.name{workspace} "
+        "WHERE t.experiment_id <> s.experiment_id ORDER BY 1"
+    ).fetchone()
+    if taken:
+        raise TargetError(
+            f"The target has an experiment '{taken[0]}' of its own (id {taken[2]}; the source's "
+            f"is {taken[1]}).",
+            todo="Say what to do with --on-conflict merge or --on-conflict rename.",
+        )
+
+
+def _adopt_ids(db: sqlite3.Connection) -> None:
+    """Take over the target's own random ids of datasets and inputs in the staging file."""
+    other = (
+        "SELECT t.dataset_uuid FROM main.datasets AS d JOIN target.datasets AS t "
+        "ON t.experiment_id = d.experiment_id AND t.name = d.name AND t.digest = d.digest "
+        "WHERE t.dataset_uuid <> d.dataset_uuid AND d.dataset_uuid = main.inputs.source_id"
+    )
+    db.execute(
+        f"UPDATE main.inputs SET source_id = ({other}) "
+        f"WHERE source_type = 'DATASET' AND EXISTS ({other})"
+    )
+    key = ("source_type", "source_id", "destination_type", "destination_id")
+    same = " AND ".join(f"t.{c} = i.{c}" for c in key)
+    other = (
+        f"SELECT t.input_uuid FROM main.inputs AS i JOIN target.inputs AS t ON {same} "
+        "WHERE t.input_uuid <> i.input_uuid AND i.input_uuid = main.input_tags.input_uuid"
+    )
+    db.execute(f"UPDATE main.input_tags SET input_uuid = ({other}) WHERE EXISTS ({other})")
+
+
+# The ids of traces whose only span was made of what the trace itself says.
+_INFERRED = (
+    "SELECT request_id FROM {}.trace_tags "
+    f"WHERE key = '{conventions.MIGRATOR_INFERENCES}' AND value = '{conventions.INFERRED_ROOT}'"
+)
+
+
+def _keep_spans(db: sqlite3.Connection, merged: Merged) -> None:
+    """Leave out the inferred root of a trace whose spans the target has, and count it as there."""
+    db.execute("DROP TABLE IF EXISTS temp.whole_traces")
+    db.execute(
+        "CREATE TEMP TABLE whole_traces AS SELECT t.trace_id AS id FROM target.spans AS t "
+        f"WHERE t.trace_id IN ({_INFERRED.format('main')}) "
+        f"AND t.trace_id NOT IN ({_INFERRED.format('target')})"
+    )
+    of_whole = "IN (SELECT id FROM temp.whole_traces)"
+    spans = db.execute(f"DELETE FROM main.spans WHERE trace_id {of_whole}")
+    merged.already[Kind.SPAN] += spans.rowcount
+    tags = db.execute(
+        f"DELETE FROM main.trace_tags WHERE request_id {of_whole} AND key = ?",
+        (conventions.MIGRATOR_INFERENCES,),
+    )
+    merged.already[Kind.TRACE_TAG] += tags.rowcount
+
+
+def _count(db: sqlite3.Connection, tables: Sequence[_Table], merged: Merged) -> Counter[str]:
+    """Count what the target has (into ``merged``); return by table how many rows it lacks."""
+    missing: Counter[str] = Counter()
+    slices: dict[str, list[audit.Slice]] = {}
+    for one in audit.SLICES:
+        slices.setdefault(one.table, []).append(one)
+    for table in tables:
+        found = db.execute(
+            f"SELECT count(*) FROM main.{quoted(table.name)} AS s WHERE NOT {table.in_target}"
+        )
+        missing[table.name] = found.fetchone()[0]
+        for kind, _, condition, rebuilt in slices.get(table.name, ()):
+            found = db.execute(
+                f"SELECT count(*) FROM main.{table.name} AS s "
+                f"WHERE {condition} AND {table.in_target}"
+            )
+            counter = merged.rebuilt_already if rebuilt else merged.already
+            counter[kind] += found.fetchone()[0]
+    _count_promoted(db, merged)
+    return missing
+
+
+def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
+    """Count the rows that a newer schema keeps in columns, of traces that the target has."""
+    found = db.execute(
+        "SELECT p.tbl, p.trace_id IN (SELECT trace_id FROM temp.native), sum(p.n) "
+        "FROM temp.promoted AS p JOIN target.trace_info AS t ON t.request_id = p.trace_id "
+        "GROUP BY 1, 2"
+    )
+    for table, native, n in found.fetchall():
+        (merged.already if native else merged.rebuilt_already)[KINDS[table]] += n
+
+
+# ------------------------------------------------------------- what had not ended last time
+
+_RUN_COLUMNS = ("name", "status", "end_time")
+_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # who deletes a run in the target means it
+TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
+    "spans": "trace_id",
+    "trace_metrics": "request_id",
+    "trace_request_metadata": "request_id",
+    "trace_tags": "request_id",
+}
+
+
+def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table]:
+    """Note runs and traces that the target has unfinished and the source has otherwise.
+
+    Fills ``temp.stale_runs`` and ``temp.stale_traces``; returns the tables to update, none if
+    there is nothing to. A rebuilt trace is one whole: it is stale, too, when it lacks a span,
+    because a run has joined its tree since. So is a native trace with an inferred root whose
+    spans the source has now.
+    """
+    by_name = {table.name: table for table in tables}
+    for name in ("stale_runs", "stale_traces"):
+        db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id TEXT PRIMARY KEY)")
+        db.execute(f"DELETE FROM temp.{name}")
+    if "runs" in by_name:
+        differs = " OR ".join(f"s.{c} IS NOT t.{c}" for c in _RUN_COLUMNS)
+        differs += " OR s.lifecycle_stage = 'deleted' AND t.lifecycle_stage <> 'deleted'"
+        tags = (
+            "OR EXISTS (SELECT 1 FROM main.tags AS a JOIN target.tags AS b "
+            "ON a.key = b.key AND a.run_uuid = b.run_uuid "
+            "WHERE a.run_uuid = s.run_uuid AND a.value IS NOT b.value)"
+            if "tags" in by_name
+            else ""
+        )
+        db.execute(
+            "INSERT INTO temp.stale_runs SELECT s.run_uuid FROM main.runs AS s "
+            "JOIN target.runs AS t ON t.run_uuid = s.run_uuid "
+            f"WHERE t.status IN {clashes.UNFINISHED} AND ({differs} {tags})"
+        )
+    if "trace_info" in by_name:
+        lacks = " OR ".join(
+            f"EXISTS (SELECT 1 FROM main.{name} AS a WHERE a.{column} = s.request_id "
+            f"AND NOT EXISTS (SELECT 1 FROM target.{name} AS b WHERE {same}))"
+            for name, column, same in (
+                (
+                    "spans",
+                    "trace_id",
+                    "b.trace_id = a.trace_id AND b.span_id = a.span_id AND b.content = a.content",
+                ),
+                (
+                    "trace_tags",
+                    "request_id",
+                    "b.request_id = a.request_id AND b.key = a.key AND b.value = a.value",
+                ),
+            )
+        )
+        tag = "SELECT 1 FROM target.trace_tags AS g WHERE g.request_id = t.request_id AND g.key"
+        db.execute(
+            "INSERT INTO temp.stale_traces SELECT s.request_id FROM main.trace_info AS s "
+            "JOIN target.trace_info AS t ON t.request_id = s.request_id "
+            "WHERE s.request_id NOT IN (SELECT id FROM temp.whole_traces) "
+            f"AND ({lacks}) AND (t.status = 'IN_PROGRESS' "
+            f"OR EXISTS ({tag} = '{conventions.MIGRATOR_UNFINISHED}') "
+            f"OR (t.request_id IN ({_INFERRED.format('target')}) "
+            f"AND t.request_id NOT IN ({_INFERRED.format('main')})) "
+            f"OR (EXISTS ({tag} = '{conventions.MIGRATOR_ROOT_RUN}') AND EXISTS ("
+            "SELECT 1 FROM main.spans AS a WHERE a.trace_id = s.request_id AND NOT EXISTS ("
+            "SELECT 1 FROM target.spans AS b WHERE b.trace_id = a.trace_id "
+            "AND b.span_id = a.span_id))))"
+        )
+    found = db.execute(
+        "SELECT (SELECT count(*) FROM temp.stale_runs) + (SELECT count(*) FROM temp.stale_traces)"
+    )
+    return list(by_name.values()) if found.fetchone()[0] else []
+
+
+def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issue]:
+    """Bring what ``_find_stale`` noted up to date.
+
+    Of a trace, what was written from the source is taken out, so that it is inserted again; what
+    users added to it in the target (assessments, tags of their own) stays.
+    """
+    by_name = {table.name: table for table in tables}
+    if "runs" in by_name:
+        for names, condition in (
+            (_RUN_COLUMNS, ""),
+            (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
+        ):
+            columns = ", ".join(names)
+            db.execute(
+                f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
+                "WHERE s.run_uuid = t.run_uuid) "
+                f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
+            )
+    if "tags" in by_name:
+        db.execute(
+            "UPDATE target.tags AS t SET value = s.value FROM main.tags AS s WHERE s.key = t.key "
+            "AND s.run_uuid = t.run_uuid AND t.run_uuid IN (SELECT id FROM temp.stale_runs)"
+        )
+    if "trace_info" in by_name:
+        info = by_name["trace_info"]
+        values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
+        db.execute(
+            f"UPDATE target.trace_info AS t SET ({values}) = (SELECT {values} FROM "
+            "main.trace_info AS s WHERE s.request_id = t.request_id) "
+            "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
+        )
+        if "assessments" in by_name:  # ours, such as totals; who has marked one invalid means it
+            kept = (*by_name["assessments"].key, "valid")
+            values = ", ".join(quoted(c) for c in by_name["assessments"].columns if c not in kept)
+            db.execute(
+                f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
+                "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
+                "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
+                "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
+            )
+        for name, column in TRACE_PARTS.items():
+            own = "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
+            own += "WHERE s.request_id = t.request_id AND s.key = t.key)"
+            condition = f" AND ({own})" if name == "trace_tags" else ""
+            db.execute(
+                f"DELETE FROM target.{name} AS t "
+                f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
+            )
+    issues = []
+    for table, kind in (("stale_runs", Kind.RUN), ("stale_traces", Kind.TRACE)):
+        ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
+        lacked = "had not ended or lacked spans" if kind is Kind.TRACE else "had not ended"
+        if ids:
+            named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
+            issues.append(
+                Issue(
+                    Code.TARGET_UPDATED,
+                    "",
+                    f"{len(ids)} of kind {kind.value} {lacked}: {named}.",
+                    kept="what the source has now",
+                    kind=kind,
+                    entity_id=ids[0],
+                    count=len(ids),
+                )
+            )
+    return issues
+
+
+# MLflow's rule for the latest metric: the greatest (step, timestamp, value).
+_BEHIND = (
+    "FROM main.latest_metrics AS s JOIN target.latest_metrics AS t "
+    "ON t.key = s.key AND t.run_uuid = s.run_uuid "
+    "WHERE (s.step, s.timestamp, s.value) > (t.step, t.timestamp, t.value)"
+)
+
+
+def _latest_behind(db: sqlite3.Connection) -> int:
+    return int(db.execute(f"SELECT count(*) {_BEHIND}").fetchone()[0])
+
+
+def _update_latest(db: sqlite3.Connection) -> None:
+    db.execute(
+        "UPDATE target.latest_metrics AS t SET (value, timestamp, step, is_nan) = "
+        "(s.value, s.timestamp, s.step, s.is_nan) FROM main.latest_metrics AS s "
+        "WHERE t.key = s.key AND t.run_uuid = s.run_uuid "
+        "AND (s.step, s.timestamp, s.value) > (t.step, t.timestamp, t.value)"
+    )
+
+
+def _differences(
+    db: sqlite3.Connection, tables: Sequence[_Table], joined: Collection[int]
+) -> list[Issue]:
+    """Return an issue for each kind of which the target has rows with other values."""
+    issues = []
+    for table in tables:
+        kind = KINDS.get(table.name)
+        skipped = _INCIDENTAL.get(table.name, set()) | set(table.key)
+        values = [quoted(c) for c in table.columns if c not in skipped]
+        if kind is None or not values:
+            continue
+        condition = " OR ".join(f"s.{c} IS NOT t.{c}" for c in values)
+        if table.name == "experiment_tags":
+            condition = (
+                f"({condition}) AND (s.key, s.experiment_id) NOT IN "
+                "(SELECT key, experiment_id FROM temp.own_tags)"
+            )
+        key = ", ".join(f"s.{quoted(c)}" for c in table.key)
+        found = db.execute(
+            f"SELECT {key} FROM main.{table.name} AS s JOIN target.{table.name} AS t "
+            f"ON {table.matches('t', 's')} WHERE {condition} ORDER BY {key}"
+        )
+        different = [row for row in found if table.name != "experiments" or row[0] not in joined]
+        if different:
+            named = ["/".join(map(str, row)) for row in different[:_EXAMPLES]]
+            more = ", …" if len(different) > len(named) else ""
+            issues.append(
+                Issue(
+                    Code.TARGET_DIFFERS,
+                    "",
+                    f"The target has {len(different)} of kind {kind.value} with other values: "
+                    f"{', '.join(named)}{more}.",
+                    kept="what the target has",
+                    kind=kind,
+                    entity_id=named[0],
+                    count=len(different),
+                )
+            )
+    return issues
+
+
+def _insert(
+    db: sqlite3.Connection, target: Target, tables: Sequence[_Table], missing: Counter[str]
+) -> None:
+    for table in tables:
+        if not missing[table.name]:
+            continue
+        columns = ", ".join(map(quoted, table.columns))
+        try:
+            added = db.execute(
+                f"INSERT INTO target.{quoted(table.name)} ({columns}) "
+                f"SELECT {columns} FROM main.{quoted(table.name)} AS s WHERE NOT {table.in_target}"
+            ).rowcount
+        except sqlite3.IntegrityError as error:
+            raise TargetError(
+                f"{target.path} refuses rows of table {table.name} ({error}); it was left as it "
+                "is.",
+                todo="Convert into a new database, and report this with the message.",
+            ) from error
+        if added != missing[table.name]:
+            raise LedgerError(
+                f"{added} rows went into table {table.name} where {missing[table.name]} were "
+                "missing; the target was left as it is."
+            )
+
+
+def back_up(source: sqlite3.Connection, path: str, revision: str) -> str:
+    """Copy a database to ``NAME.backup-REVISION-N``, which appears when it is complete.
+
+    ``source`` is a connection to the database in ``path``. Unfinished, the copy bears a staging
+    file's name and is swept away like one. Returns the backup's path.
+    """
+    file = staging.StagingFile(path)
+    try:
+        with reporting(file.path):
+            with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous=OFF")  # it is synced when it gets its name
+                source.backup(copy)
+            Path(file.path).chmod(Path(path).stat().st_mode & 0o777)
+            number = 1
+            while not staging.publish_new(file.path, f"{path}.backup-{revision}-{number}"):
+                number += 1
+    finally:
+        file.remove()
+    return f"{path}.backup-{revision}-{number}"

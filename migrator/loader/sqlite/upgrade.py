@@ -1,0 +1,86 @@
+"""Carrying a database that was converted earlier to the schema of a newer MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator import addresses, databases
+from migrator.credentials import masked
+from migrator.errors import TargetError
+from migrator.loader import schema
+from migrator.loader.sqlite import audit, merge, staging, target
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeResult:
+    """What an upgrade did. Nothing was changed when ``backup_path`` is None."""
+
+    path: str
+    from_revision: str
+    to_revision: str
+    spans_filled: int  # spans that got model, provider or cost in columns of their own
+    backup_path: str | None
+
+
+def upgrade_database(uri: str) -> UpgradeResult:
+    """Bring an MLflow SQLite database to the installed MLflow's schema, and fill what is empty.
+
+    MLflow's own migrations and our finishing step run on a copy; the original is overwritten in
+    one SQLite transaction when the copy is complete, after a backup. It stays locked meanwhile, so
+    that no other process's rows are lost. Raises TargetError; the database is then as it was.
+    """
+    if databases.is_server(uri):
+        shown = masked(uri)
+        raise TargetError(
+            f"{shown} is on a server, which this command leaves alone: it works on a copy.",
+            todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",
+        )
+    if addresses.is_server_address(uri):
+        raise TargetError(
+            f"{masked(uri)} is a server, and its database is out of reach from here.",
+            todo="Where the server runs, upgrade its database: mlflow-migrate upgrade for a SQLite "
+            "file, mlflow db upgrade for others.",
+        )
+    path = target.path_of(uri)
+    if not target.exists(path):
+        raise TargetError(f"There is no database {path}.", todo="Check the path.")
+    before = target.read_revision(path)
+    chain = schema.chain()
+    if before not in chain:
+        raise TargetError(
+            f"{path} was written by a newer MLflow ({schema.maker(before)}) than the installed "
+            f"{schema.installed_mlflow()}.",
+            todo="Install the MLflow that made it.",
+        )
+    file = staging.StagingFile(path)
+    try:
+        with target.reporting(path), contextlib.closing(target.connect(path)) as original:
+            # In this mode the lock stays after the transaction, until the connection is closed.
+            original.execute("PRAGMA locking_mode=EXCLUSIVE")
+            original.execute("BEGIN EXCLUSIVE")
+            original.execute("COMMIT")
+            with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as copy:
+                schema.tune(copy)
+                original.backup(copy)
+            if before != chain[-1]:
+                schema.upgrade(file.path, chain[-1])
+            with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as copy:
+                schema.tune(copy)
+                copy.execute("BEGIN")
+                filled = schema.finish(copy)
+                copy.execute("COMMIT")
+                if before == chain[-1] and not filled:
+                    return UpgradeResult(path, before, before, 0, None)
+                audit.check_sound(copy)
+                backup = merge.back_up(original, path, before)
+                try:
+                    copy.backup(original)
+                except BaseException:
+                    Path(backup).unlink(missing_ok=True)  # nothing has changed
+                    raise
+    finally:
+        file.remove()
+    return UpgradeResult(path, before, chain[-1], filled, backup)

@@ -1,0 +1,1 @@
+"""The outcome of a migration: the ledger, and the summary for each experiment."""

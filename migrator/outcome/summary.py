@@ -1,0 +1,492 @@
+"""What a migration found and decided, per experiment: the data behind every rendering."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date, timedelta
+from typing import Any
+
+from migrator.issues import Kind
+from migrator.model import ExperimentPlan, Json, RunRecord, TracePlan, TreePlan
+from migrator.outcome.ledger import Ledger
+from migrator.paths import shown
+
+MOST_DECISIONS = 50  # different ones that are kept for an experiment
+MOST_TREES = 10  # biggest ones that are kept
+WEEK_MS = 7 * 86_400_000
+MONDAY = date(1970, 1, 5)  # weeks begin on Mondays, UTC; this one began week 0
+MONDAY_MS = 4 * 86_400_000
+YEAR_10000_MS = 253_402_300_800_000  # from here on there are no dates
+
+
+@dataclass(slots=True)
+class Decision:
+    """What became of trees, and why; equal decisions are one."""
+
+    role: str
+    profile: str | None
+    left_as_runs: str | None
+    reasons: tuple[str, ...]
+    trees: int = 0
+    traces: int = 0
+    example: str = ""  # the root of the first such tree
+
+
+@dataclass(slots=True)
+class Week:
+    """What began in a week."""
+
+    runs: int = 0
+    traces: int = 0  # rebuilt and native ones
+    input_tokens: int = 0  # of those
+    output_tokens: int = 0
+
+    def add(self, other: Week) -> None:
+        """Take in what another part of the source had in that week."""
+        self.runs += other.runs
+        self.traces += other.traces
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+
+
+@dataclass(slots=True)
+class TreeSize:
+    """A tree of nested runs, for the list of the biggest."""
+
+    root_run_id: str
+    name: str
+    runs: int
+    depth: int
+    role: str
+    traces: int
+    spans: int
+    tokens: int
+    start_ms: int | None
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Sorts the biggest first, whatever the order in which they were met."""
+        return -self.runs, -self.tokens, self.root_run_id
+
+
+@dataclass(slots=True)
+class ExperimentSummary:
+    """One experiment of one source, and what its runs became."""
+
+    source: str
+    experiment_id: str
+    name: str
+    target_id: int
+    target_name: str
+    lifecycle_stage: str
+    runs: int = 0
+    deleted_runs: int = 0
+    trees: int = 0  # roots, childless ones included
+    nested_trees: int = 0
+    depth: int = 0
+    roles: Counter[str] = field(default_factory=Counter)
+    profiles: Counter[str] = field(default_factory=Counter)
+    left_as_runs: Counter[str] = field(default_factory=Counter)  # reason -> trees
+    decisions: dict[tuple[object, ...], Decision] = field(default_factory=dict)
+    traces: int = 0  # rebuilt from runs
+    spans: int = 0  # of those
+    native_traces: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+    size_bytes: int = 0
+    weeks: dict[int, Week] = field(default_factory=dict)  # number since MONDAY -> what began in it
+    biggest: list[TreeSize] = field(default_factory=list)  # at most MOST_TREES, by rank
+    # (feedback or expectation, name) -> type of value -> assessments
+    assessments: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: str, plan: ExperimentPlan) -> ExperimentSummary:
+        """Start the summary of one planned experiment."""
+        return cls(
+            source=source,
+            experiment_id=plan.record.experiment_id,
+            name=plan.record.name,
+            target_id=plan.target_id,
+            target_name=plan.target_name,
+            lifecycle_stage=plan.record.lifecycle_stage,
+        )
+
+    def add_run(self, run: RunRecord) -> None:
+        """Count a run and widen the date range by its times."""
+        self.runs += 1
+        self.deleted_runs += run.deleted
+        self._week(run.start_ms or 0).runs += 1
+        self._widen(run.start_ms)
+        self._widen(run.end_ms)
+        self.size_bytes += sum(artifact.size_bytes for artifact in run.artifacts)
+
+    def add_tree(self, plan: TreePlan, root: RunRecord | None = None) -> None:
+        """Count a tree under the experiment of its root."""
+        if len(plan.run_ids) > 1:
+            self._measure(plan, root)
+        self.trees += 1
+        self.nested_trees += len(plan.run_ids) > 1
+        self.depth = max(self.depth, plan.depth)
+        self.roles[plan.role.value] += 1
+        if plan.profile is not None and plan.traces:
+            self.profiles[plan.profile] += 1
+        if plan.left_as_runs is not None:
+            self.left_as_runs[plan.left_as_runs] += 1
+        what = (plan.role.value, plan.profile, plan.left_as_runs)
+        self._decide(Decision(*what, plan.reasons, 1, len(plan.traces), plan.root_run_id))
+
+    def _measure(self, plan: TreePlan, root: RunRecord | None) -> None:
+        runs = len(plan.run_ids)
+        if len(self.biggest) >= MOST_TREES and runs < self.biggest[-1].runs:
+            return
+        usages = [trace.usage for trace in plan.traces if trace.usage is not None]
+        tree = TreeSize(
+            plan.root_run_id,
+            root.name if root is not None else "",
+            runs,
+            plan.depth,
+            plan.role.value,
+            len(plan.traces),
+            sum(len(trace.spans) for trace in plan.traces),
+            sum((usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages),
+            root.start_ms if root is not None else None,
+        )
+        insort(self.biggest, tree, key=lambda each: each.rank)
+        del self.biggest[MOST_TREES:]
+
+    def _week(self, time_ms: int) -> Week:
+        """Return the week to count in; one that nobody sees for what has no time."""
+        if not 0 < time_ms < YEAR_10000_MS:
+            return Week()
+        number = (time_ms - MONDAY_MS) // WEEK_MS
+        week = self.weeks.get(number)
+        if week is None:
+            week = self.weeks[number] = Week()
+        return week
+
+    def _decide(self, new: Decision) -> None:
+        what = (new.role, new.profile, new.left_as_runs)
+        key: tuple[object, ...] = (*what, new.reasons)
+        if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+            key = what  # of the rest only what became of them
+        decision = self.decisions.get(key)
+        if decision is None:
+            reasons = new.reasons if len(key) == 4 else ()
+            decision = self.decisions[key] = Decision(*what, reasons, example=new.example)
+        decision.trees += new.trees
+        decision.traces += new.traces
+
+    def add_trace(self, plan: TracePlan) -> None:
+        """Count a trace, its spans and tokens, under the experiment that will hold it."""
+        if plan.native:
+            self.native_traces += 1
+        else:
+            self.traces += 1
+            self.spans += len(plan.spans)
+        week = self._week(plan.timestamp_ms)
+        week.traces += 1
+        if plan.usage is not None:
+            self.input_tokens += plan.usage.input_tokens or 0
+            self.output_tokens += plan.usage.output_tokens or 0
+            week.input_tokens += plan.usage.input_tokens or 0
+            week.output_tokens += plan.usage.output_tokens or 0
+        self._widen(plan.timestamp_ms)
+        for judged in plan.assessments:
+            if judged.value is not None:
+                types = self.assessments.setdefault((judged.type, judged.name), Counter())
+                types[_type_of(judged.value)] += 1
+
+    def add(self, other: ExperimentSummary) -> None:
+        """Take in the summary of a part of the same experiment, of at most MOST_DECISIONS trees."""
+        for decision in other.decisions.values():
+            self._decide(decision)
+        for name in (
+            "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
+            "input_tokens", "output_tokens", "size_bytes",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for number, week in other.weeks.items():
+            self.weeks.setdefault(number, Week()).add(week)
+        self.biggest = sorted([*self.biggest, *other.biggest], key=lambda tree: tree.rank)
+        del self.biggest[MOST_TREES:]
+        self.depth = max(self.depth, other.depth)
+        for name in ("roles", "profiles", "left_as_runs"):
+            getattr(self, name).update(getattr(other, name))
+        for key, types in other.assessments.items():
+            self.assessments.setdefault(key, Counter()).update(types)
+        self._widen(other.first_ms)
+        self._widen(other.last_ms)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; the biggest trees stand together in the outcome's."""
+        plain = _plain(self)
+        del plain["biggest"], plain["assessments"]
+        return {
+            **plain,
+            "roles": dict(self.roles),
+            "profiles": dict(self.profiles),
+            "left_as_runs": dict(self.left_as_runs),
+            "decisions": [_plain(decision) for decision in self.decisions.values()],
+            "weeks": weeks_as_list(dict(sorted(self.weeks.items()))),
+        }
+
+    def _widen(self, time_ms: int | None) -> None:
+        if time_ms is None or time_ms <= 0:
+            return
+        self.first_ms = time_ms if self.first_ms is None else min(self.first_ms, time_ms)
+        self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
+
+
+def _type_of(value: Json) -> str:
+    """Name the type of an assessment's value as MLflow's charts tell them apart."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "text" if isinstance(value, str) else "JSON"
+
+
+def _plain(item: Decision | Week | TreeSize | ExperimentSummary) -> dict[str, Any]:
+    """Return the fields by name; ``asdict`` copies what is in them, and takes ten times as long."""
+    return {each.name: getattr(item, each.name) for each in fields(item)}
+
+
+def monday(week: int) -> date:
+    """Return the day on which a week began, by its number since MONDAY."""
+    return MONDAY + timedelta(weeks=week)
+
+
+def weeks_as_list(weeks: Mapping[int, Week]) -> list[dict[str, str | int]]:
+    """Return plain values for JSON: ``{"week": "2024-03-04", "runs": 3, ...}``."""
+    return [{"week": monday(number).isoformat(), **_plain(week)} for number, week in weeks.items()]
+
+
+@dataclass(slots=True)
+class ArtifactSummary:
+    """Where artifacts lie, what of the recorded locations was rewritten, and what was copied.
+
+    ``locations`` counts, for each kind of owner, what became of its location; the words are those
+    of ``transformer.Fate``.
+    """
+
+    choice: str = "auto"
+    decided: dict[str, str] = field(default_factory=dict)  # store -> relocate, keep or copy
+    locations: dict[str, Counter[str]] = field(default_factory=dict)
+    remote: Counter[str] = field(default_factory=Counter)  # scheme -> locations
+    unserved: int = 0  # locations of a server that now name the files directly
+    stay_in: set[str] = field(default_factory=set)  # directories of the source that must be kept
+    files_copied: int = 0
+    files_there: int = 0  # copied before
+    files_failed: int = 0
+    bytes_copied: int = 0
+
+    def add(self, fate: str, kind: Kind) -> None:
+        """Count the location of an entity."""
+        self.locations.setdefault(fate, Counter())[kind.value] += 1
+
+    def add_all(self, other: ArtifactSummary) -> None:
+        """Take in the locations that another summary has counted."""
+        for fate, kinds in other.locations.items():
+            self.locations.setdefault(fate, Counter()).update(kinds)
+        self.remote.update(other.remote)
+        self.unserved += other.unserved
+        self.stay_in |= other.stay_in
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "choice": self.choice,
+            "decided": self.decided,
+            "locations": {fate: dict(kinds) for fate, kinds in sorted(self.locations.items())},
+            "remote": dict(sorted(self.remote.items())),
+            "stay_in": sorted(self.stay_in),
+            "files_copied": self.files_copied,
+            "files_there": self.files_there,
+            "files_failed": self.files_failed,
+            "bytes_copied": self.bytes_copied,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimit:
+    """One thing that a server's API can't keep, and how often the source has it."""
+
+    name: str
+    what: str
+    count: int
+    why: str
+    instead: str
+
+
+@dataclass(slots=True)
+class ServerSummary:
+    """What is to be said of a conversion through a server's API."""
+
+    version: str  # of the server's MLflow
+    limits: tuple[ServerLimit, ...] = ()
+    ids: dict[str, dict[str, str]] = field(default_factory=dict)  # kind -> old id -> new id
+    files_sent: int = 0
+    bytes_sent: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "version": self.version,
+            "cannot_keep": [
+                {each.name: getattr(limit, each.name) for each in fields(limit)}
+                for limit in self.limits
+            ],
+            "ids": self.ids,
+            "files_sent": self.files_sent,
+            "bytes_sent": self.bytes_sent,
+        }
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The whole of a scan or a conversion: one object, several renderings."""
+
+    version: str
+    sources: tuple[str, ...]
+    target: str | None  # None for a scan
+    dry_run: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
+    experiments: list[ExperimentSummary] = field(default_factory=list)
+    artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
+    backup: str | None = None
+    report_path: str | None = None
+    rejects_path: str | None = None  # JSON lines, for convert --only
+    report_problem: str | None = None  # why there is no report, though all else is done
+    redacted: Counter[str] = field(default_factory=Counter)  # masked texts by kind of record
+    redaction_stayed: int = 0  # identifiers and locations that match --redact, and stay
+    schema: str | None = None
+    server: ServerSummary | None = None  # of a server as the target
+    left_out_experiments: int = 0  # by --experiment
+    groups_by_time: tuple[int, int] = (
+        0,
+        0,
+    )  # workflows, and steps, that --group-by-time would make
+    shard: tuple[int, int] = (1, 1)  # K and N: this was one of N parts
+    orphans: int = 0  # steps that --adopt-orphans would put below a workflow
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all converted; 3 something was rejected, or the report could not be written."""
+        return 3 if self.ledger.has_rejects or self.report_problem else 0
+
+    @property
+    def done(self) -> str:
+        """What became of the target, as a sentence without its full stop."""
+        if self.dry_run:
+            return "Nothing was written (dry run)"
+        what = "database" if self.server is None else "conversion to"
+        return f"The {what} {self.target} is complete"
+
+    @property
+    def shard_text(self) -> str:
+        """``2/4`` for the second of four parts, nothing for the whole."""
+        number, count = self.shard
+        return f"{number}/{count}" if count > 1 else ""
+
+    @property
+    def left_as_runs(self) -> Counter[str]:
+        """Why trees stayed runs, over all experiments."""
+        total: Counter[str] = Counter()
+        for experiment in self.experiments:
+            total.update(experiment.left_as_runs)
+        return total
+
+    @property
+    def new_ids(self) -> list[ExperimentSummary]:
+        """The experiments that have another id in the target."""
+        return [e for e in self.experiments if e.experiment_id != str(e.target_id)]
+
+    @property
+    def weeks(self) -> dict[int, Week]:
+        """What began in each week, over all experiments, in order."""
+        total: dict[int, Week] = {}
+        for experiment in self.experiments:
+            for number, week in experiment.weeks.items():
+                total.setdefault(number, Week()).add(week)
+        return dict(sorted(total.items()))
+
+    @property
+    def biggest(self) -> list[tuple[ExperimentSummary, TreeSize]]:
+        """The biggest trees of nested runs, and their experiments."""
+        trees = [(e, tree) for e in self.experiments for tree in e.biggest]
+        return sorted(trees, key=lambda each: each[1].rank)[:MOST_TREES]
+
+    def as_dict(self, values: bool = False) -> dict[str, Any]:
+        """Return plain values for JSON; every issue is in it.
+
+        ``values`` adds the source's own words to the issues, under ``sample``.
+        """
+        ledger = self.ledger
+        return {
+            "tool": "mlflow-migrate",
+            "version": self.version,
+            "sources": list(map(shown, self.sources)),
+            "target": self.target,
+            "dry_run": self.dry_run,
+            "shard": self.shard_text or None,
+            "schema": self.schema,
+            "server": None if self.server is None else self.server.as_dict(),
+            "backup": self.backup,
+            "rejects": self.rejects_path,
+            "report_problem": self.report_problem,
+            "redacted": dict(self.redacted),
+            "redaction_stayed": self.redaction_stayed,
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 3),
+            "ledger": ledger.as_rows(),
+            "rebuilt": {kind.value: n for kind, n in ledger.rebuilt.items() if n},
+            "rebuilt_new": {kind.value: n for kind, n in ledger.rebuilt_new.items() if n},
+            "files": {
+                "found": ledger.files,
+                "read": ledger.files_read,
+                "artifacts": ledger.files_referred,
+                "ignored": ledger.files_ignored,
+                "left_out": ledger.files_left_out,
+                "size_bytes": ledger.size_bytes,
+            },
+            "artifacts": self.artifacts.as_dict(),
+            "left_as_runs": dict(self.left_as_runs),
+            "weeks": weeks_as_list(self.weeks),
+            "biggest_trees": [
+                {"experiment_id": e.experiment_id, "experiment": e.name, **_plain(tree)}
+                for e, tree in self.biggest
+            ],
+            "could_regroup": {
+                "group_by_time": {
+                    "workflows": self.groups_by_time[0],
+                    "steps": self.groups_by_time[1],
+                },
+                "adopt_orphans": {"steps": self.orphans},
+            },
+            "new_experiment_ids": [
+                {"old": e.experiment_id, "new": e.target_id, "name": e.name, "source": e.source}
+                for e in self.new_ids
+            ],
+            "experiments": [experiment.as_dict() for experiment in self.experiments],
+            "issues": [
+                {
+                    "code": issue.code.value,
+                    "severity": issue.severity.value,
+                    "path": issue.path,
+                    "kind": issue.kind and issue.kind.value,
+                    "id": issue.entity_id,
+                    "count": issue.count,
+                    "message": issue.message,
+                    "kept": issue.kept,
+                    "action": issue.code.action,
+                    **({"sample": issue.sample} if values and issue.sample else {}),
+                }
+                for issue in ledger.issues
+            ],
+        }

@@ -1,0 +1,199 @@
+"""What a trace, rebuilt or native, says of its spans as a whole: usage, cost, sizes, previews."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from migrator import conventions as conv
+from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
+from migrator.transformer.run_view import as_number
+
+
+def decoded(span: SpanPlan, key: str) -> Json:
+    """Return an attribute's value; text that is not JSON comes back as it is."""
+    text = span.attributes.get(key)
+    if text is None:
+        return None
+    try:
+        value: Json = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def total_usage(spans: Sequence[SpanPlan]) -> TokenUsage | None:
+    """Sum ``mlflow.chat.tokenUsage`` by MLflow's rule: a span's usage covers all below it.
+
+    As ``mlflow.tracing.utils.aggregate_usage_from_spans`` of 3.9, save that a count which no span
+    has is unknown and not 0; parents come before children.
+    """
+    usages = list(_topmost(spans, conv.SPAN_USAGE))
+    if not usages:
+        return None
+    totals: list[int | None] = []
+    for key in ("input_tokens", "output_tokens", "total_tokens"):
+        counts = [as_number(usage.get(key)) for usage in usages]
+        known = [int(count) for count in counts if count is not None]
+        totals.append(sum(known) if known else None)
+    return TokenUsage(*totals)
+
+
+def total_cost(spans: Sequence[SpanPlan]) -> dict[str, float] | None:
+    """Sum ``mlflow.llm.cost`` likewise. Input and output cost only where every part gives them."""
+    costs = list(_topmost(spans, conv.SPAN_COST))
+    if not costs:
+        return None
+    total: dict[str, float] = {}
+    for key in ("input_cost", "output_cost", "total_cost"):
+        numbers = [as_number(cost.get(key)) for cost in costs]
+        known = [number for number in numbers if number is not None]
+        if len(known) == len(numbers):
+            total[key] = round(sum(known), 12)
+    return total or None
+
+
+def totals(
+    trace_id: str,
+    usage: TokenUsage | None,
+    cost: Mapping[str, float] | None,
+    time_ms: int,
+    judged: Sequence[AssessmentRecord],
+) -> tuple[AssessmentRecord, ...]:
+    """Return a rebuilt trace's sums as feedback, as the tracker gives it: MLflow 3.9 charts those.
+
+    A name that the source has judged the trace by itself (``judged``) stays the source's.
+    """
+    taken = {each.name for each in judged if each.span_id is None}
+    values = {
+        conv.FEEDBACK_TOKENS: usage.total_tokens if usage is not None else None,
+        conv.FEEDBACK_COST: cost.get("total_cost") if cost is not None else None,
+    }
+    return tuple(
+        AssessmentRecord(
+            assessment_id=conv.assessment_id_of(trace_id, name, conv.FEEDBACK_SOURCE),
+            name=name,
+            type="feedback",
+            value=value,
+            error=None,
+            source_type="CODE",
+            source_id=conv.FEEDBACK_SOURCE,
+            created_ms=time_ms,
+            last_updated_ms=time_ms,
+        )
+        for name, value in values.items()
+        if value and name not in taken
+    )
+
+
+def _topmost(spans: Sequence[SpanPlan], key: str) -> list[Mapping[str, Json]]:
+    found: list[Mapping[str, Json]] = []
+    covered: set[str] = set()
+    for span in spans:
+        if span.parent_span_id in covered:
+            covered.add(span.span_id)
+            continue
+        value = decoded(span, key)
+        if isinstance(value, Mapping):
+            covered.add(span.span_id)
+            found.append(value)
+    return found
+
+
+def contents_of(trace_id: str, spans: Sequence[SpanPlan]) -> tuple[str, ...]:
+    """Return the JSON text of each span, as it will be written."""
+    return tuple([conv.span_content(trace_id, span) for span in spans])
+
+
+def size_metadata(contents: Sequence[str]) -> dict[str, str]:
+    """Return the two size entries of a trace's metadata, in bytes of the spans' JSON text.
+
+    ``num_spans`` must equal the number of rows, or MLflow 3.9 takes the trace for unfinished.
+    """
+    sizes = sorted(
+        [len(text) if text.isascii() else len(text.encode("utf-8")) for text in contents]
+    )
+    if not sizes:
+        return {}
+    total = sum(sizes) + 2 * (len(sizes) - 1)
+    stats = {
+        "total_size_bytes": total,
+        "num_spans": len(sizes),
+        "max": sizes[-1],
+        "p25": _percentile(sizes, 0.25),
+        "p50": _percentile(sizes, 0.50),
+        "p75": _percentile(sizes, 0.75),
+    }
+    return {conv.SIZE_STATS: json.dumps(stats), conv.SIZE_BYTES: str(total)}
+
+
+def _percentile(sizes: Sequence[int], part: float) -> int:
+    position = part * (len(sizes) - 1)
+    below = int(position)
+    above = min(below + 1, len(sizes) - 1)
+    return int(sizes[below] + (sizes[above] - sizes[below]) * (position - below))
+
+
+def usage_json(usage: TokenUsage) -> str:
+    """Return the value of metadata ``mlflow.trace.tokenUsage``."""
+    return json.dumps(usage_dict(usage))
+
+
+def usage_dict(usage: TokenUsage) -> dict[str, Json]:
+    """Return usage under MLflow's keys, without what is not known."""
+    values = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def linked_prompts(text: str | None) -> tuple[str, ...]:
+    """Return the prompt versions of tag ``mlflow.linkedPrompts`` as ``name/version``."""
+    if not text:
+        return ()  # nearly every run
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        f"{item['name']}/{item['version']}"
+        for item in value
+        if isinstance(item, Mapping) and "name" in item and "version" in item
+    )
+
+
+def request_preview(value: Json) -> str | None:
+    """Return what the trace list shows of inputs: the last user message, a lone text, or JSON."""
+    return conv.preview(_gist(value, "user"))
+
+
+def response_preview(value: Json) -> str | None:
+    """Return what the trace list shows of outputs: the answer, a lone text, or JSON."""
+    return conv.preview(_gist(value, "assistant"))
+
+
+def _gist(value: Json, role: str) -> Json:
+    if isinstance(value, str):
+        return value.strip() or None
+    if not isinstance(value, Mapping):
+        return value
+    messages = value.get("messages")
+    choices = value.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        messages = [choices[0].get("message")]
+    if conv.is_chat(messages):
+        assert isinstance(messages, Sequence)
+        chat = [message for message in messages if isinstance(message, Mapping)]
+        last = next((m for m in reversed(chat) if m.get("role") == role), chat[-1])
+        content = last.get("content")
+        if isinstance(content, str) and content.strip():
+            return content.strip()
+    if len(value) == 1:
+        (only,) = value.values()
+        if isinstance(only, str) and only.strip():
+            return only.strip()
+    return value

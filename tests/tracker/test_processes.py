@@ -1,0 +1,126 @@
+"""Several processes, and how they end: one trace over two of them, nothing lost at an exit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import trackerkit
+
+SETUP = """
+import json, os, sys, time
+from migrator.tracker import MLFlowTracker
+tracker = MLFlowTracker({"enabled": True, "tracking_uri": sys.argv[1]}, {"flow": {"name": "far"}})
+"""
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    with trackerkit.restored():
+        yield
+
+
+def process(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """Run ``SETUP`` and ``code`` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SETUP + code, *arguments],
+        stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+REMOTE = """
+with tracker.continued(json.loads(sys.argv[2])):
+    with tracker.track_node("remote", "gpt-4o-mini"):
+        with tracker.tool("lookup"):
+            pass
+        tracker.log_node_metrics(100, 10, "gpt-4o-mini", 0, "far prompt", "far answer")
+assert tracker.flush(60)
+with tracker.continued({}), tracker.track_workflow({"own": True}):  # nothing was sent along
+    pass
+"""
+
+
+def test_two_processes_write_one_trace(tmp_path: Path) -> None:
+    track = trackerkit.tracker(tmp_path)
+    with track.track_workflow({"here": True}):
+        with track.track_node("local", "gpt-4o-mini"):
+            headers = track.headers()
+            assert set(headers) == {"traceparent"}
+            upper = {"Traceparent": headers["traceparent"]}  # as some servers spell it
+            child = process(REMOTE, str(track.config.tracking_uri), json.dumps(upper))
+            assert child.wait(90) == 0
+        with track.track_node("after", "gpt-4o-mini"):
+            track.log_node_metrics(1, 2, "gpt-4o-mini")
+    here, own = sorted(trackerkit.traces(track), key=lambda trace: len(trace.data.spans))[::-1]
+    assert own.data.spans[0].inputs == {"own": True}
+    assert set(trackerkit.spans(here)) == {
+        "workflow_article_writer", "local", "remote", "lookup", "after"
+    }  # fmt: skip
+    assert trackerkit.parent(here, "remote") == "local"
+    assert trackerkit.parent(here, "lookup") == "remote"
+    assert trackerkit.spans(here)["remote"].inputs == {"prompt": "far prompt"}
+    assert here.info.token_usage["total_tokens"] == 113
+    assert json.loads(here.info.trace_metadata["mlflow.trace.sizeStats"])["num_spans"] == 5
+    assert {a.name: a.feedback.value for a in here.info.assessments}["total_tokens"] == 113
+    assert track.cost_summary()["total"]["total_tokens"] == 113
+
+
+ENDS = """
+for index in range(30):
+    with tracker.track_workflow({"n": index}), tracker.track_node("a", "m"):
+        pass
+with tracker.track_workflow({"n": "last"}):
+    with tracker.track_node("bad", "m"):
+        raise RuntimeError("nobody catches this")
+"""
+
+
+def test_nothing_is_lost_when_the_process_ends_or_fails(tmp_path: Path) -> None:
+    uri = trackerkit.database(tmp_path)
+    assert process(ENDS, uri).wait(90) == 1
+    found = trackerkit.stored(uri)
+    assert len(found) == 31
+    (last,) = [trace for trace in found if trace.data.spans[0].inputs == {"n": "last"}]
+    assert last.info.state == "ERROR"
+
+
+TERMINATED = """
+with tracker.track_workflow({"n": 1}):
+    with tracker.track_node("done", "m"):
+        tracker.log_node_metrics(1, 2, "gpt-4o-mini", 0, "p", "r")
+    with tracker.track_node("open", "m"):
+        print("ready", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.usefixtures("default_signals")
+def test_nothing_is_lost_at_sigterm_and_the_process_ends_by_it(tmp_path: Path) -> None:
+    uri = trackerkit.database(tmp_path)
+    child = process(TERMINATED, uri)
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    start = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(30) == -signal.SIGTERM
+    assert time.monotonic() - start < 9
+    (trace,) = trackerkit.stored(uri)
+    found = trackerkit.spans(trace)
+    assert trace.info.state == "ERROR"
+    assert found["done"].status.status_code == "OK"
+    assert found["done"].outputs == "r"
+    for name in ("open", "workflow_far"):
+        (event,) = found[name].events
+        assert "SIGTERM" in event.attributes["exception.message"]
+    assert trace.info.token_usage["total_tokens"] == 3

@@ -1,0 +1,159 @@
+"""The example of the legacy kind and its new form: less to write, and the same answers."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import pytest
+
+from migrator import pipeline
+from migrator.codemod import inspect
+from tests.support import trackerkit
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+BEFORE, AFTER = EXAMPLES / "legacy_workflow.py", EXAMPLES / "workflow.py"
+
+
+@pytest.fixture(autouse=True)
+def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # 3.13 and later refuse without it
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.delitem(sys.modules, "article", raising=False)
+    with trackerkit.restored():
+        yield
+
+
+def lines_of(tree: ast.Module) -> int:
+    """Count the lines of code: no docstrings, no comments, no blank lines."""
+    bare = ast.parse(ast.unparse(tree))
+    for node in ast.walk(bare):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                each
+                for each in body
+                if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+            ] or [ast.Pass()]
+    return len(ast.unparse(bare).split("\n")) - ast.unparse(bare).count("\n\n")
+
+
+def tracking_lines(path: Path) -> int:
+    """Count what a script has beyond the workflow itself, as ``article.py`` has it untracked."""
+    article = ast.parse((EXAMPLES / "article.py").read_text(encoding="utf-8"))
+    untracked = next(
+        node
+        for node in article.body
+        if isinstance(node, ast.FunctionDef) and node.name == "write_article"
+    )
+    script = ast.parse(path.read_text(encoding="utf-8"))
+    return lines_of(script) - lines_of(ast.Module([untracked], []))
+
+
+def test_tracking_code_shrinks_by_at_least_a_third() -> None:
+    """Statements, each on one line, so that nothing is won by layout."""
+    before, after = tracking_lines(BEFORE), tracking_lines(AFTER)
+    assert after <= before * 2 / 3, (before, after)
+
+
+def test_legacy_example_is_listed_and_its_safe_part_rewritten(tmp_path: Path) -> None:
+    path = tmp_path / "workflow.py"
+    shutil.copy(BEFORE, path)
+    listed = inspect([str(path)])
+    assert {each.code for each in listed.findings} == {
+        "legacy-import", "file-store-uri", "nested-run", "prompt-artifact"
+    }  # fmt: skip
+    done = inspect([str(path)], write=True)
+    (change,) = done.changes
+    assert change.edits == 3
+    text = path.read_text(encoding="utf-8")
+    assert "from migrator.tracker import MLFlowTracker\n" in text
+    assert text.count('"sqlite:///mlflow.db"') == 2 and "mlruns" not in text.partition('"""\n')[2]
+    left = inspect([str(path)], write=True)
+    assert left.changes == () and {each.code for each in left.findings} == {
+        "nested-run", "prompt-artifact"
+    }  # fmt: skip
+    assert inspect([str(AFTER)]).findings == ()
+
+
+def script(path: Path) -> Any:
+    """Import an example as ``python path`` would, but for its last lines."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the fixtures' replica in the legacy package's place, with its callers' interface."""
+    monkeypatch.syspath_prepend(str(ROOT / "fixtures" / "writers"))
+    module: Any = ModuleType("configurable_agents.observability")
+    writers: Any = importlib.import_module("legacy_tracker")
+
+    class MLFlowTracker:
+        def __init__(self, config: dict[str, Any], flow: dict[str, Any]) -> None:
+            mlflow.set_tracking_uri(config["tracking_uri"])
+            llm = flow["config"]["llm"]
+            self._inner = writers.LegacyTracker(
+                writers.Settings(),
+                writers.Workflow(
+                    flow["flow"]["name"], flow["nodes"], provider=llm["provider"],
+                    model=llm["model"],
+                ),
+            )  # fmt: skip
+
+        def track_workflow(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
+            tracked: AbstractContextManager[None] = self._inner.track_workflow(inputs)
+            return tracked
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    module.MLFlowTracker = MLFlowTracker
+    monkeypatch.setitem(sys.modules, "configurable_agents", ModuleType("configurable_agents"))
+    monkeypatch.setitem(sys.modules, "configurable_agents.observability", module)
+
+
+def nodes(trace: Any) -> list[tuple[Any, ...]]:
+    """What the workflow and its nodes say, in order; the tool's run had a name of its own."""
+    return [
+        (
+            span.name, span.span_type, span.inputs, span.outputs, span.get_attribute("model"),
+            span.get_attribute("mlflow.chat.tokenUsage"),
+            round(span.get_attribute("cost_usd") or 0, 6),
+        )
+        for span in trace.data.spans
+        if span.name not in ("search", "tool_search")
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The filesystem")
+def test_both_forms_give_the_same_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica(monkeypatch)
+    legacy = script(BEFORE)
+    state = legacy.write_article("Cities")
+    said = legacy.report()
+    migrated = f"sqlite:///{tmp_path / 'migrated.db'}"
+    pipeline.convert([str(tmp_path / "mlruns")], migrated, pipeline.Options())
+
+    shutil.copy(tmp_path / "migrated.db", tmp_path / "mlflow.db")  # its own experiment beside it
+    new = script(AFTER)
+    assert new.write_article("Cities") == state
+    assert new.report() == said
+    assert new.tracker.flush(60)
+    old_trace, new_trace = trackerkit.stored(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert nodes(old_trace) == nodes(new_trace) and len(nodes(new_trace)) == 3
+    assert old_trace.info.token_usage == new_trace.info.token_usage
+    found = {(each.info.state, len(each.data.spans)) for each in (old_trace, new_trace)}
+    assert len(found) == 1
