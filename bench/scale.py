@@ -69,7 +69,7 @@ from migrator import extractor, loader, pipeline
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.sinks import Discard
 from migrator.pipeline.stores import open_stores
-from migrator.report.summary import Outcome
+from migrator.outcome.summary import Outcome
 
 def cpu():
     own, theirs = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -137,7 +137,7 @@ import json, sys, time
 from migrator import loader, pipeline
 from migrator.pipeline.migration import Migration
 from migrator.pipeline.stores import open_stores
-from migrator.report.summary import Outcome
+from migrator.outcome.summary import Outcome
 
 source, to, part = sys.argv[1:]
 target = loader.open_target(to)
