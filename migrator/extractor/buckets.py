@@ -1,10 +1,10 @@
-"""Sources that are no local folders: ``s3://``, ``gs://``, ``az://`` and whatever fsspec reads.
+"""File stores in object stores: ``s3://``, ``gs://``, ``az://`` and whatever else fsspec reads.
 
-A store there is mirrored into a temporary folder and read from it as any other: everything below
-the address is listed in bulk; each object becomes a file of its size and time; and those that are
-to be read are fetched, many at once. The others, artifacts mostly, stay files without content
-(sparse ones). Nothing is written to the source, and what is printed and stored speaks of addresses:
-``Mirror`` translates. Nothing here knows what a file store is: what is to be read, the caller says.
+Such a store is mirrored into a temporary folder first and then read like any other
+(``BucketSource``). Everything below the address is listed in bulk. Each object becomes a file of
+its size and time, and the files that must be read are fetched, many at once (``must_fetch``).
+The others, mostly artifacts, stay sparse files without content. Nothing is written to the source.
+What is printed and stored has addresses in it, because ``Mirror`` translates.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from typing import Any, NamedTuple
 
 from migrator.credentials import has_secret_parameter, hidden, masked, password_of
 from migrator.errors import MigrateError, SourceError
+from migrator.extractor.filestore.must_fetch import must_fetch
+from migrator.extractor.filestore.source import FileStoreSource
+from migrator.extractor.source import Progress, Wanted
 from migrator.issues import Code, Issue
+from migrator.model import Entry, Location, RunRecord, SourceIndex
 from migrator.signals import point_of_no_return
-
-Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 
 BESIDE = "mlartifacts"  # what belongs to a store and lies beside it
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"} | dict.fromkeys(
@@ -101,10 +103,68 @@ class Mirror:
         return f"{_ALIASES.get(scheme, scheme)}://{whole.lstrip('/')}"
 
 
-def is_remote(source: str) -> bool:
-    """Tell whether a source is to be fetched: an address, of a scheme that fsspec knows.
+@dataclass(frozen=True)
+class BucketSource(FileStoreSource):
+    """A file store whose ``root`` lies in a mirror of an address."""
 
-    The providers that have an extra of ours count also where nothing is installed.
+    mirror: Mirror | None = None  # never None; a field after those with defaults needs one
+
+    def named(self, text: str) -> str:
+        return self._mirror.named(text)
+
+    def local(self, name: str) -> str:
+        return self._mirror.local(name)
+
+    def address(self, path: str) -> str | None:
+        return self._mirror.address(path)
+
+    def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
+        """Also counts and names the objects that have no place in the mirror."""
+        index, mirror = FileStoreSource.index(self, on_progress), self._mirror
+        return replace(
+            index,
+            files=index.files + mirror.files,
+            size_bytes=index.size_bytes + mirror.size_bytes,
+            ignored_files=index.ignored_files + mirror.files,
+            issues=(*index.issues, *mirror.issues),
+        )
+
+    def locate_run(self, entry: Entry, run: RunRecord) -> Location:
+        """Also finds a run's empty folder of artifacts, which no bucket can have."""
+        location = FileStoreSource.locate_run(self, entry, run)
+        return replace(location, found=location.found or location.home)
+
+    @property
+    def _mirror(self) -> Mirror:
+        assert self.mirror is not None
+        return self.mirror
+
+
+@contextlib.contextmanager
+def open_bucket(
+    address: str, wanted: Wanted, *, whole: bool, progress: Progress
+) -> Iterator[BucketSource]:
+    """Yield the store at an address; its mirror is removed when the block ends.
+
+    Artifacts are fetched if their text is ``wanted``, or all of them with ``whole``. Errors that
+    the block raises name addresses. Raises SourceError.
+    """
+
+    def reads(path: str, size_bytes: int) -> bool:
+        return whole or must_fetch(path, size_bytes, wanted)
+
+    with mirrored(address, reads, progress) as mirror:
+        try:
+            store = FileStoreSource.open(mirror.path)
+            yield BucketSource(store.root, store.artifact_roots, mirror)
+        except MigrateError as error:
+            raise type(error)(mirror.named(error.what), todo=mirror.named(error.todo)) from error
+
+
+def is_bucket(source: str) -> bool:
+    """Whether a source is an address that fsspec reads, and not a local file of that name.
+
+    The providers that have an extra of ours count even where their package is not installed.
     """
     match = _URI.match(source)
     if match is None or os.path.lexists(source):

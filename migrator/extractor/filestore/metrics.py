@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from migrator.extractor.filestore.files import METRIC_LIMIT_BYTES, Account
+from migrator.extractor.filestore.read_log import METRIC_LIMIT_BYTES, ReadLog
 from migrator.issues import Code, Kind
 from migrator.model import LoggedModelMetric, MetricPoint
 
@@ -28,36 +28,36 @@ _DIGEST = re.compile(rb"[0-9a-f]{8}")
 _BOOLEANS = {b"True": 1.0, b"true": 1.0, b"False": 0.0, b"false": 0.0}
 
 
-def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
+def read_points(log: ReadLog, path: str) -> tuple[MetricPoint, ...]:
     """Return a run's metric points in file order, equal ones once.
 
     Lines are counted as found before they are parsed; each line that can't be is rejected by
     itself. Never raises.
     """
-    data = _read(account, path, Kind.METRIC_POINT)
-    return () if data is None else points_in(account, path, data)
+    data = _read(log, path, Kind.METRIC_POINT)
+    return () if data is None else points_in(log, path, data)
 
 
-def points_in(account: Account, path: str, data: bytes) -> tuple[MetricPoint, ...]:
+def points_in(log: ReadLog, path: str, data: bytes) -> tuple[MetricPoint, ...]:
     """Return the same of a metric file whose content has been read."""
-    content = _lines_in(account, path, data)
+    content = _lines_in(log, path, data)
     if content is None:
         return ()
     points = _plain_points(content)
     if points is None:
-        lines = _Lines(account, path, Kind.METRIC_POINT, content)
+        lines = _Lines(log, path, Kind.METRIC_POINT, content)
         points = [point for point in map(lines.run_point, lines.numbered()) if point is not None]
         lines.report()
         found = lines.found
     else:
         found = content.count(b"\n")
-    account.found[Kind.METRIC_POINT] += found
+    log.found[Kind.METRIC_POINT] += found
     unique = tuple(dict.fromkeys(points)) if len(points) > 1 else tuple(points)
-    _merge(account, path, Kind.METRIC_POINT, len(points) - len(unique))
+    _merge(log, path, Kind.METRIC_POINT, len(points) - len(unique))
     times = [point[0] for point in unique]
     if times and not (min(times) >= EARLIEST_MS and max(times) < LATEST_MS):
         odd = sum(1 for time in times if not _is_ms(time))
-        _odd_times(account, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
+        _odd_times(log, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
     return unique
 
 
@@ -80,46 +80,46 @@ def plain_point(data: bytes) -> MetricPoint | None:
     return _POINT((time_ms, value if value == value else math.nan, int(step)))
 
 
-def read_model_points(account: Account, path: str, key: str) -> list[LoggedModelMetric]:
+def read_model_points(log: ReadLog, path: str, key: str) -> list[LoggedModelMetric]:
     """Return a logged model's metric points in file order, equal ones once. Never raises."""
     kind = Kind.LOGGED_MODEL_METRIC
-    read = _read(account, path, kind)
-    data = None if read is None else _lines_in(account, path, read)
+    read = _read(log, path, kind)
+    data = None if read is None else _lines_in(log, path, read)
     if data is None:
         return []
-    lines = _Lines(account, path, kind, data)
+    lines = _Lines(log, path, kind, data)
     points = [p for line in lines.numbered() if (p := lines.model_point(key, line)) is not None]
     lines.report()
-    account.found[kind] += lines.found
+    log.found[kind] += lines.found
     unique = list(dict.fromkeys(points))
-    _merge(account, path, kind, len(points) - len(unique))
+    _merge(log, path, kind, len(points) - len(unique))
     odd = [point.timestamp_ms for point in unique if not _is_ms(point.timestamp_ms)]
     if odd:
-        _odd_times(account, path, len(odd), odd[0])
+        _odd_times(log, path, len(odd), odd[0])
     return unique
 
 
-def _read(account: Account, path: str, kind: Kind) -> bytes | None:
-    data = account.read(path, METRIC_LIMIT_BYTES, kind)
+def _read(log: ReadLog, path: str, kind: Kind) -> bytes | None:
+    data = log.read(path, METRIC_LIMIT_BYTES, kind)
     if data is None:
-        account.found[kind] += 1  # the file stands for at least one point
+        log.found[kind] += 1  # the file stands for at least one point
     return data
 
 
-def _lines_in(account: Account, path: str, data: bytes) -> bytes | None:
+def _lines_in(log: ReadLog, path: str, data: bytes) -> bytes | None:
     """Return a file's content without a byte order mark, None (and named) if it has no line."""
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     if not data or data.isspace():
-        account.add(Code.METRIC_FILE_EMPTY, path, "The file has no line.")
+        log.add(Code.METRIC_FILE_EMPTY, path, "The file has no line.")
         return None
     return data
 
 
-def _merge(account: Account, path: str, kind: Kind, count: int) -> None:
+def _merge(log: ReadLog, path: str, kind: Kind, count: int) -> None:
     if count:
-        account.merged[kind] += count
-        account.add(
+        log.merged[kind] += count
+        log.add(
             Code.METRIC_POINT_REPEATED,
             path,
             f"{count:,} lines repeat a point of the same time, value and step.",
@@ -133,8 +133,8 @@ def _is_ms(time: int) -> bool:
     return EARLIEST_MS <= time < LATEST_MS
 
 
-def _odd_times(account: Account, path: str, count: int, first: int) -> None:
-    account.add(
+def _odd_times(log: ReadLog, path: str, count: int, first: int) -> None:
+    log.add(
         Code.TIME_NOT_MS,
         path,
         f"The times of {count:,} points can't be milliseconds; the first is {first}.",
@@ -163,10 +163,10 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
 
 
 class _Lines:
-    """The lines of one metric file, read one by one, with an account of what was odd."""
+    """The lines of one metric file, read one by one, with a log of what was odd."""
 
-    def __init__(self, account: Account, path: str, kind: Kind, data: bytes) -> None:
-        self._account = account
+    def __init__(self, log: ReadLog, path: str, kind: Kind, data: bytes) -> None:
+        self._log = log
         self._path = path
         self._kind = kind
         self._lines = data.splitlines()
@@ -276,7 +276,7 @@ class _Lines:
         for code, (count, _, numbers, sample) in self._odd.items():
             listed = ", ".join(map(str, numbers)) + (", …" if count > len(numbers) else "")
             lines = "Line" if count == 1 else f"{count:,} lines:"
-            self._account.add(
+            self._log.add(
                 code,
                 self._path,
                 f"{lines} {listed}.",

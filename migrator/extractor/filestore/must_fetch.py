@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES
-from migrator.extractor.filestore.files import METRIC_LIMIT_BYTES, VALUE_LIMIT_BYTES
+from migrator.extractor.filestore.read_log import METRIC_LIMIT_BYTES, VALUE_LIMIT_BYTES
 from migrator.extractor.filestore.store import ID
 from migrator.extractor.filestore.traces import SPANS, SPANS_LIMIT_BYTES
 
 _VALUE_FOLDERS = frozenset({"params", "metrics", "tags", "request_metadata", "inputs", "outputs"})
 
 
-def is_read(path: str, size_bytes: int, wanted: Callable[[str], bool]) -> bool:
+def must_fetch(path: str, size_bytes: int, wanted: Callable[[str], bool]) -> bool:
     """Tell whether the content of a file may be read here, or only its name and size.
 
     ``path`` is one that leads into a store, with ``/``; ``wanted`` says which artifacts are read

@@ -18,24 +18,26 @@ from collections.abc import Callable
 
 from migrator.credentials import masked
 from migrator.errors import SourceError
-from migrator.extractor.filestore.files import (
-    FileTooLarge,
-    Listing,
-    Odd,
-    follow,
+from migrator.extractor.filestore.junk_names import is_junk_folder, stand_in
+from migrator.extractor.filestore.read_log import (
     ignored_files,
     ignored_tree,
-    inside_link,
-    is_junk_folder,
+    special_entry_issue,
+    unreadable,
+)
+from migrator.extractor.filestore.scanning import (
+    FileTooLarge,
+    Listing,
+    SpecialEntry,
+    follow,
+    link_read_elsewhere,
     measure,
-    odd_issue,
     read_bytes,
     reason,
     scan,
     size_of,
-    stand_in,
-    unreadable,
 )
+from migrator.extractor.source import FileCount
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
 from migrator.paths import shown
@@ -59,7 +61,7 @@ _FOLDER_DEPTH = 3  # how deep experiments are looked for in a user's own directo
 # --------------------------------------------------------------------------- opening a store
 
 
-def open_source(location: str) -> str:
+def open_store(location: str) -> str:
     """Return the absolute path of the file store that a user means by ``location``.
 
     That is a directory that holds experiments (``mlruns``), one that holds a directory
@@ -440,7 +442,7 @@ class _Walk:
             _hold(held, real_root + entry.path[len(self.root) :])
         for name, path, take in self._links:  # more are added while links lead to links
             if os.path.realpath(path) in held:
-                self.issues.append(odd_issue(inside_link(path)))
+                self.issues.append(special_entry_issue(link_read_elsewhere(path)))
                 continue
             before = self._read
             take(name, path)
@@ -681,9 +683,9 @@ class _Walk:
             self._count_tree(child, bound)
 
     def _count_tree(self, path: str, bound: str) -> None:
-        files, size = _weigh(path, bound)
+        files, size_bytes = _count_tree(path, bound)
         self.files += files
-        self.size_bytes += size
+        self.size_bytes += size_bytes
 
     def _stray(self, path: str, listing: Listing, own: str | None = None) -> None:
         """Count and name files and links of a folder that belong to no entity."""
@@ -692,12 +694,12 @@ class _Walk:
         self.ignored_files += len(strays)
         if strays:
             self.issues.append(ignored_files(path, [name for name, _ in strays]))
-        self.issues += [odd_issue(odd) for odd in listing.odd]
+        self.issues += [special_entry_issue(odd) for odd in listing.special]
 
     def _ignore(self, path: str, bound: str) -> None:
         """Count and name a directory that is nothing of ours."""
         if os.path.islink(path):  # what it leads to is read, or ignored, where it really lies
-            self.issues.append(odd_issue(inside_link(path)))
+            self.issues.append(special_entry_issue(link_read_elsewhere(path)))
             return
         tree = measure(path, bound, through_links=False)
         self.files += tree.files
@@ -706,12 +708,12 @@ class _Walk:
         self.issues += ignored_tree(path, tree)
 
 
-def weigh(run: RunEntry) -> tuple[int, int]:
-    """Return the number of the files in a run's directory, and their bytes, as ``index`` counts."""
-    return _weigh(run.path, bound_of(run))
+def count_run_files(run: RunEntry) -> FileCount:
+    """Count the files in a run's directory as ``index`` counts them."""
+    return _count_tree(run.path, bound_of(run))
 
 
-def _weigh(path: str, bound: str) -> tuple[int, int]:
+def _count_tree(path: str, bound: str) -> FileCount:
     files = size = 0
     todo = [path]
     while todo:
@@ -725,7 +727,7 @@ def _weigh(path: str, bound: str) -> tuple[int, int]:
                         todo.append(entry.path)
                     elif entry.is_symlink():
                         target = follow(entry.path, bound)
-                        if isinstance(target, Odd):
+                        if isinstance(target, SpecialEntry):
                             continue
                         if target.is_directory:
                             todo.append(entry.path)
@@ -734,7 +736,7 @@ def _weigh(path: str, bound: str) -> tuple[int, int]:
                             size += os.lstat(target.path).st_size
         except OSError:
             continue  # the entity's reader meets the same directory and names it
-    return files, size
+    return FileCount(files, size)
 
 
 def _value(folder: str, key: str, bound: str) -> str | None:
@@ -747,7 +749,7 @@ def _value(folder: str, key: str, bound: str) -> str | None:
     except (OSError, FileTooLarge):
         target = scan(folder, bound).file(key) if os.path.islink(path) else None
         data = b"" if target is None else _head_of(target)
-    if os.path.islink(folder) and isinstance(follow(folder, bound), Odd):
+    if os.path.islink(folder) and isinstance(follow(folder, bound), SpecialEntry):
         return None  # the reader does not follow it either
     return data.decode("utf-8", "replace").strip() or None
 
@@ -814,11 +816,6 @@ def _holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> b
         if depth + 1 < _FOLDER_DEPTH and _holds_experiments(child, inner, bound, depth + 1):
             return True
     return False
-
-
-def count_files(path: str, root: str) -> int:
-    """Return the number of regular files below a directory of the store at ``root``."""
-    return measure(path, root, through_links=True).files
 
 
 def _hold(held: set[str], path: str) -> None:

@@ -21,15 +21,9 @@ from typing import Any
 
 from migrator import conventions
 from migrator.extractor.filestore.artifacts import find_artifact_dir
-from migrator.extractor.filestore.files import (
-    Account,
-    FileTooLarge,
-    Listing,
-    is_junk,
-    read_bytes,
-    reason,
-    scan,
-)
+from migrator.extractor.filestore.junk_names import is_junk
+from migrator.extractor.filestore.read_log import ReadLog
+from migrator.extractor.filestore.scanning import FileTooLarge, read_bytes, reason, scan
 from migrator.extractor.filestore.store import store_of
 from migrator.extractor.filestore.yamlfile import Meta, clean, iso_ms, read_meta, whole
 from migrator.issues import Code, Kind
@@ -85,25 +79,25 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     ``artifact_roots`` (a server's ``mlartifacts``), then at the recorded location. Without it,
     or where it is damaged, the trace has the spans that could be read. Never raises.
     """
-    account = Account(Kind.TRACE, entry.entity_id, store_of(entry, 3))
-    listing = account.as_named(account.list(entry.path), entry.path, INFO, _FOLDERS)
-    info = read_meta(account, listing.file(INFO), os.path.join(entry.path, INFO))
-    folders = _folders(account, entry.path, listing)
-    tags = account.values(folders.get("tags"), Kind.TRACE_TAG)
-    metadata = account.values(folders.get("request_metadata"), Kind.TRACE_METADATA)
+    log = ReadLog(Kind.TRACE, entry.entity_id, store_of(entry, 3))
+    listing = log.with_stand_ins(log.list(entry.path), entry.path, INFO, _FOLDERS)
+    info = read_meta(log, listing.file(INFO), os.path.join(entry.path, INFO))
+    folders = log.own_folders(entry.path, listing, _FOLDERS, INFO)
+    tags = log.values(folders.get("tags"), Kind.TRACE_TAG)
+    metadata = log.values(folders.get("request_metadata"), Kind.TRACE_METADATA)
 
     state = _STATES.get((info.text("state") or info.text("status") or "").strip().upper())
-    spans_path = _find_spans(account, entry, folders.get("artifacts"), artifact_roots, tags)
+    spans_path = _find_spans(log, entry, folders.get("artifacts"), artifact_roots, tags)
     timestamp_ms = info.ms("timestamp_ms")
     if timestamp_ms is None:
         timestamp_ms = info.iso("request_time")
-    spans = _Spans(account, entry.entity_id, spans_path or "", timestamp_ms or 0)
-    _refer(account, folders.get("artifacts"))
+    spans = _Spans(log, entry.entity_id, spans_path or "", timestamp_ms or 0)
+    _refer(log, folders.get("artifacts"))
     if spans_path is not None:
         spans.read()
     else:
         ended = state != "IN_PROGRESS"
-        account.add(
+        log.add(
             Code.SPANS_MISSING if ended else Code.TRACE_NEVER_ENDED,
             entry.path,
             f"There is no {SPANS} for the trace.",
@@ -112,8 +106,8 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         )
     rebuilt = not info.values.keys() & _INFO_KEYS
     if rebuilt and not (tags or metadata or spans.records or folders.get("assessments")):
-        account.nothing(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
-        return account.close(None)
+        log.reject_empty(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
+        return log.close(None)
     info.name_unknown(_KNOWN_OF_TRACE, Kind.TRACE)
     if info.values.get("trace_location"):
         location = info.nested("trace_location")
@@ -123,7 +117,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     if timestamp_ms is None:
         starts = [span.start_ns // 1_000_000 for span in spans.records]
         timestamp_ms = min(starts, default=0)
-        account.add(
+        log.add(
             Code.TRACE_TIME_MISSING,
             entry.path,
             "The trace does not say when it began.",
@@ -132,7 +126,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         )
     if state is None:
         if not rebuilt:
-            account.add(
+            log.add(
                 Code.STATUS_UNKNOWN,
                 info.path,
                 "Its state is none of MLflow's.",
@@ -144,7 +138,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     if rebuilt:
         roots = [span for span in spans.records if span.parent_span_id is None]
         state = roots[0].status if roots and roots[0].status != "UNSET" else state
-        account.add(
+        log.add(
             Code.TRACE_REBUILT,
             entry.path,
             f"Its {INFO} tells nothing; there are {len(tags)} tags, {len(metadata)} metadata and "
@@ -152,7 +146,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
             kept=f"as a trace made from them, with state {state}",
             kind=Kind.TRACE,
         )
-    assessments = _assessments(account, folders.get("assessments"), info, timestamp_ms)
+    assessments = _assessments(log, folders.get("assessments"), info, timestamp_ms)
     record = TraceRecord(
         trace_id=entry.entity_id,
         experiment_id=entry.experiment_id or "",
@@ -169,20 +163,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         path=entry.path,
         spans_path=spans_path,
     )
-    return account.close(record)
-
-
-def _folders(account: Account, path: str, listing: Listing) -> dict[str, str]:
-    folders = {name: child for name, child in listing.dirs if name in _FOLDERS}
-    for name, child in listing.files:
-        if name in _FOLDERS:
-            account.add(Code.FOLDER_IS_A_FILE, child, f"{name} should be a directory.")
-    account.ignore_files(path, [name for name, _ in listing.files if name != INFO])
-    account.ignore_odd(listing, _FOLDERS)
-    for name, child in listing.dirs:
-        if name not in _FOLDERS:
-            account.ignore_tree(child)
-    return folders
+    return log.close(record)
 
 
 def _execution_ms(info: Meta) -> int | None:
@@ -200,16 +181,16 @@ def _execution_ms(info: Meta) -> int | None:
 
 
 def _find_spans(
-    account: Account,
+    log: ReadLog,
     entry: TraceEntry,
     own: str | None,
     artifact_roots: Sequence[str],
     tags: Mapping[str, str],
 ) -> str | None:
     """Return the path of ``traces.json``, None where there is none."""
-    holds_spans = own is not None and scan(own, account.bound).file(SPANS) is not None
+    holds_spans = own is not None and scan(own, log.bound).file(SPANS) is not None
     folder = find_artifact_dir(
-        account,
+        log,
         own if holds_spans else None,
         holds_spans,
         (entry.experiment_id or "", "traces", entry.entity_id, "artifacts"),
@@ -218,17 +199,17 @@ def _find_spans(
     )
     if folder is None:
         return None
-    return scan(folder, account.bound if folder == own else folder).file(SPANS)
+    return scan(folder, log.bound if folder == own else folder).file(SPANS)
 
 
-def _refer(account: Account, own: str | None) -> None:
+def _refer(log: ReadLog, own: str | None) -> None:
     """Count the files of the trace's own ``artifacts/``."""
     todo = [] if own is None else [own]
     while todo:
-        listing = account.list(todo.pop())
-        account.files_referred += len(listing.files)
-        for odd in listing.odd:
-            account.add(Code.ARTIFACT_LINK, odd.path, f"It is {odd.what}; it was not followed.")
+        listing = log.list(todo.pop())
+        log.files_referred += len(listing.files)
+        for odd in listing.special:
+            log.add(Code.ARTIFACT_LINK, odd.path, f"It is {odd.what}; it was not followed.")
         todo += [child for _, child in listing.dirs]
 
 
@@ -238,8 +219,8 @@ def _refer(account: Account, own: str | None) -> None:
 class _Spans:
     """The spans of one ``traces.json``, in whatever form it has."""
 
-    def __init__(self, account: Account, trace_id: str, path: str, begin_ms: int) -> None:
-        self._account = account
+    def __init__(self, log: ReadLog, trace_id: str, path: str, begin_ms: int) -> None:
+        self._log = log
         self._trace_id = trace_id
         self._path = path
         self._begin_ns = begin_ms * 1_000_000  # of the trace, 0 if unknown
@@ -257,7 +238,7 @@ class _Spans:
             self._damaged(f"The file can't be read: {reason(error)}.")
             return
         for position, span in enumerate(self._parse(data)):
-            self._account.found[Kind.SPAN] += 1
+            self._log.found[Kind.SPAN] += 1
             if isinstance(span, dict):
                 self._add(span, position)
             else:
@@ -294,14 +275,14 @@ class _Spans:
             try:
                 span, position = decoder.raw_decode(text, position)
             except (ValueError, RecursionError):
-                self._account.found[Kind.SPAN] += 1
+                self._log.found[Kind.SPAN] += 1
                 self._reject(f"Span {len(spans)} is cut off.")
                 break
             spans.append(span)
         return spans
 
     def _damaged(self, message: str, sample: str = "") -> None:
-        self._account.add(
+        self._log.add(
             Code.SPANS_DAMAGED,
             self._path,
             message,
@@ -311,10 +292,10 @@ class _Spans:
         )
 
     def _reject(self, message: str) -> None:
-        self._account.add(Code.SPAN_DAMAGED, self._path, message, kind=Kind.SPAN)
+        self._log.add(Code.SPAN_DAMAGED, self._path, message, kind=Kind.SPAN)
 
     def _repaired(self, code: Code, message: str, kept: str) -> None:
-        self._account.add(code, self._path, message, kept=kept, kind=Kind.SPAN)
+        self._log.add(code, self._path, message, kept=kept, kind=Kind.SPAN)
 
     def _add(self, raw: dict[str, Any], position: int) -> None:
         """Take a span; what it lacks is derived and named."""
@@ -371,7 +352,7 @@ class _Spans:
         )
         other = self._ids.get(span_id)
         if other == span:
-            self._account.merged[Kind.SPAN] += 1
+            self._log.merged[Kind.SPAN] += 1
             return
         if other is not None:
             new_id = conventions.span_id_of(self._trace_id, f"{span_id}#{position}")
@@ -550,43 +531,43 @@ _EVENT_TIMES = ("time_unix_nano", "timestamp", "time", "timestamp_ns")
 
 
 def _assessments(
-    account: Account, folder: str | None, info: Meta, timestamp_ms: int
+    log: ReadLog, folder: str | None, info: Meta, timestamp_ms: int
 ) -> tuple[AssessmentRecord, ...]:
     """Read ``assessments/<id>.yaml`` (3.2 and later), and the list in a V2 trace_info."""
     records: list[AssessmentRecord] = []
     if folder is not None:
-        listing = account.list(folder, Kind.ASSESSMENT)
-        account.refuse_odd(listing, Kind.ASSESSMENT)
-        account.ignore_files(
+        listing = log.list(folder, Kind.ASSESSMENT)
+        log.reject_special(listing, Kind.ASSESSMENT)
+        log.ignore_files(
             folder, [n for n, _ in listing.files if is_junk(n) or not n.endswith((".yaml", ".yml"))]
         )
         for _, child in listing.dirs:
-            account.ignore_tree(child)
+            log.ignore_tree(child)
         for name, path in listing.files:
             if is_junk(name) or not name.endswith((".yaml", ".yml")):
                 continue
-            account.found[Kind.ASSESSMENT] += 1
-            meta = read_meta(account, path, path, kind=Kind.ASSESSMENT)
-            default_id = account.name(name.rsplit(".", 1)[0], path, Kind.ASSESSMENT)
-            record = _assessment(account, meta, default_id, timestamp_ms)
+            log.found[Kind.ASSESSMENT] += 1
+            meta = read_meta(log, path, path, kind=Kind.ASSESSMENT)
+            default_id = log.name(name.rsplit(".", 1)[0], path, Kind.ASSESSMENT)
+            record = _assessment(log, meta, default_id, timestamp_ms)
             records += [] if record is None else [record]
     inline = info.values.get("assessments")
     written = info.written.get("assessments")
     for position, values in enumerate(inline if isinstance(inline, list) else []):
-        account.found[Kind.ASSESSMENT] += 1
+        log.found[Kind.ASSESSMENT] += 1
         words = written[position] if isinstance(written, list) else {}
         meta = (
-            Meta(account, info.path, values, words)
+            Meta(log, info.path, values, words)
             if isinstance(values, dict)
-            else Meta(account, info.path, {})
+            else Meta(log, info.path, {})
         )
-        record = _assessment(account, meta, f"a-{position}", timestamp_ms)
+        record = _assessment(log, meta, f"a-{position}", timestamp_ms)
         records += [] if record is None else [record]
     return tuple(records)
 
 
 def _assessment(
-    account: Account, meta: Meta, default_id: str, timestamp_ms: int
+    log: ReadLog, meta: Meta, default_id: str, timestamp_ms: int
 ) -> AssessmentRecord | None:
     meta.name_unknown(_KNOWN_OF_ASSESSMENT, Kind.ASSESSMENT)
     name = meta.text("assessment_name") or meta.text("name")
@@ -597,7 +578,7 @@ def _assessment(
     value.name_unknown(_KNOWN_OF_CONTENT, Kind.ASSESSMENT, inside=f"{kind}.")
     error = value.values.get("error") if kind == "feedback" else None
     if name is None or (content is None and error is None):
-        account.add(
+        log.add(
             Code.ASSESSMENT_DAMAGED,
             meta.path,
             "It has no name." if name is None else f"It has neither value nor error{problem}.",
@@ -626,7 +607,7 @@ def _assessment(
             repaired.append(f"its source ({source_type})")
     finite = _finite(content)
     if finite != content:
-        account.add(
+        log.add(
             Code.ASSESSMENT_REPAIRED,
             meta.path,
             "Its value is not a finite number, which MLflow's API can't send.",
@@ -634,7 +615,7 @@ def _assessment(
             kind=Kind.ASSESSMENT,
         )
     if repaired:
-        account.add(
+        log.add(
             Code.ASSESSMENT_REPAIRED,
             meta.path,
             f"It does not say {' and '.join(repaired)}.",

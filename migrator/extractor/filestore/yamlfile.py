@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from migrator.extractor.filestore.files import Account
 from migrator.extractor.filestore.metrics import EARLIEST_MS, LATEST_MS
+from migrator.extractor.filestore.read_log import ReadLog
 from migrator.issues import Code, Kind
 
 try:
@@ -256,18 +256,18 @@ def _check(text: str) -> None:
 class Meta:
     """Values of a YAML file, by type. What can't be used is named once and left out."""
 
-    __slots__ = ("_account", "damaged", "path", "values", "written")
+    __slots__ = ("_log", "damaged", "path", "values", "written")
 
     def __init__(
         self,
-        account: Account,
+        log: ReadLog,
         path: str,
         values: Mapping[str, Any],
         written: Mapping[str, Any] = MappingProxyType({}),
         *,
         damaged: bool = False,
     ) -> None:
-        self._account = account
+        self._log = log
         self.path = path
         self.values = values
         self.written = written  # as in ``Loaded``
@@ -328,7 +328,7 @@ class Meta:
         if not isinstance(value, int):
             self._converted(key, value, number)
         if not EARLIEST_MS <= number < LATEST_MS:
-            self._account.add(Code.TIME_NOT_MS, self.path, f"{key} is {number}.", kept="as it is")
+            self._log.add(Code.TIME_NOT_MS, self.path, f"{key} is {number}.", kept="as it is")
         return number
 
     def iso(self, key: str) -> int | None:
@@ -359,7 +359,7 @@ class Meta:
         if value is not None and not isinstance(value, dict):
             self.unusable(key, value)
         return Meta(
-            self._account,
+            self._log,
             self.path,
             value if isinstance(value, dict) else {},
             written if isinstance(written, dict) else {},
@@ -380,7 +380,7 @@ class Meta:
 
     def name_key(self, key: str, kind: Kind, *, inside: str = "") -> None:
         """Name a key of which nothing is converted. Equal messages of a store become one note."""
-        self._account.add(
+        self._log.add(
             Code.META_KEY_UNKNOWN,
             self.path,
             f"Key {inside + key!r:.100} (of kind {kind.value}) has no place in MLflow's database.",
@@ -390,7 +390,7 @@ class Meta:
 
     def unknown_value(self, key: str, value: object, kept: str) -> None:
         """Name a value that is none of those that MLflow knows, and what was taken in its place."""
-        self._account.add(
+        self._log.add(
             Code.META_VALUE_UNKNOWN,
             self.path,
             f"{key} is none of the values that MLflow knows.",
@@ -422,7 +422,7 @@ class Meta:
                 continue
             written = _written_text(value, self.written.get(key))
             if written != entity_id:
-                self._account.add(
+                self._log.add(
                     Code.ID_MISMATCH,
                     self.path,
                     f"{key} is another.",
@@ -432,7 +432,7 @@ class Meta:
 
     def unusable(self, key: str, value: object) -> None:
         """Name a value that was left out."""
-        self._account.add(
+        self._log.add(
             Code.META_VALUE_UNUSABLE,
             self.path,
             f"{key} is of type {type(value).__name__}, or beyond its range.",
@@ -441,36 +441,36 @@ class Meta:
         )
 
     def _converted(self, key: str, value: object, kept: object) -> None:
-        self._account.add(
+        self._log.add(
             Code.META_VALUE_CONVERTED, self.path, f"{key} is {_excerpt(value)}.", kept=str(kept)
         )
 
 
 def read_meta(
-    account: Account,
+    log: ReadLog,
     path: str | None,
     expected: str,
     *,
     needed: frozenset[str] = frozenset(),
     kind: Kind | None = None,
 ) -> Meta:
-    """Read a YAML file of the account's entity; a missing or damaged one is named.
+    """Read a YAML file of the log's entity; a missing or damaged one is named.
 
     ``expected`` is where the file should be, for the issue when ``path`` is None. With a
     ``kind``, the issue is about that entity (an input, a version) instead of a plain file.
     """
     if path is None:
-        account.add(Code.META_MISSING, expected, "There is no such file.", kind=kind)
-        return Meta(account, expected, {}, damaged=True)
-    data = account.read(path, YAML_LIMIT_BYTES, kind, instead=Code.META_UNREADABLE)
+        log.add(Code.META_MISSING, expected, "There is no such file.", kind=kind)
+        return Meta(log, expected, {}, damaged=True)
+    data = log.read(path, YAML_LIMIT_BYTES, kind, instead=Code.META_UNREADABLE)
     if data is None:
-        return Meta(account, path, {}, damaged=True)
+        return Meta(log, path, {}, damaged=True)
     loaded = load(data, needed)
     if loaded.code is not None:
         kept = f"the keys {', '.join(sorted(loaded.values))}" if loaded.values else ""
-        account.add(loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample)
+        log.add(loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample)
     damaged = loaded.code not in (None, Code.META_DUPLICATE_KEY)
-    return Meta(account, path, loaded.values, loaded.written, damaged=damaged)
+    return Meta(log, path, loaded.values, loaded.written, damaged=damaged)
 
 
 def whole(value: object) -> int | None:
