@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 
 from migrator.extractor.filestore.artifacts import list_artifacts
+from migrator.extractor.filestore.layout import META, store_of
 from migrator.extractor.filestore.metrics import read_model_points
 from migrator.extractor.filestore.read_log import VALUE_LIMIT_BYTES, ReadLog
-from migrator.extractor.filestore.store import META, store_of
 from migrator.extractor.filestore.yamlfile import Meta, read_meta
 from migrator.issues import Code, Kind
 from migrator.model import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES
+from migrator.extractor.filestore.layout import ID
 from migrator.extractor.filestore.read_log import METRIC_LIMIT_BYTES, VALUE_LIMIT_BYTES
-from migrator.extractor.filestore.store import ID
 from migrator.extractor.filestore.traces import SPANS, SPANS_LIMIT_BYTES
 
 _VALUE_FOLDERS = frozenset({"params", "metrics", "tags", "request_metadata", "inputs", "outputs"})

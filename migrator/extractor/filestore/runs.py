@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from migrator import conventions
 from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
+from migrator.extractor.filestore.layout import bound_of, store_of
 from migrator.extractor.filestore.metrics import (
     EARLIEST_MS,
     LATEST_MS,
@@ -20,7 +21,6 @@ from migrator.extractor.filestore.metrics import (
 )
 from migrator.extractor.filestore.read_log import ReadLog
 from migrator.extractor.filestore.scanning import Listing, SpecialEntry, follow, scan
-from migrator.extractor.filestore.store import bound_of, store_of
 from migrator.extractor.filestore.yamlfile import Meta, read_meta
 from migrator.issues import Code, Kind
 from migrator.model import (

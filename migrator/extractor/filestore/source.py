@@ -8,15 +8,12 @@ from dataclasses import dataclass
 
 from migrator.errors import SourceError
 from migrator.extractor.filestore import artifacts
+from migrator.extractor.filestore.index import count_run_files, index_store
+from migrator.extractor.filestore.layout import find_artifact_roots
 from migrator.extractor.filestore.models import read_logged_model, read_registered_model
+from migrator.extractor.filestore.opening import open_store
 from migrator.extractor.filestore.runs import read_dataset, read_experiment, read_run
 from migrator.extractor.filestore.scanning import measure
-from migrator.extractor.filestore.store import (
-    count_run_files,
-    find_artifact_roots,
-    index,
-    open_store,
-)
 from migrator.extractor.filestore.traces import read_trace
 from migrator.extractor.source import FileCount, Source, StoredFile, Wanted
 from migrator.issues import Kind
@@ -68,7 +65,7 @@ class FileStoreSource(Source):
         return (self.root, *self.artifact_roots)
 
     def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
-        return index(self.root, on_progress, count_runs=False)
+        return index_store(self.root, on_progress, count_runs=False)
 
     def read_experiment(self, entry: Entry) -> Extracted[ExperimentRecord]:
         return read_experiment(entry)
@@ -131,7 +128,7 @@ class FileStoreSource(Source):
 
     def count_all_files(self) -> int:
         try:
-            return index(self.root).files
+            return index_store(self.root).files
         except SourceError:
             return 0
 

@@ -22,9 +22,9 @@ from typing import Any
 from migrator import conventions
 from migrator.extractor.filestore.artifacts import find_artifact_dir
 from migrator.extractor.filestore.junk_names import is_junk
+from migrator.extractor.filestore.layout import store_of
 from migrator.extractor.filestore.read_log import ReadLog
 from migrator.extractor.filestore.scanning import FileTooLarge, read_bytes, reason, scan
-from migrator.extractor.filestore.store import store_of
 from migrator.extractor.filestore.yamlfile import Meta, clean, iso_ms, read_meta, whole
 from migrator.issues import Code, Kind
 from migrator.model import (

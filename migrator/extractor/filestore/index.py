@@ -1,24 +1,32 @@
-"""Finding a file store, and what lies in it: one walk, nothing parsed.
-
-The layout is that of ``mlflow.store.tracking.file_store.FileStore`` (1.x to 3.x): experiments are
-directories of the root or of ``.trash``, the registry is ``models``, runs and the rest lie inside
-the experiments. Users move and mend stores by hand, so a directory is recognised by what it
-holds, and whatever is recognised as nothing is named.
-"""
+"""Listing what a file store holds: one walk that parses nothing and counts every file."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
 import sys
-import urllib.parse
 from collections.abc import Callable
 
-from migrator.credentials import masked
-from migrator.errors import SourceError
 from migrator.extractor.filestore.junk_names import is_junk_folder, stand_in
+from migrator.extractor.filestore.layout import (
+    FOLDER_DEPTH,
+    ID,
+    META,
+    MODELS,
+    RESERVED,
+    TRASH,
+    bound_of,
+    has_meta,
+    head_of,
+    holds_experiments,
+    holds_runs,
+    is_member,
+    is_run,
+    looks_like_run,
+    meta_of,
+)
+from migrator.extractor.filestore.opening import root_listing
 from migrator.extractor.filestore.read_log import (
     ignored_files,
     ignored_tree,
@@ -33,7 +41,6 @@ from migrator.extractor.filestore.scanning import (
     link_read_elsewhere,
     measure,
     read_bytes,
-    reason,
     scan,
     size_of,
 )
@@ -42,310 +49,13 @@ from migrator.issues import Code, Issue, Kind
 from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
 from migrator.paths import shown
 
-META = "meta.yaml"
-TRASH = ".trash"
-MODELS = "models"
-RESERVED = frozenset({"tags", "datasets", "traces", MODELS})  # folders of an experiment
 _OWN = frozenset({"tags", "datasets"})  # of these, what no other experiment can hold as well
-RUN_FOLDERS = frozenset({"params", "metrics", "artifacts", "inputs", "outputs"})
-TRACE_FOLDERS = frozenset({"request_metadata", "tags", "artifacts", "assessments"})
-
-ID = re.compile(r"(?:tr-|m-)?[0-9a-f]{32}")
 _VALUE_BYTES = 10_000  # of a tag that holds an id
-_META_BYTES = 1 << 16
-# mlflow.utils.validation._RUN_ID_REGEX (3.9)
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
-_FOLDER_DEPTH = 3  # how deep experiments are looked for in a user's own directories
-
-
-# --------------------------------------------------------------------------- opening a store
-
-
-def open_store(location: str) -> str:
-    """Return the absolute path of the file store that a user means by ``location``.
-
-    That is a directory that holds experiments (``mlruns``), one that holds a directory
-    ``mlruns``, or a ``file:`` URI of either. Raises ``SourceError`` where there is none.
-    """
-    path = _local_path(location)
-    listing = _root_listing(path)
-    if _is_store(path, listing) and os.path.basename(path) != TRASH:
-        return path
-    inner = listing.directory("mlruns")
-    if inner is not None:
-        inner_listing = _root_listing(inner)
-        if _is_store(inner, inner_listing):
-            return inner
-        if _is_empty(inner_listing):
-            raise _nothing(inner)
-    _explain_part(path, listing)
-    below = _stores_below(path)
-    if below:
-        listed = "".join(f"\n  {shown(store)}" for store in below[:5])
-        more = "\n  …" if len(below) > 5 else ""
-        one = len(below) == 1
-        raise SourceError(
-            f"{shown(path)} is not an MLflow file store, but "
-            f"{'there is one' if one else f'there are at least {len(below)}'} below it.",
-            todo=("Give its path:" if one else "Give their paths, all in one call:")
-            + listed
-            + more,
-        )
-    if _is_empty(listing):
-        raise _nothing(path)
-    if inner is not None:
-        raise SourceError(
-            f"{shown(inner)} holds no MLflow experiment.",
-            todo="Check the path: a file store holds a directory for each experiment, "
-            "with a meta.yaml in it.",
-        )
-    raise SourceError(
-        f"{shown(path)} is not an MLflow file store: it holds neither experiments nor a "
-        "directory mlruns.",
-        todo="Give the path of the mlruns directory.",
-    )
-
-
-def _nothing(path: str) -> SourceError:
-    return SourceError(
-        f"{shown(path)} is empty: there is nothing to migrate.",
-        todo="Check that this is the directory in which MLflow wrote your runs.",
-    )
-
-
-def _local_path(location: str) -> str:
-    if not location.strip() or "\x00" in location:
-        raise SourceError("The source is empty.", todo="Give the path of an mlruns directory.")
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z]:|[^/\\])", location)
-    if scheme is None or os.path.lexists(location):
-        return os.path.abspath(os.path.expanduser(location))
-    if scheme[1].lower() == "sqlite":
-        raise SourceError(
-            f"{masked(location)} is a database, not a file store.",
-            todo=f"To write into it, put --to before it: --to {masked(location)}",
-        )
-    if scheme[1].lower() != "file":
-        raise SourceError(
-            f"{masked(location)} is not a local directory.",
-            todo="Only file stores are read: give the path of the mlruns directory, or an address "
-            "that fsspec reads (pip install 'mlflow-migrate[remote]').",
-        )
-    rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
-    if rest.startswith("//") and os.path.isdir(_unquoted(rest[2:])):
-        rest = rest[2:]  # file://mlruns is wrong, but what is meant is there
-    if rest.startswith("//"):
-        raise SourceError(
-            f"{masked(location)} names another machine.", todo="Give a local path (file:///path)."
-        )
-    rest = rest.split("?")[0].split("#")[0] if not os.path.lexists(rest) else rest
-    if os.name == "nt":
-        rest = re.sub(r"^/+(?=[A-Za-z]:)", "", rest)
-    decoded = _unquoted(rest)
-    # A hand-written URI may hold a raw %: take the spelling that exists.
-    return os.path.abspath(
-        rest if os.path.exists(rest) and not os.path.exists(decoded) else decoded
-    )
-
-
-def _unquoted(rest: str) -> str:
-    """Return the path of a URI: what is escaped is UTF-8, the rest is as the shell gave it."""
-    return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
-
-
-def _root_listing(path: str) -> Listing:
-    if not os.path.lexists(path):
-        raise SourceError(f"{masked(shown(path))} does not exist.", todo="Check the path.")
-    if not os.path.exists(path):
-        raise SourceError(
-            f"{shown(path)} is a link that leads nowhere, or can't be followed.",
-            todo="Check what it points to, and the permissions on the way.",
-        )
-    if not os.path.isdir(path):
-        raise SourceError(f"{shown(path)} is not a directory.{_database(path)}", todo=_FILE_TODO)
-    listing = scan(path, path)
-    if listing.error is not None:
-        raise SourceError(
-            f"{shown(path)} can't be read: {reason(listing.error)}.",
-            todo="Give yourself read permission on it, or run as the user who owns it.",
-        )
-    return listing
-
-
-_FILE_TODO = "Give the path of the mlruns directory itself."
-
-
-def _database(path: str) -> str:
-    if not os.path.isfile(path):  # a pipe would block
-        return ""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(16)
-    except OSError:
-        return ""
-    return " It is an SQLite database." if head.startswith(b"SQLite format 3") else ""
-
-
-def _is_empty(listing: Listing) -> bool:
-    return not any(not name.startswith(".") for name, _ in listing.dirs)
-
-
-def _is_store(path: str, listing: Listing) -> bool:
-    """Tell whether a directory holds an experiment or a registered model, directly."""
-    for name, child in listing.dirs:
-        if name == TRASH:
-            trashed = scan(child, path)
-            if any(_is_experiment(c, scan(c, path)) for _, c in trashed.dirs):
-                return True
-        elif name == MODELS:
-            registry = scan(child, path)
-            if any(_is_registered_model(scan(model, path)) for _, model in registry.dirs):
-                return True
-        elif not name.startswith(".") and not is_junk_folder(name):
-            inner = scan(child, path)
-            if _is_experiment(child, inner) and not _is_run(name, child, inner):
-                return True
-    return False
-
-
-def _is_experiment(path: str, listing: Listing) -> bool:
-    """Tell whether a directory is an experiment for certain: other tools write meta.yaml too."""
-    if _meta_of(listing) == "experiment":
-        return True
-    traces = listing.directory("traces")
-    if traces is not None and any(
-        scan(trace, path).file("trace_info.yaml") for _, trace in scan(traces, path).dirs
-    ):
-        return True
-    for name, child in listing.dirs:
-        if name in RESERVED or name.startswith("."):
-            continue
-        inner = scan(child, path)
-        if _meta_of(inner) == "run":
-            return True
-        folders = {folder for folder, _ in inner.dirs}
-        if len(folders & {"params", "metrics", "tags"}) >= 2 and (
-            ID.fullmatch(name) or listing.file(META) is not None
-        ):
-            return True
-    return False
-
-
-def _is_registered_model(listing: Listing) -> bool:
-    return _meta_of(listing) == "registered model" or (
-        listing.file(META) is not None and any(n.startswith("version-") for n, _ in listing.dirs)
-    )
-
-
-def _meta_of(listing: Listing) -> str | None:
-    """Return what a directory's meta.yaml is about, by its keys."""
-    path = listing.file(META)
-    keys = set() if path is None else set(_KEY.findall(_head_of(path)))
-    if keys & {b"run_id", b"run_uuid", b"artifact_uri"}:
-        # a logged model and a model version have run ids as well, under other keys
-        return "model version" if b"version" in keys else "run"
-    if b"model_id" in keys or b"model_type" in keys:
-        return "logged model"
-    if b"creation_timestamp" in keys:
-        return "registered model"
-    if keys & {b"artifact_location", b"experiment_id", b"lifecycle_stage"}:
-        return "experiment"
-    return None
-
-
 _EXPERIMENT_ID = re.compile(rb"^experiment_id:\s*['\"]?([^'\"\s]+)", re.M)
-_KEY = re.compile(rb"^[\"']?([a-z_]+)[\"']?\s*:", re.M)
 
 
-def _head_of(path: str) -> bytes:
-    try:
-        return read_bytes(path, _META_BYTES)
-    except (OSError, FileTooLarge):
-        return b""
-
-
-def _explain_part(path: str, listing: Listing) -> None:
-    """Raise for a directory that is a part of a store, or something that looks like one."""
-    about = _meta_of(listing)
-    above = os.path.dirname(path)
-    if (about == "experiment" or os.path.basename(path) in (TRASH, MODELS)) and _is_store(
-        above, scan(above, above)
-    ):
-        raise SourceError(
-            f"{shown(path)} is a part of a file store.",
-            todo=f"Give the store itself: {shown(above)}",
-        )
-    if about == "run":
-        raise SourceError(
-            f"{shown(path)} is a run, not a file store.",
-            todo=f"Give the store itself: {shown(os.path.dirname(os.path.dirname(path)))}",
-        )
-    for _, child in listing.dirs[:20]:
-        for _, grandchild in scan(child, path).dirs[:20]:
-            if {name for name, _ in scan(grandchild, path).dirs} == {"artifacts"}:
-                raise SourceError(
-                    f"{shown(path)} looks like the artifact directory of a server or database: "
-                    "it holds artifacts, but no runs.",
-                    todo="Give the directory that holds the runs (mlruns, with a meta.yaml in "
-                    "each run), or migrate the database with `mlflow db upgrade`.",
-                )
-
-
-def _stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[str]:
-    """Return stores below a directory, nearest first, after a limited search."""
-    found: list[str] = []
-    todo = [path]
-    seen = 0
-    while todo and seen < directories and len(found) < limit:
-        folder = todo.pop(0)
-        seen += 1
-        listing = scan(folder, path)
-        for name, child in listing.dirs:
-            if name.startswith(".") or is_junk_folder(name) or name == "node_modules":
-                continue
-            if name in listing.links:
-                continue  # its target is looked at where it lies
-            if _is_store(child, scan(child, path)):
-                found.append(child)
-            elif child.count(os.sep) - path.count(os.sep) < 6:
-                todo.append(child)
-    return sorted(found)
-
-
-def find_artifact_roots(root: str) -> tuple[str, ...]:
-    """Return a server's artifact directories beside a store (``mlartifacts``), absolute.
-
-    ``mlflow server --serve-artifacts`` writes them as ``<experiment>/<run>/artifacts``,
-    ``<experiment>/traces/<trace>/artifacts`` and ``<experiment>/models/<model>/artifacts``.
-    """
-    sibling = os.path.join(os.path.dirname(os.path.abspath(root)), "mlartifacts")
-    return (sibling,) if os.path.isdir(sibling) else ()
-
-
-def store_of(entry: Entry, above: int) -> str:
-    """Return the store of an entry that lies ``above`` levels below it (one more in .trash)."""
-    path = entry.path
-    for _ in range(above + entry.in_trash):
-        path = os.path.dirname(path)
-    return path
-
-
-def bound_of(run: RunEntry) -> str:
-    """Return the directory that a run's links may not leave: its store."""
-    return _bound(run.folder, run.experiment_id, run.in_trash)
-
-
-@functools.lru_cache(1 << 8)  # thousands of runs lie in one experiment
-def _bound(above: str, experiment_id: str | None, in_trash: bool) -> str:
-    if shown(os.path.basename(above)) != experiment_id:
-        return above  # it lies beside the experiments
-    store = os.path.dirname(above)
-    return os.path.dirname(store) if in_trash else store
-
-
-# -------------------------------------------------------------------------------- the index
-
-
-def index(
+def index_store(
     root: str, on_progress: Callable[[int], None] | None = None, *, count_runs: bool = True
 ) -> SourceIndex:
     """Walk a store once and return what it holds; nothing is parsed.
@@ -407,7 +117,7 @@ class _Walk:
         self._run_ids: dict[str, str] = {}  # so that an id that is also a parent's is one string
 
     def root_folder(self) -> None:
-        listing = _root_listing(self.root)
+        listing = root_listing(self.root)
         self._stray(self.root, listing)
         self._visit(listing, self._in_root)
         self._loose_runs()
@@ -465,7 +175,7 @@ class _Walk:
     def _loose_run(self, name: str, path: str, listing: Listing) -> None:
         """Take a run beside the experiments for one of that which its meta.yaml names."""
         meta = listing.file(META)
-        named = None if meta is None else _EXPERIMENT_ID.search(_head_of(meta))
+        named = None if meta is None else _EXPERIMENT_ID.search(head_of(meta))
         owner = named and named[1].decode("utf-8", "replace")
         homes = [entry for entry in self.experiments if entry.entity_id == owner]
         home = min(homes, key=lambda entry: (entry.in_trash, entry.path), default=None)
@@ -503,11 +213,11 @@ class _Walk:
             self._ignore(path, bound)
             return
         listing = scan(path, bound)
-        if _is_run(name, path, listing):
+        if is_run(name, path, listing):
             self._loose.append((name, path, listing))
-        elif _has_meta(listing) or listing.error is not None or _holds_runs(path, listing, bound):
+        elif has_meta(listing) or listing.error is not None or holds_runs(path, listing, bound):
             self._experiment(path, name, listing, bound, in_trash=in_trash, depth=depth)
-        elif depth < _FOLDER_DEPTH and _holds_experiments(path, listing, bound, depth):
+        elif depth < FOLDER_DEPTH and holds_experiments(path, listing, bound, depth):
             self._stray(path, listing)
             self._experiments_in(path, listing, in_trash=in_trash, depth=depth)
         else:
@@ -517,7 +227,7 @@ class _Walk:
         bound = os.path.dirname(path) if in_trash else path
 
         def take(name: str, child: str) -> None:
-            if name == MODELS and not _has_meta(scan(child, bound)):
+            if name == MODELS and not has_meta(scan(child, bound)):
                 self._registry(child)  # a whole store lies in a folder
             else:
                 self._directory(child, name, bound, in_trash=in_trash, depth=depth + 1)
@@ -542,7 +252,7 @@ class _Walk:
             )
         if listing.error is not None:
             self.issues.append(unreadable(path, listing.error, experiment_id))
-        meta = META if _has_meta(listing) else stand_in(META, listing.file_names())
+        meta = META if has_meta(listing) else stand_in(META, listing.file_names())
         self._count(Listing([f for f in listing.files if f[0] == meta], [], [], None))
         self._stray(path, listing, own=meta)
 
@@ -573,12 +283,12 @@ class _Walk:
             self._run(name, path, None, experiment_id, bound, in_trash)
             return
         listing = scan(path, bound)
-        if _looks_like_run(name, listing):
+        if looks_like_run(name, listing):
             self._run(name, path, listing, experiment_id, bound, in_trash)
-        elif depth < _FOLDER_DEPTH and (
-            _meta_of(listing) == "experiment"
-            or _holds_experiments(path, listing, bound, depth)
-            or _holds_runs(path, listing, bound)
+        elif depth < FOLDER_DEPTH and (
+            meta_of(listing) == "experiment"
+            or holds_experiments(path, listing, bound, depth)
+            or holds_runs(path, listing, bound)
         ):
             # experiments, or a folder of runs, moved into this one by hand
             inner_bound = os.path.dirname(os.path.dirname(path) if in_trash else path)
@@ -630,7 +340,7 @@ class _Walk:
 
         def take(name: str, child: str) -> None:
             inner = scan(child, bound)
-            if name.startswith(".") or not _is_member(folder, name, inner):
+            if name.startswith(".") or not is_member(folder, name, inner):
                 self._ignore(child, bound)
                 return
             self._count_all(inner, bound)
@@ -655,7 +365,7 @@ class _Walk:
         self._stray(path, listing)
         for name, child in listing.dirs:
             inner = scan(child, self.root)
-            known = _has_meta(inner) or any(
+            known = has_meta(inner) or any(
                 n.startswith("version-") or n in ("tags", "aliases") for n, _ in inner.dirs
             )
             if name.startswith(".") or is_junk_folder(name) or not known:
@@ -708,6 +418,13 @@ class _Walk:
         self.issues += ignored_tree(path, tree)
 
 
+def _hold(held: set[str], path: str) -> None:
+    """Add a directory and all above it."""
+    while path not in held and path != os.path.dirname(path):
+        held.add(path)
+        path = os.path.dirname(path)
+
+
 def count_run_files(run: RunEntry) -> FileCount:
     """Count the files in a run's directory as ``index`` counts them."""
     return _count_tree(run.path, bound_of(run))
@@ -748,78 +465,7 @@ def _value(folder: str, key: str, bound: str) -> str | None:
         return None
     except (OSError, FileTooLarge):
         target = scan(folder, bound).file(key) if os.path.islink(path) else None
-        data = b"" if target is None else _head_of(target)
+        data = b"" if target is None else head_of(target)
     if os.path.islink(folder) and isinstance(follow(folder, bound), SpecialEntry):
         return None  # the reader does not follow it either
     return data.decode("utf-8", "replace").strip() or None
-
-
-def _has_meta(listing: Listing) -> bool:
-    return listing.file(META) is not None or listing.directory(META) is not None
-
-
-def _looks_like_run(name: str, listing: Listing) -> bool:
-    """Tell whether a directory of an experiment is a run, whole or damaged."""
-    folders = {folder for folder, _ in listing.dirs}
-    if folders & RUN_FOLDERS or ID.fullmatch(name):
-        return name not in RUN_FOLDERS
-    if "tags" in folders or _has_meta(listing) or listing.error is not None:
-        return name not in RUN_FOLDERS and _meta_of(listing) != "experiment"
-    return False
-
-
-def _is_run(name: str, path: str, listing: Listing) -> bool:
-    """Tell whether a directory in the place of an experiment is a run."""
-    folders = {folder for folder, _ in listing.dirs}
-    if not folders & {"params", "metrics"}:
-        return False
-    return _meta_of(listing) == "run" or ID.fullmatch(name) is not None
-
-
-def _is_member(folder: str, name: str, listing: Listing) -> bool:
-    """Tell whether a directory is a trace, dataset or logged model."""
-    if ID.fullmatch(name) or _has_meta(listing) or listing.error is not None:
-        return True
-    folders = {inner for inner, _ in listing.dirs}
-    if folder == "traces":
-        return listing.file("trace_info.yaml") is not None or bool(folders & TRACE_FOLDERS)
-    return folder == MODELS and bool(folders & (RUN_FOLDERS | {"tags"}))
-
-
-def _holds_runs(path: str, listing: Listing, bound: str) -> bool:
-    """Tell whether a directory without meta.yaml is an experiment by what it holds."""
-    for name, child in listing.dirs:
-        if name in ("traces", MODELS, "datasets"):
-            for member, inner in scan(child, bound).dirs:
-                if ID.fullmatch(member) and _is_member(name, member, scan(inner, bound)):
-                    return True
-        elif name not in RESERVED and not name.startswith(".") and not is_junk_folder(name):
-            inner_listing = scan(child, bound)
-            folders = {folder for folder, _ in inner_listing.dirs}
-            if _meta_of(inner_listing) == "experiment":
-                continue  # an experiment: then this is a folder of experiments
-            # artifacts alone are a custom artifact location, not runs
-            folders &= (RUN_FOLDERS | {"tags"}) - {"artifacts"}
-            if _has_meta(inner_listing) or len(folders) >= (1 if ID.fullmatch(name) else 2):
-                return True
-    return False
-
-
-def _holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> bool:
-    """Tell whether experiments lie in a user's own directory, or a little deeper."""
-    for name, child in listing.dirs:
-        if name.startswith(".") or is_junk_folder(name):
-            continue
-        inner = scan(child, bound)
-        if _meta_of(inner) == "experiment":
-            return True
-        if depth + 1 < _FOLDER_DEPTH and _holds_experiments(child, inner, bound, depth + 1):
-            return True
-    return False
-
-
-def _hold(held: set[str], path: str) -> None:
-    """Add a directory and all above it."""
-    while path not in held and path != os.path.dirname(path):
-        held.add(path)
-        path = os.path.dirname(path)
