@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from migrator import conventions
+from migrator.extractor.filestore.layout import store_of
 from migrator.extractor.filestore.read_log import ReadLog
 from migrator.extractor.filestore.scanning import (
     FileTooLarge,
     SpecialEntry,
+    is_below,
     read_bytes,
     reason,
     scan,
@@ -99,7 +101,9 @@ def locate_trace(entry: Entry, trace: TraceRecord) -> Location:
     uri = trace.tags.get(conventions.ARTIFACT_LOCATION, "")
     own = f"{entry.path}/artifacts"
     found = os.path.dirname(trace.spans_path) if trace.spans_path else own
-    if not os.path.isdir(found):
+    store = os.path.realpath(store_of(entry, 3))
+    is_outside = found == own and not is_below(os.path.realpath(own), store)  # through a link
+    if is_outside or not os.path.isdir(found):
         return _locate(Kind.TRACE, entry, uri, None, False)
     return _locate(Kind.TRACE, entry, uri, found, has_files(found))
 

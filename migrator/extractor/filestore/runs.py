@@ -7,7 +7,8 @@ anything that lies on the disk: what can't be read is an issue of the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from migrator import conventions
 from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
@@ -36,6 +37,8 @@ from migrator.model import (
 )
 from migrator.paths import path_of
 
+Metrics: TypeAlias = "Mapping[str, tuple[MetricPoint, ...]]"  # by key
+
 META = "meta.yaml"
 # mlflow.entities.RunStatus and SourceType: what meta.yaml holds as a number
 RUN_STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
@@ -56,7 +59,7 @@ _KNOWN_OF_DATASET = frozenset({"name", "digest", "source_type", "source", "schem
 _KNOWN_OF_EDGE = frozenset({"source_type", "source_id", "destination_type", "destination_id"})
 _KNOWN_OF_INPUT = _KNOWN_OF_EDGE | {"tags"}
 _KNOWN_OF_OUTPUT = _KNOWN_OF_EDGE | {"step"}
-_TELLING = _RUN_KEYS | {"run_id", "run_uuid", "end_time"}  # any of these tells of a run
+_RECOGNISED_BY = _RUN_KEYS | {"run_id", "run_uuid", "end_time"}  # any of these makes a run
 _EXPERIMENT_FOLDERS = ("tags", "datasets", "traces", "models")
 _RUN_FOLDERS = frozenset({"params", "metrics", "tags", "artifacts", "inputs", "outputs"})
 
@@ -123,14 +126,14 @@ def read_run(
 ) -> Extracted[RunRecord]:
     """Read a run's directory.
 
-    ``wanted`` says of an artifact's path (relative, with ``/``) whether its text is to be read
-    into ``texts``. ``artifact_roots`` are a server's artifact directories (``mlartifacts``).
+    ``wanted`` chooses by path (relative, with ``/``) the artifacts whose text is read into
+    ``texts``. ``artifact_roots`` are a server's artifact directories (``mlartifacts``).
 
-    A run whose meta.yaml tells nothing is made from the rest: its name from tag
-    ``mlflow.runName``, its times from its metrics, its status FINISHED, because RUNNING would
-    be untrue of history and nothing says that it failed. One that holds nothing is rejected.
+    A run without a usable meta.yaml is made from the rest: its name from tag ``mlflow.runName``,
+    its times from its metrics, its status FINISHED, because nothing says that it failed or still
+    runs. A directory that holds nothing of a run is rejected.
     """
-    path, run_id = entry.path, entry.entity_id
+    path, run_id, experiment_id = entry.path, entry.entity_id, entry.experiment_id or ""
     log = ReadLog(Kind.RUN, run_id, bound_of(entry))
     listing = log.with_stand_ins(log.list(path), path, META, _RUN_FOLDERS)
     meta = read_meta(log, listing.file(META), os.path.join(path, META), needed=_RUN_KEYS)
@@ -140,14 +143,7 @@ def read_run(
     metrics = _metrics(log, folders.get("metrics"))
     inputs = _inputs(log, folders.get("inputs"), entry)
     outputs = _outputs(log, folders.get("outputs"))
-
-    experiment_id = entry.experiment_id or ""
-    meta.name_unknown(_KNOWN_OF_RUN, Kind.RUN)
-    if meta.values.get("tags") and not meta.mapping("tags").items() <= tags.items():
-        meta.name_key("tags", Kind.RUN)  # MLflow leaves it empty and keeps tags in files
-    _keep_description(log, meta, tags, Kind.TAG)
-    meta.same_id(("run_id", "run_uuid"), run_id)
-    meta.same_id(("experiment_id",), experiment_id)
+    _name_what_meta_adds(log, meta, tags, run_id, experiment_id)
     artifact_uri = meta.text("artifact_uri") or ""
     artifacts = list_artifacts(
         log,
@@ -158,64 +154,24 @@ def read_run(
     )
     texts = read_texts(log, artifacts, wanted, text_limit_bytes)
 
-    rebuilt = _TELLING.isdisjoint(meta.values)
-    if rebuilt and not (params or tags or metrics or inputs or outputs or artifacts.files):
+    has_meta = not _RECOGNISED_BY.isdisjoint(meta.values)
+    if not (has_meta or params or tags or metrics or inputs or outputs or artifacts.files):
         log.reject_empty(Code.RUN_EMPTY, path, "The directory holds nothing of a run.")
         return log.close(None)
-    start_ms, end_ms = meta.ms("start_time"), meta.ms("end_time")
-    status = _status(meta.text("status"))
-    if rebuilt or (meta.damaged and (status is None or start_ms is None)):
-        first_ms, last_ms = _times_of(metrics)
-        start_ms = first_ms if start_ms is None else start_ms
-        end_ms = last_ms if end_ms is None and status != "RUNNING" else end_ms
-        status = status or "FINISHED"
-        log.add(
-            Code.RUN_REBUILT,
-            path,
-            f"Its meta.yaml tells {'nothing' if rebuilt else 'not all'}; there are "
-            f"{len(params)} params, {len(metrics)} metrics, {len(tags)} tags and "
-            f"{len(artifacts.files)} artifacts.",
-            kept=f"as a run made from them, with status {status}",
-            kind=Kind.RUN,
-        )
-    elif start_ms is not None and end_ms is not None and end_ms < start_ms:
-        log.add(
-            Code.RUN_ENDS_BEFORE_START,
-            meta.path,
-            f"It starts at {start_ms} and ends at {end_ms} ms.",
-            kept="both",
-            kind=Kind.RUN,
-        )
-    if start_ms is None:
-        # MLflow's client refuses a run without a start, and with it every search that finds it.
-        start_ms = _times_of(metrics)[0] or end_ms or 0
-        log.add(
-            Code.RUN_START_UNKNOWN,
-            path,
-            "Nothing says when the run started.",
-            kept=f"as started at {start_ms} ms",
-            kind=Kind.RUN,
-        )
-    if status is None:
-        status = "RUNNING" if end_ms is None else "FINISHED"
-        value = meta.text("status")
-        log.add(
-            Code.STATUS_UNKNOWN,
-            meta.path,
-            "It has no status." if value is None else "Its status is none of MLflow's.",
-            kept=f"as {status}",
-            kind=Kind.RUN,
-            sample=(value or "")[:100],
-        )
+    counts = (
+        f"{len(params)} params, {len(metrics)} metrics, {len(tags)} tags and "
+        f"{len(artifacts.files)} artifacts"
+    )
+    state = _run_state(log, meta, path, metrics, counts)
     says_deleted = meta.is_deleted()
     deleted_ms = meta.ms("deleted_time")
     record = RunRecord(
         run_id=run_id,
         experiment_id=experiment_id,
         name=meta.text("run_name") or meta.text("name") or tags.get("mlflow.runName", ""),
-        status=status,
-        start_ms=start_ms,
-        end_ms=end_ms,
+        status=state.status,
+        start_ms=state.start_ms,
+        end_ms=state.end_ms,
         lifecycle_stage="deleted" if says_deleted or entry.in_trash else "active",
         deleted_ms=deleted_ms,
         user_id=meta.text("user_id") or "",
@@ -234,9 +190,80 @@ def read_run(
         path=path,
         artifact_dir=artifacts.directory,
         deleted_with_experiment=entry.in_trash
-        and (not says_deleted or _deleted_with(entry, deleted_ms)),
+        and (not says_deleted or _was_deleted_with_experiment(entry, deleted_ms)),
     )
     return log.close(record)
+
+
+def _name_what_meta_adds(
+    log: ReadLog, meta: Meta, tags: dict[str, str], run_id: str, experiment_id: str
+) -> None:
+    """Name keys of a run's meta.yaml that are unknown, contradict the directory or are tags."""
+    meta.name_unknown(_KNOWN_OF_RUN, Kind.RUN)
+    if meta.values.get("tags") and not meta.mapping("tags").items() <= tags.items():
+        meta.name_key("tags", Kind.RUN)  # MLflow leaves it empty and keeps tags in files
+    _keep_description(log, meta, tags, Kind.TAG)
+    meta.same_id(("run_id", "run_uuid"), run_id)
+    meta.same_id(("experiment_id",), experiment_id)
+
+
+class _RunState(NamedTuple):
+    status: str
+    start_ms: int
+    end_ms: int | None
+
+
+def _run_state(log: ReadLog, meta: Meta, path: str, metrics: Metrics, counts: str) -> _RunState:
+    """A run's status and times. What its meta.yaml lacks is derived, with an issue.
+
+    ``counts`` says in words what else there is of the run.
+    """
+    start_ms, end_ms = meta.ms("start_time"), meta.ms("end_time")
+    status = _status(meta.text("status"))
+    has_meta = not _RECOGNISED_BY.isdisjoint(meta.values)
+    if not has_meta or (meta.damaged and (status is None or start_ms is None)):
+        first_ms, last_ms = _times_of(metrics)
+        start_ms = first_ms if start_ms is None else start_ms
+        end_ms = last_ms if end_ms is None and status != "RUNNING" else end_ms
+        status = status or "FINISHED"
+        log.add(
+            Code.RUN_REBUILT,
+            path,
+            f"Its meta.yaml {'lacks some facts' if has_meta else 'has no facts'}; there are "
+            f"{counts}.",
+            kept=f"as a run made from them, with status {status}",
+            kind=Kind.RUN,
+        )
+    elif start_ms is not None and end_ms is not None and end_ms < start_ms:
+        log.add(
+            Code.RUN_ENDS_BEFORE_START,
+            meta.path,
+            f"It starts at {start_ms} and ends at {end_ms} ms.",
+            kept="both",
+            kind=Kind.RUN,
+        )
+    if start_ms is None:
+        # MLflow's client fails on a run without a start, and so does every search that finds it.
+        start_ms = _times_of(metrics)[0] or end_ms or 0
+        log.add(
+            Code.RUN_START_UNKNOWN,
+            path,
+            "Nothing says when the run started.",
+            kept=f"as started at {start_ms} ms",
+            kind=Kind.RUN,
+        )
+    if status is None:
+        status = "RUNNING" if end_ms is None else "FINISHED"
+        value = meta.text("status")
+        log.add(
+            Code.STATUS_UNKNOWN,
+            meta.path,
+            "It has no status." if value is None else "MLflow does not know its status.",
+            kept=f"as {status}",
+            kind=Kind.RUN,
+            sample=(value or "")[:100],
+        )
+    return _RunState(status, start_ms, end_ms)
 
 
 def read_dataset(entry: Entry) -> Extracted[DatasetRecord]:
@@ -409,7 +436,7 @@ def _keep_description(log: ReadLog, meta: Meta, tags: dict[str, str], kind: Kind
         log.found[kind] += 1
 
 
-def _deleted_with(entry: RunEntry, deleted_ms: int | None) -> bool:
+def _was_deleted_with_experiment(entry: RunEntry, deleted_ms: int | None) -> bool:
     """Tell whether a run in ``.trash`` was deleted at the moment its experiment was."""
     aside = ReadLog(Kind.EXPERIMENT, "", store_of(entry, 2))  # its issues are the experiment's own
     folder = os.path.dirname(entry.path)
@@ -437,13 +464,9 @@ def _source_type(meta: Meta) -> str:
     return "UNKNOWN"
 
 
-def _times_of(
-    metrics: dict[str, tuple[MetricPoint, ...]],
-) -> tuple[int | None, int | None]:
-    times = [
-        point.timestamp_ms
-        for points in metrics.values()
-        for point in points
-        if EARLIEST_MS <= point.timestamp_ms < LATEST_MS
-    ]
+def _times_of(metrics: Metrics) -> tuple[int | None, int | None]:
+    """The first and the last time of all points, without times that can't be milliseconds."""
+    times: list[int] = []
+    for points in metrics.values():
+        times += (p.timestamp_ms for p in points if EARLIEST_MS <= p.timestamp_ms < LATEST_MS)
     return (min(times), max(times)) if times else (None, None)

@@ -133,7 +133,7 @@ def follow(path: str, bound: str) -> LinkTarget | SpecialEntry:
     except OSError as error:
         return SpecialEntry(name, path, f"a broken link ({reason(error)})", is_link=True)
     is_directory = stat.S_ISDIR(mode)
-    if not _is_below(target, os.path.realpath(bound)):
+    if not is_below(target, os.path.realpath(bound)):
         kind = "directory" if is_directory else "file"
         what = f"a link to a {kind} out of the store, to {shown(target)}"
         return SpecialEntry(name, path, what, is_link=True)
@@ -151,7 +151,7 @@ def _follow_to_directory(path: str, bound: str, target: str) -> LinkTarget | Spe
     links = [place for place, folder in enumerate(way) if place and os.path.islink(folder)]
     if len(links) >= MAX_LINKS:
         return SpecialEntry(name, path, f"a link behind {MAX_LINKS} other links", is_link=True)
-    if any(_is_below(os.path.realpath(folder), target) for folder in way):
+    if any(is_below(os.path.realpath(folder), target) for folder in way):
         what = "a link to a directory that it lies in, a circle"
         return SpecialEntry(name, path, what, is_link=True, is_read_elsewhere=True)
     if links and _has_too_many_links(way[links[0] - 1 :]):
@@ -194,7 +194,7 @@ def _count_branches(folder: str) -> tuple[int, int]:
     return links, directories
 
 
-def _is_below(path: str, folder: str) -> bool:
+def is_below(path: str, folder: str) -> bool:
     """Whether a path is ``folder`` or lies in it; both are absolute and without links."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 

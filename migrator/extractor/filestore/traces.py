@@ -73,11 +73,11 @@ _SPAN_STATUS |= {"": "UNSET", "UNSET": "UNSET", "UNSPECIFIED": "UNSET"}
 
 
 def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extracted[TraceRecord]:
-    """Read a trace's directory, and its spans from where they lie.
+    """Read a trace's directory, and its spans from where they lie. Never raises.
 
     ``traces.json`` is looked for in the trace's own ``artifacts/``, then below
     ``artifact_roots`` (a server's ``mlartifacts``), then at the recorded location. Without it,
-    or where it is damaged, the trace has the spans that could be read. Never raises.
+    or where it is damaged, the trace has the spans that could be read.
     """
     log = ReadLog(Kind.TRACE, entry.entity_id, store_of(entry, 3))
     listing = log.with_stand_ins(log.list(entry.path), entry.path, INFO, _FOLDERS)
@@ -86,67 +86,43 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     tags = log.values(folders.get("tags"), Kind.TRACE_TAG)
     metadata = log.values(folders.get("request_metadata"), Kind.TRACE_METADATA)
 
-    state = _STATES.get((info.text("state") or info.text("status") or "").strip().upper())
+    state = _STATES.get(_given_state(info).strip().upper())
     spans_path = _find_spans(log, entry, folders.get("artifacts"), artifact_roots, tags)
     timestamp_ms = info.ms("timestamp_ms")
     if timestamp_ms is None:
         timestamp_ms = info.iso("request_time")
-    spans = _Spans(log, entry.entity_id, spans_path or "", timestamp_ms or 0)
+    reader = _Spans(log, entry.entity_id, spans_path or "", timestamp_ms or 0)
     _refer(log, folders.get("artifacts"))
     if spans_path is not None:
-        spans.read()
+        reader.read()
     else:
-        ended = state != "IN_PROGRESS"
         log.add(
-            Code.SPANS_MISSING if ended else Code.TRACE_NEVER_ENDED,
+            Code.TRACE_NEVER_ENDED if state == "IN_PROGRESS" else Code.SPANS_MISSING,
             entry.path,
             f"There is no {SPANS} for the trace.",
             kept="the trace, without the spans that MLflow wrote",
             kind=Kind.TRACE,
         )
-    rebuilt = not info.values.keys() & _INFO_KEYS
-    if rebuilt and not (tags or metadata or spans.records or folders.get("assessments")):
+    spans = tuple(reader.records)
+    has_info = not _INFO_KEYS.isdisjoint(info.values)
+    if not (has_info or tags or metadata or spans or folders.get("assessments")):
         log.reject_empty(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
         return log.close(None)
-    info.name_unknown(_KNOWN_OF_TRACE, Kind.TRACE)
-    if info.values.get("trace_location"):
-        location = info.nested("trace_location")
-        location.name_unknown(_KNOWN_OF_LOCATION, Kind.TRACE, inside="trace_location.")
-        location.expect("type", "MLFLOW_EXPERIMENT")
-    info.same_id(("request_id", "trace_id"), entry.entity_id)
+    _name_what_info_adds(info, entry.entity_id)
     if timestamp_ms is None:
-        starts = [span.start_ns // 1_000_000 for span in spans.records]
-        timestamp_ms = min(starts, default=0)
-        log.add(
-            Code.TRACE_TIME_MISSING,
-            entry.path,
-            "The trace does not say when it began.",
-            kept=f"{timestamp_ms} ms since 1970",
-            kind=Kind.TRACE,
-        )
+        timestamp_ms = _first_start_ms(log, entry, spans)
     if state is None:
-        if not rebuilt:
-            log.add(
-                Code.STATUS_UNKNOWN,
-                info.path,
-                "Its state is none of MLflow's.",
-                kept="as STATE_UNSPECIFIED",
-                kind=Kind.TRACE,
-                sample=(info.text("state") or info.text("status") or "")[:100],
-            )
-        state = "STATE_UNSPECIFIED"
-    if rebuilt:
-        roots = [span for span in spans.records if span.parent_span_id is None]
-        state = roots[0].status if roots and roots[0].status != "UNSET" else state
+        state = _unknown_state(log, info, has_info)
+    if not has_info:
+        state = _state_of_root(spans) or state
         log.add(
             Code.TRACE_REBUILT,
             entry.path,
-            f"Its {INFO} tells nothing; there are {len(tags)} tags, {len(metadata)} metadata and "
-            f"{len(spans.records)} spans.",
+            f"Its {INFO} has no facts; there are {len(tags)} tags, {len(metadata)} metadata and "
+            f"{len(spans)} spans.",
             kept=f"as a trace made from them, with state {state}",
             kind=Kind.TRACE,
         )
-    assessments = _assessments(log, folders.get("assessments"), info, timestamp_ms)
     record = TraceRecord(
         trace_id=entry.entity_id,
         experiment_id=entry.experiment_id or "",
@@ -158,12 +134,61 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         response_preview=info.text("response_preview"),
         tags=tags,
         metadata=metadata,
-        assessments=assessments,
-        spans=tuple(spans.records),
+        assessments=_assessments(log, folders.get("assessments"), info, timestamp_ms),
+        spans=spans,
         path=entry.path,
         spans_path=spans_path,
     )
     return log.close(record)
+
+
+def _given_state(info: Meta) -> str:
+    return info.text("state") or info.text("status") or ""
+
+
+def _name_what_info_adds(info: Meta, trace_id: str) -> None:
+    """Name keys of a trace_info.yaml that are unknown or contradict the directory."""
+    info.name_unknown(_KNOWN_OF_TRACE, Kind.TRACE)
+    if info.values.get("trace_location"):
+        location = info.nested("trace_location")
+        location.name_unknown(_KNOWN_OF_LOCATION, Kind.TRACE, inside="trace_location.")
+        location.expect("type", "MLFLOW_EXPERIMENT")
+    info.same_id(("request_id", "trace_id"), trace_id)
+
+
+def _first_start_ms(log: ReadLog, entry: TraceEntry, spans: Sequence[SpanRecord]) -> int:
+    """When the first span began, in place of a trace's own time; an issue names that."""
+    first_ms = min((span.start_ns // 1_000_000 for span in spans), default=0)
+    log.add(
+        Code.TRACE_TIME_MISSING,
+        entry.path,
+        "The trace does not say when it began.",
+        kept=f"{first_ms} ms since 1970",
+        kind=Kind.TRACE,
+    )
+    return first_ms
+
+
+def _unknown_state(log: ReadLog, info: Meta, has_info: bool) -> str:
+    """The state of a trace with none that MLflow knows; an issue names it if a file has one."""
+    if has_info:
+        log.add(
+            Code.STATUS_UNKNOWN,
+            info.path,
+            "MLflow does not know its state.",
+            kept="as STATE_UNSPECIFIED",
+            kind=Kind.TRACE,
+            sample=_given_state(info)[:100],
+        )
+    return "STATE_UNSPECIFIED"
+
+
+def _state_of_root(spans: Sequence[SpanRecord]) -> str | None:
+    """The status of the first root span, None where it has none."""
+    for span in spans:
+        if span.parent_span_id is None:
+            return None if span.status == "UNSET" else span.status
+    return None
 
 
 def _execution_ms(info: Meta) -> int | None:
