@@ -1,8 +1,9 @@
 """Finding where a run's artifacts really lie, and reading the texts among them.
 
-Recorded locations are nearly always stale (the store was moved), so directories come first: the
-run's own ``artifacts/``, then a server's ``mlartifacts``, then the recorded location. What a
-recorded location leads to, ``look`` says; what to write in its place is not decided here.
+Recorded locations are often stale, because the store was moved. So directories come first: the
+run's own ``artifacts/``, then a server's ``mlartifacts``, then the recorded location. The
+``locate_…`` functions say what a recorded location leads to; what to write in its place is not
+decided here.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ def find_artifact_dir(
     artifact_roots: Sequence[str],
     recorded_uri: str,
 ) -> str | None:
-    """Return the directory that holds an entity's artifacts, None where there is none.
+    """Find the directory that holds an entity's artifacts; None where there is none.
 
-    ``own`` is the directory inside the entity's, and ``holds_files`` whether there is anything in
-    it; ``parts`` is the path below an artifact root. The recorded location counts only if its last
-    two parts are the entity's own, as MLflow makes them, links resolved: a store must not be able
-    to make us read any directory it names.
+    ``own`` is the directory inside the entity's, and ``holds_files`` whether anything is in it.
+    ``parts`` is the path below an artifact root. The recorded location counts only if its last
+    two parts, links resolved, are the entity's own as MLflow makes them: a store must not be able
+    to make us read any directory that it names.
     """
     served = [os.path.join(root, *map(path_of, parts)) for root in artifact_roots]
     if own is not None and holds_files:
@@ -142,10 +143,10 @@ def _locate(kind: Kind, entry: Entry, uri: str, found: str | None, holds_files: 
 
 
 def experiment_locations(index: SourceIndex) -> Iterator[Location]:
-    """Yield the location that each experiment records, those in ``.trash`` left out.
+    """Yield the location that each experiment records; those in ``.trash`` are left out.
 
-    Lazily, and read by itself, because what all locations of a store say together must be known
-    before the first entity is written.
+    It is read apart from the records, because what all locations of a store have in common must
+    be known before the first entity is written.
     """
     for entry in index.experiments:
         if not entry.in_trash:
@@ -154,7 +155,7 @@ def experiment_locations(index: SourceIndex) -> Iterator[Location]:
 
 
 def owner_locations(index: SourceIndex, artifact_roots: Sequence[str]) -> Iterator[Location]:
-    """Yield the location that each run, logged model and trace records, as above.
+    """Yield the location that each run, logged model and trace records, likewise.
 
     ``found`` is the first directory there is; whether files are in it is not looked into.
     """
@@ -170,7 +171,7 @@ def owner_locations(index: SourceIndex, artifact_roots: Sequence[str]) -> Iterat
 
 
 def _recorded(path: str, key: str | None) -> str:
-    """Return a location from a file, or from ``key`` of a YAML file; empty where it has none."""
+    """Read a location from a file, or from ``key`` of a YAML file; empty where it has none."""
     try:
         data = read_bytes(path, YAML_LIMIT_BYTES)
     except (OSError, FileTooLarge):
@@ -187,7 +188,7 @@ def _recorded(path: str, key: str | None) -> str:
 
 
 def own_places(kind: Kind, entry: Entry, artifact_roots: Sequence[str]) -> tuple[str, ...]:
-    """Return the directories in which an entity's artifacts may lie, the first best."""
+    """The directories in which an entity's artifacts may lie, the best one first."""
     tail = [path_of(part) for part in _tail(kind, entry)]
     return (f"{entry.path}/artifacts", *(os.path.join(root, *tail) for root in artifact_roots))
 
@@ -198,7 +199,7 @@ def _tail(kind: Kind, entry: Entry) -> tuple[str, ...]:
 
 
 def has_files(path: str) -> bool:
-    """Tell whether anything but directories is below a directory."""
+    """Whether anything but directories is below a directory."""
     todo = [path]
     while todo:
         try:
@@ -213,10 +214,9 @@ def has_files(path: str) -> bool:
 
 
 def artifact_files(directory: str, bound: str) -> Iterator[StoredFile]:
-    """Yield (relative path, path to open, bytes) of each file below a directory, sorted.
+    """Yield each file below a directory, sorted by path.
 
-    Both are paths of the file system, not text (``paths.shown``).
-    Links are followed as everywhere: to regular files inside ``bound`` only.
+    Links are followed as everywhere: inside the directory ``bound`` only.
     """
     todo = [(directory, "")]
     while todo:
@@ -250,7 +250,7 @@ def list_artifacts(
     artifact_roots: Sequence[str],
     recorded_uri: str,
 ) -> Artifacts:
-    """Find an entity's artifact directory (``find_artifact_dir``) and return what is in it.
+    """List the files in an entity's artifact directory (``find_artifact_dir``).
 
     Only files in the entity's ``own`` directory belong to the census of its files.
     """
@@ -271,7 +271,7 @@ def list_artifacts(
 def _walk(
     log: ReadLog, directory: str, bound: str, *, count: bool
 ) -> tuple[list[tuple[ArtifactFile, str]], bool]:
-    """Return the files below a directory, and whether there is anything but directories."""
+    """List the files below a directory; the flag is False if it holds nothing but directories."""
     found: list[tuple[ArtifactFile, str]] = []
     anything = False
     todo = [(directory, "")]
@@ -306,7 +306,7 @@ def _name_link(log: ReadLog, odd: SpecialEntry) -> None:
 def read_texts(
     log: ReadLog, artifacts: Artifacts, wanted: Callable[[str], bool], limit_bytes: int
 ) -> dict[str, str]:
-    """Return the texts of the artifacts that are wanted, by relative path."""
+    """Read the texts of the artifacts that are wanted, by relative path."""
     texts: dict[str, str] = {}
     for artifact, path in zip(artifacts.files, artifacts.paths, strict=True):
         if not wanted(artifact.path):

@@ -90,7 +90,7 @@ def _by_path(entry: Entry) -> str:
 
 
 def _place(path: str, entity_id: str) -> tuple[str, str]:
-    """Divide a path in folder and name, without a string of its own for what is there already."""
+    """Split a path into folder and name, and share equal strings: stores hold 100,000s."""
     folder, _, name = path.rpartition(os.sep)
     return sys.intern(folder), entity_id if name == entity_id else name
 
@@ -135,7 +135,7 @@ class _Walk:
     # -- links to directories
 
     def _visit(self, listing: Listing, take: Callable[[str, str], None]) -> None:
-        """Take each directory of a listing by name and path; links wait for ``_follow_links``."""
+        """Index each directory of a listing by name and path; links wait for ``_follow_links``."""
         for name, path in listing.dirs:
             if name in listing.links:
                 self._links.append((name, path, take))
@@ -161,7 +161,7 @@ class _Walk:
 
     @property
     def _read(self) -> int:
-        """How many entities were found whose ids are unique: each is read in one place only."""
+        """The number of entities found so far whose ids are unique in the store."""
         entities = len(self.experiments) + len(self.runs)
         return entities + len(self.traces) + len(self.logged_models)
 
@@ -173,7 +173,7 @@ class _Walk:
         self._loose.clear()
 
     def _loose_run(self, name: str, path: str, listing: Listing) -> None:
-        """Take a run beside the experiments for one of that which its meta.yaml names."""
+        """Index a run beside the experiments as one of the experiment that its meta.yaml names."""
         meta = listing.file(META)
         named = None if meta is None else _EXPERIMENT_ID.search(head_of(meta))
         owner = named and named[1].decode("utf-8", "replace")
@@ -208,7 +208,7 @@ class _Walk:
     def _directory(
         self, path: str, name: str, bound: str, *, in_trash: bool, depth: int = 0
     ) -> None:
-        """Take a directory for an experiment, a folder of experiments, or nothing of ours."""
+        """Index a directory as an experiment or a folder of experiments, or ignore it."""
         if name.startswith(".") or is_junk_folder(name):
             self._ignore(path, bound)
             return
@@ -244,7 +244,7 @@ class _Walk:
                 Issue(
                     Code.EXPERIMENT_IN_FOLDER,
                     path,
-                    "The experiment lies in a directory of its own making.",
+                    "The experiment lies in a directory that the user made.",
                     "as an experiment of the store",
                     Kind.EXPERIMENT,
                     experiment_id,
@@ -279,7 +279,7 @@ class _Walk:
         if name.startswith(".") or is_junk_folder(name):
             self._ignore(path, bound)
             return
-        if not self._count_runs and ID.fullmatch(name):  # a run, whatever is in it
+        if not self._count_runs and ID.fullmatch(name):  # a run, whatever it holds
             self._run(name, path, None, experiment_id, bound, in_trash)
             return
         listing = scan(path, bound)
@@ -305,7 +305,7 @@ class _Walk:
         bound: str,
         in_trash: bool,
     ) -> None:
-        """Take a directory for a run; ``listing`` may be missing when files aren't counted."""
+        """Index a directory as a run; ``listing`` may be missing when files aren't counted."""
         if self._count_runs and listing is not None:
             self._count_all(listing, bound)
         parent = _value(f"{path}/tags", "mlflow.parentRunId", bound)
@@ -319,7 +319,7 @@ class _Walk:
                 Issue(
                     Code.RUN_ID_CHANGED,
                     path,
-                    f"MLflow takes {shown(name)!r} for no run id.",
+                    f"MLflow does not accept {shown(name)!r} as a run id.",
                     f"the run, as {run_id}",
                     Kind.RUN,
                     run_id,
@@ -407,7 +407,7 @@ class _Walk:
         self.issues += [special_entry_issue(odd) for odd in listing.special]
 
     def _ignore(self, path: str, bound: str) -> None:
-        """Count and name a directory that is nothing of ours."""
+        """Count and name a directory that is not MLflow's."""
         if os.path.islink(path):  # what it leads to is read, or ignored, where it really lies
             self.issues.append(special_entry_issue(link_read_elsewhere(path)))
             return
@@ -457,7 +457,7 @@ def _count_tree(path: str, bound: str) -> FileCount:
 
 
 def _value(folder: str, key: str, bound: str) -> str | None:
-    """Return the id that a tag or metadata file holds, None where there is none."""
+    """Read the id that a tag or metadata file holds; None where there is none."""
     path = f"{folder}/{key}"
     try:
         data = read_bytes(path, _VALUE_BYTES)

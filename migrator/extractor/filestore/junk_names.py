@@ -24,7 +24,7 @@ _JUNK_FOLDERS = frozenset(
     | {"__MACOSX", "@eaDir", "#recycle", ".stfolder", ".stversions", ".dropbox.cache"}
     | {"$RECYCLE.BIN", "System Volume Information", "lost+found", ".Trashes", ".fseventsd"}
 )
-# A copy that a sync tool or file manager made beside the original: what it is a copy of, and why.
+# Names of copies that sync tools and file managers make beside the original.
 _COPY_PATTERNS = (
     re.compile(r"(?P<base>.+?)(?: ?\(\d{1,3}\))(?P<ext>\.\w+)?"),
     re.compile(
@@ -37,7 +37,7 @@ _COPY_PATTERNS = (
 
 
 def is_junk(name: str) -> bool:
-    """Tell whether a file's name is an editor's, a sync tool's or a file manager's."""
+    """Whether a file's name is an editor's, a sync tool's or a file manager's."""
     if name in _JUNK_NAMES:
         return True
     if name[0] not in ".~#" and name[-1] != "~":
@@ -46,14 +46,14 @@ def is_junk(name: str) -> bool:
 
 
 def is_junk_folder(name: str) -> bool:
-    """Tell whether a directory's name is a version control's, an editor's or a sync tool's."""
+    """Whether a directory's name is a version control's, an editor's or a sync tool's."""
     return name in _JUNK_FOLDERS
 
 
 def copied_from(name: str, names: frozenset[str]) -> str | None:
-    """Return the name in ``names`` that ``name`` is a conflict copy of, None if it is none.
+    """The name in ``names`` that ``name`` is a conflict copy of, None if it is not a copy.
 
-    A copy without its original is the only one there is, and therefore none.
+    A copy without its original counts as the original.
     """
     for pattern in _COPY_PATTERNS:
         match = pattern.fullmatch(name)
@@ -70,10 +70,9 @@ _BACKUP_ENDINGS = (".bak", ".orig", ".old", ".save", ".tmp", ".txt", "~")
 
 
 def stand_in(name: str, names: frozenset[str]) -> str | None:
-    """Return which of ``names`` is ``name``, or stands in for it where it is missing.
+    """The one of ``names`` that is ``name``, or the best replacement for it; None without one.
 
-    Other letters (from a file system that does not tell them apart) are better than another
-    ending, that is better than a copy, and that than a backup.
+    Best first: the name in other upper and lower case, another ending, a conflict copy, a backup.
     """
     if name in names:
         return name
@@ -90,7 +89,7 @@ def stand_in(name: str, names: frozenset[str]) -> str | None:
 
 @functools.lru_cache(1 << 12)  # keys are the same in thousands of runs
 def is_plain(name: str) -> bool:
-    """Tell whether a file's name is surely neither junk nor that of a copy: nearly every one is."""
+    """True for the common case: a name that is neither junk nor a conflict copy."""
     return not (
         is_junk(name)
         or "(" in name
@@ -100,6 +99,6 @@ def is_plain(name: str) -> bool:
     )
 
 
-@functools.lru_cache(1 << 10)  # so are the names that stand together
+@functools.lru_cache(1 << 10)  # so are the names that occur together
 def are_plain(names: tuple[str, ...]) -> bool:
     return all(map(is_plain, names))

@@ -30,7 +30,7 @@ _KEY = re.compile(rb"^[\"']?([a-z_]+)[\"']?\s*:", re.M)
 
 
 def is_store(path: str, listing: Listing) -> bool:
-    """Tell whether a directory holds an experiment or a registered model, directly."""
+    """Whether a directory directly holds an experiment or a registered model."""
     for name, child in listing.dirs:
         if name == TRASH:
             trashed = scan(child, path)
@@ -48,7 +48,7 @@ def is_store(path: str, listing: Listing) -> bool:
 
 
 def _is_experiment(path: str, listing: Listing) -> bool:
-    """Tell whether a directory is an experiment for certain: other tools write meta.yaml too."""
+    """Whether a directory is an experiment for certain: other tools write meta.yaml too."""
     if meta_of(listing) == "experiment":
         return True
     traces = listing.directory("traces")
@@ -77,7 +77,7 @@ def _is_registered_model(listing: Listing) -> bool:
 
 
 def meta_of(listing: Listing) -> str | None:
-    """Return what a directory's meta.yaml is about, by its keys."""
+    """The kind of entity that a directory's meta.yaml describes, by its keys; None if unknown."""
     path = listing.file(META)
     keys = set() if path is None else set(_KEY.findall(head_of(path)))
     if keys & {b"run_id", b"run_uuid", b"artifact_uri"}:
@@ -104,7 +104,7 @@ def has_meta(listing: Listing) -> bool:
 
 
 def looks_like_run(name: str, listing: Listing) -> bool:
-    """Tell whether a directory of an experiment is a run, whole or damaged."""
+    """Whether a directory in an experiment is a run, whole or damaged."""
     folders = {folder for folder, _ in listing.dirs}
     if folders & RUN_FOLDERS or ID.fullmatch(name):
         return name not in RUN_FOLDERS
@@ -114,7 +114,7 @@ def looks_like_run(name: str, listing: Listing) -> bool:
 
 
 def is_run(name: str, path: str, listing: Listing) -> bool:
-    """Tell whether a directory in the place of an experiment is a run."""
+    """Whether a directory in the place of an experiment is a run."""
     folders = {folder for folder, _ in listing.dirs}
     if not folders & {"params", "metrics"}:
         return False
@@ -122,7 +122,7 @@ def is_run(name: str, path: str, listing: Listing) -> bool:
 
 
 def is_member(folder: str, name: str, listing: Listing) -> bool:
-    """Tell whether a directory is a trace, dataset or logged model."""
+    """Whether a directory is a trace, dataset or logged model."""
     if ID.fullmatch(name) or has_meta(listing) or listing.error is not None:
         return True
     folders = {inner for inner, _ in listing.dirs}
@@ -132,7 +132,7 @@ def is_member(folder: str, name: str, listing: Listing) -> bool:
 
 
 def holds_runs(path: str, listing: Listing, bound: str) -> bool:
-    """Tell whether a directory without meta.yaml is an experiment by what it holds."""
+    """Whether a directory without meta.yaml is an experiment, by what it holds."""
     for name, child in listing.dirs:
         if name in ("traces", MODELS, "datasets"):
             for member, inner in scan(child, bound).dirs:
@@ -151,7 +151,7 @@ def holds_runs(path: str, listing: Listing, bound: str) -> bool:
 
 
 def holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> bool:
-    """Tell whether experiments lie in a user's own directory, or a little deeper."""
+    """Whether experiments lie in a user's own directory, or a little deeper."""
     for name, child in listing.dirs:
         if name.startswith(".") or is_junk_folder(name):
             continue
@@ -164,7 +164,7 @@ def holds_experiments(path: str, listing: Listing, bound: str, depth: int) -> bo
 
 
 def find_artifact_roots(root: str) -> tuple[str, ...]:
-    """Return a server's artifact directories beside a store (``mlartifacts``), absolute.
+    """A server's artifact directories beside a store (``mlartifacts``), absolute.
 
     ``mlflow server --serve-artifacts`` writes them as ``<experiment>/<run>/artifacts``,
     ``<experiment>/traces/<trace>/artifacts`` and ``<experiment>/models/<model>/artifacts``.
@@ -174,7 +174,7 @@ def find_artifact_roots(root: str) -> tuple[str, ...]:
 
 
 def store_of(entry: Entry, above: int) -> str:
-    """Return the store of an entry that lies ``above`` levels below it (one more in .trash)."""
+    """The store of an entry that lies ``above`` levels below it (one more in .trash)."""
     path = entry.path
     for _ in range(above + entry.in_trash):
         path = os.path.dirname(path)
@@ -182,7 +182,7 @@ def store_of(entry: Entry, above: int) -> str:
 
 
 def bound_of(run: RunEntry) -> str:
-    """Return the directory that a run's links may not leave: its store."""
+    """The directory that a run's links may not leave: its store."""
     return _bound(run.folder, run.experiment_id, run.in_trash)
 
 

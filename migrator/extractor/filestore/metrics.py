@@ -29,7 +29,7 @@ _BOOLEANS = {b"True": 1.0, b"true": 1.0, b"False": 0.0, b"false": 0.0}
 
 
 def read_points(log: ReadLog, path: str) -> tuple[MetricPoint, ...]:
-    """Return a run's metric points in file order, equal ones once.
+    """Read a run's metric points in file order, equal ones once.
 
     Lines are counted as found before they are parsed; each line that can't be is rejected by
     itself. Never raises.
@@ -39,7 +39,7 @@ def read_points(log: ReadLog, path: str) -> tuple[MetricPoint, ...]:
 
 
 def points_in(log: ReadLog, path: str, data: bytes) -> tuple[MetricPoint, ...]:
-    """Return the same of a metric file whose content has been read."""
+    """Parse a metric file's content, as ``read_points`` does."""
     content = _lines_in(log, path, data)
     if content is None:
         return ()
@@ -62,9 +62,9 @@ def points_in(log: ReadLog, path: str, data: bytes) -> tuple[MetricPoint, ...]:
 
 
 def plain_point(data: bytes) -> MetricPoint | None:
-    """Return the point of a file that is one plain line with a time of our era, else None.
+    """The point of a file that is one plain line with a time in milliseconds, else None.
 
-    Of LLM work nearly every file is one: nothing to merge, and nothing odd.
+    Nearly every file of LLM work is one; it has nothing to merge, and nothing odd.
     """
     match = _PLAIN_LINE.fullmatch(data)
     if match is None:
@@ -81,7 +81,7 @@ def plain_point(data: bytes) -> MetricPoint | None:
 
 
 def read_model_points(log: ReadLog, path: str, key: str) -> list[LoggedModelMetric]:
-    """Return a logged model's metric points in file order, equal ones once. Never raises."""
+    """Read a logged model's metric points in file order, equal ones once. Never raises."""
     kind = Kind.LOGGED_MODEL_METRIC
     read = _read(log, path, kind)
     data = None if read is None else _lines_in(log, path, read)
@@ -107,7 +107,7 @@ def _read(log: ReadLog, path: str, kind: Kind) -> bytes | None:
 
 
 def _lines_in(log: ReadLog, path: str, data: bytes) -> bytes | None:
-    """Return a file's content without a byte order mark, None (and named) if it has no line."""
+    """A file's content without a byte order mark; None, with an issue, if it has no line."""
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     if not data or data.isspace():
@@ -144,7 +144,7 @@ def _odd_times(log: ReadLog, path: str, count: int, first: int) -> None:
 
 
 def _plain_points(data: bytes) -> list[MetricPoint] | None:
-    """Return the points of a file whose lines are all plain, None if any is not.
+    """The points of a file whose lines are all plain, None if any is not.
 
     This is nearly every file, and several times faster than line by line.
     """
@@ -163,7 +163,7 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
 
 
 class _Lines:
-    """The lines of one metric file, read one by one, with a log of what was odd."""
+    """The lines of one metric file, read one by one, with a list of what was odd."""
 
     def __init__(self, log: ReadLog, path: str, kind: Kind, data: bytes) -> None:
         self._log = log
@@ -175,11 +175,11 @@ class _Lines:
         self.found = sum(1 for line in self._lines if line.strip())
 
     def numbered(self) -> list[tuple[int, bytes]]:
-        """Return the lines that are not blank, each with its number in the file."""
+        """The lines that are not blank, each with its number in the file."""
         return [(n, line) for n, line in enumerate(self._lines, 1) if line.strip()]
 
     def run_point(self, numbered: tuple[int, bytes]) -> MetricPoint | None:
-        """Return a run's point of a line, None (and named) if there is none in it."""
+        """Parse a line of a run's metric; None, with an issue, if it has no point."""
         number, line = numbered
         fields = line.split()
         count = len(fields)
@@ -205,7 +205,7 @@ class _Lines:
         return head
 
     def model_point(self, key: str, numbered: tuple[int, bytes]) -> LoggedModelMetric | None:
-        """Return a logged model's point of a line, None (and named) if there is none in it."""
+        """Parse a line of a logged model's metric; None, with an issue, if it has no point."""
         number, line = numbered
         fields = line.split()
         if len(fields) < 4 or len(fields) == 5:

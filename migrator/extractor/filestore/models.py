@@ -35,8 +35,8 @@ _VERSION_KEYS = frozenset({"version", "name", "creation_timestamp", "source", "c
 _REGISTERED_KEYS = frozenset({"name", "creation_timestamp", "last_updated_timestamp"})
 
 
-# All that MLflow has written into these files (2.1 to 3.17), and that has a place in a record or
-# stands elsewhere as well (aliases, the id of a version's model).
+# Every key that MLflow has written into these files (2.1 to 3.17) and that has a place in a record
+# or is recorded elsewhere as well (aliases, the id of a version's model).
 _KNOWN_OF_MODEL = _MODEL_KEYS | {
     *("experiment_id", "last_updated_timestamp", "status_message", "lifecycle_stage"),
     *("model_type", "source_run_id"),
@@ -88,7 +88,7 @@ def read_logged_model(
         log.add(
             Code.MODEL_REBUILT,
             entry.path,
-            f"Its {META} tells nothing; there are {len(params)} params, {len(metrics)} metric "
+            f"Its {META} has no facts; there are {len(params)} params, {len(metrics)} metric "
             f"points, {len(tags)} tags and {len(artifacts.files)} artifacts.",
             kept=f"as a model made from them, of {created_ms} ms since 1970",
             kind=Kind.LOGGED_MODEL,
@@ -116,7 +116,7 @@ def read_logged_model(
 
 
 def _model_status(meta: Meta) -> int:
-    """Return a logged model's status as MLflow's number; one that it does not know is named."""
+    """A logged model's status as MLflow's number; one that MLflow does not know is named."""
     given = meta.text("status")
     text = (given or "").strip().upper().removeprefix("LOGGED_MODEL_")
     if text in ("0", "1", "2", "3"):
@@ -159,7 +159,7 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
         log.add(
             Code.MODEL_REBUILT,
             entry.path,
-            f"Its {META} tells nothing; there are {len(versions)} versions, {len(tags)} tags and "
+            f"Its {META} has no facts; there are {len(versions)} versions, {len(tags)} tags and "
             f"{len(aliases)} aliases.",
             kept="as a registered model made from them",
             kind=Kind.REGISTERED_MODEL,
@@ -215,7 +215,7 @@ def _version(
         log.add(
             Code.MODEL_VERSION_REBUILT,
             path,
-            f"Its {META} tells nothing; it has {len(tags)} tags.",
+            f"Its {META} has no facts; it has {len(tags)} tags.",
             kept="as a version without source, run and times",
             kind=Kind.MODEL_VERSION,
         )
@@ -234,7 +234,7 @@ def _version(
         log.add(
             Code.STATUS_UNKNOWN,
             meta.path,
-            "Its status is none of MLflow's.",
+            "MLflow does not know its status.",
             kept="as READY",
             kind=Kind.MODEL_VERSION,
             sample=status[:100],
@@ -272,7 +272,7 @@ def _aliases(log: ReadLog, folder: str | None, versions: set[int]) -> dict[str, 
             log.add(
                 Code.ALIAS_DAMAGED,
                 path,
-                "It is no number." if number is None else "Another file has its name.",
+                "It is not a number." if number is None else "Another file has its name.",
                 kind=Kind.ALIAS,
                 sample=repr(data[:60]),
             )

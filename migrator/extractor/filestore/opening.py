@@ -17,7 +17,7 @@ _FILE_TODO = "Give the path of the mlruns directory itself."
 
 
 def open_store(location: str) -> str:
-    """Return the absolute path of the file store that a user means by ``location``.
+    """Find the file store that a user means by ``location``, as an absolute path.
 
     That is a directory that holds experiments (``mlruns``), one that holds a directory
     ``mlruns``, or a ``file:`` URI of either. Raises ``SourceError`` where there is none.
@@ -87,7 +87,7 @@ def _local_path(location: str) -> str:
         )
     rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
     if rest.startswith("//") and os.path.isdir(_unquoted(rest[2:])):
-        rest = rest[2:]  # file://mlruns is wrong, but what is meant is there
+        rest = rest[2:]  # file://mlruns is wrong, but the folder that it means exists
     if rest.startswith("//"):
         raise SourceError(
             f"{masked(location)} names another machine.", todo="Give a local path (file:///path)."
@@ -103,7 +103,7 @@ def _local_path(location: str) -> str:
 
 
 def _unquoted(rest: str) -> str:
-    """Return the path of a URI: what is escaped is UTF-8, the rest is as the shell gave it."""
+    """The path of a URI: escaped bytes are UTF-8, the rest is as the shell gave it."""
     return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
 
 
@@ -134,7 +134,7 @@ def _database(path: str) -> str:
             head = file.read(16)
     except OSError:
         return ""
-    return " It is an SQLite database." if head.startswith(b"SQLite format 3") else ""
+    return " It is a SQLite database." if head.startswith(b"SQLite format 3") else ""
 
 
 def _is_empty(listing: Listing) -> bool:
@@ -169,7 +169,7 @@ def _explain_part(path: str, listing: Listing) -> None:
 
 
 def _stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[str]:
-    """Return stores below a directory, nearest first, after a limited search."""
+    """Stores below a directory, after a limited search."""
     found: list[str] = []
     todo = [path]
     seen = 0

@@ -1,7 +1,7 @@
 """Reading experiments, runs and datasets (``mlflow.store.tracking.file_store``, 1.x to 3.x).
 
-Every function takes what the index found and returns what the directory holds. None raises for
-anything that lies on the disk: what can't be read is an issue of the result.
+Every function takes an entry of the index and reads its directory. None of them raises for
+anything that lies on the disk: what can't be read is an issue in the result.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
         log.add(
             Code.EXPERIMENT_REBUILT,
             path,
-            "The experiment's name is not known." if known else "Its meta.yaml tells nothing.",
+            "The experiment's name is not known." if known else "Its meta.yaml has no facts.",
             kept=f"as an experiment named {name!r}",
             kind=Kind.EXPERIMENT,
         )
@@ -295,7 +295,7 @@ def read_dataset(entry: Entry) -> Extracted[DatasetRecord]:
 
 
 def _regular(log: ReadLog, folder: str, name: str) -> str | None:
-    """Return the path of a regular file in a directory that is too large to be listed for it."""
+    """The path of a regular file in a directory that is too large to list for it, else None."""
     path = os.path.join(folder, name)
     if os.path.islink(path):
         return scan(folder, log.bound).file(name)
@@ -303,7 +303,7 @@ def _regular(log: ReadLog, folder: str, name: str) -> str | None:
 
 
 def _is_refused(folder: str, bound: str) -> bool:
-    """Tell whether a directory is a link that is not followed; the index has named it."""
+    """Whether a directory is a link that is not followed; the index has named it."""
     return os.path.islink(folder) and isinstance(follow(folder, bound), SpecialEntry)
 
 
@@ -361,9 +361,10 @@ _INPUT_FOLDERS = {"DATASET": "datasets", "MODEL": "models"}
 
 
 def _input_type(log: ReadLog, meta: Meta, source_id: str, run: RunEntry) -> str | None:
-    """Return what kind of thing an input is, None (and named) where nothing tells.
+    """The type of an input: DATASET or MODEL. None, with an issue, where it can't be found out.
 
-    A type that MLflow does not know is replaced by that of what has the id in the experiment.
+    A type that MLflow does not know is replaced by that of the thing with this id in the
+    experiment.
     """
     given = meta.text("source_type")
     word = (given or "DATASET").strip().upper()
@@ -376,7 +377,7 @@ def _input_type(log: ReadLog, meta: Meta, source_id: str, run: RunEntry) -> str 
     log.add(
         Code.INPUT_DAMAGED,
         meta.path,
-        "Its source_type is none of MLflow's, and no dataset or model here has its source_id.",
+        "MLflow does not know its source_type, and no dataset or model here has its source_id.",
         kind=Kind.INPUT,
         sample=(given or "")[:100],
     )
@@ -402,7 +403,7 @@ def _outputs(log: ReadLog, folder: str | None) -> tuple[OutputRecord, ...]:
 
 
 def _members(log: ReadLog, folder: str | None, kind: Kind) -> list[tuple[str, str, Listing]]:
-    """Return name, path and listing of each directory below ``folder``, found counted."""
+    """Name, path and listing of each directory below ``folder``; each is counted as found."""
     if folder is None:
         return []
     listing = log.list(folder, kind)
@@ -437,7 +438,7 @@ def _keep_description(log: ReadLog, meta: Meta, tags: dict[str, str], kind: Kind
 
 
 def _was_deleted_with_experiment(entry: RunEntry, deleted_ms: int | None) -> bool:
-    """Tell whether a run in ``.trash`` was deleted at the moment its experiment was."""
+    """Whether a run in ``.trash`` was deleted at the moment its experiment was."""
     aside = ReadLog(Kind.EXPERIMENT, "", store_of(entry, 2))  # its issues are the experiment's own
     folder = os.path.dirname(entry.path)
     meta = read_meta(aside, _regular(aside, folder, META), os.path.join(folder, META))
@@ -445,7 +446,7 @@ def _was_deleted_with_experiment(entry: RunEntry, deleted_ms: int | None) -> boo
 
 
 def _status(value: str | None) -> str | None:
-    """Return a run's status by name; a number or a name may be recorded. None if unknown."""
+    """A run's status by name; a number or a name may be recorded. None if unknown."""
     text = (value or "").strip().upper()
     if text.isdecimal() and len(text) < 10:
         return RUN_STATUS.get(int(text))

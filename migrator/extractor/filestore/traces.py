@@ -212,7 +212,7 @@ def _find_spans(
     artifact_roots: Sequence[str],
     tags: Mapping[str, str],
 ) -> str | None:
-    """Return the path of ``traces.json``, None where there is none."""
+    """Find ``traces.json``; None where there is none."""
     holds_spans = own is not None and scan(own, log.bound).file(SPANS) is not None
     folder = find_artifact_dir(
         log,
@@ -287,7 +287,7 @@ class _Spans:
         return spans
 
     def _whole_spans(self, text: str) -> list[Any]:
-        """Return the spans of a file that is cut off, up to the one that is."""
+        """The spans of a file that is cut off, as far as they are whole."""
         match = re.search(r'"spans"\s*:\s*\[', text)
         decoder = json.JSONDecoder()
         spans: list[Any] = []
@@ -413,7 +413,7 @@ def _spans_in(content: Any) -> list[Any] | None:
 
 
 def _span_id(raw: object) -> str | None:
-    """Return a span's id as 16 hex digits; None where there is none.
+    """A span's id as 16 hex digits; None where there is none.
 
     It is hex with ``0x`` (2.14 to 2.20), bare hex (2.21 on, and 3.5.0), base64 of eight bytes
     (3.x), or anything at all if written by hand: then its hash, so that parents still match.
@@ -450,7 +450,7 @@ def _first_ns(raw: Mapping[str, Any], keys: Sequence[str]) -> int | None:
 
 
 def _to_ns(time: int) -> int:
-    """Return a time in ns, whatever its unit, by its magnitude.
+    """Convert a time to ns; its magnitude shows its unit.
 
     MLflow writes span times in ns and the times of events in ns (exceptions) or µs (all others).
     """
@@ -462,7 +462,7 @@ def _to_ns(time: int) -> int:
 
 
 def _status(raw: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Return a span's status and its message; None for a status that is not MLflow's."""
+    """A span's status and its message; None for a status that MLflow does not know."""
     status = raw.get("status")
     if isinstance(status, dict):
         code = status.get("code", status.get("status_code"))
@@ -480,7 +480,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _attributes(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Return a span's attributes as JSON text; hand-written inputs and outputs join them."""
+    """A span's attributes as JSON text; hand-written inputs and outputs join them."""
     values = raw.get("attributes")
     if values is not None and not isinstance(values, dict):
         values = {_MALFORMED: values}
@@ -496,7 +496,7 @@ def _attributes(raw: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _json_text(value: object) -> str:
-    """Return an attribute as the JSON text it is; anything else is encoded as such."""
+    """An attribute as JSON text: text that is JSON stays as it is, all else is encoded."""
     if isinstance(value, str):
         try:
             json.loads(value)
@@ -517,7 +517,7 @@ _MALFORMED = "migrator.malformed"  # attribute that holds what MLflow has no pla
 
 
 def _events(raw: object, start_ns: int) -> tuple[SpanEvent, ...]:
-    """Return a span's events; one without a time happened when the span began.
+    """A span's events; one without a time happened when the span began.
 
     What is not an event, and what in an event is not of MLflow's form, is in attribute
     ``_MALFORMED``.
@@ -670,7 +670,7 @@ def _assessment(
 
 
 def _content(value: Meta) -> tuple[Json, str]:
-    """Return the value of a feedback or expectation, and what is wrong with it if there is none."""
+    """The value of a feedback or expectation; the text says why there is none."""
     serialized = value.values.get("serialized_value")
     if serialized is None:
         return _plain(value.values.get("value")), ""
@@ -685,7 +685,7 @@ def _content(value: Meta) -> tuple[Json, str]:
 
 
 def _finite(value: Json) -> Json:
-    """Return a JSON value in which NaN and infinities are the texts that protobuf has for them."""
+    """Replace NaN and infinities by the texts that protobuf has for them."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):
@@ -696,7 +696,7 @@ def _finite(value: Json) -> Json:
 
 
 def _plain(value: Any) -> Json:
-    """Return a YAML value as a JSON value: what only YAML or Python has becomes text."""
+    """Convert a YAML value to a JSON value; types that JSON lacks become text."""
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
