@@ -24,7 +24,7 @@ from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, TargetError
 from migrator.extractor.filestore import artifacts
-from migrator.extractor.filestore.artifacts import local_path, scheme_of
+from migrator.extractor.locations import local_path, scheme_of
 from migrator.loader import artifacts as copying
 from migrator.model import Location
 from migrator.outcome.summary import Outcome

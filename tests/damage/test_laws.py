@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from migrator import pipeline
 from migrator.errors import SourceError
+from migrator.extractor.filestore import FileStoreSource
 from migrator.issues import Code, Kind
 from migrator.model import (
     DatasetRecord,
@@ -266,7 +267,10 @@ class Fuzzed:
         sink = Keep()
         outcome = Outcome("fuzz", (str(self.root),), None)
         migration = pipeline.Migration(
-            pipeline.open_stores([str(self.root)]), pipeline.Options(), sink, outcome
+            pipeline.open_stores([FileStoreSource.open(str(self.root))]),
+            pipeline.Options(),
+            sink,
+            outcome,
         )
         migration.run()
         migration.check_handed()

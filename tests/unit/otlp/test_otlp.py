@@ -32,6 +32,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from migrator import otlp, pipeline
 from migrator.cli import main
 from migrator.errors import TargetError
+from migrator.extractor.filestore import FileStoreSource
 from migrator.model import TracePlan
 from migrator.otlp import receivers
 from migrator.pipeline import walk as migration
@@ -51,7 +52,7 @@ class Kept(pipeline.sinks.Discard):
 
 
 def plans_of(name: str) -> dict[str, TracePlan]:
-    stores = pipeline.open_stores([str(fixturekit.store(name))])
+    stores = pipeline.open_stores([FileStoreSource.open(str(fixturekit.store(name)))])
     kept = Kept()
     outcome = pipeline.commands._outcome(stores, pipeline.Options(), None)
     pipeline.Migration(stores, pipeline.Options(workers=1), kept, outcome).run()
