@@ -21,8 +21,8 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
-from migrator.transformer import trace_totals as assemble
-from migrator.transformer.run_view import as_number
+from migrator.transformer import trace_totals
+from migrator.transformer.values import as_number
 
 MS = 1_000_000  # ns
 STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
@@ -97,12 +97,12 @@ class _Native:
         if self.version:
             tags[conv.MIGRATOR_VERSION] = self.version
         metadata[conv.SCHEMA_VERSION] = "3"
-        contents = assemble.contents_of(self.trace_id, spans)
+        contents = trace_totals.contents_of(self.trace_id, spans)
         _add_sizes(metadata, contents)
-        usage = usage or assemble.total_usage(spans)
+        usage = usage or trace_totals.total_usage(spans)
         if usage is not None:
-            metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
-        if conv.TRACE_COST not in metadata and (cost := assemble.total_cost(spans)):
+            metadata.setdefault(conv.TRACE_USAGE, trace_totals.usage_json(usage))
+        if conv.TRACE_COST not in metadata and (cost := trace_totals.total_cost(spans)):
             metadata[conv.TRACE_COST] = conv.encode(cost)
         execution_ms = record.execution_ms
         if execution_ms is None and not is_root_inferred:
@@ -134,7 +134,7 @@ class _Native:
                 for a in sorted(record.assessments, key=lambda a: a.assessment_id)
             ),
             run_ids=(run_id,) if run_id else (),
-            prompts=assemble.linked_prompts(tags.get(conv.LINKED_PROMPTS)),
+            prompts=trace_totals.linked_prompts(tags.get(conv.LINKED_PROMPTS)),
             native=True,
             contents=contents,
         )
@@ -169,9 +169,9 @@ class _Native:
             return conv.cut(conv.clean_text(own), conv.PREVIEW_CHARS)
         if key in root.attributes:
             make = (
-                assemble.request_preview if key == conv.SPAN_INPUTS else assemble.response_preview
+                trace_totals.request_preview if key == conv.SPAN_INPUTS else trace_totals.response_preview
             )
-            return make(assemble.decoded(root, key))
+            return make(trace_totals.decoded(root, key))
         return conv.preview(recorded) if recorded else own
 
     # ------------------------------------------------------------------------------ spans
@@ -255,7 +255,7 @@ class _Native:
             if text is not None:
                 attributes[attribute] = text
         if usage is not None:
-            attributes[conv.SPAN_USAGE] = assemble.usage_json(usage)
+            attributes[conv.SPAN_USAGE] = trace_totals.usage_json(usage)
         length_ms = max(0, record.execution_ms or 0)
         self._issue(
             Code.TRACE_WITHOUT_SPANS,
@@ -415,7 +415,7 @@ def _add_sizes(metadata: dict[str, str], contents: Sequence[str]) -> None:
     MLflow takes a trace for unfinished, and leaves it out of searches, where ``num_spans`` is not
     the number of its spans: then only that number is changed, and the old entry kept beside it.
     """
-    sizes = assemble.size_metadata(contents)
+    sizes = trace_totals.size_metadata(contents)
     said = metadata.get(conv.SIZE_STATS)
     if said is not None:
         stats = _object_of(said)

@@ -67,8 +67,8 @@ def moment_of(
     if alone and plan.role in (Role.CALL, Role.TRAINING) and root.end_ms and profile is not None:
         length = root.end_ms - root.start_ms
         found = RunView(root, profile).duration_ms(length)
-        if found is not None and 0 <= length < POST_HOC * found[0]:
-            post_hoc = found[0]
+        if found is not None and 0 <= length < POST_HOC * found.ms:
+            post_hoc = found.ms
     is_workflow = plan.role in (Role.WORKFLOW, Role.SESSION) and not parent_is_missing
     is_lost = parent_is_missing or plan.profile == "configurable-agents-node"
     is_request = alone and plan.profile == "configurable-agents-server"

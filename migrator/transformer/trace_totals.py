@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from migrator import conventions as conv
 from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
-from migrator.transformer.run_view import as_number
+from migrator.transformer.values import as_number
 
 
 def decoded(span: SpanPlan, key: str) -> Json:
