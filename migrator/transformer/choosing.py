@@ -147,9 +147,7 @@ def choose(live: LiveTree, profiles: Sequence[Profile], options: PlanOptions) ->
 
 
 class _Chooser:
-    def __init__(
-        self, live: LiveTree, profiles: Sequence[Profile], options: PlanOptions
-    ) -> None:
+    def __init__(self, live: LiveTree, profiles: Sequence[Profile], options: PlanOptions) -> None:
         self._live = live
         self._profiles = profiles
         self._options = options

@@ -1,4 +1,4 @@
-"""What is found in runs: values with their place, and statuses, judgements and steps made of them."""
+"""What is found in runs: values with their place, and statuses, judgements and steps."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A call that a run recorded in its own metrics or files: one of several calls, an event, a row.
+    """A call that a run recorded in its own metrics or files: a metric's point, an event, a row.
 
     What is not known is None; times are in ms. ``steps`` are the calls made inside this one.
     """

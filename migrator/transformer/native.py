@@ -1,5 +1,8 @@
-"""Plans for traces that MLflow itself wrote (2.14 and later): carried over, mended where 3.9
-would not open them. What 3.9 needs of a trace is in its ``SqlAlchemyStore`` and its web pages."""
+"""Plans for traces that MLflow itself wrote (2.14 and later).
+
+They are carried over, and changed only where MLflow 3.9 would not open them. What 3.9 needs of a
+trace is in its ``SqlAlchemyStore`` and its web pages.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +34,22 @@ STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
 def plan_native_trace(
     record: TraceRecord, version: str = ""
 ) -> tuple[TracePlan, tuple[Issue, ...]]:
-    """Plan a native trace, and name what had to be changed.
+    """Plan a native trace, with an issue for each change that was needed.
 
-    Ids become ``tr-`` and 32 hex digits (the old one stays in metadata, and as the client's
-    request id if that is empty); there is exactly one root; every span has an end; values that
-    break MLflow's API become text. A trace without spans gets a root span made of what it says
-    itself, and is marked. Its spans are then in the database like those of all others, and MLflow
-    never asks the recorded location: one that can't be opened breaks the default ``search_traces``
-    of the whole experiment.
+    The id becomes ``tr-`` and 32 hex digits; the old id stays in metadata, and as the client's
+    request id if that is empty. The trace has exactly one root, every span an end, and values that
+    break MLflow's API become text.
+
+    A trace without spans gets a root span made of what the trace says itself, and is marked. Its
+    spans are then in the database like those of all others: MLflow would otherwise open the
+    recorded location, and one that can't be opened breaks the default ``search_traces`` of the
+    whole experiment.
     """
     return _Native(record, version).plan()
 
 
 def native_trace_id(trace_id: str) -> str:
-    """Return the id under which a native trace is written."""
+    """The id under which a native trace is written."""
     digits = trace_id.removeprefix("tr-")
     if re.fullmatch(r"[0-9a-fA-F]{32}", digits):
         return f"tr-{digits.lower()}"
@@ -149,7 +154,7 @@ class _Native:
         self._issue(Code.TRACE_VALUE_CHANGED, f"Trace {self.record.trace_id}: {what}.", "as text")
 
     def _state(self, root: SpanPlan, tags: dict[str, str]) -> str:
-        """Close a trace that was never closed: 3.9 polls an open one for ever."""
+        """The trace's state; an open trace is closed, because 3.9 polls an open one for ever."""
         state = self.record.status if self.record.status in STATES else "STATE_UNSPECIFIED"
         if state != "IN_PROGRESS":
             return state
@@ -169,7 +174,9 @@ class _Native:
             return conv.cut(conv.clean_text(own), conv.PREVIEW_CHARS)
         if key in root.attributes:
             make = (
-                trace_totals.request_preview if key == conv.SPAN_INPUTS else trace_totals.response_preview
+                trace_totals.request_preview
+                if key == conv.SPAN_INPUTS
+                else trace_totals.response_preview
             )
             return make(trace_totals.decoded(root, key))
         return conv.preview(recorded) if recorded else own
@@ -244,7 +251,7 @@ class _Native:
         tags: Mapping[str, str],
         metadata: Mapping[str, str],
     ) -> SpanPlan:
-        """Make the only span of a trace whose spans are nowhere, of what the trace itself says."""
+        """Make the only span of a trace whose spans were not found, from what the trace itself says."""
         record = self.record
         attributes = {f"{conv.LEGACY}inferences": conv.encode([conv.INFERRED_ROOT])}
         for attribute, key, preview in (
@@ -306,7 +313,7 @@ class _Native:
         return opened
 
     def _tree(self, opened: Sequence[_Open]) -> tuple[list[_Open], dict[str, list[_Open]]]:
-        """Return the topmost spans (no parent, a missing one, or a cut circle) and the others."""
+        """The topmost spans (no parent, a missing one, or a cut cycle), and the others by parent."""
 
         def key(span: _Open) -> tuple[int, str]:
             return (span.record.start_ns, span.span_id)
@@ -368,7 +375,7 @@ class _Native:
         )
 
     def _harmless(self, key: str, text: str) -> str:
-        """Return an attribute's JSON text, the same text unless it breaks MLflow's API."""
+        """An attribute's JSON text, unchanged unless it breaks MLflow's API."""
         try:
             value = json.loads(text)
         except ValueError:

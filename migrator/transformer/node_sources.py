@@ -586,7 +586,9 @@ def _believed_ms(name: str, recorded_ms: int | None, times: Times) -> int | None
     """A run's time, if a span can have it; else the reason goes to the inferences."""
     usable_ms = _usable_ms(recorded_ms)
     if recorded_ms and usable_ms is None:
-        times.inferences.append(f"{name}: the run's, {recorded_ms} ms, is none that a span can have")
+        times.inferences.append(
+            f"{name}: the run's, {recorded_ms} ms, is none that a span can have"
+        )
     return usable_ms
 
 

@@ -3,8 +3,8 @@
 Pure: what is decided here depends on the records, the profiles and the options, and on nothing
 else, so that ``scan``, ``show`` and ``convert`` say the same, today and tomorrow.
 
-A tree takes four steps: ``choosing`` finds the profile and the role, ``nodes`` makes a node for each
-span, ``timing`` and ``passes`` fill the nodes in, ``spans`` and ``traces`` write them down.
+A tree takes four steps: ``choosing`` finds the profile and the role, ``nodes`` makes a node for
+each span, ``timing`` and ``passes`` fill the nodes in, ``spans`` and ``traces`` make plans of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 
 from migrator.issues import Issue
 from migrator.model import Role, TracePlan, TreePlan
-from migrator.transformer.choosing import Choice, LiveTree, PlanOptions, ReadTree, choose, decide_role
+from migrator.transformer.choosing import (
+    Choice,
+    LiveTree,
+    PlanOptions,
+    ReadTree,
+    choose,
+    decide_role,
+)
 from migrator.transformer.node_sources import NativeTraces
 from migrator.transformer.nodes import stories
 from migrator.transformer.profiles import Profile
@@ -108,9 +115,7 @@ def _plan_orphaned(tree: ReadTree, options: PlanOptions, natives: NativeTraces) 
     return made
 
 
-def _plan_traces(
-    tree: ReadTree, role: Role, options: PlanOptions, natives: NativeTraces
-) -> _Made:
+def _plan_traces(tree: ReadTree, role: Role, options: PlanOptions, natives: NativeTraces) -> _Made:
     """Plan the traces of a tree with one root. Runs that MLflow traced itself make none."""
     made = _Made(role)
     units, parent = _units(tree, role)

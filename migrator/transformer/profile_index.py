@@ -78,7 +78,7 @@ class ProfileIndex:
             self._to_search.append(entry)
 
     def knows(self, place: str, key: str) -> bool:
-        """Whether a field lists exactly this (normalised) key of ``param``, ``metric`` or ``tag``."""
+        """Whether a field lists exactly this (normalised) key of a place."""
         return (place, key) in self._by_key
 
     def fields_of(self, place: str, key: str) -> tuple[FieldAt, ...]:

@@ -9,13 +9,16 @@ whose lists follow its own. Everything else refers to *sources*::
     root.param:global_provider         the same, of the tree's root run
     field:model                        what [fields] found (not inside [fields])
 
-``[[recognise]]``: any one group suffices; of a group all must hold (``root_has``, ``child_has``
-lists of sources; ``root_name``, ``child_name`` regular expressions). A profile without it takes
-what no other recognises. ``role`` then decides for the whole tree. ``[fields]`` lists the sources
-of each field, most telling first (``FIELDS``). ``[[spans]]`` gives the type and name of a run's
-span, the first rule that fits. ``[[assessments]]`` turns values into feedback or expectations.
-``steps`` names the code that reads steps out of a run's own files (``STEP_READERS``); ``opt_in``
-the word of ``--include`` without which the profile takes nothing.
+``[[recognise]]`` says which trees are the profile's. One group suffices; in a group every condition
+must hold (``root_has``, ``child_has``: lists of sources; ``root_name``, ``child_name``: regular
+expressions). A profile without any takes what no other recognises. ``role`` decides for the whole
+tree. ``[fields]`` lists the sources of each field, most telling first (``FIELDS``). ``[[spans]]``
+gives the type and name of a run's span, by the first rule that fits. ``[[assessments]]`` turns
+values into feedback or expectations. ``steps`` names the code that reads steps out of a run's own
+files (``STEP_READERS``). ``opt_in`` is the word of ``--include`` without which the profile takes
+nothing. ``order`` is the place of a built-in profile among the others: the lowest is tried first.
+
+Every TOML file in the folder ``profiles`` is a built-in profile.
 """
 
 from __future__ import annotations
@@ -63,6 +66,14 @@ PROFILE_KEYS = (
     "spans", "assessments", "failed_step", "failed_step_is",
 )  # fmt: skip
 """The keys that may stand at the top of a profile's TOML."""
+
+TYPE_NAMES: Mapping[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +187,10 @@ def load_profiles(
                 todo="Give each profile its own name.",
             )
         users[each.name] = each
-    built_in = {_REPLACED.format(name) if name in users else name: each
-                for name, each in _built_in_texts().items()}
+    built_in = {
+        _REPLACED.format(name) if name in users else name: each
+        for name, each in _built_in_texts().items()
+    }
     reading = _Reading({**users, **built_in})
     ready = [reading.profile(name) for name in reading.texts if name not in _replaced(users)]
     return tuple(
@@ -241,7 +254,7 @@ def _parse(text: str, file: str | None) -> _ProfileText:
 
 
 def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
-    """Return a test for artifact paths (relative, ``/``): must the extractor read it as text?"""
+    """A test for artifact paths (relative, with ``/``): True for those that are read as text."""
     patterns = {
         source.pattern.pattern
         for profile in profiles
@@ -252,7 +265,7 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
 
 
 class _Wanted:
-    """Tells by its path whether an artifact is wanted. Unlike a lambda, it can be pickled."""
+    """The test of ``wanted_artifacts``. Unlike a lambda, it can be pickled."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
@@ -269,7 +282,7 @@ class _Wanted:
 
 @lru_cache(maxsize=100_000)
 def normalise(key: str) -> str:
-    """Return ``key`` in one spelling: lower case, no accents, words joined by ``_``."""
+    """Bring a key into one spelling: lower case, no accents, words joined by ``_``."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
     plain = "".join(
         c for c in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(c)
@@ -310,7 +323,7 @@ def normalise_part(part: str) -> str:
 
 def _glob(pattern: str) -> re.Pattern[str]:
     # Without "/" the file's name counts, in any folder; log_artifact of a temporary file into a
-    # folder that bears the wanted name ("response.txt/tmp1.txt") is met in the wild.
+    # folder that has the wanted name ("response.txt/tmp1.txt") occurs in real stores.
     parts = re.split(r"(\*\*/|\*)", pattern)
     body = "".join(
         "(?:.*/)?" if part == "**/" else "[^/]*" if part == "*" else re.escape(part)
@@ -338,7 +351,7 @@ def _all_sources(profile: Profile) -> Iterable[Source]:
 
 
 class _Table:
-    """A TOML table that is read key by key; what is left at the end was not allowed."""
+    """A TOML table that is read key by key; a key that nobody read is an error at the end."""
 
     def __init__(self, origin: str, text: str, where: str, values: Mapping[str, Any]) -> None:
         self.origin = origin
@@ -361,8 +374,7 @@ class _Table:
     def take(self, key: str, kind: type, default: Any) -> Any:
         value = self.values.pop(key, default)
         if value is not default and not isinstance(value, kind):
-            names = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
-            self.fail(key, f"must be {names[kind]}")
+            self.fail(key, f"must be {TYPE_NAMES[kind]}")
         return value
 
     def choice(self, key: str, allowed: Sequence[str], default: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """What a tree of runs was: workflow, session, batch or call; or sweep, pipeline or training.
 
-Fingerprints of known tools decide alone. After them the signs of the runs are weighed (``signs``), and
-every sign that counted is a sentence in the reasons.
+Fingerprints of known tools decide alone. After them the signs of the runs are weighed (``signs``),
+and every sign that counted is a sentence in the reasons.
 """
 
 from __future__ import annotations

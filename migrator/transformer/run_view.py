@@ -173,7 +173,7 @@ class RunView:
         return None
 
     def text(self, name: str, limit: int | None = None) -> str:
-        """A field's first value as text, of at most ``limit`` characters; empty when it has none."""
+        """A field's first value as text, cut at ``limit`` characters; empty when it has none."""
         found = self.first(name)
         if found is None:
             return ""

@@ -1,10 +1,11 @@
 """Evidence in single runs: signs of LLM work, and signs of ordinary machine learning.
 
-A rule is a function that looks at one run's ``Evidence`` and gives a ``Sign`` (points and a sentence
-for the reasons) or None. To add one, write it and list it: in ``LLM_RULES`` if it speaks for LLM
-work by itself, in ``CONTEXT_RULES`` if it does so only beside other evidence, in ``ML_RULES`` if it
-speaks for training. Words that mean one thing in LLM work and another in ordinary machine learning
-(``session_id`` is PyCaret's random seed, ``cost`` that of a path) count for nothing alone.
+A rule is a function that looks at one run's ``Evidence`` and gives a ``Sign`` (points, and a
+sentence for the reasons) or None. To add one, write it and list it: in ``LLM_RULES`` if it speaks
+for LLM work by itself, in ``CONTEXT_RULES`` if it does so only beside other evidence, in
+``ML_RULES`` if it speaks for training. Words that mean one thing in LLM work and another in
+ordinary machine learning (``session_id`` is PyCaret's random seed, ``cost`` that of a path) count
+for nothing alone.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _request_preview(nodes: Sequence[Node]) -> str | None:
 
 
 def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
-    """What the trace list shows of the response: the root's outputs, its error, or the last answer."""
+    """The response in the trace list: the root's outputs or error, else the last answer."""
     response = trace_totals.response_preview(nodes[0].outputs)
     if response is None and root.status == "ERROR":
         response = conv.preview(root.status_message)
@@ -243,9 +243,7 @@ def _time_issues(nodes: Sequence[Node]) -> Iterable[Issue]:
             kept = "a span within the time of its trace"
             yield _issue(node, Code.TIME_IMPLAUSIBLE, what, kept)
         if what := node.source.reversed_times():
-            yield _issue(
-                node, Code.SPAN_ENDS_BEFORE_START, what, "a span of the shortest length"
-            )
+            yield _issue(node, Code.SPAN_ENDS_BEFORE_START, what, "a span of the shortest length")
 
 
 def _issue(node: Node, code: Code, what: str, kept: str, sample: str = "") -> Issue:

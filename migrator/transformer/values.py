@@ -1,4 +1,4 @@
-"""Logged values, read: numbers, JSON, chats, transcripts, and words that say nothing or a failure."""
+"""Reading of logged values: numbers, JSON, chats, transcripts, words for success and failure."""
 
 from __future__ import annotations
 

@@ -410,7 +410,7 @@ def _found(event: _Event, keys: Sequence[str]) -> Found | None:
 
 
 def _pairs(text: Json) -> Json:
-    """Read the handler's ``key=value``; several pairs can't be told apart for sure and stay text."""
+    """Read the handler's ``key=value``. Several pairs can't be told apart: they stay text."""
     if not isinstance(text, str) or not text:
         return None if text == "" else text
     match = re.match(r"([A-Za-z_]\w*)=", text)

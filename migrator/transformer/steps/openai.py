@@ -108,7 +108,9 @@ def _response(value: Json) -> tuple[Json, float | None]:
     """A response, or a streamed one put together, and the second in which it was made."""
     if isinstance(value, Mapping):
         return value, as_number(value.get("created"))
-    chunks = [chunk for chunk in value if isinstance(chunk, Mapping)] if isinstance(value, list) else []
+    chunks = (
+        [chunk for chunk in value if isinstance(chunk, Mapping)] if isinstance(value, list) else []
+    )
     if not chunks:
         return None, None
     text = "".join(_piece(chunk) for chunk in chunks)
