@@ -65,8 +65,8 @@ class ArtifactChoice:
 def is_moved(experiments: Iterable[Location], owners: Iterable[Location]) -> bool:
     """Whether a store was moved: none of its locations leads anywhere, but files are here.
 
-    ``owners`` are runs, models and traces. Remote and relative locations are no evidence. Neither is
-    a location that does not name its owner: a cut one leads to some directory above, and one
+    ``owners`` are runs, models and traces. Remote and relative locations say nothing. Nor
+    does a location that does not name its owner: a cut one leads to some directory above, and one
     damaged file must not decide for all others. Where no owner has a directory for artifacts the
     store is metadata only: the files are elsewhere, on a disk that may come back.
 
@@ -128,8 +128,8 @@ def place(
 def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> str:
     """The directory below ``directory`` for the copy of an entity's artifacts.
 
-    The layout is that of MLflow's artifact roots: ``SqlAlchemyStore.create_run``, ``create_logged_model``
-    and ``_get_artifact_location_for_trace`` (3.9). An experiment has the directory of them all.
+    The layout is that of MLflow's artifact roots: ``SqlAlchemyStore.create_run``,
+    ``create_logged_model`` and ``_get_artifact_location_for_trace`` (3.9). An experiment has the directory of them all.
     """
     folders = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}.get(kind, ())
     owner = () if kind is Kind.EXPERIMENT else (*folders, entity_id, "artifacts")
