@@ -151,7 +151,7 @@ class _Chooser:
         self._live = live
         self._profiles = profiles
         self._options = options
-        self._roots: dict[str, RunView] = {}  # by profile: the first top, as it was recognised
+        self._read_by: dict[str, ReadTree] = {}  # by the profile's name
         self._issues: list[Issue] = []
 
     def choose(self) -> Choice:
@@ -191,9 +191,7 @@ class _Chooser:
         raise OptionError(f'There is no profile "{name}".', todo=f"There are {names}.")
 
     def _recognises(self, profile: Profile) -> bool:
-        first, *others = self._live.run_ids()
-        root = self._roots[profile.name] = RunView(self._live.runs[first], profile)
-        below = [RunView(self._live.runs[run_id], profile, root) for run_id in others]
+        root, below = _root_and_below(self._read(profile))
         return roles.recognises(profile, root, below)
 
     def _ambiguous(self, takers: Sequence[Profile]) -> Issue:
@@ -215,25 +213,29 @@ class _Chooser:
                 continue
             if not self._options.asks_for(profile):
                 return profile  # by the names of its files: they were not read
-            views = [RunView(self._live.runs[i], profile) for i in self._live.run_ids()]
+            tree = self._read(profile)
             has_no_reader = profile.steps not in STEPS
-            if has_no_reader or any(read_steps(view) for view in views):
+            if has_no_reader or any(tree.steps_of(view) for view in tree.views.values()):
                 return profile
-            for view in views:
+            for view in tree.views.values():
                 self._issues += view.issues  # why it takes none
         return None
 
     def _read(self, profile: Profile) -> ReadTree:
-        """Read all runs through a profile."""
-        live = self._live
-        views: dict[str, RunView] = {}
-        for number, top in enumerate(live.tops):
-            recognised = self._roots.get(profile.name) if number == 0 else None
-            root = recognised or RunView(live.runs[top], profile)
-            views[top] = root
-            for run_id in preorder(top, live.children)[1:]:
-                views[run_id] = RunView(live.runs[run_id], profile, root)
-        return ReadTree(live, profile, live.tops, views)
+        """Read all runs through a profile, once."""
+        read = self._read_by.get(profile.name)
+        if read is None:
+            self._read_by[profile.name] = read = _read_tree(self._live, profile)
+        return read
+
+
+def _read_tree(live: LiveTree, profile: Profile) -> ReadTree:
+    views: dict[str, RunView] = {}
+    for top in live.tops:
+        root = views[top] = RunView(live.runs[top], profile)
+        for run_id in preorder(top, live.children)[1:]:
+            views[run_id] = RunView(live.runs[run_id], profile, root)
+    return ReadTree(live, profile, live.tops, views)
 
 
 def decide_role(tree: ReadTree, options: PlanOptions) -> roles.Verdict:
