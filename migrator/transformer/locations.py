@@ -129,7 +129,8 @@ def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> st
     """The directory below ``directory`` for the copy of an entity's artifacts.
 
     The layout is that of MLflow's artifact roots: ``SqlAlchemyStore.create_run``,
-    ``create_logged_model`` and ``_get_artifact_location_for_trace`` (3.9). An experiment has the directory of them all.
+    ``create_logged_model`` and ``_get_artifact_location_for_trace`` (3.9). An experiment has the
+    directory above all of these.
     """
     folders = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}.get(kind, ())
     owner = () if kind is Kind.EXPERIMENT else (*folders, entity_id, "artifacts")

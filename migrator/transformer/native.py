@@ -118,7 +118,7 @@ class _Native:
         return plan, tuple(self.issues)
 
     def _client_request_id(self) -> str | None:
-        """The client's id, or the trace's own where MLflow can't keep that; at most 50 characters."""
+        """The client's id, or the recorded trace id where MLflow can't keep that."""
         record = self.record
         client_id = record.client_request_id
         if self.trace_id != record.trace_id:
@@ -266,7 +266,7 @@ class _Native:
         name: str | None,
         usage: TokenUsage | None,
     ) -> SpanPlan:
-        """Make the only span of a trace whose spans were not found, from what the trace itself says."""
+        """Make the only span of a trace without spans, from what the trace itself says."""
         record = self.record
         attributes = {f"{conv.LEGACY}inferences": conv.encode([conv.INFERRED_ROOT])}
         for attribute, key, preview in (
@@ -328,7 +328,7 @@ class _Native:
         return opened
 
     def _tree(self, opened: Sequence[_Open]) -> tuple[list[_Open], dict[str, list[_Open]]]:
-        """The topmost spans (no parent, a missing one, or a cut cycle), and the others by parent."""
+        """The topmost spans (no parent, or it is missing, or a cut cycle); the others by parent."""
 
         def key(span: _Open) -> tuple[int, str]:
             return (span.record.start_ns, span.span_id)

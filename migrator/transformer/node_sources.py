@@ -11,7 +11,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 from migrator import conventions as conv
 from migrator.model import Json, RunRecord, SpanEvent, SpanType
@@ -23,6 +24,7 @@ from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.values import as_number
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
 MODEL_TYPES = (SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING)
 COSTS = (
@@ -64,26 +66,23 @@ class Times:
     implausible: str = ""  # what is wrong with the recorded times; empty: nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """Inputs and outputs of a span, and where they were logged."""
 
     inputs: Json
     outputs: Json
     used: tuple[Found, ...] = ()  # the values that they were made of
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A text about a node, and the reason for it or the place it comes from."""
 
     text: str
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """Tokens of a node itself, where they were logged, and what is odd about them."""
 
     tokens: Tokens = NO_TOKENS
@@ -91,16 +90,14 @@ class Counted:
     inference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(NamedTuple):
     """Cost in USD of a node itself under MLflow's keys (empty: unknown), and its place."""
 
-    cost: Mapping[str, Json] = field(default_factory=dict)
+    cost: Mapping[str, Json] = NOTHING
     origin: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a node stands in its trace."""
 
     is_root: bool

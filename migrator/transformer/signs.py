@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -61,8 +60,7 @@ class Sign(NamedTuple):
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
+class Signs(NamedTuple):
     """What one run shows of being LLM work (``llm``) or ordinary training (``ml``)."""
 
     llm: tuple[Sign, ...]
@@ -71,8 +69,7 @@ class Signs:
     many_cases: bool  # metrics averaged over many cases
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What the rules look at in one run, found once."""
 
     view: RunView
