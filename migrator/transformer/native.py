@@ -230,10 +230,11 @@ class _Native:
                 closed += 1
             ends[span.span_id] = end_ns
         if closed:
+            spans = "1 span has" if closed == 1 else f"{closed} spans have"
             self._issue(
                 Code.TRACE_SPAN_CLOSED,
-                f"Trace {self.record.trace_id}: {closed} spans have no usable end.",
-                "them, closed at their last child or event",
+                f"Trace {self.record.trace_id}: {spans} no usable end.",
+                "closed at the last child or event",
             )
         return ends
 

@@ -152,9 +152,11 @@ def _matched(
         notes = []
         if len(segments) > 1:
             _drop_stale(view, groups[folder], last)
+            earlier = len(segments) - 1
+            calls, their = ("call", "its") if earlier == 1 else ("calls", "their")
             notes = [
-                f"calls: {len(segments) - 1} earlier call(s) of this run were overwritten by the "
-                "handler; their counters stay in the metrics"
+                f"calls: the handler overwrote {earlier} earlier {calls} of this run; "
+                f"{their} counters stay in the metrics"
             ]
         yield folder, {int(p.value): p.timestamp_ms for p in last}, notes
         return

@@ -12,6 +12,7 @@ from migrator.transformer.signs import CONTEXT_RULES, LLM_RULES, ML_RULES, signs
 from tests.support.planskit import run
 
 GENERIC = next(profile for profile in load_profiles() if profile.name == "generic")
+EPOCHS = [(0, 1, 0), (1, 1, 1), (2, 1, 2)]  # ms, value, step
 TOKENS = {"input_tokens": 10.0, "output_tokens": 5.0}
 
 
@@ -34,7 +35,7 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"metrics": {"cost_usd": 0.1}}, []),
         ({"params": {"session_id": "7"}, "metrics": TOKENS}, [("tokens", 3), ("session", 1)]),
         ({"params": {"session_id": "7"}}, []),
-        ({"metrics": {"val_loss": [(0, 1, 0), (1, 1, 1), (2, 1, 2)]}}, [("training", -2), ("epochs", -2)]),
+        ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
         ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
         ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
     ],

@@ -140,7 +140,7 @@ def test_files_that_an_earlier_call_left_are_not_taken_for_the_later_ones() -> N
     assert outline(made) == ["LLMChain CHAIN", "  ListLLM LLM"]
     assert value(made.spans[1], "mlflow.spanInputs") == {"prompt": "Say good night"}
     assert value(made.spans[1], "mlflow.spanOutputs") == "Good night"
-    assert "1 earlier call(s)" in made.tags["migrator.inferences"]
+    assert "1 earlier call of this run; its counters" in made.tags["migrator.inferences"]
     artifacts: Any = value(made.spans[0], "legacy.artifacts")
     assert "tool_start_2.json" in artifacts  # of the call before; still named
 
