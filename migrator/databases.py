@@ -150,14 +150,14 @@ def collation(db: Connection) -> tuple[str, str] | None:
     raise AssertionError("MySQL knows no database of this session")
 
 
-def name_key(found: tuple[str, str] | None) -> Callable[[str], str]:
+def collation_key(found: tuple[str, str] | None) -> Callable[[str], str]:
     """Return what makes the names equal that a server with this charset and collation may."""
     if found is None or found[1].endswith("_bin"):
         return str
-    return fold
+    return widest_collation_key
 
 
-def fold(text: str) -> str:
+def widest_collation_key(text: str) -> str:
     """Return what texts have in common that some collation takes for equal.
 
     Case, accents, width, spaces at the end, characters without weight; and all characters beyond

@@ -12,7 +12,7 @@ from pathlib import Path
 from migrator.errors import TargetError
 from migrator.issues import Code, Issue
 from migrator.loader.sqlite import staging
-from migrator.loader.sqlite.target import reporting
+from migrator.loader.sqlite.files import reporting
 from migrator.model import ArtifactCopy
 
 _BLOCK_BYTES = 1 << 20

@@ -42,13 +42,13 @@ class Dialect(Protocol):
     ) -> None:
         """Add rows in bulk. Raises SQLAlchemy's DBAPIError; then none is added."""
 
-    def reach(self, db: Connection, experiment_id: int) -> None:
+    def advance_id_sequence(self, db: Connection, experiment_id: int) -> None:
         """Let the next experiment that MLflow makes have an id beyond this one."""
 
-    def is_taken(self, error: BaseException) -> bool:
+    def is_duplicate_key(self, error: BaseException) -> bool:
         """Tell whether a driver's error says that a key is taken."""
 
-    def is_passing(self, error: BaseException) -> bool:
+    def is_transient(self, error: BaseException) -> bool:
         """Tell whether a driver's error (a deadlock) goes away by trying again."""
 
 
@@ -92,7 +92,7 @@ class PostgreSQL:
                     for text in _copy_text(rows):
                         copy.write(text)
 
-    def reach(self, db: Connection, experiment_id: int) -> None:
+    def advance_id_sequence(self, db: Connection, experiment_id: int) -> None:
         name = db.exec_driver_sql(
             "SELECT pg_get_serial_sequence('experiments', 'experiment_id')"
         ).scalar()
@@ -102,10 +102,10 @@ class PostgreSQL:
                 "CASE WHEN is_called THEN last_value ELSE last_value - 1 END"
             )
 
-    def is_taken(self, error: BaseException) -> bool:
+    def is_duplicate_key(self, error: BaseException) -> bool:
         return error_code(error) == "23505"
 
-    def is_passing(self, error: BaseException) -> bool:
+    def is_transient(self, error: BaseException) -> bool:
         return error_code(error) in ("40001", "40P01", "55P03")
 
 
@@ -154,13 +154,13 @@ class MySQL:
             for batch in _batches(rows):
                 cursor.executemany(statement, batch)
 
-    def reach(self, db: Connection, experiment_id: int) -> None:
+    def advance_id_sequence(self, db: Connection, experiment_id: int) -> None:
         """InnoDB counts on from the greatest id that is there."""
 
-    def is_taken(self, error: BaseException) -> bool:
+    def is_duplicate_key(self, error: BaseException) -> bool:
         return error_code(error) == "1062"
 
-    def is_passing(self, error: BaseException) -> bool:
+    def is_transient(self, error: BaseException) -> bool:
         return error_code(error) in ("1213", "1205")
 
 

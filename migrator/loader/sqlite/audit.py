@@ -111,6 +111,12 @@ def count(db: sqlite3.Connection, table: str) -> int:
     return int(db.execute(f"SELECT count(*) FROM main.{quoted(table)}").fetchone()[0])
 
 
+def is_native(db: sqlite3.Connection, trace_id: object) -> bool:
+    """Return True for a trace that the source has, False for one rebuilt from runs."""
+    found = db.execute("SELECT 1 FROM temp.native WHERE trace_id = ?", (trace_id,))
+    return found.fetchone() is not None
+
+
 def by_kind(db: sqlite3.Connection) -> tuple[Counter[Kind], Counter[Kind]]:
     """Return how many of each kind came from the source, and how many were rebuilt from runs."""
     source: Counter[Kind] = Counter()

@@ -12,9 +12,7 @@ is left out whole. Where a value is unknown on one side it contradicts nothing.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from migrator import conventions
 from migrator.issues import Code, Issue, Kind
@@ -22,6 +20,7 @@ from migrator.loader.owners import ROOTS, is_shared, owner_of
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
+from migrator.outcome.written import Written
 
 UNFINISHED = "('RUNNING', 'SCHEDULED')"
 _OUR_ROOT = "migrator_root_span"  # SQL function: the id of a root span that we added to a trace
@@ -120,16 +119,7 @@ _CONTRADICTIONS = {
 }
 
 
-@dataclass(slots=True)
-class Clashes:
-    """What was left out: an issue for each kind of row of each entity, and the rows' counts."""
-
-    issues: list[Issue] = field(default_factory=list)
-    rejected: Counter[Kind] = field(default_factory=Counter)
-    rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
-
-
-def leave_out(db: sqlite3.Connection) -> Clashes:
+def leave_out(db: sqlite3.Connection) -> Written:
     """Take entities out of the main database whose ids other entities of ``target`` have.
 
     Runs in the caller's transaction.
@@ -138,7 +128,7 @@ def leave_out(db: sqlite3.Connection) -> Clashes:
         _OUR_ROOT, 1, lambda trace_id: conventions.span_id_of(trace_id, "root"), deterministic=True
     )
     _find_other_points(db)
-    clashes = Clashes()
+    left_out = Written()
     for root in ("runs", "logged_models", "trace_info", "registered_models"):
         _find(db, root, (ROOTS[root],))
     _find(db, "model_versions", ("name", "version"))
@@ -153,14 +143,14 @@ def leave_out(db: sqlite3.Connection) -> Clashes:
     found = "SELECT count(*) FROM temp.clash_"
     roots = (*_CONTRADICTIONS,)
     if not any(db.execute(found + root).fetchone()[0] for root in roots):
-        return clashes
+        return left_out
     # Children first; input_tags before the inputs that say whose they are.
     tables = [t for t in reversed(audit.tables(db)) if not is_shared(db, t) or t in ROOTS]
     for table in sorted(tables, key=lambda table: table != "input_tags"):
         for owner, condition in _conditions(db, table):
-            _take_out(db, table, owner, condition, clashes)
-    _take_out_promoted(db, clashes)
-    return clashes
+            _take_out(db, table, owner, condition, left_out)
+    _take_out_promoted(db, left_out)
+    return left_out
 
 
 def _find_other_points(db: sqlite3.Connection) -> None:
@@ -215,7 +205,7 @@ def _conditions(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
     return found
 
 
-def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, clashes: Clashes) -> None:
+def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, left_out: Written) -> None:
     clashing = f"{sql} IN (SELECT id FROM temp.clash_{owner})"
     for kind, _, condition, rebuilt in (s for s in audit.SLICES if s.table == table):
         found = db.execute(
@@ -224,13 +214,13 @@ def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, clashes:
         ).fetchall()
         for entity_id, count in found:
             if rebuilt:
-                clashes.rebuilt_rejected[kind] += count
+                left_out.rebuilt_rejected[kind] += count
             else:
-                _reject(db, clashes, owner, str(entity_id), kind, count)
+                _reject(db, left_out, owner, str(entity_id), kind, count)
     db.execute(f"DELETE FROM main.{quoted(table)} AS s WHERE {clashing}")
 
 
-def _take_out_promoted(db: sqlite3.Connection, clashes: Clashes) -> None:
+def _take_out_promoted(db: sqlite3.Connection, left_out: Written) -> None:
     """Take out what a newer schema keeps in columns, of traces that clash."""
     found = db.execute(
         "SELECT trace_id, tbl, trace_id IN (SELECT trace_id FROM temp.native), n "
@@ -238,18 +228,18 @@ def _take_out_promoted(db: sqlite3.Connection, clashes: Clashes) -> None:
     ).fetchall()
     for trace_id, table, native, count in found:
         if native:
-            _reject(db, clashes, "trace_info", trace_id, KINDS[table], count)
+            _reject(db, left_out, "trace_info", trace_id, KINDS[table], count)
         else:
-            clashes.rebuilt_rejected[KINDS[table]] += count
+            left_out.rebuilt_rejected[KINDS[table]] += count
     db.execute("DELETE FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)")
 
 
 def _reject(
-    db: sqlite3.Connection, clashes: Clashes, owner: str, entity_id: str, kind: Kind, count: int
+    db: sqlite3.Connection, left_out: Written, owner: str, entity_id: str, kind: Kind, count: int
 ) -> None:
     why = db.execute(f"SELECT why FROM temp.clash_{owner} WHERE id = ?", (entity_id,)).fetchone()[0]
-    clashes.rejected[kind] += count
-    clashes.issues.append(
+    left_out.rejected[kind] += count
+    left_out.issues.append(
         Issue(
             Code.ENTITY_CLASHES,
             "",

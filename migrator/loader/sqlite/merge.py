@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue, Kind
+from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit, clashes, staging
 from migrator.loader.sqlite.audit import quoted
-from migrator.loader.sqlite.target import Target, connect, reporting
+from migrator.loader.sqlite.files import DatabaseFile, connect, reporting
+from migrator.outcome.written import Written
 from migrator.paths import shown
 
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
@@ -27,18 +29,6 @@ _INCIDENTAL = {
     "inputs": {"input_uuid"},
     "experiments": {"last_update_time"},
 }
-
-
-@dataclass(slots=True)
-class Merged:
-    """What the target already had, and the backup made before anything was added."""
-
-    already: Counter[Kind] = field(default_factory=Counter)
-    rebuilt_already: Counter[Kind] = field(default_factory=Counter)
-    rejected: Counter[Kind] = field(default_factory=Counter)  # named in the issues
-    rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
-    issues: list[Issue] = field(default_factory=list)
-    backup_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +48,21 @@ class _Table:
         )
 
 
-def merge(
-    db: sqlite3.Connection,
-    target: Target,
-    joined: Collection[int],
-    *,
-    backup: bool,
-    checking: Callable[[Sequence[Issue]], None] = lambda issues: None,
-    committing: Callable[[], None] = lambda: None,
-) -> Merged:
-    """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
+def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Written:
+    """Add to the target every staged row that it lacks, in one transaction.
 
     A row whose key the target has is left as the target has it, except of runs and traces that
     had not ended there: those are brought up to date. Entities whose ids other entities of the
-    target have are left out (``clashes``). Before the first change the
-    target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
-    ``joined`` are experiments whose own row is not compared; ``checking`` gets the issues that
-    reject something before anything is changed, and may raise; ``committing`` is called right
-    before the transaction ends.
+    target have are left out (``clashes``). Before the first change the target is copied to
+    ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done. Returns what the target had
+    already. Raises TargetError and LedgerError.
     """
+    db, joined = staged.db, staged.joined
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
     db.execute("ATTACH DATABASE ? AS target", (shown(target.path),))
     db.execute("PRAGMA target.synchronous=FULL")
-    merged = Merged()
+    result = Written()
     db.execute("BEGIN IMMEDIATE")
     try:
         _check_unchanged(db, target)
@@ -89,34 +70,32 @@ def merge(
         _check_names(db, target)
         _adopt_ids(db)
         if any(table.name == "trace_info" for table in tables):
-            _keep_spans(db, merged)  # first: an inferred root is not another trace
-        found = clashes.leave_out(db)
-        merged.rejected, merged.rebuilt_rejected = found.rejected, found.rebuilt_rejected
-        merged.issues += found.issues
-        checking(found.issues)
-        missing = _count(db, tables, merged)
+            _keep_spans(db, result)  # first: an inferred root is not another trace
+        result.add(clashes.leave_out(db))
+        options.check_rejects(result.issues)
+        missing = _count(db, tables, result)
         behind = _latest_behind(db)
         stale = _find_stale(db, tables)
         if not any(missing.values()) and not behind and not stale:
-            merged.issues += _differences(db, tables, joined)
+            result.issues += _differences(db, tables, joined)
             db.execute("ROLLBACK")
-            return merged
-        if backup:
+            return result
+        if options.backup:
             # A connection of its own: ours holds the lock, under which others may still read.
             with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
-                merged.backup_path = back_up(source, target.path, str(target.revision))
+                result.backup_path = back_up(source, target.path, target.revision)
         try:
             if stale:
-                merged.issues += _update_stale(db, stale)
-                missing = _count(db, tables, Merged())
-            merged.issues += _differences(db, tables, joined)
+                result.issues += _update_stale(db, stale)
+                missing = _count(db, tables, Written())
+            result.issues += _differences(db, tables, joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
-            committing()
+            options.committing()
             db.execute("COMMIT")
         except BaseException:
-            if merged.backup_path:  # nothing has changed, so it is of no use
-                Path(merged.backup_path).unlink(missing_ok=True)
+            if result.backup_path:  # nothing has changed, so it is of no use
+                Path(result.backup_path).unlink(missing_ok=True)
             raise
     except BaseException:
         if db.in_transaction:
@@ -125,10 +104,10 @@ def merge(
     finally:
         with contextlib.suppress(sqlite3.OperationalError):
             db.execute("DETACH DATABASE target")
-    return merged
+    return result
 
 
-def _check_unchanged(db: sqlite3.Connection, target: Target) -> None:
+def _check_unchanged(db: sqlite3.Connection, target: DatabaseFile) -> None:
     revisions = [row[0] for row in db.execute("SELECT version_num FROM target.alembic_version")]
     if revisions != [target.revision]:
         raise TargetError(
@@ -147,7 +126,7 @@ def _table(db: sqlite3.Connection, name: str) -> _Table:
     return _Table(name, ours, audit.key_columns(db, name))
 
 
-def _check_names(db: sqlite3.Connection, target: Target) -> None:
+def _check_names(db: sqlite3.Connection, target: DatabaseFile) -> None:
     columns = _table(db, "experiments").columns
     workspace = " AND t.workspace = s.workspace" if "workspace" in columns else ""
     taken = db.execute(
@@ -190,7 +169,7 @@ _INFERRED = (
 )
 
 
-def _keep_spans(db: sqlite3.Connection, merged: Merged) -> None:
+def _keep_spans(db: sqlite3.Connection, result: Written) -> None:
     """Leave out the inferred root of a trace whose spans the target has, and count it as there."""
     db.execute("DROP TABLE IF EXISTS temp.whole_traces")
     db.execute(
@@ -200,16 +179,16 @@ def _keep_spans(db: sqlite3.Connection, merged: Merged) -> None:
     )
     of_whole = "IN (SELECT id FROM temp.whole_traces)"
     spans = db.execute(f"DELETE FROM main.spans WHERE trace_id {of_whole}")
-    merged.already[Kind.SPAN] += spans.rowcount
+    result.already_there[Kind.SPAN] += spans.rowcount
     tags = db.execute(
         f"DELETE FROM main.trace_tags WHERE request_id {of_whole} AND key = ?",
         (conventions.MIGRATOR_INFERENCES,),
     )
-    merged.already[Kind.TRACE_TAG] += tags.rowcount
+    result.already_there[Kind.TRACE_TAG] += tags.rowcount
 
 
-def _count(db: sqlite3.Connection, tables: Sequence[_Table], merged: Merged) -> Counter[str]:
-    """Count what the target has (into ``merged``); return by table how many rows it lacks."""
+def _count(db: sqlite3.Connection, tables: Sequence[_Table], result: Written) -> Counter[str]:
+    """Count what the target has (into ``result``); return by table how many rows it lacks."""
     missing: Counter[str] = Counter()
     slices: dict[str, list[audit.Slice]] = {}
     for one in audit.SLICES:
@@ -224,13 +203,13 @@ def _count(db: sqlite3.Connection, tables: Sequence[_Table], merged: Merged) -> 
                 f"SELECT count(*) FROM main.{table.name} AS s "
                 f"WHERE {condition} AND {table.in_target}"
             )
-            counter = merged.rebuilt_already if rebuilt else merged.already
+            counter = result.rebuilt_already_there if rebuilt else result.already_there
             counter[kind] += found.fetchone()[0]
-    _count_promoted(db, merged)
+    _count_promoted(db, result)
     return missing
 
 
-def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
+def _count_promoted(db: sqlite3.Connection, result: Written) -> None:
     """Count the rows that a newer schema keeps in columns, of traces that the target has."""
     found = db.execute(
         "SELECT p.tbl, p.trace_id IN (SELECT trace_id FROM temp.native), sum(p.n) "
@@ -238,7 +217,8 @@ def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
         "GROUP BY 1, 2"
     )
     for table, native, n in found.fetchall():
-        (merged.already if native else merged.rebuilt_already)[KINDS[table]] += n
+        counter = result.already_there if native else result.rebuilt_already_there
+        counter[KINDS[table]] += n
 
 
 # ------------------------------------------------------------- what had not ended last time
@@ -448,7 +428,7 @@ def _differences(
 
 
 def _insert(
-    db: sqlite3.Connection, target: Target, tables: Sequence[_Table], missing: Counter[str]
+    db: sqlite3.Connection, target: DatabaseFile, tables: Sequence[_Table], missing: Counter[str]
 ) -> None:
     for table in tables:
         if not missing[table.name]:

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from migrator.loader.sqlite.target import reporting
+from migrator.loader.sqlite.files import reporting
 from migrator.wholefiles import common_mode
 
 try:

@@ -11,7 +11,7 @@ from migrator import addresses, databases
 from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.loader import schema
-from migrator.loader.sqlite import audit, merge, staging, target
+from migrator.loader.sqlite import audit, files, merge, staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ def upgrade_database(uri: str) -> UpgradeResult:
             todo="Where the server runs, upgrade its database: mlflow-migrate upgrade for a SQLite "
             "file, mlflow db upgrade for others.",
         )
-    path = target.path_of(uri)
-    if not target.exists(path):
+    path = files.path_of(uri)
+    if not files.exists(path):
         raise TargetError(f"There is no database {path}.", todo="Check the path.")
-    before = target.read_revision(path)
+    before = files.read_revision(path)
     chain = schema.chain()
     if before not in chain:
         raise TargetError(
@@ -57,7 +57,7 @@ def upgrade_database(uri: str) -> UpgradeResult:
         )
     file = staging.StagingFile(path)
     try:
-        with target.reporting(path), contextlib.closing(target.connect(path)) as original:
+        with files.reporting(path), contextlib.closing(files.connect(path)) as original:
             # In this mode the lock stays after the transaction, until the connection is closed.
             original.execute("PRAGMA locking_mode=EXCLUSIVE")
             original.execute("BEGIN EXCLUSIVE")
