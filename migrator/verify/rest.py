@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from migrator import conventions, transformer, verify
+from migrator import conventions, transformer
 from migrator.credentials import masked
 from migrator.issues import Kind
 from migrator.model import (
@@ -33,7 +33,10 @@ from migrator.model import (
     SpanPlan,
     TracePlan,
 )
-from migrator.verify import MISSING, NOTHING, VerifyResult, _Entity, _Findings, compare_search
+from migrator.verify.findings import MISSING, NOTHING, Entity, Findings, VerifyResult
+from migrator.verify.reading import broken, read_entity, reading
+from migrator.verify.traces import ReadOnce, client_of, compare_assessment, compare_search
+from migrator.verify.values import Point, canonical, expected_point, found_point
 
 _PAGE = 1000
 _PARAM_CHARS, _TAG_CHARS, _TRACE_TAG_CHARS, _METADATA_CHARS = 6000, 8000, 4096, 250
@@ -46,7 +49,7 @@ _COSTS = ("input_cost", "output_cost", "total_cost")
 
 
 @dataclass(slots=True)
-class _Home:
+class _ServerExperiment:
     """An experiment of the server, and where the source's runs and models are in it."""
 
     found: Any
@@ -56,7 +59,7 @@ class _Home:
     traces: set[str] = field(default_factory=set)
 
 
-class ServedComparer:
+class RestComparer:
     """Compares what is handed to it with a server. Raises TargetError when there is none."""
 
     def __init__(self, uri: str, *, files: bool) -> None:
@@ -67,40 +70,44 @@ class ServedComparer:
 
         self.shown = masked(uri)
         self._client: Any = MlflowClient(uri)
+        self._store: Any = ReadOnce(self._client._tracking_client.store)
+        self._traces: Any = client_of(self._store, uri)
         self._files = files
-        self._findings = _Findings()
+        self._findings = Findings()
         self._exceptions: Counter[str] = Counter()
-        self._handles: dict[int, _Home] = {}
-        self._homes: dict[int, _Home] = {}
+        self._handles: dict[int, _ServerExperiment] = {}
+        self._experiments: dict[int, _ServerExperiment] = {}
         self._runs: dict[str, str] = {}
         self._models: dict[str, str] = {}
         self._waiting: list[tuple[RunRecord, int]] = []
         self._datasets: dict[tuple[int, str], tuple[str, str]] = {}
         try:
             for each in _pages(self._client.search_experiments, ViewType.ALL, _PAGE):
-                self._handles[_handle(each)] = _Home(each)
+                self._handles[_handle(each)] = _ServerExperiment(each)
         except (MlflowException, OSError) as error:
-            raise verify.broken(self.shown, error) from None
+            raise broken(self.shown, error) from None
 
     def experiments(self) -> tuple[tuple[int, str], ...]:
         """Return what stands for each experiment of the server, and its name."""
-        return tuple((handle, home.found.name) for handle, home in self._handles.items())
+        return tuple(
+            (handle, experiment.found.name) for handle, experiment in self._handles.items()
+        )
 
     # ------------------------------------------------------------------------ experiments
 
-    @verify.reading
+    @reading
     def add_experiment(self, plan: ExperimentPlan) -> None:
         """Expect an experiment; list what was made of its runs and models."""
         from mlflow.entities import ViewType
 
-        home = self._handles.get(plan.target_id)
+        experiment = self._handles.get(plan.target_id)
         entity_id = plan.record.experiment_id
-        of = self._findings.entity(Kind.EXPERIMENT, entity_id, home and home.found)
-        if of is None or home is None:
+        of = self._findings.entity(Kind.EXPERIMENT, entity_id, experiment and experiment.found)
+        if of is None or experiment is None:
             return
-        home.plan = plan
-        self._homes[plan.target_id] = home
-        number, found = home.found.experiment_id, home.found
+        experiment.plan = plan
+        self._experiments[plan.target_id] = experiment
+        number, found = experiment.found.experiment_id, experiment.found
         of.check("name", plan.target_name, found.name)
         if conventions.MIGRATOR_SOURCE_EXPERIMENT in found.tags:
             of.check("lifecycle_stage", plan.record.lifecycle_stage, found.lifecycle_stage)
@@ -114,25 +121,25 @@ class ServedComparer:
         ours = f"tags.`{conventions.MIGRATOR_SOURCE_RUN}` LIKE '%'"
         for run in _pages(self._client.search_runs, [number], ours, ViewType.ALL, _PAGE):
             old = run.data.tags[conventions.MIGRATOR_SOURCE_RUN]
-            if old in home.runs:
+            if old in experiment.runs:
                 of.differs(f"run {old}", "one", "two of it")
-            home.runs[old] = run.info.run_id
+            experiment.runs[old] = run.info.run_id
         for model in _pages(self._client.search_logged_models, [number]):
             old = model.tags.get(conventions.MIGRATOR_SOURCE_MODEL)
             if old is not None:
-                home.models[old] = model.model_id
+                experiment.models[old] = model.model_id
         for key, value in found.tags.items():
             if key.startswith("migrator.deleted_model."):
-                home.models[key.removeprefix("migrator.deleted_model.")] = value.split()[0]
-        self._runs |= home.runs
-        self._models |= home.models
+                experiment.models[key.removeprefix("migrator.deleted_model.")] = value.split()[0]
+        self._runs |= experiment.runs
+        self._models |= experiment.models
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Expect a tag on an experiment of the server, with whatever value."""
-        home = self._homes.get(experiment_id)
-        if home is not None and key not in home.found.tags:
+        experiment = self._experiments.get(experiment_id)
+        if experiment is not None and key not in experiment.found.tags:
             self._findings.differs(
-                Kind.EXPERIMENT, home.found.experiment_id, f"tag {key}", value, MISSING
+                Kind.EXPERIMENT, experiment.found.experiment_id, f"tag {key}", value, MISSING
             )
 
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
@@ -141,16 +148,16 @@ class ServedComparer:
 
     # ------------------------------------------------------------------------------- runs
 
-    @verify.reading
+    @reading
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
         """Expect a run, with its params, tags, metric histories, inputs, outputs and files."""
-        home = self._homes.get(experiment_id)
-        new_id = home.runs.get(run.run_id) if home else None
+        experiment = self._experiments.get(experiment_id)
+        new_id = experiment.runs.get(run.run_id) if experiment else None
         found: Any = None
         if new_id is not None:
             found = self._read(self._client.get_run, new_id)
         of = self._findings.entity(Kind.RUN, run.run_id, found)
-        if of is None or home is None:
+        if of is None or experiment is None:
             return
         info, counts = found.info, self._exceptions
         counts["run-id"] += 1
@@ -185,7 +192,7 @@ class ServedComparer:
 
     def _mapping(
         self,
-        of: _Entity,
+        of: Entity,
         kind: Kind,
         label: str,
         expected: Mapping[str, str],
@@ -198,19 +205,19 @@ class ServedComparer:
         cut = {key: value[:limit] for key, value in whole.items()}
         of.mapping(kind, label, cut, found, allowed=_SERVER_TAGS)
 
-    def _compare_metrics(self, of: _Entity, run: RunRecord, new_id: str, found: Any) -> None:
+    def _compare_metrics(self, of: Entity, run: RunRecord, new_id: str, found: Any) -> None:
         expected_keys = {key for key, points in run.metrics.items() if points}
         for key in sorted(found.data.metrics.keys() - expected_keys):
             of.differs(f"metric {key}", NOTHING, str(found.data.metrics[key]))
         for key in sorted(expected_keys):
-            points = {verify._expected_point(p) for p in run.metrics[key] if p.timestamp_ms >= 0}
+            points = {expected_point(p) for p in run.metrics[key] if p.timestamp_ms >= 0}
             early = sum(point.timestamp_ms < 0 for point in run.metrics[key])
             self._exceptions["negative-time"] += early
             history = self._read(self._client.get_metric_history, new_id, key) or ()
             of.count(Kind.METRIC_POINT, len(points))
-            of.points(f"metric {key}", points, [verify._found_point(m) for m in history])
+            of.points(f"metric {key}", points, [found_point(m) for m in history])
 
-    def _compare_edges(self, of: _Entity, run: RunRecord, experiment_id: int, found: Any) -> None:
+    def _compare_edges(self, of: Entity, run: RunRecord, experiment_id: int, found: Any) -> None:
         datasets: dict[tuple[str, str], Mapping[str, str]] = {}
         models = set()
         for item in run.inputs:
@@ -248,12 +255,12 @@ class ServedComparer:
 
     # ------------------------------------------------------------------------------ models
 
-    @verify.reading
+    @reading
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
         """Expect a logged model, with its params, tags and metrics."""
-        home = self._homes.get(experiment_id)
-        new_id = home.models.get(record.model_id) if home else None
-        store = self._client._tracking_client.store
+        experiment = self._experiments.get(experiment_id)
+        new_id = experiment.models.get(record.model_id) if experiment else None
+        store = self._store
         found: Any = None
         if new_id is not None:
             found = self._read(store.get_logged_model, new_id, allow_deleted=True)
@@ -274,7 +281,7 @@ class ServedComparer:
         of.check("source_run_id", self._runs.get(source_run, source_run), found.source_run_id or "")
         of.mapping(Kind.LOGGED_MODEL_PARAM, "param", record.params, found.params or {})
         of.mapping(Kind.LOGGED_MODEL_TAG, "tag", record.tags, found.tags or {})
-        once: dict[tuple[str, int, int, str], verify._Point] = {}
+        once: dict[tuple[str, int, int, str], Point] = {}
         for metric in record.metrics:
             if math.isnan(metric.value):
                 self._exceptions["model-nan"] += 1
@@ -282,18 +289,18 @@ class ServedComparer:
                 run_id = self._runs[metric.run_id]
                 point_key = (metric.key, metric.timestamp_ms, metric.step, run_id)
                 point = MetricPoint(metric.timestamp_ms, metric.value, metric.step)
-                once.setdefault(point_key, verify._expected_point(point))
-        expected: dict[str, set[verify._Point]] = defaultdict(set)
+                once.setdefault(point_key, expected_point(point))
+        expected: dict[str, set[Point]] = defaultdict(set)
         for (key, _, _, run_id), row in once.items():
             expected[f"{key} of run {run_id}"].add(row)
-        there: dict[str, list[verify._Point]] = defaultdict(list)
+        there: dict[str, list[Point]] = defaultdict(list)
         for metric in found.metrics or ():
-            there[f"{metric.key} of run {metric.run_id}"].append(verify._found_point(metric))
+            there[f"{metric.key} of run {metric.run_id}"].append(found_point(metric))
         of.count(Kind.LOGGED_MODEL_METRIC, len(once))
         for name in sorted(expected.keys() | there.keys()):
             of.points(f"metric {name}", expected[name], there[name])
 
-    @verify.reading
+    @reading
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
         registry = self._client._get_registry_client().store
@@ -345,18 +352,18 @@ class ServedComparer:
 
     # ------------------------------------------------------------------------------ traces
 
-    @verify.reading
+    @reading
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Expect a trace, with its spans, tags, metadata, assessments and links to runs."""
-        home = self._homes.get(experiment_id)
+        experiment = self._experiments.get(experiment_id)
         self._findings.count_recounted(plan)
-        store = self._client._tracking_client.store
+        store = self._store
         info = self._read(store.get_trace_info, plan.trace_id)
         of = self._findings.entity(Kind.TRACE, plan.trace_id, info)
-        if of is None or home is None:
+        if of is None or experiment is None:
             return
-        home.traces.add(plan.trace_id)
-        of.check("experiment_id", home.found.experiment_id, info.experiment_id)
+        experiment.traces.add(plan.trace_id)
+        of.check("experiment_id", experiment.found.experiment_id, info.experiment_id)
         of.check("request_time", plan.timestamp_ms, info.request_time)
         of.check("execution_duration", plan.execution_ms, info.execution_duration)
         of.check("state", plan.status, info.state.value)
@@ -385,23 +392,25 @@ class ServedComparer:
             metadata[usage] = _without_zeros(metadata.get(usage, "{}"))
         self._mapping(of, Kind.TRACE_METADATA, "metadata", metadata, found, _METADATA_CHARS)
         self._compare_assessments(of, plan, info)
-        self._compare_spans(of, plan, home, spans)
+        self._compare_spans(of, plan, experiment, spans)
         for old in plan.run_ids:
-            self._compare_link(of, plan, home, old)
+            self._compare_link(of, plan, experiment, old)
 
-    def _compare_link(self, of: _Entity, plan: TracePlan, home: _Home, old: str) -> None:
+    def _compare_link(
+        self, of: Entity, plan: TracePlan, experiment: _ServerExperiment, old: str
+    ) -> None:
         if old not in self._runs:
             return
         linked = self._read(
-            self._client._tracking_client.store.search_traces,
-            locations=[home.found.experiment_id],
+            self._store.search_traces,
+            locations=[experiment.found.experiment_id],
             filter_string=f"attributes.run_id = '{self._runs[old]}'",
             max_results=500,
         )
         if plan.trace_id not in {each.trace_id for each in linked[0]}:
             of.differs(f"link to run {old}", "one", MISSING)
 
-    def _compare_assessments(self, of: _Entity, plan: TracePlan, info: Any) -> None:
+    def _compare_assessments(self, of: Entity, plan: TracePlan, info: Any) -> None:
         found = {item.assessment_id: item for item in info.assessments}
         expected = {record.assessment_id for record in plan.assessments}
         for assessment_id in sorted(found.keys() - expected):
@@ -417,24 +426,24 @@ class ServedComparer:
             if item is not None:
                 value = getattr(getattr(item, record.type, None), "value", None)
                 same = value == conventions.sanitize(record.value)  # 13 is served as 13.0
-                self._exceptions["assessment-numbers"] += same and verify._canonical(
-                    value
-                ) != verify._canonical(record.value)
+                self._exceptions["assessment-numbers"] += same and canonical(value) != canonical(
+                    record.value
+                )
                 kept = replace(
                     record,
                     value=value if same else record.value,
                     run_id=item.run_id,
                     valid=item.valid,
                 )
-            verify.compare_assessment(entity, kept, item)
+            compare_assessment(entity, kept, item)
 
     def _spans_of(self, plan: TracePlan) -> dict[str, Any]:
-        store = self._client._tracking_client.store
+        store = self._store
         traces = self._read(store.batch_get_traces, [plan.trace_id]) or ()
         return {span.span_id: span for trace in traces for span in trace.data.spans}
 
     def _compare_spans(
-        self, of: _Entity, plan: TracePlan, home: _Home, found: Mapping[str, Any]
+        self, of: Entity, plan: TracePlan, experiment: _ServerExperiment, found: Mapping[str, Any]
     ) -> None:
         for span_id in sorted(found.keys() - {span.span_id for span in plan.spans}):
             of.differs(f"span {span_id}", NOTHING, found[span_id].name)
@@ -442,10 +451,10 @@ class ServedComparer:
             name = f"{plan.trace_id}/{span.span_id}"
             entity = self._findings.entity(Kind.SPAN, name, found.get(span.span_id))
             if entity is not None:
-                self._compare_span(entity, plan, span, found[span.span_id], home)
+                self._compare_span(entity, plan, span, found[span.span_id], experiment)
 
     def _compare_span(
-        self, of: _Entity, plan: TracePlan, span: SpanPlan, found: Any, home: _Home
+        self, of: Entity, plan: TracePlan, span: SpanPlan, found: Any, experiment: _ServerExperiment
     ) -> None:
         expected = json.loads(conventions.span_content(plan.trace_id, span))
         there = found.to_dict()
@@ -453,10 +462,10 @@ class ServedComparer:
             expected["status"]["message"] = there["status"]["message"]
         attributes, served = expected.pop("attributes"), there.pop("attributes")
         if conventions.SPAN_EXPERIMENT_ID in attributes:
-            number = conventions.encode(home.found.experiment_id)
+            number = conventions.encode(experiment.found.experiment_id)
             attributes[conventions.SPAN_EXPERIMENT_ID] = number
         for key in expected:
-            of.check(key, verify._canonical(expected[key]), verify._canonical(there.get(key)))
+            of.check(key, canonical(expected[key]), canonical(there.get(key)))
         limits = set()
         for key in sorted(attributes.keys() | served.keys()):
             if key not in attributes and (limit := _added(key, served)) is not None:
@@ -474,13 +483,13 @@ class ServedComparer:
 
     # ---------------------------------------------------------------------------- the end
 
-    @verify.reading
+    @reading
     def finish(self) -> VerifyResult:
         """Search every experiment's traces, and return what was found."""
-        for home in self._homes.values():
-            number = home.found.experiment_id
-            search = partial(self._read, self._client.search_traces, locations=[number])
-            compare_search(self._findings, search, number, home.traces)
+        for experiment in self._experiments.values():
+            number = experiment.found.experiment_id
+            search = partial(self._read, self._traces.search_traces, locations=[number])
+            compare_search(self._findings, search, number, experiment.traces)
         result = self._findings.result()
         return replace(result, exceptions={k: n for k, n in sorted(self._exceptions.items()) if n})
 
@@ -492,10 +501,10 @@ class ServedComparer:
                 return read(*arguments, **named)
             except MlflowException as error:
                 if error.error_code in _FAILURES:
-                    raise verify.broken(self.shown, error) from None
+                    raise broken(self.shown, error) from None
                 raise
 
-        return verify._read(ask, *arguments, **named)
+        return read_entity(ask, *arguments, **named)
 
 
 def _handle(found: Any) -> int:
@@ -578,8 +587,8 @@ def _decoded(text: str) -> Any:
 def _plain_json(text: str) -> str:
     """Return JSON objects in one order of keys, all else as it is."""
     value = _decoded(text)
-    return verify._canonical(value) if isinstance(value, dict) else text
+    return canonical(value) if isinstance(value, dict) else text
 
 
 def _without_zeros(text: str) -> str:
-    return verify._canonical({key: n for key, n in _decoded(text).items() if n})
+    return canonical({key: n for key, n in _decoded(text).items() if n})
