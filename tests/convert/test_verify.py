@@ -35,6 +35,7 @@ from migrator.model import (
     TracePlan,
 )
 from migrator.verify import MAX_DIFFERENCES, MISSING, DatabaseComparer, Difference, VerifyResult
+from migrator.verify.database import runs, traces
 
 T0 = 1_700_000_000_000  # ms
 TRACE = "tr-" + "ab" * 16
@@ -1223,10 +1224,9 @@ def test_what_names_no_sqlite_file_is_refused(uri: str) -> None:
 def test_many_runs_and_traces_are_compared_in_chunks(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import migrator.verify as verify
-
-    for name in ("_RUNS_PER_CHUNK", "_RUNS_PER_QUERY", "_TRACES_PER_CHUNK", "_DATASETS_PER_CHUNK"):
-        monkeypatch.setattr(verify, name, 1)
+    for name in ("_RUNS_PER_CHUNK", "_RUNS_PER_QUERY", "_DATASETS_PER_CHUNK"):
+        monkeypatch.setattr(runs, name, 1)
+    monkeypatch.setattr(traces, "_TRACES_PER_CHUNK", 1)
     assert compare(written).differences == ()
 
 

@@ -483,7 +483,7 @@ LIMITED = """
     import resource, sys
     from migrator.errors import TargetError
     from tests.support import loaderkit as samples
-    from tests.test_loader_publish import big
+    from tests.unit.loader.test_publish import big
     samples._template = lambda: sys.argv[2]
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
     try:
