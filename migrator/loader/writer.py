@@ -1,4 +1,4 @@
-"""The writer: records and plans in, a complete and checked database out.
+"""The writer: turns records and plans into a complete and checked database.
 
 Rows go by ``sqlite3.executemany`` and not by SQLAlchemy Core: they are tuples already, and on the
 same rows Core takes about twice the time (measured: 2.3 against 1.2 s of CPU for 260,000 rows).
@@ -45,14 +45,21 @@ _NAMED = {Kind.RUN: ("runs", "run_uuid"), Kind.TRACE: ("trace_info", "request_id
 
 
 class Writer:
-    """Writes one conversion: ``with Writer(target) as writer: add…, finish(), publish()``.
+    """Writes one conversion into a staging file, and publishes that.
+
+        with Writer(open_target("sqlite:///mlflow.db")) as writer:
+            writer.add_experiment(plan)
+            writer.add_run(run, plan.target_id)
+            writer.finish()
+            result = writer.publish()
 
     For a newer schema than that of MLflow 3.9, the first run starts a process that imports MLflow
-    and later carries the staging file on, so that the source can be read meanwhile and this
-    process stays small; where MLflow has been imported already, that is done here. Leaving removes
-    the staging file whatever has happened.
+    and later upgrades the staging file. Meanwhile the source can be read, and this process stays
+    small. If MLflow has been imported already, this process does the upgrade. Leaving the ``with``
+    block always removes the staging file.
+
     Methods raise TargetError when the target can't be written; one bad row never stops the others.
-    They are for one thread.
+    They must be called from one thread.
     """
 
     def __init__(self, target: Target) -> None:
@@ -93,7 +100,7 @@ class Writer:
         self._file.remove()
 
     def _ready(self) -> sqlite3.Connection:
-        """Return the connection to the staging file; the first call makes its schema."""
+        """Return the connection to the staging file; the first call creates its tables."""
         if self._db is None:
             schema.create(self._file.path)
             self._db = sqlite3.connect(self._file.path, isolation_level=None)
@@ -104,18 +111,18 @@ class Writer:
         return self._db
 
     def _start_upgrader(self) -> None:
-        """Start the process that will carry the staging file on, if there is to be one.
+        """Start the process that will upgrade the staging file, if there is to be one.
 
-        Not before the first run has come: its executor has threads here, beside which the
-        processes that read could not be forked any more. It is spawned itself, because a forked
-        one would share our hold on the staging file.
+        Not before the first run was added: the executor has threads in this process, and with
+        threads the processes that read could not be forked any more. It is spawned itself, because
+        a forked one would share our lock on the staging file.
         """
         if self._upgrades_apart and self._upgrader is None:
             self._upgrader = ProcessExecutor(1, "spawn")
             self._upgrader.submit(schema.prepare)
 
     def _upgrade(self) -> None:
-        """Carry the staging file, which nobody is writing, to the wanted schema."""
+        """Upgrade the staging file, which has no open transaction, to the wanted schema."""
         self._start_upgrader()
         if self._upgrader is None:
             schema.upgrade(self._file.path, self._target.wanted)
@@ -163,11 +170,11 @@ class Writer:
         self._tags.setdefault((experiment_id, key), (value, True))
 
     def recorder(self) -> RowRecorder:
-        """Return what makes rows of runs and traces in another process, for ``replay``."""
+        """Return a recorder: it makes rows of runs and traces in another process, for ``replay``."""
         return RowRecorder()
 
     def replay(self, recorded: Iterable[RunRows | TraceRows]) -> None:
-        """Add what a recorder has recorded."""
+        """Add the rows that a recorder has made."""
         for item in recorded:
             if isinstance(item, RunRows):
                 self._add_run_rows(item)
@@ -378,9 +385,9 @@ class Writer:
             self._put(table, new)
 
     def _is_repeated(self, kind: Kind, name: str) -> bool:
-        """Tell whether a run or trace was added before; if not, it is by now.
+        """Return True if a run or trace was added before; remember it if not.
 
-        Stores hold so many that only those which wait to be written are remembered here.
+        There may be very many, so only those are remembered that are not written yet.
         """
         seen = self._seen[kind]
         if name in seen:
@@ -436,7 +443,7 @@ class Writer:
             self._pending = 0
 
     def _insert(self, db: sqlite3.Connection, table: str, batch: list[Row]) -> int:
-        """Insert rows, and go on behind one that is refused. Returns how many went in.
+        """Insert rows, continuing after each one that is refused. Returns how many were inserted.
 
         No savepoint: SQLite would keep a copy of every page that is touched after it.
         """
@@ -452,7 +459,12 @@ class Writer:
                 row = batch[-length_hint(rest) - 1]
                 clean = tuple(conventions.clean_text(v) if isinstance(v, str) else v for v in row)
                 self._issues.append(
-                    self._row_issue(Code.LOAD_TEXT_REPAIRED, table, clean, "holds half characters")
+                    self._row_issue(
+                        Code.LOAD_TEXT_REPAIRED,
+                        table,
+                        clean,
+                        "holds a lone surrogate",
+                    )
                 )
                 taken += self._insert(db, table, [clean]) - 1
             except (sqlite3.IntegrityError, OverflowError) as error:
@@ -552,7 +564,10 @@ class Writer:
         return promoted
 
     def _placeholder(self) -> list[Row]:
-        """Keep MLflow able to open the database (see Code.LOAD_DEFAULT_ADDED)."""
+        """Return experiment 0 if MLflow could not open the database otherwise.
+
+        See Code.LOAD_DEFAULT_ADDED.
+        """
         named_default = any(row[1] == "Default" for row in self._experiments.values())
         if self._target.exists or 0 in self._experiments or not named_default:
             return []

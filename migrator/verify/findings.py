@@ -23,10 +23,10 @@ _OURS = "migrator."
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not in the database as it was to be written.
+    """One thing that is not in the target as it was to be written.
 
-    ``field`` says what of the entity (``status``, ``param lr``, ``metric loss, step 3``).
-    ``expected`` and ``found`` are short texts, around the first character that differs.
+    ``field`` is the part of the entity (``status``, ``param lr``, ``metric loss, step 3``).
+    ``expected`` and ``found`` are short texts around the first character that differs.
     """
 
     kind: Kind
@@ -38,12 +38,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What was compared, and what differs: ``differences`` are the first 1,000 of all."""
+    """The result of a comparison; ``differences`` are the first 1,000 of ``total``."""
 
     differences: tuple[Difference, ...]
     total: int
     compared: Counts
-    exceptions: Mapping[str, int] = field(default_factory=dict)  # what a server's API can't keep
+    exceptions: Mapping[str, int] = field(default_factory=dict)  # limits of a server's API
     recounted: int = 0  # native traces whose size statistics count other spans than the source's
 
     @property
@@ -70,7 +70,7 @@ class VerifyResult:
         }
 
     def as_text(self, verbose: bool = False) -> str:
-        """Return what was compared and what differs, for people; 20 of it unless ``verbose``."""
+        """Return the counts and the differences as text; the first 20 unless ``verbose``."""
         rows = [[kind.value, f"{count:,}"] for kind, count in self.compared.items()]
         shown = self.differences if verbose else self.differences[:_SHOWN_DIFFERENCES]
         lines = [
@@ -95,8 +95,8 @@ class VerifyResult:
             return ""
         counts = ", ".join(f"{name} {n:,}" for name, n in self.exceptions.items())
         return (
-            f"What the server's API can't keep, and is no difference (docs/reference/"
-            f"server-limits.md): {counts}."
+            f"Not counted as differences, because the server's API can't keep them "
+            f"(docs/reference/server-limits.md): {counts}."
         )
 
     def _recounted_text(self) -> str:
@@ -105,7 +105,7 @@ class VerifyResult:
         traces = "1 trace" if self.recounted == 1 else f"{self.recounted:,} traces"
         return (
             f"{conventions.SIZE_STATS} of {traces} has another number of spans than in the source "
-            f"(kept as {conventions.MIGRATOR_SOURCE_SIZE_STATS}), and is no difference "
+            f"(kept as {conventions.MIGRATOR_SOURCE_SIZE_STATS}). That is not a difference "
             "(docs/reference/mapping.md)."
         )
 
@@ -134,7 +134,7 @@ class Findings:
             self._differences.append(Difference(kind, entity_id, field_name, expected, found))
 
     def entity(self, kind: Kind, entity_id: str, found: Any) -> Entity | None:
-        """Count an entity; return what takes its differences, or None if there is none."""
+        """Count an entity. Returns its collector of differences, None if the target lacks it."""
         self.count(kind)
         if found is None or isinstance(found, Unreadable):
             shown = MISSING if found is None else f"(unreadable: {found.why})"
@@ -168,7 +168,7 @@ class Entity:
             self.differs(field_name, *shown_values(expected, found))
 
     def check_known(self, field_name: str, expected: object, found: object) -> None:
-        """Like ``check``; a source that does not say (None) agrees with anything."""
+        """Like ``check``, but None, a value that the source lacks, agrees with anything."""
         if expected is not None:
             self.check(field_name, expected, found)
 
@@ -211,7 +211,7 @@ class Entity:
 
 
 def shown_values(expected: object, found: object) -> tuple[str, str]:
-    """Return both values as short texts that show the first place where they differ."""
+    """Return both values as short texts around the first place where they differ."""
     texts = [value if value in (MISSING, NOTHING) else repr(value) for value in (expected, found)]
     left, right = (str(text) for text in texts)
     if max(len(left), len(right)) <= 120:

@@ -15,7 +15,7 @@ from migrator.errors import TargetError
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-# What a message says of a target that breaks while it is read, what is wrong then, what to do.
+# For a word in the message of a target that breaks while it is read: what is wrong, what to do.
 _DAMAGED = ("is damaged", "Restore a backup, or convert into a new database, and verify again.")
 _SILENT = ("doesn't answer any more", "See that it runs, and verify again.")
 _BROKEN: tuple[tuple[str, tuple[str, str]], ...] = (
@@ -64,7 +64,7 @@ def reading(method: _Method) -> _Method:
 
 
 def broken(shown: str, error: BaseException) -> TargetError:
-    """Return what is wrong with a target that can't be read any more, in one sentence."""
+    """Return the error for a target that can't be read any more, with the reason."""
     from mlflow.exceptions import MlflowException
 
     cause = database_error(error) or error
@@ -94,13 +94,16 @@ def database_error(error: BaseException) -> BaseException | None:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What stands for an entity that is there, but that MLflow can't read."""
+    """Takes the place of an entity that is there, but that MLflow can't read."""
 
     why: str
 
 
 def read_entity(read: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return what MLflow reads, None when there is no such entity, or ``Unreadable``."""
+    """Return the entity that MLflow reads, None if there is none, or ``Unreadable``.
+
+    Raises TargetError when the database itself can't be read.
+    """
     from mlflow.exceptions import MlflowException
 
     try:

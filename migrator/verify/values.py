@@ -32,7 +32,7 @@ def found_point(metric: Any) -> Point:
 
 
 def model_metric_name(metric: Any) -> str:
-    """Return the name of a logged model's series: of our record or of MLflow's ``Metric``."""
+    """Return the name of a logged model's series, from our record or from MLflow's ``Metric``."""
     parts = (metric.key, metric.run_id, metric.dataset_name or "", metric.dataset_digest or "")
     return " ".join(parts).strip()
 
@@ -48,7 +48,7 @@ def point_text(point: Point) -> str:
 
 
 def canonical(value: Json) -> str:
-    """Return JSON text by which values of any shape can be compared; 1 and 1.0 differ."""
+    """Return JSON text for comparing values of any shape; 1 and 1.0 differ."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=dict)
 
 
@@ -59,7 +59,7 @@ def without_none(value: Json) -> Json:
 
 
 def is_same_from_column(expected: str, found: str) -> bool:
-    """Tell whether ``found`` is what MLflow 3.17's columns can hold of ``expected``."""
+    """Return True if MLflow 3.17, which keeps ``expected`` in columns, would serve ``found``."""
     try:
         old, new = json.loads(expected), json.loads(found)
     except (ValueError, RecursionError):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def connecting(url: URL) -> Iterator[tuple[Engine, Connection]]:
-    """Yield an engine and a connection; errors become a TargetError."""
+    """Yield an engine and a connection; the server's errors become a TargetError."""
     with reporting(url):
         engine = databases.engine_of(url)
         try:
@@ -41,7 +41,7 @@ def schema_revision(url: URL, db: Connection, wanted: str) -> str | None:
     place = Place(
         shown,
         foreign=TargetError(
-            f"{shown} holds tables, but is not a database of MLflow's tracking store.",
+            f"{shown} holds tables, but is not a database of an MLflow tracking store.",
             todo="Choose an empty database (CREATE DATABASE), or MLflow's own.",
         ),
         recreate=f"On the server: {dialect.recreation(str(url.database))} Then convert again.",
@@ -57,7 +57,7 @@ def initialise(url: URL, revision: str) -> None:
     Safe when another process does the same at once. Raises TargetError.
     """
     dialect = dialect_of(url)
-    # The lock is held by a connection that looks at no table: the migrations would wait for it.
+    # The lock has its own connection, which reads no table: the migrations would wait for it.
     with connecting(url) as (engine, holder), dialect.locked(holder, "schema"):
         with engine.connect() as db:
             there = schema_revision(url, db, revision)

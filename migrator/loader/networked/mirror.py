@@ -16,12 +16,12 @@ from migrator.loader.rows import COLUMNS
 from migrator.loader.sqlite import audit, merge
 from migrator.loader.sqlite.audit import quoted
 
-SHARED = -1  # rows that belong to no single experiment: the registry, metrics of other's runs
+SHARED = -1  # rows of no single experiment: the registry, model metrics of another's runs
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the mirror: ``owner`` is SQL for the id of the entity that a row ``s`` is of."""
+    """A table of the mirror; ``owner`` is SQL for the id of the entity that has a row ``s``."""
 
     name: str
     columns: tuple[str, ...]
@@ -29,7 +29,7 @@ class Table:
     booleans: frozenset[str]
     root: str
     owner: str
-    own_column: str | None  # where ``owner`` is no more than a column
+    own_column: str | None  # if ``owner`` is just a column
 
     @property
     def experiment(self) -> str:
@@ -47,7 +47,7 @@ class Table:
 
 
 def make_mirror(db: sqlite3.Connection, path: str, revision: str) -> list[Table]:
-    """Make an empty database with the staging file's schema; return the tables that count."""
+    """Make an empty database with the staging file's schema; return the tables to be published."""
     made = db.execute(
         "SELECT sql FROM main.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' "
         "ORDER BY rowid"
@@ -59,8 +59,8 @@ def make_mirror(db: sqlite3.Connection, path: str, revision: str) -> list[Table]
             mirror.execute(statement)
         mirror.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
         names = audit.tables(db)
-        # Rows that MLflow's migrations made (3.10 and later: the default workspace) are the
-        # server's already.
+        # The server has the rows that MLflow's migrations make (3.10 and later: the default
+        # workspace).
         for name in [n for n in names if n not in COLUMNS and owners.is_shared(db, n)]:
             rows = db.execute(f"SELECT * FROM main.{quoted(name)}").fetchall()
             places = ", ".join("?" * len(rows[0]))
@@ -86,7 +86,7 @@ def _table(db: sqlite3.Connection, name: str) -> Table:
 
 
 def watch(path: str, tables: Sequence[Table]) -> None:
-    """Let the mirror note what is changed in it from now on."""
+    """Add triggers that log every later change to the mirror, by table."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as mirror:
         mirror.execute("BEGIN")
         for table in tables:

@@ -1,9 +1,9 @@
-"""Publishing to a server: its rows are fetched, merged with ours here, and the difference is sent.
+"""Publishes to a server: fetches its rows, merges ours into them here, and sends the changes.
 
-What the server already has of the staged entities goes into a *mirror*, an SQLite file with the
-staging file's schema. There ``merge`` does what it does with any database in use, so that its
-rules stand in one place. What it changed in the mirror is then sent, one transaction for each
-experiment: a process that is killed leaves whole experiments, and converting again adds the rest.
+The rows that the server has of the staged entities go into a *mirror*, a SQLite file with the
+staging file's schema. ``merge`` adds our rows there as to any database in use, so its rules are in
+one place. The changes to the mirror are then sent, one transaction for each experiment: a process
+that is killed leaves complete experiments, and converting again adds the rest.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def publish(staged: Staged, database: ServerDatabase, options: PublishOptions) -
 
 
 class _Fetch:
-    """Fetches into the mirror what the server has of the staged entities."""
+    """Fetches the server's rows of the staged entities into the mirror."""
 
     def __init__(
         self, db: sqlite3.Connection, source: Connection, path: str, tables: Sequence[Table]
@@ -94,10 +94,10 @@ class _Fetch:
         self.source = source
         self.path = path
         self.tables = tables
-        self.ids: dict[str, set[Value]] = {}  # of each kind of root, those that the server has
+        self.ids: dict[str, set[Value]] = {}  # ids that the server has, by table of ``ROOTS``
 
     def run(self) -> None:
-        """Fetch, in one consistent view of the server's database."""
+        """Fetch everything in one consistent view of the server's database."""
         source = self.source.execution_options(isolation_level="REPEATABLE READ")
         with (
             contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as mirror,
@@ -117,7 +117,7 @@ class _Fetch:
             self._roots("experiments", experiments)
             names = {row[0] for row in self.db.execute("SELECT name FROM main.experiments")}
             self._fetch(self._by_name("experiments"), "name", names)
-            # What is found by rows of another table comes after it.
+            # Rows that are found by those of another table come after it.
             for table in sorted(self.tables, key=lambda each: each.name == "input_tags"):
                 self._parts(table)
             mirror.execute("COMMIT")
@@ -149,7 +149,7 @@ class _Fetch:
             self._fetch(table, "source_id", ids)
 
     def _fetch(self, table: Table, column: str, ids: set[Value]) -> None:
-        """Fetch the rows that have any of these values in a column."""
+        """Fetch the rows that have one of ``ids`` in a column."""
         import sqlalchemy
 
         wanted = sqlalchemy.table(table.name, *(sqlalchemy.column(name) for name in table.columns))
@@ -195,11 +195,14 @@ class _Send:
         self.whole = 0
 
     def run(self) -> None:
-        """Send everything; raises TargetError and KeyboardInterrupt, with what is whole."""
+        """Send everything.
+
+        Raises TargetError and KeyboardInterrupt; both say how many experiments are complete.
+        """
         for table in self.tables:
             self._order("changed", table)
             self._order("added", table)
-            if table.name in merge.TRACE_PARTS:  # of nothing else ``merge`` takes rows away
+            if table.name in merge.TRACE_PARTS:  # ``merge`` deletes rows of no other table
                 self._order("gone", table)
         # SHARED comes last: it may refer to runs of any experiment.
         experiments = sorted(self.todo, key=lambda each: (each == SHARED, each))
@@ -208,20 +211,20 @@ class _Send:
         try:
             with connecting(self.database.url) as (_, server_db):
                 self.dialect.prepare(server_db)
-                self._reach(server_db)
+                self._advance_ids(server_db)
                 for experiment in experiments:
                     self.progress(self.whole, len(experiments))
                     self._send(server_db, experiment)
                     self.whole += 1
         except (TargetError, KeyboardInterrupt) as error:
-            state = f"{self.whole:,} of {len(experiments):,} experiments were written whole"
+            state = f"{self.whole:,} of {len(experiments):,} experiments were written completely"
             state += "; convert again to add the rest." if self.whole else ", so nothing changed."
             if isinstance(error, TargetError):
                 raise TargetError(f"{error.what} {state}", todo=error.todo) from error
             raise KeyboardInterrupt(f"Interrupted; {state}") from error
 
     def _order(self, what: str, table: Table) -> None:
-        """Note which rows are to be sent with which experiment."""
+        """Decide which rows are sent with which experiment, in a temporary table."""
         order = _order_of(what, table)
         self.db.execute(f"DROP TABLE IF EXISTS temp.{order}")
         self.db.execute(
@@ -251,8 +254,8 @@ class _Send:
             (experiment,),
         )
 
-    def _reach(self, server_db: Connection) -> None:
-        """Keep the ids of MLflow's next experiments clear of those that we give."""
+    def _advance_ids(self, server_db: Connection) -> None:
+        """Keep MLflow's next experiments from getting the ids that we give."""
         names = _order_of("added", self._experiments)
         greatest = self.db.execute(
             f"SELECT max(id) FROM temp.{names} WHERE id < ?", (conventions.LEAST_DERIVED_ID,)
@@ -266,7 +269,7 @@ class _Send:
         return next(table for table in self.tables if table.name == "experiments")
 
     def _send(self, server_db: Connection, experiment: int) -> None:
-        """Send one experiment in one transaction; what passes (a deadlock) is tried again."""
+        """Send one experiment in one transaction; try again after a deadlock and the like."""
         from sqlalchemy.exc import DBAPIError
 
         for attempt in range(_ATTEMPTS):
@@ -282,11 +285,7 @@ class _Send:
                         if "added" in changes:
                             skipped.append((table, self._insert(server_db, table, experiment)))
             except DBAPIError as error:
-                passing = error.orig is not None and (
-                    self.dialect.is_transient(error.orig)
-                    or self.dialect.is_duplicate_key(error.orig)
-                )
-                if not passing or attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS - 1 or not self._may_pass(error.orig):
                     raise
                 time.sleep(0.05 * 2**attempt)
             else:
@@ -294,8 +293,13 @@ class _Send:
                     self._count_skipped(table, rows)
                 return
 
+    def _may_pass(self, error: BaseException | None) -> bool:
+        if error is None:
+            return False
+        return self.dialect.is_transient(error) or self.dialect.is_duplicate_key(error)
+
     def _insert(self, server_db: Connection, table: Table, experiment: int) -> list[Row]:
-        """Add rows; return the keys of those that another process has added since we fetched."""
+        """Add rows. Returns the keys of those that another process added after we fetched."""
         from sqlalchemy.exc import DBAPIError
 
         savepoint = server_db.begin_nested()
@@ -319,7 +323,7 @@ class _Send:
         return there
 
     def _existing(self, server_db: Connection, table: Table, keys: list[Row]) -> list[Row]:
-        """Return those of the keys that the server has."""
+        """Return the keys that the server has."""
         import sqlalchemy
 
         columns: list[sqlalchemy.ColumnClause[Any]] = [sqlalchemy.column(c) for c in table.key]
@@ -369,7 +373,7 @@ class _Send:
             )
 
     def _count_skipped(self, table: Table, keys: Sequence[Row]) -> None:
-        """Count what another process added before us as what was there already."""
+        """Count rows that another process added before us as already there."""
         if not keys:
             return
         matches = " AND ".join(f"s.{quoted(c)} = ?" for c in table.key)

@@ -1,11 +1,11 @@
-"""Entities of the source whose id another entity of the target has.
+"""Finds entities of the source whose id belongs to a different entity in the target.
 
-A run that was converted before may have grown since: it ended, got metric points, params, tags,
-another name. It is still the run that the target has, and what it lacks is added. Another run of
-the same id must not be: it would mix with the target's. They are told apart by what MLflow never
-changes in an entity once it is written: its experiment, its start or creation time, the values of
-params and metric points. An entity that contradicts the target in any of these is another one, and
-is left out whole. Where a value is unknown on one side it contradicts nothing.
+A run that was converted before may have grown since: it ended, or got metric points, params, tags
+or another name. It is still the run that the target has, and gets what it lacks there. A different
+run with the same id must not be added: it would mix with the target's. Two entities are different
+if they contradict one another in something that MLflow never changes once it is written: the
+experiment, the start or creation time, the values of params and metric points. The source's is then
+left out completely. A value that is unknown on one side contradicts nothing.
 ``migrator.pipeline.copies`` has the same rule for records.
 """
 
@@ -27,7 +27,7 @@ _OUR_ROOT = "migrator_root_span"  # SQL function: the id of a root span that we 
 
 
 def _lacks(table: str, one: str, other: str, owner: str, keys: Sequence[str]) -> str:
-    """SQL: database ``one`` has a row of the entity ``s`` that ``other`` has not."""
+    """SQL: database ``one`` has a row of the entity ``s`` that ``other`` lacks."""
     same = " AND ".join(f"b.{key} = a.{key}" for key in keys)
     return (
         f"EXISTS (SELECT 1 FROM {one}.{table} AS a WHERE a.{owner} = s.{owner} "
@@ -64,8 +64,8 @@ _ELSEWHERE = (
     "s.experiment_id <> t.experiment_id",
     "'it belongs to experiment ' || t.experiment_id || ' there'",
 )
-# Of each kind of entity (a row ``s`` of the source, ``t`` of the target), conditions that make two
-# of them, each with SQL for words that say so.
+# For each kind of entity, conditions under which a row ``s`` of the source and a row ``t`` of the
+# target are different entities, each with SQL for the reason.
 _CONTRADICTIONS = {
     "runs": (
         _ELSEWHERE,
@@ -120,9 +120,10 @@ _CONTRADICTIONS = {
 
 
 def leave_out(db: sqlite3.Connection) -> Written:
-    """Take entities out of the main database whose ids other entities of ``target`` have.
+    """Delete entities of the main database whose ids belong to different entities in ``target``.
 
-    Runs in the caller's transaction.
+    Runs in the caller's transaction. Returns the rejected counts, and an issue for each kind of
+    row of each entity.
     """
     db.create_function(
         _OUR_ROOT, 1, lambda trace_id: conventions.span_id_of(trace_id, "root"), deterministic=True
@@ -154,9 +155,9 @@ def leave_out(db: sqlite3.Connection) -> Written:
 
 
 def _find_other_points(db: sqlite3.Connection) -> None:
-    """Note ended runs of which each side has points of one metric that the other lacks.
+    """Find ended runs where each side has points of one metric that the other lacks.
 
-    What is logged to a run that goes on may have been read half written, so it proves nothing.
+    A run that still goes on may have been read while it was written, so it proves nothing.
     """
     db.execute("CREATE TEMP TABLE IF NOT EXISTS other_points (id TEXT PRIMARY KEY)")
     db.execute("DELETE FROM temp.other_points")
@@ -175,7 +176,7 @@ def _find_other_points(db: sqlite3.Connection) -> None:
 
 
 def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
-    """Note in ``temp.clash_TABLE`` the ids that clash, and why."""
+    """Fill ``temp.clash_TABLE`` with the ids that clash, and the reasons."""
     db.execute(f"CREATE TEMP TABLE IF NOT EXISTS clash_{table} (id TEXT PRIMARY KEY, why TEXT)")
     db.execute(f"DELETE FROM temp.clash_{table}")
     cases = " ".join(f"WHEN {condition} THEN {why}" for condition, why in _CONTRADICTIONS[table])
@@ -195,7 +196,7 @@ def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
 
 
 def _conditions(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
-    """Return for a table what it clashes by: the root's table, and SQL for the root's id."""
+    """Return the roots by which a table's rows clash: the root's table, and SQL for its id."""
     owner = owner_of(db, table)
     found = [] if owner.root == "experiments" else [(owner.root, owner.sql)]
     if table == "logged_model_metrics":
@@ -221,7 +222,7 @@ def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, left_out
 
 
 def _take_out_promoted(db: sqlite3.Connection, left_out: Written) -> None:
-    """Take out what a newer schema keeps in columns, of traces that clash."""
+    """Reject the rows of clashing traces that a newer schema keeps in columns."""
     found = db.execute(
         "SELECT trace_id, tbl, trace_id IN (SELECT trace_id FROM temp.native), n "
         "FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)"

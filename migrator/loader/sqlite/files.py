@@ -35,9 +35,9 @@ class DatabaseFile:
 
 
 def path_of(uri: str) -> str:
-    """Return the absolute path that a SQLite URI (or a plain path to a ``.db`` file) means.
+    """Return the absolute path of a SQLite URI, or of a plain path to a ``.db`` file.
 
-    Raises TargetError.
+    Raises TargetError for anything else.
     """
     addresses.refuse_mistaken(uri, TargetError, _HOW)
     scheme = re.match(r"([A-Za-z][\w+.-]+):", uri)
@@ -73,7 +73,7 @@ def path_of(uri: str) -> str:
 
 
 def uri_of(path: str) -> str:
-    """Return the URI under which MLflow opens the SQLite file at an absolute path."""
+    """Return the URI with which MLflow opens the SQLite file at an absolute path."""
     if "%" not in path:
         return f"sqlite:///{path}"
     from sqlalchemy.engine import URL
@@ -82,7 +82,7 @@ def uri_of(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Tell whether there is a database; an empty file counts as none."""
+    """Return True if there is a database; an empty file is none. Raises TargetError."""
     try:
         found = Path(path).stat()
     except FileNotFoundError:
@@ -96,7 +96,7 @@ def exists(path: str) -> bool:
 
 
 def connect(path: str, wait_seconds: float = _WAIT_SECONDS) -> sqlite3.Connection:
-    """Open an existing database, never make one. The caller begins and ends transactions."""
+    """Open an existing database; never create one. The caller begins and ends transactions."""
     return sqlite3.connect(
         f"file:{urllib.parse.quote(os.fsencode(path))}?mode=rw",
         uri=True,
@@ -106,9 +106,9 @@ def connect(path: str, wait_seconds: float = _WAIT_SECONDS) -> sqlite3.Connectio
 
 
 def read_revision(path: str, wanted: str | None = None) -> str:
-    """Return the Alembic revision of the MLflow database in ``path``, and check it is writable.
+    """Return the Alembic revision of the MLflow database in ``path``; check that it is writable.
 
-    Raises TargetError when it is not a database of MLflow's, or unfinished, locked or read-only.
+    Raises TargetError if it is not MLflow's, or is unfinished, locked or read-only.
     """
     place = Place(
         path,
@@ -119,7 +119,7 @@ def read_revision(path: str, wanted: str | None = None) -> str:
         recreate="Remove the file, then convert again.",
         upgrade=f"Make a copy of it and upgrade it with MLflow: mlflow db upgrade {uri_of(path)}",
     )
-    if not os.access(path, os.W_OK):  # SQLite itself would say so only when something is written
+    if not os.access(path, os.W_OK):  # SQLite would report it only on the first write
         raise _explain(path, "readonly")
     with reporting(path), contextlib.closing(connect(path)) as db:
         tables = {
@@ -137,7 +137,7 @@ def read_revision(path: str, wanted: str | None = None) -> str:
 
 @contextmanager
 def reporting(path: str) -> Iterator[None]:
-    """Turn SQLite's and the system's errors on ``path`` into a TargetError."""
+    """Turn errors of SQLite and of the file system into a TargetError that names ``path``."""
     try:
         yield
     except MigrateError:
@@ -171,7 +171,7 @@ def _explain(path: str, message: str) -> TargetError:
     if "malformed" in message:
         return TargetError(
             f"{path} is a damaged SQLite database ({message}).",
-            todo="Mend it (sqlite3 .recover) or choose another file name for the target.",
+            todo="Repair it (sqlite3 .recover), or choose another file name for the target.",
         )
     if "readonly" in message or "unable to open" in message:
         return TargetError(

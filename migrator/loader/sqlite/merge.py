@@ -1,4 +1,4 @@
-"""Taking a finished staging file's rows into a database that is in use."""
+"""Adds the rows of a finished staging file to a database that is in use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from migrator.paths import shown
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
 _EXAMPLES = 3
 
-# Columns that say nothing of the source: drawn at random, or stamped when written.
+# Columns that don't come from the source: drawn at random, or stamped when written.
 _INCIDENTAL = {
     "datasets": {"dataset_uuid"},
     "inputs": {"input_uuid"},
@@ -42,7 +42,7 @@ class _Table:
 
     @property
     def in_target(self) -> str:
-        """The condition that the target has a row of the key of ``s``."""
+        """SQL: the target has a row with the key of ``s``."""
         return (
             f"EXISTS (SELECT 1 FROM target.{quoted(self.name)} AS t WHERE {self.matches('t', 's')})"
         )
@@ -137,13 +137,13 @@ def _check_names(db: sqlite3.Connection, target: DatabaseFile) -> None:
     if taken:
         raise TargetError(
             f"The target has an experiment '{taken[0]}' of its own (id {taken[2]}; the source's "
-            f"is {taken[1]}).",
+            f"id is {taken[1]}).",
             todo="Say what to do with --on-conflict merge or --on-conflict rename.",
         )
 
 
 def _adopt_ids(db: sqlite3.Connection) -> None:
-    """Take over the target's own random ids of datasets and inputs in the staging file."""
+    """Use the target's random ids of datasets and inputs in the staging file."""
     other = (
         "SELECT t.dataset_uuid FROM main.datasets AS d JOIN target.datasets AS t "
         "ON t.experiment_id = d.experiment_id AND t.name = d.name AND t.digest = d.digest "
@@ -162,7 +162,7 @@ def _adopt_ids(db: sqlite3.Connection) -> None:
     db.execute(f"UPDATE main.input_tags SET input_uuid = ({other}) WHERE EXISTS ({other})")
 
 
-# The ids of traces whose only span was made of what the trace itself says.
+# The ids of traces whose only span was inferred from the fields of the trace itself.
 _INFERRED = (
     "SELECT request_id FROM {}.trace_tags "
     f"WHERE key = '{conventions.MIGRATOR_INFERENCES}' AND value = '{conventions.INFERRED_ROOT}'"
@@ -170,7 +170,7 @@ _INFERRED = (
 
 
 def _keep_spans(db: sqlite3.Connection, result: Written) -> None:
-    """Leave out the inferred root of a trace whose spans the target has, and count it as there."""
+    """Leave out the inferred root of a trace whose spans the target has; count it as there."""
     db.execute("DROP TABLE IF EXISTS temp.whole_traces")
     db.execute(
         "CREATE TEMP TABLE whole_traces AS SELECT t.trace_id AS id FROM target.spans AS t "
@@ -188,7 +188,7 @@ def _keep_spans(db: sqlite3.Connection, result: Written) -> None:
 
 
 def _count(db: sqlite3.Connection, tables: Sequence[_Table], result: Written) -> Counter[str]:
-    """Count what the target has (into ``result``); return by table how many rows it lacks."""
+    """Count the rows that the target has into ``result``; return how many it lacks, by table."""
     missing: Counter[str] = Counter()
     slices: dict[str, list[audit.Slice]] = {}
     for one in audit.SLICES:
@@ -210,7 +210,7 @@ def _count(db: sqlite3.Connection, tables: Sequence[_Table], result: Written) ->
 
 
 def _count_promoted(db: sqlite3.Connection, result: Written) -> None:
-    """Count the rows that a newer schema keeps in columns, of traces that the target has."""
+    """Count the rows of the target's traces that a newer schema keeps in columns."""
     found = db.execute(
         "SELECT p.tbl, p.trace_id IN (SELECT trace_id FROM temp.native), sum(p.n) "
         "FROM temp.promoted AS p JOIN target.trace_info AS t ON t.request_id = p.trace_id "
@@ -224,7 +224,7 @@ def _count_promoted(db: sqlite3.Connection, result: Written) -> None:
 # ------------------------------------------------------------- what had not ended last time
 
 _RUN_COLUMNS = ("name", "status", "end_time")
-_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # who deletes a run in the target means it
+_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # a run deleted in the target stays deleted
 TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
     "spans": "trace_id",
     "trace_metrics": "request_id",
@@ -234,12 +234,11 @@ TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
 
 
 def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table]:
-    """Note runs and traces that the target has unfinished and the source has otherwise.
+    """Find runs and traces that are unfinished in the target and differ in the source.
 
     Fills ``temp.stale_runs`` and ``temp.stale_traces``; returns the tables to update, none if
-    there is nothing to. A rebuilt trace is one whole: it is stale, too, when it lacks a span,
-    because a run has joined its tree since. So is a native trace with an inferred root whose
-    spans the source has now.
+    nothing is stale. A rebuilt trace is also stale when it lacks a span, because a run has joined
+    its tree since. So is a native trace with an inferred root whose spans the source has now.
     """
     by_name = {table.name: table for table in tables}
     for name in ("stale_runs", "stale_traces"):
@@ -298,10 +297,10 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
 
 
 def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issue]:
-    """Bring what ``_find_stale`` noted up to date.
+    """Update the runs and traces that ``_find_stale`` found.
 
-    Of a trace, what was written from the source is taken out, so that it is inserted again; what
-    users added to it in the target (assessments, tags of their own) stays.
+    The parts of a trace that came from the source are deleted, so that they are inserted again.
+    What users added to it in the target (assessments, tags of their own) stays.
     """
     by_name = {table.name: table for table in tables}
     if "runs" in by_name:
@@ -328,7 +327,7 @@ def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issu
             "main.trace_info AS s WHERE s.request_id = t.request_id) "
             "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
         )
-        if "assessments" in by_name:  # ours, such as totals; who has marked one invalid means it
+        if "assessments" in by_name:  # ours, such as totals; one that was marked invalid stays so
             kept = (*by_name["assessments"].key, "valid")
             values = ", ".join(quoted(c) for c in by_name["assessments"].columns if c not in kept)
             db.execute(
@@ -389,7 +388,7 @@ def _update_latest(db: sqlite3.Connection) -> None:
 def _differences(
     db: sqlite3.Connection, tables: Sequence[_Table], joined: Collection[int]
 ) -> list[Issue]:
-    """Return an issue for each kind of which the target has rows with other values."""
+    """Return an issue for each kind of row that has other values in the target."""
     issues = []
     for table in tables:
         kind = KINDS.get(table.name)
@@ -455,8 +454,8 @@ def _insert(
 def back_up(source: sqlite3.Connection, path: str, revision: str) -> str:
     """Copy a database to ``NAME.backup-REVISION-N``, which appears when it is complete.
 
-    ``source`` is a connection to the database in ``path``. Unfinished, the copy bears a staging
-    file's name and is swept away like one. Returns the backup's path.
+    ``source`` is a connection to the database in ``path``. Until it is complete, the copy has a
+    staging file's name and is removed like one. Returns the backup's path.
     """
     file = staging.StagingFile(path)
     try:

@@ -1,4 +1,4 @@
-"""Carrying a database that was converted earlier to the schema of a newer MLflow."""
+"""Upgrades a database that was converted earlier to the schema of a newer MLflow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from migrator.loader.sqlite import audit, files, merge, staging
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """What an upgrade did. Nothing was changed when ``backup_path`` is None."""
+    """The result of an upgrade. Nothing was changed if ``backup_path`` is None."""
 
     path: str
     from_revision: str
@@ -26,21 +26,22 @@ class UpgradeResult:
 
 
 def upgrade_database(uri: str) -> UpgradeResult:
-    """Bring an MLflow SQLite database to the installed MLflow's schema, and fill what is empty.
+    """Bring an MLflow SQLite database to the installed MLflow's schema.
 
-    MLflow's own migrations and our finishing step run on a copy; the original is overwritten in
-    one SQLite transaction when the copy is complete, after a backup. It stays locked meanwhile, so
-    that no other process's rows are lost. Raises TargetError; the database is then as it was.
+    It also fills the columns of spans that MLflow's migrations leave empty. Everything is done on a
+    copy; when that is complete, the original is overwritten in one SQLite transaction, after a
+    backup. It stays locked meanwhile, so that no other process's rows are lost. Raises TargetError;
+    the database is then as it was.
     """
     if databases.is_server(uri):
         shown = masked(uri)
         raise TargetError(
-            f"{shown} is on a server, which this command leaves alone: it works on a copy.",
+            f"{shown} is on a server, and this command upgrades only SQLite files.",
             todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",
         )
     if addresses.is_server_address(uri):
         raise TargetError(
-            f"{masked(uri)} is a server, and its database is out of reach from here.",
+            f"{masked(uri)} is an MLflow server, and its database can't be reached from here.",
             todo="Where the server runs, upgrade its database: mlflow-migrate upgrade for a SQLite "
             "file, mlflow db upgrade for others.",
         )

@@ -73,8 +73,8 @@ class TraceComparison:
     def _find_traces(self, trace_ids: Sequence[str]) -> dict[str, Any]:
         """Return MLflow's traces by id.
 
-        A trace that MLflow can't give whole (a span row is missing, one can't be parsed) spoils or
-        leaves the batch: it is then read alone, and with whatever spans MLflow still gives.
+        A trace that MLflow can't give whole (a span row is missing or can't be parsed) is not in
+        the batch, or makes it fail. It is then read alone, with the spans that MLflow still gives.
         """
         if not trace_ids:
             return {}
@@ -98,7 +98,7 @@ class TraceComparison:
         return Trace(info=info, data=TraceData(spans=[]))
 
     def _trace_rows(self, trace_ids: Sequence[str]) -> _TraceRows:
-        """Return what searches and charts read of the traces, and no entity carries."""
+        """Return the columns that searches and charts read, and that no entity carries."""
         from mlflow.store.tracking.dbmodels import models
 
         rows = _TraceRows()
