@@ -243,7 +243,7 @@ _CASES: tuple[tuple[tuple[str, ...], tuple[str, ...], str, str], ...] = (
             "terminating connection",
         ),
         "the server can't be reached",
-        "Check that it runs, its address and port, and that it accepts connections from this machine.",
+        "Check that it runs, its address and port, and that this machine may connect to it.",
     ),
 )  # fmt: skip
 

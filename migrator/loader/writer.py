@@ -170,7 +170,7 @@ class Writer:
         self._tags.setdefault((experiment_id, key), (value, True))
 
     def recorder(self) -> RowRecorder:
-        """Return a recorder: it makes rows of runs and traces in another process, for ``replay``."""
+        """Return a recorder: it makes rows in another process, for ``replay``."""
         return RowRecorder()
 
     def replay(self, recorded: Iterable[RunRows | TraceRows]) -> None:

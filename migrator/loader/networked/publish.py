@@ -221,7 +221,7 @@ class _Send:
             state += "; convert again to add the rest." if self.whole else ", so nothing changed."
             if isinstance(error, TargetError):
                 raise TargetError(f"{error.what} {state}", todo=error.todo) from error
-            raise KeyboardInterrupt(f"Interrupted; {state}") from error
+            raise KeyboardInterrupt(f"Interrupted. {state}") from error
 
     def _order(self, what: str, table: Table) -> None:
         """Decide which rows are sent with which experiment, in a temporary table."""

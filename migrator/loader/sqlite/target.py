@@ -58,9 +58,8 @@ class SqliteTarget:
         if not self.exists:
             return ()
         with reporting(self.path), contextlib.closing(connect(self.path)) as db:
-            return tuple(
-                db.execute("SELECT experiment_id, name FROM experiments ORDER BY experiment_id")
-            )
+            rows = db.execute("SELECT experiment_id, name FROM experiments ORDER BY experiment_id")
+            return tuple((number, str(name)) for number, name in rows)  # damage: bytes, numbers
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Change nothing: a SQLite column holds any text and any number of 64 bits."""
