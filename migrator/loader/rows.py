@@ -343,6 +343,15 @@ def model_version_rows(record: RegisteredModelRecord) -> list[Row]:
     ]
 
 
+def model_version_tag_rows(record: RegisteredModelRecord) -> list[Row]:
+    found: list[Row] = []
+    for version in record.versions:
+        found += [
+            (key, value, version.name, version.version) for key, value in version.tags.items()
+        ]
+    return found
+
+
 def trace_row(plan: TracePlan, experiment_id: int) -> Row:
     return (
         plan.trace_id,

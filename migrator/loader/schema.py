@@ -308,15 +308,13 @@ def finish(db: sqlite3.Connection) -> int:
             "UPDATE spans SET dimension_attributes=? WHERE trace_id=? AND span_id=?",
             [(_dimensions(model, provider), *key) for model, provider, _, _, _, *key in found],
         )
+        metrics = []
+        for _, _, *costs, trace_id, span_id in found:
+            for name, cost in zip(_COSTS, costs, strict=True):
+                if cost is not None:
+                    metrics.append((trace_id, span_id, name, cost))
         db.executemany(
-            "INSERT INTO span_metrics (trace_id, span_id, key, value) VALUES (?, ?, ?, ?)",
-            [
-                (*key, name, cost)
-                for _, _, *costs, trace_id, span_id in found
-                for key in ((trace_id, span_id),)
-                for name, cost in zip(_COSTS, costs, strict=True)
-                if cost is not None
-            ],
+            "INSERT INTO span_metrics (trace_id, span_id, key, value) VALUES (?, ?, ?, ?)", metrics
         )
     return len(found)
 

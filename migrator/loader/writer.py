@@ -361,7 +361,7 @@ class Writer:
         self._put("model_versions", rows.model_version_rows(record))
         self._put(
             "model_version_tags",
-            [(k, v, x.name, x.version) for x in record.versions for k, v in x.tags.items()],
+            rows.model_version_tag_rows(record),
         )
         self._put(
             "registered_model_aliases",

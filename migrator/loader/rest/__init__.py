@@ -1,7 +1,7 @@
 """Writes records and plans through the API of a running MLflow server, for ``--to http://…``.
 
-What the API has no field for is in one table (``limits``). Everything written says in a tag what it
-was made from, so that a second conversion finds it and adds only what lacks. MLflow is imported
+The table ``limits`` lists what the API has no field for. Everything written has a tag that names
+its source, so that a second conversion finds it and adds only what is missing. MLflow is imported
 only when a server is opened.
 """
 

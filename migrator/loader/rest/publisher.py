@@ -1,8 +1,8 @@
-"""The sink of ``convert --to http://…``: everything in an order in which it can refer to the rest.
+"""The sink of ``convert --to http://…``: writes everything in an order in which references work.
 
-Experiments first; runs in lots, all of a lot created before any is filled, so that parents are
-known; their traces; logged models; the registry; in the end links between runs and models, and
-deletions, because nothing can be written into what is deleted.
+Experiments come first. Runs are written in lots; all runs of a lot are created before any is
+filled, so that parents are known. Then come their traces, logged models and the registry. Links
+between runs and models, and deletions, come last: nothing can be written into a deleted item.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOT_SPANS = 5_000
 
 @dataclass(slots=True)
 class _Datasets:
-    """An experiment's datasets: of which runs need them, and what is known of them."""
+    """An experiment's datasets, and which of them are on the server."""
 
     records: dict[str, DatasetRecord] = field(default_factory=dict)  # by directory
     merged: int = 0
@@ -45,10 +45,10 @@ class _Datasets:
 
 
 class Publisher:
-    """Writes one conversion: ``add…``, then ``finish``. For one thread; it makes its own.
+    """Writes one conversion: call ``add…``, then ``finish``, from one thread.
 
     Methods raise TargetError when the server is gone or refuses the login. What was written by
-    then stays, and the next conversion adds what lacks.
+    then stays, and the next conversion adds the rest.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Publisher:
         self._points = self._spans = 0
         self._seen: set[tuple[Kind, str]] = set()
         self._ids = models.Ids()
-        self._waiting: list[RunJob] = []  # for logged models
-        self._others: set[str] = set()  # runs whose ids other runs of the server have
+        self._need_models: list[RunJob] = []
+        self._clashing: set[str] = set()  # runs whose ids belong to different runs there
         self._to_delete: dict[str, int] = {}  # runs by new id, and their experiment
         self._deleted: set[str] = set()  # runs that are deleted there, by new id
         self._parents: list[tuple[str, str]] = []  # run and its parent's old id
@@ -109,7 +109,7 @@ class Publisher:
                 new_id = server.call(server.store.create_experiment, plan.target_name, None, tags)
             except Refused as error:
                 raise server.lost(
-                    f'it makes no experiment "{plan.target_name}": {error}'
+                    f'it does not create experiment "{plan.target_name}": {error}'
                 ) from error
             experiment = TargetExperiment(str(new_id), plan, True, True, dict(own), False)
             self._server.count_written("experiments")
@@ -124,7 +124,7 @@ class Publisher:
             )
             experiment.load(server)
         self._experiments[plan.target_id] = experiment
-        self._result.count(Kind.EXPERIMENT, 1, new=experiment.new)
+        self._result.count(Kind.EXPERIMENT, 1, new=experiment.is_new)
         for key, value in plan.tags.items():
             self._tag_experiment(experiment, key, value, key in plan.record.tags)
 
@@ -225,49 +225,50 @@ class Publisher:
             self.flush()
 
     def flush(self) -> None:
-        """Write the runs and traces that are waiting. Raises TargetError."""
+        """Write the buffered runs and traces. Raises TargetError."""
         self._flush_runs()
         self._flush_traces()
 
     def _flush_runs(self) -> None:
         lot, self._runs, self._points = self._runs, [], 0
         jobs = [self._job(run, experiment_id) for run, experiment_id in lot]
+        incomplete = []
         for job in jobs:
-            if job.found is not None:
-                job.new_id = job.found.new_id
-                self._ids.runs[job.run.run_id] = job.new_id
-        for job in jobs:
-            if job.complete:
+            if job.is_complete:
                 runs.count_there(job)
-        wanted = [job for job in jobs if not job.complete]
-        known = [job for job in wanted if job.found is not None]
-        self._server.each(lambda job: runs.look(self._server, job), known)
-        wanted = [job for job in wanted if not job.clash]
-        missing = [job for job in wanted if job.found is None]
-        for job in wanted:
-            job.experiment.open(self._server)
-        self._server.each(lambda job: runs.create(self._server, job), missing)
-        for job in missing:
-            self._ids.runs[job.run.run_id] = job.new_id
-        for job in wanted:
-            if job.found is not None and job.found.deleted:
-                self._server.call(self._server.store.restore_run, job.new_id)
-                job.found.deleted = False
-        self._server.each(self._fill, wanted)
+            else:
+                incomplete.append(job)
+        found = [job for job in incomplete if job.found is not None]
+        self._server.each(partial(runs.look, self._server), found)
+        self._write_runs([job for job in incomplete if not job.clash])
         for job in jobs:
             self._take_in(job)
         self._progress("runs sent", len(self._ids.runs), self._in_all)
 
+    def _write_runs(self, jobs: list[RunJob]) -> None:
+        """Create or restore runs, all before any is filled, so that parents are known."""
+        for job in jobs:
+            job.experiment.open(self._server)
+        missing = [job for job in jobs if job.found is None]
+        self._server.each(partial(runs.create, self._server), missing)
+        for job in missing:
+            self._ids.runs[job.run.run_id] = job.new_id
+        for job in jobs:
+            if job.found is not None and job.found.deleted:
+                self._server.call(self._server.store.restore_run, job.new_id)
+                job.found.deleted = False
+        self._server.each(self._fill, jobs)
+
     def _job(self, run: RunRecord, experiment_id: int) -> RunJob:
         experiment = self._experiments[experiment_id]
         datasets = self._datasets.get(experiment_id, _Datasets()).records
-        return RunJob(
-            run,
-            experiment,
-            runs.edges_of(run, datasets),
-            runs.mark_of(run, self._files_of is not None),
-            experiment.run(self._server, run.run_id),
-        )
+        edges = runs.edges_of(run, datasets)
+        mark = runs.mark_of(run, self._files_of is not None)
+        job = RunJob(run, experiment, edges, mark, experiment.run(self._server, run.run_id))
+        if job.found is not None:
+            job.new_id = job.found.new_id
+            self._ids.runs[run.run_id] = job.new_id
+        return job
 
     def _fill(self, job: RunJob) -> None:
         old_parent = job.run.parent_run_id
@@ -276,19 +277,19 @@ class Publisher:
         self._server.count_written("runs")
 
     def _take_in(self, job: RunJob) -> None:
-        """Keep of a run what is still to be done, and what it says of datasets."""
+        """Note what is still to be done for a run, and which datasets are there now."""
         run, experiment = job.run, job.experiment
         self._result.add(job.written)
         if job.clash:
-            self._others.add(run.run_id)
+            self._clashing.add(run.run_id)
             return
         self._result.files_sent += job.sent[0]
         self._result.bytes_sent += job.sent[1]
         old_parent = run.parent_run_id
-        if old_parent is not None and old_parent not in self._ids.runs and not job.complete:
+        if old_parent is not None and old_parent not in self._ids.runs and not job.is_complete:
             self._parents.append((job.new_id, old_parent))
-        if job.waits and not job.complete:
-            self._waiting.append(job)
+        if job.needs_models and not job.is_complete:
+            self._need_models.append(job)
         deleted_there = job.found is not None and job.found.deleted
         if run.deleted and not deleted_there:
             self._to_delete[job.new_id] = experiment.plan.target_id
@@ -296,8 +297,9 @@ class Publisher:
             self._deleted.add(job.new_id)
         known = self._datasets.get(experiment.plan.target_id)
         if known is not None:
-            known_before = job.complete or job.found is not None
-            (known.there if known_before else known.new).update(job.edges.datasets)
+            known_before = job.is_complete or job.found is not None
+            names = known.there if known_before else known.new
+            names.update(job.edges.datasets)
 
     def _flush_traces(self) -> None:
         lot, self._traces, self._spans = self._traces, [], 0
@@ -318,9 +320,9 @@ class Publisher:
             self._result.add(job.written)
 
     def _is_of_other_run(self, plan: TracePlan) -> bool:
-        """Whether a trace was rebuilt from a run that was rejected as another one."""
+        """Return True if a trace was rebuilt from a run that was rejected as a different one."""
         own = plan.trace_id.removeprefix("tr-")
-        return own in self._others or plan.metadata.get(conventions.SOURCE_RUN) in self._others
+        return own in self._clashing or plan.metadata.get(conventions.SOURCE_RUN) in self._clashing
 
     def _write_trace(self, job: TraceJob) -> None:
         traces.write(self._server, job, self._ids.runs)
@@ -409,8 +411,8 @@ class Publisher:
         Its ids are those of the server by those of the source. Raises TargetError.
         """
         self.flush()
-        self._server.each(self._link_models, self._waiting)
-        for job in self._waiting:
+        self._server.each(self._link_models, self._need_models)
+        for job in self._need_models:
             self._result.add(job.written)
         self._join_late_parents()
         self._delete()
@@ -489,7 +491,7 @@ class Publisher:
         )
         for key in sorted(gone):
             experiment = self._experiments[key]
-            if experiment.ours and not experiment.deleted:
+            if experiment.is_ours and not experiment.deleted:
                 call(store.delete_experiment, experiment.experiment_id)
 
     def _count_datasets(self) -> None:

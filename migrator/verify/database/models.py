@@ -91,13 +91,10 @@ def compare_registered_model(
 
 
 def _compare_version(database: Database, findings: Findings, record: ModelVersionRecord) -> None:
-    deleted = record.current_stage == _DELETED_VERSION
-    # MLflow hides a deleted version from everybody but its own tests.
-    read = (
-        database.registry._get_sql_model_version_including_deleted
-        if deleted
-        else database.registry.get_model_version
-    )
+    is_deleted = record.current_stage == _DELETED_VERSION
+    read = database.registry.get_model_version
+    if is_deleted:  # which MLflow hides from everybody but its own tests
+        read = database.registry._get_sql_model_version_including_deleted
     found = read_entity(read, record.name, record.version)
     of = findings.entity(Kind.MODEL_VERSION, f"{record.name}/{record.version}", found)
     if of is None:
@@ -113,7 +110,7 @@ def _compare_version(database: Database, findings: Findings, record: ModelVersio
     of.check("status_message", record.status_message or "", found.status_message or "")
     of.check("run_link", record.run_link or "", found.run_link or "")
     of.mapping(Kind.MODEL_VERSION_TAG, "tag", record.tags, found.tags)
-    if not deleted:
+    if not is_deleted:
         location = database.registry.get_model_version_download_uri(record.name, record.version)
         expected = record.storage_location or record.source or ""
         of.check("download location", expected, location or "")
