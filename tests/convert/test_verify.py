@@ -1230,6 +1230,24 @@ def test_many_runs_and_traces_are_compared_in_chunks(
     assert compare(written).differences == ()
 
 
+def test_the_spans_of_each_trace_are_read_once(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    read: list[str] = []
+    original = SqlAlchemyStore.batch_get_traces
+
+    def counted(self: Any, trace_ids: list[str], location: str | None = None) -> list[Any]:
+        read.extend(trace_ids)
+        found: list[Any] = original(self, trace_ids, location)
+        return found
+
+    monkeypatch.setattr(SqlAlchemyStore, "batch_get_traces", counted)
+    assert compare(written).differences == ()
+    assert read == [TRACE]
+
+
 def test_the_result_is_told_to_people_and_to_machines(copy: Written) -> None:
     execute(copy.path, "UPDATE params SET value = '0.2' WHERE key = 'lr'")
     result = compare(copy)
