@@ -48,11 +48,12 @@ def revision_of(
     """
     if not tables:
         return None
-    if not (tables <= FIRST_TABLES and "experiments" in tables) and not (
-        {"experiments", "runs"} <= tables
-    ):
+    if not _are_of_mlflow(tables):
         raise place.foreign
-    is_empty = not any(ask(f"SELECT 1 FROM {t} LIMIT 1") for t in _HOLDING if t in tables)
+    is_empty = True
+    for table in _HOLDING:
+        if table in tables and ask(f"SELECT 1 FROM {table} LIMIT 1"):
+            is_empty = False
     if "alembic_version" not in tables and tables <= FIRST_TABLES:
         if is_empty:
             return None
@@ -64,8 +65,7 @@ def revision_of(
     if "alembic_version" in tables:
         revisions = [str(row[0]) for row in ask("SELECT version_num FROM alembic_version")]
     if len(revisions) == 1:
-        chain = schemas.chain() if wanted is not None and is_empty else ()
-        if revisions[0] in chain and chain.index(revisions[0]) < chain.index(str(wanted)):
+        if wanted is not None and is_empty and _is_older(revisions[0], wanted):
             raise place.unfinished()
         return revisions[0]
     if is_empty:
@@ -75,3 +75,15 @@ def revision_of(
         f"{len(revisions)} rows instead of one.",
         todo="Restore that row or the database from a backup, or choose another target.",
     )
+
+
+def _are_of_mlflow(tables: set[str]) -> bool:
+    """Return True for all of MLflow's tables, or a part of those that it makes first."""
+    if {"experiments", "runs"} <= tables:
+        return True
+    return "experiments" in tables and tables <= FIRST_TABLES
+
+
+def _is_older(revision: str, wanted: str) -> bool:
+    chain = schemas.chain()
+    return revision in chain and chain.index(revision) < chain.index(wanted)

@@ -23,21 +23,20 @@ from migrator.loader.networked.connection import initialise
 from migrator.outcome.summary import Outcome
 from migrator.verify import verify
 from tests.convert.test_two_sources import OTHERS
-from tests.support import fixturekit, spanlesskit
-from tests.support import sql_servers as serverkit
+from tests.support import fixturekit, spanlesskit, sql_servers
 from tests.support.oracle import compare_stores
 from tests.support.sql_servers import PASSWORD, Server
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    with serverkit.postgresql() as server:
+    with sql_servers.postgresql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mysql() -> Iterator[Server]:
-    with serverkit.mysql() as server:
+    with sql_servers.mysql() as server:
         yield server
 
 

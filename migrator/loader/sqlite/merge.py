@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -297,71 +297,84 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
 
 
 def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issue]:
-    """Update the runs and traces that ``_find_stale`` found.
-
-    The parts of a trace that came from the source are deleted, so that they are inserted again.
-    What users added to it in the target (assessments, tags of their own) stays.
-    """
+    """Update the runs and traces that ``_find_stale`` found. Returns an issue for each kind."""
     by_name = {table.name: table for table in tables}
     if "runs" in by_name:
-        for names, condition in (
-            (_RUN_COLUMNS, ""),
-            (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
-        ):
-            columns = ", ".join(names)
-            db.execute(
-                f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
-                "WHERE s.run_uuid = t.run_uuid) "
-                f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
-            )
+        _update_runs(db)
     if "tags" in by_name:
         db.execute(
             "UPDATE target.tags AS t SET value = s.value FROM main.tags AS s WHERE s.key = t.key "
             "AND s.run_uuid = t.run_uuid AND t.run_uuid IN (SELECT id FROM temp.stale_runs)"
         )
     if "trace_info" in by_name:
-        info = by_name["trace_info"]
-        values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
+        _update_traces(db, by_name)
+    runs = _stale_issues(db, "stale_runs", Kind.RUN, "had not ended")
+    traces = _stale_issues(db, "stale_traces", Kind.TRACE, "had not ended or lacked spans")
+    return [*runs, *traces]
+
+
+def _update_runs(db: sqlite3.Connection) -> None:
+    for names, condition in (
+        (_RUN_COLUMNS, ""),
+        (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
+    ):
+        columns = ", ".join(names)
         db.execute(
-            f"UPDATE target.trace_info AS t SET ({values}) = (SELECT {values} FROM "
-            "main.trace_info AS s WHERE s.request_id = t.request_id) "
-            "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
+            f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
+            "WHERE s.run_uuid = t.run_uuid) "
+            f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
         )
-        if "assessments" in by_name:  # ours, such as totals; one that was marked invalid stays so
-            kept = (*by_name["assessments"].key, "valid")
-            values = ", ".join(quoted(c) for c in by_name["assessments"].columns if c not in kept)
-            db.execute(
-                f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
-                "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
-                "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
-                "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
-            )
-        for name, column in TRACE_PARTS.items():
-            own = "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
-            own += "WHERE s.request_id = t.request_id AND s.key = t.key)"
-            condition = f" AND ({own})" if name == "trace_tags" else ""
-            db.execute(
-                f"DELETE FROM target.{name} AS t "
-                f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
-            )
-    issues = []
-    for table, kind in (("stale_runs", Kind.RUN), ("stale_traces", Kind.TRACE)):
-        ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
-        lacked = "had not ended or lacked spans" if kind is Kind.TRACE else "had not ended"
-        if ids:
-            named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
-            issues.append(
-                Issue(
-                    Code.TARGET_UPDATED,
-                    "",
-                    f"{len(ids)} of kind {kind.value} {lacked}: {named}.",
-                    kept="what the source has now",
-                    kind=kind,
-                    entity_id=ids[0],
-                    count=len(ids),
-                )
-            )
-    return issues
+
+
+def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> None:
+    """Update stale traces, and delete their parts that came from the source.
+
+    Those are inserted again. What users added in the target (assessments, tags) stays.
+    """
+    info = by_name["trace_info"]
+    values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
+    db.execute(
+        f"UPDATE target.trace_info AS t SET ({values}) = (SELECT {values} FROM "
+        "main.trace_info AS s WHERE s.request_id = t.request_id) "
+        "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
+    )
+    if "assessments" in by_name:  # ours, such as totals; one that was marked invalid stays so
+        kept = (*by_name["assessments"].key, "valid")
+        values = ", ".join(quoted(c) for c in by_name["assessments"].columns if c not in kept)
+        db.execute(
+            f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
+            "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
+            "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
+            "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
+        )
+    is_ours = (
+        "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
+        "WHERE s.request_id = t.request_id AND s.key = t.key)"
+    )
+    for name, column in TRACE_PARTS.items():
+        condition = f" AND ({is_ours})" if name == "trace_tags" else ""
+        db.execute(
+            f"DELETE FROM target.{name} AS t "
+            f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
+        )
+
+
+def _stale_issues(db: sqlite3.Connection, table: str, kind: Kind, state: str) -> list[Issue]:
+    ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
+    if not ids:
+        return []
+    named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
+    return [
+        Issue(
+            Code.TARGET_UPDATED,
+            "",
+            f"{len(ids)} of kind {kind.value} {state}: {named}.",
+            kept="what the source has now",
+            kind=kind,
+            entity_id=ids[0],
+            count=len(ids),
+        )
+    ]
 
 
 # MLflow's rule for the latest metric: the greatest (step, timestamp, value).
