@@ -1,17 +1,17 @@
-"""Read a converted database back through MLflow, and compare it with what was to be written.
+"""Reads a conversion back through MLflow, and compares it with what was to be written.
 
-``verify`` reads a source again as ``convert`` does, with ``Comparer`` in place of the loader's
-writer: it gets every item that was decided, and looks each up with MLflow's own stores
+``verify`` reads a source again as ``convert`` does, with a comparer in place of the loader's writer.
+The comparer gets every item that was decided, and looks each up with MLflow's own stores
 (``mlflow.store.tracking`` and ``mlflow.store.model_registry``, 3.9 and later). It shares no code
-with the loader, so that a mistake there can't hide itself here. What the source does not have is
-not a difference, because a database may be in use; but what stands unexpected *inside* an expected
-run or trace is one.
+with the writers, so that a mistake there is found here. An entity that the source lacks is not a
+difference, because a database may be in use. Anything unexpected *inside* an expected run or trace
+is one.
 
-A few facts no MLflow entity carries (deletion time and source of a run, the span columns that
-searches and charts read, token rows, datasets that no run uses). These, and the metric histories,
+Some facts are in no MLflow entity: deletion time and source of a run, the span columns that
+searches and charts read, token rows, datasets that no run uses. These, and the metric histories,
 are read with MLflow's own table classes in the store's own session.
 
-What MLflow itself makes of a value, and is therefore not a difference:
+MLflow itself changes some values. These changes are not differences:
 
 - A metric value of NaN is served as NaN; infinities as ±1.7976931348623157e308, the float nearest
   to them; -0.0 as 0.0 (SQLite). Points that are equal after that are one point. A logged model's
@@ -25,15 +25,15 @@ What MLflow itself makes of a value, and is therefore not a difference:
 - MLflow 3.17 and later keep a trace's session (cut to its column), token usage and cost in columns
   and serve them again as JSON, maybe in another order and without keys that are not numbers.
 - Values in assessments that MLflow can't send over REST are made harmless (``conventions``).
-- Keys that begin with ``migrator.``, and ``mlflow.experimentKind``, may stand beside what is
-  expected. Those that this tool gives an experiment may have another value: it never overwrites.
-- An experiment that was there before the conversion keeps its own fields and tags (``Comparer``).
+- Keys that begin with ``migrator.``, and ``mlflow.experimentKind``, may be there unexpectedly. Tags
+  that this tool gives an experiment may have another value: it never overwrites one.
+- An experiment that was there before the conversion keeps its own fields and tags (see ``DatabaseComparer``).
 - Of two items with one id, from two sources, the first is expected; of two equal edges between a
   run and a dataset or model, the first.
 
-At the end MLflow's default ``search_traces``, spans included, is run on every experiment: one trace
-that MLflow can't load makes it raise for all of them, and one that it takes for unfinished is left
-out without a word. Both are differences.
+At the end MLflow's default ``search_traces`` is run on every experiment. A single trace that MLflow
+can't load makes it raise for all of them, and a trace that it considers unfinished is left out
+silently. Both are differences. Spans that were compared before are not read again (``ReadOnce``).
 
 Not compared: inputs whose dataset the source does not have, and the model inputs of a run that
 expects none (MLflow shows them run by run only).

@@ -20,16 +20,18 @@ def verify(
     options: pipeline.Options,
     progress: pipeline.Progress = pipeline.no_progress,
 ) -> VerifyResult:
-    """Read the sources again and compare what they should have become with a database.
+    """Read the sources again, and compare what they should have become with the target.
 
-    ``options`` are those of the conversion, the choice for artifacts too: another makes every
-    location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
-    OptionError and TargetError.
+    ``against`` is a database or the address of an MLflow server. ``options`` must be those of the
+    conversion: with another choice for artifacts, every location would differ. Copied artifacts are
+    compared byte for byte. Raises SourceError, OptionError and TargetError.
+
+        result = verify(["mlruns"], "sqlite:///mlflow.db", pipeline.Options())
+        assert result.same, result.as_text()
     """
     if options.shard != (1, 1):
         raise OptionError(
-            "verify compares the whole of the sources: a database of several shards has more than "
-            "one of them says.",
+            "verify compares complete sources, and a shard is only a part of one.",
             todo="Verify when all shards are converted, without a shard.",
         )
     if addresses.is_server(against):
@@ -56,7 +58,7 @@ def verify(
 def _verify_server(
     sources: Sequence[str], against: str, options: pipeline.Options, progress: pipeline.Progress
 ) -> VerifyResult:
-    # Of the minutes that MLflow's client asks again a server that is gone, seconds are enough here.
+    # MLflow's client would retry for minutes at a server that is gone.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     open_server(against, to_read=True)
     whole = options.artifacts != "keep"  # then they were sent, and are compared
