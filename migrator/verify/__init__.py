@@ -1,7 +1,7 @@
 """Reads a conversion back through MLflow, and compares it with what was to be written.
 
-``verify`` reads a source again as ``convert`` does, with a comparer in place of the loader's writer.
-The comparer gets every item that was decided, and looks each up with MLflow's own stores
+``verify`` reads a source again as ``convert`` does, with a comparer in place of the writer. The
+comparer gets every item that was decided, and looks each up with MLflow's own stores
 (``mlflow.store.tracking`` and ``mlflow.store.model_registry``, 3.9 and later). It shares no code
 with the writers, so that a mistake there is found here. An entity that the source lacks is not a
 difference, because a database may be in use. Anything unexpected *inside* an expected run or trace
@@ -27,7 +27,8 @@ MLflow itself changes some values. These changes are not differences:
 - Values in assessments that MLflow can't send over REST are made harmless (``conventions``).
 - Keys that begin with ``migrator.``, and ``mlflow.experimentKind``, may be there unexpectedly. Tags
   that this tool gives an experiment may have another value: it never overwrites one.
-- An experiment that was there before the conversion keeps its own fields and tags (see ``DatabaseComparer``).
+- An experiment that was there before the conversion keeps its own fields and tags (see
+  ``DatabaseComparer``).
 - Of two items with one id, from two sources, the first is expected; of two equal edges between a
   run and a dataset or model, the first.
 
