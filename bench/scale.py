@@ -65,8 +65,9 @@ def in_child(code: str, *arguments: str) -> dict[str, float]:
 STAGES = """
 import json, resource, sys, time
 from dataclasses import replace
-from migrator import extractor, loader, pipeline
-from migrator.pipeline.migration import Migration
+from migrator import loader, pipeline
+from migrator.extractor.filestore import FileStoreSource
+from migrator.pipeline.walk import Migration
 from migrator.pipeline.sinks import Discard
 from migrator.pipeline.stores import open_stores
 from migrator.outcome.summary import Outcome
@@ -78,7 +79,7 @@ def cpu():
 source, to = sys.argv[1:]
 target = loader.open_target(to, "3.9")
 marks = [cpu()]
-stores = open_stores([source])
+stores = open_stores([FileStoreSource.open(source)])
 marks.append(cpu())
 with loader.Writer(target) as writer:
     options = pipeline.Options(workers=2)
@@ -135,7 +136,8 @@ def measure(runs: int, postgresql: str | None) -> Rates:
 PUBLISH_ONE = """
 import json, sys, time
 from migrator import loader, pipeline
-from migrator.pipeline.migration import Migration
+from migrator.extractor.filestore import FileStoreSource
+from migrator.pipeline.walk import Migration
 from migrator.pipeline.stores import open_stores
 from migrator.outcome.summary import Outcome
 
@@ -144,7 +146,8 @@ target = loader.open_target(to)
 options = pipeline.Options(workers=2, shard=tuple(map(int, part.split("/"))))
 with loader.Writer(target) as writer:
     migration = Migration(
-        open_stores([source]), options, writer, Outcome("bench", (source,), to),
+        open_stores([FileStoreSource.open(source)]),
+        options, writer, Outcome("bench", (source,), to),
         existing=target.experiments(), largest_id=target.largest_id,
     )
     migration.run()

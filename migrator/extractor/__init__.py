@@ -1,56 +1,54 @@
-"""Reads MLflow file stores into records and issues; never writes, never imports mlflow.
+"""Reads MLflow's records from where they are, into records and issues. Never writes there.
 
-``open_source`` finds the store, ``index`` lists what is in it, and the ``read_…`` functions read
-one entity's directory each. They are independent of one another, so a pool may call them.
+``open_source`` chooses the kind of source; ``source.Source`` is what every kind can do.
 """
 
-from migrator.extractor.filestore.artifacts import (
-    artifact_files,
-    experiment_locations,
-    look_at,
-    look_at_experiment,
-    look_at_logged_model,
-    look_at_run,
-    look_at_trace,
-    look_into,
-    owner_locations,
-    path_parts,
-    scheme_of,
-)
-from migrator.extractor.filestore.models import read_logged_model, read_registered_model
-from migrator.extractor.filestore.must_fetch import is_read
-from migrator.extractor.filestore.runs import read_dataset, read_experiment, read_run
-from migrator.extractor.filestore.store import (
-    count_files,
-    find_artifact_roots,
-    index,
-    open_source,
-    weigh,
-)
-from migrator.extractor.filestore.traces import read_trace
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from migrator.extractor import buckets
+from migrator.extractor.filestore import FileStoreSource
+from migrator.extractor.filestore.artifacts import artifact_files
+from migrator.extractor.locations import describe_location, path_parts, scheme_of
+from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Wanted
 
 __all__ = [
+    "FileCount",
+    "Source",
+    "StoredFile",
+    "Wanted",
     "artifact_files",
-    "count_files",
-    "experiment_locations",
-    "find_artifact_roots",
-    "index",
-    "is_read",
-    "look_at",
-    "look_at_experiment",
-    "look_at_logged_model",
-    "look_at_run",
-    "look_at_trace",
-    "look_into",
+    "describe_location",
+    "fetches_texts",
     "open_source",
-    "owner_locations",
     "path_parts",
-    "read_dataset",
-    "read_experiment",
-    "read_logged_model",
-    "read_registered_model",
-    "read_run",
-    "read_trace",
     "scheme_of",
-    "weigh",
 ]
+
+
+def fetches_texts(text: str) -> bool:
+    """Whether ``open_source`` fetches artifact texts at once, so that it needs ``wanted``."""
+    return buckets.is_bucket(text)
+
+
+@contextmanager
+def open_source(
+    text: str,
+    *,
+    wanted: Wanted = lambda path: False,
+    whole: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+) -> Iterator[Source]:
+    """Open the source that a user means: a folder, a ``file:`` URI, or an address of a bucket.
+
+    ``wanted`` chooses the artifacts whose text will be read, by relative path; with ``whole``,
+    all artifact files must be readable, because they are copied. What the source needs while it
+    is open (a mirror, connections) is removed when the block ends. Raises SourceError.
+    """
+    if buckets.is_bucket(text):
+        with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
+            yield source
+    else:
+        yield FileStoreSource.open(text)

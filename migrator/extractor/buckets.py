@@ -1,10 +1,10 @@
-"""Sources that are no local folders: ``s3://``, ``gs://``, ``az://`` and whatever fsspec reads.
+"""File stores in object stores: ``s3://``, ``gs://``, ``az://`` and whatever else fsspec reads.
 
-A store there is mirrored into a temporary folder and read from it as any other: everything below
-the address is listed in bulk; each object becomes a file of its size and time; and those that are
-to be read are fetched, many at once. The others, artifacts mostly, stay files without content
-(sparse ones). Nothing is written to the source, and what is printed and stored speaks of addresses:
-``Mirror`` translates. Nothing here knows what a file store is: what is to be read, the caller says.
+Such a store is mirrored into a temporary folder first and then read like any other
+(``BucketSource``). Everything below the address is listed in bulk. Each object becomes a file of
+its size and time, and the files that must be read are fetched, many at once (``must_fetch``).
+The others, mostly artifacts, stay sparse files without content. Nothing is written to the source.
+What is printed and stored has addresses in it, because ``Mirror`` translates.
 """
 
 from __future__ import annotations
@@ -25,41 +25,43 @@ from typing import Any, NamedTuple
 
 from migrator.credentials import has_secret_parameter, hidden, masked, password_of
 from migrator.errors import MigrateError, SourceError
+from migrator.extractor.filestore.must_fetch import must_fetch
+from migrator.extractor.filestore.source import FileStoreSource
+from migrator.extractor.source import Progress, Wanted
 from migrator.issues import Code, Issue
+from migrator.model import Entry, Location, RunRecord, SourceIndex
 from migrator.signals import point_of_no_return
-
-Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 
 BESIDE = "mlartifacts"  # what belongs to a store and lies beside it
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"} | dict.fromkeys(
     ("az", "abfs", "abfss"), "azure"
 )
-# Schemes of fsspec's that mean something else to MLflow's users, or the machine itself.
+# Schemes that fsspec knows, but that mean something else to MLflow's users or this machine.
 _NOT_REMOTE = frozenset({"file", "local", "http", "https"})
-_ALIASES = {"s3a": "s3", "gcs": "gs"}  # how MLflow calls them
+_ALIASES = {"s3a": "s3", "gcs": "gs"}  # MLflow's names of them
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _AT_ONCE = 32  # requests; threads that only wait
-_AT_ONCE_OF_OWN = 8  # the same, where each thread needs a connection of its own
+_AT_ONCE_OF_OWN = 8  # where each thread needs its own connection
 _SPARE_BYTES = 16 << 20  # what the temporary disk should have left
-_BLOCK_BYTES = 4096  # that a small file takes on a disk
+_BLOCK_BYTES = 4096  # a small file takes as much on disk
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
-# What the operating system says of a name that it can't have.
+# The operating system's errors for a name that it can't have.
 _NAME_ERRORS = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A local stand-in of what lies below an address.
+    """A local copy of the tree below an address.
 
-    ``folder`` stands for ``base``, the address above that of the source, so that what lies beside
-    the source has a place too. Plain values: it goes to other processes.
+    ``folder`` stands for ``base``, the address above the source's, so that what lies beside the
+    source has a place too. Plain values: it goes to other processes.
     """
 
     base: str  # such as s3://bucket/project; s3:/ above a whole bucket
     folder: str  # absolute; removed at the end
     name: str  # of the source, below both
-    account: str | None = None  # Azure's, if the scheme is one of its
+    account: str | None = None  # Azure's, for its schemes
     files: int = 0  # objects that have no place in the mirror
     size_bytes: int = 0  # of those
     issues: tuple[Issue, ...] = ()  # each of those, named
@@ -75,20 +77,19 @@ class Mirror:
         return os.path.join(self.folder, self.name)  # paths are text here
 
     def named(self, text: str) -> str:
-        """Return a text with addresses in the place of paths in the mirror."""
+        """Replace paths in the mirror by addresses."""
         return text.replace(self.folder, self.base)
 
     def local(self, uri: str) -> str:
-        """Return the path in the mirror that an address means, another text as it is."""
+        """The path in the mirror that an address means; any other text as it is."""
         inside = uri.removeprefix(f"{self.base}/")
         return uri if inside == uri else f"{self.folder}/{inside}"
 
     def address(self, path: str) -> str | None:
-        """Return the location that MLflow opens for a path, None for one outside of the mirror.
+        """The location that MLflow opens for a path, None for one outside the mirror.
 
-        MLflow takes an object's key from it as it stands: nothing is escaped. Its schemes are
-        those of ``mlflow.store.artifact.artifact_repository_registry`` (3.9): Azure's are other
-        ones than fsspec's.
+        MLflow takes the object's key from it without unescaping. The schemes are those of
+        ``mlflow.store.artifact.artifact_repository_registry`` (3.9); Azure's differ from fsspec's.
         """
         if not path.startswith(self.folder + os.sep):
             return None
@@ -101,10 +102,68 @@ class Mirror:
         return f"{_ALIASES.get(scheme, scheme)}://{whole.lstrip('/')}"
 
 
-def is_remote(source: str) -> bool:
-    """Tell whether a source is to be fetched: an address, of a scheme that fsspec knows.
+@dataclass(frozen=True)
+class BucketSource(FileStoreSource):
+    """A file store whose ``root`` lies in a mirror of an address."""
 
-    The providers that have an extra of ours count also where nothing is installed.
+    mirror: Mirror | None = None  # never None; a field after those with defaults needs one
+
+    def named(self, text: str) -> str:
+        return self._mirror.named(text)
+
+    def local(self, name: str) -> str:
+        return self._mirror.local(name)
+
+    def address(self, path: str) -> str | None:
+        return self._mirror.address(path)
+
+    def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
+        """Also counts and names the objects that have no place in the mirror."""
+        index, mirror = FileStoreSource.index(self, on_progress), self._mirror
+        return replace(
+            index,
+            files=index.files + mirror.files,
+            size_bytes=index.size_bytes + mirror.size_bytes,
+            ignored_files=index.ignored_files + mirror.files,
+            issues=(*index.issues, *mirror.issues),
+        )
+
+    def locate_run(self, entry: Entry, run: RunRecord) -> Location:
+        """Also finds a run's empty folder of artifacts, which no bucket can have."""
+        location = FileStoreSource.locate_run(self, entry, run)
+        return replace(location, found=location.found or location.home)
+
+    @property
+    def _mirror(self) -> Mirror:
+        assert self.mirror is not None
+        return self.mirror
+
+
+@contextlib.contextmanager
+def open_bucket(
+    address: str, wanted: Wanted, *, whole: bool, progress: Progress
+) -> Iterator[BucketSource]:
+    """Yield the store at an address; its mirror is removed when the block ends.
+
+    Artifacts are fetched if their text is ``wanted``, or all of them with ``whole``. Errors that
+    the block raises name addresses. Raises SourceError.
+    """
+
+    def reads(path: str, size_bytes: int) -> bool:
+        return whole or must_fetch(path, size_bytes, wanted)
+
+    with mirrored(address, reads, progress) as mirror:
+        try:
+            store = FileStoreSource.open(mirror.path)
+            yield BucketSource(store.root, store.artifact_roots, mirror)
+        except MigrateError as error:
+            raise type(error)(mirror.named(error.what), todo=mirror.named(error.todo)) from error
+
+
+def is_bucket(source: str) -> bool:
+    """Whether a source is an address that fsspec reads, and not a local file of that name.
+
+    The providers that have an extra of ours count even where their package is not installed.
     """
     match = _URI.match(source)
     if match is None or os.path.lexists(source):
@@ -125,9 +184,9 @@ def mirrored(
 ) -> Iterator[Mirror]:
     """Yield the mirror of an address; it is removed when the block ends, however it ends.
 
-    ``reads`` says of an object, by its path below the source's parent and its size in bytes,
-    whether its content is to be fetched. Raises SourceError: no such scheme or package, no such
-    place, no permission, no network, no room.
+    ``reads`` decides by an object's path (below the source's parent) and its size in bytes
+    whether its content is fetched. Raises SourceError: no such scheme or package, no such place,
+    no permission, no network, no room.
     """
     with _asking(source):
         remote = _Remote(source)
@@ -158,7 +217,7 @@ def mirrored(
 
 
 class _Stopped(Exception):
-    """Something else went wrong, or a signal came, while an object was being fetched."""
+    """Fetching ended early: another object failed, or a signal came."""
 
 
 class Object(NamedTuple):
@@ -171,7 +230,7 @@ class Object(NamedTuple):
 
 
 class _Remote:
-    """A place that fsspec reads. Raises whatever its package raises."""
+    """A place that fsspec reads. Its methods raise whatever the provider's package raises."""
 
     def __init__(self, source: str) -> None:
         match = _URI.match(source)
@@ -179,7 +238,7 @@ class _Remote:
         self._scheme = match[1].lower()
         if "::" in source:
             raise SourceError(
-                f"{masked(source)} is a chain of addresses.", todo="Give a plain one."
+                f"{masked(source)} is a chain of addresses.", todo="Give one address."
             )
         shown = _without_login(source.rstrip("/"))
         uri = self._scheme + shown[len(match[1]) :]
@@ -212,7 +271,7 @@ class _Remote:
         return _AT_ONCE if self._shared.async_impl else _AT_ONCE_OF_OWN
 
     def fetch(self, object_: Object, to: str, check: Callable[[], None]) -> None:
-        """Write an object's content into a file; ``check`` is called now and then, to stop it."""
+        """Write an object's content into a file; ``check`` is called now and then and may raise."""
         from fsspec.callbacks import Callback
 
         filesystem = self._shared
@@ -224,7 +283,7 @@ class _Remote:
         filesystem.get_file(object_.key, to, callback=hook)
 
     def listed(self, progress: Progress) -> list[Object]:
-        """Return everything below the source, and what lies beside it and belongs to it."""
+        """List everything below the source, and a server's artifacts (``BESIDE``) beside it."""
         progress("listing", 0, 0)
         found = self._below(self._root, self.name)
         if not found:
@@ -247,13 +306,13 @@ class _Remote:
                 continue
             path = f"{name}/{key.removeprefix(f'{root}/')}"
             size = info.get("size")
-            # What a file system does not tell the size of may hold something: it is fetched.
+            # An object without a known size may hold something: it is fetched.
             objects.append(Object(key, path, 1 if size is None else size, _changed(info)))
         return objects
 
 
 def _changed(info: dict[str, Any]) -> float | None:
-    """Return when an object was changed; each file system has a name of its own for it."""
+    """When an object was changed; each file system has its own name for that."""
     for name in _TIMES:
         value = info.get(name)
         if isinstance(value, str):
@@ -267,9 +326,9 @@ def _changed(info: dict[str, Any]) -> float | None:
 
 
 def _without_login(source: str) -> str:
-    """Return an address without the password in it, which would end in report and database.
+    """An address without its password, which would end in the report and database otherwise.
 
-    Raises SourceError where it isn't clear what that is.
+    Raises SourceError where it isn't clear which part is the password.
     """
     scheme, _, rest = source.partition("://")
     authority, slash, path = rest.partition("/")
@@ -287,7 +346,7 @@ def _without_login(source: str) -> str:
 
 @contextlib.contextmanager
 def _asking(source: str) -> Iterator[None]:
-    """Say in one sentence what is wrong when a remote file system is asked."""
+    """Turn any failure of a remote file system into a SourceError of one sentence."""
     shown = masked(source)
 
     def said(error: BaseException) -> str:
@@ -334,10 +393,11 @@ def _first_line(error: BaseException) -> str:
 def _place(
     mirror: Mirror, objects: Iterable[Object]
 ) -> tuple[list[Object], list[tuple[Object, Issue]]]:
-    """Make a file of its size for each object; return those, and the ones that have no place.
+    """Make a file of its size for each object.
 
-    Every folder and file is made once, and must be new: so names that this file system takes for
-    one (by their letters) are found wherever it does so.
+    Every folder and file is made once, and must be new, so that names which this file system
+    takes for one (they differ in upper and lower case only) are found. Returns the objects with a
+    file, and the others with an issue each.
     """
     objects = sorted(objects, key=lambda each: each.path)
     folders = {mirror.name}
@@ -374,7 +434,7 @@ def _refusal(mirror: Mirror, object_: Object, why: str) -> Issue:
 
 
 def _unusable(name: str) -> str:
-    """Return why a part of a path can't be the name of a file or folder, empty if it can."""
+    """Why a part of a path can't be a file's or folder's name, empty if it can."""
     if name in ("", ".", ".."):
         return f"a part of its name is {name!r}"
     if "\x00" in name or os.path.basename(name) != name:  # a drive, on Windows
@@ -383,7 +443,7 @@ def _unusable(name: str) -> str:
 
 
 def _make(mirror: Mirror, folder: str, made: dict[str, str]) -> str:
-    """Make a folder, and those above it; return why it can't be, empty if it can."""
+    """Make a folder and those above it. Returns why that is impossible, empty if it is done."""
     missing = []
     while folder not in made:
         missing.append(folder)
@@ -411,7 +471,7 @@ def _make_file(mirror: Mirror, object_: Object) -> str:
 
 
 def _why(error: OSError) -> str:
-    """Return what is wrong with a name in words; raise what is wrong with anything else."""
+    """Describe an error about a name; raise any other error."""
     if error.errno not in _NAME_ERRORS:
         raise error
     if error.errno == errno.EEXIST:
@@ -438,11 +498,10 @@ def _check_room(folder: str, wanted: Sequence[Object]) -> None:
 def _fetch(
     remote: _Remote, mirror: Mirror, wanted: Sequence[Object], progress: Progress
 ) -> list[tuple[Object, Issue]]:
-    """Fetch contents, many at once; return the objects that are gone or that nobody may read.
+    """Fetch contents, many at once. Returns the objects that vanished or are denied.
 
-    As with a local file, what counts is what is there when it is read. Any other failure ends
-    it: the network is gone, and would be for all others. So does it when all is denied, or by
-    now what was given before: credentials expire.
+    Any other failure ends it, because the network would fail for all other objects too. So does
+    a denial of every object, or of one that was given before: credentials expire.
     """
     lost: list[tuple[Object, Issue]] = []
     queue, lock, stop = iter(wanted), threading.Lock(), threading.Event()

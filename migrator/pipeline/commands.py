@@ -302,7 +302,7 @@ def export(
     return Exported(outcome, sink.traces, sink.spans, sink.empty)
 
 
-def _files_of(copy: ArtifactCopy) -> Iterator[tuple[str, str, int]]:
+def _files_of(copy: ArtifactCopy) -> Iterator[extractor.StoredFile]:
     return extractor.artifact_files(copy.source, copy.bound)
 
 
@@ -315,7 +315,7 @@ def _copy_artifacts(migration: Migration, progress: Progress) -> None:
         locations.copies,
         locations.choice.directory,
         _files_of,
-        protected=[root for store in migration.stores for root in store.artifact_roots],
+        protected=[folder for store in migration.stores for folder in store.source.folders[1:]],
         on_progress=lambda done, total: progress("copying artifacts, bytes", done, total),
     )
     summary = locations.summary

@@ -45,8 +45,8 @@ class Locations:
             mode: str = choice.mode
             if mode == "auto":
                 moved = transformer.is_moved(
-                    extractor.experiment_locations(store.index),
-                    extractor.owner_locations(store.index, store.artifact_roots),
+                    store.source.experiment_locations(store.index),
+                    store.source.owner_locations(store.index),
                 )
                 mode = "relocate" if moved else "keep"
             summary.decided[store.name] = mode
@@ -72,15 +72,12 @@ class Locations:
 
     def experiment(self, store: Store, entry: Entry, plan: ExperimentPlan) -> str:
         """Return the location to write for an experiment."""
-        location = extractor.look_at_experiment(entry, plan.artifact_location)
+        location = store.source.locate_experiment(entry, plan.artifact_location)
         return self._place(Kind.EXPERIMENT, store, entry, location, plan.target_id)[0]
 
     def run(self, store: Store, entry: Entry, run: RunRecord, target_id: int) -> RunRecord:
         """Return a run with the location to write."""
-        location = extractor.look_at_run(entry, run)
-        if store.mirror is not None and location.found is None:
-            # MLflow makes a folder for each run's artifacts, and no bucket has empty folders
-            location = replace(location, found=location.home)
+        location = store.source.locate_run(entry, run)
         uri, _ = self._place(Kind.RUN, store, entry, location, target_id)
         return run if uri == run.artifact_uri else replace(run, artifact_uri=uri)
 
@@ -88,7 +85,7 @@ class Locations:
         self, store: Store, entry: Entry, model: LoggedModelRecord, target_id: int
     ) -> LoggedModelRecord:
         """Return a logged model with the location to write."""
-        location = extractor.look_at_logged_model(entry, model)
+        location = store.source.locate_logged_model(entry, model)
         uri, _ = self._place(Kind.LOGGED_MODEL, store, entry, location, target_id)
         return replace(model, artifact_location=uri)
 
@@ -96,7 +93,7 @@ class Locations:
         """Return a native trace with the location to write, if it records one."""
         if not trace.tags.get(conventions.ARTIFACT_LOCATION):
             return trace
-        location = extractor.look_at_trace(entry, trace)
+        location = store.source.locate_trace(entry, trace)
         uri, _ = self._place(Kind.TRACE, store, entry, location, target_id)
         return replace(trace, tags={**trace.tags, conventions.ARTIFACT_LOCATION: uri})
 
@@ -130,13 +127,13 @@ class Locations:
                     owner, inside = owners.get(parts[at - 1]), parts[at + 1 :]
             if owner is not None:
                 kind, store, entry = owner
-                location = extractor.look_into(uri, kind, entry, store.artifact_roots, inside)
+                location = store.source.locate_inside(uri, kind, entry, inside)
                 copied = self._copied.get((kind, entry.entity_id))
                 copy_to = None if copied is None else str(Path(copied, *map(path_of, inside)))
                 rewrite = self._rewrites(store, entry, location)
                 address = store.address
             else:
-                location = extractor.look_at(uri, "", ("",), None, False)
+                location = extractor.describe_location(uri)
                 copy_to, rewrite, address = None, False, transformer.local_uri
                 if location.relative:
                     continue  # not a location: a prompt has "dummy-source"
@@ -171,13 +168,12 @@ class Locations:
         if fate is transformer.Fate.COPIED and copy_to is not None:
             self._copied[kind, entry.entity_id] = copy_to
             if location.has_files:
-                inside = location.found.startswith(store.index.root + os.sep)
-                bound = store.index.root if inside else location.found
+                bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            for root in (store.index.root, *store.artifact_roots):
+            for root in store.source.folders:
                 if location.found.startswith(root + os.sep):
-                    self.summary.stay_in.add(shown(store.named(root)))
+                    self.summary.stay_in.add(shown(store.source.named(root)))
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from migrator import extractor, transformer
-from migrator.errors import MigrateError, SourceError
-from migrator.extractor import buckets as remote
 from migrator.issues import Issue
 from migrator.model import Entry, ExperimentPlan, SourceIndex
 from migrator.outcome.summary import Outcome
@@ -30,27 +28,21 @@ class Store:
 
     number: int
     index: SourceIndex
-    artifact_roots: tuple[str, ...]
-    mirror: remote.Mirror | None = None  # what is walked, if the source is no local folder
+    source: extractor.Source
 
     @property
     def name(self) -> str:
         """What people know the store by: its path or address."""
-        return self.named(self.index.root)
-
-    def named(self, text: str) -> str:
-        """Return a text in which the places of the store are called as people know them."""
-        return text if self.mirror is None else self.mirror.named(text)
+        return self.source.name
 
     def address(self, path: str) -> str:
-        """Return the location to record for a path in the store."""
-        address = None if self.mirror is None else self.mirror.address(path)
-        return address or transformer.local_uri(path)
+        """The location to record for a path in the store."""
+        return self.source.address(path) or transformer.local_uri(path)
 
     def outline(self) -> Store:
-        """Return it without its entries: where it is, and which number it has."""
+        """The store without its entries: where it is, and which number it has."""
         bare = SourceIndex(self.index.root, (), (), (), (), (), (), 0, 0, 0, ())
-        return replace(self, index=bare)
+        return Store(self.number, bare, self.source.outline())
 
 
 @contextmanager
@@ -60,78 +52,55 @@ def fetched(
     progress: Progress = no_progress,
     *,
     whole: bool = False,
-) -> Iterator[list[str | remote.Mirror]]:
-    """Yield the sources, with a mirror in the place of each that is no local folder.
+) -> Iterator[list[extractor.Source]]:
+    """Open the sources until the block ends. With ``whole`` all artifacts can be read too.
 
-    The mirrors are gone when the block ends, and errors that it raises name the sources. With
-    ``whole`` all artifacts are fetched too. Raises SourceError and OptionError.
+    Raises SourceError and OptionError.
     """
-    if not any(map(remote.is_remote, sources)):
-        yield list(sources)
-        return
-    profiles = transformer.load_profiles(options.profile_files)
-    choice = transformer.PlanOptions(include=options.include, profile=options.profile)
-    wanted = transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p))
+    wanted: extractor.Wanted = _nothing
+    if any(map(extractor.fetches_texts, sources)):
+        profiles = transformer.load_profiles(options.profile_files)
+        choice = transformer.PlanOptions(include=options.include, profile=options.profile)
+        wanted = transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p))
+    with ExitStack() as opened:
+        yield [
+            opened.enter_context(
+                extractor.open_source(source, wanted=wanted, whole=whole, progress=progress)
+            )
+            for source in dict.fromkeys(sources)
+        ]
 
-    def reads(path: str, size_bytes: int) -> bool:
-        return whole or extractor.is_read(path, size_bytes, wanted)
 
-    places: list[str | remote.Mirror] = []
-    with ExitStack() as mirrors:
-        for source in dict.fromkeys(sources):
-            if remote.is_remote(source):
-                places.append(mirrors.enter_context(remote.mirrored(source, reads, progress)))
-            else:
-                places.append(source)
-        try:
-            yield places
-        except MigrateError as error:
-            named = [error.what, error.todo]
-            for place in places:
-                if isinstance(place, remote.Mirror):
-                    named = [place.named(text) for text in named]
-            raise type(error)(named[0], todo=named[1]) from error
+def _nothing(path: str) -> bool:
+    return False
 
 
 def open_stores(
-    sources: Sequence[str | remote.Mirror], progress: Progress = no_progress
+    sources: Sequence[extractor.Source], progress: Progress = no_progress
 ) -> list[Store]:
-    """Walk every source once. Raises SourceError when one can't be opened."""
+    """Walk every source once. Raises SourceError when one can't be listed."""
     stores: dict[str, Store] = {}
     for source in sources:
-        mirror = source if isinstance(source, remote.Mirror) else None
-        root = extractor.open_source(source if isinstance(source, str) else source.path)
-        name = root if mirror is None else mirror.named(root)
-        if name in stores:
-            continue
-        index = extractor.index(root, lambda runs: progress("walking", runs, 0), count_runs=False)
-        if mirror is not None:  # what could not be fetched was found as well, and is named
-            index = replace(
-                index,
-                files=index.files + mirror.files,
-                size_bytes=index.size_bytes + mirror.size_bytes,
-                ignored_files=index.ignored_files + mirror.files,
-                issues=(*index.issues, *mirror.issues),
-            )
-        roots = extractor.find_artifact_roots(root)
-        stores[name] = Store(len(stores), index, roots, mirror)
+        if source.name not in stores:
+            index = source.index(lambda runs: progress("walking", runs, 0))
+            stores[source.name] = Store(len(stores), index, source)
     return list(stores.values())
 
 
 def name_sources(stores: Sequence[Store], outcome: Outcome) -> None:
     """Let the issues of an outcome speak of the sources, not of their mirrors."""
     for store in stores:
-        if store.mirror is not None:
+        if store.name != store.index.root:
             outcome.ledger.issues = [_named(store, issue) for issue in outcome.ledger.issues]
 
 
 def _named(store: Store, issue: Issue) -> Issue:
     return replace(
         issue,
-        path=store.named(issue.path),
-        message=store.named(issue.message),
-        kept=store.named(issue.kept),
-        sample=store.named(issue.sample),
+        path=store.source.named(issue.path),
+        message=store.source.named(issue.message),
+        kept=store.source.named(issue.kept),
+        sample=store.source.named(issue.sample),
     )
 
 
@@ -173,11 +142,3 @@ class Homes:
         if above in self._folders:
             return above
         return self._by_id.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
-
-
-def files_now(store: Store) -> int:
-    """Return how many files a store holds by now, 0 if it can't be read any more."""
-    try:
-        return extractor.index(store.index.root).files
-    except SourceError:
-        return 0

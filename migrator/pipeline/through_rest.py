@@ -6,7 +6,6 @@ before: whether the counts close, what would be rejected, what the API has no fi
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -132,8 +131,8 @@ def _handle(there: server.ExistingExperiment) -> int:
 
 def _files_of(stores: Sequence[Store]) -> Callable[[str], Iterable[tuple[str, str, int]]]:
     def files(directory: str) -> Iterable[tuple[str, str, int]]:
-        roots = [root for store in stores for root in (store.index.root, *store.artifact_roots)]
-        bound = next((root for root in roots if directory.startswith(root + os.sep)), directory)
+        bounds = [store.source.artifact_bound(directory) for store in stores]
+        bound = next((bound for bound in bounds if bound != directory), directory)
         for name, path, size in extractor.artifact_files(directory, bound):
             yield shown(name), path, size
 

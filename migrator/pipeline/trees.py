@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from migrator import extractor, transformer, workers
+from migrator import transformer, workers
 from migrator.errors import WorkerError
+from migrator.extractor import Source
 from migrator.issues import Kind
 from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
 from migrator.outcome.ledger import Ledger, counts_of, trace_counts_of
@@ -42,15 +42,27 @@ class TreeReader:
     profiles: tuple[transformer.Profile, ...]
     wanted: Callable[[str], bool]  # which artifacts the profiles want to read
     options: transformer.PlanOptions
-    artifact_roots: Mapping[str, tuple[str, ...]]  # by the root of the store
     native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
     known_traces: frozenset[str]  # all native traces
 
-    def read(self, entry: RunEntry) -> Extracted[RunRecord]:
+    def read(self, store: Store, entry: RunEntry) -> Extracted[RunRecord]:
         """Read one run, with the texts that the profiles ask for."""
-        stores = self.artifact_roots.items()
-        roots = next((r for s, r in stores if entry.path.startswith(s.rstrip("/") + "/")), ())
-        return extractor.read_run(entry, self.wanted, artifact_roots=roots)
+        return store.source.read_run(entry, self.wanted)
+
+    def read_all(
+        self, stores: Mapping[str, Store], entries: Sequence[RunEntry]
+    ) -> dict[str, Extracted[RunRecord]]:
+        """Read runs in bulk, by id; ``stores`` are those in which they lie, by run id."""
+        by_store: dict[int, list[RunEntry]] = {}
+        for entry in entries:
+            by_store.setdefault(stores[entry.entity_id].number, []).append(entry)
+        read: dict[str, Extracted[RunRecord]] = {}
+        for of_store in by_store.values():
+            source = stores[of_store[0].entity_id].source
+            results = source.read_runs(of_store, self.wanted)
+            for entry, extracted in zip(of_store, results, strict=True):
+                read[entry.entity_id] = extracted
+        return read
 
     def plan(
         self,
@@ -118,11 +130,11 @@ class TreeWorker:
         wanted = any(key in homes.plans for key in keys.values())
         read: dict[str, Extracted[RunRecord]] = {}
         if wanted and any(context.selection.names(entries[run_id]) for run_id in tree.run_ids):
-            read = {run_id: context.reader.read(entries[run_id]) for run_id in tree.run_ids}
+            read = context.reader.read_all(stores, [entries[run_id] for run_id in tree.run_ids])
         if not read or not context.selection.takes_runs(each.record for each in read.values()):
             accounts.runs_left_out.update(tree.run_ids)
             for run_id in tree.run_ids:
-                count_files(accounts.ledger, entries[run_id])
+                count_files(accounts.ledger, stores[run_id], entries[run_id])
                 if keys[run_id] in homes.plans:
                     leave_out_files(accounts.ledger, stores[run_id], entries[run_id])
             return
@@ -132,7 +144,7 @@ class TreeWorker:
             plan = homes.plans.get(keys[run_id])
             if plan is None:
                 accounts.runs_left_out.add(run_id)
-                count_files(accounts.ledger, entries[run_id])
+                count_files(accounts.ledger, stores[run_id], entries[run_id])
             else:
                 accounts.ledger.add_extracted(extracted)
                 accounts.ledger.add_files_found(extracted)
@@ -172,7 +184,7 @@ class TreeWorker:
             plan_there = context.homes.plan_of(store, other)
             if plan_there is None:
                 continue
-            extracted = accounts.redactor.mask(context.reader.read(other))
+            extracted = accounts.redactor.mask(context.reader.read(store, other))
             accounts.ledger.add_extracted(extracted)
             accounts.ledger.add_files_found(extracted)
             accounts.copies_read.add(other.path)
@@ -202,16 +214,16 @@ def _deleted(run: RunRecord) -> RunRecord:
     return replace(run, lifecycle_stage="deleted", deleted_with_experiment=False)
 
 
-def count_files(ledger: Ledger, entry: RunEntry) -> None:
+def count_files(ledger: Ledger, store: Store, entry: RunEntry) -> None:
     """Enter what lies in the directory of a run that is left out, and that no walk has counted."""
-    files, size_bytes = extractor.weigh(entry)
-    ledger.files += files
-    ledger.size_bytes += size_bytes
+    count = store.source.count_run(entry)
+    ledger.files += count.files
+    ledger.size_bytes += count.size_bytes
 
 
 def leave_out_files(ledger: Ledger, store: Store, entry: Entry) -> None:
     """Count the files below an entry as left out by the options."""
-    ledger.files_left_out += extractor.count_files(entry.path, store.index.root)
+    ledger.files_left_out += store.source.count_files(entry)
 
 
 def work_here(
@@ -328,7 +340,7 @@ class LotWork:
     context: TreeContext  # without any run
     blank: Accounts
     recorder: Recorder  # a sink that only records
-    roots: Sequence[str]  # of the stores
+    sources: Sequence[Source]
 
     @classmethod
     def of(cls, context: TreeContext, blank: Accounts, recorder: Recorder) -> LotWork:
@@ -344,21 +356,17 @@ class LotWork:
             copies={},
             on_tree=None,
         )
-        return cls(common, blank, recorder, sorted({store.index.root for store in stores}))
+        sources = {store.name: store.source.outline() for store in stores}
+        return cls(common, blank, recorder, [sources[name] for name in sorted(sources)])
 
     def check(self) -> None:
         """Raise WorkerError where this process doesn't see the sources that we see."""
-        paths = [Path(folder) for folder in self.context.homes.plans]
-        for root in self.roots:
-            folders = {path.relative_to(root).parts[0] for path in paths if _is_in(path, root)}
-            try:
-                there = {each.name for each in Path(root).iterdir()}
-            except OSError:
-                there = set()
-            if missing := sorted(folders - there):
+        for source in self.sources:
+            missing = source.first_unseen(self.context.homes.plans)
+            if missing is not None:
                 raise WorkerError(
-                    f"The worker on {platform.node()} does not see the source {root} as it is "
-                    f"here ({missing[0]} is not there); nothing was changed.",
+                    f"The worker on {platform.node()} does not see the source {source.name} as it "
+                    f"is here ({missing} is not there); nothing was changed.",
                     todo="All workers need it under the same path, on a shared file system.",
                 )
 
@@ -373,10 +381,6 @@ class LotWork:
         )
         recorder = copy.deepcopy(self.recorder)  # one for each thread
         return _work_on(piece.trees, context, self.blank.blank(), recorder)
-
-
-def _is_in(path: Path, root: str) -> bool:
-    return path.is_relative_to(root) and path != Path(root)
 
 
 def _work_on(

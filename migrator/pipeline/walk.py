@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from migrator import __version__, conventions, extractor, transformer, workers
+from migrator import __version__, conventions, transformer, workers
 from migrator.errors import LedgerError, OptionError
 from migrator.issues import Code, Issue, Kind
 from migrator.model import (
@@ -20,6 +20,7 @@ from migrator.model import (
     LoggedModelRecord,
     Role,
     RunEntry,
+    RunRecord,
     TraceEntry,
     TraceRecord,
 )
@@ -33,7 +34,7 @@ from migrator.pipeline.options import Options
 from migrator.pipeline.redaction import Redactor
 from migrator.pipeline.selection import Selection, Shard, digest_of
 from migrator.pipeline.sinks import Discard, SharedSink, Sink
-from migrator.pipeline.stores import Homes, Progress, Store, files_now, no_progress, ranked
+from migrator.pipeline.stores import Homes, Progress, Store, no_progress, ranked
 from migrator.pipeline.trees import (
     PlannedTree,
     TreeContext,
@@ -154,7 +155,7 @@ class Migration:
         listed = self._listed()
         for store in self.stores:
             for entry in ranked(store.index.experiments):
-                extracted = self.redactor.mask(extractor.read_experiment(entry))
+                extracted = self.redactor.mask(store.source.read_experiment(entry))
                 record = extracted.record
                 if record is not None:
                     known |= {record.name, record.experiment_id}
@@ -205,6 +206,7 @@ class Migration:
             return found
         runs: defaultdict[str, list[RunEntry]] = defaultdict(list)
         other_items: Counter[str] = Counter()
+        stores = {store.number: store for store in self.stores}
         for store in self.stores:
             index = store.index
             for run in index.runs:
@@ -215,7 +217,7 @@ class Migration:
         for each in found:
             path = each.record.path
             if path in twins:
-                newest_ms = _newest_ms(runs[path])
+                newest_ms = _newest_ms(stores[each.source], runs[path])
                 each = replace(
                     each,
                     runs=len(runs[path]),
@@ -251,7 +253,7 @@ class Migration:
     def _local_path(self, path: str) -> str:
         """Return where the file lies that a report calls by this name."""
         for store in self.stores:
-            path = path if store.mirror is None else store.mirror.local(path)
+            path = store.source.local(path)
         return path
 
     def _selected(self, record: ExperimentRecord) -> bool:
@@ -349,12 +351,12 @@ class Migration:
         for store, entry in copies:
             if entry.path in accounts.copies_read:
                 continue
-            count_files(self.ledger, entry)
+            count_files(self.ledger, store, entry)
             plan = self.homes.plan_of(store, entry)
             if plan is not None and run_id in self.runs_left_out:
                 leave_out_files(self.ledger, store, entry)
             elif plan is not None:
-                found.append(_Found(store, entry, plan, context.reader.read))
+                found.append(_Found(store, entry, plan, partial(context.reader.read, store)))
         taken = self._take(Kind.RUN, found)
         if taken is not None:  # the one that counts could not be read
             first, run, plan = taken
@@ -428,7 +430,7 @@ class Migration:
         self._work(apart, replace(context, on_tree=None), aside, Discard(), runs)
         self.deciding = {key: aside.summaries[key] for key in sorted(ours)}
         for store in self.stores:
-            read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
+            read = store.source.read_trace
             for entry in store.index.traces if self.options.traces else ():
                 key = self.homes.home(store, entry)
                 if key not in ours or self.deciding[key].native_traces:
@@ -476,7 +478,6 @@ class Migration:
             profiles,
             transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p)),
             choice,
-            {store.index.root: store.artifact_roots for store in self.stores},
             self._native_by_run(),
             frozenset(entry.entity_id for store in self.stores for entry in store.index.traces),
         )
@@ -512,7 +513,10 @@ class Migration:
             home = context.store_of(tree.root_id)
             if self.homes.plan_of(home, entries[tree.root_id]) is None:
                 continue
-            records = [reader.read(entries[run_id]).record for run_id in tree.run_ids]
+            records = [
+                reader.read(context.store_of(run_id), entries[run_id]).record
+                for run_id in tree.run_ids
+            ]
             runs = {run.run_id: run for run in records if run is not None}
             if runs:
                 planned = reader.plan(tree.root_id, runs, tree.children)
@@ -589,7 +593,7 @@ class Migration:
         total = sum(len(store.index.traces) for store in self.stores)
         found: defaultdict[str, list[_Found[TraceEntry]]] = defaultdict(list)
         for store in self.stores:
-            read = partial(extractor.read_trace, artifact_roots=store.artifact_roots)
+            read = store.source.read_trace
             for entry in ranked(store.index.traces):
                 plan = self.homes.plan_of(store, entry)
                 if plan is None:
@@ -667,8 +671,12 @@ class Migration:
         if "deleted" not in self.options.exclude:
             return False
         run = self.runs.get(entry.source_run_id or "")
-        record = None if run is None else extractor.read_run(run, lambda path: False).record
+        record = None if run is None else self._read_without_texts(run)
         return plan.record.deleted or (record is not None and record.deleted)
+
+    def _read_without_texts(self, run: RunEntry) -> RunRecord | None:
+        store = self.elsewhere.get(run.entity_id, self.stores[0])
+        return store.source.read_run(run, lambda path: False).record
 
     def _takes_trace(
         self, entry: TraceEntry, read: Callable[[TraceEntry], Extracted[TraceRecord]]
@@ -692,7 +700,7 @@ class Migration:
                 plan = self.homes.plan_of(store, entry)
                 if plan is not None:  # a dataset's id is one of its experiment
                     of_dataset = found[plan.target_id, entry.entity_id]
-                    of_dataset.append(_Found(store, entry, plan, extractor.read_dataset))
+                    of_dataset.append(_Found(store, entry, plan, store.source.read_dataset))
         for (target_id, _), of_dataset in found.items():
             taken = self._take(Kind.DATASET, of_dataset)
             if taken is not None:
@@ -701,7 +709,7 @@ class Migration:
     def _logged_models(self) -> None:
         found: defaultdict[str, list[_Found[Entry]]] = defaultdict(list)
         for store in self.stores:
-            read = partial(extractor.read_logged_model, artifact_roots=store.artifact_roots)
+            read = store.source.read_logged_model
             for entry in ranked(store.index.logged_models):
                 plan = self.homes.plan_of(store, entry)
                 if plan is None:
@@ -729,8 +737,6 @@ class Migration:
         """
         if self.shard.takes(entry.entity_id):
             return True
-        if not (Path(entry.path) / "metrics").exists():
-            return False
         record = read(entry).record
         return record is not None and any(self._holds_run(m.run_id) for m in record.metrics)
 
@@ -757,7 +763,7 @@ class Migration:
                     self._leave_to_others(Kind.REGISTERED_MODEL)
                     leave_out_files(self.ledger, store, entry)
                 else:
-                    read = extractor.read_registered_model
+                    read = store.source.read_registered_model
                     found[entry.entity_id].append(_Found(store, entry, None, read))
         for of_model in found.values():
             taken = self._take(Kind.REGISTERED_MODEL, of_model)
@@ -821,7 +827,7 @@ class Migration:
         met = ledger.files_met
         if met == ledger.files:
             return
-        now = sum(map(files_now, self.stores))
+        now = sum(store.source.count_all_files() for store in self.stores)
         if min(ledger.files, now) <= met <= max(ledger.files, now):
             ledger.add_issues(
                 [
@@ -854,9 +860,9 @@ class Migration:
         self.ledger.add_issues(self.redactor.issues(result.issues))
 
 
-def _newest_ms(entries: Sequence[RunEntry]) -> int | None:
-    """Return when the newest of these runs started, None if none says so."""
-    records = [extractor.read_run(entry, lambda path: False).record for entry in entries]
+def _newest_ms(store: Store, entries: Sequence[RunEntry]) -> int | None:
+    """When the newest of these runs started, None if none says so."""
+    records = [each.record for each in store.source.read_runs(entries, lambda path: False)]
     return max((run.start_ms or 0 for run in records if run is not None), default=None)
 
 

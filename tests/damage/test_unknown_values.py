@@ -10,14 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
-from migrator.extractor import (
-    index,
-    read_experiment,
-    read_logged_model,
-    read_registered_model,
-    read_run,
-    read_trace,
-)
+from migrator.extractor.filestore.index import index_store as index
+from migrator.extractor.filestore.models import read_logged_model, read_registered_model
+from migrator.extractor.filestore.runs import read_experiment, read_run
+from migrator.extractor.filestore.traces import read_trace
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Extracted, RunRecord, TraceRecord
 from tests.support.storekit import (

@@ -20,8 +20,8 @@ import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
-from migrator.extractor import read_experiment
 from migrator.extractor.filestore import yamlfile
+from migrator.extractor.filestore.runs import read_experiment
 from migrator.model import Entry
 from tests.support.storekit import (
     START_MS,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from migrator import extractor
+from migrator.extractor.filestore import FileStoreSource
 from migrator.issues import Issue, Kind, Severity
 from migrator.model import (
     DatasetRecord,
@@ -104,18 +104,19 @@ def read_all(
     artifact_roots: tuple[str, ...] = (),
 ) -> Iterator[Extracted[Any]]:
     """Read every entity that an index holds."""
+    source = FileStoreSource(index.root, artifact_roots)
     for experiment in index.experiments:
-        yield extractor.read_experiment(experiment)
+        yield source.read_experiment(experiment)
     for run in index.runs:
-        yield extractor.read_run(run, wanted, artifact_roots=artifact_roots)
+        yield source.read_run(run, wanted)
     for dataset in index.datasets:
-        yield extractor.read_dataset(dataset)
+        yield source.read_dataset(dataset)
     for trace in index.traces:
-        yield extractor.read_trace(trace, artifact_roots)
+        yield source.read_trace(trace)
     for model in index.logged_models:
-        yield extractor.read_logged_model(model, artifact_roots)
+        yield source.read_logged_model(model)
     for registered in index.registered_models:
-        yield extractor.read_registered_model(registered)
+        yield source.read_registered_model(registered)
 
 
 def assert_census(index: SourceIndex, results: list[Extracted[Any]]) -> None:

@@ -1,1 +1,5 @@
-"""File stores: MLflow's ``mlruns`` directories, from 0.8 to the newest."""
+"""File stores: MLflow's ``mlruns`` directories."""
+
+from migrator.extractor.filestore.source import FileStoreSource
+
+__all__ = ["FileStoreSource"]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from migrator.extractor.filestore.files import METRIC_LIMIT_BYTES, Account
+from migrator.extractor.filestore.read_log import METRIC_LIMIT_BYTES, ReadLog
 from migrator.issues import Code, Kind
 from migrator.model import LoggedModelMetric, MetricPoint
 
@@ -28,43 +28,43 @@ _DIGEST = re.compile(rb"[0-9a-f]{8}")
 _BOOLEANS = {b"True": 1.0, b"true": 1.0, b"False": 0.0, b"false": 0.0}
 
 
-def read_points(account: Account, path: str) -> tuple[MetricPoint, ...]:
-    """Return a run's metric points in file order, equal ones once.
+def read_points(log: ReadLog, path: str) -> tuple[MetricPoint, ...]:
+    """Read a run's metric points in file order, equal ones once.
 
     Lines are counted as found before they are parsed; each line that can't be is rejected by
     itself. Never raises.
     """
-    data = _read(account, path, Kind.METRIC_POINT)
-    return () if data is None else points_in(account, path, data)
+    data = _read(log, path, Kind.METRIC_POINT)
+    return () if data is None else points_in(log, path, data)
 
 
-def points_in(account: Account, path: str, data: bytes) -> tuple[MetricPoint, ...]:
-    """Return the same of a metric file whose content has been read."""
-    content = _lines_in(account, path, data)
+def points_in(log: ReadLog, path: str, data: bytes) -> tuple[MetricPoint, ...]:
+    """Parse a metric file's content, as ``read_points`` does."""
+    content = _lines_in(log, path, data)
     if content is None:
         return ()
     points = _plain_points(content)
     if points is None:
-        lines = _Lines(account, path, Kind.METRIC_POINT, content)
+        lines = _Lines(log, path, Kind.METRIC_POINT, content)
         points = [point for point in map(lines.run_point, lines.numbered()) if point is not None]
         lines.report()
         found = lines.found
     else:
         found = content.count(b"\n")
-    account.found[Kind.METRIC_POINT] += found
+    log.found[Kind.METRIC_POINT] += found
     unique = tuple(dict.fromkeys(points)) if len(points) > 1 else tuple(points)
-    _merge(account, path, Kind.METRIC_POINT, len(points) - len(unique))
+    _merge(log, path, Kind.METRIC_POINT, len(points) - len(unique))
     times = [point[0] for point in unique]
     if times and not (min(times) >= EARLIEST_MS and max(times) < LATEST_MS):
         odd = sum(1 for time in times if not _is_ms(time))
-        _odd_times(account, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
+        _odd_times(log, path, odd, next(p[0] for p in unique if not _is_ms(p[0])))
     return unique
 
 
 def plain_point(data: bytes) -> MetricPoint | None:
-    """Return the point of a file that is one plain line with a time of our era, else None.
+    """The point of a file that is one plain line with a time in milliseconds, else None.
 
-    Of LLM work nearly every file is one: nothing to merge, and nothing odd.
+    Nearly every file of LLM work is one; it has nothing to merge, and nothing odd.
     """
     match = _PLAIN_LINE.fullmatch(data)
     if match is None:
@@ -80,46 +80,46 @@ def plain_point(data: bytes) -> MetricPoint | None:
     return _POINT((time_ms, value if value == value else math.nan, int(step)))
 
 
-def read_model_points(account: Account, path: str, key: str) -> list[LoggedModelMetric]:
-    """Return a logged model's metric points in file order, equal ones once. Never raises."""
+def read_model_points(log: ReadLog, path: str, key: str) -> list[LoggedModelMetric]:
+    """Read a logged model's metric points in file order, equal ones once. Never raises."""
     kind = Kind.LOGGED_MODEL_METRIC
-    read = _read(account, path, kind)
-    data = None if read is None else _lines_in(account, path, read)
+    read = _read(log, path, kind)
+    data = None if read is None else _lines_in(log, path, read)
     if data is None:
         return []
-    lines = _Lines(account, path, kind, data)
+    lines = _Lines(log, path, kind, data)
     points = [p for line in lines.numbered() if (p := lines.model_point(key, line)) is not None]
     lines.report()
-    account.found[kind] += lines.found
+    log.found[kind] += lines.found
     unique = list(dict.fromkeys(points))
-    _merge(account, path, kind, len(points) - len(unique))
+    _merge(log, path, kind, len(points) - len(unique))
     odd = [point.timestamp_ms for point in unique if not _is_ms(point.timestamp_ms)]
     if odd:
-        _odd_times(account, path, len(odd), odd[0])
+        _odd_times(log, path, len(odd), odd[0])
     return unique
 
 
-def _read(account: Account, path: str, kind: Kind) -> bytes | None:
-    data = account.read(path, METRIC_LIMIT_BYTES, kind)
+def _read(log: ReadLog, path: str, kind: Kind) -> bytes | None:
+    data = log.read(path, METRIC_LIMIT_BYTES, kind)
     if data is None:
-        account.found[kind] += 1  # the file stands for at least one point
+        log.found[kind] += 1  # the file stands for at least one point
     return data
 
 
-def _lines_in(account: Account, path: str, data: bytes) -> bytes | None:
-    """Return a file's content without a byte order mark, None (and named) if it has no line."""
+def _lines_in(log: ReadLog, path: str, data: bytes) -> bytes | None:
+    """A file's content without a byte order mark; None, with an issue, if it has no line."""
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     if not data or data.isspace():
-        account.add(Code.METRIC_FILE_EMPTY, path, "The file has no line.")
+        log.add(Code.METRIC_FILE_EMPTY, path, "The file has no line.")
         return None
     return data
 
 
-def _merge(account: Account, path: str, kind: Kind, count: int) -> None:
+def _merge(log: ReadLog, path: str, kind: Kind, count: int) -> None:
     if count:
-        account.merged[kind] += count
-        account.add(
+        log.merged[kind] += count
+        log.add(
             Code.METRIC_POINT_REPEATED,
             path,
             f"{count:,} lines repeat a point of the same time, value and step.",
@@ -133,8 +133,8 @@ def _is_ms(time: int) -> bool:
     return EARLIEST_MS <= time < LATEST_MS
 
 
-def _odd_times(account: Account, path: str, count: int, first: int) -> None:
-    account.add(
+def _odd_times(log: ReadLog, path: str, count: int, first: int) -> None:
+    log.add(
         Code.TIME_NOT_MS,
         path,
         f"The times of {count:,} points can't be milliseconds; the first is {first}.",
@@ -144,7 +144,7 @@ def _odd_times(account: Account, path: str, count: int, first: int) -> None:
 
 
 def _plain_points(data: bytes) -> list[MetricPoint] | None:
-    """Return the points of a file whose lines are all plain, None if any is not.
+    """The points of a file whose lines are all plain, None if any is not.
 
     This is nearly every file, and several times faster than line by line.
     """
@@ -163,10 +163,10 @@ def _plain_points(data: bytes) -> list[MetricPoint] | None:
 
 
 class _Lines:
-    """The lines of one metric file, read one by one, with an account of what was odd."""
+    """The lines of one metric file, read one by one, with a list of what was odd."""
 
-    def __init__(self, account: Account, path: str, kind: Kind, data: bytes) -> None:
-        self._account = account
+    def __init__(self, log: ReadLog, path: str, kind: Kind, data: bytes) -> None:
+        self._log = log
         self._path = path
         self._kind = kind
         self._lines = data.splitlines()
@@ -175,11 +175,11 @@ class _Lines:
         self.found = sum(1 for line in self._lines if line.strip())
 
     def numbered(self) -> list[tuple[int, bytes]]:
-        """Return the lines that are not blank, each with its number in the file."""
+        """The lines that are not blank, each with its number in the file."""
         return [(n, line) for n, line in enumerate(self._lines, 1) if line.strip()]
 
     def run_point(self, numbered: tuple[int, bytes]) -> MetricPoint | None:
-        """Return a run's point of a line, None (and named) if there is none in it."""
+        """Parse a line of a run's metric; None, with an issue, if it has no point."""
         number, line = numbered
         fields = line.split()
         count = len(fields)
@@ -205,7 +205,7 @@ class _Lines:
         return head
 
     def model_point(self, key: str, numbered: tuple[int, bytes]) -> LoggedModelMetric | None:
-        """Return a logged model's point of a line, None (and named) if there is none in it."""
+        """Parse a line of a logged model's metric; None, with an issue, if it has no point."""
         number, line = numbered
         fields = line.split()
         if len(fields) < 4 or len(fields) == 5:
@@ -276,7 +276,7 @@ class _Lines:
         for code, (count, _, numbers, sample) in self._odd.items():
             listed = ", ".join(map(str, numbers)) + (", …" if count > len(numbers) else "")
             lines = "Line" if count == 1 else f"{count:,} lines:"
-            self._account.add(
+            self._log.add(
                 code,
                 self._path,
                 f"{lines} {listed}.",

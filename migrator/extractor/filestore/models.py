@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 
 from migrator.extractor.filestore.artifacts import list_artifacts
-from migrator.extractor.filestore.files import VALUE_LIMIT_BYTES, Account, Listing
+from migrator.extractor.filestore.layout import META, store_of
 from migrator.extractor.filestore.metrics import read_model_points
-from migrator.extractor.filestore.store import META, store_of
+from migrator.extractor.filestore.read_log import VALUE_LIMIT_BYTES, ReadLog
 from migrator.extractor.filestore.yamlfile import Meta, read_meta
 from migrator.issues import Code, Kind
 from migrator.model import (
@@ -35,8 +35,8 @@ _VERSION_KEYS = frozenset({"version", "name", "creation_timestamp", "source", "c
 _REGISTERED_KEYS = frozenset({"name", "creation_timestamp", "last_updated_timestamp"})
 
 
-# All that MLflow has written into these files (2.1 to 3.17), and that has a place in a record or
-# stands elsewhere as well (aliases, the id of a version's model).
+# Every key that MLflow has written into these files (2.1 to 3.17) and that has a place in a record
+# or is recorded elsewhere as well (aliases, the id of a version's model).
 _KNOWN_OF_MODEL = _MODEL_KEYS | {
     *("experiment_id", "last_updated_timestamp", "status_message", "lifecycle_stage"),
     *("model_type", "source_run_id"),
@@ -52,21 +52,21 @@ def read_logged_model(
     entry: Entry, artifact_roots: Sequence[str] = ()
 ) -> Extracted[LoggedModelRecord]:
     """Read a logged model's directory. Never raises; one that holds nothing is rejected."""
-    account = Account(Kind.LOGGED_MODEL, entry.entity_id, store_of(entry, 3))
-    listing = account.as_named(account.list(entry.path), entry.path, META, _MODEL_FOLDERS)
-    meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
-    folders = _folders(account, entry.path, listing, _MODEL_FOLDERS)
-    params = account.values(folders.get("params"), Kind.LOGGED_MODEL_PARAM)
-    tags = account.values(folders.get("tags"), Kind.LOGGED_MODEL_TAG)
+    log = ReadLog(Kind.LOGGED_MODEL, entry.entity_id, store_of(entry, 3))
+    listing = log.with_stand_ins(log.list(entry.path), entry.path, META, _MODEL_FOLDERS)
+    meta = read_meta(log, listing.file(META), os.path.join(entry.path, META))
+    folders = log.own_folders(entry.path, listing, _MODEL_FOLDERS, META)
+    params = log.values(folders.get("params"), Kind.LOGGED_MODEL_PARAM)
+    tags = log.values(folders.get("tags"), Kind.LOGGED_MODEL_TAG)
     metrics: list[LoggedModelMetric] = []
     if "metrics" in folders:
         kind = Kind.LOGGED_MODEL_METRIC
-        for name, path in account.keys(folders["metrics"], kind, counted=False):
-            metrics += read_model_points(account, path, account.name(name, path, kind))
+        for name, path in log.keys(folders["metrics"], kind, counted=False):
+            metrics += read_model_points(log, path, log.name(name, path, kind))
     experiment_id = entry.experiment_id or ""
     location = meta.text("artifact_location") or ""
     artifacts = list_artifacts(
-        account,
+        log,
         folders.get("artifacts"),
         (experiment_id, "models", entry.entity_id, "artifacts"),
         artifact_roots,
@@ -74,8 +74,8 @@ def read_logged_model(
     )
     rebuilt = not meta.values.keys() & _MODEL_KEYS
     if rebuilt and not (params or tags or metrics or artifacts.files):
-        account.nothing(Code.MODEL_EMPTY, entry.path, "The directory holds nothing of a model.")
-        return account.close(None)
+        log.reject_empty(Code.MODEL_EMPTY, entry.path, "The directory holds nothing of a model.")
+        return log.close(None)
     meta.name_unknown(_KNOWN_OF_MODEL, Kind.LOGGED_MODEL)
     meta.same_id(("model_id",), entry.entity_id)
     meta.same_id(("experiment_id",), experiment_id)
@@ -85,10 +85,10 @@ def read_logged_model(
     if created_ms is None:
         created_ms = updated_ms if updated_ms is not None else min(times, default=0)
     if rebuilt:
-        account.add(
+        log.add(
             Code.MODEL_REBUILT,
             entry.path,
-            f"Its {META} tells nothing; there are {len(params)} params, {len(metrics)} metric "
+            f"Its {META} has no facts; there are {len(params)} params, {len(metrics)} metric "
             f"points, {len(tags)} tags and {len(artifacts.files)} artifacts.",
             kept=f"as a model made from them, of {created_ms} ms since 1970",
             kind=Kind.LOGGED_MODEL,
@@ -112,11 +112,11 @@ def read_logged_model(
         path=entry.path,
         artifact_dir=artifacts.directory,
     )
-    return account.close(record)
+    return log.close(record)
 
 
 def _model_status(meta: Meta) -> int:
-    """Return a logged model's status as MLflow's number; one that it does not know is named."""
+    """A logged model's status as MLflow's number; one that MLflow does not know is named."""
     given = meta.text("status")
     text = (given or "").strip().upper().removeprefix("LOGGED_MODEL_")
     if text in ("0", "1", "2", "3"):
@@ -134,32 +134,32 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
     The files in ``aliases/`` are the truth about aliases; deleted versions stay, in the stage
     ``Deleted_Internal``.
     """
-    account = Account(Kind.REGISTERED_MODEL, entry.entity_id, store_of(entry, 2))
-    listing = account.list(entry.path)
-    listing = account.as_named(listing, entry.path, META, frozenset({"tags", "aliases"}))
-    meta = read_meta(account, listing.file(META), os.path.join(entry.path, META))
+    log = ReadLog(Kind.REGISTERED_MODEL, entry.entity_id, store_of(entry, 2))
+    listing = log.list(entry.path)
+    listing = log.with_stand_ins(listing, entry.path, META, frozenset({"tags", "aliases"}))
+    meta = read_meta(log, listing.file(META), os.path.join(entry.path, META))
     versions_found = {name for name, _ in listing.dirs if name.startswith("version-")}
-    folders = _folders(account, entry.path, listing, versions_found | {"tags", "aliases"})
-    tags = account.values(folders.get("tags"), Kind.REGISTERED_MODEL_TAG)
+    folders = log.own_folders(entry.path, listing, versions_found | {"tags", "aliases"}, META)
+    tags = log.values(folders.get("tags"), Kind.REGISTERED_MODEL_TAG)
     created_ms = meta.ms("creation_timestamp")
     versions = []
     for name in sorted(versions_found):
-        version = _version(account, entry.entity_id, name, folders[name], created_ms)
+        version = _version(log, entry.entity_id, name, folders[name], created_ms)
         versions += [] if version is None else [version]
     versions.sort(key=lambda version: version.version)
     numbers = {version.version for version in versions}
-    aliases = _aliases(account, folders.get("aliases"), numbers)
+    aliases = _aliases(log, folders.get("aliases"), numbers)
     rebuilt = not meta.values.keys() & _REGISTERED_KEYS
     if rebuilt and not (tags or aliases or versions):
-        account.nothing(
+        log.reject_empty(
             Code.MODEL_EMPTY, entry.path, "The directory holds nothing of a registered model."
         )
-        return account.close(None)
+        return log.close(None)
     if rebuilt:
-        account.add(
+        log.add(
             Code.MODEL_REBUILT,
             entry.path,
-            f"Its {META} tells nothing; there are {len(versions)} versions, {len(tags)} tags and "
+            f"Its {META} has no facts; there are {len(versions)} versions, {len(tags)} tags and "
             f"{len(aliases)} aliases.",
             kept="as a registered model made from them",
             kind=Kind.REGISTERED_MODEL,
@@ -176,29 +176,29 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
         versions=tuple(versions),
         path=entry.path,
     )
-    return account.close(record)
+    return log.close(record)
 
 
 def _version(
-    account: Account, model: str, name: str, path: str, model_created_ms: int | None
+    log: ReadLog, model: str, name: str, path: str, model_created_ms: int | None
 ) -> ModelVersionRecord | None:
     """Read a version. It always has a creation time and a status that MLflow knows: the REST API
     (``ModelVersion.to_proto``, 3.9) fails on a version without, and with it the list it is in."""
-    account.found[Kind.MODEL_VERSION] += 1
-    listing = account.list(path)
-    meta = read_meta(account, listing.file(META), os.path.join(path, META), kind=Kind.MODEL_VERSION)
-    folders = _folders(account, path, listing, frozenset({"tags"}))
+    log.found[Kind.MODEL_VERSION] += 1
+    listing = log.list(path)
+    meta = read_meta(log, listing.file(META), os.path.join(path, META), kind=Kind.MODEL_VERSION)
+    folders = log.own_folders(path, listing, frozenset({"tags"}), META)
     number = re.fullmatch(r"version-([1-9][0-9]{0,8})", name)
-    tags = account.values(folders.get("tags"), Kind.MODEL_VERSION_TAG)
+    tags = log.values(folders.get("tags"), Kind.MODEL_VERSION_TAG)
     if number is None:
-        account.add(
+        log.add(
             Code.MODEL_VERSION_DAMAGED,
             path,
-            f"{account.name(name, path, Kind.MODEL_VERSION)} has no number.",
+            f"{log.name(name, path, Kind.MODEL_VERSION)} has no number.",
             kind=Kind.MODEL_VERSION,
         )
         if tags:
-            account.add(
+            log.add(
                 Code.LOST_WITH_OWNER,
                 path,
                 f"The tags of {name}, which was rejected.",
@@ -212,17 +212,17 @@ def _version(
         meta.name_key("model_id", Kind.MODEL_VERSION)  # a database knows it by the source only
     meta.same_id(("version",), number[1])
     if not meta.values.keys() & _VERSION_KEYS:
-        account.add(
+        log.add(
             Code.MODEL_VERSION_REBUILT,
             path,
-            f"Its {META} tells nothing; it has {len(tags)} tags.",
+            f"Its {META} has no facts; it has {len(tags)} tags.",
             kept="as a version without source, run and times",
             kind=Kind.MODEL_VERSION,
         )
     created_ms, updated_ms = meta.ms("creation_timestamp"), meta.ms("last_updated_timestamp")
     if created_ms is None:
         created_ms = next((ms for ms in (updated_ms, model_created_ms) if ms is not None), 0)
-        account.add(
+        log.add(
             Code.MODEL_VERSION_TIME_MISSING,
             path,
             "The version does not say when it was created.",
@@ -231,10 +231,10 @@ def _version(
         )
     status = meta.text("status")
     if status is not None and status not in _VERSION_STATUS:
-        account.add(
+        log.add(
             Code.STATUS_UNKNOWN,
             meta.path,
-            "Its status is none of MLflow's.",
+            "MLflow does not know its status.",
             kept="as READY",
             kind=Kind.MODEL_VERSION,
             sample=status[:100],
@@ -258,28 +258,28 @@ def _version(
     )
 
 
-def _aliases(account: Account, folder: str | None, versions: set[int]) -> dict[str, int]:
+def _aliases(log: ReadLog, folder: str | None, versions: set[int]) -> dict[str, int]:
     aliases: dict[str, int] = {}
     if folder is None:
         return aliases
-    for name, path in account.keys(folder, Kind.ALIAS):
-        data = account.read(path, VALUE_LIMIT_BYTES, Kind.ALIAS)
+    for name, path in log.keys(folder, Kind.ALIAS):
+        data = log.read(path, VALUE_LIMIT_BYTES, Kind.ALIAS)
         if data is None:
             continue
         number = re.fullmatch(rb"\s*([1-9][0-9]{0,8})\s*", data)
-        alias = account.name(name, path, Kind.ALIAS)
+        alias = log.name(name, path, Kind.ALIAS)
         if number is None or alias in aliases:
-            account.add(
+            log.add(
                 Code.ALIAS_DAMAGED,
                 path,
-                "It is no number." if number is None else "Another file has its name.",
+                "It is not a number." if number is None else "Another file has its name.",
                 kind=Kind.ALIAS,
                 sample=repr(data[:60]),
             )
             continue
         aliases[alias] = int(number[1])
         if aliases[alias] not in versions:
-            account.add(
+            log.add(
                 Code.ALIAS_DANGLING,
                 path,
                 f"There is no version {aliases[alias]}.",
@@ -287,21 +287,3 @@ def _aliases(account: Account, folder: str | None, versions: set[int]) -> dict[s
                 kind=Kind.ALIAS,
             )
     return dict(sorted(aliases.items()))
-
-
-def _folders(
-    account: Account, path: str, listing: Listing, own: frozenset[str] | set[str]
-) -> dict[str, str]:
-    """Return an entity's own folders by name; everything else but meta.yaml is named."""
-    for name, child in listing.files:
-        if name in own:
-            account.add(Code.FOLDER_IS_A_FILE, child, f"{name} should be a directory.")
-    account.ignore_files(path, [name for name, _ in listing.files if name != META])
-    account.ignore_odd(listing, own)
-    folders = {}
-    for name, child in listing.dirs:
-        if name in own:
-            folders[name] = child
-        else:
-            account.ignore_tree(child)
-    return folders

@@ -1,24 +1,24 @@
-"""Which files of a store are opened here, told by their paths: those a remote source must fetch."""
+"""Which files of a store are opened when it is read, by their paths: a bucket must fetch those."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES
-from migrator.extractor.filestore.files import METRIC_LIMIT_BYTES, VALUE_LIMIT_BYTES
-from migrator.extractor.filestore.store import ID
+from migrator.extractor.filestore.layout import ID
+from migrator.extractor.filestore.read_log import METRIC_LIMIT_BYTES, VALUE_LIMIT_BYTES
 from migrator.extractor.filestore.traces import SPANS, SPANS_LIMIT_BYTES
 
 _VALUE_FOLDERS = frozenset({"params", "metrics", "tags", "request_metadata", "inputs", "outputs"})
 
 
-def is_read(path: str, size_bytes: int, wanted: Callable[[str], bool]) -> bool:
-    """Tell whether the content of a file may be read here, or only its name and size.
+def must_fetch(path: str, size_bytes: int, wanted: Callable[[str], bool]) -> bool:
+    """Whether the content of a file may be read, not only its name and size.
 
-    ``path`` is one that leads into a store, with ``/``; ``wanted`` says which artifacts are read
-    as text, as for ``read_run``. In doubt a file may be read: only what lies in ``artifacts`` of a
-    run, trace or model that bears an id such as MLflow makes is certainly an artifact, and only a
-    file larger than what is read of its kind is certainly not read.
+    ``path`` is one that leads into a store, with ``/``; ``wanted`` chooses the artifacts
+    that are read as text, as for ``read_run``. In doubt a file may be read. A file is certainly
+    an artifact only in ``artifacts`` of a run, trace or model whose id has MLflow's form, and
+    certainly not read only if it is larger than what is read of its kind.
     """
     *folders, name = path.split("/")
     limit = SPANS_LIMIT_BYTES if name == SPANS else VALUE_LIMIT_BYTES

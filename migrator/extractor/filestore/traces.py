@@ -21,16 +21,10 @@ from typing import Any
 
 from migrator import conventions
 from migrator.extractor.filestore.artifacts import find_artifact_dir
-from migrator.extractor.filestore.files import (
-    Account,
-    FileTooLarge,
-    Listing,
-    is_junk,
-    read_bytes,
-    reason,
-    scan,
-)
-from migrator.extractor.filestore.store import store_of
+from migrator.extractor.filestore.junk_names import is_junk
+from migrator.extractor.filestore.layout import store_of
+from migrator.extractor.filestore.read_log import ReadLog
+from migrator.extractor.filestore.scanning import FileTooLarge, read_bytes, reason, scan
 from migrator.extractor.filestore.yamlfile import Meta, clean, iso_ms, read_meta, whole
 from migrator.issues import Code, Kind
 from migrator.model import (
@@ -79,80 +73,56 @@ _SPAN_STATUS |= {"": "UNSET", "UNSET": "UNSET", "UNSPECIFIED": "UNSET"}
 
 
 def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extracted[TraceRecord]:
-    """Read a trace's directory, and its spans from where they lie.
+    """Read a trace's directory, and its spans from where they lie. Never raises.
 
     ``traces.json`` is looked for in the trace's own ``artifacts/``, then below
     ``artifact_roots`` (a server's ``mlartifacts``), then at the recorded location. Without it,
-    or where it is damaged, the trace has the spans that could be read. Never raises.
+    or where it is damaged, the trace has the spans that could be read.
     """
-    account = Account(Kind.TRACE, entry.entity_id, store_of(entry, 3))
-    listing = account.as_named(account.list(entry.path), entry.path, INFO, _FOLDERS)
-    info = read_meta(account, listing.file(INFO), os.path.join(entry.path, INFO))
-    folders = _folders(account, entry.path, listing)
-    tags = account.values(folders.get("tags"), Kind.TRACE_TAG)
-    metadata = account.values(folders.get("request_metadata"), Kind.TRACE_METADATA)
+    log = ReadLog(Kind.TRACE, entry.entity_id, store_of(entry, 3))
+    listing = log.with_stand_ins(log.list(entry.path), entry.path, INFO, _FOLDERS)
+    info = read_meta(log, listing.file(INFO), os.path.join(entry.path, INFO))
+    folders = log.own_folders(entry.path, listing, _FOLDERS, INFO)
+    tags = log.values(folders.get("tags"), Kind.TRACE_TAG)
+    metadata = log.values(folders.get("request_metadata"), Kind.TRACE_METADATA)
 
-    state = _STATES.get((info.text("state") or info.text("status") or "").strip().upper())
-    spans_path = _find_spans(account, entry, folders.get("artifacts"), artifact_roots, tags)
+    state = _STATES.get(_given_state(info).strip().upper())
+    spans_path = _find_spans(log, entry, folders.get("artifacts"), artifact_roots, tags)
     timestamp_ms = info.ms("timestamp_ms")
     if timestamp_ms is None:
         timestamp_ms = info.iso("request_time")
-    spans = _Spans(account, entry.entity_id, spans_path or "", timestamp_ms or 0)
-    _refer(account, folders.get("artifacts"))
+    reader = _Spans(log, entry.entity_id, spans_path or "", timestamp_ms or 0)
+    _refer(log, folders.get("artifacts"))
     if spans_path is not None:
-        spans.read()
+        reader.read()
     else:
-        ended = state != "IN_PROGRESS"
-        account.add(
-            Code.SPANS_MISSING if ended else Code.TRACE_NEVER_ENDED,
+        log.add(
+            Code.TRACE_NEVER_ENDED if state == "IN_PROGRESS" else Code.SPANS_MISSING,
             entry.path,
             f"There is no {SPANS} for the trace.",
             kept="the trace, without the spans that MLflow wrote",
             kind=Kind.TRACE,
         )
-    rebuilt = not info.values.keys() & _INFO_KEYS
-    if rebuilt and not (tags or metadata or spans.records or folders.get("assessments")):
-        account.nothing(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
-        return account.close(None)
-    info.name_unknown(_KNOWN_OF_TRACE, Kind.TRACE)
-    if info.values.get("trace_location"):
-        location = info.nested("trace_location")
-        location.name_unknown(_KNOWN_OF_LOCATION, Kind.TRACE, inside="trace_location.")
-        location.expect("type", "MLFLOW_EXPERIMENT")
-    info.same_id(("request_id", "trace_id"), entry.entity_id)
+    spans = tuple(reader.records)
+    has_info = not _INFO_KEYS.isdisjoint(info.values)
+    if not (has_info or tags or metadata or spans or folders.get("assessments")):
+        log.reject_empty(Code.TRACE_EMPTY, entry.path, "The directory holds nothing of a trace.")
+        return log.close(None)
+    _name_what_info_adds(info, entry.entity_id)
     if timestamp_ms is None:
-        starts = [span.start_ns // 1_000_000 for span in spans.records]
-        timestamp_ms = min(starts, default=0)
-        account.add(
-            Code.TRACE_TIME_MISSING,
-            entry.path,
-            "The trace does not say when it began.",
-            kept=f"{timestamp_ms} ms since 1970",
-            kind=Kind.TRACE,
-        )
+        timestamp_ms = _first_start_ms(log, entry, spans)
     if state is None:
-        if not rebuilt:
-            account.add(
-                Code.STATUS_UNKNOWN,
-                info.path,
-                "Its state is none of MLflow's.",
-                kept="as STATE_UNSPECIFIED",
-                kind=Kind.TRACE,
-                sample=(info.text("state") or info.text("status") or "")[:100],
-            )
-        state = "STATE_UNSPECIFIED"
-    if rebuilt:
-        roots = [span for span in spans.records if span.parent_span_id is None]
-        state = roots[0].status if roots and roots[0].status != "UNSET" else state
-        account.add(
+        state = _unknown_state(log, info, has_info)
+    if not has_info:
+        state = _state_of_root(spans) or state
+        log.add(
             Code.TRACE_REBUILT,
             entry.path,
-            f"Its {INFO} tells nothing; there are {len(tags)} tags, {len(metadata)} metadata and "
-            f"{len(spans.records)} spans.",
+            f"Its {INFO} has no facts; there are {len(tags)} tags, {len(metadata)} metadata and "
+            f"{len(spans)} spans.",
             kept=f"as a trace made from them, with state {state}",
             kind=Kind.TRACE,
         )
-    assessments = _assessments(account, folders.get("assessments"), info, timestamp_ms)
     record = TraceRecord(
         trace_id=entry.entity_id,
         experiment_id=entry.experiment_id or "",
@@ -164,25 +134,61 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
         response_preview=info.text("response_preview"),
         tags=tags,
         metadata=metadata,
-        assessments=assessments,
-        spans=tuple(spans.records),
+        assessments=_assessments(log, folders.get("assessments"), info, timestamp_ms),
+        spans=spans,
         path=entry.path,
         spans_path=spans_path,
     )
-    return account.close(record)
+    return log.close(record)
 
 
-def _folders(account: Account, path: str, listing: Listing) -> dict[str, str]:
-    folders = {name: child for name, child in listing.dirs if name in _FOLDERS}
-    for name, child in listing.files:
-        if name in _FOLDERS:
-            account.add(Code.FOLDER_IS_A_FILE, child, f"{name} should be a directory.")
-    account.ignore_files(path, [name for name, _ in listing.files if name != INFO])
-    account.ignore_odd(listing, _FOLDERS)
-    for name, child in listing.dirs:
-        if name not in _FOLDERS:
-            account.ignore_tree(child)
-    return folders
+def _given_state(info: Meta) -> str:
+    return info.text("state") or info.text("status") or ""
+
+
+def _name_what_info_adds(info: Meta, trace_id: str) -> None:
+    """Name keys of a trace_info.yaml that are unknown or contradict the directory."""
+    info.name_unknown(_KNOWN_OF_TRACE, Kind.TRACE)
+    if info.values.get("trace_location"):
+        location = info.nested("trace_location")
+        location.name_unknown(_KNOWN_OF_LOCATION, Kind.TRACE, inside="trace_location.")
+        location.expect("type", "MLFLOW_EXPERIMENT")
+    info.same_id(("request_id", "trace_id"), trace_id)
+
+
+def _first_start_ms(log: ReadLog, entry: TraceEntry, spans: Sequence[SpanRecord]) -> int:
+    """When the first span began, in place of a trace's own time; an issue names that."""
+    first_ms = min((span.start_ns // 1_000_000 for span in spans), default=0)
+    log.add(
+        Code.TRACE_TIME_MISSING,
+        entry.path,
+        "The trace does not say when it began.",
+        kept=f"{first_ms} ms since 1970",
+        kind=Kind.TRACE,
+    )
+    return first_ms
+
+
+def _unknown_state(log: ReadLog, info: Meta, has_info: bool) -> str:
+    """The state of a trace with none that MLflow knows; an issue names it if a file has one."""
+    if has_info:
+        log.add(
+            Code.STATUS_UNKNOWN,
+            info.path,
+            "MLflow does not know its state.",
+            kept="as STATE_UNSPECIFIED",
+            kind=Kind.TRACE,
+            sample=_given_state(info)[:100],
+        )
+    return "STATE_UNSPECIFIED"
+
+
+def _state_of_root(spans: Sequence[SpanRecord]) -> str | None:
+    """The status of the first root span, None where it has none."""
+    for span in spans:
+        if span.parent_span_id is None:
+            return None if span.status == "UNSET" else span.status
+    return None
 
 
 def _execution_ms(info: Meta) -> int | None:
@@ -200,16 +206,16 @@ def _execution_ms(info: Meta) -> int | None:
 
 
 def _find_spans(
-    account: Account,
+    log: ReadLog,
     entry: TraceEntry,
     own: str | None,
     artifact_roots: Sequence[str],
     tags: Mapping[str, str],
 ) -> str | None:
-    """Return the path of ``traces.json``, None where there is none."""
-    holds_spans = own is not None and scan(own, account.bound).file(SPANS) is not None
+    """Find ``traces.json``; None where there is none."""
+    holds_spans = own is not None and scan(own, log.bound).file(SPANS) is not None
     folder = find_artifact_dir(
-        account,
+        log,
         own if holds_spans else None,
         holds_spans,
         (entry.experiment_id or "", "traces", entry.entity_id, "artifacts"),
@@ -218,17 +224,17 @@ def _find_spans(
     )
     if folder is None:
         return None
-    return scan(folder, account.bound if folder == own else folder).file(SPANS)
+    return scan(folder, log.bound if folder == own else folder).file(SPANS)
 
 
-def _refer(account: Account, own: str | None) -> None:
+def _refer(log: ReadLog, own: str | None) -> None:
     """Count the files of the trace's own ``artifacts/``."""
     todo = [] if own is None else [own]
     while todo:
-        listing = account.list(todo.pop())
-        account.files_referred += len(listing.files)
-        for odd in listing.odd:
-            account.add(Code.ARTIFACT_LINK, odd.path, f"It is {odd.what}; it was not followed.")
+        listing = log.list(todo.pop())
+        log.files_referred += len(listing.files)
+        for odd in listing.special:
+            log.add(Code.ARTIFACT_LINK, odd.path, f"It is {odd.what}; it was not followed.")
         todo += [child for _, child in listing.dirs]
 
 
@@ -238,8 +244,8 @@ def _refer(account: Account, own: str | None) -> None:
 class _Spans:
     """The spans of one ``traces.json``, in whatever form it has."""
 
-    def __init__(self, account: Account, trace_id: str, path: str, begin_ms: int) -> None:
-        self._account = account
+    def __init__(self, log: ReadLog, trace_id: str, path: str, begin_ms: int) -> None:
+        self._log = log
         self._trace_id = trace_id
         self._path = path
         self._begin_ns = begin_ms * 1_000_000  # of the trace, 0 if unknown
@@ -257,7 +263,7 @@ class _Spans:
             self._damaged(f"The file can't be read: {reason(error)}.")
             return
         for position, span in enumerate(self._parse(data)):
-            self._account.found[Kind.SPAN] += 1
+            self._log.found[Kind.SPAN] += 1
             if isinstance(span, dict):
                 self._add(span, position)
             else:
@@ -281,7 +287,7 @@ class _Spans:
         return spans
 
     def _whole_spans(self, text: str) -> list[Any]:
-        """Return the spans of a file that is cut off, up to the one that is."""
+        """The spans of a file that is cut off, as far as they are whole."""
         match = re.search(r'"spans"\s*:\s*\[', text)
         decoder = json.JSONDecoder()
         spans: list[Any] = []
@@ -294,14 +300,14 @@ class _Spans:
             try:
                 span, position = decoder.raw_decode(text, position)
             except (ValueError, RecursionError):
-                self._account.found[Kind.SPAN] += 1
+                self._log.found[Kind.SPAN] += 1
                 self._reject(f"Span {len(spans)} is cut off.")
                 break
             spans.append(span)
         return spans
 
     def _damaged(self, message: str, sample: str = "") -> None:
-        self._account.add(
+        self._log.add(
             Code.SPANS_DAMAGED,
             self._path,
             message,
@@ -311,10 +317,10 @@ class _Spans:
         )
 
     def _reject(self, message: str) -> None:
-        self._account.add(Code.SPAN_DAMAGED, self._path, message, kind=Kind.SPAN)
+        self._log.add(Code.SPAN_DAMAGED, self._path, message, kind=Kind.SPAN)
 
     def _repaired(self, code: Code, message: str, kept: str) -> None:
-        self._account.add(code, self._path, message, kept=kept, kind=Kind.SPAN)
+        self._log.add(code, self._path, message, kept=kept, kind=Kind.SPAN)
 
     def _add(self, raw: dict[str, Any], position: int) -> None:
         """Take a span; what it lacks is derived and named."""
@@ -371,7 +377,7 @@ class _Spans:
         )
         other = self._ids.get(span_id)
         if other == span:
-            self._account.merged[Kind.SPAN] += 1
+            self._log.merged[Kind.SPAN] += 1
             return
         if other is not None:
             new_id = conventions.span_id_of(self._trace_id, f"{span_id}#{position}")
@@ -407,7 +413,7 @@ def _spans_in(content: Any) -> list[Any] | None:
 
 
 def _span_id(raw: object) -> str | None:
-    """Return a span's id as 16 hex digits; None where there is none.
+    """A span's id as 16 hex digits; None where there is none.
 
     It is hex with ``0x`` (2.14 to 2.20), bare hex (2.21 on, and 3.5.0), base64 of eight bytes
     (3.x), or anything at all if written by hand: then its hash, so that parents still match.
@@ -444,7 +450,7 @@ def _first_ns(raw: Mapping[str, Any], keys: Sequence[str]) -> int | None:
 
 
 def _to_ns(time: int) -> int:
-    """Return a time in ns, whatever its unit, by its magnitude.
+    """Convert a time to ns; its magnitude shows its unit.
 
     MLflow writes span times in ns and the times of events in ns (exceptions) or µs (all others).
     """
@@ -456,7 +462,7 @@ def _to_ns(time: int) -> int:
 
 
 def _status(raw: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Return a span's status and its message; None for a status that is not MLflow's."""
+    """A span's status and its message; None for a status that MLflow does not know."""
     status = raw.get("status")
     if isinstance(status, dict):
         code = status.get("code", status.get("status_code"))
@@ -474,7 +480,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _attributes(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Return a span's attributes as JSON text; hand-written inputs and outputs join them."""
+    """A span's attributes as JSON text; hand-written inputs and outputs join them."""
     values = raw.get("attributes")
     if values is not None and not isinstance(values, dict):
         values = {_MALFORMED: values}
@@ -490,7 +496,7 @@ def _attributes(raw: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _json_text(value: object) -> str:
-    """Return an attribute as the JSON text it is; anything else is encoded as such."""
+    """An attribute as JSON text: text that is JSON stays as it is, all else is encoded."""
     if isinstance(value, str):
         try:
             json.loads(value)
@@ -511,7 +517,7 @@ _MALFORMED = "migrator.malformed"  # attribute that holds what MLflow has no pla
 
 
 def _events(raw: object, start_ns: int) -> tuple[SpanEvent, ...]:
-    """Return a span's events; one without a time happened when the span began.
+    """A span's events; one without a time happened when the span began.
 
     What is not an event, and what in an event is not of MLflow's form, is in attribute
     ``_MALFORMED``.
@@ -550,43 +556,43 @@ _EVENT_TIMES = ("time_unix_nano", "timestamp", "time", "timestamp_ns")
 
 
 def _assessments(
-    account: Account, folder: str | None, info: Meta, timestamp_ms: int
+    log: ReadLog, folder: str | None, info: Meta, timestamp_ms: int
 ) -> tuple[AssessmentRecord, ...]:
     """Read ``assessments/<id>.yaml`` (3.2 and later), and the list in a V2 trace_info."""
     records: list[AssessmentRecord] = []
     if folder is not None:
-        listing = account.list(folder, Kind.ASSESSMENT)
-        account.refuse_odd(listing, Kind.ASSESSMENT)
-        account.ignore_files(
+        listing = log.list(folder, Kind.ASSESSMENT)
+        log.reject_special(listing, Kind.ASSESSMENT)
+        log.ignore_files(
             folder, [n for n, _ in listing.files if is_junk(n) or not n.endswith((".yaml", ".yml"))]
         )
         for _, child in listing.dirs:
-            account.ignore_tree(child)
+            log.ignore_tree(child)
         for name, path in listing.files:
             if is_junk(name) or not name.endswith((".yaml", ".yml")):
                 continue
-            account.found[Kind.ASSESSMENT] += 1
-            meta = read_meta(account, path, path, kind=Kind.ASSESSMENT)
-            default_id = account.name(name.rsplit(".", 1)[0], path, Kind.ASSESSMENT)
-            record = _assessment(account, meta, default_id, timestamp_ms)
+            log.found[Kind.ASSESSMENT] += 1
+            meta = read_meta(log, path, path, kind=Kind.ASSESSMENT)
+            default_id = log.name(name.rsplit(".", 1)[0], path, Kind.ASSESSMENT)
+            record = _assessment(log, meta, default_id, timestamp_ms)
             records += [] if record is None else [record]
     inline = info.values.get("assessments")
     written = info.written.get("assessments")
     for position, values in enumerate(inline if isinstance(inline, list) else []):
-        account.found[Kind.ASSESSMENT] += 1
+        log.found[Kind.ASSESSMENT] += 1
         words = written[position] if isinstance(written, list) else {}
         meta = (
-            Meta(account, info.path, values, words)
+            Meta(log, info.path, values, words)
             if isinstance(values, dict)
-            else Meta(account, info.path, {})
+            else Meta(log, info.path, {})
         )
-        record = _assessment(account, meta, f"a-{position}", timestamp_ms)
+        record = _assessment(log, meta, f"a-{position}", timestamp_ms)
         records += [] if record is None else [record]
     return tuple(records)
 
 
 def _assessment(
-    account: Account, meta: Meta, default_id: str, timestamp_ms: int
+    log: ReadLog, meta: Meta, default_id: str, timestamp_ms: int
 ) -> AssessmentRecord | None:
     meta.name_unknown(_KNOWN_OF_ASSESSMENT, Kind.ASSESSMENT)
     name = meta.text("assessment_name") or meta.text("name")
@@ -597,7 +603,7 @@ def _assessment(
     value.name_unknown(_KNOWN_OF_CONTENT, Kind.ASSESSMENT, inside=f"{kind}.")
     error = value.values.get("error") if kind == "feedback" else None
     if name is None or (content is None and error is None):
-        account.add(
+        log.add(
             Code.ASSESSMENT_DAMAGED,
             meta.path,
             "It has no name." if name is None else f"It has neither value nor error{problem}.",
@@ -626,7 +632,7 @@ def _assessment(
             repaired.append(f"its source ({source_type})")
     finite = _finite(content)
     if finite != content:
-        account.add(
+        log.add(
             Code.ASSESSMENT_REPAIRED,
             meta.path,
             "Its value is not a finite number, which MLflow's API can't send.",
@@ -634,7 +640,7 @@ def _assessment(
             kind=Kind.ASSESSMENT,
         )
     if repaired:
-        account.add(
+        log.add(
             Code.ASSESSMENT_REPAIRED,
             meta.path,
             f"It does not say {' and '.join(repaired)}.",
@@ -664,7 +670,7 @@ def _assessment(
 
 
 def _content(value: Meta) -> tuple[Json, str]:
-    """Return the value of a feedback or expectation, and what is wrong with it if there is none."""
+    """The value of a feedback or expectation; the text says why there is none."""
     serialized = value.values.get("serialized_value")
     if serialized is None:
         return _plain(value.values.get("value")), ""
@@ -679,7 +685,7 @@ def _content(value: Meta) -> tuple[Json, str]:
 
 
 def _finite(value: Json) -> Json:
-    """Return a JSON value in which NaN and infinities are the texts that protobuf has for them."""
+    """Replace NaN and infinities by the texts that protobuf has for them."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):
@@ -690,7 +696,7 @@ def _finite(value: Json) -> Json:
 
 
 def _plain(value: Any) -> Json:
-    """Return a YAML value as a JSON value: what only YAML or Python has becomes text."""
+    """Convert a YAML value to a JSON value; types that JSON lacks become text."""
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from migrator.extractor.filestore.files import Account
 from migrator.extractor.filestore.metrics import EARLIEST_MS, LATEST_MS
+from migrator.extractor.filestore.read_log import ReadLog
 from migrator.issues import Code, Kind
 
 try:
@@ -34,7 +34,7 @@ YAML_LIMIT_BYTES = 2 << 20
 MAX_DEPTH = 60
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
-# A plain scalar that YAML reads as the text it is: it begins with a letter (so it is no number),
+# A plain scalar that YAML reads as the text it is: it begins with a letter (so it is not a number),
 # and has no ": ", no " #", no flow or quote character.
 _WORDS = r"[A-Za-z][\w./%+=@-]*(?:[: ][\w./%+=@-]+)*"
 _LINE = re.compile(
@@ -76,7 +76,7 @@ class Loaded(NamedTuple):
 
 
 def load(data: bytes, needed: frozenset[str] = frozenset()) -> Loaded:
-    """Return the mapping in ``data``; of a damaged file, the lines that are whole.
+    """Parse the mapping in ``data``; of a damaged file, the lines that are whole.
 
     ``needed`` are keys that MLflow always writes: a file without a final line end that lacks one
     of them was cut off, and its last line can't be trusted. Never raises.
@@ -109,7 +109,7 @@ def _decode(data: bytes) -> str:
 
 
 def _load_simple(text: str) -> dict[str, Any] | None:
-    """Return the mapping of a file in which every line is ``key: simple scalar``, else None."""
+    """Parse a file in which every line is ``key: simple scalar``; None for any other."""
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
@@ -196,7 +196,7 @@ def _value(loader: Any, node: yaml.Node) -> Any:
     """Construct a value; one that only seems to have its type is the text that is written."""
     try:
         return loader.construct_object(node, deep=True)
-    except (ValueError, TypeError, OverflowError):  # a date that is none, thousands of digits
+    except (ValueError, TypeError, OverflowError):  # not a real date, thousands of digits
         return _as_written(node)
     except yaml.constructor.ConstructorError:
         if isinstance(node, yaml.ScalarNode) and node.tag in _SEEMING_TYPES:
@@ -219,11 +219,11 @@ def _key(node: yaml.Node) -> str:
 
 
 def _why(error: Exception) -> str:
-    """Return what is wrong and where, without the words of the file that PyYAML quotes."""
+    """Describe an error and its place, without the file's own words that PyYAML quotes."""
     if isinstance(error, yaml.reader.ReaderError):
         return f"{error.reason} (character {error.position})"
     if not isinstance(error, yaml.MarkedYAMLError):
-        return "a value is none of its kind"
+        return "a value can't be read as its type"
     problem = re.sub(r"(['\"]).*\1", "…", " ".join(str(error.problem or "damaged").split()))
     mark = error.problem_mark
     where = "" if mark is None else f", in line {mark.line + 1}, column {mark.column + 1}"
@@ -256,25 +256,25 @@ def _check(text: str) -> None:
 class Meta:
     """Values of a YAML file, by type. What can't be used is named once and left out."""
 
-    __slots__ = ("_account", "damaged", "path", "values", "written")
+    __slots__ = ("_log", "damaged", "path", "values", "written")
 
     def __init__(
         self,
-        account: Account,
+        log: ReadLog,
         path: str,
         values: Mapping[str, Any],
         written: Mapping[str, Any] = MappingProxyType({}),
         *,
         damaged: bool = False,
     ) -> None:
-        self._account = account
+        self._log = log
         self.path = path
         self.values = values
         self.written = written  # as in ``Loaded``
         self.damaged = damaged  # the file was missing, or not all of it could be read
 
     def text(self, key: str) -> str | None:
-        """Return a value as the text that is written; None if missing, null or a collection.
+        """A value as the text that is written; None if missing, null or a collection.
 
         Names are text: ``0123``, ``1.10`` and ``NO`` are what their user wrote, also where YAML
         takes them for a number or a boolean.
@@ -292,16 +292,16 @@ class Meta:
         return None
 
     def name(self, key: str) -> str | None:
-        """Return a name that MLflow always writes, as ``text`` does; ``null`` and ``~`` are text.
+        """A name that MLflow always writes, as ``text`` gives it; ``null`` and ``~`` are text.
 
-        MLflow quotes a name that reads ``null``, so that an unquoted one was written by hand.
+        MLflow quotes a name that reads ``null``, so an unquoted one was written by hand.
         """
         if key in self.values and self.values[key] is None:
             return _written_text(None, self.written.get(key)) or None
         return self.text(key)
 
     def integer(self, key: str) -> int | None:
-        """Return a whole number of at most 64 bits; digits as text and floats are converted."""
+        """A whole number of at most 64 bits; digits as text and floats are converted."""
         value = self.values.get(key)
         if value is None or value == "":
             return None
@@ -313,7 +313,7 @@ class Meta:
         return number
 
     def ms(self, key: str) -> int | None:
-        """Return a time in milliseconds since the epoch; ISO 8601 text is converted."""
+        """A time in milliseconds since the epoch; ISO 8601 text is converted, and named."""
         value = self.values.get(key)
         if value is None or value == "":
             return None
@@ -328,11 +328,11 @@ class Meta:
         if not isinstance(value, int):
             self._converted(key, value, number)
         if not EARLIEST_MS <= number < LATEST_MS:
-            self._account.add(Code.TIME_NOT_MS, self.path, f"{key} is {number}.", kept="as it is")
+            self._log.add(Code.TIME_NOT_MS, self.path, f"{key} is {number}.", kept="as it is")
         return number
 
     def iso(self, key: str) -> int | None:
-        """Return a time in milliseconds; ISO 8601 text is what is expected here."""
+        """A time in milliseconds since the epoch, where ISO 8601 text is expected."""
         value = self.values.get(key)
         number = iso_ms(value)
         if number is None and value is not None:
@@ -342,7 +342,7 @@ class Meta:
         return number
 
     def mapping(self, key: str) -> dict[str, str]:
-        """Return a mapping of text to text; other values are written as text."""
+        """A mapping of text to text; other values become text."""
         value = self.values.get(key)
         if value is None or value == []:
             return {}
@@ -354,12 +354,12 @@ class Meta:
         return {clean(name): _as_text(item) for name, item in items.items()}
 
     def nested(self, key: str) -> Meta:
-        """Return the values of a mapping inside this one; empty where it is none."""
+        """The values of a mapping inside this one; empty where it is not a mapping."""
         value, written = self.values.get(key), self.written.get(key)
         if value is not None and not isinstance(value, dict):
             self.unusable(key, value)
         return Meta(
-            self._account,
+            self._log,
             self.path,
             value if isinstance(value, dict) else {},
             written if isinstance(written, dict) else {},
@@ -380,7 +380,7 @@ class Meta:
 
     def name_key(self, key: str, kind: Kind, *, inside: str = "") -> None:
         """Name a key of which nothing is converted. Equal messages of a store become one note."""
-        self._account.add(
+        self._log.add(
             Code.META_KEY_UNKNOWN,
             self.path,
             f"Key {inside + key!r:.100} (of kind {kind.value}) has no place in MLflow's database.",
@@ -389,11 +389,11 @@ class Meta:
         )
 
     def unknown_value(self, key: str, value: object, kept: str) -> None:
-        """Name a value that is none of those that MLflow knows, and what was taken in its place."""
-        self._account.add(
+        """Name a value that MLflow does not know, and what was taken in its place."""
+        self._log.add(
             Code.META_VALUE_UNKNOWN,
             self.path,
-            f"{key} is none of the values that MLflow knows.",
+            f"MLflow does not know this value of {key}.",
             kept=kept,
             sample=_excerpt(value),
         )
@@ -405,7 +405,7 @@ class Meta:
             self.unknown_value(key, value, f"as {word}")
 
     def is_deleted(self) -> bool:
-        """Tell if the lifecycle stage is ``deleted``; one that MLflow does not know is named."""
+        """Whether the lifecycle stage is ``deleted``; one that MLflow does not know is named."""
         stage = self.text("lifecycle_stage")
         if stage is None or stage == "active":
             return False
@@ -422,17 +422,17 @@ class Meta:
                 continue
             written = _written_text(value, self.written.get(key))
             if written != entity_id:
-                self._account.add(
+                self._log.add(
                     Code.ID_MISMATCH,
                     self.path,
-                    f"{key} is another.",
+                    f"{key} is another one than the directory's name.",
                     kept=f"the directory's, {entity_id!r}",
                     sample=written[:100],
                 )
 
     def unusable(self, key: str, value: object) -> None:
         """Name a value that was left out."""
-        self._account.add(
+        self._log.add(
             Code.META_VALUE_UNUSABLE,
             self.path,
             f"{key} is of type {type(value).__name__}, or beyond its range.",
@@ -441,40 +441,40 @@ class Meta:
         )
 
     def _converted(self, key: str, value: object, kept: object) -> None:
-        self._account.add(
+        self._log.add(
             Code.META_VALUE_CONVERTED, self.path, f"{key} is {_excerpt(value)}.", kept=str(kept)
         )
 
 
 def read_meta(
-    account: Account,
+    log: ReadLog,
     path: str | None,
     expected: str,
     *,
     needed: frozenset[str] = frozenset(),
     kind: Kind | None = None,
 ) -> Meta:
-    """Read a YAML file of the account's entity; a missing or damaged one is named.
+    """Read a YAML file of the log's entity; a missing or damaged one is named.
 
     ``expected`` is where the file should be, for the issue when ``path`` is None. With a
     ``kind``, the issue is about that entity (an input, a version) instead of a plain file.
     """
     if path is None:
-        account.add(Code.META_MISSING, expected, "There is no such file.", kind=kind)
-        return Meta(account, expected, {}, damaged=True)
-    data = account.read(path, YAML_LIMIT_BYTES, kind, instead=Code.META_UNREADABLE)
+        log.add(Code.META_MISSING, expected, "There is no such file.", kind=kind)
+        return Meta(log, expected, {}, damaged=True)
+    data = log.read(path, YAML_LIMIT_BYTES, kind, instead=Code.META_UNREADABLE)
     if data is None:
-        return Meta(account, path, {}, damaged=True)
+        return Meta(log, path, {}, damaged=True)
     loaded = load(data, needed)
     if loaded.code is not None:
         kept = f"the keys {', '.join(sorted(loaded.values))}" if loaded.values else ""
-        account.add(loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample)
+        log.add(loaded.code, path, loaded.message, kept=kept, kind=kind, sample=loaded.sample)
     damaged = loaded.code not in (None, Code.META_DUPLICATE_KEY)
-    return Meta(account, path, loaded.values, loaded.written, damaged=damaged)
+    return Meta(log, path, loaded.values, loaded.written, damaged=damaged)
 
 
 def whole(value: object) -> int | None:
-    """Return a whole number of at most 64 bits, None for what is none."""
+    """A value as a whole number of at most 64 bits, None where it is not one."""
     number: int
     try:
         if isinstance(value, bool):
@@ -503,7 +503,7 @@ _ISO = re.compile(
 
 
 def iso_ms(value: object) -> int | None:
-    """Return an ISO 8601 time (text or PyYAML's own) in milliseconds since the epoch, UTC.
+    """Convert an ISO 8601 time (text or PyYAML's own) to milliseconds since the epoch, UTC.
 
     The fraction may have any number of digits (protobuf writes 0, 3, 6 or 9); it is cut off.
     """
@@ -538,7 +538,7 @@ _SECOND = datetime.timedelta(seconds=1)
 
 
 def clean(text: str) -> str:
-    """Return text that can be encoded: a lone surrogate (a YAML escape) becomes ``?``."""
+    """Make text encodable: a lone surrogate (a YAML escape) becomes ``?``."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -547,7 +547,7 @@ def clean(text: str) -> str:
 
 
 def _written_text(value: object, written: object) -> str:
-    """Return the text of a scalar: what is ``written`` if that is known, else as PyYAML does."""
+    """The text of a scalar: as ``written`` if that is known, else as PyYAML writes it."""
     return _as_text(written if isinstance(written, str) else value)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from migrator import extractor
+from migrator.extractor.filestore.index import index_store
 from tests.support.ledgerkit import assert_census, assert_closed, read_all
 from tests.support.storekit import (
     START_MS,
@@ -70,7 +70,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hold(root: Path) -> None:
     """Index and read a store, and assert both sums."""
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     results = list(read_all(index))
     for result in results:
         assert_closed(result)
@@ -162,7 +162,7 @@ def test_both_sums_hold_under_random_damage(
 def test_each_file_emptied_or_turned_binary_costs_only_itself(
     pristine: Path, tmp_path: Path
 ) -> None:
-    whole = sum(1 for r in read_all(extractor.index(str(pristine))) if r.record is not None)
+    whole = sum(1 for r in read_all(index_store(str(pristine))) if r.record is not None)
     root = tmp_path / "mlruns"
     shutil.copytree(pristine, root)
     for file in sorted(path for path in root.rglob("*") if path.is_file()):
@@ -170,7 +170,7 @@ def test_each_file_emptied_or_turned_binary_costs_only_itself(
         for bad in (b"", b"\x00\xff\xfe" * 20):
             file.write_bytes(bad)
             hold(root)
-            results = list(read_all(extractor.index(str(root))))
+            results = list(read_all(index_store(str(root))))
             lost = whole - sum(1 for result in results if result.record is not None)
             only = "datasets" in file.parts or file.parent.name == "e" * 32
             assert lost <= only, file
@@ -190,7 +190,7 @@ def test_reading_changes_nothing(pristine: Path) -> None:
 def test_the_order_of_directories_does_not_matter(
     pristine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first_index = extractor.index(str(pristine))
+    first_index = index_store(str(pristine))
     first = list(read_all(first_index))
     real = os.scandir
 
@@ -206,5 +206,5 @@ def test_the_order_of_directories_does_not_matter(
             return None
 
     monkeypatch.setattr(os, "scandir", Reversed)
-    assert extractor.index(str(pristine)) == first_index
-    assert list(read_all(extractor.index(str(pristine)))) == first
+    assert index_store(str(pristine)) == first_index
+    assert list(read_all(index_store(str(pristine)))) == first

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from migrator import extractor
+from migrator.extractor.filestore import FileStoreSource
+from migrator.extractor.filestore.index import index_store
 from migrator.issues import Code, Kind
 from migrator.model import Extracted, LoggedModelMetric, LoggedModelRecord, RegisteredModelRecord
 from tests.support.ledgerkit import assert_census, assert_closed, read_all
@@ -24,7 +25,7 @@ RUN = "a" * 32
 
 
 def closed(root: Path) -> None:
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     results = list(read_all(index))
     for result in results:
         assert_closed(result)
@@ -33,14 +34,14 @@ def closed(root: Path) -> None:
 
 def logged(root: Path) -> Extracted[LoggedModelRecord]:
     closed(root)
-    (entry,) = extractor.index(str(root)).logged_models
-    return extractor.read_logged_model(entry)
+    (entry,) = index_store(str(root)).logged_models
+    return FileStoreSource(str(root)).read_logged_model(entry)
 
 
 def registered(root: Path) -> Extracted[RegisteredModelRecord]:
     closed(root)
-    (entry,) = extractor.index(str(root)).registered_models
-    return extractor.read_registered_model(entry)
+    (entry,) = index_store(str(root)).registered_models
+    return FileStoreSource(str(root)).read_registered_model(entry)
 
 
 def codes(result: Extracted[Any]) -> list[Code]:
@@ -176,9 +177,9 @@ def test_a_registered_model_without_meta_is_rebuilt_and_an_empty_one_rejected(ro
     assert result.record is not None and result.record.name == "m"
     assert codes(result) == [Code.META_MISSING, Code.MODEL_REBUILT]
     write_values(root / "models" / "hollow", {"meta.yaml": ""})
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     (entry,) = [model for model in index.registered_models if model.entity_id == "hollow"]
-    hollow = extractor.read_registered_model(entry)
+    hollow = FileStoreSource(str(root)).read_registered_model(entry)
     assert_closed(hollow)
     assert hollow.record is None and Code.MODEL_EMPTY in codes(hollow)
 
@@ -189,4 +190,4 @@ def test_strays_in_the_registry_are_named(root: Path) -> None:
     write_values(root / "models" / "not a model", {"a.txt": "1"})
     result = registered(root)
     assert result.files_ignored == 3
-    assert extractor.index(str(root)).ignored_files == 1
+    assert index_store(str(root)).ignored_files == 1

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator import extractor
-from migrator.extractor.filestore import yamlfile
+from migrator.extractor.filestore import FileStoreSource, runs, yamlfile
+from migrator.extractor.filestore.index import index_store
 from migrator.issues import Code, Kind
 from migrator.model import (
     ExperimentRecord,
@@ -41,7 +41,7 @@ RUN = "a1" * 16
 
 def results(root: Path, **options: Any) -> list[Extracted[Any]]:
     """Read a whole store and assert that both sums close."""
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     read = list(read_all(index, **options))
     for result in read:
         assert_closed(result)
@@ -52,9 +52,10 @@ def results(root: Path, **options: Any) -> list[Extracted[Any]]:
 def read_run(root: Path, run_id: str = RUN, **options: Any) -> Extracted[RunRecord]:
     """Read one run of a store, all of which must close."""
     results(root, **options)
-    (entry,) = [r for r in extractor.index(str(root)).runs if r.entity_id == run_id]
+    (entry,) = [r for r in index_store(str(root)).runs if r.entity_id == run_id]
     roots = options.get("artifact_roots", ())
-    return extractor.read_run(entry, options.get("wanted", lambda path: True), artifact_roots=roots)
+    source = FileStoreSource(str(root), roots)
+    return source.read_run(entry, options.get("wanted", lambda path: True))
 
 
 def record(root: Path, run_id: str = RUN, **options: Any) -> RunRecord:
@@ -74,8 +75,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def experiment(root: Path) -> Extracted[ExperimentRecord]:
-    (entry,) = extractor.index(str(root)).experiments
-    result = extractor.read_experiment(entry)
+    (entry,) = index_store(str(root)).experiments
+    result = FileStoreSource(str(root)).read_experiment(entry)
     assert_closed(result)
     return result
 
@@ -686,8 +687,8 @@ def test_datasets_inputs_and_outputs_are_read(root: Path) -> None:
     run = record(root)
     assert run.inputs == (InputRecord("DATASET", dataset_id, {"mlflow.data.context": "t"}),)
     assert run.outputs == (OutputRecord("m-" + "e" * 32, 2),)
-    (entry,) = extractor.index(str(root)).datasets
-    dataset = extractor.read_dataset(entry).record
+    (entry,) = index_store(str(root)).datasets
+    dataset = FileStoreSource(str(root)).read_dataset(entry).record
     assert dataset is not None
     assert (dataset.dataset_id, dataset.name, dataset.digest) == (dataset_id, "train", "d1")
 
@@ -700,8 +701,8 @@ def test_damaged_datasets_and_inputs_are_rejected_alone(root: Path) -> None:
     result = read_run(root)
     assert result.record is not None and result.record.inputs == ()
     assert codes(result) == [Code.META_EMPTY, Code.INPUT_DAMAGED]
-    (entry,) = extractor.index(str(root)).datasets
-    dataset = extractor.read_dataset(entry)
+    (entry,) = index_store(str(root)).datasets
+    dataset = FileStoreSource(str(root)).read_dataset(entry)
     assert dataset.record is None and Code.DATASET_DAMAGED in codes(dataset)
 
 
@@ -835,8 +836,8 @@ def test_only_wanted_texts_are_read(root: Path) -> None:
         "other.md": "not wanted",
     }
     write_run(root, "1", RUN, artifacts=artifacts)
-    (entry,) = extractor.index(str(root)).runs
-    result = extractor.read_run(entry, lambda path: not path.endswith(".md"), 1000)
+    (entry,) = index_store(str(root)).runs
+    result = runs.read_run(entry, lambda path: not path.endswith(".md"), 1000)
     assert_closed(result)
     assert result.record is not None
     assert result.record.texts == {
@@ -859,8 +860,10 @@ def wants_all(path: str) -> bool:
 
 def test_a_process_pool_can_read(root: Path) -> None:
     write_run(root, "1", RUN, **GOOD)
-    (entry,) = extractor.index(str(root)).runs
-    call = pickle.loads(pickle.dumps((extractor.read_run, entry, wants_all)))
+    (entry,) = index_store(str(root)).runs
+    call = pickle.loads(
+        pickle.dumps((FileStoreSource(str(root)).outline().read_run, entry, wants_all))
+    )
     result = call[0](*call[1:])
     assert pickle.loads(pickle.dumps(result)) == result
 
@@ -1011,10 +1014,10 @@ def test_a_directory_is_read_fast_as_it_is_read_file_by_file(
         if inside:
             (run / folder / "deeper").mkdir()
             (run / folder / "deeper" / "key").write_bytes(b"1700000000000 0.5 0\n")
-    (entry,) = extractor.index(str(root)).runs
-    fast = extractor.read_run(entry, lambda path: True)
+    (entry,) = index_store(str(root)).runs
+    fast = FileStoreSource(str(root)).read_run(entry, lambda path: True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("migrator.extractor.filestore.files.small_files", lambda folder: None)
+        patch.setattr("migrator.extractor.filestore.read_log.small_files", lambda folder: None)
         patch.setattr("migrator.extractor.filestore.runs.plain_point", lambda data: None)
-        plain = extractor.read_run(entry, lambda path: True)
+        plain = FileStoreSource(str(root)).read_run(entry, lambda path: True)
     assert repr(fast) == repr(plain)  # by repr: NaN is not equal to itself

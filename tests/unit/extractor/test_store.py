@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from migrator import extractor
 from migrator.errors import SourceError
+from migrator.extractor.filestore import FileStoreSource
+from migrator.extractor.filestore.index import index_store
+from migrator.extractor.filestore.layout import find_artifact_roots
+from migrator.extractor.filestore.opening import open_store
 from migrator.issues import Code
 from migrator.model import RunRecord, SourceIndex
 from tests.support.ledgerkit import assert_census, assert_closed, read_all
@@ -52,7 +55,7 @@ def root(tmp_path: Path) -> Path:
 
 def closed(root: Path) -> SourceIndex:
     """Index a store, read all of it, and assert both sums."""
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     results = list(read_all(index))
     for result in results:
         assert_closed(result)
@@ -80,7 +83,7 @@ def test_a_store_its_parent_and_its_uris_all_open_the_same_store(root: Path) -> 
         root.as_uri(),
         root.parent.as_uri(),
     ):
-        assert extractor.open_source(location) == expected, location
+        assert open_store(location) == expected, location
 
 
 def test_a_relative_path_and_a_relative_uri_are_resolved(
@@ -88,7 +91,7 @@ def test_a_relative_path_and_a_relative_uri_are_resolved(
 ) -> None:
     monkeypatch.chdir(root.parent)
     for location in ("mlruns", "./mlruns", ".", "file:mlruns", "file:./mlruns", "file://mlruns"):
-        assert extractor.open_source(location) == str(root), location
+        assert open_store(location) == str(root), location
 
 
 @pytest.mark.parametrize("name", ["with space", "50% off", "ünï#1", "a?b", "a%20b"])
@@ -100,7 +103,7 @@ def test_percent_escapes_and_raw_characters_in_uris(tmp_path: Path, name: str) -
         "file://" + urllib.parse.quote(str(root)),
         "file://" + str(root),
     ):
-        assert extractor.open_source(location) == str(root), location
+        assert open_store(location) == str(root), location
 
 
 def test_a_store_that_is_only_a_registry_or_only_trash_is_a_store(tmp_path: Path) -> None:
@@ -109,13 +112,13 @@ def test_a_store_that_is_only_a_registry_or_only_trash_is_a_store(tmp_path: Path
     trash = tmp_path / "trash"
     write_experiment(trash, "3", "gone", deleted=True)
     for store in (registry, trash):
-        assert extractor.open_source(str(store)) == str(store)
+        assert open_store(str(store)) == str(store)
         closed(store)
 
 
 def test_a_store_without_runs_is_a_store(tmp_path: Path) -> None:
     write_experiment(tmp_path, "0", "Default")
-    assert extractor.open_source(str(tmp_path)) == str(tmp_path)
+    assert open_store(str(tmp_path)) == str(tmp_path)
     assert closed(tmp_path).runs == ()
 
 
@@ -123,13 +126,13 @@ def test_a_store_whose_experiment_has_lost_its_meta_is_a_store(tmp_path: Path) -
     write_experiment(tmp_path, "5", "x")
     write_run(tmp_path, "5", RUN, params={"a": "1"})
     (tmp_path / "5" / "meta.yaml").unlink()
-    assert extractor.open_source(str(tmp_path)) == str(tmp_path)
+    assert open_store(str(tmp_path)) == str(tmp_path)
     assert [run.entity_id for run in closed(tmp_path).runs] == [RUN]
 
 
 def refusal(location: str | Path) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        extractor.open_source(str(location))
+        open_store(str(location))
     assert caught.value.what and caught.value.todo
     return caught.value
 
@@ -245,7 +248,7 @@ def test_every_kind_of_entity_is_found_where_it_lies(root: Path) -> None:
 
 def test_progress_counts_files_upwards(root: Path) -> None:
     seen: list[int] = []
-    index = extractor.index(str(root), seen.append)
+    index = index_store(str(root), seen.append)
     assert seen == sorted(seen) and seen[-1] <= index.files and len(seen) > 3
 
 
@@ -346,7 +349,7 @@ def test_an_unreadable_experiment_is_named_and_the_rest_is_found(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse(monkeypatch, root / "7")
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     assert Code.DIRECTORY_UNREADABLE in codes(index)
     assert "7" in {e.entity_id for e in index.experiments}
     assert "e" * 32 in {r.entity_id for r in index.runs}
@@ -356,9 +359,9 @@ def test_an_unreadable_experiment_is_named_and_the_rest_is_found(
 
 def test_an_unreadable_run_is_rejected_by_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, root / "7" / RUN)
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     (entry,) = [r for r in index.runs if r.entity_id == RUN]
-    result = extractor.read_run(entry, lambda path: True)
+    result = FileStoreSource(str(root)).read_run(entry, lambda path: True)
     assert_closed(result)
     assert result.record is None
     assert {Code.DIRECTORY_UNREADABLE, Code.NOTHING_READABLE} <= {i.code for i in result.issues}
@@ -375,7 +378,7 @@ def test_links_out_of_the_store_are_not_followed(root: Path, tmp_path: Path) -> 
     (root / "7" / ("9" * 32)).symlink_to(secret / "99" / ("9" * 32))
     (root / "7" / RUN / "params" / "stolen").symlink_to(secret / "99" / "meta.yaml")
     (root / "7" / RUN / "artifacts" / "stolen.txt").symlink_to(secret / "99" / "meta.yaml")
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     assert "99" not in {e.entity_id for e in index.experiments}
     assert "9" * 32 not in {r.entity_id for r in index.runs}
     assert [i.code for i in index.issues] == [Code.LINK_NOT_FOLLOWED] * 2
@@ -394,7 +397,7 @@ def test_loops_and_broken_links_do_not_hang(root: Path) -> None:
     (root / "7" / RUN / "tags" / "up").symlink_to("..")
     (root / "7" / "again").symlink_to(root / "7")
     (root / "gone").symlink_to(root / "nowhere")
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     results = list(read_all(index))
     for result in results:
         assert_closed(result)
@@ -408,7 +411,7 @@ def test_a_link_to_a_file_of_the_store_is_read(root: Path) -> None:
     parent = root / "7" / RUN2 / "tags" / "mlflow.parentRunId"
     parent.rename(root / "7" / RUN / "tags" / "kept")
     parent.symlink_to(root / "7" / RUN / "tags" / "kept")
-    index = extractor.index(str(root))
+    index = index_store(str(root))
     results = list(read_all(index))
     assert_census(index, results)
     runs = [r.record for r in results if isinstance(r.record, RunRecord) and r.record.run_id == RUN]
@@ -418,21 +421,21 @@ def test_a_link_to_a_file_of_the_store_is_read(root: Path) -> None:
 
 def test_a_store_behind_a_link_is_read(root: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root)
-    store = extractor.open_source(str(tmp_path / "link"))
-    assert len(extractor.index(store).runs) == 3
+    store = open_store(str(tmp_path / "link"))
+    assert len(index_store(store).runs) == 3
 
 
 # ---------------------------------------------------------------------------- mlartifacts
 
 
 def test_a_servers_artifacts_beside_the_store_are_found(root: Path) -> None:
-    assert extractor.find_artifact_roots(str(root)) == ()
+    assert find_artifact_roots(str(root)) == ()
     served = root.parent / "mlartifacts"
     write_values(served / "7" / RUN2 / "artifacts", {"prompt.txt": "hi"})
-    roots = extractor.find_artifact_roots(str(root))
+    roots = find_artifact_roots(str(root))
     assert roots == (str(served),)
-    (entry,) = [r for r in extractor.index(str(root)).runs if r.entity_id == RUN2]
-    result = extractor.read_run(entry, lambda path: True, artifact_roots=roots)
+    (entry,) = [r for r in index_store(str(root)).runs if r.entity_id == RUN2]
+    result = FileStoreSource(str(root), roots).read_run(entry, lambda path: True)
     assert_closed(result)
     assert result.record is not None and result.record.texts == {"prompt.txt": "hi"}
     assert result.record.artifact_dir == str(served / "7" / RUN2 / "artifacts")

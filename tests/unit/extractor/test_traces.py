@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from migrator import extractor
+from migrator.extractor.filestore import FileStoreSource
+from migrator.extractor.filestore.index import index_store
 from migrator.issues import Code, Kind
 from migrator.model import Extracted, SpanEvent, TraceRecord
 from tests.support.ledgerkit import assert_census, assert_closed, read_all
@@ -29,14 +30,14 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path, trace_id: str = TRACE) -> Extracted[TraceRecord]:
     """Read a trace of a store, all of which must close."""
-    roots = extractor.find_artifact_roots(str(root))
-    index = extractor.index(str(root))
-    results = list(read_all(index, artifact_roots=roots))
+    source = FileStoreSource.open(str(root))
+    index = index_store(str(root))
+    results = list(read_all(index, artifact_roots=source.artifact_roots))
     for result in results:
         assert_closed(result)
     assert_census(index, results)
     (entry,) = [trace for trace in index.traces if trace.entity_id == trace_id]
-    return extractor.read_trace(entry, roots)
+    return source.read_trace(entry)
 
 
 def record(root: Path, trace_id: str = TRACE) -> TraceRecord:

@@ -1,0 +1,189 @@
+"""Finding the file store that a user means, or saying what is there instead."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+
+from migrator.credentials import masked
+from migrator.errors import SourceError
+from migrator.extractor.filestore.junk_names import is_junk_folder
+from migrator.extractor.filestore.layout import MODELS, TRASH, is_store, meta_of
+from migrator.extractor.filestore.scanning import Listing, reason, scan
+from migrator.paths import shown
+
+_FILE_TODO = "Give the path of the mlruns directory itself."
+
+
+def open_store(location: str) -> str:
+    """Find the file store that a user means by ``location``, as an absolute path.
+
+    That is a directory that holds experiments (``mlruns``), one that holds a directory
+    ``mlruns``, or a ``file:`` URI of either. Raises ``SourceError`` where there is none.
+    """
+    path = _local_path(location)
+    listing = root_listing(path)
+    if is_store(path, listing) and os.path.basename(path) != TRASH:
+        return path
+    inner = listing.directory("mlruns")
+    if inner is not None:
+        inner_listing = root_listing(inner)
+        if is_store(inner, inner_listing):
+            return inner
+        if _is_empty(inner_listing):
+            raise _nothing(inner)
+    _explain_part(path, listing)
+    below = _stores_below(path)
+    if below:
+        listed = "".join(f"\n  {shown(store)}" for store in below[:5])
+        more = "\n  …" if len(below) > 5 else ""
+        one = len(below) == 1
+        raise SourceError(
+            f"{shown(path)} is not an MLflow file store, but "
+            f"{'there is one' if one else f'there are at least {len(below)}'} below it.",
+            todo=("Give its path:" if one else "Give their paths, all in one call:")
+            + listed
+            + more,
+        )
+    if _is_empty(listing):
+        raise _nothing(path)
+    if inner is not None:
+        raise SourceError(
+            f"{shown(inner)} holds no MLflow experiment.",
+            todo="Check the path: a file store holds a directory for each experiment, "
+            "with a meta.yaml in it.",
+        )
+    raise SourceError(
+        f"{shown(path)} is not an MLflow file store: it holds neither experiments nor a "
+        "directory mlruns.",
+        todo="Give the path of the mlruns directory.",
+    )
+
+
+def _nothing(path: str) -> SourceError:
+    return SourceError(
+        f"{shown(path)} is empty: there is nothing to migrate.",
+        todo="Check that this is the directory in which MLflow wrote your runs.",
+    )
+
+
+def _local_path(location: str) -> str:
+    if not location.strip() or "\x00" in location:
+        raise SourceError("The source is empty.", todo="Give the path of an mlruns directory.")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z]:|[^/\\])", location)
+    if scheme is None or os.path.lexists(location):
+        return os.path.abspath(os.path.expanduser(location))
+    if scheme[1].lower() == "sqlite":
+        raise SourceError(
+            f"{masked(location)} is a database, not a file store.",
+            todo=f"To write into it, put --to before it: --to {masked(location)}",
+        )
+    if scheme[1].lower() != "file":
+        raise SourceError(
+            f"{masked(location)} is not a local directory.",
+            todo="Only file stores are read: give the path of the mlruns directory, or an address "
+            "that fsspec reads (pip install 'mlflow-migrate[remote]').",
+        )
+    rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
+    if rest.startswith("//") and os.path.isdir(_unquoted(rest[2:])):
+        rest = rest[2:]  # file://mlruns is wrong, but the folder that it means exists
+    if rest.startswith("//"):
+        raise SourceError(
+            f"{masked(location)} names another machine.", todo="Give a local path (file:///path)."
+        )
+    rest = rest.split("?")[0].split("#")[0] if not os.path.lexists(rest) else rest
+    if os.name == "nt":
+        rest = re.sub(r"^/+(?=[A-Za-z]:)", "", rest)
+    decoded = _unquoted(rest)
+    # A hand-written URI may hold a raw %: take the spelling that exists.
+    return os.path.abspath(
+        rest if os.path.exists(rest) and not os.path.exists(decoded) else decoded
+    )
+
+
+def _unquoted(rest: str) -> str:
+    """The path of a URI: escaped bytes are UTF-8, the rest is as the shell gave it."""
+    return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(rest)))
+
+
+def root_listing(path: str) -> Listing:
+    if not os.path.lexists(path):
+        raise SourceError(f"{masked(shown(path))} does not exist.", todo="Check the path.")
+    if not os.path.exists(path):
+        raise SourceError(
+            f"{shown(path)} is a link that leads nowhere, or can't be followed.",
+            todo="Check what it points to, and the permissions on the way.",
+        )
+    if not os.path.isdir(path):
+        raise SourceError(f"{shown(path)} is not a directory.{_database(path)}", todo=_FILE_TODO)
+    listing = scan(path, path)
+    if listing.error is not None:
+        raise SourceError(
+            f"{shown(path)} can't be read: {reason(listing.error)}.",
+            todo="Give yourself read permission on it, or run as the user who owns it.",
+        )
+    return listing
+
+
+def _database(path: str) -> str:
+    if not os.path.isfile(path):  # a pipe would block
+        return ""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError:
+        return ""
+    return " It is a SQLite database." if head.startswith(b"SQLite format 3") else ""
+
+
+def _is_empty(listing: Listing) -> bool:
+    return not any(not name.startswith(".") for name, _ in listing.dirs)
+
+
+def _explain_part(path: str, listing: Listing) -> None:
+    """Raise for a directory that is a part of a store, or something that looks like one."""
+    about = meta_of(listing)
+    above = os.path.dirname(path)
+    if (about == "experiment" or os.path.basename(path) in (TRASH, MODELS)) and is_store(
+        above, scan(above, above)
+    ):
+        raise SourceError(
+            f"{shown(path)} is a part of a file store.",
+            todo=f"Give the store itself: {shown(above)}",
+        )
+    if about == "run":
+        raise SourceError(
+            f"{shown(path)} is a run, not a file store.",
+            todo=f"Give the store itself: {shown(os.path.dirname(os.path.dirname(path)))}",
+        )
+    for _, child in listing.dirs[:20]:
+        for _, grandchild in scan(child, path).dirs[:20]:
+            if {name for name, _ in scan(grandchild, path).dirs} == {"artifacts"}:
+                raise SourceError(
+                    f"{shown(path)} looks like the artifact directory of a server or database: "
+                    "it holds artifacts, but no runs.",
+                    todo="Give the directory that holds the runs (mlruns, with a meta.yaml in "
+                    "each run), or migrate the database with `mlflow db upgrade`.",
+                )
+
+
+def _stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[str]:
+    """Stores below a directory, after a limited search."""
+    found: list[str] = []
+    todo = [path]
+    seen = 0
+    while todo and seen < directories and len(found) < limit:
+        folder = todo.pop(0)
+        seen += 1
+        listing = scan(folder, path)
+        for name, child in listing.dirs:
+            if name.startswith(".") or is_junk_folder(name) or name == "node_modules":
+                continue
+            if name in listing.links:
+                continue  # its target is looked at where it lies
+            if is_store(child, scan(child, path)):
+                found.append(child)
+            elif child.count(os.sep) - path.count(os.sep) < 6:
+                todo.append(child)
+    return sorted(found)
