@@ -47,6 +47,8 @@ from migrator.transformer.native import plan_native_trace
 from migrator.verify import Comparer
 from tests.support import fixturekit, loaderkit, storekit
 
+pytestmark = pytest.mark.xdist_group("convert_every_field")
+
 Place = tuple[str | int, ...]  # field names and indices that lead from a sample to a value
 T0 = loaderkit.T0
 RUN = loaderkit.hex_id("run")

@@ -28,6 +28,8 @@ from tests.support import sql_servers as serverkit
 from tests.support.oracle import compare_stores
 from tests.support.sql_servers import PASSWORD, Server
 
+pytestmark = pytest.mark.xdist_group("targets_networked")
+
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
