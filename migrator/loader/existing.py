@@ -1,8 +1,8 @@
-"""What an existing database holds: MLflow's tables at some revision, a part of them, or others'.
+"""Inspects an existing database: MLflow's tables at some revision, unfinished or foreign ones.
 
 MLflow makes five tables first and changes them in some fifty migrations. MySQL and SQLite commit
-each change at once, so a process that is killed meanwhile leaves tables that no migration can go
-on from ("table already exists"). As long as such a database holds nothing, it is made anew.
+each change at once, so a process that is killed meanwhile leaves tables with which no migration can
+continue ("table already exists"). Such a database is made anew as long as it holds nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from migrator.errors import TargetError
 from migrator.loader import schema as schemas
 
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics"})
-_HOLDING = ("experiments", "registered_models")  # without a row in these there is none anywhere
+_HOLDING = ("experiments", "registered_models")  # if these are empty, all tables are
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database in words for messages."""
+    """How messages speak of a database."""
 
     name: str
     foreign: TargetError  # for tables that are not MLflow's
@@ -40,10 +40,11 @@ class Place:
 def revision_of(
     place: Place, tables: set[str], ask: Callable[[str], Sequence[Any]], wanted: str | None = None
 ) -> str | None:
-    """Return the revision of MLflow's tables, None where they can be made.
+    """Return the revision of MLflow's tables, None if they are still to be made.
 
-    ``ask`` returns a query's rows. Raises TargetError for tables that are not MLflow's, not
-    finished, or (if ``wanted`` is given) older than that although they hold nothing.
+    ``tables`` are the names of the database's tables; ``ask`` returns a query's rows. Raises
+    TargetError for tables that are not MLflow's, are unfinished, or (if ``wanted`` is given) are at
+    an older revision although they hold nothing.
     """
     if not tables:
         return None

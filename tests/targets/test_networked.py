@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from migrator import pipeline
 from migrator.errors import TargetError
 from migrator.loader import schema
-from migrator.loader.networked import publish as exchange
-from migrator.loader.networked.target import initialise
+from migrator.loader.networked import publish
+from migrator.loader.networked.connection import initialise
 from migrator.outcome.summary import Outcome
 from migrator.verify import verify
 from tests.convert.test_two_sources import OTHERS
@@ -78,7 +78,7 @@ def test_mlflow_reads_the_same_from_the_server(
     assert compare_stores(source, uri) == []
     assert differences(source, uri) == ()
     before = server.rows(database)
-    monkeypatch.setattr(exchange._Push, "_send", None)  # nothing is even tried
+    monkeypatch.setattr(publish._Send, "_send", None)  # nothing is even tried
     again = convert(source, uri)
     assert server.rows(database) == before
     assert not any(again.ledger.converted.values())
@@ -297,14 +297,13 @@ def test_a_database_that_is_not_unicode(mysql: Server, tmp_path: Path) -> None:
 _KILLED = """
 import os, sys
 from migrator import pipeline
-from migrator.loader import exchange, schema
-from migrator.loader.server import initialise
-send = exchange._Push._send
+from migrator.loader.networked import publish
+send = publish._Send._send
 def sent(self, db, experiment):
     if self.whole == 1:
         os.kill(os.getpid(), 9)
     send(self, db, experiment)
-exchange._Push._send = sent
+publish._Send._send = sent
 pipeline.convert([sys.argv[1]], sys.argv[2], pipeline.Options())
 """
 

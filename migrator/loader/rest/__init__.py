@@ -6,18 +6,17 @@ only when a server is opened.
 """
 
 from migrator.loader.rest.connection import Connection, open_server
-from migrator.loader.rest.experiment_index import There, experiments_there
+from migrator.loader.rest.experiment_index import ExistingExperiment, existing_experiments
 from migrator.loader.rest.limits import LIMITS, Limit, Survey
-from migrator.loader.rest.publisher import Published, Publisher
+from migrator.loader.rest.publisher import Publisher
 
 __all__ = [
     "LIMITS",
     "Connection",
+    "ExistingExperiment",
     "Limit",
-    "Published",
     "Publisher",
     "Survey",
-    "There",
-    "experiments_there",
+    "existing_experiments",
     "open_server",
 ]

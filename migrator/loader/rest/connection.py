@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,8 +67,9 @@ class Connection:
         self.registry: Any = registry(uri)
         self.version = ""
         self.release = (0, 0)
-        self.done: Callable[[], str] = lambda: "" if to_read else "Nothing was written."
-        self._wanted = "read" if to_read else "written"
+        self._to_read = to_read
+        self._written: Counter[str] = Counter()
+        self._lock = threading.Lock()  # for what threads count
         self._opened = monotonic()
 
     @property
@@ -128,8 +131,23 @@ class Connection:
 
     def lost(self, why: str, todo: str = "") -> TargetError:
         """Return the error that ends a conversion midway, or before it began."""
-        what = f"{self.shown} can't be {self._wanted}: {why}. {self.done()}".rstrip()
+        wanted = "read" if self._to_read else "written"
+        what = f"{self.shown} can't be {wanted}: {why}. {self.written_so_far()}".rstrip()
         return TargetError(what, todo=todo)
+
+    def count_written(self, kind: str) -> None:
+        """Count one item (``runs``, ``traces``, …) that the server has got. Threads may call it."""
+        with self._lock:
+            self._written[kind] += 1
+
+    def written_so_far(self) -> str:
+        """Describe, for an error, what the server has got. Empty for a connection that reads."""
+        if self._to_read:
+            return ""
+        if not self._written:
+            return "Nothing was written."
+        counts = ", ".join(f"{number:,} {kind}" for kind, number in self._written.items())
+        return f"By then it had been given {counts}; convert again, and what lacks is added."
 
     def silent(self) -> tuple[str, str] | None:
         """Ask one small question, once; return what is wrong and what to do, None if it answers."""

@@ -24,7 +24,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class There:
+class ExistingExperiment:
     """An experiment of the server."""
 
     experiment_id: str
@@ -41,10 +41,10 @@ class There:
         return old, self.tags.get(conventions.MIGRATOR_SOURCE_NAME, self.name)
 
 
-def experiments_there(server: Connection) -> list[There]:
+def existing_experiments(server: Connection) -> list[ExistingExperiment]:
     """Return all experiments of a server, deleted ones too. Raises TargetError."""
     return [
-        There(
+        ExistingExperiment(
             str(each.experiment_id),
             each.name,
             dict(each.tags),
@@ -55,7 +55,7 @@ def experiments_there(server: Connection) -> list[There]:
 
 
 @dataclass(slots=True)
-class Home:
+class TargetExperiment:
     """An experiment that is written into, and what it held before."""
 
     experiment_id: str

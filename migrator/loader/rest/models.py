@@ -12,11 +12,12 @@ from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import MODEL_TAG, Found, Home, fields_tag
+from migrator.loader.rest.digests import digest_of
+from migrator.loader.rest.experiment_index import MODEL_TAG, Found, TargetExperiment, fields_tag
 from migrator.loader.rest.limits import DELETED_VERSION, PROMPT, is_path
 from migrator.loader.rest.runs import FILES, Files, send_files
-from migrator.loader.rest.tally import Tally, digest_of
 from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
+from migrator.outcome.written import Written
 
 _METRICS = 800  # a call
 _NOT_SENT = frozenset({"path", "artifact_dir", "artifact_location"})
@@ -54,11 +55,11 @@ def is_complete(found: Found | None, mark: str) -> bool:
     return found is not None and found.mark in (mark, mark.removesuffix(FILES) + FILES)
 
 
-def count_model(record: LoggedModelRecord, tally: Tally, *, new: bool) -> None:
+def count_model(record: LoggedModelRecord, written: Written, *, new: bool) -> None:
     """Count a model with its params and tags; its metrics are counted one by one."""
-    tally.count(Kind.LOGGED_MODEL, 1, new=new)
-    tally.count(Kind.LOGGED_MODEL_PARAM, len(record.params), new=new)
-    tally.count(Kind.LOGGED_MODEL_TAG, len(record.tags), new=new)
+    written.count(Kind.LOGGED_MODEL, 1, new=new)
+    written.count(Kind.LOGGED_MODEL_PARAM, len(record.params), new=new)
+    written.count(Kind.LOGGED_MODEL_TAG, len(record.tags), new=new)
 
 
 class ModelWriter:
@@ -67,19 +68,21 @@ class ModelWriter:
     def __init__(
         self,
         server: Connection,
-        tally: Tally,
+        written: Written,
         ids: Ids,
         files_of: Files | None,
         activate: Callable[[str], None],
     ) -> None:
         """``activate`` restores a run that is deleted, by its new id, until the end."""
         self._server = server
-        self._tally = tally
+        self._written = written
         self._ids = ids
         self._files_of = files_of
         self._activate = activate
 
-    def write(self, record: LoggedModelRecord, home: Home, found: Found | None) -> tuple[int, int]:
+    def write(
+        self, record: LoggedModelRecord, experiment: TargetExperiment, found: Found | None
+    ) -> tuple[int, int]:
         """Create a model, or complete one; return how many files were sent, and their bytes.
 
         Raises Refused where the server does not make it.
@@ -93,7 +96,7 @@ class ModelWriter:
         if found is None:
             model = call(
                 store.create_logged_model,
-                home.experiment_id,
+                experiment.experiment_id,
                 record.name or record.model_id,
                 self._ids.runs.get(record.source_run_id or "", record.source_run_id),
                 [LoggedModelTag(key, value) for key, value in tags.items()],
@@ -111,7 +114,7 @@ class ModelWriter:
             if lacking:
                 call(store.log_logged_model_params, model.model_id, lacking)
         self._ids.add_model(record, model.model_id)
-        count_model(record, self._tally, new=new)
+        count_model(record, self._written, new=new)
         self._log_metrics(record, model)
         sent = self._send_files(record, model)
         if sent is None:
@@ -128,15 +131,17 @@ class ModelWriter:
             [LoggedModelTag(conventions.MIGRATOR_DIGEST, mark)],
         )
         if record.lifecycle_stage == "deleted":
-            self.delete(record, home, model.model_id, mark)
+            self.delete(record, experiment, model.model_id, mark)
         return sent
 
-    def delete(self, record: LoggedModelRecord, home: Home, model_id: str, mark: str) -> None:
+    def delete(
+        self, record: LoggedModelRecord, experiment: TargetExperiment, model_id: str, mark: str
+    ) -> None:
         """Delete a model; its experiment remembers it, because MLflow finds it no more."""
         from mlflow.entities import ExperimentTag
 
         tag = ExperimentTag(MODEL_TAG + record.model_id, f"{model_id} {mark}")
-        self._server.call(self._server.store.set_experiment_tag, home.experiment_id, tag)
+        self._server.call(self._server.store.set_experiment_tag, experiment.experiment_id, tag)
         self._server.call(self._server.store.delete_logged_model, model_id)
 
     def _own_tags(self, record: LoggedModelRecord) -> dict[str, str]:
@@ -155,13 +160,13 @@ class ModelWriter:
     def _log_metrics(self, record: LoggedModelRecord, model: Any) -> None:
         from mlflow.entities import Metric
 
-        tally, ids = self._tally, self._ids
+        written, ids = self._written, self._ids
         known = {(m.key, m.timestamp, m.step, m.run_id) for m in model.metrics or ()}
         by_run: dict[str, list[Any]] = defaultdict(list)
-        for key, metric in metrics_of(record, tally, ids.runs).items():
+        for key, metric in metrics_of(record, written, ids.runs).items():
             run_id = ids.runs[metric.run_id]
             if (*key[:3], run_id) in known:
-                tally.count(Kind.LOGGED_MODEL_METRIC, 1, new=False)
+                written.count(Kind.LOGGED_MODEL_METRIC, 1, new=False)
                 continue
             by_run[run_id].append(
                 Metric(
@@ -189,14 +194,14 @@ class ModelWriter:
                 self._send(record, run_id, metrics[:half])
                 self._send(record, run_id, metrics[half:])
                 return
-            self._tally.issue(
+            self._written.issue(
                 Code.SERVER_REFUSED, Kind.LOGGED_MODEL_METRIC,
                 f"{record.model_id}/{metrics[0].key}",
                 f"Metric {metrics[0].key} of logged model {record.model_id}: {error}.",
                 path=record.path,
             )  # fmt: skip
         else:
-            self._tally.count(Kind.LOGGED_MODEL_METRIC, len(metrics), new=True)
+            self._written.count(Kind.LOGGED_MODEL_METRIC, len(metrics), new=True)
 
     def _send_files(self, record: LoggedModelRecord, model: Any) -> tuple[int, int] | None:
         """Return how many files were sent and their bytes, None if they could not be."""
@@ -206,21 +211,21 @@ class ModelWriter:
         if not files:
             return 0, 0
         sent = send_files(
-            self._server, self._tally, Kind.LOGGED_MODEL, record.model_id, record.path,
+            self._server, self._written, Kind.LOGGED_MODEL, record.model_id, record.path,
             model.artifact_location, files,
         )  # fmt: skip
         return sent if sent[0] else None
 
 
 def metrics_of(
-    record: LoggedModelRecord, tally: Tally, runs: Mapping[str, str]
+    record: LoggedModelRecord, written: Written, runs: Mapping[str, str]
 ) -> dict[MetricKey, Any]:
     """Return a model's metric points by MLflow's key for them; the others are counted or named."""
     points: dict[MetricKey, Any] = {}
     for metric in record.metrics:
         name = f"{record.model_id}/{metric.key}"
         if metric.run_id not in runs:
-            tally.issue(
+            written.issue(
                 Code.LOAD_WITHOUT_PARENT, Kind.LOGGED_MODEL_METRIC, name,
                 f"Metric {metric.key} of logged model {record.model_id} is of run "
                 f"{metric.run_id}, which was not converted.", path=record.path,
@@ -230,16 +235,16 @@ def metrics_of(
         first = points.setdefault(key, metric)
         if first is metric and metric.value != metric.value:  # NaN
             del points[key]
-            tally.issue(
+            written.issue(
                 Code.SERVER_REFUSED, Kind.LOGGED_MODEL_METRIC, name,
                 f"Metric {metric.key} of logged model {record.model_id} is NaN at step "
                 f"{metric.step}: the API fails, because the run has that point already.",
                 path=record.path, kept="the run's own metric",
             )  # fmt: skip
         elif first is not metric and first == metric:
-            tally.merged[Kind.LOGGED_MODEL_METRIC] += 1
+            written.merged[Kind.LOGGED_MODEL_METRIC] += 1
         elif first is not metric:
-            tally.issue(
+            written.issue(
                 Code.LOAD_REFUSED, Kind.LOGGED_MODEL_METRIC, name,
                 f"Logged model {record.model_id} has two values of {metric.key} at one time and "
                 f"step: {first.value!r} and {metric.value!r}; the server holds one.",
@@ -254,16 +259,16 @@ def metrics_of(
 class RegistryWriter:
     """Writes one registered model or prompt, with its versions and aliases."""
 
-    def __init__(self, server: Connection, tally: Tally, ids: Ids) -> None:
+    def __init__(self, server: Connection, written: Written, ids: Ids) -> None:
         self._server = server
-        self._tally = tally
+        self._written = written
         self._ids = ids
 
     def write(self, record: RegisteredModelRecord) -> None:
         """Create what lacks. Raises Refused where the server does not make the model."""
         from mlflow.entities.model_registry import RegisteredModelTag
 
-        call, registry, tally = self._server.call, self._server.registry, self._tally
+        call, registry, written = self._server.call, self._server.registry, self._written
         name, mark = record.name, digest_of(record, frozenset({"path"}))
         there = self._there(name)
         tags: dict[str, str] = {}
@@ -280,14 +285,14 @@ class RegistryWriter:
             if why := clashes.of_registered_model(record, there, tags):
                 raise clashes.AnotherEntity(f"the target has another one: {why}")
         new = there is None
-        tally.count(Kind.REGISTERED_MODEL, 1, new=new)
+        written.count(Kind.REGISTERED_MODEL, 1, new=new)
         if tags.get(conventions.MIGRATOR_DIGEST) == mark:
             self._count_there(record)
             return
         for key, value in record.tags.items():
             if not new and key not in tags:
                 call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
-            tally.count(Kind.REGISTERED_MODEL_TAG, 1, new=new or key not in tags)
+            written.count(Kind.REGISTERED_MODEL_TAG, 1, new=new or key not in tags)
         alive = [each for each in record.versions if each.current_stage != DELETED_VERSION]
         if not new:
             self._clear_gaps(record, {each.version for each in alive})
@@ -303,25 +308,24 @@ class RegistryWriter:
                 whole &= self._version(version, found, cut_off=cut_off)
         for version in record.versions:
             if version.current_stage == DELETED_VERSION:  # its number is left out
-                tally.count(Kind.MODEL_VERSION, 1, new=new)
-                tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
+                written.count(Kind.MODEL_VERSION, 1, new=new)
+                written.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
         aliases = {} if there is None else {a: int(v) for a, v in there.aliases.items()}
         for alias, number in record.aliases.items():
             if number in others:
                 message = f"Alias {alias} of {name} is of a version that was rejected."
-                self._tally.refuse(Code.ENTITY_CLASHES, Kind.ALIAS, f"{name}/{alias}", message)
+                written.issue(Code.ENTITY_CLASHES, Kind.ALIAS, f"{name}/{alias}", message)
                 continue
             if alias not in aliases:
                 try:
                     call(registry.set_registered_model_alias, name, alias, str(number))
                 except Refused as error:
-                    self._refuse(
-                        Kind.ALIAS, f"{name}/{alias}", f"Alias {alias} of {name}: {error}."
-                    )
+                    message = f"Alias {alias} of {name}: {error}."
+                    written.issue(Code.SERVER_REFUSED, Kind.ALIAS, f"{name}/{alias}", message)
                     continue
             elif aliases[alias] != number:
                 self._differs(Kind.ALIAS, f"{name}/{alias}", f"Alias {alias} of {name}")
-            tally.count(Kind.ALIAS, 1, new=alias not in aliases)
+            written.count(Kind.ALIAS, 1, new=alias not in aliases)
         own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
         if whole:  # else the next conversion is to try again, and to say so
             own[conventions.MIGRATOR_DIGEST] = mark
@@ -343,7 +347,7 @@ class RegistryWriter:
             (Kind.MODEL_VERSION, len(record.versions)),
             (Kind.MODEL_VERSION_TAG, sum(len(version.tags) for version in record.versions)),
         ):
-            self._tally.count(kind, n, new=False)
+            self._written.count(kind, n, new=False)
 
     def _clear_gaps(self, record: RegisteredModelRecord, alive: set[int]) -> None:
         """Delete what a conversion that was cut off left in numbers that are to be left out."""
@@ -357,13 +361,12 @@ class RegistryWriter:
     def _reject_version(self, version: ModelVersionRecord, why: str) -> None:
         name = f"{version.name}/{version.version}"
         message = f"The target has another version {name}: {why}."
-        for kind, n in ((Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))):
-            if n:
-                self._tally.refuse(Code.ENTITY_CLASHES, kind, name, message, n)
+        parts = {Kind.MODEL_VERSION: 1, Kind.MODEL_VERSION_TAG: len(version.tags)}
+        self._written.reject_parts(Code.ENTITY_CLASHES, name, message, parts)
 
     def _version(self, version: ModelVersionRecord, found: Any, *, cut_off: bool) -> bool:
         """Create what lacks of a version. Returns False where the server takes not all of it."""
-        call, registry, tally = self._server.call, self._server.registry, self._tally
+        call, registry, written = self._server.call, self._server.registry, self._written
         name, number, whole = version.name, version.version, True
         new = found is None
         if found is None:
@@ -373,19 +376,14 @@ class RegistryWriter:
             except Refused as error:
                 why = str(error)
             if found is None:
-                for kind, n in (
-                    (Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))
-                ):  # fmt: skip
-                    if n:
-                        self._refuse(
-                            kind, f"{name}/{number}",
-                            f"Version {number} of {name} can't be made: {why}.", n,
-                        )  # fmt: skip
+                parts = {Kind.MODEL_VERSION: 1, Kind.MODEL_VERSION_TAG: len(version.tags)}
+                message = f"Version {number} of {name} can't be made: {why}."
+                written.reject_parts(Code.SERVER_REFUSED, f"{name}/{number}", message, parts)
                 return False
         elif conventions.MIGRATOR_SOURCE_FIELDS not in found.tags:
             self._differs(Kind.MODEL_VERSION, f"{name}/{number}", f"Version {number} of {name}")
-            tally.count(Kind.MODEL_VERSION, 1, new=False)
-            tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
+            written.count(Kind.MODEL_VERSION, 1, new=False)
+            written.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
             return True
         if new or cut_off:
             self._restore_list(found.source or "")
@@ -397,10 +395,10 @@ class RegistryWriter:
                 )  # fmt: skip
             except Refused as error:  # the version itself is there
                 message = f"The stage of version {number} of {name}: {error}."
-                tally.refuse(Code.SERVER_REFUSED, None, f"{name}/{number}", message)
+                written.issue(Code.SERVER_REFUSED, None, f"{name}/{number}", message)
                 whole = False
-        tally.count(Kind.MODEL_VERSION, 1, new=new)
-        tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
+        written.count(Kind.MODEL_VERSION, 1, new=new)
+        written.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
         return whole
 
     def _version_there(self, name: str, number: int) -> Any:
@@ -475,7 +473,7 @@ class RegistryWriter:
     def _nowhere(self, version: ModelVersionRecord, why: str) -> str:
         """Return a source that leads nowhere and names the recorded one."""
         source = version.source or ""
-        self._tally.issue(
+        self._written.issue(
             Code.SERVER_SOURCE_CHANGED, Kind.MODEL_VERSION, f"{version.name}/{version.version}",
             f"Version {version.version} of {version.name} has source {source!r}: {why}.",
             kept=f"{_NO_SOURCE}{source}",
@@ -511,11 +509,8 @@ class RegistryWriter:
             return str(model.artifact_location)
         return None
 
-    def _refuse(self, kind: Kind, entity_id: str, message: str, n: int = 1) -> None:
-        self._tally.refuse(Code.SERVER_REFUSED, kind, entity_id, message, n)
-
     def _differs(self, kind: Kind, entity_id: str, what: str) -> None:
-        self._tally.issue(
+        self._written.issue(
             Code.TARGET_DIFFERS, kind, entity_id, f"{what} is another one in the target.",
             kept="what the target has",
         )  # fmt: skip

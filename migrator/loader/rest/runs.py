@@ -11,10 +11,11 @@ from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import Found, Home, fields_tag
+from migrator.loader.rest.digests import digest_of
+from migrator.loader.rest.experiment_index import Found, TargetExperiment, fields_tag
 from migrator.loader.rest.limits import PARAM_CHARS, TAG_CHARS, encoded, run_fields
-from migrator.loader.rest.tally import Tally, digest_of
 from migrator.model import DatasetRecord, RunRecord
+from migrator.outcome.written import Written
 
 FILES = "+files"  # at the end of a mark: the artifacts were sent too
 _NOT_SENT = frozenset({"path", "artifact_dir", "artifact_uri", "texts", "artifacts"})
@@ -64,7 +65,7 @@ class RunJob:
     """A run on its way to the server."""
 
     run: RunRecord
-    home: Home
+    experiment: TargetExperiment
     edges: Edges
     mark: str
     found: Found | None
@@ -73,7 +74,7 @@ class RunJob:
     points_there: dict[str, set[Point]] = field(default_factory=dict)
     clash: str = ""  # what makes that another run
     sent: tuple[int, int] = (0, 0)  # files and bytes
-    tally: Tally = field(default_factory=Tally)
+    written: Written = field(default_factory=Written)
 
     @property
     def complete(self) -> bool:
@@ -106,7 +107,7 @@ def points_of(run: RunRecord) -> dict[str, dict[Point, float]]:
 
 def count_there(job: RunJob) -> None:
     """Count a run that is complete, and all of its parts."""
-    run, edges, tally = job.run, job.edges, job.tally
+    run, edges, written = job.run, job.edges, job.written
     points = sum(map(len, points_of(run).values()))
     _count_merged(job, points)
     for kind, n in (
@@ -117,16 +118,16 @@ def count_there(job: RunJob) -> None:
         (Kind.INPUT, len(edges.datasets) + len(edges.models)),
         (Kind.OUTPUT, len(edges.outputs)),
     ):
-        tally.count(kind, n, new=False)
+        written.count(kind, n, new=False)
 
 
 def _count_merged(job: RunJob, points: int) -> None:
-    merged = job.tally.merged
+    merged = job.written.merged
     merged[Kind.METRIC_POINT] += sum(map(len, job.run.metrics.values())) - points
     merged[Kind.INPUT] += job.edges.merged_inputs
     merged[Kind.OUTPUT] += job.edges.merged_outputs
     for dataset in job.edges.unknown:
-        job.tally.issue(
+        job.written.issue(
             Code.LOAD_WITHOUT_PARENT,
             Kind.INPUT,
             f"{job.run.run_id}/{dataset}",
@@ -144,7 +145,7 @@ def create(server: Connection, job: RunJob) -> None:
     try:
         made = server.call(
             server.store.create_run,
-            job.home.experiment_id,
+            job.experiment.experiment_id,
             conventions.clean_text(run.user_id),
             run.start_ms or 0,
             [RunTag(conventions.MIGRATOR_SOURCE_RUN, run.run_id)],
@@ -175,16 +176,17 @@ def look(server: Connection, job: RunJob) -> None:
     if not job.clash:
         return
     message = f"The target has another run {run.run_id}, as {job.new_id}: {job.clash}."
-    for kind, count in (
-        (Kind.RUN, 1),
-        (Kind.PARAM, len(run.params)),
-        (Kind.TAG, len(run.tags)),
-        (Kind.METRIC_POINT, sum(map(len, run.metrics.values()))),
-        (Kind.INPUT, len(run.inputs)),
-        (Kind.OUTPUT, len(run.outputs)),
-    ):
+    parts = {
+        Kind.RUN: 1,
+        Kind.PARAM: len(run.params),
+        Kind.TAG: len(run.tags),
+        Kind.METRIC_POINT: sum(map(len, run.metrics.values())),
+        Kind.INPUT: len(run.inputs),
+        Kind.OUTPUT: len(run.outputs),
+    }
+    for kind, count in parts.items():
         if count:
-            job.tally.issue(
+            job.written.issue(
                 Code.ENTITY_CLASHES, kind, run.run_id, message, path=run.path,
                 kept="what the target has", count=count,
             )  # fmt: skip
@@ -200,9 +202,9 @@ def fill(
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run, tally = job.run, job.tally
+    run, written = job.run, job.written
     there = job.there
-    tally.count(Kind.RUN, 1, new=job.found is None)
+    written.count(Kind.RUN, 1, new=job.found is None)
     points = points_of(run)
     _count_merged(job, sum(map(len, points.values())))
     _send_datasets(server, job, there)
@@ -215,7 +217,7 @@ def fill(
     for key, of_key in points.items():
         known = job.points_there.get(key, set())
         lacking = [(point, value) for point, value in of_key.items() if point not in known]
-        tally.count(Kind.METRIC_POINT, len(of_key) - len(lacking), new=False)
+        written.count(Kind.METRIC_POINT, len(of_key) - len(lacking), new=False)
         metrics += [Metric(key, value, p[0], p[2]) for p, value in lacking]
     items = [
         *(Param(key, value) for key, value in params),
@@ -264,7 +266,7 @@ def _lacking(
     for key, whole in wanted.items():
         value = conventions.clean_text(whole)
         if len(value) > limit:
-            job.tally.issue(
+            job.written.issue(
                 Code.SERVER_VALUE_CUT, kind, f"{job.run.run_id}/{key}",
                 f"{kind.value} {key} of run {job.run.run_id} has {len(value):,} characters.",
                 path=job.run.path, kept=f"the first {limit:,}",
@@ -275,9 +277,9 @@ def _lacking(
             continue
         if there[key] != value and key in own:
             differ.append(key)
-        job.tally.count(kind, key in own, new=False)
+        job.written.count(kind, key in own, new=False)
     if differ:
-        job.tally.issue(
+        job.written.issue(
             Code.TARGET_DIFFERS, kind, f"{job.run.run_id}/{differ[0]}",
             f"Run {job.new_id} of the target has {len(differ)} of kind {kind.value} with other "
             f"values: {', '.join(differ[:3])}.",
@@ -301,14 +303,14 @@ def _send(server: Connection, job: RunJob, items: Sequence[Any]) -> None:
         kind = Kind.METRIC_POINT if metrics else Kind.PARAM if params else Kind.TAG
         if tags and key not in job.run.tags:
             raise server.lost(f"it refuses tag {key}: {error}") from error
-        job.tally.issue(
+        job.written.issue(
             Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{key}",
             f"{kind.value} {key} of run {job.run.run_id}: {error}.", path=job.run.path,
         )  # fmt: skip
         return
-    job.tally.count(Kind.METRIC_POINT, len(metrics), new=True)
-    job.tally.count(Kind.PARAM, len(params), new=True)
-    job.tally.count(Kind.TAG, sum(tag.key in job.run.tags for tag in tags), new=True)
+    job.written.count(Kind.METRIC_POINT, len(metrics), new=True)
+    job.written.count(Kind.PARAM, len(params), new=True)
+    job.written.count(Kind.TAG, sum(tag.key in job.run.tags for tag in tags), new=True)
 
 
 def _by_type(items: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -350,7 +352,7 @@ def _send_datasets(server: Connection, job: RunJob, there: Any) -> None:
         known = {(i.dataset.name, i.dataset.digest) for i in there.inputs.dataset_inputs}
     for name, (record, tags) in job.edges.datasets.items():
         if name in known:
-            job.tally.count(Kind.INPUT, 1, new=False)
+            job.written.count(Kind.INPUT, 1, new=False)
             continue
         dataset = Dataset(
             record.name, record.digest, record.source_type, record.source, record.schema,
@@ -360,13 +362,13 @@ def _send_datasets(server: Connection, job: RunJob, there: Any) -> None:
         try:
             server.call(server.store.log_inputs, job.new_id, [entry])
         except Refused as error:
-            job.tally.issue(
+            job.written.issue(
                 Code.SERVER_REFUSED, Kind.INPUT, f"{job.run.run_id}/{record.dataset_id}",
                 f"Dataset {record.name} as input of run {job.run.run_id}: {error}.",
                 path=job.run.path,
             )  # fmt: skip
         else:
-            job.tally.count(Kind.INPUT, 1, new=True)
+            job.written.count(Kind.INPUT, 1, new=True)
 
 
 def _finish_status(server: Connection, job: RunJob, there: Any) -> None:
@@ -397,7 +399,7 @@ def _send_files(server: Connection, job: RunJob, files_of: Files) -> tuple[int, 
     if not files:
         return 0, 0
     place = server.call(server.store.get_run, job.new_id).info.artifact_uri
-    sent = send_files(server, job.tally, Kind.RUN, run.run_id, run.path, place, files)
+    sent = send_files(server, job.written, Kind.RUN, run.run_id, run.path, place, files)
     if not sent[0]:
         job.mark = job.mark.removesuffix(FILES)  # so that the next conversion sends them
     return sent
@@ -405,7 +407,7 @@ def _send_files(server: Connection, job: RunJob, files_of: Files) -> tuple[int, 
 
 def send_files(
     server: Connection,
-    tally: Tally,
+    written: Written,
     kind: Kind,
     entity_id: str,
     path: str,
@@ -423,7 +425,7 @@ def send_files(
             why = str(error)
     if not why:
         return len(files), sum(size for _, _, size in files)
-    tally.issue(
+    written.issue(
         Code.SERVER_ARTIFACTS_LEFT, kind, entity_id,
         f"{len(files):,} artifacts of {kind.value} {entity_id} were not sent: {why}.", path=path,
     )  # fmt: skip

@@ -16,10 +16,11 @@ from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import Home
+from migrator.loader.rest.digests import digest_of
+from migrator.loader.rest.experiment_index import TargetExperiment
 from migrator.loader.rest.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS, lacks_counts
-from migrator.loader.rest.tally import Tally, digest_of
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
+from migrator.outcome.written import Written
 
 _SPANS_A_CALL = 200
 _SESSION = "session.id"  # of OpenTelemetry's conventions
@@ -43,9 +44,9 @@ class TraceJob:
     """A trace on its way to the server."""
 
     plan: TracePlan
-    home: Home
+    experiment: TargetExperiment
     mark: str
-    tally: Tally = field(default_factory=Tally)
+    written: Written = field(default_factory=Written)
 
 
 def mark_of(plan: TracePlan) -> str:
@@ -60,12 +61,12 @@ class _Tags:
     tags: Mapping[str, str]
 
 
-def count(plan: TracePlan, tally: Tally, *, new: bool) -> None:
+def count(plan: TracePlan, written: Written, *, new: bool) -> None:
     """Count a trace and all that is in it."""
     if plan.native:
-        counts = tally.converted if new else tally.already_there
+        counts = written.converted if new else written.already_there
     else:
-        counts = tally.rebuilt if new else tally.rebuilt_already_there
+        counts = written.rebuilt if new else written.rebuilt_already_there
     counts.update(
         {
             Kind.TRACE: 1,
@@ -85,17 +86,17 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
     plan = job.plan
     try:
         there = _there(server, plan.trace_id)
-        if there is not None and there.experiment_id != job.home.experiment_id:
-            count(plan, job.tally, new=False)
-            job.tally.issue(
+        if there is not None and there.experiment_id != job.experiment.experiment_id:
+            count(plan, job.written, new=False)
+            job.written.issue(
                 Code.TARGET_DIFFERS, Kind.TRACE, plan.trace_id,
                 f"Trace {plan.trace_id} is in experiment {there.experiment_id} of the target.",
                 kept="what the target has",
             )  # fmt: skip
             return
         if there is not None and _are_other_spans(there.tags, plan.tags):
-            count(plan, job.tally, new=False)
-            job.tally.issue(
+            count(plan, job.written, new=False)
+            job.written.issue(
                 Code.TARGET_DIFFERS, Kind.TRACE, plan.trace_id,
                 f"Of trace {plan.trace_id}, only one of target and source has spans by MLflow. "
                 "To have the source's, delete the trace in the target and convert again.",
@@ -104,10 +105,10 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
             return
         if there is not None and plan.native and (why := clashes.of_trace(server, plan, there)):
             raise clashes.AnotherEntity(f"the target has another one: {why}")
-        spans = [_span(plan, span, job.home.experiment_id) for span in plan.spans]
+        spans = [_span(plan, span, job.experiment.experiment_id) for span in plan.spans]
         for at in range(0, len(spans), _SPANS_A_CALL):
             part = spans[at : at + _SPANS_A_CALL]
-            server.call(server.store.log_spans, job.home.experiment_id, part)
+            server.call(server.store.log_spans, job.experiment.experiment_id, part)
         info = _info(job, runs)
         if there is not None or _is_told_more(plan):
             # What stands there and is not said again would be an error in MLflow 3.9.
@@ -126,7 +127,7 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
     except Refused as error:
         _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
-        count(plan, job.tally, new=True)
+        count(plan, job.written, new=True)
 
 
 def _there(server: Connection, trace_id: str) -> Any:
@@ -185,11 +186,12 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _refuse(job: TraceJob, code: Code, message: str) -> None:
-    counted = Tally()
+    counted = Written()
     count(job.plan, counted, new=True)
-    for kind, n in (+counted.converted + counted.rebuilt).items():
-        of_source = kind if job.plan.native else None  # what we made ourselves was not found
-        job.tally.refuse(code, of_source, job.plan.trace_id, message, n)
+    trace_id = job.plan.trace_id
+    job.written.reject_parts(code, trace_id, message, counted.converted)
+    for number in (+counted.rebuilt).values():  # what we made ourselves was not found
+        job.written.issue(code, None, trace_id, message, count=number)
 
 
 def _link(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
@@ -224,7 +226,7 @@ def _info(job: TraceJob, runs: Mapping[str, str]) -> Any:
     tags[conventions.MIGRATOR_DIGEST] = job.mark
     return TraceInfo(
         trace_id=plan.trace_id,
-        trace_location=TraceLocation.from_experiment_id(job.home.experiment_id),
+        trace_location=TraceLocation.from_experiment_id(job.experiment.experiment_id),
         request_time=plan.timestamp_ms,
         execution_duration=plan.execution_ms,
         state=TraceState(plan.status),
@@ -241,7 +243,7 @@ def _cut(job: TraceJob, kind: Kind, values: Mapping[str, str], limit: int) -> di
     plan = job.plan
     for key, value in values.items():
         if len(value) > limit:
-            job.tally.issue(
+            job.written.issue(
                 Code.SERVER_VALUE_CUT, kind, f"{plan.trace_id}/{key}",
                 f"{kind.value} {key} of trace {plan.trace_id} has {len(value):,} characters.",
                 kept=f"the first {limit:,}",
