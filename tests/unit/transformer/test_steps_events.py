@@ -13,8 +13,7 @@ from migrator.model import Role, TracePlan, TreePlan
 from migrator.pipeline import Options
 from migrator.transformer import PlanOptions, load_profiles
 from migrator.transformer.profiles import OPT_IN, STEP_READERS
-from migrator.transformer.steps import events
-from migrator.transformer.traces import STEPS
+from migrator.transformer.steps import STEPS, langchain
 from tests.support import fixturekit
 from tests.support.planskit import T0, plan, run, run_id, span, trace, value
 
@@ -311,7 +310,7 @@ def test_very_long_chains_of_events_do_not_recurse() -> None:
 
 def test_segments_split_where_the_counter_starts_anew() -> None:
     record = run("r", metrics={"step": [(0, 1, 0), (1, 2, 0), (5, 1, 0), (5, 2, 0), (9, 1, 0)]})
-    assert [len(s) for s in events._segments(record.metrics["step"])] == [2, 2, 1]
+    assert [len(s) for s in langchain._segments(record.metrics["step"])] == [2, 2, 1]
 
 
 # -------------------------------------------------------------------------- OpenAI's autologging
