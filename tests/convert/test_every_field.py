@@ -44,7 +44,7 @@ from migrator.model import (
 )
 from migrator.transformer.experiments import FoundExperiment, plan_experiments
 from migrator.transformer.native import plan_native_trace
-from migrator.verify import Comparer
+from migrator.verify.database import DatabaseComparer
 from tests.support import fixturekit, loaderkit, storekit
 
 pytestmark = pytest.mark.xdist_group("convert_every_field")
@@ -365,12 +365,12 @@ def write(found: Sample, path: Path) -> None:
     with Writer(open_target(f"sqlite:///{path}", "3.9")) as writer:
         hand_over(found, writer)
         writer.finish()
-        writer.publish(backup=False)
+        writer.publish()
 
 
 def differences(found: Sample, path: Path) -> int:
     """Count what ``verify`` finds different between a sample and a database."""
-    comparer = Comparer(f"sqlite:///{path}")
+    comparer = DatabaseComparer(f"sqlite:///{path}")
     hand_over(found, comparer)
     return comparer.finish().total
 

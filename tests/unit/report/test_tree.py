@@ -36,7 +36,8 @@ def test_a_name_with_line_ends_stays_on_its_line() -> None:
 
 def test_deep_levels_say_their_depth_instead_of_indenting_further() -> None:
     ids = [f"r{n}" for n in range(DEEPEST + 3)]
-    lines = run_tree("r0", {}, {above: [below] for above, below in zip(ids, ids[1:], strict=False)})
+    chain = {f"r{n}": [f"r{n + 1}"] for n in range(DEEPEST + 2)}
+    lines = run_tree("r0", {}, chain)
     assert len(lines) == len(ids)
     assert f"({DEEPEST + 1}) r{DEEPEST}" in lines[DEEPEST]
     assert max(map(len, lines)) < 4 * DEEPEST + 60

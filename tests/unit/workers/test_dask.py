@@ -1,4 +1,4 @@
-"""A Dask cluster without workers ends a conversion in time, with a message; no cluster is needed."""
+"""A Dask cluster without workers is an error in time. A fake client stands for the cluster."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from sqlalchemy.engine import make_url
 
 from migrator.loader.networked import dialects
 from migrator.loader.networked.dialects import MySQL, PostgreSQL, dialect_of
+from migrator.loader.rows import Value
 
 
 def test_the_dialect_follows_the_address() -> None:
@@ -35,13 +36,13 @@ def test_names_with_quotes_can_not_end_an_identifier() -> None:
         (1e300, "1e+300"),
     ],
 )
-def test_values_in_the_text_format_of_copy(value: dialects.Value, text: str) -> None:
+def test_values_in_the_text_format_of_copy(value: Value, text: str) -> None:
     assert b"".join(dialects._copy_text([(value, "end")])) == f"{text}\tend\n".encode()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_float_that_no_column_holds_is_an_error(value: float) -> None:
-    with pytest.raises(ValueError, match="nan|inf"):
+    with pytest.raises(ValueError, match=str(value)):
         list(dialects._copy_text([(value,)]))
 
 
