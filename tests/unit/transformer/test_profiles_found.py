@@ -12,7 +12,7 @@ import pytest
 from migrator.transformer import profiles
 
 NEW = """\
-name = "my-tracker"
+name = "found-by-itself"
 order = 1
 description = "Runs of my tracker."
 
@@ -35,10 +35,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_new_file_is_a_profile_and_stands_where_its_order_says(folder: Path) -> None:
     before = profiles.built_in_names()
     profiles._built_in_texts.cache_clear()
-    (folder / "my-tracker.toml").write_text(NEW, encoding="utf-8")
-    assert profiles.built_in_names() == ("my-tracker", *before)
-    assert profiles.load_profiles()[0].name == "my-tracker"
-    assert profiles.built_in_text("my-tracker") == NEW
+    (folder / "found-by-itself.toml").write_text(NEW, encoding="utf-8")
+    assert profiles.built_in_names() == ("found-by-itself", *before)
+    assert profiles.load_profiles()[0].name == "found-by-itself"
+    assert profiles.built_in_text("found-by-itself") == NEW
 
 
 def test_each_file_is_found_and_no_two_have_one_name(folder: Path) -> None:
