@@ -37,6 +37,8 @@ from migrator.model import (
 from migrator.verify import MAX_DIFFERENCES, MISSING, DatabaseComparer, Difference, VerifyResult
 from migrator.verify.database import runs, traces
 
+pytestmark = pytest.mark.xdist_group("convert_verify")
+
 T0 = 1_700_000_000_000  # ms
 TRACE = "tr-" + "ab" * 16
 ROOT, CHILD, SIBLING = "00000000000000a1", "00000000000000b2", "00000000000000c3"

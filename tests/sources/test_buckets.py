@@ -33,6 +33,8 @@ from migrator.verify import verify
 from tests.support import fixturekit, objectkit, oracle, storekit
 from tests.support.objectkit import BUCKET, ObjectStore
 
+pytestmark = pytest.mark.xdist_group("sources_buckets")
+
 pytest.importorskip("moto", reason="the extra mlflow-migrate[test] has moto and s3fs")
 pytest.importorskip("s3fs", reason="the extra mlflow-migrate[test] has moto and s3fs")
 

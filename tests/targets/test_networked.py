@@ -27,6 +27,8 @@ from tests.support import fixturekit, spanlesskit, sql_servers
 from tests.support.oracle import compare_stores
 from tests.support.sql_servers import PASSWORD, Server
 
+pytestmark = pytest.mark.xdist_group("targets_networked")
+
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
