@@ -440,7 +440,7 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class SpanPlan:
-    """A span as it will be written. ``attributes`` hold JSON text (``conventions.encode``)."""
+    """A span as it will be written. ``attributes`` hold JSON text (``encoding.encode``)."""
 
     span_id: str  # 16 hex digits
     parent_span_id: str | None
@@ -480,7 +480,7 @@ class TracePlan:
     run_ids: tuple[str, ...]  # runs whose page lists this trace, the source run first
     prompts: tuple[str, ...] = ()  # linked prompt versions, "name/version"
     native: bool = False
-    # Of each span conventions.span_content, where it is known: making it takes long.
+    # Of each span encoding.span_content, where it is known: making it takes long.
     contents: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 

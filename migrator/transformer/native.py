@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     Json,
@@ -69,8 +70,8 @@ class _Native:
 
     def plan(self) -> tuple[TracePlan, tuple[Issue, ...]]:
         record = self.record
-        tags = {key: conv.clean_text(value) for key, value in record.tags.items()}
-        metadata = {key: conv.clean_text(value) for key, value in record.metadata.items()}
+        tags = {key: encoding.clean_text(value) for key, value in record.tags.items()}
+        metadata = {key: encoding.clean_text(value) for key, value in record.metadata.items()}
         name = tags.get(conv.TRACE_NAME) or None
         usage = _usage_of(metadata.get(conv.TRACE_USAGE))
         spans = self._spans(name)
@@ -103,7 +104,7 @@ class _Native:
         if usage is not None:
             metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
         if conv.TRACE_COST not in metadata and (cost := assemble.total_cost(spans)):
-            metadata[conv.TRACE_COST] = conv.encode(cost)
+            metadata[conv.TRACE_COST] = encoding.encode(cost)
         execution_ms = record.execution_ms
         if execution_ms is None and not is_root_inferred:
             execution_ms = max(0, root.end_ns // MS - root.start_ns // MS)
@@ -130,7 +131,7 @@ class _Native:
             usage=usage,
             spans=spans,
             assessments=tuple(
-                replace(a, value=conv.sanitize(a.value), error=conv.sanitize(a.error))
+                replace(a, value=encoding.sanitize(a.value), error=encoding.sanitize(a.error))
                 for a in sorted(record.assessments, key=lambda a: a.assessment_id)
             ),
             run_ids=(run_id,) if run_id else (),
@@ -166,13 +167,13 @@ class _Native:
         self, own: str | None, recorded: str | None, root: SpanPlan, key: str
     ) -> str | None:
         if own:
-            return conv.cut(conv.clean_text(own), conv.PREVIEW_CHARS)
+            return encoding.cut(encoding.clean_text(own), conv.PREVIEW_CHARS)
         if key in root.attributes:
             make = (
                 assemble.request_preview if key == conv.SPAN_INPUTS else assemble.response_preview
             )
             return make(assemble.decoded(root, key))
-        return conv.preview(recorded) if recorded else own
+        return encoding.preview(recorded) if recorded else own
 
     # ------------------------------------------------------------------------------ spans
 
@@ -210,7 +211,7 @@ class _Native:
                 name or tops[0].record.name,
                 min(span.record.start_ns for span in tops),
                 max(ends[span.span_id] for span in order),
-                {conv.SPAN_TYPE: conv.encode(SpanType.CHAIN)},
+                {conv.SPAN_TYPE: encoding.encode(SpanType.CHAIN)},
             )
             root_id = root.span_id
             spans.append(root)
@@ -246,7 +247,7 @@ class _Native:
     ) -> SpanPlan:
         """Make the only span of a trace whose spans are nowhere, of what the trace itself says."""
         record = self.record
-        attributes = {f"{conv.LEGACY}inferences": conv.encode([conv.INFERRED_ROOT])}
+        attributes = {f"{conv.LEGACY}inferences": encoding.encode([conv.INFERRED_ROOT])}
         for attribute, key, preview in (
             (conv.SPAN_INPUTS, conv.TRACE_INPUTS, record.request_preview),
             (conv.SPAN_OUTPUTS, conv.TRACE_OUTPUTS, record.response_preview),
@@ -274,7 +275,7 @@ class _Native:
         self, name: str, start_ns: int, end_ns: int, attributes: Mapping[str, str]
     ) -> SpanPlan:
         """Make a root span that MLflow did not write; its status is the trace's."""
-        span_id = conv.span_id_of(self.trace_id, "root")
+        span_id = encoding.span_id_of(self.trace_id, "root")
         status = self.record.status if self.record.status in ("OK", "ERROR") else "UNSET"
         events: tuple[SpanEvent, ...] = ()
         if status == "ERROR":  # without the event MLflow's page shows the span as healthy
@@ -297,7 +298,7 @@ class _Native:
                     continue
                 self._changed(f"two spans have the id {record.span_id}")
                 number = len(seen)
-                span_id = conv.span_id_of(self.trace_id, f"{record.span_id}/{number}")
+                span_id = encoding.span_id_of(self.trace_id, f"{record.span_id}/{number}")
             seen[span_id] = record
             parent = record.parent_span_id
             opened.append(
@@ -336,11 +337,11 @@ class _Native:
     def _plan_span(
         self, record: SpanRecord, span_id: str, parent_id: str | None, end_ns: int
     ) -> SpanPlan:
-        attributes = {conv.SPAN_REQUEST_ID: conv.encode(self.trace_id)}
+        attributes = {conv.SPAN_REQUEST_ID: encoding.encode(self.trace_id)}
         for key, text in record.attributes.items():
             if key != conv.SPAN_REQUEST_ID:
-                attributes[conv.clean_text(key)] = self._harmless(key, text)
-        attributes.setdefault(conv.SPAN_TYPE, conv.encode(SpanType.UNKNOWN))
+                attributes[encoding.clean_text(key)] = self._harmless(key, text)
+        attributes.setdefault(conv.SPAN_TYPE, encoding.encode(SpanType.UNKNOWN))
         try:
             kind = json.loads(attributes[conv.SPAN_TYPE])
         except ValueError:
@@ -348,19 +349,19 @@ class _Native:
         status = record.status if record.status in ("OK", "ERROR", "UNSET") else "UNSET"
         events = tuple(
             SpanEvent(
-                conv.clean_text(event.name),
+                encoding.clean_text(event.name),
                 event.time_ns,
-                {conv.clean_text(k): conv.sanitize(v) for k, v in event.attributes.items()},
+                {encoding.clean_text(k): encoding.sanitize(v) for k, v in event.attributes.items()},
             )
             for event in record.events
         )
         return SpanPlan(
             span_id=span_id,
             parent_span_id=parent_id,
-            name=conv.clean_text(record.name),
+            name=encoding.clean_text(record.name),
             type=kind if isinstance(kind, str) and kind else SpanType.UNKNOWN,
             status=status,
-            status_message=conv.clean_text(record.status_message),
+            status_message=encoding.clean_text(record.status_message),
             start_ns=record.start_ns,
             end_ns=end_ns,
             attributes=attributes,
@@ -372,21 +373,21 @@ class _Native:
         try:
             value = json.loads(text)
         except ValueError:
-            return conv.clean_text(text)  # MLflow hands it out as it is
+            return encoding.clean_text(text)  # MLflow hands it out as it is
         except RecursionError:
             self._changed(f"attribute {key} is nested too deeply")
-            return json.dumps(conv.clean_text(text), ensure_ascii=False)
-        harmless = conv.sanitize(value)
+            return json.dumps(encoding.clean_text(text), ensure_ascii=False)
+        harmless = encoding.sanitize(value)
         if harmless == value:
-            return conv.clean_text(text)
+            return encoding.clean_text(text)
         self._changed(f"attribute {key} holds a value that MLflow's API can't send")
-        return conv.encode(harmless)
+        return encoding.encode(harmless)
 
 
 def _span_id(trace_id: str, span_id: str) -> str:
     if re.fullmatch(r"[0-9a-f]{16}", span_id) and span_id != "0" * 16:
         return span_id
-    return conv.span_id_of(trace_id, span_id)
+    return encoding.span_id_of(trace_id, span_id)
 
 
 def _ns(time_ms: int) -> int:
@@ -406,7 +407,7 @@ def _json_of(texts: Sequence[str | None]) -> str | None:
         except (ValueError, RecursionError):
             continue
         return text
-    return conv.encode(max(said, key=len)) if said else None
+    return encoding.encode(max(said, key=len)) if said else None
 
 
 def _add_sizes(metadata: dict[str, str], contents: Sequence[str]) -> None:
@@ -422,7 +423,7 @@ def _add_sizes(metadata: dict[str, str], contents: Sequence[str]) -> None:
         if stats.get("num_spans") != len(contents):
             metadata[conv.MIGRATOR_SOURCE_SIZE_STATS] = said
             metadata[conv.SIZE_STATS] = (
-                conv.encode({**stats, "num_spans": len(contents)})
+                encoding.encode({**stats, "num_spans": len(contents)})
                 if stats
                 else sizes[conv.SIZE_STATS]
             )

@@ -12,7 +12,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import ArtifactFile, Json, MetricPoint, RunRecord, SpanEvent, SpanType
 from migrator.transformer.profiles import (
@@ -266,8 +266,8 @@ class RunView:
         if found is None:
             return ""
         value = found.value
-        text = value if isinstance(value, str) else conv.encode(value)
-        text = conv.clean_text(text).strip()
+        text = value if isinstance(value, str) else encoding.encode(value)
+        text = encoding.clean_text(text).strip()
         return text if limit is None else text[:limit]
 
     def history(self, name: str) -> tuple[str, tuple[MetricPoint, ...]] | None:
@@ -355,11 +355,11 @@ class RunView:
             if (found.place, found.key) in ignored or value is None or value == "":
                 continue
             if not isinstance(value, str):
-                if found.place == "artifact" or conv.is_chat(value):
+                if found.place == "artifact" or encoding.is_chat(value):
                     if not parts:
-                        return ({"messages": value} if conv.is_chat(value) else value), (found,)
+                        return ({"messages": value} if encoding.is_chat(value) else value), (found,)
                     continue
-                value = conv.encode(value)
+                value = encoding.encode(value)
             if not value.strip() or found.stem in parts:
                 continue
             if any(_same(value, other.value) for other in parts.values()):
@@ -369,7 +369,7 @@ class RunView:
             asked, _, note = self._note()
             return (dict(asked), (note,)) if asked and note else (None, ())
         founds = tuple(parts.values())
-        if len(founds) == 1 and conv.is_chat(founds[0].value):
+        if len(founds) == 1 and encoding.is_chat(founds[0].value):
             return {"messages": founds[0].value}, founds
         system = next((s for s in parts if s in SYSTEM_STEMS), None)
         user = next((s for s in parts if s in USER_STEMS), None)
@@ -406,7 +406,7 @@ class RunView:
             if match is None:
                 continue
             values = each.value if isinstance(each.value, Mapping) else {"value": each.value}
-            attributes = {str(key): conv.sanitize(value) for key, value in values.items()}
+            attributes = {str(key): encoding.sanitize(value) for key, value in values.items()}
             found.append(SpanEvent(match[1], int(match[2]) * 1_000_000, attributes))
         return tuple(sorted(found, key=lambda event: (event.time_ns, event.name)))
 
@@ -534,7 +534,7 @@ class RunView:
             message = (
                 error_file.value
                 if isinstance(error_file.value, str)
-                else conv.encode(error_file.value)
+                else encoding.encode(error_file.value)
             ).strip()
         if message and not error_type:
             error_type = _type_of(message)
@@ -648,7 +648,7 @@ def parse_chat(text: Json) -> Json:
     """Return a text that holds a list of chat messages as that list, any other as it is."""
     if isinstance(text, str):
         value = parse_json(text)
-        if conv.is_chat(value):
+        if encoding.is_chat(value):
             return value
     return text
 
@@ -783,15 +783,15 @@ def judgements(view: RunView) -> Iterator[Judged]:
             if value is None or (found.place, found.key) in seen:
                 continue
             seen.add((found.place, found.key))
-            name = rule.name or conv.clean_text(
+            name = rule.name or encoding.clean_text(
                 found.stem if found.place == "artifact" else found.key
             )
             yield Judged(
-                name=conv.cut(name, 250),
+                name=encoding.cut(name, 250),
                 value=value,
                 type=rule.type,
                 source_type=rule.source_type,
-                source_id=conv.cut(_text(view, rule.source_id) or found.origin, 250),
+                source_id=encoding.cut(_text(view, rule.source_id) or found.origin, 250),
                 rationale=_text(view, rule.rationale),
                 origin=found.origin,
                 recorded=recorded,
@@ -818,5 +818,5 @@ def _text(view: RunView, sources: Sequence[Source]) -> str:
     for source in sources:
         for found in view.all(source):
             if isinstance(found.value, (str, int, float)) and str(found.value).strip():
-                return conv.clean_text(str(found.value).strip())
+                return encoding.clean_text(str(found.value).strip())
     return ""

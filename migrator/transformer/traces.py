@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.errors import OptionError
 from migrator.issues import Code, Issue, Kind
 from migrator.model import (
@@ -393,7 +394,7 @@ class _Planner:
         steps = self._recorded(view)
         apart = not self.children.get(unit) or view.profile.steps == "table-rows"
         if not (steps and apart):
-            yield conv.trace_id_of(unit), self._nodes(unit)
+            yield encoding.trace_id_of(unit), self._nodes(unit)
             return
         rows = view.profile.steps == "table-rows"
         for number, step in enumerate(steps):
@@ -402,7 +403,7 @@ class _Planner:
             if len(steps) > 1:
                 nodes[0].inferences.append(f"one of {len(steps)} calls that the run recorded")
             alone = number == 0 and not rows
-            yield conv.trace_id_of(unit if alone else f"{unit}/{step.key}"), nodes
+            yield encoding.trace_id_of(unit if alone else f"{unit}/{step.key}"), nodes
 
     def _recorded(self, view: RunView) -> tuple[Step, ...]:
         """Return the steps that the files of a run tell of, if its profile knows such files."""
@@ -443,7 +444,7 @@ class _Planner:
         usages = self._usages(nodes)
         costs = self._costs(nodes, usages)
         names = [self._name(node) for node in nodes]
-        span_ids = [conv.span_id_of(trace_id, self._key(node)) for node in nodes]
+        span_ids = [encoding.span_id_of(trace_id, self._key(node)) for node in nodes]
         given: list[tuple[Json, Json]] = []
         spans = []
         for i, node in enumerate(nodes):
@@ -629,12 +630,12 @@ class _Planner:
         run = node.view.run
         if node.step is not None:
             node.origins["name"] = node.step.origins.get("name", "its place in the run")
-            return conv.clean_text(node.step.name).strip() or node.step.key
+            return encoding.clean_text(node.step.name).strip() or node.step.key
         rule = _rule(node, named=True)
         if rule is not None and rule.name is not None and (name := node.view.fill(rule.name)):
             node.origins["name"] = f"profile {node.view.profile.name}"
-            return conv.clean_text(name)
-        name = conv.clean_text(run.name).strip()
+            return encoding.clean_text(name)
+        name = encoding.clean_text(run.name).strip()
         node.origins["name"] = "run name" if name else "run id"
         return name or run.run_id
 
@@ -666,7 +667,7 @@ class _Planner:
         else:
             inputs, given = view.inputs()
             outputs, got = view.outputs()
-            if not given and len(got) == 1 and conv.is_chat(outputs):
+            if not given and len(got) == 1 and encoding.is_chat(outputs):
                 inputs, outputs = _split_chat(outputs)
                 given = got if inputs is not None else ()
             used = (*given, *got)
@@ -723,7 +724,7 @@ class _Planner:
             status_message=message,
             start_ns=node.start_ns,
             end_ns=node.end_ns,
-            attributes=conv.encode_all(attributes),
+            attributes=encoding.encode_all(attributes),
             events=events,
             run_id=run.run_id,
             origins=dict(node.origins),
@@ -740,7 +741,7 @@ class _Planner:
         node.origins["type"] = "what the run holds"
         if node.children:
             return SpanType.CHAIN
-        if isinstance(inputs, Mapping) and conv.is_chat(inputs.get("messages")):
+        if isinstance(inputs, Mapping) and encoding.is_chat(inputs.get("messages")):
             return SpanType.CHAT_MODEL if usage or node.view.first("model") else SpanType.CHAIN
         model = node.view.first("model")
         # inputs.json and outputs.json are any step's; a prompt, a model or tokens are an LLM's.
@@ -829,7 +830,7 @@ class _Planner:
             )
         response = assemble.response_preview(given[0][1])
         if response is None and root.status == "ERROR":
-            response = conv.preview(root.status_message)
+            response = encoding.preview(root.status_message)
         if response is None:
             answers = sorted(
                 (span.end_ns, text)
@@ -838,7 +839,7 @@ class _Planner:
             )
             response = answers[-1][1] if answers else None
         tags = {
-            conv.TRACE_NAME: conv.cut(root.name, conv.TRACE_TAG_CHARS),
+            conv.TRACE_NAME: encoding.cut(root.name, conv.TRACE_TAG_CHARS),
             conv.SPANS_LOCATION: conv.SPANS_IN_DATABASE,
             conv.MIGRATOR_ROLE: role.value,
             conv.MIGRATOR_PROFILE: nodes[0].view.profile.name,
@@ -847,7 +848,7 @@ class _Planner:
         if self.options.version:
             tags[conv.MIGRATOR_VERSION] = self.options.version
         if inferences := _counted(node.inferences for node in nodes):
-            tags[conv.MIGRATOR_INFERENCES] = conv.cut(inferences, conv.TRACE_TAG_CHARS)
+            tags[conv.MIGRATOR_INFERENCES] = encoding.cut(inferences, conv.TRACE_TAG_CHARS)
         if any(node.no_end and not node.view.run.end_ms for node in nodes):
             tags[conv.MIGRATOR_UNFINISHED] = "true"
         metadata = {conv.SCHEMA_VERSION: "3", conv.SOURCE_RUN: top}
@@ -857,7 +858,7 @@ class _Planner:
         if usage is not None:
             metadata[conv.TRACE_USAGE] = assemble.usage_json(usage)
         if cost := assemble.total_cost(spans):
-            metadata[conv.TRACE_COST] = conv.encode(cost)
+            metadata[conv.TRACE_COST] = encoding.encode(cost)
         judged = tuple(self._assessments(trace_id, nodes, spans))
         judged += assemble.totals(trace_id, usage, cost, root.end_ns // MS, judged)
         who = [*views, parent] if parent is not None else views
@@ -928,7 +929,7 @@ class _Planner:
                     assessment_id=f"a-{digest.hexdigest()[:32]}",
                     name=each.name,
                     type=each.type,
-                    value=conv.sanitize(each.value),
+                    value=encoding.sanitize(each.value),
                     error=None,
                     source_type=each.source_type,
                     source_id=each.source_id,
@@ -1041,7 +1042,7 @@ def _exception(status: Status, time_ns: int) -> SpanEvent:
         "exception.type": status.error_type or "Error",
         "exception.stacktrace": status.stack_trace,
     }
-    return SpanEvent("exception", time_ns, {k: conv.sanitize(v) for k, v in attributes.items()})
+    return SpanEvent("exception", time_ns, {k: encoding.sanitize(v) for k, v in attributes.items()})
 
 
 def _status_message(event: SpanEvent) -> str:
@@ -1050,7 +1051,7 @@ def _status_message(event: SpanEvent) -> str:
         str(event.attributes["exception.type"]),
     )
     text = message if message.startswith(kind) else f"{kind}: {message}"
-    return conv.cut(text, conv.PREVIEW_CHARS)
+    return encoding.cut(text, conv.PREVIEW_CHARS)
 
 
 def _fitting_id(value: str) -> str:
@@ -1058,7 +1059,7 @@ def _fitting_id(value: str) -> str:
 
     Of two long ones that begin alike, each stays one of its own.
     """
-    fit = conv.clean_text(value).strip().replace("'", "_")
+    fit = encoding.clean_text(value).strip().replace("'", "_")
     if len(fit) <= conv.METADATA_CHARS:
         return fit
     digest = hashlib.sha256(fit.encode()).hexdigest()[:16]

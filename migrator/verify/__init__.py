@@ -57,7 +57,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, addresses, conventions, databases, extractor, pipeline
+from migrator import __version__, addresses, conventions, databases, encoding, extractor, pipeline
 from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
 from migrator.issues import Kind
@@ -311,7 +311,7 @@ def broken(shown: str, error: BaseException) -> TargetError:
     from mlflow.exceptions import MlflowException
 
     cause = _database_error(error) or error
-    said = conventions.cut(_CAUSE.sub(r"\1", databases.first_line(cause)), 200)
+    said = encoding.cut(_CAUSE.sub(r"\1", databases.first_line(cause)), 200)
     if cause is error and not isinstance(error, (MlflowException, OSError)):
         said = f"{type(error).__name__}: {said}"
     why, todo = next(
@@ -1205,12 +1205,12 @@ def compare_assessment(of: _Entity | None, record: AssessmentRecord, found: Any)
         of.differs("type", record.type, type(found).__name__.lower())
         return
     of.check("name", record.name, found.name)
-    value = conventions.sanitize(record.value)
+    value = encoding.sanitize(record.value)
     of.check("value", _canonical(value), _canonical(body.value))
     error = getattr(body, "error", None)
     of.check(
         "error",
-        _canonical(_without_none(conventions.sanitize(record.error))),
+        _canonical(_without_none(encoding.sanitize(record.error))),
         _canonical(None if error is None else _without_none(error.to_dictionary())),
     )
     of.check("source_type", record.source_type, found.source.source_type)

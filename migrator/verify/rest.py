@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from migrator import conventions, transformer, verify
+from migrator import conventions, encoding, transformer, verify
 from migrator.credentials import masked
 from migrator.issues import Kind
 from migrator.model import (
@@ -193,7 +193,7 @@ class ServedComparer:
         limit: int,
     ) -> None:
         """Compare keys and values, which the API cuts to ``limit`` characters."""
-        whole = {key: conventions.clean_text(value) for key, value in expected.items()}
+        whole = {key: encoding.clean_text(value) for key, value in expected.items()}
         self._exceptions["value-length"] += sum(len(value) > limit for value in whole.values())
         cut = {key: value[:limit] for key, value in whole.items()}
         of.mapping(kind, label, cut, found, allowed=_SERVER_TAGS)
@@ -416,7 +416,7 @@ class ServedComparer:
             kept: AssessmentRecord = record
             if item is not None:
                 value = getattr(getattr(item, record.type, None), "value", None)
-                same = value == conventions.sanitize(record.value)  # 13 is served as 13.0
+                same = value == encoding.sanitize(record.value)  # 13 is served as 13.0
                 self._exceptions["assessment-numbers"] += same and verify._canonical(
                     value
                 ) != verify._canonical(record.value)
@@ -447,13 +447,13 @@ class ServedComparer:
     def _compare_span(
         self, of: _Entity, plan: TracePlan, span: SpanPlan, found: Any, home: _Home
     ) -> None:
-        expected = json.loads(conventions.span_content(plan.trace_id, span))
+        expected = json.loads(encoding.span_content(plan.trace_id, span))
         there = found.to_dict()
         if span.status != "ERROR":
             expected["status"]["message"] = there["status"]["message"]
         attributes, served = expected.pop("attributes"), there.pop("attributes")
         if conventions.SPAN_EXPERIMENT_ID in attributes:
-            number = conventions.encode(home.found.experiment_id)
+            number = encoding.encode(home.found.experiment_id)
             attributes[conventions.SPAN_EXPERIMENT_ID] = number
         for key in expected:
             of.check(key, verify._canonical(expected[key]), verify._canonical(there.get(key)))

@@ -15,9 +15,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
     ("outcome",),
-    ("addresses", "conventions", "databases", "encoding", "workers"),
+    ("addresses", "databases", "encoding", "workers"),
     ("model",),
-    ("errors", "issues", "paths", "signals", "wholefiles"),
+    ("conventions", "errors", "issues", "paths", "signals", "wholefiles"),
     ("credentials",),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from migrator import conventions
+from migrator import encoding
 from migrator.databases import fold
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.rows import COLUMNS, KINDS
@@ -167,7 +167,7 @@ def _mend(text: str, rules: Fit, column: _Column) -> tuple[str, Code, str]:
             reasons.append(f"holds characters that the column's {rules.charset} has not")
     if column.chars is not None and len(mended) > column.chars:
         reasons.append(f"is {len(mended):,} characters long, and the column holds {column.chars:,}")
-        code, mended = Code.LOAD_TEXT_CUT, conventions.cut(mended, column.chars)
+        code, mended = Code.LOAD_TEXT_CUT, encoding.cut(mended, column.chars)
     if column.octets is not None and len(mended.encode()) > column.octets:
         size = len(mended.encode())
         reasons.append(f"is {size:,} bytes long, and the column holds {column.octets:,}")

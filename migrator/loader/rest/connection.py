@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from migrator import addresses, conventions
+from migrator import addresses, conventions, encoding
 from migrator.credentials import masked, without_credentials
 from migrator.errors import MigrateError, TargetError
 from migrator.issues import Code
@@ -199,7 +199,7 @@ class Connection:
 
     def _line(self, error: Exception) -> str:
         text = without_credentials(str(error).replace(self.uri, self.shown))
-        return conventions.cut((text.splitlines() or [""])[0], 300).rstrip(".")
+        return encoding.cut((text.splitlines() or [""])[0], 300).rstrip(".")
 
     # ------------------------------------------------------------------------ listing
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
@@ -145,7 +145,7 @@ def create(server: Connection, job: RunJob) -> None:
         made = server.call(
             server.store.create_run,
             job.home.experiment_id,
-            conventions.clean_text(run.user_id),
+            encoding.clean_text(run.user_id),
             run.start_ms or 0,
             [RunTag(conventions.MIGRATOR_SOURCE_RUN, run.run_id)],
             _name_of(run),
@@ -156,7 +156,7 @@ def create(server: Connection, job: RunJob) -> None:
 
 
 def _name_of(run: RunRecord) -> str:
-    return conventions.clean_text(run.name) or run.run_id
+    return encoding.clean_text(run.name) or run.run_id
 
 
 def look(server: Connection, job: RunJob) -> None:
@@ -170,7 +170,7 @@ def look(server: Connection, job: RunJob) -> None:
     job.points_there = {
         key: _history(server, job.new_id, key) for key in points if key in there.data.metrics
     }
-    params = {k: conventions.clean_text(v)[:PARAM_CHARS] for k, v in run.params.items()}
+    params = {k: encoding.clean_text(v)[:PARAM_CHARS] for k, v in run.params.items()}
     job.clash = clashes.of_run(there, run.start_ms, params, points, job.points_there)
     if not job.clash:
         return
@@ -262,7 +262,7 @@ def _lacking(
     own = job.run.params if kind is Kind.PARAM else job.run.tags
     lacking, differ = [], []
     for key, whole in wanted.items():
-        value = conventions.clean_text(whole)
+        value = encoding.clean_text(whole)
         if len(value) > limit:
             job.tally.issue(
                 Code.SERVER_VALUE_CUT, kind, f"{job.run.run_id}/{key}",

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.owners import ROOTS, is_shared, owner_of
 from migrator.loader.rows import KINDS
@@ -135,7 +135,7 @@ def leave_out(db: sqlite3.Connection) -> Clashes:
     Runs in the caller's transaction.
     """
     db.create_function(
-        _OUR_ROOT, 1, lambda trace_id: conventions.span_id_of(trace_id, "root"), deterministic=True
+        _OUR_ROOT, 1, lambda trace_id: encoding.span_id_of(trace_id, "root"), deterministic=True
     )
     _find_other_points(db)
     clashes = Clashes()
