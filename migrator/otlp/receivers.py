@@ -27,9 +27,10 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from migrator import addresses
-from migrator.credentials import masked
+from migrator.atomic_files import create_partial
+from migrator.counting import counted
+from migrator.credentials import masked, without_secrets
 from migrator.errors import OptionError, TargetError
-from migrator.wholefiles import open_partial
 
 _RETRIED = (429, 502, 503, 504)  # OTLP's answers that mean: try again later
 _TRIES = 5
@@ -63,7 +64,7 @@ class Receiver(Protocol):
 def check_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> None:
     """Raise OptionError for what is neither a URL of HTTP nor the name of a file."""
     addresses.refuse_mistaken(target, OptionError, _HOW)
-    if addresses.is_server(target):
+    if addresses.is_http(target):
         return
     if headers:
         raise OptionError("--header goes with a URL, and this is a file.")
@@ -80,7 +81,7 @@ def open_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> Recei
     Raises TargetError and OptionError.
     """
     check_receiver(target, headers)
-    if addresses.is_server(target):
+    if addresses.is_http(target):
         return HttpReceiver(target, dict(headers))
     return FileReceiver(target)
 
@@ -102,7 +103,7 @@ class FileReceiver:
         self._ending = self._path.suffix.lower()
         self._batches = 0
         try:
-            handle, self._partial = open_partial(self._path)
+            handle, self._partial = create_partial(self._path)
         except OSError as error:
             raise self._failed(error) from error
         self._file = os.fdopen(handle, "wb")
@@ -217,7 +218,7 @@ class HttpReceiver:
         """Say how many traces have been sent."""
         if not self._sent:
             return "Nothing was sent."
-        traces = "1 trace" if self._sent == 1 else f"{self._sent:,} traces"
+        traces = counted(self._sent, "trace")
         return (
             f"{traces} had been sent to {self._shown} by then; ids are the same each time, so a "
             "receiver can recognise what it already has."
@@ -235,12 +236,11 @@ class HttpReceiver:
             return  # no answer in OTLP's form; the status says that everything was accepted
         rejected = answer.partial_success.rejected_spans
         if rejected:
-            spans = "1 span" if rejected == 1 else f"{rejected:,} spans"
+            spans = counted(rejected, "span")
             raise self._failed(f"it rejected {spans}: {answer.partial_success.error_message}")
 
     def _failed(self, reason: str) -> TargetError:
-        for secret in self._secrets:  # a receiver may repeat what it was sent
-            reason = reason.replace(secret, "***")
+        reason = without_secrets(reason, self._secrets)  # the receiver may repeat the request
         reason = " ".join(reason.split()).rstrip(".: ")
         if len(reason) > _MAX_REASON_LENGTH:
             reason = reason[: _MAX_REASON_LENGTH - 1] + "…"

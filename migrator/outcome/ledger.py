@@ -27,7 +27,7 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 
 @singledispatch
@@ -176,7 +176,7 @@ class Ledger:
         """
         for issue in issues:
             self.issues.append(
-                issue if issue.path.isascii() else replace(issue, path=shown(issue.path))
+                issue if issue.path.isascii() else replace(issue, path=readable_path(issue.path))
             )
             if issue.severity is Severity.REJECTED and issue.kind is not None:
                 self.rejected[issue.kind] += issue.count

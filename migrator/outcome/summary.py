@@ -12,7 +12,7 @@ from typing import Any
 from migrator.issues import Kind
 from migrator.model import ExperimentPlan, Json, RunRecord, TracePlan, TreePlan
 from migrator.outcome.ledger import Ledger
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 MOST_DECISIONS = 50  # different ones that are kept for an experiment
 MOST_TREES = 10  # biggest ones that are kept
@@ -431,7 +431,7 @@ class Outcome:
         return {
             "tool": "mlflow-migrate",
             "version": self.version,
-            "sources": list(map(shown, self.sources)),
+            "sources": list(map(readable_path, self.sources)),
             "target": self.target,
             "dry_run": self.dry_run,
             "shard": self.shard_text or None,

@@ -17,7 +17,7 @@ from migrator.errors import OptionError
 from migrator.issues import Issue, Kind
 from migrator.loader import rest as server
 from migrator.outcome.summary import Outcome, ServerLimit, ServerSummary
-from migrator.paths import shown
+from migrator.paths import readable_path
 from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Progress, Store
 from migrator.pipeline.walk import Migration
@@ -135,7 +135,7 @@ def _files_of(stores: Sequence[Store]) -> Callable[[str], Iterable[tuple[str, st
         roots = [root for store in stores for root in (store.index.root, *store.artifact_roots)]
         bound = next((root for root in roots if directory.startswith(root + os.sep)), directory)
         for name, path, size in extractor.artifact_files(directory, bound):
-            yield shown(name), path, size
+            yield readable_path(name), path, size
 
     return files
 

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from migrator.atomic_files import write_atomically
 from migrator.errors import OptionError
 from migrator.issues import Severity
 from migrator.outcome.summary import Outcome
 from migrator.report.html import html_report
 from migrator.report.printable import printable, printable_json
 from migrator.report.text import convert_text
-from migrator.wholefiles import write_whole
 
 
 def json_report(outcome: Outcome, values: bool = False) -> str:
@@ -96,15 +96,15 @@ def write_report(
     """
     if outcome.ledger.has_rejects:
         rejects = path.with_suffix(".rejects.jsonl")
-        write_whole(rejects, rejects_text(outcome), [path, *like])
+        write_atomically(rejects, rejects_text(outcome), [path, *like])
         outcome.rejects_path = str(rejects)
-    write_whole(path, FORMATS[path.suffix.lower()](outcome, values), like)
+    write_atomically(path, FORMATS[path.suffix.lower()](outcome, values), like)
 
 
 def write_page(outcome: Outcome, path: Path, values: bool = False) -> None:
     """Write the outcome as an HTML page. Raises OptionError when the file can't be written."""
     try:
-        write_whole(path, html_report(outcome, values))
+        write_atomically(path, html_report(outcome, values))
     except OSError as error:
         raise OptionError(f"{path} can't be written: {error.strerror}.") from error
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from migrator.outcome.summary import Outcome
-from migrator.paths import shown as path_text
+from migrator.paths import readable_path
 from migrator.report.charts import short_number
 from migrator.report.page import page_of
 from migrator.report.printable import printable
@@ -37,7 +37,7 @@ def _template() -> Template:
     environment.filters |= {
         "thousands": _thousands,
         "counted": _counted,
-        "path_text": path_text,
+        "readable_path": readable_path,
         "short_number": short_number,
     }
     return environment.get_template("page.html")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from migrator.issues import Code, Issue, Kind, Severity
 from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
-from migrator.paths import shown as text_of
+from migrator.paths import readable_path
 from migrator.report.charts import Chart, bars_of, chart
 from migrator.report.text import (
     artifacts_text,
@@ -368,7 +368,9 @@ def _ledger(outcome: Outcome) -> LedgerTable:
 
 def _next(outcome: Outcome) -> Next | None:
     if outcome.target is None:
-        return Next(shlex.join(["mlflow-migrate", "convert", *map(text_of, outcome.sources)]), [])
+        return Next(
+            shlex.join(["mlflow-migrate", "convert", *map(readable_path, outcome.sources)]), []
+        )
     if outcome.dry_run:
         return None
     return Next(server_line(outcome), look_links(outcome))

@@ -14,7 +14,7 @@ from migrator.outcome.summary import (
     Outcome,
     ServerSummary,
 )
-from migrator.paths import shown as text_of
+from migrator.paths import readable_path
 from migrator.report.printable import one_line
 
 EXAMPLES_PER_CODE = 3
@@ -38,7 +38,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
     ``values`` shows the source's own words with the issues.
     """
     ledger = outcome.ledger
-    sources = ", ".join(map(text_of, outcome.sources))
+    sources = ", ".join(map(readable_path, outcome.sources))
     parts = [
         f"{sources}: {ledger.files:,} files, {size(ledger.size_bytes)}",
         shard_text(outcome),

@@ -86,7 +86,7 @@ class Place:
     @property
     def is_server(self) -> bool:
         """Whether it is reached over a network."""
-        return addresses.is_server(self.uri)
+        return addresses.is_http(self.uri)
 
     def experiment_id(self, name: str) -> str:
         """Return the id of the experiment, which is made if it isn't there."""

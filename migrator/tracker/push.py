@@ -264,13 +264,13 @@ def _revision(path: Path) -> str:
 def _check_target(target: str, limit_s: float) -> None:
     """Raise TargetError unless a server answers at the address."""
     addresses.refuse_mistaken(target, TargetError, _TARGET)
-    if not addresses.is_server(target):
+    if not addresses.is_http(target):
         shown = masked(target)
         raise TargetError(
             f"{shown} is not the address of a server, and push sends to servers only.",
             todo=_TARGET,
         )
-    if not addresses.is_server_address(target):
+    if not addresses.is_server_url(target):
         raise TargetError(f"{masked(target)} is not the address of a server.", todo=_TARGET)
     if reason := why_silent(target, limit_s):
         raise TargetError(

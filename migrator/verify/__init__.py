@@ -237,7 +237,7 @@ def verify(
             "one of them says.",
             todo="Verify when all shards are converted, without a shard.",
         )
-    if addresses.is_server(against):
+    if addresses.is_http(against):
         return _verify_server(sources, against, options, progress)
     copies = options.artifacts.startswith("copy:")
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
@@ -355,10 +355,10 @@ class Comparer:
         self._joined = joined
         self.largest_id = conventions.INT64_MAX
         self.name_key = databases.name_key(None)
-        if databases.is_server(uri):
+        if addresses.is_database_server(uri):
             self.largest_id = databases.LARGEST_EXPERIMENT_ID
             url = databases.server_url(uri)
-            self.shown, upgrade = databases.shown(url), "mlflow db upgrade"
+            self.shown, upgrade = masked(str(url)), "mlflow db upgrade"
             revision, collation = _server_state(url)
             self.name_key = databases.name_key(collation)
             opened = databases.read_only_url(url).render_as_string(hide_password=False)
@@ -1299,7 +1299,7 @@ def _server_state(url: URL) -> tuple[str, tuple[str, str] | None]:
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table("alembic_version"):
                 raise TargetError(
-                    f"{databases.shown(url)} holds no tables of MLflow.",
+                    f"{masked(str(url))} holds no tables of MLflow.",
                     todo="Give the database that was converted to.",
                 )
             found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")

@@ -32,7 +32,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from migrator import __version__
 from migrator.errors import MigrateError, WorkerError
-from migrator.signals import ENDING
+from migrator.signals import ENDING_SIGNALS
 
 P_contra = TypeVar("P_contra", contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
@@ -162,7 +162,7 @@ def _signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         yield
     finally:
@@ -177,12 +177,12 @@ def _begin() -> None:
     too when the parent is gone, even if that was killed: a pool's processes wait for one another
     otherwise, because each holds both ends of their pipes.
     """
-    for number in ENDING:
+    for number in ENDING_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

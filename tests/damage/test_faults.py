@@ -220,7 +220,7 @@ def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
 
 
 @pytest.mark.usefixtures("default_signals")
-@pytest.mark.parametrize("number", interrupts.ENDING)
+@pytest.mark.parametrize("number", interrupts.ENDING_SIGNALS)
 def test_a_signal_ends_with_130_and_nothing_is_left(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -236,7 +236,7 @@ def test_a_signal_ends_with_130_and_nothing_is_left(
 
     def work() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for ending in set(interrupts.ENDING) - {signal.SIGINT}:
+        for ending in set(interrupts.ENDING_SIGNALS) - {signal.SIGINT}:
             signal.signal(ending, signal.SIG_DFL)  # nohup would have one ignored
         main(["convert", str(store), "--to", f"sqlite:///{tmp_path}/m.db", "--schema", "3.9"])
 

@@ -27,7 +27,7 @@ from migrator.model import (
     SourceIndex,
     TraceRecord,
 )
-from migrator.paths import path_of, shown
+from migrator.paths import openable_path, readable_path
 
 # What lies between an experiment's directory and an entity's (FileStore, 2.14 and 3.0 on).
 _FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
@@ -55,14 +55,14 @@ def find_artifact_dir(
     two parts are the entity's own, as MLflow makes them, links resolved: a store must not be able
     to make us read any directory it names.
     """
-    served = [os.path.join(root, *map(path_of, parts)) for root in artifact_roots]
+    served = [os.path.join(root, *map(openable_path, parts)) for root in artifact_roots]
     if own is not None and holds_files:
         other = next((path for path in served if has_files(path)), None)
         if other is not None and _sizes(own) != _sizes(other):
             account.add(
                 Code.ARTIFACTS_IN_TWO_PLACES,
                 own,
-                f"There are artifacts here and, not the same, in {shown(other)}.",
+                f"There are artifacts here and, not the same, in {readable_path(other)}.",
                 kept="those here",
             )
         return own
@@ -97,10 +97,10 @@ def local_path(uri: str, base: str | None = None) -> str | None:
     if uri[:5].lower() == "file:":
         rest = re.sub(r"^//(?:localhost)?(?=/)", "", uri[5:])
         decoded = urllib.parse.unquote(rest)
-        path = rest if os.path.isdir(path_of(rest)) else decoded
+        path = rest if os.path.isdir(openable_path(rest)) else decoded
     if "\x00" in path:
         return None
-    path = path_of(path)
+    path = openable_path(path)
     if _WINDOWS.match(path):
         if os.name != "nt":
             return None
@@ -157,7 +157,7 @@ def look_into(
 
     That is how versions of registered models refer to a model's files in a run.
     """
-    below = [path_of(part) for part in inside]
+    below = [openable_path(part) for part in inside]
     places = [os.path.join(p, *below) for p in own_places(kind, entry, artifact_roots)]
     recorded = local_path(uri)
     candidates = places if recorded is None else [*places, recorded]
@@ -177,7 +177,7 @@ def look_at(
     above, _, last = uri.rpartition("/".join(("", *tail[-2:])))
     if above and not last and above[-1] != ":" and "%" not in uri:  # nearly all
         scheme, path, relative, parts = _parsed(above)
-        path = path and "/".join((path, *map(path_of, tail[-2:])))
+        path = path and "/".join((path, *map(openable_path, tail[-2:])))
         own_form = (*parts, *tail[-2:])[-len(tail) :] == tail
     else:
         scheme, path, relative, parts = _parse(uri)
@@ -251,7 +251,7 @@ def _recorded(path: str, key: str | None) -> str:
 
 def own_places(kind: Kind, entry: Entry, artifact_roots: Sequence[str]) -> tuple[str, ...]:
     """Return the directories in which an entity's artifacts may lie, the first best."""
-    tail = [path_of(part) for part in _tail(kind, entry)]
+    tail = [openable_path(part) for part in _tail(kind, entry)]
     return (f"{entry.path}/artifacts", *(os.path.join(root, *tail) for root in artifact_roots))
 
 
@@ -357,7 +357,7 @@ def _walk(
                 size = os.lstat(file).st_size
             except OSError:
                 size = 0
-            found.append((ArtifactFile(shown(prefix + name), size), file))
+            found.append((ArtifactFile(readable_path(prefix + name), size), file))
         todo += [(child, f"{prefix}{name}/") for name, child in listing.dirs]
     return found, anything
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from migrator.issues import Code, Issue, Kind, Severity
 from migrator.model import Extracted
-from migrator.paths import is_utf8, shown
+from migrator.paths import is_utf8, readable_path
 
 T = TypeVar("T")
 
@@ -242,7 +242,7 @@ def follow(path: str, bound: str) -> Target | Odd:
     is_directory = stat.S_ISDIR(mode)
     kind = "directory" if is_directory else "file"
     if not _is_below(target, os.path.realpath(bound)):
-        what = f"a link to a {kind} out of the store, to {shown(target)}"
+        what = f"a link to a {kind} out of the store, to {readable_path(target)}"
         return Odd(name, path, what, False)
     if not is_directory and not stat.S_ISREG(mode):
         return Odd(name, path, f"a link to {_special(target)} inside the store", False)
@@ -514,7 +514,7 @@ class Account:
             self.add(
                 Code.STAND_IN_READ,
                 os.path.join(path, str(name)),
-                f"There is no {wanted}, but {shown(str(name))}.",
+                f"There is no {wanted}, but {readable_path(str(name))}.",
                 kept="as if it were that",
             )
         return listing._replace(
@@ -590,7 +590,7 @@ class Account:
                     self.add(
                         Code.CONFLICT_COPY,
                         file,
-                        f"It is a copy of {shown(original)} that a sync tool or file manager made.",
+                        f"It is a copy of {readable_path(original)} from a sync or file tool.",
                         kept="the original",
                     )
                 else:
@@ -673,7 +673,7 @@ class Account:
 
     def name(self, name: str, path: str, kind: Kind) -> str:
         """Return a key as text; bytes that are not UTF-8 are shown as ``\\xff``."""
-        readable = shown(name)
+        readable = readable_path(name)
         if readable != name and not is_utf8(name):
             self.add(
                 Code.NAME_UNDECODABLE,
@@ -777,7 +777,7 @@ class Account:
 
 def ignored_files(folder: str, names: Sequence[str], entity_id: str = "") -> Issue:
     """Return the issue that names files of a folder that are not MLflow's."""
-    listed = ", ".join(shown(name) for name in names[:5])
+    listed = ", ".join(readable_path(name) for name in names[:5])
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     path = os.path.join(folder, names[0]) if len(names) == 1 else folder
     verb = "is not a file" if len(names) == 1 else "are not files"
@@ -787,7 +787,7 @@ def ignored_files(folder: str, names: Sequence[str], entity_id: str = "") -> Iss
 
 def ignored_tree(path: str, tree: Tree, entity_id: str = "") -> list[Issue]:
     """Return the issues that name a directory that is not MLflow's, and what is odd in it."""
-    some = f": {', '.join(shown(name) for name in tree.names)}" if tree.names else ""
+    some = f": {', '.join(readable_path(name) for name in tree.names)}" if tree.names else ""
     more = ", …" if tree.files > len(tree.names) else ""
     message = f"The directory is not of MLflow's layout; it holds {tree.files:,} files{some}{more}."
     code = Code.DIRECTORY_IGNORED

@@ -33,7 +33,7 @@ from migrator.model import (
     RunEntry,
     RunRecord,
 )
-from migrator.paths import path_of
+from migrator.paths import openable_path
 
 META = "meta.yaml"
 # mlflow.entities.RunStatus and SourceType: what meta.yaml holds as a number
@@ -362,7 +362,7 @@ def _input_type(account: Account, meta: Meta, source_id: str, run: RunEntry) -> 
     if word in _INPUT_FOLDERS:
         return word
     for source_type, folder in _INPUT_FOLDERS.items():
-        if os.path.isdir(os.path.join(run.folder, folder, path_of(source_id))):
+        if os.path.isdir(os.path.join(run.folder, folder, openable_path(source_id))):
             meta.unknown_value("source_type", given, f"as {source_type}, which has this id")
             return source_type
     account.add(

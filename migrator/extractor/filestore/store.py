@@ -38,7 +38,7 @@ from migrator.extractor.filestore.files import (
 )
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 META = "meta.yaml"
 TRASH = ".trash"
@@ -79,11 +79,11 @@ def open_source(location: str) -> str:
     _explain_part(path, listing)
     below = _stores_below(path)
     if below:
-        listed = "".join(f"\n  {shown(store)}" for store in below[:5])
+        listed = "".join(f"\n  {readable_path(store)}" for store in below[:5])
         more = "\n  …" if len(below) > 5 else ""
         one = len(below) == 1
         raise SourceError(
-            f"{shown(path)} is not an MLflow file store, but "
+            f"{readable_path(path)} is not an MLflow file store, but "
             f"{'there is one' if one else f'there are at least {len(below)}'} below it.",
             todo=("Give its path:" if one else "Give their paths, all in one call:")
             + listed
@@ -93,12 +93,12 @@ def open_source(location: str) -> str:
         raise _nothing(path)
     if inner is not None:
         raise SourceError(
-            f"{shown(inner)} holds no MLflow experiment.",
+            f"{readable_path(inner)} holds no MLflow experiment.",
             todo="Check the path: a file store holds a directory for each experiment, "
             "with a meta.yaml in it.",
         )
     raise SourceError(
-        f"{shown(path)} is not an MLflow file store: it holds neither experiments nor a "
+        f"{readable_path(path)} is not an MLflow file store: it holds neither experiments nor a "
         "directory mlruns.",
         todo="Give the path of the mlruns directory.",
     )
@@ -106,7 +106,7 @@ def open_source(location: str) -> str:
 
 def _nothing(path: str) -> SourceError:
     return SourceError(
-        f"{shown(path)} is empty: there is nothing to migrate.",
+        f"{readable_path(path)} is empty: there is nothing to migrate.",
         todo="Check that this is the directory in which MLflow wrote your runs.",
     )
 
@@ -152,18 +152,20 @@ def _unquoted(rest: str) -> str:
 
 def _root_listing(path: str) -> Listing:
     if not os.path.lexists(path):
-        raise SourceError(f"{masked(shown(path))} does not exist.", todo="Check the path.")
+        raise SourceError(f"{masked(readable_path(path))} does not exist.", todo="Check the path.")
     if not os.path.exists(path):
         raise SourceError(
-            f"{shown(path)} is a link that leads nowhere, or can't be followed.",
+            f"{readable_path(path)} is a link that leads nowhere, or can't be followed.",
             todo="Check what it points to, and the permissions on the way.",
         )
     if not os.path.isdir(path):
-        raise SourceError(f"{shown(path)} is not a directory.{_database(path)}", todo=_FILE_TODO)
+        raise SourceError(
+            f"{readable_path(path)} is not a directory.{_database(path)}", todo=_FILE_TODO
+        )
     listing = scan(path, path)
     if listing.error is not None:
         raise SourceError(
-            f"{shown(path)} can't be read: {reason(listing.error)}.",
+            f"{readable_path(path)} can't be read: {reason(listing.error)}.",
             todo="Give yourself read permission on it, or run as the user who owns it.",
         )
     return listing
@@ -269,20 +271,20 @@ def _explain_part(path: str, listing: Listing) -> None:
         above, scan(above, above)
     ):
         raise SourceError(
-            f"{shown(path)} is a part of a file store.",
-            todo=f"Give the store itself: {shown(above)}",
+            f"{readable_path(path)} is a part of a file store.",
+            todo=f"Give the store itself: {readable_path(above)}",
         )
     if about == "run":
         raise SourceError(
-            f"{shown(path)} is a run, not a file store.",
-            todo=f"Give the store itself: {shown(os.path.dirname(os.path.dirname(path)))}",
+            f"{readable_path(path)} is a run, not a file store.",
+            todo=f"Give the store itself: {readable_path(os.path.dirname(os.path.dirname(path)))}",
         )
     for _, child in listing.dirs[:20]:
         for _, grandchild in scan(child, path).dirs[:20]:
             if {name for name, _ in scan(grandchild, path).dirs} == {"artifacts"}:
                 raise SourceError(
-                    f"{shown(path)} looks like the artifact directory of a server or database: "
-                    "it holds artifacts, but no runs.",
+                    f"{readable_path(path)} looks like the artifact directory of a server or "
+                    "database: it holds artifacts, but no runs.",
                     todo="Give the directory that holds the runs (mlruns, with a meta.yaml in "
                     "each run), or migrate the database with `mlflow db upgrade`.",
                 )
@@ -334,7 +336,7 @@ def bound_of(run: RunEntry) -> str:
 
 @functools.lru_cache(1 << 8)  # thousands of runs lie in one experiment
 def _bound(above: str, experiment_id: str | None, in_trash: bool) -> str:
-    if shown(os.path.basename(above)) != experiment_id:
+    if readable_path(os.path.basename(above)) != experiment_id:
         return above  # it lies beside the experiments
     store = os.path.dirname(above)
     return os.path.dirname(store) if in_trash else store
@@ -480,7 +482,7 @@ class _Walk:
                 + (f", and no experiment {owner!r} is there." if home is None else "."),
                 "" if home is None else f"as a run of experiment {owner}, which its {META} names",
                 Kind.RUN,
-                shown(name),
+                readable_path(name),
             )
         )
 
@@ -525,7 +527,7 @@ class _Walk:
     def _experiment(
         self, path: str, name: str, listing: Listing, bound: str, *, in_trash: bool, depth: int
     ) -> None:
-        experiment_id = shown(name)
+        experiment_id = readable_path(name)
         self.experiments.append(Entry(experiment_id, *_place(path, experiment_id), None, in_trash))
         if depth:
             self.issues.append(
@@ -600,14 +602,14 @@ class _Walk:
         if parent is None and not os.path.isdir(f"{path}/tags"):  # in other letters, perhaps
             tags = [child for each, child in scan(path, bound).dirs if each.lower() == "tags"]
             parent = _value(tags[0], "mlflow.parentRunId", bound) if tags else None
-        run_id = shown(name)
+        run_id = readable_path(name)
         if not _RUN_ID.fullmatch(run_id):
             run_id = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
             self.issues.append(
                 Issue(
                     Code.RUN_ID_CHANGED,
                     path,
-                    f"MLflow takes {shown(name)!r} for no run id.",
+                    f"MLflow takes {readable_path(name)!r} for no run id.",
                     f"the run, as {run_id}",
                     Kind.RUN,
                     run_id,
@@ -632,7 +634,7 @@ class _Walk:
                 self._ignore(child, bound)
                 return
             self._count_all(inner, bound)
-            entity_id = shown(name)
+            entity_id = readable_path(name)
             place = (entity_id, *_place(child, entity_id))
             if folder == "traces":
                 run_id = _value(f"{child}/request_metadata", "mlflow.sourceRun", bound)
@@ -660,7 +662,9 @@ class _Walk:
                 self._ignore(child, self.root)
             else:
                 self._count_all(inner, self.root)
-                self.registered_models.append(Entry(shown(name), *_place(child, shown(name))))
+                self.registered_models.append(
+                    Entry(readable_path(name), *_place(child, readable_path(name)))
+                )
 
     # -- counting
 

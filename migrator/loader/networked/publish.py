@@ -28,7 +28,7 @@ from migrator.loader.rows import COLUMNS, Row, Value
 from migrator.loader.sqlite import audit, merge, staging
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.target import Target
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -92,7 +92,7 @@ def publish(
         _watch(file.path, tables)
         mirror = replace_path(target, file.path)
         merged = merge.merge(db, mirror, set(joined), backup=False, checking=checking)
-        db.execute("ATTACH DATABASE ? AS target", (shown(file.path),))
+        db.execute("ATTACH DATABASE ? AS target", (readable_path(file.path),))
         try:
             _Push(db, target, tables, merged, progress).run()
         finally:

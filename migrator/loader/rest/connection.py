@@ -45,7 +45,7 @@ def open_server(uri: str, *, to_read: bool = False) -> Connection:
     With ``to_read`` messages speak of reading. Raises TargetError.
     """
     addresses.refuse_mistaken(uri, TargetError, _HOW)
-    if not addresses.is_server_address(uri):
+    if not addresses.is_server_url(uri):
         raise TargetError(f"{masked(uri)} is not the address of a server.", todo=_HOW)
     connection = Connection(uri.rstrip("/"), to_read=to_read)
     connection.check()

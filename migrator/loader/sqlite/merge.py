@@ -16,7 +16,7 @@ from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit, clashes, staging
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.target import Target, connect, reporting
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
 _EXAMPLES = 3
@@ -79,7 +79,7 @@ def merge(
     """
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
-    db.execute("ATTACH DATABASE ? AS target", (shown(target.path),))
+    db.execute("ATTACH DATABASE ? AS target", (readable_path(target.path),))
     db.execute("PRAGMA target.synchronous=FULL")
     merged = Merged()
     db.execute("BEGIN IMMEDIATE")

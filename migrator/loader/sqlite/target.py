@@ -69,7 +69,7 @@ def open_target(uri: str, schema: str | None = None) -> Target:
     created or changed. Raises TargetError (what is wrong, where, and what to do) and OptionError.
     """
     wanted = schemas.wanted_revision(schema)
-    if databases.is_server(uri):
+    if addresses.is_database_server(uri):
         from migrator.loader.networked.target import open_server  # which knows this module
 
         return open_server(uri, wanted)
