@@ -79,7 +79,7 @@ from migrator.model import (
     TracePlan,
 )
 from migrator.outcome.summary import Outcome
-from migrator.report.text import table
+from migrator.report.formats import table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

@@ -443,7 +443,7 @@ def test_a_directory_of_a_run_that_nobody_looks_into_stops_the_conversion(
     from migrator.extractor.filestore import runs
 
     monkeypatch.setattr(runs, "_metrics", lambda account, folder: {})
-    with pytest.raises(LedgerError, match=r"directories: \d+ were not looked into"):
+    with pytest.raises(LedgerError, match=r"directories: \d+ not read"):
         convert(store, tmp_path / "m.db")
     assert not (tmp_path / "m.db").exists()
 
