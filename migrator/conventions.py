@@ -1,8 +1,8 @@
-"""The vocabulary of spans that migrated history and new runs share.
+"""Names and limits that rebuilt traces and new traces share.
 
-Keys and limits are those of MLflow 3.9 (``mlflow.tracing.constant``, ``mlflow.store.tracking``);
-a few are read only by MLflow 3.10 and later and are harmless before. Nothing here imports mlflow,
-so that ``scan`` starts fast; ``tests/unit/test_conventions.py`` compares the names with MLflow's.
+They are those of MLflow 3.9 (``mlflow.tracing.constant``, ``mlflow.store.tracking``). A few are
+read only by MLflow 3.10 and later; 3.9 ignores them. Nothing here imports mlflow, so that ``scan``
+starts fast; ``tests/unit/test_conventions.py`` compares the names with MLflow's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPAN_MODEL = "mlflow.llm.model"  # read by 3.10 and later
 SPAN_PROVIDER = "mlflow.llm.provider"  # read by 3.10 and later
 SPAN_COST = "mlflow.llm.cost"  # read by 3.10 and later
 
-# Attributes under mlflow.* are hidden in 3.9's attribute view, so these stand beside them.
+# MLflow 3.9's attribute view hides mlflow.*, so these are written in addition.
 PLAIN_MODEL = "model"
 PLAIN_PROVIDER = "provider"
 PLAIN_COST = "cost_usd"
@@ -50,7 +50,7 @@ SOURCE_RUN = "mlflow.sourceRun"  # metadata
 TRACE_INPUTS = "mlflow.traceInputs"  # metadata, JSON cut at 250 characters
 TRACE_OUTPUTS = "mlflow.traceOutputs"  # metadata, likewise
 
-# Ours: what a rebuilt trace says of its origin (tags, so that they show as columns).
+# Our own: the origin of a rebuilt trace (tags, so that they show as columns).
 MIGRATOR_VERSION = "migrator.version"
 MIGRATOR_PROFILE = "migrator.profile"
 MIGRATOR_ROLE = "migrator.role"
@@ -59,15 +59,15 @@ MIGRATOR_INFERENCES = "migrator.inferences"
 INFERRED_ROOT = "root span: made of what the trace itself says"  # an inference
 MIGRATOR_UNFINISHED = "migrator.unfinished"  # "true": a run had no end (left RUNNING, killed)
 MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
-MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # on a server, which gives its own
-MIGRATOR_SOURCE_SIZE_STATS = "migrator.source_size_stats"  # metadata; num_spans was another
+MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # on a server, which sets its own
+MIGRATOR_SOURCE_SIZE_STATS = "migrator.source_size_stats"  # metadata; with another num_spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
-# On what goes through a server's API, which gives ids and times of its own.
+# Our own, on items written through a server's API, which sets its own ids and times.
 MIGRATOR_SOURCE_RUN = "migrator.source_run_id"
 MIGRATOR_SOURCE_MODEL = "migrator.source_model_id"
-MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: what the API has no field for
-MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when all of it is there
+MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: fields that the API lacks
+MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when it is complete
 
 # ------------------------------------------------------------ keys on experiments
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -75,11 +75,12 @@ EXPERIMENT_KIND_GENAI = "genai_development"
 
 # ------------------------------------------------------------------------- limits
 PREVIEW_CHARS = 1000
-METADATA_CHARS = 250  # what MLflow's REST layer lets through, though the column holds 8000
+METADATA_CHARS = 250  # accepted by MLflow's REST layer; the column holds 8000
 TRACE_TAG_CHARS = 4096  # likewise
 ID_COLUMN_CHARS = 50
 MAX_DICT_DEPTH = 30  # protobuf fails above 32 nested objects, or 48 nested arrays
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-# Ids that we derive for experiments on a server, whose column holds 2,147,483,647: from here on up
-# to twice this. No sequence gets here, and above is room where MySQL counts on from the greatest.
+# Experiment ids that we derive for a database server are between this and twice this. The column
+# holds 2,147,483,647. Sequences do not get here, and MySQL, which continues after the greatest id,
+# has room above.
 LEAST_DERIVED_ID = 1_000_000_000

@@ -22,9 +22,9 @@ from migrator.model import Json, SpanPlan
 
 
 def trace_id_of(run_id: str) -> str:
-    """Return the trace id of a tree's root run: ``tr-`` and 32 hex digits.
+    """Derive a trace id, ``tr-`` and 32 hex digits, from the id of a tree's root run.
 
-    A run id of 32 hex digits is used as it is, any other is hashed.
+    A run id of 32 hex digits is used as it is; any other is hashed.
     """
     if _is_hex(run_id, 32):
         return f"tr-{run_id.lower()}"
@@ -32,21 +32,24 @@ def trace_id_of(run_id: str) -> str:
 
 
 def span_id_of(trace_id: str, name: str) -> str:
-    """Return the span id (16 hex digits, never all zero) for ``name`` (a run id) in a trace."""
+    """Derive a span id, 16 hex digits and never all zero, from a name that is unique in the trace.
+
+    The name is usually a run id.
+    """
     digest = hashlib.sha256(f"{trace_id}/{name}".encode()).hexdigest()[:16]
     return digest if digest != "0" * 16 else "0" * 15 + "1"
 
 
 def assessment_id_of(*parts: str) -> str:
-    """Return an id derived from what an assessment is, so that writing it twice keeps one."""
+    """Derive an assessment's id from its facts, so that writing it twice keeps one."""
     return f"a-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:32]}"
 
 
 def span_content(trace_id: str, span: SpanPlan) -> str:
-    """Return the text of a row's ``spans.content``: what MLflow 3.9 dumps of ``Span.to_dict()``.
+    """Return the JSON text of column ``spans.content``: ``Span.to_dict()`` of MLflow 3.9.
 
-    Ids are base64 of their raw bytes; attributes stay JSON text inside JSON. Unlike MLflow the
-    text keeps non-ASCII letters, so that the trace search (a LIKE over it) finds them.
+    Ids are the base64 of their raw bytes; attributes are JSON text within JSON. Unlike in MLflow's
+    own text, non-ASCII letters are not escaped, so that the trace search (LIKE) finds them.
     ``trace_id`` is ``tr-`` and 32 hex digits.
     """
     return _ENCODE(
@@ -76,43 +79,43 @@ def _base64_of_hex(digits: str) -> str:
 
 
 def encode(value: Json) -> str:
-    """Return ``value`` as the JSON text that MLflow keeps in a span attribute.
+    """Return a value as JSON text, the form in which MLflow stores span attributes.
 
-    Non-ASCII text stays readable, because the trace search is a LIKE over it. Values that break
-    MLflow's REST layer are made harmless first (``sanitize``).
+    Non-ASCII letters are not escaped, so that the trace search (LIKE) finds them. Values that
+    MLflow's REST layer can't send are replaced (``sanitize``).
     """
-    if isinstance(value, str):  # nearly all
+    if isinstance(value, str):  # the usual case
         return _QUOTE(clean_text(value))
-    if isinstance(value, float):  # what the encoder writes, of NumPy's floats too
+    if isinstance(value, float):  # as the JSON encoder does, also for NumPy's floats
         return float.__repr__(value) if math.isfinite(value) else f'"{value}"'
     return _ENCODE(sanitize(value))
 
 
 def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
-    """Return span attributes as MLflow keeps them: ``encode`` of each value, clean keys."""
+    """Return span attributes as MLflow stores them: each value encoded, each key clean."""
     encoded = {
         key: _QUOTE(value)
-        if type(value) is str and value.isascii() and "\x00" not in value  # nearly all
+        if type(value) is str and value.isascii() and "\x00" not in value  # the usual case
         else encode(value)
         for key, value in values.items()
     }
     names = "".join(encoded)
-    if names.isascii() and "\x00" not in names:  # nearly always
+    if names.isascii() and "\x00" not in names:  # the usual case
         return encoded
     return {clean_text(key): text for key, text in encoded.items()}
 
 
-_QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # what JSON makes of a text
+_QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # a text as JSON
 
 
 _ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def sanitize(value: Json) -> Json:
-    """Return ``value`` without what MLflow 3.9 can't send over REST.
+    """Return a value that MLflow 3.9 can send over REST.
 
-    Integers beyond 64 bits, NaN and infinities become text, lone surrogates ``?``, NUL characters
-    vanish, and what is nested too deeply becomes JSON text.
+    Integers beyond 64 bits, NaN and infinities become text. Lone surrogates become ``?``, and NUL
+    characters are removed. A part that is nested too deeply becomes JSON text.
     """
     return _sanitize(value, 0, 0)
 
@@ -126,10 +129,10 @@ def _sanitize(value: Json, dicts: int, lists: int) -> Json:
         return value if INT64_MIN <= value <= INT64_MAX else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    # One budget for both kinds: an object costs three protobuf levels, an array two.
+    # Both share a budget: an object takes three levels of protobuf, an array two.
     if 3 * dicts + 2 * lists > 3 * MAX_DICT_DEPTH:
         return clean_text(json.dumps(value, ensure_ascii=False, default=str))
-    if type(value) is dict or isinstance(value, Mapping):  # the first costs next to nothing
+    if type(value) is dict or isinstance(value, Mapping):  # the first test is faster
         return {
             clean_text(str(key)): _sanitize(item, dicts + 1, lists) for key, item in value.items()
         }
@@ -137,11 +140,11 @@ def _sanitize(value: Json, dicts: int, lists: int) -> Json:
 
 
 def clean_text(text: str) -> str:
-    """Return ``text`` without NUL characters and lone surrogates (they break REST calls)."""
+    """Return a text without NUL characters, and with ``?`` for lone surrogates."""
     if "\x00" in text:
         text = text.replace("\x00", "")
     if text.isascii():
-        return text  # nearly all: it is known of a str, and encoding it would copy it
+        return text  # the usual case, and a str knows it without encoding
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -150,7 +153,7 @@ def clean_text(text: str) -> str:
 
 
 def preview(value: Json) -> str | None:
-    """Return what the trace list shows of inputs or outputs: at most 1,000 characters."""
+    """Return the text of inputs or outputs for the trace list: at most 1,000 characters."""
     if value is None:
         return None
     text = clean_text(value) if isinstance(value, str) else encode(value)
@@ -158,7 +161,7 @@ def preview(value: Json) -> str | None:
 
 
 def cut(text: str, limit: int) -> str:
-    """Return ``text`` in at most ``limit`` characters, ending in ``...`` where it was cut."""
+    """Return a text of at most ``limit`` characters; one that was cut ends in ``...``."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -167,9 +170,9 @@ def _is_hex(text: str, digits: int) -> bool:
 
 
 def is_chat(value: Json) -> bool:
-    """Tell whether ``value`` is a list of chat messages as MLflow's chat view reads them."""
+    """Return True for a list of chat messages (``role``, ``content``) that MLflow's view shows."""
     return (
-        not isinstance(value, str)  # nearly all; an abstract class takes longer to tell
+        not isinstance(value, str)  # fast for the usual case
         and isinstance(value, Sequence)
         and bool(value)
         and all(isinstance(m, Mapping) and "role" in m and "content" in m for m in value)

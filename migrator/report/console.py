@@ -68,7 +68,7 @@ class SafeStream(io.TextIOBase):
                 self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Redirect the stream to nowhere. Python flushes its buffer at exit and would fail again."""
+        """Redirect the stream to nowhere: Python flushes its buffer at exit and fail again."""
         self.error = error
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -97,7 +97,7 @@ class Console:
 
     @property
     def problem(self) -> str | None:
-        """Why a part of the output is lost, or None. A reader that left (``| head``) is no problem."""
+        """Why some output is lost, or None. A reader that left (``| head``) does not count."""
         error = None if self.out is None else self.out.error
         if error is None or error.errno == errno.EPIPE:
             return None

@@ -12,8 +12,8 @@ _UNPRINTABLE = re.compile(
 )
 
 
-# Where a spreadsheet may see a formula, in texts from ``_folded``: at the start of a cell, and after
-# a character that separates cells if the spreadsheet uses another separator than ours.
+# Where a spreadsheet may see a formula, in texts from ``_folded``: at the start of a cell, and
+# after a character that separates cells if the spreadsheet uses another separator than ours.
 _FORMULA_CELL = re.compile(r"[\t\r\n]|[\s,;|]*[=+\-@]")
 _FORMULA_INSIDE = re.compile(r"[\t\r\n;|]\s*(?=[=+\-@])")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")

@@ -65,7 +65,7 @@ LOCATIONS = {
 
 
 def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: bool = False) -> str:
-    """Return what ``scan`` prints; ``command`` is the command to type next.
+    """Render the output of ``scan``; ``command`` is the command to type next.
 
     With ``values``, issues show the values that the source has.
     """
@@ -86,7 +86,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
 
 
 def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) -> str:
-    """Return what ``convert`` prints: ledger, rebuilt traces, issues, and where to see them.
+    """Render the output of ``convert``: ledger, rebuilt traces, issues, and links.
 
     With ``values``, issues show the values that the source has.
     """
@@ -116,7 +116,7 @@ def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) 
 
 
 def done_text(outcome: Outcome) -> str:
-    """Return what was written, how long it took, and where the report is."""
+    """Name the target, its backup, the time taken, and the report."""
     done = f"Wrote {outcome.target}"
     if outcome.dry_run:
         done = "Nothing was written (--dry-run)"
@@ -129,7 +129,7 @@ def done_text(outcome: Outcome) -> str:
 
 
 def server_text(server: ServerSummary) -> str:
-    """Return what a server's API could not keep, and which files were sent to it."""
+    """List the things that a server's API could not keep, and count the files sent to it."""
     parts = [limits_text(server)]
     if server.files_sent:
         files = counted(server.files_sent, "artifact file was", "artifact files were")
@@ -138,7 +138,7 @@ def server_text(server: ServerSummary) -> str:
 
 
 def limits_text(server: ServerSummary) -> str:
-    """Return what a server's API can't keep of the source, and what is done instead."""
+    """List the things that a server's API can't keep, with the reason and the replacement."""
     if not server.limits:
         return ""
     lines = [f"What the API of the server (MLflow {server.version}) can't keep:"]
@@ -157,7 +157,7 @@ def shard_text(outcome: Outcome) -> str:
 
 
 def redacted_text(outcome: Outcome) -> str:
-    """Return how many texts ``--redact`` masked, and how many it matches but can't mask."""
+    """Count the texts that ``--redact`` masked, and those that it matches but can't mask."""
     lines = []
     if outcome.redacted:
         masked = [
@@ -209,7 +209,7 @@ def entities_table(outcome: Outcome) -> str:
 
 
 def files_text(outcome: Outcome) -> str:
-    """Return what became of the regular files of the sources."""
+    """Count the regular files of the sources by what became of them."""
     ledger = outcome.ledger
     text = (
         f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
@@ -270,7 +270,7 @@ def _experiment_row(experiment: ExperimentSummary) -> list[str]:
 
 
 def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
-    """Return what became of the trees of each experiment, with the reasons and an example.
+    """List the trees of each experiment by their result, with reasons and an example.
 
     Plain training runs are listed only if ``verbose``.
     """
@@ -318,7 +318,7 @@ def _decision_line(decisions: Sequence[Decision]) -> str:
 
 
 def forecast_text(outcome: Outcome) -> str:
-    """Return what ``convert`` would write, and which trees it would keep as runs."""
+    """Count the runs and traces that ``convert`` would write, and the trees kept as runs."""
     rebuilt = outcome.ledger.rebuilt
     native = sum(experiment.native_traces for experiment in outcome.experiments)
     runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
@@ -333,7 +333,7 @@ def forecast_text(outcome: Outcome) -> str:
 
 
 def rebuilt_text(outcome: Outcome) -> str:
-    """Return which traces were rebuilt from runs, and which trees were kept as runs."""
+    """Count the traces that were rebuilt from runs, and the trees kept as runs."""
     return "\n".join([*rebuilt_lines(outcome), *kept_lines(outcome)])
 
 
@@ -382,7 +382,7 @@ def kept_lines(outcome: Outcome) -> list[str]:
 
 
 def artifacts_text(outcome: Outcome) -> str:
-    """Return what became of artifact locations, what was copied, and what must be kept."""
+    """Count artifact locations by result, and name the directories that must be kept."""
     summary = outcome.artifacts
     if not any(summary.locations.values()):
         return ""
