@@ -18,7 +18,7 @@ _PARAMETER = re.compile(
     r"[^&]*(?:&[^=&]*(?=&|$))*",  # a value may hold an unescaped &
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://\S+")
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://\S*[^\s.,;:]")  # without punctuation at its end
 _EXAMPLE = "://user:password@host"  # in our own messages
 
 

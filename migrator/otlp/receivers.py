@@ -67,7 +67,7 @@ def check_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> None
     if addresses.is_http(target):
         return
     if headers:
-        raise OptionError("--header is only for a URL, and this is a file.")
+        raise OptionError("--header needs a URL, and this is a file.")
     if "://" in target:
         raise OptionError(
             f"{masked(target)} can't be sent to: OTLP goes to http:// or https://, or into a file.",
