@@ -139,7 +139,7 @@ class FileReceiver:
         self._partial.unlink(missing_ok=True)
 
     def kept(self) -> str:
-        """Say that no file is left."""
+        """Return a sentence: no file remains."""
         return "Nothing was written."
 
     def _write(self, content: bytes) -> None:
