@@ -30,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses
 from migrator import conventions as conv
+from migrator.counting import counted
 from migrator.credentials import masked
 from migrator.errors import SourceError, TargetError
 from migrator.tracker.delivery import Place, why_silent
@@ -61,8 +62,8 @@ class Pushed:
     @property
     def sent(self) -> str:
         """What was sent, such as ``2 traces and 1 run``."""
-        traces = "1 trace" if self.traces == 1 else f"{self.traces:,} traces"
-        runs = "1 run" if self.runs == 1 else f"{self.runs:,} runs"
+        traces = counted(self.traces, "trace")
+        runs = counted(self.runs, "run")
         return f"{traces} and {runs}"
 
     def as_dict(self) -> dict[str, int]:

@@ -58,6 +58,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from migrator import __version__, addresses, conventions, databases, encoding, extractor, pipeline
+from migrator.counting import counted
 from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
 from migrator.issues import Kind
@@ -211,7 +212,7 @@ class VerifyResult:
     def _recounted_text(self) -> str:
         if not self.recounted:
             return ""
-        traces = "1 trace" if self.recounted == 1 else f"{self.recounted:,} traces"
+        traces = counted(self.recounted, "trace")
         return (
             f"{conventions.SIZE_STATS} of {traces} has another number of spans than in the source "
             f"(kept as {conventions.MIGRATOR_SOURCE_SIZE_STATS}), and is no difference "
