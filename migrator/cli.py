@@ -516,7 +516,8 @@ def export(
     server wants --header x-mlflow-experiment-id=ID. Ids are the same each time.
     """
     from migrator import pipeline
-    from migrator.report.text import counted, issues_text
+    from migrator.counting import counted
+    from migrator.report.text import issues_text
 
     pairs = [tuple(header.split("=", 1)) for header in headers]
     for pair in pairs:
@@ -619,7 +620,7 @@ PROFILE_FILES = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def list_profiles(profile_files: tuple[str, ...], as_json: bool) -> None:
     """List all profiles in the order in which they are tried."""
-    from migrator.report.text import table
+    from migrator.report.formats import table
     from migrator.transformer import load_profiles, recognised_by
 
     rows = [
@@ -880,12 +881,15 @@ def _console() -> Console:
 
 
 def _print_trees(trees: list[PlannedTree]) -> None:
+    from migrator.counting import counted
     from migrator.report.tree import run_tree
 
     for planned in trees:
         plan = planned.plan
         became = (
-            f"{len(plan.traces)} trace(s)" if plan.traces else f"stays runs: {plan.left_as_runs}"
+            counted(len(plan.traces), "trace")
+            if plan.traces
+            else f"kept as runs: {plan.left_as_runs}"
         )
         _say("\n".join(run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)))
         _say(f"    = {plan.role.value}, {became}")

@@ -103,7 +103,7 @@ def convert(
     began = time.monotonic()
     if report is not None:
         check_report_path(report)
-    if addresses.is_server(to):
+    if addresses.is_http(to):
         check_options(options, schema, backup)
         return _convert_through_api(
             sources, to, options, dry_run=dry_run, report=report, values=values,

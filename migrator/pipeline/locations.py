@@ -23,7 +23,7 @@ from migrator.model import (
     TraceRecord,
 )
 from migrator.outcome.summary import ArtifactSummary
-from migrator.paths import path_of, shown
+from migrator.paths import openable_path, readable_path
 from migrator.pipeline.stores import Store
 
 
@@ -129,7 +129,7 @@ class Locations:
                 kind, store, entry = owner
                 location = store.source.locate_inside(uri, kind, entry, inside)
                 copied = self._copied.get((kind, entry.entity_id))
-                copy_to = None if copied is None else str(Path(copied, *map(path_of, inside)))
+                copy_to = None if copied is None else str(Path(copied, *map(openable_path, inside)))
                 rewrite = self._rewrites(store, entry, location)
                 address = store.address
             else:
@@ -173,7 +173,7 @@ class Locations:
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             for root in store.source.folders:
                 if location.found.startswith(root + os.sep):
-                    self.summary.stay_in.add(shown(store.source.named(root)))
+                    self.summary.stay_in.add(readable_path(store.source.named(root)))
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from migrator.errors import OptionError
 from migrator.model import Entry, RunRecord, TraceRecord
-from migrator.paths import path_of
+from migrator.paths import openable_path
 
 
 def time_ms(text: str) -> int:
@@ -94,7 +94,7 @@ class Selection:
             try:
                 item = json.loads(line)
                 path, entity_id = item["path"], item["id"]
-                self._add(local_path(path_of(str(path))), str(entity_id))
+                self._add(local_path(openable_path(str(path))), str(entity_id))
             except (ValueError, KeyError, TypeError) as error:
                 raise OptionError(
                     f"Line {number} of the list {only} is not a JSON object with path and id.",

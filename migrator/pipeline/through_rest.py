@@ -16,7 +16,7 @@ from migrator.errors import OptionError
 from migrator.issues import Issue, Kind
 from migrator.loader import rest as server
 from migrator.outcome.summary import Outcome, ServerLimit, ServerSummary
-from migrator.paths import shown
+from migrator.paths import readable_path
 from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Progress, Store
 from migrator.pipeline.walk import Migration
@@ -134,7 +134,7 @@ def _files_of(stores: Sequence[Store]) -> Callable[[str], Iterable[tuple[str, st
         bounds = [store.source.artifact_bound(directory) for store in stores]
         bound = next((bound for bound in bounds if bound != directory), directory)
         for name, path, size in extractor.artifact_files(directory, bound):
-            yield shown(name), path, size
+            yield readable_path(name), path, size
 
     return files
 

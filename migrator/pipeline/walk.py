@@ -27,7 +27,7 @@ from migrator.model import (
 from migrator.outcome.ledger import Ledger, counts_of, trace_counts_of
 from migrator.outcome.summary import ExperimentSummary, Outcome
 from migrator.outcome.written import Written
-from migrator.paths import shown
+from migrator.paths import readable_path
 from migrator.pipeline.copies import Copy, unite
 from migrator.pipeline.locations import Locations
 from migrator.pipeline.options import Options
@@ -184,7 +184,7 @@ class Migration:
         for store, entry, record in read:
             plan = by_path[record.path]
             self.homes.plans[entry.path] = plan
-            self.summaries[entry.path] = ExperimentSummary.of(shown(store.name), plan)
+            self.summaries[entry.path] = ExperimentSummary.of(readable_path(store.name), plan)
             groups[plan.target_id].append((store, entry, plan))
         for (store, entry, first), *others in groups.values():
             location = self.locations.experiment(store, entry, first)

@@ -34,7 +34,7 @@ def verify(
             "verify compares complete sources, and a shard is only a part of one.",
             todo="Verify when all shards are converted, without a shard.",
         )
-    if addresses.is_server(against):
+    if addresses.is_http(against):
         return _verify_server(sources, against, options, progress)
     copies = options.artifacts.startswith("copy:")
     with pipeline.fetched(sources, options, progress, whole=copies) as places:

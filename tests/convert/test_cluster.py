@@ -229,10 +229,10 @@ def test_a_worker_without_mlflow_migrate_is_named(tmp_path: Path) -> None:
     ("given", "code", "said"),
     [
         ("tcp://127.0.0.1:9", 1, "No Dask scheduler answered at tcp://127.0.0.1:9 within 5 s"),
-        ("localhost", 2, "is no address that can be used"),
-        ("http://127.0.0.1:8786", 2, "is no address that can be used"),
+        ("localhost", 2, "is not a valid address"),
+        ("http://127.0.0.1:8786", 2, "is not a valid address"),
         ("absent.json", 2, "can't be read as a scheduler file (FileNotFoundError"),
-        ("", 2, "is no address that can be used"),
+        ("", 2, "is not a valid address"),
     ],
 )
 def test_a_bad_address_is_one_sentence(given: str, code: int, said: str) -> None:

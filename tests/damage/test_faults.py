@@ -220,7 +220,7 @@ def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
 
 
 @pytest.mark.usefixtures("default_signals")
-@pytest.mark.parametrize("number", interrupts.ENDING)
+@pytest.mark.parametrize("number", interrupts.ENDING_SIGNALS)
 def test_a_signal_ends_with_130_and_nothing_is_left(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -236,7 +236,7 @@ def test_a_signal_ends_with_130_and_nothing_is_left(
 
     def work() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for ending in set(interrupts.ENDING) - {signal.SIGINT}:
+        for ending in set(interrupts.ENDING_SIGNALS) - {signal.SIGINT}:
             signal.signal(ending, signal.SIG_DFL)  # nohup would have one ignored
         main(["convert", str(store), "--to", f"sqlite:///{tmp_path}/m.db", "--schema", "3.9"])
 
@@ -443,7 +443,7 @@ def test_a_directory_of_a_run_that_nobody_looks_into_stops_the_conversion(
     from migrator.extractor.filestore import runs
 
     monkeypatch.setattr(runs, "_metrics", lambda log, folder: {})
-    with pytest.raises(LedgerError, match=r"directories: \d+ were not looked into"):
+    with pytest.raises(LedgerError, match=r"directories: \d+ not read"):
         convert(store, tmp_path / "m.db")
     assert not (tmp_path / "m.db").exists()
 

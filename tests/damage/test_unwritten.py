@@ -142,7 +142,7 @@ def interrupted(call: Callable[..., Any], number: signal.Signals) -> Callable[..
 
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("number", interrupts.ENDING)
+@pytest.mark.parametrize("number", interrupts.ENDING_SIGNALS)
 def test_a_signal_comes_too_late_once_the_target_is_there(
     store: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, existing: bool
 ) -> None:

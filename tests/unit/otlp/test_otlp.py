@@ -305,7 +305,7 @@ def test_addresses_and_files_that_can_not_be(tmp_path: Path) -> None:
     assert "exists" in refusal(str(taken)) and taken.read_text() == "mine"
     assert "can't be written" in refusal(str(tmp_path / "none" / "x.pb"))
     assert "can't be sent to" in refusal("grpc://localhost:4317")
-    assert "goes with a URL" in refusal(str(tmp_path / "x.pb"), "--header", "a=b")
+    assert "needs a URL" in refusal(str(tmp_path / "x.pb"), "--header", "a=b")
     assert "is not NAME=VALUE" in refusal("http://127.0.0.1:9", "--header", "a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken.json"]
 
@@ -341,7 +341,7 @@ def test_a_retry_after_header_neither_fails_nor_waits_for_long(
 def test_a_redirect_is_reported_and_not_followed(code: int) -> None:
     there = {"Location": "https://user:pw@other.example/v1/traces?key=1"}
     with answering((code, there, b"")) as (url, asked):
-        assert "it redirects to https://other.example/v1/traces?key=***" in refusal(url)
+        assert "it redirects to https://other.example/v1/traces?key=***." in refusal(url)
     assert len(asked) == 1
 
 

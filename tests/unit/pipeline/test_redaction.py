@@ -272,8 +272,8 @@ def test_what_matches_and_stays_is_counted(tmp_path: Path) -> None:
     write_run(root, "1", RUN, params={"a": "acme"}, artifact_uri="s3://acme/x")
     result = run("convert", root, "--to", f"sqlite:///{tmp_path}/m.db", "--redact", "acme")
     assert result.exit_code == 0, result.output
-    assert "Masked by --redact: 1 of runs." in result.output
-    assert "locations of files): 2." in result.output
+    assert "Masked by --redact: 1 text in runs." in result.output
+    assert "2 texts match --redact but can't be masked" in result.output
 
 
 def test_copies_are_refused_because_they_would_hold_what_is_to_be_masked(
