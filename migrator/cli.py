@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from migrator import __version__
+from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__
 from migrator.credentials import masked
 from migrator.errors import MigrateError, OptionError
-from migrator.model import Role
 from migrator.report.console import Console, safe_streams
 from migrator.report.printable import printable, printable_json
 from migrator.signals import interruptible
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_SOURCE = "./mlruns"
-DEFAULT_TARGET = "sqlite:///mlflow.db"
 GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted", "tables"])
 EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
@@ -127,22 +124,6 @@ def main() -> None:
     """
 
 
-def _roles(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[tuple[str, str], ...]:
-    """Split every ``EXPERIMENT=ROLE`` at its last equals sign."""
-    pairs = []
-    for value in values:
-        experiment, equals, role = value.rpartition("=")
-        if not equals or not experiment or role not in {each.value for each in Role}:
-            allowed = ", ".join(each.value for each in Role)
-            raise click.BadParameter(
-                f"{value!r} is not EXPERIMENT=ROLE; a role is one of {allowed}."
-            )
-        pairs.append((experiment, role))
-    return tuple(pairs)
-
-
 TRACE_OPTIONS = (
     click.option(
         "--include", multiple=True, type=GROUPS,
@@ -154,7 +135,7 @@ TRACE_OPTIONS = (
     ),
     click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
     click.option(
-        "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE", callback=_roles,
+        "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE",
         help="What all trees of an experiment (name or id) are: workflow, session, batch, "
         "call, sweep, pipeline or training; may be repeated.",
     ),
@@ -187,9 +168,20 @@ CHOICE_OPTIONS = (
 )  # fmt: skip
 """What of the source is taken."""
 
+
+def _negated(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    return not value
+
+
 KIND_OPTIONS = (
-    click.option("--no-runs", is_flag=True, help="Leave the runs out, write traces only."),
-    click.option("--no-traces", is_flag=True, help="Leave traces out, write runs only."),
+    click.option(
+        "--no-runs", "runs", is_flag=True, callback=_negated,
+        help="Leave the runs out, write traces only.",
+    ),
+    click.option(
+        "--no-traces", "traces", is_flag=True, callback=_negated,
+        help="Leave traces out, write runs only.",
+    ),
 )  # fmt: skip
 """Which kinds of things are taken."""
 
@@ -247,17 +239,8 @@ def with_options(*added: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
-def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
-    """Read ``K/N``."""
-    number, _, count = value.partition("/")
-    plain = number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()
-    if not plain or not 1 <= int(number) <= int(count):
-        raise click.BadParameter(f"{value!r} is not K/N with K from 1 to N, such as 2/4.")
-    return int(number), int(count)
-
-
 SHARD = click.option(
-    "--shard", default="1/1", metavar="K/N", callback=_shard,
+    "--shard", default="1/1", metavar="K/N",
     help="Only the K-th of N parts of about equal size, which jobs of their own convert into one "
     "database, in any order.",
 )  # fmt: skip
@@ -328,10 +311,10 @@ def scan(
 
     trees: list[PlannedTree] = []
     options = _options(selected | ({"experiments": (tree,)} if tree else {}))
-    with _hired(options, dask) as hired, _progress(quiet or as_json or as_csv) as progress:
+    with _with_executor(options, dask) as chosen, _progress(quiet or as_json or as_csv) as progress:
         outcome = pipeline.scan(
             sources or (DEFAULT_SOURCE,),
-            hired,
+            chosen,
             on_tree=trees.append if tree else None,
             progress=progress,
         )
@@ -416,7 +399,10 @@ def convert(
     from migrator.report.text import convert_text
 
     _console().state = "The target is untouched."
-    with _hired(_options(selected), dask) as options, _progress(quiet or as_json) as progress:
+    with (
+        _with_executor(_options(selected), dask) as options,
+        _progress(quiet or as_json) as progress,
+    ):
         outcome = pipeline.convert(
             sources or (DEFAULT_SOURCE,),
             to,
@@ -801,32 +787,14 @@ def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) ->
 
 
 def _options(selected: dict[str, Any]) -> Options:
+    """The options of a command: click knows them by the names of their fields."""
     from migrator.pipeline import Options
 
-    return Options(
-        experiments=tuple(selected["experiments"]),
-        runs=not selected.get("no_runs", False),
-        traces=not selected.get("no_traces", False),
-        include=frozenset(selected["include"]),
-        exclude=frozenset(selected["exclude"]),
-        profile=selected["profile"],
-        profile_files=tuple(selected["profile_files"]),
-        on_conflict=selected.get("on_conflict", "fail"),
-        experiment_kind=selected.get("experiment_kind", "auto"),
-        roles=selected["roles"],
-        group_by_time=selected["group_by_time"],
-        adopt_orphans=selected["adopt_orphans"],
-        artifacts=selected.get("artifacts", "auto"),
-        workers=selected.get("workers") or 0,
-        since=selected.get("since"),
-        only=selected.get("only"),
-        redact=tuple(selected["redact"]),
-        shard=selected.get("shard", (1, 1)),
-    )
+    return Options(**selected)
 
 
 @contextmanager
-def _hired(options: Options, dask: str | None) -> Iterator[Options]:
+def _with_executor(options: Options, dask: str | None) -> Iterator[Options]:
     """Yield the options with the executor of a Dask cluster, if one is named."""
     if dask is None:
         yield options

@@ -27,7 +27,7 @@ from migrator.model import (
     TraceRecord,
 )
 from migrator.outcome.ledger import counts_of
-from migrator.pipeline.walk_totals import Accounts
+from migrator.pipeline.walk_totals import WalkTotals
 
 T = TypeVar("T")
 
@@ -46,10 +46,10 @@ class Copy:
     record: Any
 
 
-def unite(kind: Kind, first: Copy, second: Copy, accounts: Accounts) -> Copy:
+def unite(kind: Kind, first: Copy, second: Copy, totals: WalkTotals) -> Copy:
     """Take in a second directory of an id, and return the first with what it lacks of it.
 
-    Enters into the accounts what is merged, and what is rejected because it is another entity.
+    Counts what is merged, and what is rejected because it is another entity.
     """
     record, again = first.record, second.record
     why = contradiction(record, again)
@@ -57,21 +57,21 @@ def unite(kind: Kind, first: Copy, second: Copy, accounts: Accounts) -> Copy:
         same = _content(record) == _content(again)
         why = f"{'with the same content, but ' if same else ''}in another experiment"
     if why:
-        _reject(kind, first, second, counts_of(again), why, accounts)
+        _reject(kind, first, second, counts_of(again), why, totals)
         return first
     again, left_out = _without_other_versions(record, again)
-    _reject(kind, first, second, left_out, "created at another time or by another run", accounts)
+    _reject(kind, first, second, left_out, "created at another time or by another run", totals)
     whole = united(record, again)
     before, after = counts_of(record), counts_of(whole)
     for each, count in counts_of(again).items():
         added = after.get(each, 0) - before.get(each, 0)
-        accounts.ledger.merged[each] += count - added
+        totals.ledger.merged[each] += count - added
     others = _differences(record, again)
     message = "with the same content" if whole == record else "in another state"
     if others:
         message += ", and with other values of " + ", ".join(others[:_SHOWN])
         message += ", …" if len(others) > _SHOWN else ""
-    accounts.ledger.add_issues(
+    totals.ledger.add_issues(
         [
             Issue(
                 Code.ENTITY_DIFFERS if others else Code.ENTITY_REPEATED,
@@ -87,12 +87,12 @@ def unite(kind: Kind, first: Copy, second: Copy, accounts: Accounts) -> Copy:
 
 
 def _reject(
-    kind: Kind, first: Copy, second: Copy, counts: Counts, why: str, accounts: Accounts
+    kind: Kind, first: Copy, second: Copy, counts: Counts, why: str, totals: WalkTotals
 ) -> None:
     entry = second.entry
     message = f"{kind.value} {entry.entity_id} lies in {first.entry.path} too, {why}."
     kept = f"the one in {first.entry.path}"
-    accounts.ledger.add_issues(
+    totals.ledger.add_issues(
         [
             Issue(Code.ENTITY_CLASHES, entry.path, message, kept, part, entry.entity_id, n)
             for part, n in counts.items()

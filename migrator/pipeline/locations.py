@@ -34,13 +34,18 @@ class Locations:
     the directories that the decisions want copied.
     """
 
-    def __init__(self, stores: Sequence[Store], artifacts: str, summary: ArtifactSummary) -> None:
-        """Raise OptionError for an unknown choice, and when copies would go into a source."""
-        self.choice = choice = transformer.ArtifactChoice.parse(artifacts)
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        choice: transformer.ArtifactChoice,
+        summary: ArtifactSummary,
+    ) -> None:
+        """Raise OptionError when copies would go into a source."""
+        self.choice = choice
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
-        summary.choice = choice.mode if choice.directory is None else f"copy:{choice.directory}"
+        summary.choice = str(choice)
         for store in stores:
             mode: str = choice.mode
             if mode == "auto":

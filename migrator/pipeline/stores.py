@@ -1,8 +1,7 @@
-"""The sources, walked once, and which experiment each thing in them belongs to."""
+"""The sources, walked once."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ from migrator import extractor, transformer
 from migrator.errors import MigrateError, SourceError
 from migrator.extractor import buckets as remote
 from migrator.issues import Issue
-from migrator.model import Entry, ExperimentPlan, SourceIndex
+from migrator.model import Entry, SourceIndex
 from migrator.outcome.summary import Outcome
-from migrator.pipeline.options import Options
+from migrator.pipeline.options import Options, Paths, as_texts
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 E = TypeVar("E", bound=Entry)
@@ -39,23 +38,23 @@ class Store:
         return self.named(self.index.root)
 
     def named(self, text: str) -> str:
-        """Return a text in which the places of the store are called as people know them."""
+        """A text in which the places of the store have the names that people know."""
         return text if self.mirror is None else self.mirror.named(text)
 
     def address(self, path: str) -> str:
-        """Return the location to record for a path in the store."""
+        """The location to record for a path in the store."""
         address = None if self.mirror is None else self.mirror.address(path)
         return address or transformer.local_uri(path)
 
     def outline(self) -> Store:
-        """Return it without its entries: where it is, and which number it has."""
+        """The store without its entries: its place and its number."""
         bare = SourceIndex(self.index.root, (), (), (), (), (), (), 0, 0, 0, ())
         return replace(self, index=bare)
 
 
 @contextmanager
 def fetched(
-    sources: Sequence[str],
+    sources: Paths,
     options: Options,
     progress: Progress = no_progress,
     *,
@@ -66,8 +65,9 @@ def fetched(
     The mirrors are gone when the block ends, and errors that it raises name the sources. With
     ``whole`` all artifacts are fetched too. Raises SourceError and OptionError.
     """
-    if not any(map(remote.is_remote, sources)):
-        yield list(sources)
+    names = as_texts(sources)
+    if not any(map(remote.is_remote, names)):
+        yield list(names)
         return
     profiles = transformer.load_profiles(options.profile_files)
     choice = transformer.PlanOptions(include=options.include, profile=options.profile)
@@ -78,7 +78,7 @@ def fetched(
 
     places: list[str | remote.Mirror] = []
     with ExitStack() as mirrors:
-        for source in dict.fromkeys(sources):
+        for source in dict.fromkeys(names):
             if remote.is_remote(source):
                 places.append(mirrors.enter_context(remote.mirrored(source, reads, progress)))
             else:
@@ -86,11 +86,11 @@ def fetched(
         try:
             yield places
         except MigrateError as error:
-            named = [error.what, error.todo]
+            texts = [error.what, error.todo]
             for place in places:
                 if isinstance(place, remote.Mirror):
-                    named = [place.named(text) for text in named]
-            raise type(error)(named[0], todo=named[1]) from error
+                    texts = [place.named(text) for text in texts]
+            raise type(error)(texts[0], todo=texts[1]) from error
 
 
 def open_stores(
@@ -136,47 +136,17 @@ def _named(store: Store, issue: Issue) -> Issue:
 
 
 def ranked(entries: Sequence[E]) -> list[E]:
-    """Return entries so that of those with one id the first counts.
+    """Sort entries so that of those with one id the first counts.
 
-    The active one before a deleted one, then the shorter path: a copy's name is longer.
+    Active ones come before deleted ones, then shorter paths: the name of a copy is longer.
     """
     return sorted(
         entries, key=lambda e: (e.in_trash, len(e.folder) + len(e.name), e.folder, e.name)
     )
 
 
-class Homes:
-    """Which experiment of the sources an entry belongs to, and what that becomes."""
-
-    def __init__(self, stores: Sequence[Store]) -> None:
-        self.plans: dict[str, ExperimentPlan] = {}  # of the selected ones, by their directory
-        self._folders: set[str] = set()  # directories of all experiments, selected or not
-        self._by_id: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
-        for store in stores:
-            for entry in ranked(store.index.experiments):
-                self._folders.add(entry.path)
-                self._by_id.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
-
-    def plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
-        """Return what the entry's experiment becomes, None if it is not selected."""
-        return self.plans.get(self.home(store, entry))
-
-    def home(self, store: Store, entry: Entry) -> str:
-        """Return the directory of the experiment that an entry belongs to.
-
-        The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
-        may occur twice in a store, in folders of the user's own; it only helps a stray entry.
-        """
-        if entry.folder in self._folders:
-            return entry.folder
-        above = os.path.dirname(entry.folder)  # noqa: PTH120  # a Path for each costs more
-        if above in self._folders:
-            return above
-        return self._by_id.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
-
-
 def files_now(store: Store) -> int:
-    """Return how many files a store holds by now, 0 if it can't be read any more."""
+    """How many files a store holds by now; 0 if it can't be read any more."""
     try:
         return extractor.index(store.index.root).files
     except SourceError:

@@ -231,7 +231,7 @@ def verify(
     location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
     OptionError and TargetError.
     """
-    if options.shard != (1, 1):
+    if not options.shard.is_whole:
         raise OptionError(
             "verify compares the whole of the sources: a database of several shards has more than "
             "one of them says.",
@@ -239,23 +239,20 @@ def verify(
         )
     if addresses.is_server(against):
         return _verify_server(sources, against, options, progress)
-    copies = options.artifacts.startswith("copy:")
+    copies = options.artifacts.mode == "copy"
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
         stores = pipeline.open_stores(places, progress)
         comparer = Comparer(against, joined=options.on_conflict == "merge")
-        migration = pipeline.Migration(
+        walked = pipeline.walk_sources(
             stores,
             options,
             comparer,
             Outcome(__version__, tuple(store.name for store in stores), against),
-            existing=comparer.experiments(),
-            largest_id=comparer.largest_id,
-            name_key=comparer.name_key,
-            progress=progress,
+            pipeline.TargetFacts(comparer.experiments(), comparer.largest_id, comparer.name_key),
+            pipeline.Observer(progress=progress),
         )
-        migration.run()
-        comparer.compare_copies(migration.locations.copies)
-        return migration.redactor.value(comparer.finish())
+        comparer.compare_copies(walked.locations.copies)
+        return walked.redactor.value(comparer.finish())
 
 
 def _verify_server(
@@ -266,21 +263,19 @@ def _verify_server(
     # Of the minutes that MLflow's client asks again a server that is gone, seconds are enough here.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     server.open_server(against, to_read=True)
-    whole = options.artifacts != "keep"  # then they were sent, and are compared
+    whole = options.artifacts.mode != "keep"  # then they were sent, and are compared
     with pipeline.fetched(sources, options, progress, whole=whole) as places:
         stores = pipeline.open_stores(places, progress)
         comparer = ServedComparer(against, files=whole)
-        migration = pipeline.Migration(
+        walked = pipeline.walk_sources(
             stores,
             options,
             comparer,
             Outcome(__version__, tuple(store.name for store in stores), against),
-            existing=comparer.experiments(),
-            largest_id=None,
-            progress=progress,
+            pipeline.TargetFacts(comparer.experiments(), largest_id=None),
+            pipeline.Observer(progress=progress),
         )
-        migration.run()
-        return migration.redactor.value(comparer.finish())
+        return walked.redactor.value(comparer.finish())
 
 
 def reading(method: _Method) -> _Method:
