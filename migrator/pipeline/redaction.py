@@ -170,9 +170,9 @@ class _Walk:
         return masked
 
     def _keys(self, keys: Iterable[str]) -> dict[str, str]:
-        """Give each key that matches a masked name of its own; those that don't are left out.
+        """The masked name of each key that matches; keys that don't match are left out.
 
-        Two that become equal are numbered in the order of the keys, so that neither is lost.
+        Keys that become equal are numbered in the order of the keys, so that none is lost.
         """
         changed: dict[str, str] = {}
         taken = set()

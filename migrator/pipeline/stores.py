@@ -30,7 +30,7 @@ class Store:
     number: int
     index: SourceIndex
     artifact_roots: tuple[str, ...]
-    mirror: remote.Mirror | None = None  # what is walked, if the source is no local folder
+    mirror: remote.Mirror | None = None  # what is walked if the source is not a local folder
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ def fetched(
     *,
     whole: bool = False,
 ) -> Iterator[list[str | remote.Mirror]]:
-    """Yield the sources, with a mirror in the place of each that is no local folder.
+    """Yield the sources, with a mirror in the place of each that is not a local folder.
 
     The mirrors are gone when the block ends, and errors that it raises name the sources. With
     ``whole`` all artifacts are fetched too. Raises SourceError and OptionError.

@@ -171,7 +171,7 @@ def hold(folder: str) -> None:
 
 LINGER = """
 import sys, time
-from tests.test_workers import hold
+from tests.convert.test_workers import hold
 from migrator.workers import ProcessExecutor
 if __name__ == "__main__":
     with ProcessExecutor(2, sys.argv[1]) as executor:
