@@ -13,7 +13,7 @@ from migrator.pipeline.commands import (
     show,
     upgrade,
 )
-from migrator.pipeline.options import Options
+from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
@@ -23,6 +23,7 @@ __all__ = [
     "Exported",
     "Observer",
     "Options",
+    "Paths",
     "PlannedTree",
     "Progress",
     "Store",

@@ -57,7 +57,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from migrator import __version__, addresses, conventions, databases, extractor, pipeline
+from migrator import (
+    DEFAULT_SOURCE,
+    DEFAULT_TARGET,
+    __version__,
+    addresses,
+    conventions,
+    databases,
+    extractor,
+    pipeline,
+)
 from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
 from migrator.issues import Kind
@@ -220,9 +229,9 @@ class VerifyResult:
 
 
 def verify(
-    sources: Sequence[str],
-    against: str,
-    options: pipeline.Options,
+    sources: pipeline.Paths = DEFAULT_SOURCE,
+    against: str = DEFAULT_TARGET,
+    options: pipeline.Options | None = None,
     progress: pipeline.Progress = pipeline.no_progress,
 ) -> VerifyResult:
     """Read the sources again and compare what they should have become with a database.
@@ -231,6 +240,7 @@ def verify(
     location a difference. Copied artifacts are compared byte for byte. Raises SourceError,
     OptionError and TargetError.
     """
+    options = options or pipeline.Options()
     if not options.shard.is_whole:
         raise OptionError(
             "verify compares the whole of the sources: a database of several shards has more than "
@@ -256,7 +266,7 @@ def verify(
 
 
 def _verify_server(
-    sources: Sequence[str], against: str, options: pipeline.Options, progress: pipeline.Progress
+    sources: pipeline.Paths, against: str, options: pipeline.Options, progress: pipeline.Progress
 ) -> VerifyResult:
     from migrator.verify.rest import ServedComparer  # it uses what stands here
 
