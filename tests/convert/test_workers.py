@@ -232,7 +232,7 @@ def test_a_signal_to_all_processes_of_a_command_leaves_nothing(
     _, said = command.communicate(timeout=60)
     assert time.monotonic() - began < 10  # 0.2 s where nothing else runs
     assert command.returncode == 130
-    assert said == b"Interrupted; the target is untouched.\n"
+    assert said == b"Interrupted. The target is untouched.\n"
     assert list(target.iterdir()) == []
     assert not any(alive(int(path.name)) for path in folder.iterdir())
 
