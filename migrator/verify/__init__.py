@@ -416,7 +416,7 @@ class Comparer:
             page = self._tracking.search_experiments(
                 ViewType.ALL, _EXPERIMENTS_PER_PAGE, page_token=token
             )
-            found += [(int(item.experiment_id), item.name) for item in page]
+            found += [(int(item.experiment_id), str(item.name)) for item in page]  # maybe bytes
             token = page.token
             if not token:
                 return tuple(sorted(found))

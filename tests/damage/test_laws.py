@@ -157,8 +157,8 @@ def test_a_span_that_the_database_refuses_costs_that_span_alone(
     spot = Spot(root, 1)
     build(spot)
     monkeypatch.setattr(timing, "LATEST_MS", 10**18)  # as if times were not looked at
-    meta = spot.write / "meta.yaml"
-    meta.write_text(meta.read_text().replace("_time: 17000", "_time: 9917000"))
+    for meta in root.glob("*/*/meta.yaml"):  # all of a tree: an odd child would be moved
+        meta.write_text(meta.read_text().replace("_time: 17000", "_time: 9917000"))
     outcome = convert(root, tmp_path / "m.db")
     assert outcome.exit_code == 3 and outcome.ledger.gaps() == []
     assert Code.LOAD_REFUSED in {issue.code for issue in outcome.ledger.issues}

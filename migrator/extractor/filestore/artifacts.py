@@ -15,7 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from migrator import conventions
-from migrator.extractor.filestore.files import Account, FileTooLarge, Odd, read_bytes, reason, scan
+from migrator.extractor.filestore.files import (
+    Account,
+    FileTooLarge,
+    Odd,
+    is_below,
+    read_bytes,
+    reason,
+    scan,
+)
+from migrator.extractor.filestore.store import store_of
 from migrator.extractor.filestore.yamlfile import YAML_LIMIT_BYTES, load
 from migrator.issues import Code, Kind
 from migrator.model import (
@@ -136,7 +145,9 @@ def look_at_trace(entry: Entry, trace: TraceRecord) -> Location:
     uri = trace.tags.get(conventions.ARTIFACT_LOCATION, "")
     own = f"{entry.path}/artifacts"
     found = os.path.dirname(trace.spans_path) if trace.spans_path else own
-    if not os.path.isdir(found):
+    store = os.path.realpath(store_of(entry, 3))
+    leads_out = found == own and not is_below(os.path.realpath(own), store)  # a link
+    if leads_out or not os.path.isdir(found):
         return _look(Kind.TRACE, entry, uri, None, False)
     return _look(Kind.TRACE, entry, uri, found, has_files(found))
 

@@ -241,7 +241,7 @@ def follow(path: str, bound: str) -> Target | Odd:
         return Odd(name, path, f"a broken link ({reason(error)})", False)
     is_directory = stat.S_ISDIR(mode)
     kind = "directory" if is_directory else "file"
-    if not _is_below(target, os.path.realpath(bound)):
+    if not is_below(target, os.path.realpath(bound)):
         what = f"a link to a {kind} out of the store, to {shown(target)}"
         return Odd(name, path, what, False)
     if not is_directory and not stat.S_ISREG(mode):
@@ -250,12 +250,12 @@ def follow(path: str, bound: str) -> Target | Odd:
         way = _way(path, bound)
         if sum(map(os.path.islink, way[:-1])) >= _MAX_LINKS:
             return Odd(name, path, f"a link behind {_MAX_LINKS} other links", False)
-        if any(_is_below(os.path.realpath(folder), target) for folder in way):
+        if any(is_below(os.path.realpath(folder), target) for folder in way):
             return Odd(name, path, "a link to a directory that it lies in, a circle", True)
     return Target(target, is_directory)
 
 
-def _is_below(path: str, folder: str) -> bool:
+def is_below(path: str, folder: str) -> bool:
     """Tell whether a path is ``folder`` or lies in it; both are absolute and without links."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 

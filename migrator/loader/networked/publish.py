@@ -320,7 +320,7 @@ class _Push:
             state += "; convert again to add the rest." if self.whole else ", so nothing changed."
             if isinstance(error, TargetError):
                 raise TargetError(f"{error.what} {state}", todo=error.todo) from error
-            raise KeyboardInterrupt(f"Interrupted; {state}") from error
+            raise KeyboardInterrupt(f"Interrupted. {state}") from error
 
     def _order(self, what: str, table: _Table) -> None:
         """Note which rows are to be sent with which experiment."""

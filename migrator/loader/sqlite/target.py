@@ -57,9 +57,8 @@ class Target:
         if not self.exists:
             return ()
         with reporting(self.path), contextlib.closing(connect(self.path)) as db:
-            return tuple(
-                db.execute("SELECT experiment_id, name FROM experiments ORDER BY experiment_id")
-            )
+            rows = db.execute("SELECT experiment_id, name FROM experiments ORDER BY experiment_id")
+            return tuple((number, str(name)) for number, name in rows)  # damage: bytes, numbers
 
 
 def open_target(uri: str, schema: str | None = None) -> Target:
