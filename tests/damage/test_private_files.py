@@ -189,9 +189,9 @@ def test_a_signal_that_is_ignored_stays_ignored(store: Path, tmp_path: Path) -> 
     """``nohup mlflow-migrate convert …``: closing the terminal must not end it."""
     code = (
         "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from migrator.pipeline import Migration\ncheck = Migration.check_handed\n"
+        "from migrator.pipeline.closing import Walked\ncheck = Walked.check_handed\n"
         "def hang_up(self):\n    os.kill(os.getpid(), signal.SIGHUP)\n    check(self)\n"
-        "Migration.check_handed = hang_up\nfrom migrator.cli import main\nmain(sys.argv[1:])\n"
+        "Walked.check_handed = hang_up\nfrom migrator.cli import main\nmain(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", code, "convert", str(store), "--schema", "3.9", "--to"]
     done = subprocess.run([*command, f"sqlite:///{tmp_path}/m.db"], capture_output=True, text=True)

@@ -35,7 +35,7 @@ from migrator.errors import TargetError
 from migrator.extractor.filestore import FileStoreSource
 from migrator.model import TracePlan
 from migrator.otlp import receivers
-from migrator.pipeline import walk as migration
+from migrator.pipeline import lots
 from tests.support import browserkit, fixturekit
 
 AGENTS, GENAI = "2.22.5-agents", "3.5.1-genai"
@@ -55,7 +55,7 @@ def plans_of(name: str) -> dict[str, TracePlan]:
     stores = pipeline.open_stores([FileStoreSource.open(str(fixturekit.store(name)))])
     kept = Kept()
     outcome = pipeline.commands._outcome(stores, pipeline.Options(), None)
-    pipeline.Migration(stores, pipeline.Options(workers=1), kept, outcome).run()
+    pipeline.walk_sources(stores, pipeline.Options(workers=1), kept, outcome)
     return kept.plans
 
 
@@ -170,7 +170,7 @@ def test_spans_speak_the_genai_conventions(tmp_path: Path) -> None:
 def test_any_number_of_workers_writes_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration, "FEW_RUNS", 0)
+    monkeypatch.setattr(lots, "FEW_RUNS", 0)
     for workers in ("1", "3"):
         export(AGENTS, tmp_path / f"{workers}.pb", "--workers", workers)
     assert (tmp_path / "1.pb").read_bytes() == (tmp_path / "3.pb").read_bytes() != b""
