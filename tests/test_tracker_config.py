@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_legacy_tracker_and_3_9() -> None:
         True, True, "standard"
     )  # fmt: skip
     assert (config.autolog_enabled, config.async_logging) == (False, True)
-    assert (config.server_timeout_s, config.sampling_ratio, config.redact) == (3.0, 1.0, False)
+    assert (config.server_timeout_s, config.sampling_ratio, config.redact) == (3.0, 1.0, "keys")
 
 
 def test_legacy_file_keeps_working(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
         (lambda: answering(500), "answers 500"),
         (lambda: answering(401), "refuses the login (401)"),
         (lambda: answering(403), "refuses the login (403)"),
-        (lambda: answering(200, b"<html>hello</html>"), "is no MLflow"),
+        (lambda: answering(200, b"<html>hello</html>"), "not an MLflow server"),
         (no_name, "can't be reached"),
     ],
     ids=["closed", "black hole", "500", "401", "403", "no mlflow", "no name"],

@@ -22,7 +22,8 @@ LEVELS = ("minimal", "standard", "full")
 IGNORED_KEYS = frozenset({"retention_days", "redact_pii"})
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
-Redact = bool | Sequence[str] | Callable[[str], str]
+KEYS_ONLY = "keys"
+Redact = bool | str | Sequence[str] | Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class TrackerConfig:
     async_logging: bool = True  # write in a thread of its own
     server_timeout_s: float = 3.0  # how long a server may keep a workflow waiting
     sampling_ratio: float = 1.0  # share of workflows that is traced
-    redact: Redact = False  # True: keys, tokens, mail addresses; patterns; or a function
+    redact: Redact = KEYS_ONLY  # keys: values of password, api_key, ...; true: texts too; false: off
     fallback_uri: str = DEFAULT_URI  # where traces go when the server can't take them
     prices: str | None = None  # a TOML file that replaces the built-in table
 
@@ -156,6 +157,8 @@ def _typed(key: str, value: Any) -> Any:
             return tuple(str(name) for name in value)
         return _bool(key, value)
     if key == "redact":
+        if value == KEYS_ONLY:
+            return KEYS_ONLY
         if isinstance(value, str) and value.lower() not in TRUE + FALSE:
             return (value,)
         if callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)):
