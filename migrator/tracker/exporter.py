@@ -18,7 +18,7 @@ from mlflow import start_span_no_context as start_span_no_context
 from mlflow.entities import NoOpSpan as NoOpSpan
 from mlflow.entities import Span
 from mlflow.tracing import provider as provider
-from mlflow.tracing.constant import SpanAttributeKey
+from mlflow.tracing.constant import SpanAttributeKey, TraceTagKey
 from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracing.utils import encode_span_id, get_otel_attribute, maybe_get_request_id
@@ -102,7 +102,10 @@ class Exporter(MlflowV3SpanExporter):  # type: ignore[misc]  # mlflow is not typ
         )
         sink.shared.discard(trace_id)
         # mlflow.genai.evaluate reads the trace as soon as the workflow has returned.
-        is_awaited = maybe_get_request_id(is_evaluate=True) is not None
+        is_awaited = (
+            TraceTagKey.EVAL_REQUEST_ID in trace.info.tags
+            or maybe_get_request_id(is_evaluate=True) is not None
+        )
         sink.delivery.put(parcel, at_once=is_awaited)
 
 

@@ -262,7 +262,7 @@ class Finisher:
                 draft.span.start_time_ns, draft.span.end_time_ns or draft.span.start_time_ns,
                 _of(draft.span.inputs, "prompt"), draft.span.outputs,
             )  # fmt: skip
-            child = self._child(draft, call, 0)
+            child = self._child(draft, call, 1)
             child.set({CALLS: draft.get(CALLS)})
             if isinstance(cost, Mapping):  # of several models, each at its price
                 child.set(_cost_attributes(cost))

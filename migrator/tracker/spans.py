@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from migrator import conventions as conv
+from migrator.tracker.langchain import step_below
 from migrator.tracker.sink import Sink
 from migrator.tracker.usage import Call, Usage, model_of, usage_of
 from migrator.tracker.values import plain, text_of
@@ -212,13 +213,17 @@ class TrackedSpan:
         parent = None
         around = tracing.provider.get_current_otel_span().get_span_context()
         if not around.is_valid:
+            if not tracing.provider.is_tracing_enabled():  # mlflow.tracing.disable()
+                return
             workflow = None if self.kind == WORKFLOW else innermost(self.sink, WORKFLOW)
             if workflow is not None:
                 self.outer, parent = workflow, workflow._live
                 self.is_sampled = workflow.is_sampled
             else:
                 tracing.router.take(self.sink)
-        elif not around.trace_flags.sampled:
+        elif around.trace_flags.sampled:
+            parent = step_below(f"{around.span_id:016x}")
+        else:
             self.is_sampled = False
         if not self.is_sampled:
             return

@@ -6,7 +6,6 @@ import contextvars
 import functools
 import importlib
 import importlib.util
-import inspect
 import json
 import random
 import threading
@@ -526,12 +525,7 @@ class MLFlowTracker:
 
                 if importlib.util.find_spec(f"mlflow.{name}") is None:
                     raise ModuleNotFoundError(f"MLflow {mlflow.__version__} has no mlflow.{name}")
-                autolog = importlib.import_module(f"mlflow.{name}").autolog
-                # Otherwise LangChain's callbacks run in other threads than a graph's coroutines,
-                # and a node's span is no parent of the calls in it: their tokens count twice.
-                inline = "run_tracer_inline"
-                has_inline = inline in inspect.signature(autolog).parameters
-                autolog(**{inline: True} if has_inline else {})
+                importlib.import_module(f"mlflow.{name}").autolog()
 
     def _label(
         self, span: TrackedSpan, session: str | None, user: str | None, tags: Mapping[str, str]
