@@ -293,9 +293,9 @@ class TrackedSpan:
                 self.sink.open.pop(id(self), None)
             if self._calls:
                 self._report()
+            self._live.end()
             if self.outer is not None:
                 self.outer._free_ns = time.time_ns()
-            self._live.end()
 
     # ---------------------------------------------------------------------------- content
     @property
