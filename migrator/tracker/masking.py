@@ -80,12 +80,18 @@ def rules() -> tuple[Rule, ...]:
 
 _LOCAL_PART = re.compile(r"[\w.+-]{1,64}\Z")
 _DOMAIN = re.compile(r"[\w-]{1,63}\.[\w.-]{0,190}\w")
-_NAME_BEFORE = re.compile(r"[\w-]{1,100}\Z")
-_NAME_REST = re.compile(r"[\w-]{0,100}")
-_ASSIGNED = re.compile(
-    r"[\"'\\]{0,3}\s{0,3}[:=]{1,2}\s{0,3}[\"'\\]{0,3}(?:(?:Basic|Bearer|Token) )?"
-    r"([^\s\"'\\,;&)\]}]{6,4096})"
-)
+_NAME = re.compile(r"[\w-]{1,100}")
+_SEPARATOR = r"[\"'\\]{0,3}\s{0,3}[:=]{1,2}\s{0,3}[\"'\\]{0,3}"
+_VALUE_CHAR = r"[^\s\"'\\,;&)\]}]"
+_ASSIGNED = re.compile(_SEPARATOR + rf"(?:(?:Basic|Bearer|Token) )?({_VALUE_CHAR}{{6,4096}})")
+# The ends of secret names, where a separator and a value follow.
+_ASSIGNMENTS = tuple(
+    re.compile(rf"{end}(?={_SEPARATOR}{_VALUE_CHAR}{{5}})")
+    for end in (
+        "pass(?:word|wd|phrase|code)s?", "pwd", "secrets?", "cred(?:ential)?s?",
+        "key(?:s|[_-]?id)?", "tokens?", "authorization", "cookies?",
+    )
+)  # fmt: skip
 
 
 def mask_text(text: str) -> str:
@@ -120,17 +126,17 @@ def _without_assigned(text: str) -> str:
     if len(lower) != len(text):  # a few capitals have longer small letters
         lower = "".join(char.lower() if char.isascii() else char for char in text)
     spans: list[tuple[int, int]] = []
-    for stem in STEMS:
-        at = lower.find(stem)
-        while at >= 0:
-            before = _NAME_BEFORE.search(text, max(0, at - MAX_NAME_CHARS), at)
-            start = at if before is None else before.start()
-            rest = _NAME_REST.match(text, at)
-            end = at + len(stem) if rest is None else rest.end()
-            assigned = _ASSIGNED.match(text, end)
-            if assigned is not None and is_secret_name(text[start:end]):
+    for pattern in _ASSIGNMENTS:
+        found = pattern.search(lower)
+        while found is not None:
+            end = found.end()
+            assigned = None
+            if is_secret_name(_name_until(text, found.start()) + found.group()):
+                assigned = _ASSIGNED.match(text, end)
+            if assigned is not None:
                 spans.append(assigned.span(1))
-            at = lower.find(stem, end)
+                end = assigned.end()
+            found = pattern.search(lower, end)
     parts: list[str] = []
     done = 0
     for start, end in sorted(spans):
@@ -138,6 +144,13 @@ def _without_assigned(text: str) -> str:
             parts += [text[done:start], REDACTED]
             done = end
     return "".join([*parts, text[done:]])
+
+
+def _name_until(text: str, end: int) -> str:
+    """The part of a name that stands before ``end``, as it is written."""
+    backwards = text[max(0, end - MAX_NAME_CHARS) : end][::-1]
+    found = _NAME.match(backwards)
+    return "" if found is None else found.group()[::-1]
 
 
 # ------------------------------------------------------------------------------ values
