@@ -134,7 +134,7 @@ NO_SPAN = NoSpan()
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a span begins with."""
+    """What a span begins with; inputs and attributes as JSON values."""
 
     kind: str  # WORKFLOW, NODE or SPAN
     name: str
@@ -214,6 +214,9 @@ class TrackedSpan:
         around = tracing.provider.get_current_otel_span().get_span_context()
         if not around.is_valid:
             if not tracing.provider.is_tracing_enabled():  # mlflow.tracing.disable()
+                # MLflow counts the spans that would be started: mlflow.genai.evaluate asks so
+                # whether the workflow traces itself.
+                tracing.provider.start_detached_span(self.name)
                 return
             workflow = None if self.kind == WORKFLOW else innermost(self.sink, WORKFLOW)
             if workflow is not None:
@@ -228,12 +231,11 @@ class TrackedSpan:
         if not self.is_sampled:
             return
         is_root = not around.is_valid and parent is None
-        inputs = self._begin.inputs
         live = tracing.start_span_no_context(
             self.name,
             span_type=self.span_type,
             parent_span=parent,
-            inputs=plain(inputs) if inputs is not None else None,
+            inputs=self._begin.inputs,
             attributes=self._begin.attributes,
             experiment_id=self.sink.experiment_id if is_root else None,
         )

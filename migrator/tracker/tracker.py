@@ -128,7 +128,8 @@ class MLFlowTracker:
             "global_temperature": attribute_of(flow, "config", "llm", "temperature"),
             "node_count": len(items_of(nodes)) if isinstance(nodes, Sequence) else None,
         }
-        all_tags = dict(tags or {})
+        shown_tags = plain(tags)
+        all_tags = shown_tags if isinstance(shown_tags, dict) else {}
         if self.config.run_name:
             all_tags.setdefault("run_name", self.config.run_name)
 
@@ -159,9 +160,10 @@ class MLFlowTracker:
             self._outside("finalize_workflow", "workflow")
             return
         workflow.set_outputs(self._recordable(final_state, "minimal"))
-        workflow.set_attribute("status", status)
-        if status != "success":
-            workflow.fail("WorkflowError", text_of(status))
+        said = text_of(status)
+        workflow.set_attribute("status", said)
+        if said != "success":
+            workflow.fail("WorkflowError", said)
 
     def track_node(
         self,
@@ -264,9 +266,10 @@ class MLFlowTracker:
         self, name: str, model: str, provider: str | None = None, inputs: Any = None
     ) -> TrackedSpan | NoSpan:
         """Track a model call, in a ``with`` block; ``record_usage(response)`` on it counts tokens."""
-        attributes = {conv.PLAIN_MODEL: model, conv.SPAN_MODEL: model}
-        if provider:
-            attributes |= {conv.PLAIN_PROVIDER: provider, conv.SPAN_PROVIDER: provider}
+        model_name = text_of(model)
+        attributes = {conv.PLAIN_MODEL: model_name, conv.SPAN_MODEL: model_name}
+        if provider is not None and (seller := text_of(provider)):
+            attributes |= {conv.PLAIN_PROVIDER: seller, conv.SPAN_PROVIDER: seller}
         return self.span(name, SpanType.CHAT_MODEL, inputs, **attributes)
 
     @overload
