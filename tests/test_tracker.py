@@ -418,6 +418,30 @@ def test_stream_that_is_left_early_or_fails_still_ends_its_span(tmp_path: Path) 
     assert parent(trace, "after") == "workflow_article_writer"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_abandoned_async_stream_is_no_error(waits: bool, tmp_path: Path) -> None:
+    track = tracker(tmp_path)
+
+    @track.trace(name="stream")
+    async def stream() -> AsyncIterator[str]:
+        for word in ("a", "b", "c"):
+            await asyncio.sleep(0)
+            yield word
+
+    async def main() -> None:
+        with track.track_workflow({}):
+            async for _ in stream():
+                break
+            if waits:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    found = spans(only(track))
+    assert found["stream"].status.status_code == SpanStatusCode.OK
+    assert found["stream"].outputs == "a"
+    assert found["stream"].get_attribute("closed_early") is True
+
+
 def test_span_is_not_active_while_the_consumer_of_a_stream_runs(tmp_path: Path) -> None:
     track = tracker(tmp_path)
 

@@ -84,7 +84,8 @@ def test_bare_fork_writes_its_workflow_and_says_so_once(
         own_workflow("child 1")
         own_workflow("child 2")
         status = track.status()
-        print(f"pending {status.pending} errors {status.errors}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"pending {status.pending} errors {status.errors}\n")
+        sys.stderr.flush()
 
     in_fork(work)
     assert names(track) == ["child 1", "child 2", "parent"]
@@ -107,10 +108,10 @@ def test_worker_processes_of_a_pool_write_their_workflows(method: str, tmp_path:
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         list(pool.map(own_workflow, [f"child {index}" for index in range(6)]))
-    worker = context.Process(target=own_workflow, args=("process",))
-    worker.start()
-    worker.join(30)
-    assert worker.exitcode == 0
+    process = context.Process(target=own_workflow, args=("process",))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
     assert names(track) == [*(f"child {index}" for index in range(6)), "parent", "process"]
 
 

@@ -15,8 +15,8 @@ pytest.importorskip("langgraph", reason="needs langgraph (the extra `langgraph`)
 pytest.importorskip("langchain", reason="needs langchain (the extra `langgraph`)")
 pytest.importorskip("langchain_core", reason="needs langchain-core (the extra `langgraph`)")
 
-from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain.agents import create_agent
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
@@ -200,7 +200,7 @@ def test_model_that_does_not_say_its_name_takes_the_nodes(tmp_path: Path) -> Non
     assert track.cost_summary()["by_model"][MINI]["calls"] == 1
 
 
-@tool
+@tool  # type: ignore[untyped-decorator,unused-ignore]  # langchain may not be typed
 def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b

@@ -1,10 +1,9 @@
-"""Credentials never reach the database: by their keys by default, in texts with ``redact: true``."""
+"""Credentials never reach the database: by key as a default, in texts with ``redact: true``."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import random
 import re
 import sqlite3
@@ -37,7 +36,8 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.parametrize(
     "name",
     [
-        "x-api-key", "X-API-Key", "apiKey", "API_KEYS", "api_keys", "openai_api_key", "OPENAI_API_KEY",
+        "x-api-key", "X-API-Key", "apiKey", "API_KEYS", "api_keys", "openai_api_key",
+        "OPENAI_API_KEY",
         "authorization", "Authorization", "Proxy-Authorization", "aws_secret_access_key",
         "AWS_SECRET_ACCESS_KEY", "aws_access_key_id", "awsSessionToken", "secret_key", "SECRET_KEY",
         "refresh_token", "refreshToken", "access_token", "credentials", "google.credentials",
@@ -52,8 +52,10 @@ def test_names_of_credentials_are_known_in_any_spelling(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "token", "tokens", "max_tokens", "input_tokens", "total_tokens", "next_page_token", "eos_token",
-        "key", "keys", "key_points", "keyword", "primary_key", "author", "authorized", "password_reset_url",
+        "token", "tokens", "max_tokens", "input_tokens", "total_tokens", "next_page_token",
+        "eos_token",
+        "key", "keys", "key_points", "keyword", "primary_key", "author", "authorized",
+        "password_reset_url",
         "secretary", "compass", "monkey", "passenger", "cookie_policy",
     ],
 )  # fmt: skip
@@ -91,13 +93,17 @@ def secret(prefix: str, length: int, alphabet: str = "abcDEF0123456789") -> str:
 
 
 JWT = ".".join(["eyJ" + "a" * 30, "eyJ" + "b" * 40, "c" * 43])
-PEM = f"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4\n\n{'MIIEow' * 60}\n-----END RSA PRIVATE KEY-----"
+PEM = f"""-----BEGIN RSA PRIVATE KEY-----
+Proc-Type: 4
+
+{"MIIEow" * 60}
+-----END RSA PRIVATE KEY-----"""
 SECRETS = [
     secret("sk-", 48), secret("sk-proj-", 160), secret("sk-ant-api03-", 95), secret("hf_", 34),
     secret("ghp_", 36), secret("gho_", 36), secret("github_pat_", 82), secret("glpat-", 20),
     "xoxb-123456789012-123456789012-abcdefABCDEF", secret("AKIA", 16, "ABCDEF234567"),
-    secret("ASIA", 16, "ABCDEF234567"), secret("AIza", 35), secret("sk_live_", 24), secret("npm_", 36),
-    JWT, PEM, "ana.b+c@mail.example.org",
+    secret("ASIA", 16, "ABCDEF234567"), secret("AIza", 35), secret("sk_live_", 24),
+    secret("npm_", 36),    JWT, PEM, "ana.b+c@mail.example.org",
 ]  # fmt: skip
 
 
@@ -163,8 +169,10 @@ def test_a_megabyte_takes_ten_milliseconds(name: str) -> None:
 
 HOSTILE = [
     "@", "a@", "a.a@", "a@a.", "sk-", "sk-a", "eyJ", "eyJa.", "eyJaaaaaaaaa.", "-----BEGIN",
-    "-----BEGIN PRIVATE KEY-----", "://", "://a:", "://a:b", "a_", "ghp_", "password", "password=",
-    "key=", "password: ", "_", "-", "xox", "IA", "AKIA", "earer ", "Bearer ", "a.", "\\", '"', "secret_",
+    "-----BEGIN PRIVATE KEY-----", "://", "://a:", "://a:b", "a_", "ghp_", "password",
+    "password=", "key=", "password: ", "_", "-", "xox", "IA", "AKIA", "earer ", "Bearer ",
+    "a.", "\\", '"',
+    "secret_",
 ]  # fmt: skip
 
 
@@ -206,7 +214,9 @@ def leave_everywhere(track: MLFlowTracker) -> None:
         ),
     ):
         mlflow.update_current_trace(request_preview=both, metadata={"who": both})
-        track.feedback("f", both, rationale=both, source="HUMAN", source_id=MAIL, metadata={"m": both})
+        track.feedback(
+            "f", both, rationale=both, source="HUMAN", source_id=MAIL, metadata={"m": both}
+        )
         track.expectation("e", {"password": "hidden-by-key", "mail": MAIL})
         with mlflow.start_span(both) as foreign:
             foreign.set_inputs({"headers": {"Authorization": "hidden-by-key"}, "text": both})
@@ -214,7 +224,7 @@ def leave_everywhere(track: MLFlowTracker) -> None:
             track.log_node_metrics(1, 1, MINI, prompt=both, response=both)
             with track.tool("t", both) as tool:
                 tool.set_attribute("note", both)
-                tool.add_chunk(both)
+                tool.add_chunk(both)  # type: ignore[union-attr]
             raise OSError(f"no such user: {both}")
     track.feedback("late", both, rationale=both)
 
@@ -237,10 +247,13 @@ def test_nothing_that_leaves_has_a_secret_with_redact_on(tmp_path: Path) -> None
 
 
 def test_default_masks_by_key_and_off_masks_nothing(tmp_path: Path) -> None:
-    for settings, is_masked in (({}, True), ({"redact": False}, False), ({"redact": "off"}, False)):
-        folder = tmp_path / str(len(os.listdir(tmp_path)))
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({}, True), ({"redact": False}, False), ({"redact": "off"}, False)
+    ]  # fmt: skip
+    for number, (options, is_masked) in enumerate(cases):
+        folder = tmp_path / str(number)
         folder.mkdir()
-        track = tracker(folder, **settings)
+        track = tracker(folder, **options)
         leave_everywhere(track)
         only(track)
         written = database_text(folder)

@@ -344,7 +344,7 @@ def _check_runs(uri: str) -> None:
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("sqlite:///nowhere.db", "isn't there"), ("http://127.0.0.1:1", "no SQLite database")],
+    [("sqlite:///nowhere.db", "isn't there"), ("http://127.0.0.1:1", "not a SQLite database")],
 )
 def test_push_says_what_it_cannot_read(source: str, words: str, tmp_path: Path) -> None:
     with closed_port() as uri:

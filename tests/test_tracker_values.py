@@ -172,7 +172,8 @@ def test_models_and_dataclasses_are_shown_by_their_fields() -> None:
         hidden: str = pydantic.Field("secret", exclude=True)
         key: pydantic.SecretStr = pydantic.SecretStr("hunter2")
 
-    shown = plain({"p": Point(1, Node(name="n", more=[SimpleNamespace(a=1)]))})
+    more = {"name": "n", "more": [SimpleNamespace(a=1)]}
+    shown = plain({"p": Point(1, Node.model_validate(more))})
     assert shown["p"]["x"] == 1
     assert shown["p"]["inner"] == {"name": "n", "key": "**********", "more": ["namespace(a=1)"]}
 

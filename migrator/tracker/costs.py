@@ -77,7 +77,9 @@ def counted(spans: Sequence[Any]) -> list[Any]:
     inside: dict[str, bool] = {}  # by span: whether it or one around it has tokens
     chosen = []
     for span in spans:
-        if span.span_id in with_tokens and not _is_inside(span.parent_id, parents, with_tokens, inside):
+        if span.span_id in with_tokens and not _is_inside(
+            span.parent_id, parents, with_tokens, inside
+        ):
             chosen.append(span)
     return chosen
 
@@ -86,7 +88,7 @@ def _is_inside(
     span_id: str | None, parents: Mapping[str, str | None], with_tokens: set[str],
     inside: dict[str, bool],
 ) -> bool:  # fmt: skip
-    """Return True if this span, or one around it, has tokens. Remembers the answer in ``inside``."""
+    """Return True if this span, or one around it, has tokens; ``inside`` keeps the answers."""
     path: list[str] = []
     answer = False
     while span_id is not None and span_id in parents:

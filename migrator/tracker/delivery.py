@@ -160,7 +160,7 @@ class Place:
 
 
 def why_silent(uri: str, limit_s: float) -> str | None:
-    """Ask a server for one experiment. The reason why it can't take traces; None if it answers.
+    """Ask a server for one experiment. Says why it can't take traces; None if it answers.
 
     The question needs a login where the server wants one, and a database that works. No retries;
     at most ``limit_s``, name resolution included.
@@ -177,7 +177,11 @@ def why_silent(uri: str, limit_s: float) -> str | None:
         if code >= 400:
             return f"it answers {code}"
         try:
-            return None if isinstance(response.json(), dict) else "it answers, but is not an MLflow server"
+            return (
+                None
+                if isinstance(response.json(), dict)
+                else "it answers, but is not an MLflow server"
+            )
         except ValueError:
             return "it answers, but is not an MLflow server"
 
@@ -396,7 +400,7 @@ class Delivery:
         return True
 
     def _within(self, work: Callable[[], T]) -> T:
-        """Do ``work``; at a server as long as it answers. Raises ``ServerTimeout`` when it doesn't."""
+        """Do ``work``; at a server as long as it answers. Raises ``ServerTimeout``."""
         if not self.place.is_server:
             return work()
         if reason := why_silent(self.place.uri, self._limit_s):
@@ -424,7 +428,7 @@ _deliveries_lock = threading.Lock()
 
 
 def delivery_to(uri: str, fallback_uri: str, limit_s: float, in_background: bool) -> Delivery:
-    """Get the process's delivery to a place: applications make a tracker for each workflow.
+    """Get the delivery to a place, one in a process: applications make many trackers.
 
     This way one thread writes to it, and a server that is gone is waited for, and warned of, once.
     """

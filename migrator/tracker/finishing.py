@@ -406,9 +406,7 @@ def _model_spans_below(draft: Draft) -> list[Draft]:
     return sorted(found, key=lambda each: each.span.end_time_ns or 0)
 
 
-def _split(
-    reported: Sequence[Call], recorded: Sequence[Draft]
-) -> tuple[list[Call], list[Call]]:
+def _split(reported: Sequence[Call], recorded: Sequence[Draft]) -> tuple[list[Call], list[Call]]:
     """Tell a span's own calls from reports of calls that are recorded below it.
 
     A report repeats a recorded call that ended before it and has the same tokens, or all of them
@@ -418,7 +416,9 @@ def _split(
     repeated: list[Call] = []
     left = list(recorded)
     for call in reported:
-        before = [each for each in left if (each.span.end_time_ns or call.end_ns + 1) <= call.end_ns]
+        before = [
+            each for each in left if (each.span.end_time_ns or call.end_ns + 1) <= call.end_ns
+        ]
         same = [each for each in before if each.usage == call.usage][:1]
         if not same and before and _sum_of(before) == call.usage:
             same = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -150,7 +151,11 @@ class Traced:
             except GeneratorExit:
                 raise
             except BaseException as error:
-                span.record_exception(error)
+                # A stream that nobody reads any more is cancelled when the event loop ends.
+                if error is thrown and isinstance(error, asyncio.CancelledError):
+                    stream.closed_early()
+                else:
+                    span.record_exception(error)
                 raise
             finally:
                 stream.end()

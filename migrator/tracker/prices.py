@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -119,12 +120,19 @@ def _table(text: str, where: str) -> PriceTable:
             raise OptionError(f"{provider!r} in {where} is not a table of a provider's models.")
         for model, price in models.items():
             try:
-                prices[model.lower()] = Price(
-                    provider, float(price["input"]), float(price["output"])
-                )
+                found = Price(provider, _dollars(price["input"]), _dollars(price["output"]))
             except (KeyError, TypeError, ValueError) as error:
                 raise OptionError(
                     f"{provider}.{model} in {where} is {price!r}.",
                     todo="Give { input = ..., output = ... }, dollars for a million tokens.",
                 ) from error
+            prices[model.lower()] = found
     return PriceTable(prices)
+
+
+def _dollars(value: Any) -> float:
+    """Read a price. Raises ``ValueError`` for one that is negative, infinite or not a number."""
+    dollars = float(value)
+    if isinstance(value, bool) or not math.isfinite(dollars) or dollars < 0:
+        raise ValueError(f"{value!r} is not a price")
+    return dollars

@@ -44,7 +44,7 @@ class Pushed:
     failed: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts, for machines."""
+        """Convert to a dictionary, for machines."""
         return asdict(self)
 
 
@@ -115,7 +115,7 @@ class _counting:
 def _check(source: str, target: str, limit_s: float) -> None:
     if not source.startswith("sqlite:"):
         raise SourceError(
-            f"{source} is no SQLite database.", todo="Give one, such as sqlite:///mlflow.db."
+            f"{source} is not a SQLite database.", todo="Give one, such as sqlite:///mlflow.db."
         )
     path = Path(source.removeprefix("sqlite:///"))
     if not path.is_file():

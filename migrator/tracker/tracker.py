@@ -229,9 +229,7 @@ class MLFlowTracker:
             shown_prompt = self._recordable(prompt, "standard", node.attributes)
             shown_response = self._recordable(response, "standard", node.attributes)
             answer = _json_or_text(shown_response)
-            node.record_call(
-                counts, model or model_of(usage), prompt=shown_prompt, response=answer
-            )
+            node.record_call(counts, model or model_of(usage), prompt=shown_prompt, response=answer)
             if retries:
                 node.set_attribute("retries", int(retries))
             if shown_prompt is not None:
@@ -265,7 +263,7 @@ class MLFlowTracker:
     def llm(
         self, name: str, model: str, provider: str | None = None, inputs: Any = None
     ) -> TrackedSpan | NoSpan:
-        """Track a model call, in a ``with`` block; ``record_usage(response)`` on it counts tokens."""
+        """Track a model call, in a ``with`` block; ``record_usage(response)`` counts tokens."""
         model_name = text_of(model)
         attributes = {conv.PLAIN_MODEL: model_name, conv.SPAN_MODEL: model_name}
         if provider is not None and (seller := text_of(provider)):

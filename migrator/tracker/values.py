@@ -109,13 +109,11 @@ class _Reader:
 
     def _mapping(self, pairs: Iterable[tuple[Any, Any]], total: int, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        taken = 0
-        for key, item in pairs:
+        for taken, (key, item) in enumerate(pairs):
             if self._items_left <= 0:
                 result[CUT_KEY] = f"{total - taken:,} more keys"
                 break
             self._items_left -= 1
-            taken += 1
             result[self._text(text_of(key)[:MAX_KEY_CHARS])] = self.read(item, depth + 1)
         return result
 
