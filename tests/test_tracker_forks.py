@@ -169,3 +169,13 @@ def test_child_that_is_terminated_does_not_end_its_parents_spans(tmp_path: Path)
     (trace,) = [t for t in trackerkit.traces(track) if t.data.spans[0].inputs["name"] == "open"]
     assert trace.info.state == "OK"
     assert [event.name for event in trace.data.spans[0].events] == []
+
+
+def test_totals_get_feedback_where_all_tokens_are_another_processs(tmp_path: Path) -> None:
+    track = prepared(tmp_path)
+    with track.track_workflow({"name": "open"}):
+        in_fork(lambda: own_node("child"))
+    (trace,) = [t for t in trackerkit.traces(track) if t.data.spans[0].inputs["name"] == "open"]
+    marks = {a.name: a.value for a in trace.info.assessments}
+    assert marks == {"total_tokens": 11, "cost_usd": pytest.approx(2.1e-06)}
+    assert trace.info.token_usage["total_tokens"] == 11
