@@ -206,11 +206,9 @@ def check_hammered(trace: Any, count: int) -> None:
         node = found[f"p{index}"]
         assert parent(trace, f"p{index}") == "workflow_parallel"
         assert parent(trace, f"t{index}") == f"p{index}"
-        call = found[f"p{index} call 1"]  # the node has a tool inside, so its call has a span
-        assert parent(trace, call.name) == node.name
-        assert call.get_attribute("mlflow.chat.tokenUsage")["input_tokens"] == 100 + index
-        assert node.inputs == call.inputs == {"prompt": f"part {index}"}
-        assert node.outputs == call.outputs == {"part": index}
+        assert node.get_attribute("mlflow.chat.tokenUsage")["input_tokens"] == 100 + index
+        assert node.inputs == {"prompt": f"part {index}"}
+        assert node.outputs == {"part": index}
     assert trace.info.token_usage["input_tokens"] == sum(100 + index for index in range(count))
 
 

@@ -48,6 +48,7 @@ class Draft:
     children: list[Draft] = field(default_factory=list)
     parent: Draft | None = None
     is_call: bool = False  # made here, of a call that its parent reported
+    has_tokens: bool = False  # on itself or below; known once its children are placed
 
     def get(self, key: str) -> Any:
         """Read an attribute."""
@@ -65,6 +66,11 @@ class Draft:
     def usage(self) -> Usage | None:
         """The tokens that the span says itself."""
         return usage_of(self.get(conv.SPAN_USAGE))
+
+    @property
+    def has_tokens_below(self) -> bool:
+        """Whether a span below has tokens."""
+        return any(child.has_tokens for child in self.children)
 
     @property
     def is_node(self) -> bool:
@@ -133,14 +139,18 @@ class Finisher:
                 made += self._place(draft, reported)
             elif draft.usage is not None:
                 self._complete(draft)
+            draft.has_tokens = draft.usage is not None or draft.has_tokens_below
         return [draft.built(end_ns) for draft in [*drafts, *made]]
 
     def _place(self, draft: Draft, reported: Sequence[Call]) -> list[Draft]:
-        """Put a span's calls where they count once; make child spans of them if it has children."""
+        """Put a span's calls where they count once.
+
+        That is on the span itself; or, where spans with tokens are below it, in child spans.
+        """
         own, repeated = _split(reported, _model_spans_below(draft))
         if repeated:
             draft.set({REPORTED: _total(repeated).as_attribute()})
-        if draft.children:
+        if own and draft.has_tokens_below:
             return [
                 self._child(draft, call, number)
                 for number, call in enumerate(own, 1)
@@ -191,7 +201,7 @@ class Finisher:
             start_time=call.start_ns,
             end_time=max(call.start_ns, call.end_ns),
         )
-        child = Draft(span, parent=draft, is_call=True)
+        child = Draft(span, parent=draft, is_call=True, has_tokens=True)
         draft.children.append(child)
         return child
 
@@ -248,12 +258,9 @@ class Finisher:
         """
         drafts = list(_tree(spans))
         written: list[Any] = []
-        has_tokens: set[str] = set()  # spans with tokens on them or below
         for draft in reversed(drafts):
-            usage = draft.usage
-            is_above = any(child.span.span_id in has_tokens for child in draft.children)
-            if usage is not None or is_above:
-                has_tokens.add(draft.span.span_id)
+            usage, is_above = draft.usage, draft.has_tokens_below
+            draft.has_tokens = usage is not None or is_above
             if usage is None or not is_above or draft.get(CALLS) is None:
                 continue
             cost = draft.get(conv.SPAN_COST)

@@ -350,7 +350,7 @@ class TrackedSpan:
         prompt: Any = None,
         response: Any = None,
     ) -> None:
-        """Add a call. Where the span has children, it becomes a child span of its own."""
+        """Add a call. Where spans with tokens are inside, it becomes a child span of its own."""
         if self._live is None:
             return
         now_ns = time.time_ns()

@@ -213,8 +213,8 @@ class MLFlowTracker:
         objects of LangChain, OpenAI, Anthropic and Google are read.
 
         Every call counts. Only one that a span inside the node has recorded already, with the same
-        tokens (``tracker.llm``, an integration of MLflow), is not counted again. Where the node has
-        spans inside, its calls become child spans of their own.
+        tokens (``tracker.llm``, an integration of MLflow), is not counted again. Where spans inside
+        the node have tokens, too, its own calls become child spans beside them.
         """
         if self._sink is None:
             return
