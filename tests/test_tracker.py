@@ -161,6 +161,31 @@ def test_token_counts_are_read_from_any_response(response: Any, tmp_path: Path) 
         assert found[name].get_attribute("mlflow.chat.tokenUsage") == USAGE
 
 
+ANTHROPIC = {
+    "input_tokens": 100, "output_tokens": 20,
+    "cache_read_input_tokens": 900, "cache_creation_input_tokens": 50,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recorded", [100, 1050])  # MLflow 3.9 and 3.17 say of the same answer
+def test_cached_tokens_of_anthropic_count_and_a_report_of_them_is_no_second_call(
+    recorded: int, tmp_path: Path
+) -> None:
+    track = tracker(tmp_path)
+    with track.track_workflow({}), track.track_node("a", "claude-sonnet-4-5"):
+        with mlflow.start_span("Messages.create", span_type="CHAT_MODEL") as span:
+            span.set_outputs({"model": "claude-sonnet-4-5", "usage": ANTHROPIC})
+            span.set_attribute(
+                "mlflow.chat.tokenUsage",
+                {"input_tokens": recorded, "output_tokens": 20, "total_tokens": recorded + 20},
+            )
+        track.log_node_metrics(usage=SimpleNamespace(usage=SimpleNamespace(**ANTHROPIC)))
+    trace = only(track)
+    assert trace.info.token_usage["input_tokens"] == 1050
+    assert track.cost_summary()["total"]["total_tokens"] == 1070
+    assert len(trace.data.spans) == 3
+
+
 def test_zero_tokens_are_not_captured_tokens(tmp_path: Path) -> None:
     track = tracker(tmp_path)
     with track.track_workflow({}), track.track_node("a", FLASH):

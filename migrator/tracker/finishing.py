@@ -238,15 +238,20 @@ class Finisher:
     def _complete(self, draft: Draft) -> None:
         """Fill in model, provider and cost of a span that an integration of MLflow wrote."""
         model, usage = _model(draft), draft.usage
+        said = usage_of(draft.span.outputs)
+        if usage is not None and said is not None and said.output_tokens == usage.output_tokens:
+            # MLflow 3.9 leaves out the tokens that Anthropic read from its cache.
+            usage = max(usage, said)
+            draft.set({conv.SPAN_USAGE: {**draft.get(conv.SPAN_USAGE), **usage.as_attribute()}})
         provider = (
             draft.get(conv.PLAIN_PROVIDER)
             or draft.get(conv.SPAN_PROVIDER)
             or _of(draft.get("metadata"), "ls_provider")
         )
         draft.set(self._names(model, provider if isinstance(provider, str) else None))
-        said = draft.get(conv.SPAN_COST)
-        if isinstance(said, Mapping) and said.get("total_cost") is not None:
-            draft.set({conv.PLAIN_COST: said["total_cost"]})
+        cost = draft.get(conv.SPAN_COST)
+        if isinstance(cost, Mapping) and cost.get("total_cost") is not None:
+            draft.set({conv.PLAIN_COST: cost["total_cost"]})
         elif usage is not None:
             draft.set(self._costs([(model, usage)]))
 

@@ -20,6 +20,8 @@ OUTPUT_KEYS = (
     "candidatesTokenCount",
     "outputTokens",
 )
+# Anthropic counts these beside its input tokens; everybody else counts them in.
+BESIDE_INPUT_KEYS = ("cache_read_input_tokens", "cache_creation_input_tokens")
 # Where a response keeps its counts; asked in this order.
 HOLDERS = (
     "usage_metadata",
@@ -85,13 +87,20 @@ def usage_of(response: Any, depth: int = 3) -> Usage | None:
         return None
     given, got = _first(response, INPUT_KEYS), _first(response, OUTPUT_KEYS)
     if given is not None or got is not None:
-        usage = Usage(given or 0, got or 0)
+        usage = Usage((given or 0) + _beside_input(response), got or 0)
         return usage if usage.total_tokens else None
     for holder in HOLDERS:
         found = usage_of(_get(response, holder), depth - 1)
         if found is not None:
             return found
     return None
+
+
+def _beside_input(response: Any) -> int:
+    """Tokens that were read from a cache or written to it and aren't among the input tokens."""
+    if _get(response, "total_tokens") is not None:  # MLflow's own counts: they are among them
+        return 0
+    return sum(_first(response, (key,)) or 0 for key in BESIDE_INPUT_KEYS)
 
 
 def model_of(response: Any, depth: int = 2) -> str | None:
