@@ -42,7 +42,7 @@ else:  # pragma: no cover
     import tomli as tomllib
 
 FIELDS = (
-    "inputs", "not_inputs", "outputs", "documents", "calls", "model", "provider", "tools",
+    "inputs", "maybe_inputs", "not_inputs", "outputs", "maybe_outputs", "documents", "calls", "model", "provider", "tools",
     "tool_name", "agent_name", "kind", "turn", "case", "session", "user", "input_tokens",
     "output_tokens", "total_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
     "duration_ms", "duration_s", "duration_unknown", "success", "failure", "status", "error",

@@ -62,7 +62,7 @@ def recorded_calls(view: RunView) -> tuple[Step, ...]:
     durations = _durations(view)
     histories = [history for history in token_histories if history is not None]
     if not histories and durations is not None:
-        is_of_calls = len(notes) == len(durations.history.points) or view.first("model")
+        is_of_calls = len(notes) == len(durations.history.points) or view.model()
         histories = [durations.history] if is_of_calls else []
     if not histories:
         return _calls_of_notes(notes)
