@@ -16,10 +16,11 @@ from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import spellings
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.run_view import RunView
-from migrator.transformer.signs import Sign, Signs, signs_of
+from migrator.transformer.signs import TEST_NAME, Sign, Signs, signs_of
 from migrator.transformer.values import words
 
 CONVERT_FLAT = 4  # a childless run becomes a trace from this score on
+NEVER = -20  # outweighs all that speaks for a call
 LEAVE_TREE = -3  # a tree with LLM evidence stays runs from this score down
 LEAVE_BARE_TREE = -2  # and a tree without any
 
@@ -118,10 +119,8 @@ def role_of_call(view: RunView) -> Verdict:
         return Verdict(Role.TRAINING, (found.why,))
     signs = signs_of(view)
     weighed = [*signs.llm, *signs.ml]
-    if signs.many_cases and not signs.own_text:
-        weighed.append(Sign("cases", -2, "metrics over many cases"))
-    if signs.ml and not signs.own_text:
-        weighed.append(Sign("no text", -1, "no text of a prompt or a response"))
+    if not signs.own_text:
+        weighed += _doubts(view, signs)
     score = _score(weighed)
     reasons = _reasons(weighed)
     if score >= CONVERT_FLAT:
@@ -130,6 +129,20 @@ def role_of_call(view: RunView) -> Verdict:
     if signs.llm:
         why = f"not enough LLM evidence (score {score} of {CONVERT_FLAT})"
     return Verdict(Role.TRAINING, (f"a childless run: {why}", *reasons))
+
+
+def _doubts(view: RunView, signs: Signs) -> list[Sign]:
+    """What speaks against a call where no text says what was asked or answered."""
+    doubts: list[Sign] = []
+    if signs.many_cases:
+        doubts.append(Sign("cases", NEVER, "totals or averages over many cases"))
+    if signs.is_only_prompt:
+        doubts.append(Sign("prompt", NEVER, "a prompt without a question, an answer or a measure"))
+    if signs.ml:
+        doubts.append(Sign("no text", -1, "no text of a question or a response"))
+    if TEST_NAME.search(view.run.name):
+        doubts.append(Sign("test", -2, f"named like a test ({view.run.name.strip()})"))
+    return doubts
 
 
 def _score(signs: Iterable[Sign]) -> int:

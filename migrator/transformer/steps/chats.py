@@ -6,7 +6,7 @@ list, or an object with the list under one of ``LISTS``. Roles and texts go by s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
