@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +24,8 @@ from migrator.pipeline.stores import Homes, Progress, Store
 from migrator.pipeline.walk_totals import Accounts
 
 LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
+SAMPLED_TREES = 20  # nested trees of an experiment that are read for the names of their runs,
+SAMPLED_RUNS = 100  # of no more runs than this
 AHEAD = 2  # so many pieces of work for each worker are under way
 
 
@@ -45,6 +47,8 @@ class TreeReader:
     artifact_roots: Mapping[str, tuple[str, ...]]  # by the root of the store
     native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
     known_traces: frozenset[str]  # all native traces
+    known_names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Names of recognised runs, by the directory of their experiment."""
 
     def read(self, entry: RunEntry) -> Extracted[RunRecord]:
         """Read one run, with the texts that the profiles ask for."""
@@ -63,7 +67,10 @@ class TreeReader:
 
         ``inferred`` says why, by the id of a run whose parent is a guess.
         """
-        tree = transformer.RunTree(root_id, runs, children, inferred or {})
+        known_names: frozenset[str] = frozenset()
+        if self.known_names and not children and (root := runs.get(root_id)) is not None:
+            known_names = self.known_names.get(str(Path(root.path).parent), known_names)
+        tree = transformer.RunTree(root_id, runs, children, inferred or {}, known_names)
         plan = transformer.plan_tree(
             tree, self.profiles, self.options, self.native, self.known_traces
         )
@@ -88,6 +95,39 @@ class TreeContext:
     def store_of(self, run_id: str) -> Store:
         """Return the store in which the run lies that counts."""
         return self.elsewhere.get(run_id, self.store)
+
+    def with_known_names(self, forest: transformer.Forest) -> TreeContext:
+        """Read a sample of the nested trees, and give the reader the names of recognised runs.
+
+        Only experiments that hold flat runs too are looked at, so that most stores cost nothing.
+        """
+        nested: dict[str, list[str]] = {}
+        has_flat: set[str] = set()
+        for root_id in forest.root_ids:
+            folder = self.entries[root_id].folder
+            if root_id in forest.children:
+                if self.homes.plan_of(self.store_of(root_id), self.entries[root_id]) is None:
+                    continue  # not wanted
+                nested.setdefault(folder, []).append(root_id)
+            else:
+                has_flat.add(folder)
+        known: dict[str, frozenset[str]] = {}
+        for folder in sorted(nested.keys() & has_flat):
+            names: frozenset[str] = frozenset()
+            for root_id in nested[folder][:SAMPLED_TREES]:
+                names |= self._names_in(forest.tree(root_id))
+            if names:
+                known[folder] = names
+        return replace(self, reader=replace(self.reader, known_names=known)) if known else self
+
+    def _names_in(self, tree: transformer.Tree) -> frozenset[str]:
+        """The names of the runs of a nested tree, if it is recognised."""
+        if len(tree.run_ids) > SAMPLED_RUNS:
+            return frozenset()
+        records = [self.reader.read(self.entries[run_id]).record for run_id in tree.run_ids]
+        runs = {run.run_id: run for run in records if run is not None}
+        planned = self.reader.plan(tree.root_id, runs, tree.children)
+        return transformer.recognised_names(planned.tree, planned.plan)
 
     def moment(self, planned: PlannedTree, *, with_params: bool) -> transformer.Moment | None:
         """Return when a tree ran and what it was, where that may help to group it by time."""

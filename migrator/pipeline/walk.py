@@ -324,6 +324,7 @@ class Migration:
             context, issues = self._regrouped(context)
         forest = transformer.build_forest(context.entries.values())
         issues += forest.issues
+        context = context.with_known_names(forest)
         mine = forest
         if not self.shard.whole:
             mine = self._sharded(context, forest)

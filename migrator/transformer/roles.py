@@ -113,12 +113,17 @@ def _is_child(group: Recognition, view: RunView) -> bool:
 # ------------------------------------------------------------------------------ single runs
 
 
-def role_of_call(view: RunView) -> Verdict:
-    """Decide about a childless root: a call with clear evidence, else a training run."""
+def role_of_call(view: RunView, *, is_sibling: bool = False) -> Verdict:
+    """Decide about a childless root: a call with clear evidence, else a training run.
+
+    ``is_sibling``: a run of its experiment with such a name was recognised, in a tree.
+    """
     if found := fingerprint([view.run]):
         return Verdict(Role.TRAINING, (found.why,))
     signs = signs_of(view)
     weighed = [*signs.llm, *signs.ml]
+    if is_sibling:
+        weighed.append(Sign("sibling", CONVERT_FLAT, "the name of a recognised step or workflow"))
     if not signs.own_text:
         weighed += _doubts(view, signs)
     score = _score(weighed)
@@ -126,7 +131,7 @@ def role_of_call(view: RunView) -> Verdict:
     if score >= CONVERT_FLAT:
         return Verdict(Role.CALL, (f"a childless run with LLM evidence (score {score})", *reasons))
     why = "no LLM evidence"
-    if signs.llm:
+    if signs.llm or is_sibling:
         why = f"not enough LLM evidence (score {score} of {CONVERT_FLAT})"
     return Verdict(Role.TRAINING, (f"a childless run: {why}", *reasons))
 

@@ -58,6 +58,7 @@ class RunTree:
     runs: Mapping[str, RunRecord]
     children: Mapping[str, tuple[str, ...]]
     inferred: Mapping[str, str] = field(default_factory=dict)  # runs whose parent is a guess: why
+    known_names: frozenset[str] = frozenset()  # of recognised runs beside it (``siblings``)
 
 
 def build_forest(links: Iterable[RunEntry]) -> Forest:
