@@ -31,6 +31,7 @@ TREE_ML_KINDS = ("training", "epochs", "hyper", "flavor", "dataset")
 """Kinds of signs of training that count in a tree: those of most runs."""
 
 TRIAL_NAME = re.compile(r"(?i)^(trial|fold|cv|seed|run|iter|iteration|epoch)[\s_#-]*\d+$|^\d+$")
+LOOP_NAME = re.compile(r"(?i)^(iter|iteration|round|loop|attempt|cycle)[\s_#-]*\d+$")
 TURN_NAME = re.compile(r"(?i)(^|[_\s-])turn[\s_#-]?\d+$")
 CASE_NAME = re.compile(
     r"(?i)^(case|example|sample|question|query|row|item|test|test_case|prompt)[\s_#-]?\w*\d+$|^case_"
@@ -177,7 +178,8 @@ def role_of_tree(
     ml = _common_ml_signs(below_signs)
     if root and not any(sign.kind == "flavor" for sign in ml):
         ml += [sign for sign in signs[0].ml if sign.kind == "flavor"]
-    search = _search_signs(root, tops)
+    is_loop = _is_loop(tops, signs)
+    search = _search_signs(root, tops, is_loop=is_loop)
     stage = _training_stage(below_signs)
     if stage is not None and not llm and not search:
         # Stages differ, so that what one of them does is not to be found in most of them.
@@ -225,9 +227,19 @@ def _training_stage(signs: Sequence[Signs]) -> Sign | None:
     return None
 
 
-def _search_signs(root: RunView | None, tops: Sequence[RunView]) -> list[Sign]:
+def _is_loop(tops: Sequence[RunView], signs: Sequence[Signs]) -> bool:
+    """Whether the children are rounds of one loop that asks and answers, not trials."""
+    has_texts = any(sign.kind == "text" for each in signs for sign in each.llm)
+    return has_texts and all(LOOP_NAME.match(view.run.name.strip()) for view in tops)
+
+
+def _search_signs(
+    root: RunView | None, tops: Sequence[RunView], *, is_loop: bool
+) -> list[Sign]:
     """Signs of a search over settings: a grid, the children's names, the parent's keys and name."""
-    found = [_grid(tops), _trial_names(tops)]
+    found = [_grid(tops)]
+    if not is_loop:
+        found.append(_trial_names(tops))
     if root is not None:
         found += [_search_keys(root.run), _search_name(root.run)]
     return [sign for sign in found if sign is not None]

@@ -166,7 +166,9 @@ class Evidence(NamedTuple):
         """Whether a prompt is all there is: nobody asked, nothing answered, nothing was measured."""
         if self.asked_points or self.answer_points or self.failure or self.latency is not None:
             return False
-        return self.prompt_points > 0 and not any(self.tokens)
+        if self.prompt_points == 0 or any(self.tokens):
+            return False
+        return not any(_is_answer_file(self.view, each.path) for each in self.run.artifacts)
 
     @property
     def run(self) -> RunRecord:
@@ -437,6 +439,11 @@ def _answer_points(found: Found) -> int:
     if kind >= Prose.PROSE:
         return FAIR_TEXT if found.place == "artifact" else WEAK_TEXT
     return WEAK_TEXT if found.place == "artifact" and value.strip() else 0
+
+
+def _is_answer_file(view: RunView, path: str) -> bool:
+    """Whether an artifact has the name of an answer, be it one that could not be read as text."""
+    return any(source.field == "outputs" for source in view.index.sources_at(path))
 
 
 def _has_many_cases(run: RunRecord) -> bool:
