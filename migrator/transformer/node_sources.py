@@ -282,10 +282,20 @@ class RunSource(NodeSource):
 
     def settle(self, own: Status, below: Sequence[Status]) -> tuple[Status, str]:
         """Let the steps below and the output decide where the run itself says nothing clear."""
+        failed = next((status for status in below if status.word == "ERROR"), None)
+        if own.word == "ERROR" and not own.error_message and failed and failed.error_message:
+            status = Status(
+                "ERROR",
+                own.because,
+                own.explicit,
+                failed.error_type,
+                failed.error_message,
+                failed.stack_trace,
+            )
+            return status, "error: the run logged none; that of a step below it is taken"
         if own.explicit or own.word == "ERROR":
             return own, ""
         has_output = self.view.outputs()[0] is not None
-        failed = next((status for status in below if status.word == "ERROR"), None)
         if failed is not None and not has_output:
             because = "a step below it failed, and it has no output"
             status = Status(
