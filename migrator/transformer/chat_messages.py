@@ -19,6 +19,10 @@ LISTS = ("conversation", "messages", "chat_history", "history")
 ASKING = frozenset({"user", "human", "customer"})
 FRAMING = frozenset({"system", "developer"})  # stands before what is asked
 ANSWERING = frozenset({"assistant", "ai", "bot", "model", "agent", "chatbot"})
+ROLE_KEYS = ("role", "message_type", "type", "sender", "speaker")
+TEXT_KEYS = ("content", "text", "message")
+TIME_KEYS = ("timestamp", "time", "created_at")
+OTHER_KEYS = frozenset({*ROLE_KEYS, *TIME_KEYS, "name", "model", "error", "stderr"})
 EARLIEST_S = 100_000_000.0  # 1973; a smaller number is not a time
 
 
@@ -55,11 +59,11 @@ def messages_of(value: Json) -> list[Message]:
 def _message_of(item: Json) -> Message | None:
     if not isinstance(item, Mapping):
         return None
-    role = first_of(item, "role", "message_type", "type", "sender", "speaker")
-    text = first_of(item, "content", "text", "message")
-    if not isinstance(role, str) or not isinstance(text, str):
+    role = first_of(item, *ROLE_KEYS)
+    if not isinstance(role, str):
         return None
-    time_ms, in_zone = _time(first_of(item, "timestamp", "time", "created_at"))
+    text = _text_of(item)
+    time_ms, in_zone = _time(first_of(item, *TIME_KEYS))
     return Message(normalise(role), text, time_ms, in_zone, item)
 
 
@@ -82,6 +86,27 @@ def _time(value: Json) -> tuple[float | None, bool]:
     if time.tzinfo is not None:
         return time.timestamp() * 1000, True
     return time.replace(tzinfo=timezone.utc).timestamp() * 1000, False
+
+
+def _text_of(item: Mapping[str, Json]) -> str:
+    """The text of a message; empty when it has none, as one that only calls tools.
+
+    It may stand in parts, or under a key of its own: then the longest text is taken.
+    """
+    content = first_of(item, *TEXT_KEYS)
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    if any(key in item for key in TEXT_KEYS):
+        return ""
+    texts = [
+        value
+        for key, value in item.items()
+        if isinstance(value, str) and key not in OTHER_KEYS and not key.endswith(("id", "time"))
+    ]
+    return max(texts, key=len, default="")
 
 
 class Turn(NamedTuple):

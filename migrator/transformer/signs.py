@@ -419,7 +419,9 @@ def _asked_points(found: Found) -> int:
         return WEAK_TEXT if kind else 0
     is_foreign = len(value) > 3 and not value.isascii()
     if is_sure:
-        return STRONG_TEXT if kind >= Prose.TERMS or (kind and is_foreign) else 0
+        if kind >= Prose.TERMS or (kind and is_foreign):
+            return STRONG_TEXT
+        return FAIR_TEXT if kind and "user" in parts else 0  # "hello" is a message of a user
     return {Prose.REQUEST: STRONG_TEXT, Prose.PROSE: FAIR_TEXT, Prose.TERMS: 1}.get(kind, 0)
 
 
