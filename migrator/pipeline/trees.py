@@ -25,7 +25,9 @@ from migrator.pipeline.walk_totals import Accounts
 
 LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
 SAMPLED_TREES = 20  # nested trees of an experiment that are read for the names of their runs,
-SAMPLED_RUNS = 100  # of no more runs than this
+SAMPLED_RUNS = 100  # of no more runs than this,
+SAMPLED_CALLS = 5  # and flat runs of it,
+MOST_SAMPLED_CALLS = 500  # no more than this in all
 AHEAD = 2  # so many pieces of work for each worker are under way
 
 
@@ -47,7 +49,7 @@ class TreeReader:
     artifact_roots: Mapping[str, tuple[str, ...]]  # by the root of the store
     native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
     known_traces: frozenset[str]  # all native traces
-    known_names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    known_names: Mapping[str, transformer.KnownNames] = field(default_factory=dict)
     """Names of recognised runs, by the directory of their experiment."""
 
     def read(self, entry: RunEntry) -> Extracted[RunRecord]:
@@ -67,7 +69,7 @@ class TreeReader:
 
         ``inferred`` says why, by the id of a run whose parent is a guess.
         """
-        known_names: frozenset[str] = frozenset()
+        known_names = transformer.KnownNames()
         if self.known_names and not children and (root := runs.get(root_id)) is not None:
             known_names = self.known_names.get(str(Path(root.path).parent), known_names)
         tree = transformer.RunTree(root_id, runs, children, inferred or {}, known_names)
@@ -97,33 +99,36 @@ class TreeContext:
         return self.elsewhere.get(run_id, self.store)
 
     def with_known_names(self, forest: transformer.Forest) -> TreeContext:
-        """Read a sample of the nested trees, and give the reader the names of recognised runs.
+        """Read a sample of each experiment's trees, and give the reader the names it recognised.
 
-        Only experiments that hold flat runs too are looked at, so that most stores cost nothing.
+        What is read depends on the ids of runs alone, so that each shard finds the same names.
         """
         nested: dict[str, list[str]] = {}
-        has_flat: set[str] = set()
+        flat: dict[str, list[str]] = {}
         for root_id in forest.root_ids:
-            folder = self.entries[root_id].folder
-            if root_id in forest.children:
-                if self.homes.plan_of(self.store_of(root_id), self.entries[root_id]) is None:
-                    continue  # not wanted
-                nested.setdefault(folder, []).append(root_id)
-            else:
-                has_flat.add(folder)
-        known: dict[str, frozenset[str]] = {}
-        for folder in sorted(nested.keys() & has_flat):
-            names: frozenset[str] = frozenset()
-            for root_id in nested[folder][:SAMPLED_TREES]:
+            entry = self.entries[root_id]
+            if self.homes.plan_of(self.store_of(root_id), entry) is not None:
+                trees = nested if root_id in forest.children else flat
+                trees.setdefault(entry.folder, []).append(root_id)
+        calls_left = MOST_SAMPLED_CALLS
+        known: dict[str, transformer.KnownNames] = {}
+        for folder, flat_ids in sorted(flat.items()):
+            sample = nested.get(folder, [])[:SAMPLED_TREES]
+            if len(flat_ids) > 1 and calls_left > 0:
+                calls = flat_ids[:: max(1, len(flat_ids) // SAMPLED_CALLS)][:SAMPLED_CALLS]
+                calls_left -= len(calls)
+                sample = [*sample, *calls]
+            names = transformer.KnownNames()
+            for root_id in sample:
                 names |= self._names_in(forest.tree(root_id))
             if names:
                 known[folder] = names
         return replace(self, reader=replace(self.reader, known_names=known)) if known else self
 
-    def _names_in(self, tree: transformer.Tree) -> frozenset[str]:
-        """The names of the runs of a nested tree, if it is recognised."""
+    def _names_in(self, tree: transformer.Tree) -> transformer.KnownNames:
+        """The names of the runs of a tree, if it is recognised."""
         if len(tree.run_ids) > SAMPLED_RUNS:
-            return frozenset()
+            return transformer.KnownNames()
         records = [self.reader.read(self.entries[run_id]).record for run_id in tree.run_ids]
         runs = {run.run_id: run for run in records if run is not None}
         planned = self.reader.plan(tree.root_id, runs, tree.children)

@@ -28,7 +28,7 @@ from migrator.transformer.profiles import (
     wanted_artifacts,
 )
 from migrator.transformer.regroup import Moment, adopt_orphans, group_by_time, moment_of
-from migrator.transformer.siblings import recognised_names
+from migrator.transformer.siblings import KnownNames, recognised_names
 from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Fate",
     "Forest",
     "FoundExperiment",
+    "KnownNames",
     "Moment",
     "OnConflict",
     "PlanOptions",

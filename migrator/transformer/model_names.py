@@ -25,7 +25,7 @@ FAMILIES = (
     "j2(?=-)", "jurassic", "luminous", "sonar", "pplx", "dbrx", "databricks(?=-)", "nemotron", "olmo",
     "solar-(pro|mini|10)", "gigachat", "yandexgpt", "palmyra", "reka", "medlm", "smollm", "sonnet", "haiku",
     "opus", "flan", "t5", "mt5", "ul2", "bart", "bloom", "opt(?=-)", "galactica", "gpt4all", "redpajama",
-    "openchat", "starling", "sabia", "teuken",
+    "pegasus", "openchat", "starling", "sabia", "teuken",
 )  # fmt: skip
 OTHER_KINDS = (
     "embed", "minilm", "mpnet", "bge", "e5-", r"e5(?![\w.])", "gte-", "sentence-transformers",

@@ -16,6 +16,7 @@ from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import spellings
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.run_view import RunView
+from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
 from migrator.transformer.signs import TEST_NAME, Sign, Signs, signs_of
 from migrator.transformer.values import words
 
@@ -114,17 +115,20 @@ def _is_child(group: Recognition, view: RunView) -> bool:
 # ------------------------------------------------------------------------------ single runs
 
 
-def role_of_call(view: RunView, *, is_sibling: bool = False) -> Verdict:
+def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     """Decide about a childless root: a call with clear evidence, else a training run.
 
-    ``is_sibling``: a run of its experiment with such a name was recognised, in a tree.
+    ``known_names`` are those of recognised runs of its experiment.
     """
     if found := fingerprint([view.run]):
         return Verdict(Role.TRAINING, (found.why,))
     signs = signs_of(view)
     weighed = [*signs.llm, *signs.ml]
+    is_sibling = is_known_name(view.run.name, known_names.of_trees)
     if is_sibling:
         weighed.append(Sign("sibling", CONVERT_FLAT, "the name of a recognised step or workflow"))
+    elif signs.has_failed and is_known_name(view.run.name, known_names.of_calls):
+        weighed.append(Sign("sibling", CONVERT_FLAT, "it failed, and has a recognised call's name"))
     if not signs.own_text:
         weighed += _doubts(view, signs)
     score = _score(weighed)
@@ -233,9 +237,7 @@ def _is_loop(tops: Sequence[RunView], signs: Sequence[Signs]) -> bool:
     return has_texts and all(LOOP_NAME.match(view.run.name.strip()) for view in tops)
 
 
-def _search_signs(
-    root: RunView | None, tops: Sequence[RunView], *, is_loop: bool
-) -> list[Sign]:
+def _search_signs(root: RunView | None, tops: Sequence[RunView], *, is_loop: bool) -> list[Sign]:
     """Signs of a search over settings: a grid, the children's names, the parent's keys and name."""
     found = [_grid(tops)]
     if not is_loop:

@@ -14,6 +14,7 @@ from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
 from migrator.transformer.chat_messages import ASKING, Message, Turn, messages_of, turn_of
 from migrator.transformer.found import Duration, Found, Tokens
 from migrator.transformer.model_names import (
+    NOT_THE_MODEL,
     ModelKey,
     ModelKind,
     kind_of_model,
@@ -221,6 +222,9 @@ class RunView:
                     continue
                 for rank, value in _models_at(plain, values[key]):
                     ranked.append((rank, 1, Found(value, place, key)))
+        provider = self.first("provider")
+        if provider is not None and kind_of_model(str(provider.value)) is not ModelKind.UNKNOWN:
+            ranked.append((MODEL_RANKS[ModelKind.VENDOR], 2, provider))  # all there may be
         ranked.sort(key=lambda each: each[:2])  # stable: the profile's order, then that of the keys
         return tuple(found for _, _, found in ranked)
 
@@ -229,8 +233,10 @@ class RunView:
         found = self.first("provider")
         if found is not None:
             return found
-        named = [each for each in self.models() if kind_of_model(str(each.value)) is ModelKind.VENDOR]
-        return named[0] if named and named[0] is not self.model() else None
+        named = [
+            each for each in self.models() if kind_of_model(str(each.value)) is ModelKind.VENDOR
+        ]
+        return named[0] if named and named[0] != self.model() else None
 
     def number(self, name: str) -> tuple[float, Found] | None:
         """The first finite number of a field, and where it was logged."""
@@ -332,7 +338,9 @@ class RunView:
             found for found in self.every("inputs") if (found.place, found.key) not in ignored
         ]
         candidates += [
-            found for found in self._maybe("maybe_inputs") if (found.place, found.key) not in ignored
+            found
+            for found in self._maybe("maybe_inputs")
+            if (found.place, found.key) not in ignored
         ]
         parts: dict[str, Found] = {}
         for found in candidates:
@@ -482,7 +490,9 @@ def _models_at(key: str, text: str) -> list[tuple[int, str]]:
     if "{" in text[:2] or "\n" in text:
         return _models_inside(text) if _SETTINGS_KEY.search(key) else []
     kind_of_key = kind_of_model_key(key)
-    if kind_of_key is None or not _is_said(text) or as_number(text) is not None:
+    if kind_of_key is None:
+        return [(MODEL_RANKS[ModelKind.LLM], text.strip())] if _is_versioned_llm(key, text) else []
+    if not _is_said(text) or as_number(text) is not None:
         return []
     kind = kind_of_model(text)
     if kind_of_key is ModelKey.NOT_THE_MODEL or kind is ModelKind.OTHER:
@@ -491,6 +501,16 @@ def _models_at(key: str, text: str) -> list[tuple[int, str]]:
     if kind is ModelKind.UNKNOWN and kind_of_key is not ModelKey.OF_LLM:
         return []
     return [(MODEL_RANKS[kind], text.strip())]
+
+
+def _is_versioned_llm(key: str, text: str) -> bool:
+    """Whether a value under any name is an LLM's with its version, such as ``gpt-4o``."""
+    if not 2 <= len(text) <= 60 or not text[0].isalpha() or not _VERSIONED.fullmatch(text):
+        return False
+    parts = key.split("_")
+    if not (NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)):
+        return False
+    return kind_of_model(text) is ModelKind.LLM
 
 
 def _models_inside(text: str) -> list[tuple[int, str]]:
@@ -502,7 +522,15 @@ def _models_inside(text: str) -> list[tuple[int, str]]:
     return found
 
 
-_SETTINGS_KEY = re.compile(r"config|setting|param|option|args|llm|model|agent|generat|deploy|engine")
+_SETTINGS_KEY = re.compile(
+    r"config|setting|param|option|args|llm|model|agent|generat|deploy|engine"
+)
+_VERSIONED = re.compile(r"[\w./:@-]*\d[\w./:@-]*")
+NOT_A_MODEL_KEY = words(
+    "dataset data tokenizer project file name group tag prefix output input base"
+)
+"""Words of keys whose value is no model, though it has the name of one."""
+
 _PAIR = re.compile(
     r"""["']?(?P<key>[\w.-]*(?:model|llm|engine|deployment|generator|name)[\w.-]*)["']?[ \t]*[:=]"""
     r"""[ \t]*["']?(?P<value>[\w./:@ -]{1,100})"""

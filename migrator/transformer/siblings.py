@@ -8,24 +8,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from migrator import conventions as conv
-from migrator.model import TreePlan
-from migrator.transformer.trees import RunTree
+from migrator.model import Role, TreePlan
+
+if TYPE_CHECKING:
+    from migrator.transformer.trees import RunTree
 
 SHARED_WORDS = 3  # names that begin with so many words alike are those of one kind of step
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own: "funny-shoat-566"
 
 
-def recognised_names(tree: RunTree, plan: TreePlan) -> frozenset[str]:
-    """The names of a nested tree's runs, in plain form, if a span of it names a model."""
+@dataclass(frozen=True, slots=True)
+class KnownNames:
+    """Names of recognised runs of one experiment, in plain form."""
+
+    of_trees: frozenset[str] = frozenset()
+    of_calls: frozenset[str] = frozenset()  # flat runs; evidence only for runs that failed
+
+    def __or__(self, other: KnownNames) -> KnownNames:
+        return KnownNames(self.of_trees | other.of_trees, self.of_calls | other.of_calls)
+
+    def __bool__(self) -> bool:
+        return bool(self.of_trees or self.of_calls)
+
+
+NO_NAMES = KnownNames()
+
+
+def recognised_names(tree: RunTree, plan: TreePlan) -> KnownNames:
+    """The names of a tree's runs, if it is a call, or a nested tree in which a model is named."""
+    if plan.role is Role.CALL and plan.traces:
+        return KnownNames(of_calls=kinds_of_names(run.name for run in tree.runs.values()))
     has_model = any(
         conv.SPAN_MODEL in span.attributes for trace in plan.traces for span in trace.spans
     )
     if len(tree.runs) < 2 or not has_model:
-        return frozenset()
-    return kinds_of_names(run.name for run in tree.runs.values())
+        return NO_NAMES
+    return KnownNames(of_trees=kinds_of_names(run.name for run in tree.runs.values()))
 
 
 def kinds_of_names(names: Iterable[str]) -> frozenset[str]:

@@ -40,7 +40,9 @@ ML_PARAMS = words(
     "hidden_dim num_layers min_samples_split min_samples_leaf n_clusters kernel penalty subsample "
     "colsample_bytree per_device_train_batch_size num_leaves reg_lambda reg_alpha"
 )
-ML_PARAM_WORDS = words("lora qlora peft epoch epochs warmup optimizer scheduler finetune finetuning")
+ML_PARAM_WORDS = words(
+    "lora qlora peft epoch epochs warmup optimizer scheduler finetune finetuning"
+)
 """Words of keys that only training has, whatever stands around them."""
 
 ML_FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost", "pytorch", "tensorflow", "keras")
@@ -106,6 +108,7 @@ class Signs(NamedTuple):
     own_text: bool  # it holds what a user asked, or an answer
     is_only_prompt: bool  # a prompt is all there is of a call
     many_cases: bool  # totals or averages over many cases
+    has_failed: bool
 
 
 class Evidence(NamedTuple):
@@ -190,6 +193,7 @@ def signs_of(view: RunView) -> Signs:
         own_text=max(evidence.asked_points, evidence.answer_points) >= WEAK_TEXT,
         is_only_prompt=evidence.is_only_prompt,
         many_cases=_has_many_cases(view.run),
+        has_failed=bool(evidence.failure),
     )
 
 
@@ -279,7 +283,7 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
         return None
     for key in (*evidence.run.params, *evidence.run.metrics):
         if RETRIEVAL.match(normalise(key)):
-            return Sign("retrieval", 2, f"a retrieval beside the question ({key})")
+            return Sign("retrieval", 3, f"a retrieval beside the question ({key})")
     return None
 
 
@@ -383,9 +387,10 @@ ML_RULES: tuple[Rule, ...] = (
 
 def _is_llm(model: Found) -> bool:
     kind = kind_of_model(str(model.value))
-    if kind in (ModelKind.LLM, ModelKind.VENDOR):
-        return True
-    return kind_of_model_key(normalise(model.key)) is ModelKey.OF_LLM
+    kind_of_key = kind_of_model_key(normalise(model.key))
+    if kind is ModelKind.VENDOR:
+        return kind_of_key is not None
+    return kind is ModelKind.LLM or kind_of_key is ModelKey.OF_LLM
 
 
 def _failure(view: RunView) -> str:

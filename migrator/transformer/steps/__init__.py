@@ -12,7 +12,7 @@ from migrator.transformer.steps.langchain import langchain_steps
 from migrator.transformer.steps.openai import openai_steps
 from migrator.transformer.steps.tables import row_steps
 
-__all__ = ["STEPS", "TABLE_ROWS", "read_steps", "recorded_calls"]
+__all__ = ["STEPS", "TABLE_ROWS", "read_steps", "recorded_calls", "whole_tokens"]
 
 TABLE_ROWS = "table-rows"
 
