@@ -34,7 +34,7 @@ def conversation_steps(view: RunView) -> tuple[Step, ...]:
     """
     for found in view.every("events"):
         messages = messages_of(found.value)
-        if any(message.role in ASKING for message in messages):
+        if any(message.role in ASKING and message.text for message in messages):
             return tuple(_steps(view, found, messages))
     return ()
 
