@@ -177,8 +177,15 @@ class NodeSource(ABC):
         """The span's type. (An empty origin: ``content`` has it.)"""
 
     @abstractmethod
-    def model(self, span_type: str, *, has_usage: bool, is_leaf: bool) -> Found | None:
-        """The model that the span's own work was done with."""
+    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
+        """The model that the span's own work was done with.
+
+        A model that a workflow names stands on its own span where no span below names one.
+        """
+
+    @abstractmethod
+    def names_model(self) -> bool:
+        """Whether the source itself names a model."""
 
     @abstractmethod
     def provider(self) -> Found | None: ...
@@ -413,8 +420,11 @@ class RunSource(NodeSource):
             return False
         return all(self.view.has(source) for source in rule.has)
 
-    def model(self, span_type: str, *, has_usage: bool, is_leaf: bool) -> Found | None:
-        return self.view.model() if is_leaf or has_usage else None
+    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
+        return self.view.model() if has_usage or not is_named_below else None
+
+    def names_model(self) -> bool:
+        return self.view.model() is not None
 
     def provider(self) -> Found | None:
         return self.view.vendor()
@@ -526,7 +536,11 @@ class StepSource(NodeSource):
     def type(self, place: Place, content: Content, *, has_usage: bool) -> Answer:
         return Answer(self.step.type, "")
 
-    def model(self, span_type: str, *, has_usage: bool, is_leaf: bool) -> Found | None:
+    def names_model(self) -> bool:
+        is_of_model = self.step.type in MODEL_TYPES
+        return is_of_model and (self.step.model or self.view.model()) is not None
+
+    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
         if span_type not in MODEL_TYPES:
             return None
         return self.step.model or self.view.model()

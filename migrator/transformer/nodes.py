@@ -44,6 +44,7 @@ class Node:
     tokens_below: float | None = None  # the sum over all spans below; None: they have no usage
     cost: dict[str, Json] = field(default_factory=dict)  # under MLflow's keys; empty: none
     is_cost_below: bool = False
+    is_model_below: bool = False
     span_id: str = ""
     parent_span_id: str | None = None
 

@@ -81,6 +81,17 @@ def _blame(node: Node, root: Status, because: str) -> None:
     node.inferences.append(f"status: {because}")
 
 
+# ----------------------------------------------------------------------------------- models
+
+
+def set_models(nodes: Sequence[Node]) -> None:
+    """Find for each node whether a span below it names a model, so that it need not do so."""
+    for node in reversed(nodes):
+        node.is_model_below = any(
+            child.is_model_below or child.source.names_model() for child in node.children
+        )
+
+
 # ------------------------------------------------------------------------- tokens and cost
 
 

@@ -31,6 +31,7 @@ def plan_trace(nodes: Sequence[Node], trace: TraceFacts, issues: list[Issue]) ->
     passes.set_statuses(nodes)
     passes.set_usage(nodes)
     passes.set_costs(nodes)
+    passes.set_models(nodes)
     passes.set_names(nodes)
     spans = tuple([plan_span(node, trace) for node in nodes])
     return _trace_plan(nodes, spans, trace, issues)
