@@ -132,7 +132,8 @@ class TreeContext:
         records = [self.reader.read(self.entries[run_id]).record for run_id in tree.run_ids]
         runs = {run.run_id: run for run in records if run is not None}
         planned = self.reader.plan(tree.root_id, runs, tree.children)
-        return transformer.recognised_names(planned.tree, planned.plan)
+        names = [run.name for run in runs.values()]
+        return transformer.recognised_names(names, planned.plan)
 
     def moment(self, planned: PlannedTree, *, with_params: bool) -> transformer.Moment | None:
         """Return when a tree ran and what it was, where that may help to group it by time."""

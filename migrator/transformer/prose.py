@@ -25,7 +25,8 @@ MOST_CHARS = 4_000  # of a long text, so much is looked at
 
 _SQL = re.compile(
     r"(?is)^\s*(select\b.+\bfrom\b|with\s+\w+\s+as\s*\(|insert\s+into\b|update\s+\S+\s+set\b"
-    r"|delete\s+from\b|(create|drop|alter)\s+(table|view|index|database)\b|(match|merge)\s*\(|pragma\b)"
+    r"|delete\s+from\b"
+    r"|(create|drop|alter)\s+(table|view|index|database)\b|(match|merge)\s*\(|pragma\b)"
 )
 _SQL_MARKS = re.compile(r"[*;=()]|\b(SELECT|FROM|WHERE|JOIN)\b|\b\w+\.\w+\b|\s\w+,\s*\w+\s+from\b")
 _ADDRESS = re.compile(r"^(\w+://\S*|[A-Za-z]:\\\S*|[\w.~-]*/[\w./~-]*|\S+\.\w{1,5})$")

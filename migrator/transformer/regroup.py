@@ -75,7 +75,13 @@ def moment_of(
     is_lost = parent_is_missing or plan.profile == "configurable-agents-node"
     is_request = alone and plan.profile == "configurable-agents-server"
     is_llm_work = plan.role is Role.CALL or is_workflow
-    is_live = is_llm_work and not is_request and bool(plan.traces) and post_hoc is None and bool(root.end_ms)
+    is_live = (
+        is_llm_work
+        and not is_request
+        and bool(plan.traces)
+        and post_hoc is None
+        and bool(root.end_ms)
+    )
     kept = is_live or is_workflow or is_lost or is_request or (alone and with_params)
     if post_hoc is None and not kept:
         return None

@@ -53,7 +53,7 @@ OF_A_STUDY = words(
     "features run experiment test validation"
 )
 REPORTS = words("summary report result plan description explanation text")
-"""Last words of keys that are no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
+"""Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
 
 MODEL_RANKS = {ModelKind.LLM: 0, ModelKind.UNKNOWN: 1, ModelKind.VENDOR: 2, ModelKind.OTHER: 3}
 DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
@@ -529,7 +529,7 @@ _VERSIONED = re.compile(r"[\w./:@-]*\d[\w./:@-]*")
 NOT_A_MODEL_KEY = words(
     "dataset data tokenizer project file name group tag prefix output input base"
 )
-"""Words of keys whose value is no model, though it has the name of one."""
+"""Words of keys whose value is not a model, though it has the name of one."""
 
 _PAIR = re.compile(
     r"""["']?(?P<key>[\w.-]*(?:model|llm|engine|deployment|generator|name)[\w.-]*)["']?[ \t]*[:=]"""

@@ -7,16 +7,12 @@ it. Such a run may hold no more than a status; its name says what it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from migrator import conventions as conv
 from migrator.model import Role, TreePlan
-
-if TYPE_CHECKING:
-    from migrator.transformer.trees import RunTree
 
 SHARED_WORDS = 3  # names that begin with so many words alike are those of one kind of step
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own: "funny-shoat-566"
@@ -39,16 +35,16 @@ class KnownNames:
 NO_NAMES = KnownNames()
 
 
-def recognised_names(tree: RunTree, plan: TreePlan) -> KnownNames:
-    """The names of a tree's runs, if it is a call, or a nested tree in which a model is named."""
+def recognised_names(names: Sequence[str], plan: TreePlan) -> KnownNames:
+    """The names of the runs of a planned tree, if it is a call, or a nested tree in which a model is named."""
     if plan.role is Role.CALL and plan.traces:
-        return KnownNames(of_calls=kinds_of_names(run.name for run in tree.runs.values()))
+        return KnownNames(of_calls=kinds_of_names(names))
     has_model = any(
         conv.SPAN_MODEL in span.attributes for trace in plan.traces for span in trace.spans
     )
-    if len(tree.runs) < 2 or not has_model:
+    if len(names) < 2 or not has_model:
         return NO_NAMES
-    return KnownNames(of_trees=kinds_of_names(run.name for run in tree.runs.values()))
+    return KnownNames(of_trees=kinds_of_names(names))
 
 
 def kinds_of_names(names: Iterable[str]) -> frozenset[str]:
