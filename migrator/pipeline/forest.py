@@ -17,6 +17,7 @@ from migrator.pipeline.closing import report_possible_regroupings, report_unused
 from migrator.pipeline.entities import EntityReader, Found
 from migrator.pipeline.experiments import unknown_experiment
 from migrator.pipeline.indexes import RunIndex
+from migrator.pipeline.known_names import with_known_names
 from migrator.pipeline.lots import TreeWork, work_on_trees
 from migrator.pipeline.shards import sampled_summaries, without_other_shards
 from migrator.pipeline.stores import Store
@@ -40,6 +41,7 @@ def hand_over_trees(entities: EntityReader, runs: RunIndex) -> Mapping[str, Expe
         tree_context, issues = _regrouped(tree_context)
     forest = transformer.build_forest(tree_context.entries.values())
     issues += forest.issues
+    tree_context = with_known_names(tree_context, forest)
     of_this_shard = forest
     if not options.shard.is_whole:
         of_this_shard = without_other_shards(context, runs, tree_context, forest)

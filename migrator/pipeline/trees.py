@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from migrator import transformer
 from migrator.issues import Kind
@@ -35,6 +36,8 @@ class TreeReader:
     options: transformer.PlanOptions
     native: Mapping[str, tuple[str, ...]]  # run id -> the native traces that were written in it
     known_traces: frozenset[str]  # all native traces
+    known_names: Mapping[str, transformer.KnownNames] = field(default_factory=dict)
+    """Names of recognised runs, by the directory of their experiment."""
 
     def read(self, store: Store, entry: RunEntry) -> Extracted[RunRecord]:
         """Read one run, with the texts that the profiles ask for."""
@@ -66,7 +69,11 @@ class TreeReader:
 
         ``inferred`` says why, by the id of a run whose parent is a guess.
         """
-        tree = transformer.RunTree(root_id, runs, children, inferred or {})
+        known_names = transformer.KnownNames()
+        root = runs.get(root_id)
+        if self.known_names and not children and root is not None:
+            known_names = self.known_names.get(str(Path(root.path).parent), known_names)
+        tree = transformer.RunTree(root_id, runs, children, inferred or {}, known_names)
         plan = transformer.plan_tree(
             tree, self.profiles, self.options, self.native, self.known_traces
         )

@@ -28,6 +28,7 @@ from migrator.transformer.profiles import (
     wanted_artifacts,
 )
 from migrator.transformer.regroup import Moment, adopt_orphans, group_by_time, moment_of
+from migrator.transformer.siblings import KnownNames, recognised_names
 from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Fate",
     "Forest",
     "FoundExperiment",
+    "KnownNames",
     "Moment",
     "OnConflict",
     "PlanOptions",
@@ -60,6 +62,7 @@ __all__ = [
     "plan_native_trace",
     "plan_tree",
     "recognised_by",
+    "recognised_names",
     "template",
     "wanted_artifacts",
 ]

@@ -13,6 +13,7 @@ from migrator.transformer import roles
 from migrator.transformer.found import Step
 from migrator.transformer.profiles import Profile
 from migrator.transformer.run_view import RunView
+from migrator.transformer.siblings import NO_NAMES, KnownNames
 from migrator.transformer.steps import STEPS, read_steps
 from migrator.transformer.trees import RunTree, preorder, without
 from migrator.transformer.values import natural
@@ -83,6 +84,7 @@ class LiveTree:
     children: Mapping[str, tuple[str, ...]]
     inferred: Mapping[str, str]  # runs whose parent is a guess: why
     is_deleted: bool  # every run was deleted
+    known_names: KnownNames = NO_NAMES  # of recognised runs of the experiment
 
     @classmethod
     def of(cls, tree: RunTree, run_ids: Sequence[str], options: PlanOptions) -> LiveTree:
@@ -95,6 +97,7 @@ class LiveTree:
             {run_id: tuple(_as_they_ran(ids, tree.runs)) for run_id, ids in children.items()},
             tree.inferred,
             is_deleted=not live,
+            known_names=tree.known_names,
         )
 
     def run_ids(self) -> list[str]:
@@ -276,7 +279,7 @@ def _by_signs(tree: ReadTree) -> roles.Verdict:
         return roles.role_of_tree(None, [root, *below], tops)
     children = tree.live.children.get(tree.tops[0])
     if not children:
-        return roles.role_of_call(root)
+        return roles.role_of_call(root, tree.live.known_names)
     return roles.role_of_tree(root, below, [tree.views[run_id] for run_id in children])
 
 

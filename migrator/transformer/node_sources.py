@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from migrator import encoding
 from migrator.model import Json, RunRecord, SpanEvent, SpanType
+from migrator.transformer.chat_messages import Turn
 from migrator.transformer.clocks import EARLIEST_MS, LATEST_MS, MS
 from migrator.transformer.found import NO_TOKENS, Duration, Found, Judged, Status, Step, Tokens
 from migrator.transformer.judgements import judgements
@@ -176,8 +177,15 @@ class NodeSource(ABC):
         """The span's type. (An empty origin: ``content`` has it.)"""
 
     @abstractmethod
-    def model(self, span_type: str, *, has_usage: bool, is_leaf: bool) -> Found | None:
-        """The model that the span's own work was done with."""
+    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
+        """The model that the span's own work was done with.
+
+        A model that a workflow names stands on its own span where no span below names one.
+        """
+
+    @abstractmethod
+    def names_model(self) -> bool:
+        """Whether the source itself names a model."""
 
     @abstractmethod
     def provider(self) -> Found | None: ...
@@ -281,10 +289,20 @@ class RunSource(NodeSource):
 
     def settle(self, own: Status, below: Sequence[Status]) -> tuple[Status, str]:
         """Let the steps below and the output decide where the run itself says nothing clear."""
+        failed = next((status for status in below if status.word == "ERROR"), None)
+        if own.word == "ERROR" and not own.error_message and failed and failed.error_message:
+            status = Status(
+                "ERROR",
+                own.because,
+                own.explicit,
+                failed.error_type,
+                failed.error_message,
+                failed.stack_trace,
+            )
+            return status, "error: the run logged none; that of a step below it is taken"
         if own.explicit or own.word == "ERROR":
             return own, ""
         has_output = self.view.outputs()[0] is not None
-        failed = next((status for status in below if status.word == "ERROR"), None)
         if failed is not None and not has_output:
             because = "a step below it failed, and it has no output"
             status = Status(
@@ -342,9 +360,11 @@ class RunSource(NodeSource):
     def content(self) -> Content:
         inputs, given = self.view.inputs()
         outputs, got = self.view.outputs()
-        if not given and len(got) == 1 and encoding.is_chat(outputs):
-            inputs, outputs = _split_chat(outputs)
-            given = got if inputs is not None else ()
+        if not given and (turn := self.view.turn()) is not None:
+            inputs, given = {"messages": _chat(turn[0])}, (turn[1],)
+        elif not got and isinstance(inputs, Mapping) and encoding.is_chat(inputs.get("messages")):
+            inputs, outputs = _split_chat(inputs["messages"])
+            got = given if outputs is not None else ()
         origins = {}
         if given:
             origins["inputs"] = ", ".join(found.origin for found in given)
@@ -364,7 +384,7 @@ class RunSource(NodeSource):
     def _type_by_content(self, place: Place, content: Content, has_usage: bool) -> str:
         if not place.is_leaf:
             return SpanType.CHAIN
-        has_model = self.view.first("model") is not None
+        has_model = self.view.model() is not None
         inputs = content.inputs
         if isinstance(inputs, Mapping) and encoding.is_chat(inputs.get("messages")):
             return SpanType.CHAT_MODEL if has_usage or has_model else SpanType.CHAIN
@@ -400,11 +420,14 @@ class RunSource(NodeSource):
             return False
         return all(self.view.has(source) for source in rule.has)
 
-    def model(self, span_type: str, *, has_usage: bool, is_leaf: bool) -> Found | None:
-        return self.view.first("model") if is_leaf or has_usage else None
+    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
+        return self.view.model() if has_usage or not is_named_below else None
+
+    def names_model(self) -> bool:
+        return self.view.model() is not None
 
     def provider(self) -> Found | None:
-        return self.view.first("provider")
+        return self.view.vendor()
 
     def tools(self) -> Found | None:
         return self.view.first("tools")
@@ -415,7 +438,10 @@ class RunSource(NodeSource):
         return None
 
     def facts(self) -> Mapping[str, Json]:
-        return {}
+        turn = self.view.turn()
+        if turn is None or not turn[0].before or not self.view.inputs()[1]:
+            return {}
+        return {"messages": [dict(message.raw) for message in turn[0].before]}
 
     def notes(self) -> Sequence[str]:
         return ()
@@ -510,13 +536,17 @@ class StepSource(NodeSource):
     def type(self, place: Place, content: Content, *, has_usage: bool) -> Answer:
         return Answer(self.step.type, "")
 
-    def model(self, span_type: str, *, has_usage: bool, is_leaf: bool) -> Found | None:
+    def names_model(self) -> bool:
+        is_of_model = self.step.type in MODEL_TYPES
+        return is_of_model and (self.step.model or self.view.model()) is not None
+
+    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
         if span_type not in MODEL_TYPES:
             return None
-        return self.step.model or self.view.first("model")
+        return self.step.model or self.view.model()
 
     def provider(self) -> Found | None:
-        return self.step.provider or self.view.first("provider")
+        return self.step.provider or self.view.vendor()
 
     def tools(self) -> Found | None:
         return None
@@ -568,6 +598,12 @@ def has_only_zeros(tokens: Tokens) -> bool:
 
 def _count(number: float | None) -> int | None:
     return int(number) if number is not None and 0 <= number <= MOST_TOKENS else None
+
+
+def _chat(turn: Turn) -> Json:
+    """The messages of a turn up to its question, in the form of MLflow's chats."""
+    before = [message.as_chat() for message in turn.before]
+    return [*before, {"role": "user", "content": turn.asked}]
 
 
 def _split_chat(messages: Json) -> tuple[Json, Json]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from migrator import encoding
 from migrator.model import Json
 from migrator.transformer.choosing import ReadTree
-from migrator.transformer.found import Status, Step
+from migrator.transformer.found import Status, Step, Tokens
 from migrator.transformer.node_sources import NativeTraces, NodeSource, Place, RunSource, StepSource
 from migrator.transformer.run_view import RunView
-from migrator.transformer.steps import TABLE_ROWS, recorded_calls
+from migrator.transformer.steps import TABLE_ROWS, recorded_calls, whole_tokens
 
 UNKNOWN_STATUS = Status("UNSET", "", False)
 
@@ -39,10 +39,12 @@ class Node:
     # set by ``passes``
     name: str = ""
     status: Status = UNKNOWN_STATUS
+    whole_tokens: Tokens | None = None  # of all its calls, where some can't be assigned to one
     usage: dict[str, Json] = field(default_factory=dict)  # under MLflow's keys; empty: none
     tokens_below: float | None = None  # the sum over all spans below; None: they have no usage
     cost: dict[str, Json] = field(default_factory=dict)  # under MLflow's keys; empty: none
     is_cost_below: bool = False
+    is_model_below: bool = False
     span_id: str = ""
     parent_span_id: str | None = None
 
@@ -104,7 +106,9 @@ def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:
         node = _add(nodes, source, parent)
         if run_id in tree.live.inferred:
             node.inferences.append(f"parent: {tree.live.inferred[run_id]}")
-        steps = tree.steps_of(source.view) or recorded_calls(source.view)
+        steps = tree.steps_of(source.view)
+        if not steps and (steps := recorded_calls(source.view)):
+            node.whole_tokens = whole_tokens(source.view)
         if steps:
             node.inferences.append(f"{len(steps)} calls in one run: a span for each")
         _add_steps(nodes, source, index, steps)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from migrator import encoding
 from migrator.transformer.found import Status
-from migrator.transformer.node_sources import RunSource, has_only_zeros, usage_of
+from migrator.transformer.node_sources import Counted, RunSource, has_only_zeros, usage_of
 from migrator.transformer.nodes import Node
 from migrator.transformer.values import as_number
 
@@ -81,6 +81,17 @@ def _blame(node: Node, root: Status, because: str) -> None:
     node.inferences.append(f"status: {because}")
 
 
+# ----------------------------------------------------------------------------------- models
+
+
+def set_models(nodes: Sequence[Node]) -> None:
+    """Find for each node whether a span below it names a model, so that it need not do so."""
+    for node in reversed(nodes):
+        node.is_model_below = any(
+            child.is_model_below or child.source.names_model() for child in node.children
+        )
+
+
 # ------------------------------------------------------------------------- tokens and cost
 
 
@@ -90,6 +101,9 @@ def set_usage(nodes: Sequence[Node]) -> None:
         counts = [total for child in node.children if (total := _total(child)) is not None]
         node.tokens_below = sum(counts) if counts else None
         counted = node.source.usage(node.tokens_below)
+        if node.whole_tokens is not None:
+            why = "tokens: some counts belong to no single call; the run's span has the whole"
+            counted = Counted(node.whole_tokens, "metric histories", why)
         node.usage = usage_of(counted.tokens)
         if counted.inference:
             node.inferences.append(counted.inference)

@@ -42,11 +42,12 @@ else:  # pragma: no cover
     import tomli as tomllib
 
 FIELDS = (
-    "inputs", "not_inputs", "outputs", "documents", "calls", "model", "provider", "tools",
-    "tool_name", "agent_name", "kind", "turn", "case", "session", "user", "input_tokens",
-    "output_tokens", "total_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
-    "duration_ms", "duration_s", "duration_unknown", "success", "failure", "status", "error",
-    "error_type", "error_message", "stack_trace", "native_trace", "events", "tables", "unfinished",
+    "inputs", "maybe_inputs", "not_inputs", "outputs", "maybe_outputs", "documents", "calls",
+    "model", "provider", "tools", "tool_name", "agent_name", "kind", "turn", "case", "session",
+    "user", "input_tokens", "output_tokens", "total_tokens", "cost_usd", "input_cost_usd",
+    "output_cost_usd", "duration_ms", "duration_s", "duration_unknown", "success", "failure",
+    "status", "error", "error_type", "error_message", "stack_trace", "native_trace", "events",
+    "tables", "unfinished",
 )  # fmt: skip
 BUILT_IN_ORIGIN = "built in"
 DEFAULT_ORDER = 500

@@ -1,9 +1,10 @@
 """Parents for runs that recorded none, found by time. Only done when the user asks for it.
 
-Three cases occur. Steps that were each written after the fact as a flat run, with the workflow
+Four cases occur. Steps that were each written after the fact as a flat run, with the workflow
 written last: its logged duration covers theirs. A server's run for each request, beside the run of
 the workflow that answered it. And steps that lost their workflow: the parent is gone, or MLflow 2.9
-ended it when an inner run was ended by hand, so that later siblings became roots.
+ended it when an inner run was ended by hand, so that later siblings became roots. And calls that
+were logged from threads, which know no active run, while the run of the workflow was open.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Moment:
     end_ms: float  # of the last run in the tree
     post_hoc_ms: float | None  # the duration of a flat run that was written after the fact
     is_workflow: bool  # it may adopt
+    is_live: bool  # LLM work that was logged while it ran
     is_lost: bool  # its parent is gone, or it is a step by its keys
     is_request: bool  # a server's run, which knows of the request but not of the work
     params: frozenset[str]
@@ -72,7 +74,15 @@ def moment_of(
     is_workflow = plan.role in (Role.WORKFLOW, Role.SESSION) and not parent_is_missing
     is_lost = parent_is_missing or plan.profile == "configurable-agents-node"
     is_request = alone and plan.profile == "configurable-agents-server"
-    kept = is_workflow or is_lost or is_request or (alone and with_params)
+    is_llm_work = plan.role is Role.CALL or is_workflow
+    is_live = (
+        is_llm_work
+        and not is_request
+        and bool(plan.traces)
+        and post_hoc is None
+        and bool(root.end_ms)
+    )
+    kept = is_live or is_workflow or is_lost or is_request or (alone and with_params)
     if post_hoc is None and not kept:
         return None
     return Moment(
@@ -85,6 +95,7 @@ def moment_of(
         end_ms=max((r.end_ms or r.start_ms or 0 for r in tree.runs.values()), default=0),
         post_hoc_ms=post_hoc,
         is_workflow=is_workflow,
+        is_live=is_live,
         is_lost=is_lost,
         is_request=is_request,
         params=_shared(frozenset(root.params)) if with_params else frozenset(),
@@ -108,7 +119,8 @@ def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
     A flat run becomes a workflow when it was written after at least two others whose logged
     durations lie within its own and fill at least half of it, one after the other. Its name
     differs from theirs. A workflow that ran within exactly one request of the same experiment goes
-    below that request, if it is the only one there.
+    below that request, if it is the only one there. Of live runs that overlap, all
+    go below the one that encloses them, if no other of them has its name.
     """
     moments = list(moments)
     parents = _answered(moments)
@@ -128,7 +140,38 @@ def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
             filled = sum(m.post_hoc_ms or 0 for m in steps)
             if len(steps) >= 2 and COVERED * length <= filled <= SURPLUS * length:
                 parents.update({m.run_id: workflow.run_id for m in steps})
+    for run_id, parent in _enclosed(moments).items():
+        if parent not in parents:
+            parents.setdefault(run_id, parent)
     return parents
+
+
+def _enclosed(moments: Iterable[Moment]) -> dict[str, str]:
+    """The live run around others that overlap, by their ids, where one encloses all of them."""
+    parents: dict[str, str] = {}
+    for group in _by_writer(moment for moment in moments if moment.is_live):
+        for together in _overlapping(group):
+            outer = together[0]  # it starts first, and of those that do it ends last
+            inner = together[1:]
+            end_ms = max((each.end_ms for each in inner), default=outer.end_ms + 1)
+            has_twin = any(_plain(each.name) == _plain(outer.name) for each in inner)
+            if end_ms <= outer.end_ms and not has_twin:
+                parents.update({each.run_id: outer.run_id for each in inner})
+    return parents
+
+
+def _overlapping(group: Iterable[Moment]) -> Iterable[list[Moment]]:
+    """Yield the runs of a writer in lots that overlap in time, each by start, then longest first."""
+    together: list[Moment] = []
+    end_ms = 0.0
+    for moment in sorted(group, key=lambda m: (m.start_ms, -m.end_ms, m.run_id)):
+        if together and moment.start_ms > end_ms:
+            yield together
+            together, end_ms = [], 0.0
+        together.append(moment)
+        end_ms = max(end_ms, moment.end_ms)
+    if together:
+        yield together
 
 
 def _answered(moments: Iterable[Moment]) -> dict[str, str]:

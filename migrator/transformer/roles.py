@@ -16,10 +16,12 @@ from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import spellings
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.run_view import RunView
-from migrator.transformer.signs import Sign, Signs, signs_of
+from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
+from migrator.transformer.signs import TEST_NAME, Sign, Signs, signs_of
 from migrator.transformer.values import words
 
 CONVERT_FLAT = 4  # a childless run becomes a trace from this score on
+NEVER = -20  # outweighs all that speaks for a call
 LEAVE_TREE = -3  # a tree with LLM evidence stays runs from this score down
 LEAVE_BARE_TREE = -2  # and a tree without any
 
@@ -30,6 +32,7 @@ TREE_ML_KINDS = ("training", "epochs", "hyper", "flavor", "dataset")
 """Kinds of signs of training that count in a tree: those of most runs."""
 
 TRIAL_NAME = re.compile(r"(?i)^(trial|fold|cv|seed|run|iter|iteration|epoch)[\s_#-]*\d+$|^\d+$")
+LOOP_NAME = re.compile(r"(?i)^(iter|iteration|round|loop|attempt|cycle)[\s_#-]*\d+$")
 TURN_NAME = re.compile(r"(?i)(^|[_\s-])turn[\s_#-]?\d+$")
 CASE_NAME = re.compile(
     r"(?i)^(case|example|sample|question|query|row|item|test|test_case|prompt)[\s_#-]?\w*\d+$|^case_"
@@ -112,24 +115,44 @@ def _is_child(group: Recognition, view: RunView) -> bool:
 # ------------------------------------------------------------------------------ single runs
 
 
-def role_of_call(view: RunView) -> Verdict:
-    """Decide about a childless root: a call with clear evidence, else a training run."""
+def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
+    """Decide about a childless root: a call with clear evidence, else a training run.
+
+    ``known_names`` are those of recognised runs of its experiment.
+    """
     if found := fingerprint([view.run]):
         return Verdict(Role.TRAINING, (found.why,))
     signs = signs_of(view)
     weighed = [*signs.llm, *signs.ml]
-    if signs.many_cases and not signs.own_text:
-        weighed.append(Sign("cases", -2, "metrics over many cases"))
-    if signs.ml and not signs.own_text:
-        weighed.append(Sign("no text", -1, "no text of a prompt or a response"))
+    is_sibling = is_known_name(view.run.name, known_names.of_trees)
+    if is_sibling:
+        weighed.append(Sign("sibling", CONVERT_FLAT, "the name of a recognised step or workflow"))
+    elif signs.has_failed and is_known_name(view.run.name, known_names.of_calls):
+        weighed.append(Sign("sibling", CONVERT_FLAT, "it failed, and has a recognised call's name"))
+    if not signs.own_text:
+        weighed += _doubts(view, signs)
     score = _score(weighed)
     reasons = _reasons(weighed)
     if score >= CONVERT_FLAT:
         return Verdict(Role.CALL, (f"a childless run with LLM evidence (score {score})", *reasons))
     why = "no LLM evidence"
-    if signs.llm:
+    if signs.llm or is_sibling:
         why = f"not enough LLM evidence (score {score} of {CONVERT_FLAT})"
     return Verdict(Role.TRAINING, (f"a childless run: {why}", *reasons))
+
+
+def _doubts(view: RunView, signs: Signs) -> list[Sign]:
+    """What speaks against a call where no text says what was asked or answered."""
+    doubts: list[Sign] = []
+    if signs.many_cases:
+        doubts.append(Sign("cases", NEVER, "totals or averages over many cases"))
+    if signs.is_only_prompt:
+        doubts.append(Sign("prompt", NEVER, "a prompt without a question, an answer or a measure"))
+    if signs.ml:
+        doubts.append(Sign("no text", -1, "no text of a question or a response"))
+    if TEST_NAME.search(view.run.name):
+        doubts.append(Sign("test", -2, f"named like a test ({view.run.name.strip()})"))
+    return doubts
 
 
 def _score(signs: Iterable[Sign]) -> int:
@@ -159,7 +182,8 @@ def role_of_tree(
     ml = _common_ml_signs(below_signs)
     if root and not any(sign.kind == "flavor" for sign in ml):
         ml += [sign for sign in signs[0].ml if sign.kind == "flavor"]
-    search = _search_signs(root, tops)
+    is_loop = _is_loop(tops, signs)
+    search = _search_signs(root, tops, is_loop=is_loop)
     stage = _training_stage(below_signs)
     if stage is not None and not llm and not search:
         # Stages differ, so that what one of them does is not to be found in most of them.
@@ -207,9 +231,17 @@ def _training_stage(signs: Sequence[Signs]) -> Sign | None:
     return None
 
 
-def _search_signs(root: RunView | None, tops: Sequence[RunView]) -> list[Sign]:
+def _is_loop(tops: Sequence[RunView], signs: Sequence[Signs]) -> bool:
+    """Whether the children are rounds of one loop that asks and answers, not trials."""
+    has_texts = any(sign.kind == "text" for each in signs for sign in each.llm)
+    return has_texts and all(LOOP_NAME.match(view.run.name.strip()) for view in tops)
+
+
+def _search_signs(root: RunView | None, tops: Sequence[RunView], *, is_loop: bool) -> list[Sign]:
     """Signs of a search over settings: a grid, the children's names, the parent's keys and name."""
-    found = [_grid(tops), _trial_names(tops)]
+    found = [_grid(tops)]
+    if not is_loop:
+        found.append(_trial_names(tops))
     if root is not None:
         found += [_search_keys(root.run), _search_name(root.run)]
     return [sign for sign in found if sign is not None]

@@ -11,9 +11,24 @@ from operator import itemgetter
 from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
+from migrator.transformer.chat_messages import ASKING, Message, Turn, messages_of, turn_of
 from migrator.transformer.found import Duration, Found, Tokens
+from migrator.transformer.model_names import (
+    NOT_THE_MODEL,
+    ModelKey,
+    ModelKind,
+    kind_of_model,
+    kind_of_model_key,
+)
 from migrator.transformer.profile_index import ProfileIndex, index_of, matching, spellings
-from migrator.transformer.profiles import AssessmentRule, Profile, Source, parse_source
+from migrator.transformer.profiles import (
+    AssessmentRule,
+    Profile,
+    Source,
+    normalise,
+    parse_source,
+)
+from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.values import (
     EMPTY_WORDS,
     as_number,
@@ -22,10 +37,25 @@ from migrator.transformer.values import (
     parse_chat,
     parse_json,
     transcript,
+    words,
 )
 
 SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
 USER_STEMS = frozenset({"user_prompt", "user_message", "user_input", "user_query", "prompt"})
+NOT_OF_THE_CALL = words(
+    "error exception system commit status log template expected reference ground gold golden target "
+    "truth judge default max min"
+)
+"""Words of keys whose texts neither ask nor answer, though their last word says so."""
+
+OF_A_STUDY = words(
+    "model training train classification regression metrics dataset data evaluation eval feature "
+    "features run experiment test validation"
+)
+REPORTS = words("summary report result plan description explanation text")
+"""Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
+
+MODEL_RANKS = {ModelKind.LLM: 0, ModelKind.UNKNOWN: 1, ModelKind.VENDOR: 2, ModelKind.OTHER: 3}
 DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
 EVENT_FILE = re.compile(r"(.+?)[_-](\d{12,13})")  # a name, and ms since the epoch
 
@@ -48,6 +78,7 @@ class RunView:
     _inputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _outputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
+    _models: Sequence[Found] | None = None
 
     def __post_init__(self) -> None:
         self.index = index_of(self.profile)
@@ -103,22 +134,21 @@ class RunView:
 
     def best(self, name: str) -> Sequence[Found]:
         """All that the first source of the field finds that finds a value at all."""
-        said: list[Found] = []
-        best_rank: int | None = None
-        ranks = self._ranks_of(name)
-        for found, rank in zip(self.every(name), ranks, strict=True):
-            if found.value is None or found.value == "":
-                continue
-            if best_rank is None:
-                best_rank = rank
-            if rank == best_rank:
-                said.append(found)
-        return said
+        return self._best_of(self._ranked(name))
 
-    def _ranks_of(self, name: str) -> Sequence[int]:
-        """The rank of the source of each value of a field."""
-        found = self.every(name)
-        return self._ranks.get(name, (0,) * len(found))
+    def _ranked(self, name: str) -> list[tuple[int, Found]]:
+        """Each value of a field that says something, with the rank of its source."""
+        founds = self.every(name)
+        ranks = self._ranks.get(name, (0,) * len(founds))
+        return [
+            (rank, found)
+            for rank, found in zip(ranks, founds, strict=True)
+            if found.value is not None and found.value != ""
+        ]
+
+    def _best_of(self, ranked: Sequence[tuple[int, Found]]) -> tuple[Found, ...]:
+        """The values of the first source; ``ranked`` is in the order of the sources."""
+        return tuple(found for rank, found in ranked if rank == ranked[0][0])
 
     def _collect(self) -> dict[str, Sequence[Found]]:
         """Find the values of all fields at once, from the run's keys and files."""
@@ -164,6 +194,49 @@ class RunView:
             if not (isinstance(found.value, str) and found.value.strip().lower() in EMPTY_WORDS):
                 return found
         return None
+
+    def model(self) -> Found | None:
+        """The model that did the run's work: a known LLM's name before any other.
+
+        A vendor's name is taken only where nothing else is named, and an embedding model's only
+        where it stands under the profile's own keys.
+        """
+        return next(iter(self.models()), None)
+
+    def models(self) -> Sequence[Found]:
+        """All models that the run names, the most telling first."""
+        if self._models is None:
+            self._models = self._find_models()
+        return self._models
+
+    def _find_models(self) -> Sequence[Found]:
+        ranked: list[tuple[int, int, Found]] = []
+        listed = [found for found in self.every("model") if _is_said(found.value)]
+        known = {(found.place, found.key) for found in listed}
+        for found in listed:
+            rank = MODEL_RANKS[kind_of_model(str(found.value))]
+            ranked.append((rank, 0, found))
+        for place, values in (("param", self.run.params), ("tag", self.run.tags)):
+            for plain, key in self._spelling(place).items():
+                if (place, key) in known or plain.startswith("mlflow_"):
+                    continue
+                for rank, value in _models_at(plain, values[key]):
+                    ranked.append((rank, 1, Found(value, place, key)))
+        provider = self.first("provider")
+        if provider is not None and kind_of_model(str(provider.value)) is not ModelKind.UNKNOWN:
+            ranked.append((MODEL_RANKS[ModelKind.VENDOR], 2, provider))  # all there may be
+        ranked.sort(key=lambda each: each[:2])  # stable: the profile's order, then that of the keys
+        return tuple(found for _, _, found in ranked)
+
+    def vendor(self) -> Found | None:
+        """The vendor of the model, by the profile's field or by a model's key that names one."""
+        found = self.first("provider")
+        if found is not None:
+            return found
+        named = [
+            each for each in self.models() if kind_of_model(str(each.value)) is ModelKind.VENDOR
+        ]
+        return named[0] if named and named[0] != self.model() else None
 
     def number(self, name: str) -> tuple[float, Found] | None:
         """The first finite number of a field, and where it was logged."""
@@ -264,6 +337,11 @@ class RunView:
         candidates = [
             found for found in self.every("inputs") if (found.place, found.key) not in ignored
         ]
+        candidates += [
+            found
+            for found in self._maybe("maybe_inputs")
+            if (found.place, found.key) not in ignored
+        ]
         parts: dict[str, Found] = {}
         for found in candidates:
             value = found.value
@@ -286,7 +364,7 @@ class RunView:
         return None, ()
 
     def _outputs(self) -> tuple[Json, tuple[Found, ...]]:
-        founds = tuple(self.best("outputs"))
+        founds = self._answers()
         if len(founds) > 1:
             return {found.stem: found.value for found in founds}, founds
         if founds:
@@ -296,6 +374,50 @@ class RunView:
         if answer is not None and note:
             return answer, (note,)
         return None, ()
+
+    def _maybe(self, name: str) -> list[Found]:
+        """The values of a field of uncertain names that read as texts, and mean nothing else."""
+        founds = self.every(name)
+        if not founds:
+            return []
+        assert self._fields is not None
+        taken: set[tuple[str, str]] = set()
+        for other, values in self._fields.items():
+            if not other.startswith("maybe_"):
+                taken.update((found.place, found.key) for found in values)
+        return [
+            found
+            for found in founds
+            if (found.place, found.key) not in taken and _is_text_of_the_call(found)
+        ]
+
+    def _answers(self) -> tuple[Found, ...]:
+        """The values that the outputs are made of: of a chat's history only the run's answer."""
+        listed = self._best_of([each for each in self._ranked("outputs") if not _is_chat(each[1])])
+        if listed:
+            return listed
+        if maybe := self._maybe("maybe_outputs"):
+            return (maybe[0],)
+        if (turn := self.turn()) is not None and turn[0].answer is not None:
+            return (Found(turn[0].answer, turn[1].place, turn[1].key),)
+        return ()
+
+    def turn(self) -> tuple[Turn, Found] | None:
+        """The turn of a recorded chat that the run is about, and where the chat was logged."""
+        for found in self.every("outputs"):
+            messages = _messages_at(found)
+            if messages and (turn := turn_of(messages, self._questions())) is not None:
+                return turn, found
+        return None
+
+    def _questions(self) -> list[str]:
+        """The texts that the run logged as asked, beside any chat."""
+        texts = []
+        for found in self.inputs()[1]:
+            is_framing = found.stem in SYSTEM_STEMS or "prompt" in found.stem
+            if isinstance(found.value, str) and found.value.strip() and not is_framing:
+                texts.append(found.value)
+        return texts
 
     def _note(self) -> tuple[Mapping[str, str], str | None, Found | None]:
         """Question and answer of the run's note, if it has exactly one and that holds a call."""
@@ -345,6 +467,87 @@ class RunView:
             assumed = f"{found[1].origin} is taken to be in {unit}"
             return Duration(found[0] * factor, found[1], assumed)
         return None
+
+
+def _messages_at(found: Found) -> Sequence[Message]:
+    """The messages of a chat that was logged as one value; empty when it is not a chat."""
+    value = parse_json(found.value) if isinstance(found.value, str) else found.value
+    if isinstance(value, str) or value is None:
+        return ()
+    return messages_of(value)
+
+
+def _is_chat(found: Found) -> bool:
+    return any(message.role in ASKING for message in _messages_at(found))
+
+
+def _is_said(value: Json) -> bool:
+    return not (isinstance(value, str) and value.strip().lower() in EMPTY_WORDS)
+
+
+def _models_at(key: str, text: str) -> list[tuple[int, str]]:
+    """The models that the value of a key names, each with its rank; ``key`` is normalised."""
+    if "{" in text[:2] or "\n" in text:
+        return _models_inside(text) if _SETTINGS_KEY.search(key) else []
+    kind_of_key = kind_of_model_key(key)
+    if kind_of_key is None:
+        return [(MODEL_RANKS[ModelKind.LLM], text.strip())] if _is_versioned_llm(key, text) else []
+    if not _is_said(text) or as_number(text) is not None:
+        return []
+    kind = kind_of_model(text)
+    if kind_of_key is ModelKey.NOT_THE_MODEL or kind is ModelKind.OTHER:
+        is_judge = kind is ModelKind.LLM and "judge" in key
+        return [(MODEL_RANKS[ModelKind.OTHER] + 1, text.strip())] if is_judge else []
+    if kind is ModelKind.UNKNOWN and kind_of_key is not ModelKey.OF_LLM:
+        return []
+    return [(MODEL_RANKS[kind], text.strip())]
+
+
+def _is_versioned_llm(key: str, text: str) -> bool:
+    """Whether a value under any name is an LLM's with its version, such as ``gpt-4o``."""
+    if not 2 <= len(text) <= 60 or not text[0].isalpha() or not _VERSIONED.fullmatch(text):
+        return False
+    parts = key.split("_")
+    if not (NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)):
+        return False
+    return kind_of_model(text) is ModelKind.LLM
+
+
+def _models_inside(text: str) -> list[tuple[int, str]]:
+    """The LLMs named inside JSON, a Python dict or YAML."""
+    found: list[tuple[int, str]] = []
+    for match in _PAIR.finditer(text[:MOST_SETTINGS_CHARS]):
+        rank_and_name = _models_at(normalise(match["key"]), match["value"].strip())
+        found += [each for each in rank_and_name if each[0] == MODEL_RANKS[ModelKind.LLM]]
+    return found
+
+
+_SETTINGS_KEY = re.compile(
+    r"config|setting|param|option|args|llm|model|agent|generat|deploy|engine"
+)
+_VERSIONED = re.compile(r"[\w./:@-]*\d[\w./:@-]*")
+NOT_A_MODEL_KEY = words(
+    "dataset data tokenizer project file name group tag prefix output input base"
+)
+"""Words of keys whose value is not a model, though it has the name of one."""
+
+_PAIR = re.compile(
+    r"""["']?(?P<key>[\w.-]*(?:model|llm|engine|deployment|generator|name)[\w.-]*)["']?[ \t]*[:=]"""
+    r"""[ \t]*["']?(?P<value>[\w./:@ -]{1,100})"""
+)
+MOST_SETTINGS_CHARS = 10_000  # of a longer text, so much is searched for models
+
+
+def _is_text_of_the_call(found: Found) -> bool:
+    """Whether a value under an uncertain name is something asked or answered."""
+    if not isinstance(found.value, str) or found.key.startswith("mlflow."):
+        return False
+    parts = found.stem.split("_")
+    if not NOT_OF_THE_CALL.isdisjoint(parts):
+        return False
+    if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
+        return False
+    return kind_of_text(found.value) >= Prose.PROSE
 
 
 _source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few

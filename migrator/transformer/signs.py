@@ -15,17 +15,21 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from migrator import encoding
 from migrator.model import RunRecord
 from migrator.transformer.found import Found, Tokens
-from migrator.transformer.profiles import normalise
-from migrator.transformer.run_view import RunView
-from migrator.transformer.values import as_number, words
-
-LLM_MODEL = re.compile(
-    r"(?i)(^|[/:_.\s-])(gpt-?\d|gpt-|chatgpt|o[134](-mini|-preview)?$|claude|gemini|llama|mistral"
-    r"|mixtral|qwen|deepseek|command-r|palm-?2|phi-?\d|gemma|grok|davinci|sonnet|haiku|nova-"
-    r"|falcon-|vicuna|ollama|openai|anthropic|groq|bedrock|vertex_?ai|together_ai)"
+from migrator.transformer.model_names import (
+    ModelKey,
+    ModelKind,
+    kind_of_model,
+    kind_of_model_key,
 )
+from migrator.transformer.profiles import normalise
+from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.run_view import RunView
+from migrator.transformer.statuses import run_status
+from migrator.transformer.values import as_number, last_value, words
+
 ML_WORDS = words(
     "accuracy acc f1 auc roc rocauc rmse mse mae mape r2 loss logloss perplexity silhouette map50 "
     "iou kappa mcc gini"
@@ -36,19 +40,55 @@ ML_PARAMS = words(
     "hidden_dim num_layers min_samples_split min_samples_leaf n_clusters kernel penalty subsample "
     "colsample_bytree per_device_train_batch_size num_leaves reg_lambda reg_alpha"
 )
+ML_PARAM_WORDS = words(
+    "lora qlora peft epoch epochs warmup optimizer scheduler finetune finetuning"
+)
+"""Words of keys that only training has, whatever stands around them."""
+
 ML_FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost", "pytorch", "tensorflow", "keras")
 SETTINGS = words("temperature max_tokens top_p llm_temperature max_output_tokens")
 MANY_CASES = re.compile(
-    r"^(avg|mean|median|p50|p90|p95|p99|pass)_|_(avg|mean|median|rate|std)$"
-    r"|^(num|n|total|count)_(queries|questions|samples|cases|examples|requests|rows|tests)$"
+    r"^(avg|average|mean|median|p50|p90|p95|p99|pass)_|_(avg|average|mean|median|rate|std|p95|p99)$"
 )
-WEAK_STEMS = words(
-    "input inputs output outputs query message text objective task prediction generation "
-    "instruction instructions completion answer"
-)
-"""Names of texts that ordinary machine learning uses too."""
+"""Names of metrics that are taken over many cases."""
 
+CASE_COUNT = re.compile(
+    r"^((num|n|total|count|number_of)_)?(queries|questions|samples|cases|examples|requests|rows"
+    r"|tests|iterations|trials|prompts|calls|conversations|count)(_count)?$|^n$"
+)
+"""Names of params and metrics that count cases, if the number is above 1."""
+
+TEST_NAME = re.compile(
+    r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
+)
+RETRIEVAL = re.compile(
+    r"^(top_?k|k|n_results|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
+    r"|(num|n)_(chunks|docs|documents|sources|results|contexts)|similarity\w*|rag_\w*)$"
+)
+"""Names that stand beside a question whose answer is looked up first."""
+
+TEXT_LENGTH = re.compile(
+    r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
+)
+PROMPT_WORDS = words("prompt prompts template instruction instructions system persona")
+"""Words of keys whose text is written by the author of an application, not by its user."""
+
+USER_WORDS = words("user question query questions queries ask asked message request")
+SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
+"""Words of keys whose text, two words or more, is a question of a user."""
+
+SURE_ANSWER_WORDS = words(
+    "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
+)
+API_ERROR = re.compile(
+    r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
+    r"|context.?length|max.?tokens|too many (tokens|requests)|api.?key|\b429\b|prompt|completion"
+)
+"""What errors of an LLM's API say."""
+
+LATENCY_MS = (30.0, 20 * 60_000.0)  # an answer of an LLM takes neither less nor more
 STRONG_TEXT = 4  # a prompt, a question or an answer that is surely one
+FAIR_TEXT = 3  # prose under a name that asks or answers
 WEAK_TEXT = 2  # a text that may be one
 
 
@@ -65,8 +105,10 @@ class Signs(NamedTuple):
 
     llm: tuple[Sign, ...]
     ml: tuple[Sign, ...]
-    own_text: bool  # it holds a prompt, a question or a response
-    many_cases: bool  # metrics averaged over many cases
+    own_text: bool  # it holds what a user asked, or an answer
+    is_only_prompt: bool  # a prompt is all there is of a call
+    many_cases: bool  # totals or averages over many cases
+    has_failed: bool
 
 
 class Evidence(NamedTuple):
@@ -75,26 +117,61 @@ class Evidence(NamedTuple):
     view: RunView
     tokens: Tokens
     tokens_from: str  # where the tokens were logged
-    text_points: int  # how surely it holds a prompt, a question or an answer
-    texts: tuple[Found, ...]  # its inputs and outputs if one of them is such a text
+    asked_points: int  # how surely it holds what a user asked
+    answer_points: int  # how surely it holds an answer
+    prompt_points: int  # how surely it holds a prompt that the application's author wrote
+    texts: tuple[Found, ...]  # the inputs and outputs that the points are for
     model: Found | None
-    is_llm: bool  # the model's name is that of an LLM
+    is_llm: bool  # the model is an LLM, by its name or its key
+    latency: Found | None  # a duration that the call of an LLM can have
+    failure: str  # the error that it logged; "failed" when it only failed; empty otherwise
 
     @classmethod
     def of(cls, view: RunView) -> Evidence:
         tokens, tokens_from = view.usage()
-        _, given = view.inputs()
-        _, got = view.outputs()
-        texts = (*given, *got)
-        points = max((_text_points(found) for found in texts), default=0)
-        if points and given and got:
-            points = STRONG_TEXT
-        if not points:
-            texts = ()
-            points = STRONG_TEXT if view.every("calls") else 0
-        model = view.first("model")
-        is_llm = model is not None and LLM_MODEL.search(str(model.value)) is not None
-        return cls(view, tokens, tokens_from, points, texts, model, is_llm)
+        given, got = view.inputs()[1], view.outputs()[1]
+        asked = prompt = answer = 0
+        for found in given:
+            if _is_prompt(found):
+                prompt = max(prompt, _asked_points(found))
+            else:
+                asked = max(asked, _asked_points(found))
+        for found in got:
+            answer = max(answer, _answer_points(found))
+        if view.turn() is not None or view.every("calls"):
+            asked = STRONG_TEXT
+        if (asked or prompt) and answer:
+            answer = STRONG_TEXT
+        model = view.model()
+        duration = view.duration_ms(None)
+        is_plausible = duration is not None and LATENCY_MS[0] <= duration.ms <= LATENCY_MS[1]
+        return cls(
+            view=view,
+            tokens=tokens,
+            tokens_from=tokens_from,
+            asked_points=asked,
+            answer_points=answer,
+            prompt_points=prompt,
+            texts=(*given, *got),
+            model=model,
+            is_llm=model is not None and _is_llm(model),
+            latency=duration.found if duration is not None and is_plausible else None,
+            failure=_failure(view),
+        )
+
+    @property
+    def text_points(self) -> int:
+        """How surely it holds a text of a call. A prompt alone may be a version that is kept."""
+        return max(self.asked_points, self.answer_points, self.prompt_points)
+
+    @property
+    def is_only_prompt(self) -> bool:
+        """Whether a prompt is all there is: nobody asked, nothing answered, nothing was measured."""
+        if self.asked_points or self.answer_points or self.failure or self.latency is not None:
+            return False
+        if self.prompt_points == 0 or any(self.tokens):
+            return False
+        return not any(_is_answer_file(self.view, each.path) for each in self.run.artifacts)
 
     @property
     def run(self) -> RunRecord:
@@ -113,8 +190,10 @@ def signs_of(view: RunView) -> Signs:
     return Signs(
         llm=tuple(llm),
         ml=tuple(_hits(ML_RULES, evidence)),
-        own_text=evidence.text_points >= WEAK_TEXT,
-        many_cases=any(MANY_CASES.search(normalise(key)) for key in view.run.metrics),
+        own_text=max(evidence.asked_points, evidence.answer_points) >= WEAK_TEXT,
+        is_only_prompt=evidence.is_only_prompt,
+        many_cases=_has_many_cases(view.run),
+        has_failed=bool(evidence.failure),
     )
 
 
@@ -147,7 +226,7 @@ def has_text(evidence: Evidence) -> Sign | None:
 
 
 def names_llm(evidence: Evidence) -> Sign | None:
-    """A model whose name is that of an LLM."""
+    """A model whose name, or whose key, is that of an LLM."""
     model = evidence.model
     if model is None or not evidence.is_llm:
         return None
@@ -183,10 +262,46 @@ def has_session(evidence: Evidence) -> Sign | None:
 
 
 def has_latency(evidence: Evidence) -> Sign | None:
-    duration = evidence.view.duration_ms(None)
-    if duration is None:
+    """A duration that the call of an LLM can have: not 2 ms, and not an hour."""
+    if evidence.latency is None:
         return None
-    return Sign("latency", 1, f"a latency ({duration.found.origin})")
+    return Sign("latency", 1, f"a latency ({evidence.latency.origin})")
+
+
+def has_failed(evidence: Evidence) -> Sign | None:
+    """An error; more if it is one that the API of an LLM raises."""
+    if not evidence.failure:
+        return None
+    if API_ERROR.search(evidence.failure):
+        return Sign("failure", 2, "an error such as an LLM's API raises")
+    return Sign("failure", 1, "it failed")
+
+
+def has_retrieval(evidence: Evidence) -> Sign | None:
+    """Settings or counts of a retrieval, beside what was asked."""
+    if not evidence.asked_points:
+        return None
+    for key in (*evidence.run.params, *evidence.run.metrics):
+        if RETRIEVAL.match(normalise(key)):
+            return Sign("retrieval", 3, f"a retrieval beside the question ({key})")
+    return None
+
+
+def has_text_lengths(evidence: Evidence) -> Sign | None:
+    """Lengths of texts that were not logged themselves; more if there are two."""
+    names = [key for key in (*evidence.run.metrics, *evidence.run.params) if _is_text_length(key)]
+    if not names:
+        return None
+    why = f"lengths of texts ({', '.join(sorted(names)[:3])})"
+    return Sign("lengths", 1 if len(names) == 1 else 2, why)
+
+
+def names_several_models(evidence: Evidence) -> Sign | None:
+    """Two or more models under keys of their own, as the steps of a workflow have."""
+    keys = {found.key for found in evidence.view.models()}
+    if len(keys) < 2 or not evidence.is_llm:
+        return None
+    return Sign("models", 1, f"{len(keys)} models ({', '.join(sorted(keys)[:3])})")
 
 
 def has_status(evidence: Evidence) -> Sign | None:
@@ -201,7 +316,16 @@ def has_sampling_settings(evidence: Evidence) -> Sign | None:
     return None
 
 
-CONTEXT_RULES: tuple[Rule, ...] = (has_session, has_latency, has_status, has_sampling_settings)
+CONTEXT_RULES: tuple[Rule, ...] = (
+    has_session,
+    has_latency,
+    has_status,
+    has_failed,
+    has_sampling_settings,
+    has_retrieval,
+    has_text_lengths,
+    names_several_models,
+)
 """Evidence that says nothing alone: training runs have durations and statuses, too."""
 
 
@@ -224,7 +348,7 @@ def has_epochs(evidence: Evidence) -> Sign | None:
 
 
 def has_hyper_parameters(evidence: Evidence) -> Sign | None:
-    if names := sorted(key for key in evidence.run.params if normalise(key) in ML_PARAMS):
+    if names := sorted(key for key in evidence.run.params if _is_of_ml(normalise(key))):
         return Sign("hyper", -2, f"hyper-parameters ({', '.join(names[:3])})")
     return None
 
@@ -261,23 +385,97 @@ ML_RULES: tuple[Rule, ...] = (
 # --------------------------------------------------------------------------- small readings
 
 
-def _text_points(found: Found) -> int:
-    """How surely an input or output is a prompt, a question or an answer: 0, 2 or 4."""
+def _is_llm(model: Found) -> bool:
+    kind = kind_of_model(str(model.value))
+    kind_of_key = kind_of_model_key(normalise(model.key))
+    if kind is ModelKind.VENDOR:
+        return kind_of_key is not None
+    return kind is ModelKind.LLM or kind_of_key is ModelKey.OF_LLM
+
+
+def _failure(view: RunView) -> str:
+    status = run_status(view)
+    if status.word != "ERROR":
+        return ""
+    return f"{status.error_type} {status.error_message}".strip() or "failed"
+
+
+def _is_prompt(found: Found) -> bool:
+    """Whether an input is a prompt of the application's author: no user's words, no question."""
+    parts = found.stem.split("_")
+    if PROMPT_WORDS.isdisjoint(parts) or not USER_WORDS.isdisjoint(parts):
+        return False
+    text = found.value
+    is_question = isinstance(text, str) and len(text) < 300 and text.rstrip().endswith("?")
+    return not is_question
+
+
+def _asked_points(found: Found) -> int:
+    """How surely an input is a question, a request or a prompt: 0 to 4."""
     value = found.value
     if not isinstance(value, str):
-        return WEAK_TEXT  # inputs.json or the like; with outputs.json it is a strong text
-    parts = value.split()
-    if not parts or as_number(value) is not None:
-        return 0
-    is_strong = found.stem not in WEAK_STEMS
+        return STRONG_TEXT if encoding.is_chat(value) else WEAK_TEXT
+    kind = kind_of_text(value)
+    parts = found.stem.split("_")
+    is_sure = not SURE_QUESTION_WORDS.isdisjoint(parts) or not PROMPT_WORDS.isdisjoint(parts)
     if found.place == "artifact":
-        return STRONG_TEXT if is_strong else WEAK_TEXT
-    is_sentence = len(parts) > 1 or (len(value) > 3 and not value.isascii())
-    if not is_sentence:
-        return 0
-    if is_strong:
-        return STRONG_TEXT
-    return WEAK_TEXT if len(value) > 20 else 0
+        if is_sure and value.strip() and as_number(value) is None:
+            return STRONG_TEXT
+        return WEAK_TEXT if kind else 0
+    is_foreign = len(value) > 3 and not value.isascii()
+    if is_sure:
+        if kind >= Prose.TERMS or (kind and is_foreign):
+            return STRONG_TEXT
+        return FAIR_TEXT if kind and "user" in parts else 0  # "hello" is a message of a user
+    return {Prose.REQUEST: STRONG_TEXT, Prose.PROSE: FAIR_TEXT, Prose.TERMS: 1}.get(kind, 0)
+
+
+def _answer_points(found: Found) -> int:
+    """How surely an output is an answer: 0 to 4."""
+    value = found.value
+    if not isinstance(value, str):
+        return WEAK_TEXT
+    parts = found.stem.split("_")
+    kind = kind_of_text(value)
+    if not SURE_ANSWER_WORDS.isdisjoint(parts):
+        is_text = bool(value.strip()) and as_number(value) is None
+        if found.place == "artifact" and is_text:
+            return STRONG_TEXT
+        is_foreign = len(value) > 3 and not value.isascii()
+        return STRONG_TEXT if kind >= Prose.TERMS or (kind and is_foreign) else 0
+    if kind >= Prose.PROSE:
+        return FAIR_TEXT if found.place == "artifact" else WEAK_TEXT
+    return WEAK_TEXT if found.place == "artifact" and value.strip() else 0
+
+
+def _is_answer_file(view: RunView, path: str) -> bool:
+    """Whether an artifact has the name of an answer, be it one that could not be read as text."""
+    return any(source.field == "outputs" for source in view.index.sources_at(path))
+
+
+def _has_many_cases(run: RunRecord) -> bool:
+    """Whether a run holds totals or averages over several cases."""
+    if any(MANY_CASES.search(normalise(key)) for key in run.metrics):
+        return True
+    for key, points in run.metrics.items():
+        if CASE_COUNT.match(normalise(key)) and last_value(points) > 1:
+            return True
+    for key, text in run.params.items():
+        if CASE_COUNT.match(normalise(key)) and (as_number(text) or 0) > 1:
+            return True
+    return False
+
+
+@lru_cache(maxsize=10_000)
+def _is_text_length(key: str) -> bool:
+    """Whether a key counts the characters or words of a text that was asked or answered."""
+    name = normalise(key)
+    return TEXT_LENGTH.match(name) is not None and PROMPT_WORDS.isdisjoint(name.split("_"))
+
+
+@lru_cache(maxsize=10_000)
+def _is_of_ml(param: str) -> bool:
+    return param in ML_PARAMS or not ML_PARAM_WORDS.isdisjoint(param.split("_"))
 
 
 def _training_metrics(run: RunRecord) -> list[str]:

@@ -88,7 +88,8 @@ def _model_and_cost(node: Node, span_type: str) -> dict[str, Json]:
     """Model, provider and cost under MLflow's keys and under plain ones (3.9 hides its own)."""
     source = node.source
     attributes: dict[str, Json] = {}
-    model = source.model(span_type, has_usage=bool(node.usage), is_leaf=not node.children)
+    has_usage = bool(node.usage)
+    model = source.model(span_type, has_usage=has_usage, is_named_below=node.is_model_below)
     if model is not None:
         name = str(model.value).strip()
         attributes[conv.SPAN_MODEL] = attributes[conv.PLAIN_MODEL] = name

@@ -153,16 +153,24 @@ def _correct(node: Node, correction: clocks.Correction) -> None:
 def _lay_end_to_end(parent: Node) -> None:
     """Put steps that were written in one burst after the other, if they fit their parent so.
 
-    Moved back by its own duration alone, each would end at the same moment as the others.
+    Moved back by its own duration alone, each would end at the same moment as the others. A tree
+    that failed is treated like one that did not: the step that failed, and the parent, may have no
+    duration.
     """
-    moved = [child for child in parent.children if child.post_hoc_ms is not None]
-    if len(moved) < 2 or len(moved) != len(parent.children):
+    dated = [child for child in parent.children if child.start_ns is not None]
+    moved = [child for child in dated if child.post_hoc_ms is not None]
+    if len(moved) < 2:
+        return
+    others = [child for child in parent.children if child.post_hoc_ms is None]
+    if any(child.source.status().word != "ERROR" for child in others):
         return
     logged = parent.source.logged_duration(None)
-    if logged is None or sum(child.post_hoc_ms or 0 for child in moved) > 1.1 * logged.ms:
+    if logged is None and parent.source.status().word != "ERROR":
+        return
+    if logged is not None and sum(child.post_hoc_ms or 0 for child in moved) > 1.1 * logged.ms:
         return
     limit_ns: int | None = None
-    for child in sorted(moved, key=_order_key, reverse=True):
+    for child in sorted(dated, key=_order_key, reverse=True):
         assert child.start_ns is not None and child.end_ns is not None
         if limit_ns is not None and child.end_ns > limit_ns:
             length_ns = child.end_ns - child.start_ns

@@ -32,6 +32,7 @@ def plan_trace(nodes: Sequence[Node], trace: TraceFacts, issues: list[Issue]) ->
     passes.set_statuses(nodes)
     passes.set_usage(nodes)
     passes.set_costs(nodes)
+    passes.set_models(nodes)
     passes.set_names(nodes)
     spans = tuple([plan_span(node, trace) for node in nodes])
     return _trace_plan(nodes, spans, trace, issues)
@@ -41,6 +42,7 @@ def _trace_plan(
     nodes: Sequence[Node], spans: tuple[SpanPlan, ...], trace: TraceFacts, issues: list[Issue]
 ) -> TracePlan:
     root = spans[0]
+    shown = _shown(nodes)
     start_ms, end_ms = root.start_ns // MS, root.end_ns // MS
     contents = trace_totals.contents_of(trace.trace_id, spans)
     usage = trace_totals.total_usage(spans)
@@ -69,8 +71,8 @@ def _trace_plan(
         status="STATE_UNSPECIFIED" if root.status == "UNSET" else root.status,
         name=root.name,
         client_request_id=None,
-        request_preview=_request_preview(nodes),
-        response_preview=_response_preview(nodes, root),
+        request_preview=_request_preview(shown),
+        response_preview=_response_preview(shown, root),
         tags=tags,
         metadata=metadata,
         usage=usage,
@@ -88,6 +90,21 @@ def root_run_id(nodes: Sequence[Node]) -> str:
 
 
 # -------------------------------------------------------------------------------- previews
+
+
+def _shown(nodes: Sequence[Node]) -> Sequence[Node]:
+    """The nodes that the previews are made from.
+
+    Of several calls in one run it is one that has a question and an answer: those of two would not
+    fit each other.
+    """
+    root = nodes[0]
+    if not root.records_calls or root.inputs is not None or root.outputs is not None:
+        return nodes
+    for node in root.children:
+        if node.inputs is not None and node.outputs is not None:
+            return [node]
+    return [root, *root.children[:1]]
 
 
 def _request_preview(nodes: Sequence[Node]) -> str | None:

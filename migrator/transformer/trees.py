@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from migrator.issues import Code, Issue, Kind
 from migrator.model import RunEntry, RunRecord
+from migrator.transformer.siblings import NO_NAMES, KnownNames
 
 _RUN_ID = re.compile(r"[\w\-]{1,64}")  # of a tag's text; anything else may be somebody's secret
 
@@ -58,6 +59,7 @@ class RunTree:
     runs: Mapping[str, RunRecord]
     children: Mapping[str, tuple[str, ...]]
     inferred: Mapping[str, str] = field(default_factory=dict)  # runs whose parent is a guess: why
+    known_names: KnownNames = NO_NAMES  # of recognised runs beside it
 
 
 def build_forest(links: Iterable[RunEntry]) -> Forest:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from migrator.transformer.found import Step
 from migrator.transformer.run_view import RunView
 from migrator.transformer.steps.chats import conversation_steps
-from migrator.transformer.steps.histories import recorded_calls
+from migrator.transformer.steps.histories import recorded_calls, whole_tokens
 from migrator.transformer.steps.langchain import langchain_steps
 from migrator.transformer.steps.openai import openai_steps
 from migrator.transformer.steps.tables import row_steps
 
-__all__ = ["STEPS", "TABLE_ROWS", "read_steps", "recorded_calls"]
+__all__ = ["STEPS", "TABLE_ROWS", "read_steps", "recorded_calls", "whole_tokens"]
 
 TABLE_ROWS = "table-rows"
 

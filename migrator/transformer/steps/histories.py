@@ -62,13 +62,41 @@ def recorded_calls(view: RunView) -> tuple[Step, ...]:
     durations = _durations(view)
     histories = [history for history in token_histories if history is not None]
     if not histories and durations is not None:
-        is_of_calls = len(notes) == len(durations.history.points) or view.first("model")
+        is_of_calls = len(notes) == len(durations.history.points) or view.model()
         histories = [durations.history] if is_of_calls else []
     if not histories:
         return _calls_of_notes(notes)
     longest = max(histories, key=lambda history: len(history.points)).points
     calls = _Calls(_by_time(longest), len({point.step for point in longest}) == len(longest))
     return _calls_of_histories(view, calls, token_histories, durations, notes)
+
+
+def whole_tokens(view: RunView) -> Tokens | None:
+    """The tokens of all calls of a run, where some of them can't be assigned to a call.
+
+    None where every count belongs to a call. A metric that was logged for fewer calls than another
+    is counted too: nobody knows for which of them.
+    """
+    counts = [_token_points(view, f"{name}_tokens") for name in ("input", "output", "total")]
+    longest = max(counts, key=len)
+    if len(longest) < 2 or not any(_token_histories(view)):
+        return None
+    is_paired = all(len(points) in (0, len(longest)) for points in counts)
+    if is_paired or len({point.step for point in longest}) == len(longest):
+        return None
+    sums = [sum(point.value for point in points) if points else None for points in counts]
+    if sums[0] is not None and sums[1] is not None and len(counts[2]) != len(longest):
+        sums[2] = None
+    return Tokens(*sums)
+
+
+def _token_points(view: RunView, field: str) -> Sequence[MetricPoint]:
+    """All finite points of a field's first metric."""
+    for found in view.every(field):
+        if found.place == "metric":
+            points = view.run.metrics[found.key]
+            return [point for point in points if math.isfinite(point.value)]
+    return ()
 
 
 def _calls_of_histories(

@@ -96,11 +96,11 @@ def _step(view: RunView, table: Found, number: int, row: Row) -> Step:
     outputs, got = cells.outputs()
     duration = cells.duration_ms(None)
     usage, counted = cells.usage()
-    found = cells.first("model")
+    found = cells.model()
     cost = cells.number("cost_usd")
     used = {found.key for found in (*given, *got)}
     where = f"{table.origin} row {number}"
-    model = found or view.first("model")
+    model = found or view.model()
     judged = [replace(each, origin=f"{where}, {each.origin}") for each in judgements(cells)]
     return Step(
         key=f"{table.key}/row-{number}",

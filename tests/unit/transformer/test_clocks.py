@@ -160,7 +160,7 @@ def test_a_clock_that_was_set_while_a_run_was_open() -> None:
         replace(root(), start_ms=4000, end_ms=T0 + 300), kid("a", 10, 60), kid("b", 70, 290)
     )
     assert (made.timestamp_ms, made.execution_ms) == (T0 + 10, 290)
-    alone = replace(run("r", end=300, texts={"prompt.txt": "Say hello"}), start_ms=4000)
+    alone = replace(run("r", end=300, texts={"question.txt": "Say hello"}), start_ms=4000)
     assert trace(alone).timestamp_ms == T0 + 300
     assert codes(alone) == ["time-implausible"]
     inside = trace(root(), replace(kid("a", 10, 60), start_ms=4000))

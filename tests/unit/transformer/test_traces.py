@@ -275,7 +275,7 @@ def test_status_is_what_the_evidence_says(given: dict[str, Any], status: str) ->
 
 
 def test_open_run_without_evidence_has_no_state_and_an_end() -> None:
-    made = trace(run("r", status="RUNNING", end=None, texts={"prompt.txt": "Say hello"}))
+    made = trace(run("r", status="RUNNING", end=None, texts={"question.txt": "Say hello"}))
     assert (made.status, made.spans[0].status) == ("STATE_UNSPECIFIED", "UNSET")
     assert made.tags["migrator.unfinished"] == "true"
     assert made.spans[0].end_ns > made.spans[0].start_ns
@@ -386,7 +386,7 @@ def test_open_run_ends_at_its_last_metric_or_child() -> None:
 
 
 def test_end_before_start_is_closed_at_the_start_and_reported() -> None:
-    made = plan(run("r", start=500, end=100, texts={"prompt.txt": "Say hello"}))
+    made = plan(run("r", start=500, end=100, texts={"question.txt": "Say hello"}))
     only = made.traces[0].spans[0]
     assert (only.start_ns, only.end_ns) == ((T0 + 500) * MS, (T0 + 500) * MS + 1000)
     assert [i.code.value for i in made.issues] == ["span-ends-before-start"]
@@ -398,7 +398,7 @@ def test_run_without_any_time_takes_its_parents_or_the_epoch() -> None:
         run("kid", "root", start=None, end=None, **LLM | {"metrics": {}}),
     )
     assert start_ms(made, "kid") == 50
-    alone = plan(run("r", start=None, end=None, texts={"prompt.txt": "Say hello"}))
+    alone = plan(run("r", start=None, end=None, texts={"question.txt": "Say hello"}))
     assert alone.traces[0].timestamp_ms == 0
     assert [i.code.value for i in alone.issues] == ["run-without-time"]
 
@@ -410,7 +410,7 @@ def test_metric_times_in_seconds_do_not_become_a_start() -> None:
 
     made = trace(
         replace(
-            run("r", start=None, end=5000, texts={"prompt.txt": "Say hello"}),
+            run("r", start=None, end=5000, texts={"question.txt": "Say hello"}),
             metrics={
                 "a": (MetricPoint(1_700_000_000, 1.0, 0),),
                 "b": (MetricPoint(T0 + 7, 1.0, 0),),
@@ -491,14 +491,14 @@ def test_artifact_beats_tag_and_param_and_both_cut_copies_go() -> None:
     made = trace(
         run(
             "r",
-            texts={"prompt.txt": long},
-            tags={"prompt": long[:500] + "..."},
-            params={"prompt": long[:250]},
+            texts={"question.txt": long},
+            tags={"question": long[:500] + "..."},
+            params={"question": long[:250]},
         )
     )
     only = made.spans[0]
-    assert value(only, "mlflow.spanInputs") == {"prompt": long}
-    assert value(only, "legacy.tag.prompt") == long[:500] + "..."
+    assert value(only, "mlflow.spanInputs") == {"question": long}
+    assert value(only, "legacy.tag.question") == long[:500] + "..."
 
 
 def test_text_cut_by_the_logger_is_marked() -> None:
@@ -566,7 +566,7 @@ def test_values_that_break_mlflows_api_are_made_harmless() -> None:
 def test_nothing_that_a_run_logged_is_dropped() -> None:
     made = trace(
         run(
-            "r", params={"prompt": "Tell me about the sea", "top_k": "3", "mlflow.odd": "1"},
+            "r", params={"question": "Tell me about the sea", "top_k": "3", "mlflow.odd": "1"},
             metrics={"x": [(1, 1, 0), (2, 2, 5), (3, 3, 1)], "bad": float("inf")},
             tags={"team": "blue", "mlflow.source.name": "app.py"}, artifacts=["plot.png"],
         )
@@ -579,8 +579,8 @@ def test_nothing_that_a_run_logged_is_dropped() -> None:
     assert value(only, "legacy.tag.team") == "blue"
     assert value(only, "legacy.tag.mlflow.source.name") == "app.py"
     assert value(only, "legacy.artifacts") == ["plot.png"]
-    assert "legacy.param.prompt" not in only.attributes  # it is the input, word for word
-    assert value(only, "mlflow.spanInputs") == {"prompt": "Tell me about the sea"}
+    assert "legacy.param.question" not in only.attributes  # it is the input, word for word
+    assert value(only, "mlflow.spanInputs") == {"question": "Tell me about the sea"}
 
 
 # --------------------------------------------------------------- sessions, users, assessments
@@ -717,7 +717,7 @@ def test_names_are_stripped_and_never_empty() -> None:
 
 
 def test_run_ids_of_other_forms_make_trace_ids_of_the_right_form() -> None:
-    made = trace(run("r", id="2fc6fe2a", texts={"prompt.txt": "Say hello"}))
+    made = trace(run("r", id="2fc6fe2a", texts={"question.txt": "Say hello"}))
     assert len(made.trace_id) == 35 and made.trace_id.startswith("tr-")
     assert made.metadata["mlflow.sourceRun"] == "2fc6fe2a"
 

@@ -1,0 +1,55 @@
+"""Names of recognised runs: evidence for the flat runs beside them that hold little else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from migrator import transformer
+from migrator.pipeline.trees import TreeContext
+
+SAMPLED_TREES = 20  # nested trees that are read of an experiment
+SAMPLED_RUNS = 100  # a tree with more runs is not read
+SAMPLED_CALLS = 5  # flat runs that are read of an experiment,
+MOST_SAMPLED_CALLS = 500  # and of all experiments together
+
+
+def with_known_names(context: TreeContext, forest: transformer.Forest) -> TreeContext:
+    """Read a sample of each experiment's trees, and give the reader the names it recognised.
+
+    The sample depends on the ids of runs alone, so that each shard finds the same names.
+    """
+    nested: dict[str, list[str]] = {}
+    flat: dict[str, list[str]] = {}
+    for root_id in forest.root_ids:
+        entry = context.entries[root_id]
+        if context.experiments.plan_of(context.store_of(root_id), entry) is not None:
+            trees = nested if root_id in forest.children else flat
+            trees.setdefault(entry.folder, []).append(root_id)
+    calls_left = MOST_SAMPLED_CALLS
+    known: dict[str, transformer.KnownNames] = {}
+    for folder, flat_ids in sorted(flat.items()):
+        sample = nested.get(folder, [])[:SAMPLED_TREES]
+        if len(flat_ids) > 1 and calls_left > 0:
+            calls = flat_ids[:: max(1, len(flat_ids) // SAMPLED_CALLS)][:SAMPLED_CALLS]
+            calls_left -= len(calls)
+            sample = [*sample, *calls]
+        names = transformer.KnownNames()
+        for root_id in sample:
+            names |= _names_in(context, forest.tree(root_id))
+        if names:
+            known[folder] = names
+    if not known:
+        return context
+    return replace(context, reader=replace(context.reader, known_names=known))
+
+
+def _names_in(context: TreeContext, tree: transformer.Tree) -> transformer.KnownNames:
+    """The names of the runs of a tree, if it is recognised."""
+    if len(tree.run_ids) > SAMPLED_RUNS:
+        return transformer.KnownNames()
+    stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
+    entries = [context.entries[run_id] for run_id in tree.run_ids]
+    read = context.reader.read_all(stores, entries).values()
+    runs = {each.record.run_id: each.record for each in read if each.record is not None}
+    planned = context.reader.plan(tree.root_id, runs, tree.children)
+    return transformer.recognised_names([run.name for run in runs.values()], planned.plan)

@@ -1,0 +1,148 @@
+"""Messages of recorded chats: reading them, and finding the turn that a run is about.
+
+A chat is a list of messages, or an object with the list under one of ``LISTS``. Roles, texts and
+times go by several names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from migrator.model import Json
+from migrator.transformer.profiles import normalise
+from migrator.transformer.values import as_number
+
+LISTS = ("conversation", "messages", "chat_history", "history")
+ASKING = frozenset({"user", "human", "customer"})
+FRAMING = frozenset({"system", "developer"})  # stands before what is asked
+ANSWERING = frozenset({"assistant", "ai", "bot", "model", "agent", "chatbot"})
+ROLE_KEYS = ("role", "message_type", "type", "sender", "speaker")
+TEXT_KEYS = ("content", "text", "message")
+TIME_KEYS = ("timestamp", "time", "created_at")
+OTHER_KEYS = frozenset({*ROLE_KEYS, *TIME_KEYS, "name", "model", "error", "stderr"})
+EARLIEST_S = 100_000_000.0  # 1973; a smaller number is not a time
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a recorded chat."""
+
+    role: str
+    text: str
+    time_ms: float | None
+    in_zone: bool  # its time names its zone
+    raw: Mapping[str, Json]
+
+    def as_chat(self) -> Json:
+        """The message in the form of MLflow's chats."""
+        role = "assistant"
+        if self.role in ASKING:
+            role = "user"
+        elif self.role in FRAMING:
+            role = self.role
+        return {"role": role, "content": self.text}
+
+
+def messages_of(value: Json) -> list[Message]:
+    """Read a list of messages, or an object that holds one; empty when the value is not a chat."""
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in LISTS if key in value), None)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return []
+    messages = [_message_of(item) for item in value]
+    return [message for message in messages if message is not None] if all(messages) else []
+
+
+def _message_of(item: Json) -> Message | None:
+    if not isinstance(item, Mapping):
+        return None
+    role = first_of(item, *ROLE_KEYS)
+    if not isinstance(role, str):
+        return None
+    text = _text_of(item)
+    time_ms, in_zone = _time(first_of(item, *TIME_KEYS))
+    return Message(normalise(role), text, time_ms, in_zone, item)
+
+
+def first_of(item: Mapping[str, Json], *names: str) -> Json:
+    """The first value of an object that is not null under one of the names."""
+    return next((item[name] for name in names if item.get(name) is not None), None)
+
+
+def _time(value: Json) -> tuple[float | None, bool]:
+    """Read a time (seconds, ms or ISO 8601) as ms, and whether its zone is known."""
+    if (number := as_number(value)) is not None:
+        ms = number if number > EARLIEST_S * 1000 else number * 1000
+        return (ms, True) if ms > EARLIEST_S * 1000 else (None, True)
+    if not isinstance(value, str):
+        return None, True
+    try:
+        time = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None, True
+    if time.tzinfo is not None:
+        return time.timestamp() * 1000, True
+    return time.replace(tzinfo=timezone.utc).timestamp() * 1000, False
+
+
+def _text_of(item: Mapping[str, Json]) -> str:
+    """The text of a message; empty when it has none, as one that only calls tools.
+
+    It may stand in parts, or under a key of its own: then the longest text is taken.
+    """
+    content = first_of(item, *TEXT_KEYS)
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    if any(key in item for key in TEXT_KEYS):
+        return ""
+    texts = [
+        value
+        for key, value in item.items()
+        if isinstance(value, str) and key not in OTHER_KEYS and not key.endswith(("id", "time"))
+    ]
+    return max(texts, key=len, default="")
+
+
+class Turn(NamedTuple):
+    """A question, its answer (None: there is none), and the messages up to the question."""
+
+    asked: str
+    answer: str | None
+    before: tuple[Message, ...]
+
+
+def turn_of(messages: Sequence[Message], questions: Sequence[str]) -> Turn | None:
+    """Find the turn of a chat that a run is about.
+
+    That is the last one that asks one of ``questions``, or the last one of all when a run has no
+    question of its own. None when nobody asks, or nobody asks what the run asked.
+    """
+    asked = [at for at, message in enumerate(messages) if message.role in ASKING]
+    if questions:
+        asked = [at for at in asked if _is_one_of(messages[at].text, questions)]
+    if not asked:
+        return None
+    at = asked[-1]
+    answer: str | None = None
+    for message in messages[at + 1 :]:
+        if message.role in ASKING:
+            break
+        if message.role in ANSWERING and message.text.strip():
+            answer = message.text
+    return Turn(messages[at].text, answer, tuple(messages[:at]))
+
+
+def _is_one_of(text: str, questions: Sequence[str]) -> bool:
+    """Whether a text is a question, or one of the two holds the other."""
+    plain = " ".join(text.split())
+    for question in questions:
+        other = " ".join(question.split()).removesuffix("...")
+        if plain == other or (plain and other and (plain in other or other in plain)):
+            return True
+    return False
