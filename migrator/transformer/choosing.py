@@ -164,12 +164,12 @@ class _Chooser:
     def choose(self) -> Choice:
         tree = self._read(self._profile())
         verdict = decide_role(tree, self._options)
-        other = self._opt_in()
+        stays = verdict.role in STAY_RUNS
+        other = self._opt_in(is_bare=not stays and not _has_content(tree))
         if other is None:
             self._report_tables(tree)
             return Choice(tree, verdict, None, tuple(self._issues))
         rows = self._read(other) if self._options.asks_for(other) else None
-        stays = verdict.role in STAY_RUNS
         if rows is None:
             if not stays and not _has_content(tree):
                 why = "its runs hold no text of their own, only tables"
@@ -252,8 +252,11 @@ class _Chooser:
             root.run_id,
         )
 
-    def _opt_in(self) -> Profile | None:
-        """The first profile that would take the tree if the user asked for it, or that does."""
+    def _opt_in(self, *, is_bare: bool) -> Profile | None:
+        """The first profile that would take the tree if the user asked for it, or that does.
+
+        ``is_bare`` says that the tree would make a trace without any text.
+        """
         for profile in self._profiles:
             if profile.opt_in is None or profile.name == self._options.profile:
                 continue
@@ -261,7 +264,7 @@ class _Chooser:
                 continue
             tree = self._read(profile)
             if not self._options.asks_for(profile):
-                if profile.steps != TABLE_ROWS or _has_likely_tables(tree):
+                if profile.steps != TABLE_ROWS or _has_likely_tables(tree, is_bare):
                     return profile  # by the names of its files: they were not read
                 continue
             has_no_reader = profile.steps not in STEPS
@@ -279,11 +282,16 @@ class _Chooser:
         return read
 
 
-def _has_likely_tables(tree: ReadTree) -> bool:
-    """Whether a run of a tree lists tables of evaluations, by tag and name; they were not read."""
+def _has_likely_tables(tree: ReadTree, is_bare: bool) -> bool:
+    """Whether a run of a tree lists tables of evaluations, by tag and name; they were not read.
+
+    In a bare tree every table that was logged as one is likely.
+    """
     for view in tree.views.values():
-        likely = likely_tables(view.run)
-        if likely and (set(likely) & tables_by_tag(view.run) or not signs_of(view).ml):
+        likely, tagged = likely_tables(view.run), tables_by_tag(view.run)
+        if (is_bare and tagged) or (likely and not tagged.isdisjoint(likely)):
+            return True
+        if likely and not signs_of(view).ml:
             return True
     return False
 

@@ -149,7 +149,9 @@ def _csv_rows(text: str) -> RowsOf:
             rows.append({key: cell for key, cell in row.items() if key is not None})
     except csv.Error as error:
         return RowsOf(tuple(rows), f"it is not CSV after row {len(rows)}: {error}")
-    return RowsOf(tuple(rows), f"{odd} of its {len(rows)} rows do not fit its columns" if odd else "")
+    return RowsOf(
+        tuple(rows), f"{odd} of its {len(rows)} rows do not fit its columns" if odd else ""
+    )
 
 
 def _json_lines(text: str) -> RowsOf:

@@ -149,7 +149,9 @@ class Profile:
     failed_step_is: Source | None = None  # where a step has that name
     attributes: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of spans, by name
     tags: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of traces, by key
-    own: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # what users' files say in [fields]
+    own: Mapping[str, tuple[Source, ...]] = field(
+        default_factory=dict
+    )  # what users' files say in [fields]
     origin: str = BUILT_IN_ORIGIN  # the file it was read from
 
 

@@ -88,7 +88,9 @@ REASONS = _pattern(
     r"reasons?|reasoning|rationales?|justifications?|explanations?|critique|comments?|thoughts?"
 )
 BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*|passed|is_correct)\Z")
-SCORE_PREFIXES = frozenset({"score", "scores", "feedback", "metric", "metrics", "eval", "evaluation"})
+SCORE_PREFIXES = frozenset(
+    {"score", "scores", "feedback", "metric", "metrics", "eval", "evaluation"}
+)
 SCORE_SUFFIXES = frozenset({"score", "value", "rating", "grade", "llm_judged"})
 REASON_WORDS = frozenset(
     {"reason", "reasoning", "rationale", "justification", "explanation", "comment"}
@@ -219,13 +221,18 @@ class Sorter:
     """Sorts the columns of one table. ``read_by_fields`` and ``ruled`` are the profile's columns."""
 
     def __init__(
-        self, rows: Sequence[Row], profile: Profile, read_by_fields: set[str], ruled: set[str]
+        self,
+        names: Sequence[str],
+        rows: Sequence[Row],
+        profile: Profile,
+        read_by_fields: set[str],
+        ruled: set[str],
     ) -> None:
+        self.names = names
         self.rows = rows
         self.profile = profile
         self.read_by_fields = read_by_fields
         self.ruled = ruled
-        self.names = column_names(rows)
         self.types = {name: cell_type(row.get(name) for row in rows) for name in self.names}
         self.scored: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
@@ -245,8 +252,6 @@ class Sorter:
             return Meaning.RULED
         if name in self.read_by_fields:
             return Meaning.FIELD
-        if self.types[name] is Cells.EMPTY:
-            return Meaning.FACT
         return self._by_parts(name) or self._by_name(name, normalise(name))
 
     def _by_own_fields(self, name: str) -> Meaning | None:
@@ -302,7 +307,11 @@ class Sorter:
             return Meaning.ID
         if plain in ("correct", "right"):
             return self._correct(name)
-        if plain in SCORE_PREFIXES and self._holds_objects(name):
+        if (
+            plain in SCORE_PREFIXES
+            and self.types[name] is Cells.STRUCTURE
+            and self._holds_objects(name)
+        ):
             return self._feedback(name, name)
         if companion := self._scored_by(plain):
             self.reasons[companion] = name
@@ -379,7 +388,7 @@ class Sorter:
             if all(0 <= number <= 1 for number in numbers if number is not None):
                 return self._feedback(name, name)
             return Meaning.FACT
-        return Meaning.INPUT
+        return Meaning.FACT if kind is Cells.EMPTY else Meaning.INPUT
 
     def _feedback(self, column: str, name: str) -> Meaning:
         self.scored[column] = name

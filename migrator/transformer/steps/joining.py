@@ -20,7 +20,14 @@ SAMPLE_IDS = (
 POSITIONS = words("idx index row line_number fold turn seed hash unnamed_0")
 """Ids that only mean something beside the same column of another table."""
 EPOCH = "epoch"
-SCORERS = words("scorer metric metric_name criterion evaluator score_name assessment_name dimension")
+EVALUATION_FILES = words(
+    "eval_results_table.json llm_predictions.csv instance_results.jsonl result_table.json "
+    "inference_inputs_outputs.json"
+)
+"""Names that say that every row is a sample, whatever its columns are called."""
+SCORERS = words(
+    "scorer metric metric_name criterion evaluator score_name assessment_name dimension"
+)
 SCORE_VALUES = ("score", "numeric_value", "value", "rating", "raw_value", "result")
 SCORE_REASONS = ("explanation", "reason", "rationale", "justification", "comment")
 
@@ -74,6 +81,8 @@ class Table:
         texts = {Cells.WORD, Cells.TEXT, Cells.STRUCTURE}
         if given and texts.isdisjoint(given):
             return False  # numbers are features of ordinary machine learning
+        if self.path.rsplit("/", 1)[-1] in EVALUATION_FILES:
+            return not texts.isdisjoint((*given, *got))
         has_answer = not texts.isdisjoint(got)
         is_scored = self.ruled_scores or bool(self.columns.scored)
         if given:

@@ -34,8 +34,7 @@ from migrator.transformer.values import as_number, parse_json
 SCORE = re.compile(r"(?P<name>.+?)(?P<version>/v\d+)?/score\Z")  # mlflow.evaluate, 2.8 on
 HUMAN = re.compile(r"(?:\A|_)(?:human|user|annotator|reviewer|thumbs?)(?:_|\Z)")
 JUDGES = tuple(
-    parse_source(text)
-    for text in ("param:judge_model", "tag:judge_model", "param:evaluator_model")
+    parse_source(text) for text in ("param:judge_model", "tag:judge_model", "param:evaluator_model")
 )
 """Where a run names the model that judged."""
 VALUE_KEYS = ("score", "value", "rating", "grade")
@@ -64,7 +63,7 @@ def _tables(view: RunView) -> list[Table]:
             view.issues.append(_not_a_table(view.run, found, read.wrong))
         if not read.rows:
             continue
-        table = _table(view, found.key, typed_rows(read.rows), found.key in tagged)
+        table = _table(view, found.key, read.rows, found.key in tagged)
         tables.append(table)
         if found.key in likely and not read.wrong and not table.is_of_samples():
             wrong = "it has no column with an answer or a score"
@@ -74,8 +73,10 @@ def _tables(view: RunView) -> list[Table]:
 
 def _table(view: RunView, path: str, rows: tuple[Row, ...], is_tagged: bool) -> Table:
     """Sort the columns of a table, by the profile and by their names and types."""
+    names = column_names(rows)
+    rows = typed_rows(rows)
     first_cells: dict[str, Json] = {}
-    for name in column_names(rows):
+    for name in names:
         filled = (row[name] for row in rows if not is_empty(row.get(name)))
         first_cells[name] = next(filled, None)
     shape = RunView(_as_run(view, first_cells), view.profile)
@@ -88,7 +89,7 @@ def _table(view: RunView, path: str, rows: tuple[Row, ...], is_tagged: bool) -> 
         keys = [found.key for found in shape.all(source)]
         ruled.update(keys)
         has_scores = has_scores or (rule.type == "feedback" and bool(keys))
-    columns = Sorter(rows, view.profile, of_fields, ruled).sort()
+    columns = Sorter(names, rows, view.profile, of_fields, ruled).sort()
     return Table(path, rows, columns, is_tagged, has_scores)
 
 
@@ -186,7 +187,9 @@ def _inputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
     found = cells.of_meaning(Meaning.INPUT)
     if not found:
         return None, ()
-    values = {name: parse_json(each) if isinstance(each, str) else each for name, each in found.items()}
+    values = {
+        name: parse_json(each) if isinstance(each, str) else each for name, each in found.items()
+    }
     if len(values) == 1:
         (only,) = values.values()
         if encoding.is_chat(only):
@@ -208,7 +211,9 @@ def _inputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
 def _outputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
     """The outputs of a sample and the columns they stand in."""
     found = cells.of_meaning(Meaning.OUTPUT)
-    values = {name: parse_json(each) if isinstance(each, str) else each for name, each in found.items()}
+    values = {
+        name: parse_json(each) if isinstance(each, str) else each for name, each in found.items()
+    }
     if len(values) == 1:
         (only,) = values.values()
         return only, tuple(found)
@@ -337,9 +342,7 @@ def _reason(cells: _Cells, name: str) -> str:
     return "" if value is None else encoding.clean_text(str(value)).strip()
 
 
-def _feedback(
-    view: RunView, name: str, by: str, judged: tuple[Json, str], origin: str
-) -> Judged:
+def _feedback(view: RunView, name: str, by: str, judged: tuple[Json, str], origin: str) -> Judged:
     """A score with the name of its source: a judge gives reasons in words, code does not."""
     value, rationale = judged
     source = _source_type(view, name, rationale, origin)
