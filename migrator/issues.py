@@ -271,8 +271,8 @@ class Code(str, Enum):
         "tables-unused",
         Severity.NOTE,
         "A tree of runs logged tables (mlflow.log_table) that no trace shows.",
-        "No action needed if they are not evaluations or predictions. Else add --include tables: each row "
-        "becomes a trace.",
+        "No action needed if they are not evaluations or predictions. Else add --include tables: "
+        "each row becomes a trace.",
     )
     PROFILE_AMBIGUOUS = (
         "profile-ambiguous",

@@ -14,10 +14,11 @@ must hold (``root_has``, ``child_has``: lists of sources; ``root_name``, ``child
 expressions). A profile without any takes what no other recognises. ``role`` decides for the whole
 tree. ``[fields]`` lists the sources of each field, most telling first (``FIELDS``). ``[[spans]]``
 gives the type and name of a run's span, by the first rule that fits. ``[[assessments]]`` turns
-values into feedback or expectations. ``[attributes]`` and ``[tags]`` name attributes of spans and
-tags of traces, each with a list of sources. ``steps`` names the code that reads steps out of a run's own
-files (``STEP_READERS``). ``opt_in`` is the word of ``--include`` without which the profile takes
-nothing. ``order`` is the place of a built-in profile among the others: the lowest is tried first.
+values into feedback or expectations. ``[attributes]`` and ``[tags]`` name
+attributes of spans and tags of traces, each with a list of sources. ``steps`` names the code that
+reads steps out of a run's own files (``STEP_READERS``). ``opt_in`` is the word of ``--include``
+without which the profile takes nothing. ``order`` is the place of a built-in profile among the
+others: the lowest is tried first.
 
 Every TOML file in the folder ``profiles`` is a built-in profile.
 """
@@ -348,13 +349,8 @@ def _all_sources(profile: Profile) -> Iterable[Source]:
     for named in (profile.fields, profile.attributes, profile.tags):
         for sources in named.values():
             yield from sources
-    for group in profile.recognise:
-        yield from group.root_has
-        yield from group.child_has
-    for rule in profile.assessments:
-        yield from rule.sources
-        yield from rule.source_id
-        yield from rule.rationale
+    yield from _sources_of_groups(profile.recognise)
+    yield from _sources_of_rules(profile.assessments)
 
 
 # ---------------------------------------------------------------------------- reading TOML
@@ -468,15 +464,21 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
     steps = top.choice("steps", STEP_READERS, base.steps if base else None)
     opt_in = top.choice("opt_in", OPT_IN, base.opt_in if base else None)
     recognise = tuple(_recognition(table) for table in top.tables("recognise"))
-    own = _own_fields(top)
-    fields = _fields(own, base)
-    attributes = {**(base.attributes if base else {}), **_named_sources(top, "attributes")}
-    tags = {**(base.tags if base else {}), **_named_sources(top, "tags")}
+    own_fields = _own_fields(top)
+    fields = _fields(own_fields, base)
+    own_attributes, own_tags = _named_sources(top, "attributes"), _named_sources(top, "tags")
+    attributes = {**(base.attributes if base else {}), **own_attributes}
+    tags = {**(base.tags if base else {}), **own_tags}
     spans = tuple(_span_rule(table) for table in top.tables("spans"))
     assessments = tuple(_assessment_rule(table) for table in top.tables("assessments"))
     failed_step = _failed_step(top)
     failed_step_is = _failed_step_is(top)
     top.done(PROFILE_KEYS)
+    named = {**own_fields, **_labelled("attributes", own_attributes), **_labelled("tags", own_tags)}
+    named["[[recognise]]"] = tuple(_sources_of_groups(recognise))
+    named["[[spans]]"] = tuple(_sources_of_spans(spans))
+    named["[[assessments]]"] = tuple(_sources_of_rules(assessments))
+    own = _joined_own(named if text.file is not None else {}, base)
     if base is not None:
         spans += base.spans
         assessments += base.assessments
@@ -497,7 +499,7 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
         failed_step_is=failed_step_is,
         attributes=attributes,
         tags=tags,
-        own=_users_fields(text, own, base),
+        own=own,
         origin=text.file if text.file is not None else BUILT_IN_ORIGIN,
     )
 
@@ -556,14 +558,40 @@ def _fields(
     return fields
 
 
-def _users_fields(
-    text: _ProfileText, own: Mapping[str, tuple[Source, ...]], base: Profile | None
-) -> Mapping[str, tuple[Source, ...]]:
-    """What the user's own file and those it extends say in ``[fields]``."""
+def _joined_own(
+    named: Mapping[str, tuple[Source, ...]], base: Profile | None
+) -> dict[str, tuple[Source, ...]]:
+    """Sources of the user's own file and of those that it extends, by field or part of the file."""
     below = base.own if base is not None else {}
-    if text.file is None:
-        return below
-    return {name: (*own[name], *below.get(name, ())) for name in FIELDS}
+    joined: dict[str, tuple[Source, ...]] = {}
+    for name in dict.fromkeys((*named, *below)):
+        if sources := tuple(dict.fromkeys((*named.get(name, ()), *below.get(name, ())))):
+            joined[name] = sources
+    return joined
+
+
+def _labelled(part: str, named: Mapping[str, tuple[Source, ...]]) -> dict[str, tuple[Source, ...]]:
+    return {f"[{part}] {name}": sources for name, sources in named.items()}
+
+
+def _sources_of_groups(groups: Iterable[Recognition]) -> Iterator[Source]:
+    for group in groups:
+        yield from group.root_has
+        yield from group.child_has
+
+
+def _sources_of_spans(rules: Iterable[SpanRule]) -> Iterator[Source]:
+    for rule in rules:
+        yield from rule.has
+        for text in _names_in(rule.name):
+            yield parse_source(text)
+
+
+def _sources_of_rules(rules: Iterable[AssessmentRule]) -> Iterator[Source]:
+    for rule in rules:
+        yield from rule.sources
+        yield from rule.source_id
+        yield from rule.rationale
 
 
 def _named_sources(top: _Table, key: str) -> dict[str, tuple[Source, ...]]:
@@ -626,9 +654,14 @@ def _failed_step_is(top: _Table) -> Source | None:
 
 def _template(table: _Table) -> str | None:
     name: str | None = table.take("name", str, None)
-    for text in re.findall(r"\{([^}]*)\}", name or ""):
+    for text in _names_in(name):
         try:
             parse_source(text)
         except ValueError as error:
             table.fail("name", f'"{{{text}}}": {error}')
     return name
+
+
+def _names_in(template: str | None) -> list[str]:
+    """The sources in a template such as ``step {param:id}``."""
+    return re.findall(r"\{([^}]*)\}", template or "")

@@ -85,7 +85,7 @@ def _type(node: Node, content: Content) -> str:
 
 
 def _usage(node: Node) -> dict[str, Json]:
-    """Token counts under MLflow's key; reasoning tokens, which it has no key for, under a plain one."""
+    """Token counts under MLflow's key. It has none for reasoning tokens: they get a plain one."""
     if not node.usage:
         return {}
     usage, details = dict(node.usage), node.source.token_details()

@@ -218,7 +218,7 @@ def _type_of(cell: Json) -> Cells:
 
 
 class Sorter:
-    """Sorts the columns of one table. ``read_by_fields`` and ``ruled`` are the profile's columns."""
+    """Sorts the columns of one table. ``read_by_fields`` and ``ruled`` are the profile's."""
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ class Sorter:
         return any(_is_named(fields.get(field, ()), plain) for field in FIELDS_OF_ROWS)
 
     def _by_parts(self, name: str) -> Meaning | None:
-        """The meaning by a prefix or suffix that ends at ``/`` or ``.``: ``outputs.groundedness``."""
+        """The meaning by a prefix or suffix at ``/`` or ``.``, as in ``outputs.groundedness``."""
         parts = [part for part in re.split(r"[./]", name.strip()) if part]
         if len(parts) < 2:
             return None
@@ -285,24 +285,14 @@ class Sorter:
             return self._feedback(name, _bare(parts[:-1]))
         if first in SCORE_PREFIXES and is_short:
             return self._feedback(name, _bare(parts[1:]))
-        if first in ("expectations", "expectation", "expected"):
-            return Meaning.EXPECTATION
-        if first in ("inputs", "input", "request"):
-            if IDS.search(inner):
-                return Meaning.ID
-            return Meaning.EXPECTATION if EXPECTED.search(inner) else Meaning.INPUT
         if first in ("outputs", "output", "response"):
             is_score = is_short and SCORES.search(inner) is not None
             if is_score or self.types[name] in (Cells.NUMBER, Cells.YES_NO):
                 return self._feedback(name, ".".join(parts[1:]))
-            if REASONS.search(inner) and is_score:
-                return Meaning.RATIONALE
             return Meaning.OUTPUT
-        return None
+        return _by_prefix(first, inner)
 
     def _by_name(self, name: str, plain: str) -> Meaning:
-        kind = self.types[name]
-        is_short = kind in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
         if IDS.search(plain):
             return Meaning.ID
         if plain in ("correct", "right"):
@@ -313,9 +303,15 @@ class Sorter:
             and self._holds_objects(name)
         ):
             return self._feedback(name, name)
-        if companion := self._scored_by(plain):
+        companion = self._scored_by(plain)
+        if companion is not None:
             self.reasons[companion] = name
             return Meaning.RATIONALE
+        return self._by_words(name, plain)
+
+    def _by_words(self, name: str, plain: str) -> Meaning:
+        kind = self.types[name]
+        is_short = kind in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
         if NEUTRAL.search(plain):
             return Meaning.FACT
         if EXPECTED.search(plain) and not (SCORES.search(plain) and kind is Cells.NUMBER):
@@ -351,10 +347,11 @@ class Sorter:
         head, _, tail = plain.rpartition("_")
         if not head or tail not in REASON_WORDS:
             return None
+        names = (head, f"{head}_score", f"{head}_rating", f"{head}_grade")
         for other in self.names:
-            if self.types[other] in (Cells.NUMBER, Cells.YES_NO, Cells.WORD):
-                if normalise(other) in (head, f"{head}_score", f"{head}_rating", f"{head}_grade"):
-                    return other
+            is_short = self.types[other] in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
+            if is_short and normalise(other) in names:
+                return other
         return None
 
     def _long_score(self, plain: str) -> Meaning:
@@ -403,6 +400,17 @@ class Sorter:
             if normalise(name) in REASON_WORDS and meanings[name] is Meaning.OUTPUT:
                 meanings[name] = Meaning.RATIONALE
                 self.reasons.setdefault(self.scored[bare[0]], name)
+
+
+def _by_prefix(first: str, inner: str) -> Meaning | None:
+    """The meaning of ``inputs.question``, ``expectations/answer`` and the like."""
+    if first in ("expectations", "expectation", "expected"):
+        return Meaning.EXPECTATION
+    if first not in ("inputs", "input", "request"):
+        return None
+    if IDS.search(inner):
+        return Meaning.ID
+    return Meaning.EXPECTATION if EXPECTED.search(inner) else Meaning.INPUT
 
 
 def _is_named(sources: Sequence[Source], plain: str) -> bool:

@@ -97,8 +97,9 @@ class Table:
         """The column that tells its samples apart best."""
         ids = {normalise(name): name for name in self.columns.of(Meaning.ID)}
         for plain in SAMPLE_IDS:
-            if plain in ids and len(self.ids(ids[plain])) > 1 or plain in ids and len(ids) == 1:
-                return ids[plain]
+            column = ids.get(plain)
+            if column is not None and (len(ids) == 1 or len(self.ids(column)) > 1):
+                return column
         others = [name for plain, name in ids.items() if plain != EPOCH]
         return max(others, key=lambda name: len(self.ids(name)), default=None)
 

@@ -48,9 +48,10 @@ def row_steps(view: RunView) -> tuple[Step, ...]:
     return tuple(_with_times(view.run, steps))
 
 
-def table_paths(view: RunView) -> frozenset[str]:
-    """Paths of the tables of a run, as far as its profile reads their files."""
-    return frozenset(table.path for table in _tables(view))
+def rows_as_runs(view: RunView) -> Iterator[RunRecord]:
+    """Yield the samples in the tables of a run, each as a run whose keys are its columns."""
+    for sample in join(_tables(view)):
+        yield _as_run(view, _Cells.of(sample).row)
 
 
 def _tables(view: RunView) -> list[Table]:
