@@ -105,15 +105,14 @@ class ProfileUsage:
         """The key in the store that is most like a source's, or the same key at another place."""
         if source.place == "field":
             return ""
-        written = f"{source.place}:{source.key}"
-        names = {f"{n.partition(':')[0]}:{normalise(n.partition(':')[2])}": n for n in self._keys}
+        names: dict[str, str] = {}
         for name in self._keys:
-            if name.startswith("artifact:"):
-                names[f"artifact:{name.rpartition('/')[2].removeprefix('artifact:')}"] = name
-        alike = difflib.get_close_matches(written, names, n=1, cutoff=0.6)
-        same = [each for each in names if each.partition(":")[2] == source.key]
-        best = next(iter((*same, *alike)), None)
-        return names[best] if best is not None else ""
+            place, _, key = name.partition(":")
+            plain = key.rpartition("/")[2] if place == "artifact" else normalise(key)
+            if plain not in names or place == source.place:
+                names[plain] = name
+        alike = difflib.get_close_matches(source.key, names, n=1, cutoff=0.6)
+        return names[alike[0]] if alike else ""
 
 
 def _keys_of(run: RunRecord) -> Iterator[tuple[str, str, str]]:

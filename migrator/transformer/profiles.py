@@ -35,6 +35,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
+from migrator import conventions
 from migrator.errors import OptionError
 from migrator.model import Role, SpanType
 
@@ -54,7 +55,7 @@ FIELDS = (
 BUILT_IN_ORIGIN = "built in"
 DEFAULT_ORDER = 500
 _REPLACED = "{} (built in)"  # key of a built-in profile whose name a user's profile has
-RESERVED_NAMES = ("mlflow.", "migrator.", "legacy.")
+RESERVED_NAMES = ("mlflow.", "migrator.", conventions.LEGACY)
 """Beginnings of attributes and tags that MLflow or this program set themselves."""
 PLACES = ("param", "metric", "tag", "artifact", "field")
 SPAN_TYPES = tuple(

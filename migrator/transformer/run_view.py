@@ -424,7 +424,7 @@ def _is_cut_of(cut: str, full: str) -> bool:
 
 
 def _documents(found: Found) -> list[Json] | None:
-    """The documents in a file; None when it holds none, or something that is no document."""
+    """The documents in a file; None when it holds none, or something else."""
     value = found.value
     if isinstance(value, Sequence) and not isinstance(value, str):
         items: Sequence[Json] = value

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from migrator.cli import main
 from migrator.transformer import built_in_names, load_profiles, template
-from tests.support import fixturekit
+from tests.support import fixturekit, storekit
 
 MINE = 'name = "mine"\nextends = "generic"\n[[recognise]]\nroot_name = "^support_"\n'
 
@@ -99,8 +99,6 @@ def test_new_refuses_what_can_not_be(arguments: tuple[str, ...]) -> None:
 
 
 def test_check_counts_matches_and_names_what_nothing_reads(tmp_path: Path) -> None:
-    from tests.support import storekit
-
     store = tmp_path / "mlruns"
     storekit.write_experiment(store, "1", "calls")
     for number in range(2):
@@ -110,8 +108,10 @@ def test_check_counts_matches_and_names_what_nothing_reads(tmp_path: Path) -> No
         )  # fmt: skip
     file = tmp_path / "ours.toml"
     file.write_text(
-        'name = "ours"\nextends = "generic"\nrole = "call"\n[[recognise]]\nroot_has = ["param:ask"]\n'
-        '[fields]\ninputs = ["param:ask"]\nduration_s = ["param:took_secs"]\nmodel = ["tag:nowhere"]\n'
+        'name = "ours"\nextends = "generic"\nrole = "call"\n'
+        '[[recognise]]\nroot_has = ["param:ask"]\n'
+        '[fields]\ninputs = ["param:ask"]\nduration_s = ["param:took_secs"]\n'
+        'model = ["tag:nowhere"]\n'
         '[[spans]]\nname = "ask {param:missing}"\n'
     )
     result = CliRunner().invoke(main, ["profiles", "check", str(file), str(store), "--json"])
