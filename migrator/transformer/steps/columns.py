@@ -73,11 +73,11 @@ SCORES = _pattern(
     r"|hallucinat\w*|toxic\w*|coheren\w*|fluen\w*|helpful\w*|concise\w*|quality|accura\w*|precision"
     r"|recall|f1|bleu|rouge\w*|meteor|bertscore|match|exact_match|pass|passed|is_\w+|has_\w+|verdict"
     r"|judge\w*|safety|bias|harm\w*|complete\w*|readab\w*|confidence|satisf\w*|thumbs?|em|mrr|ndcg"
-    r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference"
+    r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference|assessment"
 )
 ANSWERS = _pattern(
     r"outputs?|responses?|predictions?|predicted|pred|y_pred|completions?|generated|generations?|reply"
-    r"|results?|llm_answer|model_answers?|bot_answer|summary"
+    r"|results?|actual|llm_answer|model_answers?|bot_answer|summary"
 )
 ANSWER = _pattern(r"answers?")
 QUESTIONS = _pattern(
@@ -87,10 +87,12 @@ QUESTIONS = _pattern(
 REASONS = _pattern(
     r"reasons?|reasoning|rationales?|justifications?|explanations?|critique|comments?|thoughts?"
 )
-BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*|passed|is_correct)\Z")
+BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*)\Z")
 SCORE_PREFIXES = frozenset(
     {"score", "scores", "feedback", "metric", "metrics", "eval", "evaluation"}
 )
+SCORE_OBJECTS = SCORE_PREFIXES | {"metrics_data", "assessments", "feedbacks", "evaluations"}
+"""Names of columns whose cells are objects, or lists of objects, with several scores."""
 SCORE_SUFFIXES = frozenset({"score", "value", "rating", "grade", "llm_judged"})
 REASON_WORDS = frozenset(
     {"reason", "reasoning", "rationale", "justification", "explanation", "comment"}
@@ -281,6 +283,8 @@ class Sorter:
             self.reasons[_bare(parts[1:])] = name
             return Meaning.RATIONALE
         is_short = self.types[name] not in (Cells.TEXT, Cells.STRUCTURE)
+        if "llm_judged" in parts and last not in SCORE_SUFFIXES and is_short:
+            return self._feedback(name, _bare(parts[1:]))
         if last in SCORE_SUFFIXES and is_short and first not in ("inputs", "input"):
             return self._feedback(name, _bare(parts[:-1]))
         if first in SCORE_PREFIXES and is_short:
@@ -327,10 +331,14 @@ class Sorter:
         return self._unknown(name)
 
     def _holds_objects(self, name: str) -> bool:
-        """Whether all cells are objects, as JSON text or as they are."""
-        cells = [row[name] for row in self.rows if not is_empty(row.get(name))]
-        parsed = [parse_json(cell) if isinstance(cell, str) else cell for cell in cells]
-        return all(isinstance(each, Mapping) for each in parsed)
+        """Whether all cells are objects or lists of objects, as JSON text or as they are."""
+        for row in self.rows:
+            cell = row.get(name)
+            value = parse_json(cell) if isinstance(cell, str) else cell
+            entries = value if isinstance(value, list) else [value]
+            if not is_empty(cell) and not all(isinstance(each, Mapping) for each in entries):
+                return False
+        return True
 
     def _correct(self, name: str) -> Meaning:
         """``correct`` is a score when its cells say yes or no, else the right answer."""

@@ -32,12 +32,14 @@ from migrator.transformer.steps.joining import Sample, Table, join
 from migrator.transformer.values import as_number, parse_json
 
 SCORE = re.compile(r"(?P<name>.+?)(?P<version>/v\d+)?/score\Z")  # mlflow.evaluate, 2.8 on
+VERSIONED = re.compile(r"(?:/v\d+)?/score\Z")
 HUMAN = re.compile(r"(?:\A|_)(?:human|user|annotator|reviewer|thumbs?)(?:_|\Z)")
 JUDGES = tuple(
     parse_source(text) for text in ("param:judge_model", "tag:judge_model", "param:evaluator_model")
 )
 """Where a run names the model that judged."""
 VALUE_KEYS = ("score", "value", "rating", "grade")
+NAME_KEYS = ("name", "metric", "metric_name", "assessment_name", "scorer", "key", "criterion")
 REASON_KEYS = ("reason", "rationale", "justification", "explanation", "comment")
 NAME_CHARS = 250  # the length of an assessment's name and source in MLflow's table
 
@@ -300,26 +302,45 @@ def _column_scores(view: RunView, cells: _Cells, where: str) -> Iterator[Judged]
         if cells.meanings[column] is not Meaning.FEEDBACK:
             continue
         origin = f"{where}, {column}"
+        name = cells.scored[column]
         scores = parse_json(value) if isinstance(value, str) else value
-        if isinstance(scores, Mapping):
-            for name, entry in scores.items():
+        if isinstance(scores, (Mapping, list)):
+            for inner, entry in _named_scores(name, scores):
                 score, reason = _score_and_reason(entry)
                 if score is not None:
-                    yield _feedback(view, name, name, (score, reason), f"{origin} {name}")
+                    yield _feedback(view, inner, inner, (score, reason), f"{origin} {inner}")
             continue
-        name = cells.scored[column]
         match = SCORE.match(column)
         by = f"{match['name']}{match['version'] or ''}" if match else column
         yield _feedback(view, name, by, (value, _reason(cells, name)), origin)
 
 
+def _named_scores(column: str, scores: Json) -> Iterator[tuple[str, Json]]:
+    """Yield the scores in a cell: a list of them, one of them, or an object of them by name."""
+    if isinstance(scores, list):
+        for entry in scores:
+            if isinstance(entry, Mapping):
+                name = next((entry[key] for key in NAME_KEYS if key in entry), None)
+                if isinstance(name, str):
+                    yield name, entry
+    elif isinstance(scores, Mapping):
+        is_one = set(scores) <= {*VALUE_KEYS, *REASON_KEYS}
+        if is_one and len(scores) > 1:
+            yield column, scores
+        else:
+            yield from scores.items()
+
+
 def _score_and_reason(entry: Json) -> tuple[Json, str]:
     """The value and rationale in an object of scores; None when it holds no score."""
-    if isinstance(entry, Mapping):
-        value = next((entry[key] for key in VALUE_KEYS if key in entry), None)
-        reason = next((entry[key] for key in REASON_KEYS if key in entry), "")
-        return (value if _is_scalar(value) else None), str(reason or "")
-    return (entry if _is_scalar(entry) else None), ""
+    if not isinstance(entry, Mapping):
+        return (entry if _is_scalar(entry) else None), ""
+    reason = next((entry[key] for key in REASON_KEYS if key in entry), "")
+    value = next((entry[key] for key in VALUE_KEYS if key in entry), None)
+    inner = entry.get("feedback")
+    if value is None and isinstance(inner, Mapping):
+        value = inner.get("value")
+    return (value if _is_scalar(value) else None), str(reason or "")
 
 
 def _is_scalar(value: Json) -> bool:
@@ -362,14 +383,16 @@ def _feedback(view: RunView, name: str, by: str, judged: tuple[Json, str], origi
 
 def _source_type(view: RunView, name: str, rationale: str, origin: str) -> str:
     """By the profile's rule for a metric of that name, else by the name and the rationale."""
+    if VERSIONED.search(origin):  # mlflow.evaluate: a judge always gives its reasons
+        return "LLM_JUDGE" if rationale else "CODE"
     for each in view.index.judging_among("metric", (name,)):
         rule = view.profile.assessments[each.rule]
         if rule.type == "feedback":
             return rule.source_type
     if HUMAN.search(normalise(name)):
         return "HUMAN"
-    is_of_judge = bool(rationale) and (origin.endswith("/score") or " " in rationale.strip())
-    return "LLM_JUDGE" if is_of_judge or "llm_judged" in origin else "CODE"
+    is_of_judge = " " in rationale.strip() or "llm_judged" in origin
+    return "LLM_JUDGE" if is_of_judge else "CODE"
 
 
 def _with_times(run: RunRecord, steps: Sequence[Step]) -> Iterator[Step]:
