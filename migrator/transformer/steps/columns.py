@@ -302,7 +302,7 @@ class Sorter:
         if plain in ("correct", "right"):
             return self._correct(name)
         if (
-            plain in SCORE_PREFIXES
+            plain in SCORE_OBJECTS
             and self.types[name] is Cells.STRUCTURE
             and self._holds_objects(name)
         ):
