@@ -13,7 +13,7 @@ from migrator.model import Role, RunRecord
 from migrator.transformer import roles
 from migrator.transformer.found import Step
 from migrator.transformer.logged_tables import likely_tables, tables_by_tag
-from migrator.transformer.profiles import Profile
+from migrator.transformer.profiles import BUILT_IN_ORIGIN, Profile
 from migrator.transformer.run_view import RunView
 from migrator.transformer.signs import signs_of
 from migrator.transformer.steps import STEPS, TABLE_ROWS, read_steps
@@ -165,13 +165,14 @@ class _Chooser:
         tree = self._read(self._profile())
         verdict = decide_role(tree, self._options)
         stays = verdict.role in STAY_RUNS
-        other = self._opt_in(is_bare=not stays and not _has_content(tree))
+        is_bare = not stays and not _has_content(tree)
+        other = self._opt_in(_has_likely_tables(tree, is_bare))
         if other is None:
             self._report_tables(tree)
             return Choice(tree, verdict, None, tuple(self._issues))
         rows = self._read(other) if self._options.asks_for(other) else None
         if rows is None:
-            if not stays and not _has_content(tree):
+            if is_bare:
                 why = "its runs hold no text of their own, only tables"
                 verdict = roles.Verdict(Role.TRAINING, (why, *verdict.reasons))
                 stays = True
@@ -252,21 +253,20 @@ class _Chooser:
             root.run_id,
         )
 
-    def _opt_in(self, *, is_bare: bool) -> Profile | None:
-        """The first profile that would take the tree if the user asked for it, or that does.
-
-        ``is_bare`` says that the tree would make a trace without any text.
-        """
+    def _opt_in(self, has_likely_tables: bool) -> Profile | None:
+        """The first profile that would take the tree if the user asked for it, or that does."""
         for profile in self._profiles:
             if profile.opt_in is None or profile.name == self._options.profile:
                 continue
+            is_asked = self._options.asks_for(profile)
+            is_by_name = profile.steps == TABLE_ROWS and profile.origin == BUILT_IN_ORIGIN
+            if not is_asked and is_by_name and not has_likely_tables:
+                continue  # its files were not read, and their names say nothing
             if profile.recognise and not self._recognises(profile):
                 continue
+            if not is_asked:
+                return profile
             tree = self._read(profile)
-            if not self._options.asks_for(profile):
-                if profile.steps != TABLE_ROWS or _has_likely_tables(tree, is_bare):
-                    return profile  # by the names of its files: they were not read
-                continue
             has_no_reader = profile.steps not in STEPS
             if has_no_reader or any(tree.steps_of(view) for view in tree.views.values()):
                 return profile
