@@ -28,7 +28,7 @@ from migrator.transformer.steps.columns import (
     is_empty,
     typed_rows,
 )
-from migrator.transformer.steps.joining import Sample, Table, join
+from migrator.transformer.steps.joining import EVALUATION_FILES, Sample, Table, join
 from migrator.transformer.values import as_number, parse_json
 
 SCORE = re.compile(r"(?P<name>.+?)(?P<version>/v\d+)?/score\Z")  # mlflow.evaluate, 2.8 on
@@ -58,7 +58,8 @@ def rows_as_runs(view: RunView) -> Iterator[RunRecord]:
 
 def _tables(view: RunView) -> list[Table]:
     """The tables in a run's files; a file that should be one and is none becomes an issue."""
-    tagged, likely = tables_by_tag(view.run), frozenset(likely_tables(view.run))
+    tagged = tables_by_tag(view.run)
+    likely = {path for path in likely_tables(view.run) if _should_be_table(path, tagged)}
     tables: list[Table] = []
     for found in view.every("tables"):
         read = read_rows(found.key, found.value)
@@ -72,6 +73,12 @@ def _tables(view: RunView) -> list[Table]:
             wrong = "it has no column with an answer or a score"
             view.issues.append(_not_a_table(view.run, found, wrong))
     return tables
+
+
+def _should_be_table(path: str, tagged: frozenset[str]) -> bool:
+    """Whether a file with a likely name holds a table for sure: JSON may hold anything."""
+    name = path.rsplit("/", 1)[-1]
+    return path in tagged or name in EVALUATION_FILES or not name.lower().endswith(".json")
 
 
 def _table(view: RunView, path: str, rows: tuple[Row, ...], is_tagged: bool) -> Table:
