@@ -267,6 +267,13 @@ class Code(str, Enum):
         "that do not fit its columns.",
         "No action needed. Readable rows became traces, and the file stays an artifact.",
     )
+    TABLES_UNUSED = (
+        "tables-unused",
+        Severity.NOTE,
+        "A tree of runs logged tables (mlflow.log_table) that no trace shows.",
+        "No action needed if they are not evaluations or predictions. Else add --include tables: "
+        "each row becomes a trace.",
+    )
     PROFILE_AMBIGUOUS = (
         "profile-ambiguous",
         Severity.NOTE,

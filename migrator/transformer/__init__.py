@@ -20,6 +20,7 @@ from migrator.transformer.locations import (
 from migrator.transformer.native import native_trace_id, plan_native_trace
 from migrator.transformer.planning import plan_tree
 from migrator.transformer.profile_template import recognised_by, template
+from migrator.transformer.profile_usage import ProfileUsage
 from migrator.transformer.profiles import (
     Profile,
     built_in_names,
@@ -42,6 +43,7 @@ __all__ = [
     "OnConflict",
     "PlanOptions",
     "Profile",
+    "ProfileUsage",
     "RunTree",
     "Tree",
     "adopt_orphans",

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from migrator.counting import counted
 from migrator.errors import OptionError
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Role, RunRecord
 from migrator.transformer import roles
 from migrator.transformer.found import Step
-from migrator.transformer.profiles import Profile
+from migrator.transformer.logged_tables import likely_tables, tables_by_tag
+from migrator.transformer.profiles import BUILT_IN_ORIGIN, Profile
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames
-from migrator.transformer.steps import STEPS, read_steps
+from migrator.transformer.signs import signs_of
+from migrator.transformer.steps import STEPS, TABLE_ROWS, read_steps
 from migrator.transformer.trees import RunTree, preorder, without
 from migrator.transformer.values import natural
 
@@ -25,6 +28,9 @@ CATEGORY = {
     Role.TRAINING: "flat",
 }
 """The word of ``--include`` and ``--exclude`` for a role; the others go by their own name."""
+
+TABLES = "tables"
+"""The word of ``--include`` that makes a trace of each row of a table."""
 
 STAY_RUNS = (Role.SWEEP, Role.PIPELINE, Role.TRAINING)
 """The roles of trees that stay runs unless they are included."""
@@ -139,6 +145,7 @@ class Choice:
     verdict: roles.Verdict
     waiting: str | None  # the word of --include with which another profile would take the tree
     issues: tuple[Issue, ...]
+    rows: ReadTree | None = None  # the same runs, whose tables become traces beside the tree's
 
 
 def choose(live: LiveTree, profiles: Sequence[Profile], options: PlanOptions) -> Choice:
@@ -160,13 +167,49 @@ class _Chooser:
     def choose(self) -> Choice:
         tree = self._read(self._profile())
         verdict = decide_role(tree, self._options)
-        waiting = None
-        if verdict.role in STAY_RUNS and (other := self._opt_in()) is not None:
-            waiting = other.opt_in
-            if self._options.asks_for(other):
-                tree = self._read(other)
-                verdict = decide_role(tree, self._options)
-        return Choice(tree, verdict, waiting, tuple(self._issues))
+        stays = verdict.role in STAY_RUNS
+        is_bare = not stays and not _has_content(tree)
+        other = self._opt_in(_has_likely_tables(tree, is_bare))
+        if other is None:
+            self._report_tables(tree)
+            return Choice(tree, verdict, None, tuple(self._issues))
+        rows = self._read(other) if self._options.asks_for(other) else None
+        if rows is None:
+            if is_bare:
+                why = "its runs hold no text of their own, only tables"
+                verdict = roles.Verdict(Role.TRAINING, (why, *verdict.reasons))
+                stays = True
+            if not stays:
+                self._report_tables(tree)
+            return Choice(tree, verdict, other.opt_in if stays else None, tuple(self._issues))
+        if stays or not _has_answer(tree):
+            verdict = decide_role(rows, self._options)
+            return Choice(rows, verdict, other.opt_in, tuple(self._issues))
+        return Choice(tree, verdict, None, tuple(self._issues), rows)
+
+    def _report_tables(self, tree: ReadTree) -> None:
+        """Name the tables of a tree that no trace shows, unless the user asked for their rows."""
+        if TABLES in self._options.include or tree.profile.steps == TABLE_ROWS:
+            return
+        unused: list[str] = []
+        for view in tree.views.values():
+            tagged = tables_by_tag(view.run)
+            paths = [path for path in tagged if not view.index.sources_at(path)]
+            unused += [f"{view.run.run_id}: {path}" for path in sorted(paths)]
+        if not unused:
+            return
+        root = self._live.runs[self._live.tops[0]]
+        self._issues.append(
+            Issue(
+                Code.TABLES_UNUSED,
+                root.path,
+                f"The tree of run {root.run_id} logged {counted(len(unused), 'table')} that no "
+                f"trace shows: {', '.join(unused[:3])}{', …' if len(unused) > 3 else ''}.",
+                "the files as artifacts",
+                Kind.RUN,
+                root.run_id,
+            )
+        )
 
     def _profile(self) -> Profile:
         """The profile that the user named, else the first that recognises the tree."""
@@ -181,7 +224,11 @@ class _Chooser:
             and self._recognises(profile)
         ]
         if not takers:
-            return next(profile for profile in self._profiles if not profile.recognise)
+            return next(
+                profile
+                for profile in self._profiles
+                if not profile.recognise and profile.opt_in is None
+            )
         if not _knows_all(takers[0], takers[1:]):
             self._issues.append(self._ambiguous(takers))
         return takers[0]
@@ -209,13 +256,19 @@ class _Chooser:
             root.run_id,
         )
 
-    def _opt_in(self) -> Profile | None:
-        """The first profile that would take the tree if the user asked for it."""
+    def _opt_in(self, has_likely_tables: bool) -> Profile | None:
+        """The first profile that would take the tree if the user asked for it, or that does."""
         for profile in self._profiles:
-            if profile.opt_in is None or not self._recognises(profile):
+            if profile.opt_in is None or profile.name == self._options.profile:
                 continue
-            if not self._options.asks_for(profile):
-                return profile  # by the names of its files: they were not read
+            is_asked = self._options.asks_for(profile)
+            is_by_name = profile.steps == TABLE_ROWS and profile.origin == BUILT_IN_ORIGIN
+            if not is_asked and is_by_name and not has_likely_tables:
+                continue  # its files were not read, and their names say nothing
+            if profile.recognise and not self._recognises(profile):
+                continue
+            if not is_asked:
+                return profile
             tree = self._read(profile)
             has_no_reader = profile.steps not in STEPS
             if has_no_reader or any(tree.steps_of(view) for view in tree.views.values()):
@@ -230,6 +283,39 @@ class _Chooser:
         if read is None:
             self._read_by[profile.name] = read = _read_tree(self._live, profile)
         return read
+
+
+def _has_likely_tables(tree: ReadTree, is_bare: bool) -> bool:
+    """Whether a run of a tree lists tables of evaluations, by tag and name; they were not read.
+
+    In a bare tree every table that was logged as one is likely.
+    """
+    for view in tree.views.values():
+        likely, tagged = likely_tables(view.run), tables_by_tag(view.run)
+        if (is_bare and tagged) or (likely and not tagged.isdisjoint(likely)):
+            return True
+        if likely and not signs_of(view).ml:
+            return True
+    return False
+
+
+def _has_content(tree: ReadTree) -> bool:
+    """Whether a run of a tree has a text, tokens or calls beside its tables."""
+    for view in tree.views.values():
+        has_text = view.inputs()[0] is not None or view.outputs()[0] is not None
+        if has_text or view.usage()[0].are_known or tree.steps_of(view):
+            return True
+    return False
+
+
+def _has_answer(tree: ReadTree) -> bool:
+    """Whether a run of a tree has an answer or calls beside its tables."""
+    rows = frozenset(path for view in tree.views.values() for path in tables_by_tag(view.run))
+    for view in tree.views.values():
+        _, got = view.outputs()
+        if any(found.key not in rows for found in got) or tree.steps_of(view):
+            return True
+    return False
 
 
 def _read_tree(live: LiveTree, profile: Profile) -> ReadTree:

@@ -101,6 +101,7 @@ class Step:
     inputs: Json = None
     outputs: Json = None
     usage: Tokens = NO_TOKENS
+    token_details: Mapping[str, float] = field(default_factory=dict)  # by the profile's field
     cost_usd: float | None = None
     model: Found | None = None
     provider: Found | None = None

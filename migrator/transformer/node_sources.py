@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -161,6 +161,10 @@ class NodeSource(ABC):
         """
 
     @abstractmethod
+    def token_details(self) -> Mapping[str, float]:
+        """Tokens that are part of the node's own counts, by the profile's field."""
+
+    @abstractmethod
     def cost(self, *, is_counted_below: bool) -> Priced:
         """The cost that the node's span carries."""
 
@@ -290,17 +294,9 @@ class RunSource(NodeSource):
     def settle(self, own: Status, below: Sequence[Status]) -> tuple[Status, str]:
         """Let the steps below and the output decide where the run itself says nothing clear."""
         failed = next((status for status in below if status.word == "ERROR"), None)
-        if own.word == "ERROR" and not own.error_message and failed and failed.error_message:
-            status = Status(
-                "ERROR",
-                own.because,
-                own.explicit,
-                failed.error_type,
-                failed.error_message,
-                failed.stack_trace,
-            )
-            return status, "error: the run logged none; that of a step below it is taken"
-        if own.explicit or own.word == "ERROR":
+        if own.word == "ERROR":
+            return _with_text_of(own, below)
+        if own.explicit:
             return own, ""
         has_output = self.view.outputs()[0] is not None
         if failed is not None and not has_output:
@@ -340,6 +336,9 @@ class RunSource(NodeSource):
                 f"{total_below:.0f}"
             )
         return Counted()
+
+    def token_details(self) -> Mapping[str, float]:
+        return self.view.token_details()
 
     def cost(self, *, is_counted_below: bool) -> Priced:
         if is_counted_below or self.natives.written_in(self.run):
@@ -520,6 +519,9 @@ class StepSource(NodeSource):
     def usage(self, total_below: float | None) -> Counted:
         return Counted(self.step.usage, self.step.origins.get("tokens", ""))
 
+    def token_details(self) -> Mapping[str, float]:
+        return self.step.token_details
+
     def cost(self, *, is_counted_below: bool) -> Priced:
         if not self.step.cost_usd:
             return Priced()
@@ -568,6 +570,22 @@ class StepSource(NodeSource):
 
     def judged_ms(self) -> int | None:
         return None
+
+
+def _with_text_of(own: Status, below: Sequence[Status]) -> tuple[Status, str]:
+    """Give a failed run that says nothing of its error the text of the step that failed."""
+    if own.error_message or own.error_type or own.stack_trace:
+        return own, ""
+    failed = next((each for each in below if each.word == "ERROR" and each.error_message), None)
+    if failed is None:
+        return own, ""
+    status = replace(
+        own,
+        error_type=failed.error_type,
+        error_message=failed.error_message,
+        stack_trace=failed.stack_trace,
+    )
+    return status, "error: its text is that of the step below that failed"
 
 
 MOST_TOKENS = 10**12  # a larger number is not a count of tokens

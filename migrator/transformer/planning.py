@@ -53,9 +53,14 @@ def plan_tree(
         return _unreadable(tree)
     live = LiveTree.of(tree, run_ids, options)
     choice = choose(live, profiles, options)
-    made = _plan(choice, options, NativeTraces(native, known_traces))
+    natives = NativeTraces(native, known_traces)
+    made = _plan(choice, options, natives)
+    views = list(choice.tree.views.values())
+    if choice.rows is not None and not live.is_deleted:
+        _add_rows(made, choice.rows, options, natives)
+        views += choice.rows.views.values()
     issues = [*choice.issues, *made.issues]
-    for view in choice.tree.views.values():
+    for view in views:
         issues += view.issues
     return TreePlan(
         root_run_id=tree.root_id if tree.root_id in tree.runs else run_ids[0],
@@ -94,6 +99,16 @@ def _plan(choice: Choice, options: PlanOptions, natives: NativeTraces) -> _Made:
     if made.left == "native":
         made.notes.insert(0, "MLflow's own trace is linked to it")
     return made
+
+
+def _add_rows(made: _Made, rows: ReadTree, options: PlanOptions, natives: NativeTraces) -> None:
+    """Add the traces of the rows of a tree's tables to the traces of the tree itself."""
+    added = _plan_traces(rows, Role.BATCH, options, natives)
+    made.traces += added.traces
+    made.issues += added.issues
+    if added.traces:
+        made.left = None
+        made.notes.append(f"profile {rows.profile.name}: a trace for each row of its tables")
 
 
 def _plan_orphaned(tree: ReadTree, options: PlanOptions, natives: NativeTraces) -> _Made:

@@ -14,9 +14,11 @@ must hold (``root_has``, ``child_has``: lists of sources; ``root_name``, ``child
 expressions). A profile without any takes what no other recognises. ``role`` decides for the whole
 tree. ``[fields]`` lists the sources of each field, most telling first (``FIELDS``). ``[[spans]]``
 gives the type and name of a run's span, by the first rule that fits. ``[[assessments]]`` turns
-values into feedback or expectations. ``steps`` names the code that reads steps out of a run's own
-files (``STEP_READERS``). ``opt_in`` is the word of ``--include`` without which the profile takes
-nothing. ``order`` is the place of a built-in profile among the others: the lowest is tried first.
+values into feedback or expectations. ``[attributes]`` and ``[tags]`` name
+attributes of spans and tags of traces, each with a list of sources. ``steps`` names the code that
+reads steps out of a run's own files (``STEP_READERS``). ``opt_in`` is the word of ``--include``
+without which the profile takes nothing. ``order`` is the place of a built-in profile among the
+others: the lowest is tried first.
 
 Every TOML file in the folder ``profiles`` is a built-in profile.
 """
@@ -27,12 +29,13 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
+from migrator import conventions
 from migrator.errors import OptionError
 from migrator.model import Role, SpanType
 
@@ -44,14 +47,17 @@ else:  # pragma: no cover
 FIELDS = (
     "inputs", "maybe_inputs", "not_inputs", "outputs", "maybe_outputs", "documents", "calls",
     "model", "provider", "tools", "tool_name", "agent_name", "kind", "turn", "case", "session",
-    "user", "input_tokens", "output_tokens", "total_tokens", "cost_usd", "input_cost_usd",
-    "output_cost_usd", "duration_ms", "duration_s", "duration_unknown", "success", "failure",
-    "status", "error", "error_type", "error_message", "stack_trace", "native_trace", "events",
-    "tables", "unfinished",
+    "user", "input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens",
+    "cost_usd", "input_cost_usd", "output_cost_usd", "duration_ns", "duration_us", "duration_ms",
+    "duration_s", "duration_min", "duration_h", "duration_unknown", "success", "failure", "status",
+    "error", "error_type", "error_message", "stack_trace", "native_trace", "events", "tables",
+    "unfinished",
 )  # fmt: skip
 BUILT_IN_ORIGIN = "built in"
 DEFAULT_ORDER = 500
 _REPLACED = "{} (built in)"  # key of a built-in profile whose name a user's profile has
+RESERVED_NAMES = ("mlflow.", "migrator.", conventions.LEGACY)
+"""Beginnings of attributes and tags that MLflow or this program set themselves."""
 PLACES = ("param", "metric", "tag", "artifact", "field")
 SPAN_TYPES = tuple(
     sorted(value for name, value in vars(SpanType).items() if not name.startswith("_"))
@@ -64,7 +70,7 @@ ASSESSMENT_TYPES = ("feedback", "expectation")
 ASSESSMENT_VALUES = ("as-is", "yes-no")
 PROFILE_KEYS = (
     "name", "order", "description", "extends", "role", "steps", "opt_in", "recognise", "fields",
-    "spans", "assessments", "failed_step", "failed_step_is",
+    "attributes", "tags", "spans", "assessments", "failed_step", "failed_step_is",
 )  # fmt: skip
 """The keys that may stand at the top of a profile's TOML."""
 
@@ -144,6 +150,11 @@ class Profile:
     extends: frozenset[str] = frozenset()  # all profiles above it
     failed_step: re.Pattern[str] | None = None  # its group is a step's name in an error message
     failed_step_is: Source | None = None  # where a step has that name
+    attributes: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of spans, by name
+    tags: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of traces, by key
+    own: Mapping[str, tuple[Source, ...]] = field(
+        default_factory=dict
+    )  # what users' files say in [fields]
     origin: str = BUILT_IN_ORIGIN  # the file it was read from
 
 
@@ -337,15 +348,11 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _all_sources(profile: Profile) -> Iterable[Source]:
-    for sources in profile.fields.values():
-        yield from sources
-    for group in profile.recognise:
-        yield from group.root_has
-        yield from group.child_has
-    for rule in profile.assessments:
-        yield from rule.sources
-        yield from rule.source_id
-        yield from rule.rationale
+    for named in (profile.fields, profile.attributes, profile.tags):
+        for sources in named.values():
+            yield from sources
+    yield from _sources_of_groups(profile.recognise)
+    yield from _sources_of_rules(profile.assessments)
 
 
 # ---------------------------------------------------------------------------- reading TOML
@@ -455,16 +462,25 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
     top.take("name", str, "")
     top.take("order", int, DEFAULT_ORDER)
     description = top.take("description", str, "")
-    role = top.choice("role", TREE_ROLES, None)
+    role = top.choice("role", TREE_ROLES, _inherited_role(base))
     steps = top.choice("steps", STEP_READERS, base.steps if base else None)
     opt_in = top.choice("opt_in", OPT_IN, base.opt_in if base else None)
     recognise = tuple(_recognition(table) for table in top.tables("recognise"))
-    fields = _fields(top, base)
+    own_fields = _own_fields(top)
+    fields = _fields(own_fields, base)
+    own_attributes, own_tags = _named_sources(top, "attributes"), _named_sources(top, "tags")
+    attributes = {**(base.attributes if base else {}), **own_attributes}
+    tags = {**(base.tags if base else {}), **own_tags}
     spans = tuple(_span_rule(table) for table in top.tables("spans"))
     assessments = tuple(_assessment_rule(table) for table in top.tables("assessments"))
     failed_step = _failed_step(top)
     failed_step_is = _failed_step_is(top)
     top.done(PROFILE_KEYS)
+    named = {**own_fields, **_labelled("attributes", own_attributes), **_labelled("tags", own_tags)}
+    named["[[recognise]]"] = tuple(_sources_of_groups(recognise))
+    named["[[spans]]"] = tuple(_sources_of_spans(spans))
+    named["[[assessments]]"] = tuple(_sources_of_rules(assessments))
+    own = _joined_own(named if text.file is not None else {}, base)
     if base is not None:
         spans += base.spans
         assessments += base.assessments
@@ -483,6 +499,9 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
         extends=base.extends | {base.name} if base else frozenset(),
         failed_step=failed_step,
         failed_step_is=failed_step_is,
+        attributes=attributes,
+        tags=tags,
+        own=own,
         origin=text.file if text.file is not None else BUILT_IN_ORIGIN,
     )
 
@@ -500,22 +519,92 @@ def _recognition(table: _Table) -> Recognition:
     return group
 
 
-def _fields(top: _Table, base: Profile | None) -> dict[str, tuple[Source, ...]]:
-    """Read ``[fields]``: own sources first, then those of the profile below.
+def _inherited_role(base: Profile | None) -> str | None:
+    """A profile that inherits what reads the steps of a run inherits their trees' role too."""
+    if base is None or base.steps is None or base.role is None:
+        return None
+    return base.role.value
 
-    A source that the profile gives to one field is taken away from the fields that inherit it.
-    """
+
+def _own_fields(top: _Table) -> dict[str, tuple[Source, ...]]:
+    """Read ``[fields]``."""
     table = _Table(top.origin, top.text, "fields", top.take("fields", dict, {}))
     own = {name: table.sources(name, False) for name in FIELDS}
     table.done(FIELDS)
-    owner = {source: name for name, sources in own.items() for source in sources}
+    return own
+
+
+def _fields(
+    own: Mapping[str, tuple[Source, ...]], base: Profile | None
+) -> dict[str, tuple[Source, ...]]:
+    """Join a profile's own fields with those of the profile below: own sources come first.
+
+    A source that the profile gives to one field is taken away from the fields that inherit it.
+    ``not_inputs`` only takes from ``inputs``, and gives back to it: a model's name may stand in
+    ``model`` and in ``not_inputs``.
+    """
+    owner: dict[Source, str] = {}
+    for name, sources in own.items():
+        if name != "not_inputs":
+            owner.update(dict.fromkeys(sources, name))
     inherited = base.fields if base is not None else {}
     fields: dict[str, tuple[Source, ...]] = {}
     for name in FIELDS:
         kept = [source for source in inherited.get(name, ()) if owner.get(source, name) == name]
+        if name == "inputs":
+            kept = [source for source in kept if source not in own["not_inputs"]]
+        elif name == "not_inputs":
+            kept = [source for source in inherited.get(name, ()) if source not in own["inputs"]]
         if sources := tuple(dict.fromkeys((*own[name], *kept))):
             fields[name] = sources
     return fields
+
+
+def _joined_own(
+    named: Mapping[str, tuple[Source, ...]], base: Profile | None
+) -> dict[str, tuple[Source, ...]]:
+    """Sources of the user's own file and of those that it extends, by field or part of the file."""
+    below = base.own if base is not None else {}
+    joined: dict[str, tuple[Source, ...]] = {}
+    for name in dict.fromkeys((*named, *below)):
+        if sources := tuple(dict.fromkeys((*named.get(name, ()), *below.get(name, ())))):
+            joined[name] = sources
+    return joined
+
+
+def _labelled(part: str, named: Mapping[str, tuple[Source, ...]]) -> dict[str, tuple[Source, ...]]:
+    return {f"[{part}] {name}": sources for name, sources in named.items()}
+
+
+def _sources_of_groups(groups: Iterable[Recognition]) -> Iterator[Source]:
+    for group in groups:
+        yield from group.root_has
+        yield from group.child_has
+
+
+def _sources_of_spans(rules: Iterable[SpanRule]) -> Iterator[Source]:
+    for rule in rules:
+        yield from rule.has
+        for text in _names_in(rule.name):
+            yield parse_source(text)
+
+
+def _sources_of_rules(rules: Iterable[AssessmentRule]) -> Iterator[Source]:
+    for rule in rules:
+        yield from rule.sources
+        yield from rule.source_id
+        yield from rule.rationale
+
+
+def _named_sources(top: _Table, key: str) -> dict[str, tuple[Source, ...]]:
+    """Read ``[attributes]`` or ``[tags]``: names of the user's own, each with its sources."""
+    table = _Table(top.origin, top.text, key, top.take(key, dict, {}))
+    named: dict[str, tuple[Source, ...]] = {}
+    for name in tuple(table.values):
+        if name.startswith(RESERVED_NAMES):
+            table.fail(name, f"a name that begins with {', '.join(RESERVED_NAMES)} is not free")
+        named[name] = table.sources(name)
+    return named
 
 
 def _span_rule(table: _Table) -> SpanRule:
@@ -567,9 +656,14 @@ def _failed_step_is(top: _Table) -> Source | None:
 
 def _template(table: _Table) -> str | None:
     name: str | None = table.take("name", str, None)
-    for text in re.findall(r"\{([^}]*)\}", name or ""):
+    for text in _names_in(name):
         try:
             parse_source(text)
         except ValueError as error:
             table.fail("name", f'"{{{text}}}": {error}')
     return name
+
+
+def _names_in(template: str | None) -> list[str]:
+    """The sources in a template such as ``step {param:id}``."""
+    return re.findall(r"\{([^}]*)\}", template or "")

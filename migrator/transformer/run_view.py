@@ -13,6 +13,7 @@ from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
 from migrator.transformer.chat_messages import ASKING, Message, Turn, messages_of, turn_of
 from migrator.transformer.found import Duration, Found, Tokens
+from migrator.transformer.logged_tables import read_rows, tables_by_tag
 from migrator.transformer.model_names import (
     NOT_THE_MODEL,
     ModelKey,
@@ -58,6 +59,20 @@ REPORTS = words("summary report result plan description explanation text")
 MODEL_RANKS = {ModelKind.LLM: 0, ModelKind.UNKNOWN: 1, ModelKind.VENDOR: 2, ModelKind.OTHER: 3}
 DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
 EVENT_FILE = re.compile(r"(.+?)[_-](\d{12,13})")  # a name, and ms since the epoch
+
+DURATIONS_MS: Mapping[str, float] = {
+    "duration_ms": 1.0,
+    "duration_s": 1000.0,
+    "duration_us": 1e-3,
+    "duration_ns": 1e-6,
+    "duration_min": 60_000.0,
+    "duration_h": 3_600_000.0,
+}
+"""The fields of durations whose unit is known, with the unit in ms."""
+
+TABLE_FIELDS = ("tables", "documents")
+"""The fields that a table of ``mlflow.log_table`` may fill."""
+TOKEN_DETAILS = ("cached_tokens", "reasoning_tokens")
 
 _rank = itemgetter(0)
 
@@ -161,8 +176,11 @@ class RunView:
             fields.setdefault(name, []).append((rank, last))
         for name, rank, key in index.fields_among("tag", tuple(run.tags)):
             fields.setdefault(name, []).append((rank, Found(run.tags[key], "tag", key)))
+        tables = tables_by_tag(run)
         for path in sorted(run.texts, key=natural):
             for name, rank, source in index.sources_at(path):
+                if path in tables and name not in TABLE_FIELDS:
+                    continue  # a whole table is no one's prompt
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
@@ -237,6 +255,14 @@ class RunView:
             each for each in self.models() if kind_of_model(str(each.value)) is ModelKind.VENDOR
         ]
         return named[0] if named and named[0] != self.model() else None
+
+    def first_at(self, sources: Sequence[Source]) -> Found | None:
+        """The first value at any of the sources that is not empty."""
+        for source in sources:
+            for found in self.all(source):
+                if found.value is not None and found.value != "":
+                    return found
+        return None
 
     def number(self, name: str) -> tuple[float, Found] | None:
         """The first finite number of a field, and where it was logged."""
@@ -334,6 +360,7 @@ class RunView:
 
     def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
         ignored = {(found.place, found.key) for found in self.every("not_inputs")}
+        ignored.update((found.place, found.key) for found in self.best("outputs"))
         candidates = [
             found for found in self.every("inputs") if (found.place, found.key) not in ignored
         ]
@@ -439,13 +466,14 @@ class RunView:
         return tuple(sorted(events, key=lambda event: (event.time_ns, event.name)))
 
     def documents(self) -> tuple[Json, Found] | None:
-        """Retrieved documents in the form of MLflow's retriever view, and their file."""
+        """Retrieved documents in the form of MLflow's retriever view, and their file.
+
+        The file holds a JSON list, JSON lines, CSV or a table.
+        """
         for found in self.every("documents"):
-            value = found.value
-            if isinstance(value, Sequence) and not isinstance(value, str) and value:
-                documents = [_document(item) for item in value]
-                if all(document is not None for document in documents):
-                    return documents, found
+            documents = _documents(found)
+            if documents is not None:
+                return documents, found
         return None
 
     # ------------------------------------------------------------------- tokens, cost, time
@@ -456,12 +484,19 @@ class RunView:
         where = ", ".join(found[1].origin for found in founds if found)
         return Tokens(*(found[0] if found else None for found in founds)), where
 
+    def token_details(self) -> dict[str, float]:
+        """Tokens that are part of the input or output count: read from a cache, or reasoning."""
+        details: dict[str, float] = {}
+        for name in TOKEN_DETAILS:
+            if (found := self.number(name)) and found[0] >= 0:
+                details[name] = found[0]
+        return details
+
     def duration_ms(self, length_ms: float | None) -> Duration | None:
         """The logged duration. ``length_ms`` is how long the run itself was open, if known."""
-        if (found := self.number("duration_ms")) and found[0] >= 0:
-            return Duration(found[0], found[1], "")
-        if (found := self.number("duration_s")) and found[0] >= 0:
-            return Duration(found[0] * 1000, found[1], "")
+        for name, unit_ms in DURATIONS_MS.items():
+            if (found := self.number(name)) and found[0] >= 0:
+                return Duration(found[0] * unit_ms, found[1], "")
         if (found := self.number("duration_unknown")) and found[0] >= 0:
             factor, unit = guess_unit(found[0], length_ms)
             assumed = f"{found[1].origin} is taken to be in {unit}"
@@ -589,6 +624,19 @@ def _is_same_text(text: str, other: Json) -> bool:
 
 def _is_cut_of(cut: str, full: str) -> bool:
     return cut.endswith("...") and len(cut) > 20 and full.startswith(cut[:-3])
+
+
+def _documents(found: Found) -> list[Json] | None:
+    """The documents in a file; None when it holds none, or something else."""
+    value = found.value
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        items: Sequence[Json] = value
+    else:
+        items = read_rows(found.key, value).rows
+    documents = [_document(item) for item in items]
+    if not documents or any(document is None for document in documents):
+        return None
+    return documents
 
 
 def _document(item: Json) -> Json:

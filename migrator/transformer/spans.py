@@ -51,8 +51,8 @@ def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
         attributes[conv.SPAN_INPUTS] = node.inputs
     if node.outputs is not None:
         attributes[conv.SPAN_OUTPUTS] = node.outputs
-    if node.usage:
-        attributes[conv.SPAN_USAGE] = dict(node.usage)
+    attributes.update(_usage(node))
+    attributes.update(_own_attributes(node))
     attributes.update(_model_and_cost(node, span_type))
     attributes.update(_legacy(node, content.used, trace))
     events = _moved(source.events(), node.shift_ns)
@@ -82,6 +82,31 @@ def _type(node: Node, content: Content) -> str:
     if answer.origin:
         node.origins["type"] = answer.origin
     return answer.text
+
+
+def _usage(node: Node) -> dict[str, Json]:
+    """Token counts under MLflow's key. It has none for reasoning tokens: they get a plain one."""
+    if not node.usage:
+        return {}
+    usage, details = dict(node.usage), node.source.token_details()
+    attributes: dict[str, Json] = {conv.SPAN_USAGE: usage}
+    if "cached_tokens" in details:
+        usage[conv.USAGE_CACHED] = int(details["cached_tokens"])
+    if "reasoning_tokens" in details:
+        attributes[conv.PLAIN_REASONING] = int(details["reasoning_tokens"])
+    return attributes
+
+
+def _own_attributes(node: Node) -> dict[str, Json]:
+    """The attributes that the profile's ``[attributes]`` name, as the run logged them."""
+    if not (node.source.is_run or node.is_root):
+        return {}
+    attributes: dict[str, Json] = {}
+    for name, sources in node.view.profile.attributes.items():
+        if found := node.view.first_at(sources):
+            attributes[name] = found.value
+            node.origins[name] = found.origin
+    return attributes
 
 
 def _model_and_cost(node: Node, span_type: str) -> dict[str, Json]:

@@ -136,7 +136,8 @@ def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
 
 
 def _tags(nodes: Sequence[Node], root: SpanPlan, trace: TraceFacts) -> dict[str, str]:
-    tags = {
+    tags = _own_tags(nodes)
+    tags |= {
         conv.TRACE_NAME: encoding.cut(root.name, conv.TRACE_TAG_CHARS),
         conv.SPANS_LOCATION: conv.SPANS_IN_DATABASE,
         conv.MIGRATOR_ROLE: trace.role.value,
@@ -149,6 +150,19 @@ def _tags(nodes: Sequence[Node], root: SpanPlan, trace: TraceFacts) -> dict[str,
         tags[conv.MIGRATOR_INFERENCES] = encoding.cut(inferences, conv.TRACE_TAG_CHARS)
     if any(node.no_end and not node.view.run.end_ms for node in nodes):
         tags[conv.MIGRATOR_UNFINISHED] = "true"
+    return tags
+
+
+def _own_tags(nodes: Sequence[Node]) -> dict[str, str]:
+    """The trace tags that the profile's ``[tags]`` name; the root's run comes first."""
+    tags: dict[str, str] = {}
+    for name, sources in nodes[0].view.profile.tags.items():
+        for node in nodes:
+            if found := node.view.first_at(sources):
+                value = found.value
+                text = value if isinstance(value, str) else encoding.encode(value)
+                tags[name] = encoding.cut(encoding.clean_text(text), conv.TRACE_TAG_CHARS)
+                break
     return tags
 
 

@@ -1,82 +1,106 @@
 """Steps from the rows of logged tables: evaluations, predictions, prompt engineering.
 
-Three forms are read: MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``, the
-prompt engineering UI's and ``mlflow.evaluate``'s ``eval_results_table.json``), CSV
-(``mlflow.llm.log_predictions`` of 2.3 to 2.8) and JSON lines (promptflow's results). A row is read
-as if it were a run whose params and metrics are its columns, so that a profile's names for prompts,
-answers and tokens work for both.
+A row is read as if it were a run whose params and metrics are its columns, so that a profile's
+names for tokens, models and scores work for both. What a column means beside that is found by its
+name and its type (``columns``). Tables of one run that are about the same samples are joined
+(``joining``): each sample is one step.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanType
 from migrator.transformer.found import Found, Judged, Status, Step
 from migrator.transformer.judgements import judgements
-from migrator.transformer.profiles import normalise
-from migrator.transformer.run_view import RunView
+from migrator.transformer.logged_tables import Row, likely_tables, read_rows, tables_by_tag
+from migrator.transformer.profiles import normalise, parse_source
+from migrator.transformer.run_view import SYSTEM_STEMS, USER_STEMS, RunView
+from migrator.transformer.steps.columns import (
+    FIELDS_OF_ROWS,
+    Meaning,
+    Sorter,
+    column_names,
+    is_empty,
+    typed_rows,
+)
+from migrator.transformer.steps.joining import EVALUATION_FILES, Sample, Table, join
 from migrator.transformer.values import as_number, parse_json
 
 SCORE = re.compile(r"(?P<name>.+?)(?P<version>/v\d+)?/score\Z")  # mlflow.evaluate, 2.8 on
-Row = Mapping[str, Json]
+VERSIONED = re.compile(r"(?:/v\d+)?/score\Z")
+HUMAN = re.compile(r"(?:\A|_)(?:human|user|annotator|reviewer|thumbs?)(?:_|\Z)")
+JUDGES = tuple(
+    parse_source(text) for text in ("param:judge_model", "tag:judge_model", "param:evaluator_model")
+)
+"""Where a run names the model that judged."""
+VALUE_KEYS = ("score", "value", "rating", "grade")
+NAME_KEYS = ("name", "metric", "metric_name", "assessment_name", "scorer", "key", "criterion")
+REASON_KEYS = ("reason", "rationale", "justification", "explanation", "comment")
+NAME_CHARS = 250  # the length of an assessment's name and source in MLflow's table
 
 
 def row_steps(view: RunView) -> tuple[Step, ...]:
-    """A step for each row of the tables of a run; nothing when no row can be read."""
-    rows: list[tuple[Found, int, Row]] = []
-    for found in view.every("tables"):
-        fitting, wrong = _rows(found)
-        rows += [(found, number, row) for number, row in enumerate(fitting, 1)]
-        if wrong:
-            view.issues.append(_not_a_table(view.run, found, wrong))
-    steps = [_step(view, found, number, row) for found, number, row in rows]
+    """A step for each sample in the tables of a run; nothing when no row can be read."""
+    steps = [_step(view, sample) for sample in join(_tables(view))]
     return tuple(_with_times(view.run, steps))
 
 
-def _rows(found: Found) -> tuple[list[Row], str]:
-    """A table's rows, and what is wrong with the table (empty when nothing is)."""
-    value = found.value
-    if isinstance(value, str) and found.key.lower().endswith(".csv"):
-        return _csv_rows(value)
-    if isinstance(value, str) and found.key.lower().endswith(".jsonl"):
-        return _json_lines(value)
-    if not isinstance(value, Mapping):
-        return [], "it is not a JSON object"
-    columns, data = value.get("columns"), value.get("data")
-    if not isinstance(columns, list) or not isinstance(data, list):
-        return [], 'it has no lists "columns" and "data"'
-    names = [str(column) for column in columns]
-    rows: list[Row] = []
-    for row in data:
-        if isinstance(row, list) and len(row) == len(names):
-            rows.append(dict(zip(names, row, strict=True)))
-    odd = len(data) - len(rows)
-    return rows, f"{odd} of its {len(data)} rows do not fit its columns" if odd else ""
+def rows_as_runs(view: RunView) -> Iterator[RunRecord]:
+    """Yield the samples in the tables of a run, each as a run whose keys are its columns."""
+    for sample in join(_tables(view)):
+        yield _as_run(view, _Cells.of(sample).row)
 
 
-def _csv_rows(text: str) -> tuple[list[Row], str]:
-    rows: list[Row] = []
-    try:
-        rows.extend(csv.DictReader(io.StringIO(text), strict=True))
-    except csv.Error as error:
-        return rows, f"it is not CSV after row {len(rows)}: {error}"
-    return rows, ""
+def _tables(view: RunView) -> list[Table]:
+    """The tables in a run's files; a file that should be one and is none becomes an issue."""
+    tagged = tables_by_tag(view.run)
+    likely = {path for path in likely_tables(view.run) if _should_be_table(path, tagged)}
+    tables: list[Table] = []
+    for found in view.every("tables"):
+        read = read_rows(found.key, found.value)
+        if read.wrong and found.key in likely:
+            view.issues.append(_not_a_table(view.run, found, read.wrong))
+        if not read.rows:
+            continue
+        table = _table(view, found.key, read.rows, found.key in tagged)
+        tables.append(table)
+        if found.key in likely and not read.wrong and not table.is_of_samples():
+            wrong = "it has no column with an answer or a score"
+            view.issues.append(_not_a_table(view.run, found, wrong))
+    return tables
 
 
-def _json_lines(text: str) -> tuple[list[Row], str]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    parsed = [parse_json(line) for line in lines]
-    rows = [row for row in parsed if isinstance(row, Mapping)]
-    odd = len(lines) - len(rows)
-    return rows, f"{odd} of its {len(lines)} lines are not JSON objects" if odd else ""
+def _should_be_table(path: str, tagged: frozenset[str]) -> bool:
+    """Whether a file with a likely name holds a table for sure: JSON may hold anything."""
+    name = path.rsplit("/", 1)[-1]
+    return path in tagged or name in EVALUATION_FILES or not name.lower().endswith(".json")
+
+
+def _table(view: RunView, path: str, rows: tuple[Row, ...], is_tagged: bool) -> Table:
+    """Sort the columns of a table, by the profile and by their names and types."""
+    names = column_names(rows)
+    rows = typed_rows(rows)
+    first_cells: dict[str, Json] = {}
+    for name in names:
+        filled = (row[name] for row in rows if not is_empty(row.get(name)))
+        first_cells[name] = next(filled, None)
+    shape = RunView(_as_run(view, first_cells), view.profile)
+    of_fields: set[str] = set()
+    for field in FIELDS_OF_ROWS:
+        of_fields.update(found.key for found in shape.every(field))
+    ruled: set[str] = set()
+    has_scores = False
+    for rule, source in shape.judging():
+        keys = [found.key for found in shape.all(source)]
+        ruled.update(keys)
+        has_scores = has_scores or (rule.type == "feedback" and bool(keys))
+    columns = Sorter(names, rows, view.profile, of_fields, ruled).sort()
+    return Table(path, rows, columns, is_tagged, has_scores)
 
 
 def _not_a_table(run: RunRecord, table: Found, wrong: str) -> Issue:
@@ -90,39 +114,120 @@ def _not_a_table(run: RunRecord, table: Found, wrong: str) -> Issue:
     )
 
 
-def _step(view: RunView, table: Found, number: int, row: Row) -> Step:
-    cells = RunView(_as_run(view, row), view.profile)
-    inputs, given = cells.inputs()
-    outputs, got = cells.outputs()
-    duration = cells.duration_ms(None)
-    usage, counted = cells.usage()
-    found = cells.model()
-    cost = cells.number("cost_usd")
-    used = {found.key for found in (*given, *got)}
-    where = f"{table.origin} row {number}"
-    model = found or view.model()
-    judged = [replace(each, origin=f"{where}, {each.origin}") for each in judgements(cells)]
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The cells of a sample from all its tables, by meaning. Of one column the first table's."""
+
+    row: Mapping[str, Json]
+    meanings: Mapping[str, Meaning]
+    scored: Mapping[str, str]  # the name of the feedback in a column
+    reasons: Mapping[str, str]  # the column with the rationale of a feedback's name
+
+    @classmethod
+    def of(cls, sample: Sample) -> _Cells:
+        row: dict[str, Json] = {}
+        meanings: dict[str, Meaning] = {}
+        scored: dict[str, str] = {}
+        reasons: dict[str, str] = {}
+        plain: set[str] = set()
+        for table, cells in sample.parts:
+            new = [name for name in cells if normalise(name) not in plain]
+            plain.update(normalise(name) for name in new)
+            for name in new:
+                row[name], meanings[name] = cells[name], table.columns.meanings[name]
+            scored = {**table.columns.scored, **scored}
+            reasons = {**table.columns.reasons, **reasons}
+        return cls(row, meanings, scored, reasons)
+
+    def of_meaning(self, meaning: Meaning) -> dict[str, Json]:
+        """The cells of a meaning, by their columns; each value once."""
+        found: dict[str, Json] = {}
+        for name, value in self.row.items():
+            if self.meanings[name] is meaning and value not in found.values():
+                found[name] = value
+        return found
+
+
+def _step(view: RunView, sample: Sample) -> Step:
+    cells = _Cells.of(sample)
+    row = RunView(_as_run(view, cells.row), view.profile)
+    inputs, given = _inputs(cells)
+    outputs, got = _outputs(cells)
+    duration = row.duration_ms(None)
+    usage, counted = row.usage()
+    own_model = row.model()
+    cost = row.number("cost_usd")
+    where = f"{sample.table.origin} row {sample.number}"
+    model = own_model or view.model() or (view.root and view.root.model()) or None
+    shown = (Meaning.INPUT, Meaning.OUTPUT)
+    facts = {
+        f"column.{name}": value
+        for name, value in cells.row.items()
+        if cells.meanings[name] not in shown
+    }
+    facts.update({f"table.{path}": list(rows) for path, rows in sample.details.items()})
+    name = view.run.name.strip() or view.run.run_id
     return Step(
-        key=f"{table.key}/row-{number}",
-        name=f"{view.run.name.strip() or view.run.run_id} row {number}",
-        type=SpanType.LLM if model is not None or any(counted) else SpanType.CHAIN,
+        key=f"{sample.table.path}/row-{sample.number}",
+        name=f"{name} row {sample.number}",
+        type=SpanType.LLM if model is not None or any(usage) else SpanType.CHAIN,
         duration_ms=duration.ms if duration else None,
         inputs=inputs,
         outputs=outputs,
         usage=usage,
+        token_details=row.token_details(),
         cost_usd=cost[0] if cost else None,
         model=model,
-        status=_status(cells, where),
-        facts={f"column.{key}": value for key, value in row.items() if key not in used},
-        judged=(*judged, *_scores(row, where, view)),
+        session=row.text("session") or None,
+        status=_status(row, where),
+        facts=facts,
+        judged=tuple(_judged(view, sample, cells, row)),
         origins={
             "type": "what the row holds",
             "name": where,
             "tokens": f"{where}, {counted}" if counted else "",
-            "inputs": ", ".join([where, *(f.key for f in given)]),
-            "outputs": ", ".join([where, *(f.key for f in got)]),
+            "inputs": ", ".join([where, *given]),
+            "outputs": ", ".join([where, *got]),
         },
     )
+
+
+def _inputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
+    """The inputs of a sample and the columns they stand in."""
+    found = cells.of_meaning(Meaning.INPUT)
+    if not found:
+        return None, ()
+    values = {
+        name: parse_json(each) if isinstance(each, str) else each for name, each in found.items()
+    }
+    if len(values) == 1:
+        (only,) = values.values()
+        if encoding.is_chat(only):
+            return {"messages": only}, tuple(found)
+        if isinstance(only, Mapping):
+            return only, tuple(found)
+    stems = {normalise(name): value for name, value in values.items()}
+    system = next((stem for stem in stems if stem in SYSTEM_STEMS), None)
+    user = next((stem for stem in stems if stem in USER_STEMS), None)
+    if len(stems) == 2 and system and user:
+        messages = [
+            {"role": "system", "content": stems[system]},
+            {"role": "user", "content": stems[user]},
+        ]
+        return {"messages": messages}, tuple(found)
+    return stems, tuple(found)
+
+
+def _outputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
+    """The outputs of a sample and the columns they stand in."""
+    found = cells.of_meaning(Meaning.OUTPUT)
+    values = {
+        name: parse_json(each) if isinstance(each, str) else each for name, each in found.items()
+    }
+    if len(values) == 1:
+        (only,) = values.values()
+        return only, tuple(found)
+    return ({normalise(name): value for name, value in values.items()} or None), tuple(found)
 
 
 def _status(cells: RunView, where: str) -> Status:
@@ -149,36 +254,152 @@ def _as_run(view: RunView, row: Row) -> RunRecord:
             metrics[key] = (MetricPoint(run.end_ms or run.start_ms or 0, number, 0),)
         elif isinstance(value, str):
             params[key] = value
-        elif value is not None and value != [] and not _is_nan(value):
+        elif not is_empty(value):
             params[key] = encoding.encode(value)
     return replace(run, params=params, metrics=metrics, tags={}, artifacts=(), texts={})
 
 
-def _is_nan(value: Json) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+# --------------------------------------------------------------------------- judgements
 
 
-def _scores(row: Row, where: str, view: RunView) -> Iterator[Judged]:
-    """Yield the scores of ``mlflow.evaluate``: those of a judge come with a justification."""
-    for key, value in row.items():
-        match = SCORE.match(key)
-        if match is None or not isinstance(value, (bool, int, float, str)):
+def _judged(view: RunView, sample: Sample, cells: _Cells, row: RunView) -> Iterator[Judged]:
+    """Yield expectations and scores: by the profile's rules, then by meaning, each name once."""
+    where = f"{sample.table.origin} row {sample.number}"
+    names: set[str] = set()
+    for each in (
+        *_by_rules(cells, row, where),
+        *_expectations(cells, where),
+        *_listed_scores(view, sample),
+        *_column_scores(view, cells, where),
+    ):
+        if each.name not in names:
+            names.add(each.name)
+            yield each
+
+
+def _by_rules(cells: _Cells, row: RunView, where: str) -> Iterator[Judged]:
+    for each in judgements(row):
+        key = each.origin.partition(" ")[2]
+        if cells.meanings.get(key) is not Meaning.RULED:
             continue
-        if value == "" or _is_nan(value):
-            continue
-        reason = row.get(f"{key.removesuffix('score')}justification")
-        of_judge = isinstance(reason, str)
-        judge = view.first("judge_model") if of_judge else None
-        by = str(judge.value) if judge else f"{match['name']}{match['version'] or ''}"
+        value = each.value
+        cell = cells.row.get(key)
+        if isinstance(value, float) and isinstance(cell, int) and not isinstance(cell, bool):
+            value = cell  # a metric is a float, the table has a whole number
+        rationale = each.rationale or _reason(cells, each.name)
+        yield replace(each, value=value, rationale=rationale, origin=f"{where}, {each.origin}")
+
+
+def _expectations(cells: _Cells, where: str) -> Iterator[Judged]:
+    for name, value in cells.of_meaning(Meaning.EXPECTATION).items():
         yield Judged(
-            name=encoding.cut(match["name"], 250),
+            name=encoding.cut(name, NAME_CHARS),
             value=value,
-            type="feedback",
-            source_type="LLM_JUDGE" if of_judge else "CODE",
-            source_id=encoding.cut(by, 250),
-            rationale=encoding.clean_text(str(reason).strip()) if of_judge else "",
-            origin=f"{where}, {key}",
+            type="expectation",
+            source_type="HUMAN",
+            source_id=encoding.cut(f"column {name}", NAME_CHARS),
+            rationale="",
+            origin=f"{where}, {name}",
         )
+
+
+def _column_scores(view: RunView, cells: _Cells, where: str) -> Iterator[Judged]:
+    """Yield the scores in a sample's own columns; an object of scores gives each of them."""
+    for column, value in cells.row.items():
+        if cells.meanings[column] is not Meaning.FEEDBACK:
+            continue
+        origin = f"{where}, {column}"
+        name = cells.scored[column]
+        scores = parse_json(value) if isinstance(value, str) else value
+        if isinstance(scores, (Mapping, list)):
+            for inner, entry in _named_scores(name, scores):
+                score, reason = _score_and_reason(entry)
+                if score is not None:
+                    yield _feedback(view, inner, inner, (score, reason), f"{origin} {inner}")
+            continue
+        match = SCORE.match(column)
+        by = f"{match['name']}{match['version'] or ''}" if match else column
+        yield _feedback(view, name, by, (value, _reason(cells, name)), origin)
+
+
+def _named_scores(column: str, scores: Json) -> Iterator[tuple[str, Json]]:
+    """Yield the scores in a cell: a list of them, one of them, or an object of them by name."""
+    if isinstance(scores, list):
+        for entry in scores:
+            if isinstance(entry, Mapping):
+                name = next((entry[key] for key in NAME_KEYS if key in entry), None)
+                if isinstance(name, str):
+                    yield name, entry
+    elif isinstance(scores, Mapping):
+        is_one = set(scores) <= {*VALUE_KEYS, *REASON_KEYS}
+        if is_one and len(scores) > 1:
+            yield column, scores
+        else:
+            yield from scores.items()
+
+
+def _score_and_reason(entry: Json) -> tuple[Json, str]:
+    """The value and rationale in an object of scores; None when it holds no score."""
+    if not isinstance(entry, Mapping):
+        return (entry if _is_scalar(entry) else None), ""
+    reason = next((entry[key] for key in REASON_KEYS if key in entry), "")
+    value = next((entry[key] for key in VALUE_KEYS if key in entry), None)
+    inner = entry.get("feedback")
+    if value is None and isinstance(inner, Mapping):
+        value = inner.get("value")
+    return (value if _is_scalar(value) else None), str(reason or "")
+
+
+def _is_scalar(value: Json) -> bool:
+    return isinstance(value, (bool, int, float, str)) and not is_empty(value)
+
+
+def _listed_scores(view: RunView, sample: Sample) -> Iterator[Judged]:
+    """Yield the scores of tables that have a row for each score."""
+    for table, row in sample.scores:
+        at = table.long_scores()
+        if at is None or not _is_scalar(row.get(at.value)) or is_empty(row.get(at.name)):
+            continue
+        name = str(row[at.name])
+        reason = str(row.get(at.reason) or "") if at.reason else ""
+        yield _feedback(view, name, name, (row[at.value], reason), f"{table.origin}, {name}")
+
+
+def _reason(cells: _Cells, name: str) -> str:
+    column = cells.reasons.get(name)
+    value = cells.row.get(column) if column else None
+    return "" if value is None else encoding.clean_text(str(value)).strip()
+
+
+def _feedback(view: RunView, name: str, by: str, judged: tuple[Json, str], origin: str) -> Judged:
+    """A score with the name of its source: a judge gives reasons in words, code does not."""
+    value, rationale = judged
+    source = _source_type(view, name, rationale, origin)
+    judges = [found.value for at in JUDGES for found in view.all(at)]
+    by = str(judges[0]) if judges and source == "LLM_JUDGE" else by
+    return Judged(
+        name=encoding.cut(encoding.clean_text(name), NAME_CHARS),
+        value=value,
+        type="feedback",
+        source_type=source,
+        source_id=encoding.cut(by, NAME_CHARS),
+        rationale=encoding.clean_text(rationale).strip(),
+        origin=origin,
+    )
+
+
+def _source_type(view: RunView, name: str, rationale: str, origin: str) -> str:
+    """By the profile's rule for a metric of that name, else by the name and the rationale."""
+    if VERSIONED.search(origin):  # mlflow.evaluate: a judge always gives its reasons
+        return "LLM_JUDGE" if rationale else "CODE"
+    for each in view.index.judging_among("metric", (name,)):
+        rule = view.profile.assessments[each.rule]
+        if rule.type == "feedback":
+            return rule.source_type
+    if HUMAN.search(normalise(name)):
+        return "HUMAN"
+    is_of_judge = " " in rationale.strip() or "llm_judged" in origin
+    return "LLM_JUDGE" if is_of_judge else "CODE"
 
 
 def _with_times(run: RunRecord, steps: Sequence[Step]) -> Iterator[Step]:

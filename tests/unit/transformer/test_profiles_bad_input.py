@@ -101,7 +101,8 @@ def test_a_response_that_cant_be_read_stays_an_artifact(
     ("name", "text", "says", "traces"),
     [
         (EVALUATION, '{"columns": 5, "data": [[]]}', 'no lists "columns" and "data"', 0),
-        (EVALUATION, '[{"inputs": "a"}]', "not a JSON object", 0),
+        (EVALUATION, '["a", 1]', "2 of its 2 entries are not JSON objects", 0),
+        ("qa_eval.csv", "topic,n\na,5\n", "no column with an answer or a score", 0),
         (EVALUATION, '{"columns": ["a", "b"], "data": [["x y", "z"], ["x"]]}', "1 of its 2", 1),
         ("llm_predictions.csv", 'inputs,outputs\nask me,told you\n"x', "not CSV after row 1", 1),
     ],

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from migrator.cli import main
 from migrator.transformer import built_in_names, load_profiles, template
-from tests.support import fixturekit
+from tests.support import fixturekit, storekit
 
 MINE = 'name = "mine"\nextends = "generic"\n[[recognise]]\nroot_name = "^support_"\n'
 
@@ -96,3 +96,43 @@ def test_every_line_of_the_template_is_right_when_it_is_uncommented() -> None:
 @pytest.mark.parametrize("arguments", [('a"b',), ("x", "--extends", "nobody"), ("x", "--to", "/")])
 def test_new_refuses_what_can_not_be(arguments: tuple[str, ...]) -> None:
     assert run("new", *arguments).exit_code == 2
+
+
+def test_check_counts_matches_and_names_what_nothing_reads(tmp_path: Path) -> None:
+    store = tmp_path / "mlruns"
+    storekit.write_experiment(store, "1", "calls")
+    for number in range(2):
+        storekit.write_run(
+            store, "1", f"{number}" * 32, params={"ask": "Who is it?", "flavour": "mild"},
+            metrics={"took_secs": [(storekit.START_MS, 1.5, 0)]},
+        )  # fmt: skip
+    file = tmp_path / "ours.toml"
+    file.write_text(
+        'name = "ours"\nextends = "generic"\nrole = "call"\n'
+        '[[recognise]]\nroot_has = ["param:ask"]\n'
+        '[fields]\ninputs = ["param:ask"]\nduration_s = ["param:took_secs"]\n'
+        'model = ["tag:nowhere"]\n'
+        '[[spans]]\nname = "ask {param:missing}"\n'
+    )
+    result = CliRunner().invoke(main, ["profiles", "check", str(file), str(store), "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    uses = {
+        (use["where"], use["source"]): (use["matches"], use["nearest"]) for use in told["sources"]
+    }
+    assert uses == {
+        ("inputs", "param:ask"): (2, ""),
+        ("duration_s", "param:took_secs"): (0, "metric:took_secs"),
+        ("model", "tag:nowhere"): (0, ""),
+        ("[[recognise]]", "param:ask"): (2, ""),
+        ("[[spans]]", "param:missing"): (0, ""),
+    }
+    assert told["unused"] == [
+        {"key": "metric:took_secs", "runs": 2, "example": "1.5"},
+        {"key": "param:flavour", "runs": 2, "example": "mild"},
+    ]
+    text = CliRunner().invoke(main, ["profiles", "check", str(file), str(store)]).output
+    assert (
+        "param:took_secs of duration_s never matched; the nearest key there is metric:took_secs"
+        in text
+    )

@@ -375,7 +375,7 @@ def test_evaluated_rows_become_traces_with_scores_and_what_was_expected() -> Non
     first, second, _ = tree.traces
     assert value(first.spans[0], "mlflow.spanInputs") == {
         "inputs": "What is the sea?",
-        "context": '["The sea is salty."]',
+        "context": ["The sea is salty."],
     }
     assert (second.request_preview, second.response_preview) == ("Où est Zoë ?", "À la plage.")
     assert [(a.name, a.type, a.value, a.source_type, a.rationale) for a in first.assessments] == [

@@ -1,0 +1,173 @@
+"""Tables in the files of a run: which files may hold one, and the rows of a file.
+
+Read are MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``,
+``mlflow.evaluate``, the prompt engineering UI), lists of JSON objects, JSON objects that hold one
+such list, columns with their cells (``DataFrame.to_json``), JSON lines and CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from migrator.model import Json, RunRecord
+from migrator.transformer.values import parse_json
+
+LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"  # a tag: JSON list of {"path", "type": "table"}
+CSV_ENDINGS = (".csv", ".tsv")
+LINE_ENDINGS = (".jsonl", ".ndjson")
+TABLE_ENDINGS = (*CSV_ENDINGS, *LINE_ENDINGS, ".json")
+_LIKELY_NAME = re.compile(
+    r"(?i)eval|result|predict|answer|respons|ragas|judge|scor|generation|completion|inference|sample"
+)
+_SURE_NAME = re.compile(r"(?i)eval|predictions|answers|ragas|result_table|inference_inputs_outputs")
+
+Row = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOf:
+    """The rows of a file, and what is wrong with the file (empty: nothing)."""
+
+    rows: tuple[Row, ...]
+    wrong: str = ""
+
+
+def tables_by_tag(run: RunRecord) -> frozenset[str]:
+    """Paths of the tables that ``mlflow.log_table`` wrote, by the tag it leaves on the run."""
+    entries = parse_json(run.tags.get(LOGGED_ARTIFACTS, ""))
+    paths: set[str] = set()
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        return frozenset()
+    for entry in entries:
+        if isinstance(entry, Mapping) and entry.get("type") == "table":
+            paths.add(str(entry.get("path")))
+    return frozenset(paths)
+
+
+def likely_tables(run: RunRecord) -> tuple[str, ...]:
+    """Paths of a run's artifacts whose names are those of tables of evaluations or predictions.
+
+    A JSON file holds many other things: without ``log_table``'s tag it needs a name that says more.
+    """
+    tagged = tables_by_tag(run)
+    found: list[str] = []
+    for artifact in run.artifacts:
+        name = artifact.path.rsplit("/", 1)[-1].lower()
+        is_row_file = name.endswith((*CSV_ENDINGS, *LINE_ENDINGS)) or artifact.path in tagged
+        pattern = _LIKELY_NAME if is_row_file else _SURE_NAME
+        if name.endswith(TABLE_ENDINGS) and pattern.search(name) is not None:
+            found.append(artifact.path)
+    return tuple(found)
+
+
+def read_rows(path: str, value: Json) -> RowsOf:
+    """Read the rows of a file: ``value`` is its parsed JSON, or its text when it is not JSON."""
+    lower = path.lower()
+    if isinstance(value, str):
+        if lower.endswith(CSV_ENDINGS):
+            return _csv_rows(value)
+        if lower.endswith(LINE_ENDINGS):
+            return _json_lines(value)
+        return RowsOf((), "it is not a JSON object or list")
+    if isinstance(value, Mapping):
+        if lower.endswith(LINE_ENDINGS):  # one line
+            return RowsOf((value,))
+        return _object_rows(value)
+    if isinstance(value, Sequence):
+        return _records(value)
+    return RowsOf((), "it is not a JSON object or list")
+
+
+def _object_rows(value: Mapping[str, Json]) -> RowsOf:
+    columns, data = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(data, list):
+        return _split_rows(columns, data)
+    lists = [each for each in value.values() if _is_list_of_objects(each)]
+    if len(lists) == 1:
+        return _records(lists[0])
+    by_column = _cells_by_column(value)
+    if by_column:
+        return RowsOf(by_column)
+    return RowsOf((), 'it has no lists "columns" and "data"')
+
+
+def _split_rows(columns: Sequence[Json], data: Sequence[Json]) -> RowsOf:
+    names = [str(column) for column in columns]
+    rows: list[Row] = []
+    for row in data:
+        if isinstance(row, list) and len(row) == len(names):
+            rows.append(dict(zip(names, row, strict=True)))
+    odd = len(data) - len(rows)
+    wrong = f"{odd} of its {len(data)} rows do not fit its columns" if odd else ""
+    return RowsOf(tuple(rows), wrong)
+
+
+def _is_list_of_objects(value: Json) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(each, Mapping) for each in value)
+
+
+def _records(values: Json) -> RowsOf:
+    assert isinstance(values, Sequence)
+    rows = tuple(each for each in values if isinstance(each, Mapping))
+    odd = len(values) - len(rows)
+    return RowsOf(rows, f"{odd} of its {len(values)} entries are not JSON objects" if odd else "")
+
+
+def _cells_by_column(value: Mapping[str, Json]) -> tuple[Row, ...]:
+    """Rows of ``{"question": {"0": ..., "1": ...}, ...}`` or ``{"question": [...], ...}``."""
+    columns: dict[str, list[Json]] = {}
+    for name, cells in value.items():
+        if isinstance(cells, Mapping) and cells and all(key.isdecimal() for key in cells):
+            columns[name] = list(cells.values())
+        elif isinstance(cells, list):
+            columns[name] = cells
+        else:
+            return ()
+    lengths = {len(cells) for cells in columns.values()}
+    if len(columns) < 2 or len(lengths) != 1:
+        return ()
+    rows = zip(*columns.values(), strict=True)
+    return tuple(dict(zip(columns, row, strict=True)) for row in rows)
+
+
+def _csv_rows(text: str) -> RowsOf:
+    header = text.lstrip().split("\n", 1)[0]
+    delimiter = next((each for each in ",\t;" if each in header), ",")
+    rows: list[Row] = []
+    odd = 0
+    try:
+        for row in csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter):
+            if None in row or None in row.values():
+                odd += 1
+            rows.append({key: cell for key, cell in row.items() if key is not None})
+    except csv.Error as error:
+        return RowsOf(tuple(rows), f"it is not CSV after row {len(rows)}: {error}")
+    return RowsOf(
+        tuple(rows), f"{odd} of its {len(rows)} rows do not fit its columns" if odd else ""
+    )
+
+
+def _json_lines(text: str) -> RowsOf:
+    lines = [line for line in text.splitlines() if line.strip()]
+    parsed: list[Json] = []
+    for line in lines:
+        parsed.append(_line(line))
+    rows = tuple(each for each in parsed if isinstance(each, Mapping))
+    odd = len(lines) - len(rows)
+    return RowsOf(rows, f"{odd} of its {len(lines)} lines are not JSON objects" if odd else "")
+
+
+def _line(text: str) -> Json:
+    """One line of a JSON lines file; None when it is not JSON."""
+    try:
+        value: Json = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value

@@ -1,0 +1,439 @@
+"""The meaning of a table's columns: inputs, outputs, expectations, feedback and the rest.
+
+A column is sorted by its name and by the type of its cells, in view of the other columns:
+``correct`` is the right answer when it holds letters and a score when it holds yes and no;
+``answer`` is what was expected when a ``response`` stands beside it.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from migrator import encoding
+from migrator.model import Json
+from migrator.transformer.logged_tables import Row
+from migrator.transformer.profiles import Profile, Source, normalise
+from migrator.transformer.values import as_number, parse_json
+from migrator.transformer.verdicts import verdict
+
+
+class Meaning(Enum):
+    """What the cells of a column are to a row's trace."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    EXPECTATION = "expectation"
+    FEEDBACK = "feedback"
+    RATIONALE = "rationale"  # of the feedback that the column's name begins or ends with
+    ID = "id"
+    FIELD = "field"  # tokens, cost, duration, model, session, error: a field of the profile
+    RULED = "ruled"  # an [[assessments]] rule of the profile reads it
+    FACT = "fact"  # everything else: kept as an attribute
+
+
+class Cells(Enum):
+    """The type of most cells of a column."""
+
+    EMPTY = "empty"
+    YES_NO = "yes-no"
+    NUMBER = "number"
+    WORD = "word"  # short texts
+    TEXT = "text"
+    STRUCTURE = "structure"  # lists and objects
+
+
+def _pattern(words: str) -> re.Pattern[str]:
+    """A pattern that finds any of the words, as whole words of a normalised name."""
+    return re.compile(rf"(?:^|_)(?:{words})(?:_|\Z)")
+
+
+IDS = re.compile(
+    r"(?:\A|_)(?:id|ids|idx|index|uid|uuid|guid|row|line_number|epoch|fold|turn|seed|hash)\Z"
+    r"|\Aunnamed_\d+\Z|\A\Z"
+)
+NEUTRAL = re.compile(
+    r"(?:\A|_)(?:len|length|chars|words|count|num|n|time|times|seconds|secs|ms|s|latency|duration"
+    r"|tokens?|cost|usd|price|timestamp|date|created|updated|at|temperature|top_p|top_k|k|max|min|size"
+    r"|threshold|version|model|provider|rank|path|file|url|weight|alpha|year|name|type|category"
+    r"|difficulty|split|tags?|dataset|domain|level|status|stage|event|trace|spans|assessments"
+    r"|state|metadata|role)\Z|\A(?:n|num|count|total|number)_"
+)
+EXPECTED = _pattern(
+    r"ground_?truths?|gt|gold|golden|references?|expected|expectations?|targets?|ideal|truth|labels?"
+    r"|y_true|correct_(?:answer|response|output|option|choice|letter|label)s?|true_(?:answer|label)"
+    r"|answer_key|right_answer"
+)
+SCORES = _pattern(
+    r"scores?|ratings?|grades?|relevan\w*|faithful\w*|\w*correctness|similarit\w*|grounded\w*"
+    r"|hallucinat\w*|toxic\w*|coheren\w*|fluen\w*|helpful\w*|concise\w*|quality|accura\w*|precision"
+    r"|recall|f1|bleu|rouge\w*|meteor|bertscore|match|exact_match|pass|passed|is_\w+|has_\w+|verdict"
+    r"|judge\w*|safety|bias|harm\w*|complete\w*|readab\w*|confidence|satisf\w*|thumbs?|em|mrr|ndcg"
+    r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference|assessment"
+)
+ANSWERS = _pattern(
+    r"outputs?|responses?|predictions?|predicted|pred|y_pred|completions?|generated|generations?|reply"
+    r"|results?|actual|llm_answer|model_answers?|bot_answer|summary"
+)
+ANSWER = _pattern(r"answers?")
+QUESTIONS = _pattern(
+    r"inputs?|questions?|prompts?|query|queries|instructions?|messages?|tasks?|problem|text|document"
+    r"|article|requests?|contexts?|passages?|retrieved\w*|choices|options|conversation"
+)
+REASONS = _pattern(
+    r"reasons?|reasoning|rationales?|justifications?|explanations?|critique|comments?|thoughts?"
+)
+BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*)\Z")
+SCORE_PREFIXES = frozenset(
+    {"score", "scores", "feedback", "metric", "metrics", "eval", "evaluation"}
+)
+SCORE_OBJECTS = SCORE_PREFIXES | {"metrics_data", "assessments", "feedbacks", "evaluations"}
+"""Names of columns whose cells are objects, or lists of objects, with several scores."""
+SCORE_SUFFIXES = frozenset({"score", "value", "rating", "grade", "llm_judged"})
+REASON_WORDS = frozenset(
+    {"reason", "reasoning", "rationale", "justification", "explanation", "comment"}
+)
+FIELDS_OF_ROWS = (
+    "model", "provider", "session", "user", "input_tokens", "output_tokens", "total_tokens",
+    "cached_tokens", "reasoning_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
+    "duration_ns", "duration_us", "duration_ms", "duration_s", "duration_min", "duration_h",
+    "duration_unknown", "error", "error_type", "error_message", "stack_trace",
+)  # fmt: skip
+"""The profile's fields that a row's own cells fill, besides inputs and outputs."""
+_VERSION = re.compile(r"\Av\d+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table by meaning; ``scored`` gives the name of each feedback column.
+
+    ``reasons`` gives the column with the rationale of a feedback's name.
+    """
+
+    meanings: Mapping[str, Meaning]
+    scored: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+    def of(self, *meanings: Meaning) -> tuple[str, ...]:
+        """The columns with one of these meanings, in the order of the table."""
+        return tuple(name for name, meaning in self.meanings.items() if meaning in meanings)
+
+
+def typed_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Give cells their types where a file has only text: numbers, yes and no, lists.
+
+    A column becomes numbers if all its cells are; what is surely a text (ids, questions, answers)
+    stays one. Empty cells and NaN are left out.
+    """
+    made: list[dict[str, Json]] = [{} for _ in rows]
+    for name in column_names(rows):
+        cells = [row.get(name) for row in rows]
+        is_all_text = all(isinstance(cell, str) for cell in cells if cell is not None)
+        if is_all_text:
+            texts = ["" if cell is None else str(cell).strip() for cell in cells]
+            cells = _typed(name, texts, cells)
+        for row, cell in zip(made, cells, strict=True):
+            if not is_empty(cell):
+                row[name] = cell
+    return tuple(made)
+
+
+def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The names of all columns, in the order in which the rows have them first."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+    return tuple(names)
+
+
+def is_empty(cell: Json) -> bool:
+    """Whether a cell holds nothing: no value, an empty text or NaN."""
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return cell is None or cell == "" or cell == []
+
+
+def _typed(name: str, texts: Sequence[str], cells: Sequence[Json]) -> list[Json]:
+    filled = [text for text in texts if text and text.lower() not in ("nan", "none", "null")]
+    plain = normalise(name)
+    is_content = EXPECTED.search(plain) or QUESTIONS.search(plain) or IDS.search(plain)
+    is_answer = ANSWERS.search(plain) or ANSWER.search(plain) or REASONS.search(plain)
+    is_score = SCORES.search(plain) is not None and not REASONS.search(plain)
+    if is_content and not is_score:
+        return [_structure(cell) for cell in cells]
+    if is_answer and not is_score and not name.lower().startswith("outputs."):
+        return list(cells)
+    if filled and all(as_number(text) is not None for text in filled):
+        return [_number(text) for text in texts]
+    if filled and all(text.lower() in ("true", "false") for text in filled):
+        return [text.lower() == "true" if text else None for text in texts]
+    return [_structure(cell) for cell in cells]
+
+
+def _number(text: str) -> Json:
+    number = as_number(text)
+    if number is None:
+        return None
+    return int(text) if re.fullmatch(r"[+-]?\d{1,15}", text) else number
+
+
+def _structure(cell: Json) -> Json:
+    """Read a text that is a JSON list or the repr of a Python list (as pandas writes into CSV)."""
+    if not isinstance(cell, str) or not cell.startswith("["):
+        return cell
+    value = parse_json(cell)
+    if value is not cell:
+        return value
+    try:
+        read = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return cell
+    is_plain = isinstance(read, list) and all(isinstance(each, str) for each in read)
+    return read if is_plain else cell
+
+
+def cell_type(cells: Iterable[Json]) -> Cells:
+    """The type of a column's cells: the widest one that occurs."""
+    kinds = {_type_of(cell) for cell in cells if not is_empty(cell)}
+    if len(kinds) == 1:
+        return kinds.pop()
+    for kind in (Cells.TEXT, Cells.STRUCTURE, Cells.WORD, Cells.NUMBER, Cells.YES_NO):
+        if kind in kinds:
+            return kind
+    return Cells.EMPTY
+
+
+def _type_of(cell: Json) -> Cells:
+    if isinstance(cell, bool):
+        return Cells.YES_NO
+    if isinstance(cell, (int, float)):
+        return Cells.NUMBER
+    if isinstance(cell, str):
+        if cell.startswith(("{", "[")) and parse_json(cell) is not cell:
+            return Cells.STRUCTURE
+        return Cells.WORD if len(cell.split()) <= 3 and len(cell) <= 40 else Cells.TEXT
+    return Cells.STRUCTURE
+
+
+class Sorter:
+    """Sorts the columns of one table. ``read_by_fields`` and ``ruled`` are the profile's."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        rows: Sequence[Row],
+        profile: Profile,
+        read_by_fields: set[str],
+        ruled: set[str],
+    ) -> None:
+        self.names = names
+        self.rows = rows
+        self.profile = profile
+        self.read_by_fields = read_by_fields
+        self.ruled = ruled
+        self.types = {name: cell_type(row.get(name) for row in rows) for name in self.names}
+        self.scored: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
+
+    def sort(self) -> Columns:
+        """Sort all columns."""
+        meanings = {name: self._meaning(name) for name in self.names}
+        scores = [name for name, meaning in meanings.items() if meaning is Meaning.FEEDBACK]
+        self._give_reasons(meanings, scores)
+        return Columns(meanings, self.scored, self.reasons)
+
+    def _meaning(self, name: str) -> Meaning:
+        own = self._by_own_fields(name)
+        if own is not None:
+            return own
+        if name in self.ruled:
+            return Meaning.RULED
+        if name in self.read_by_fields:
+            return Meaning.FIELD
+        return self._by_parts(name) or self._by_name(name, normalise(name))
+
+    def _by_own_fields(self, name: str) -> Meaning | None:
+        """The meaning that the user's own profile gives the column by its key."""
+        own, plain = self.profile.own, normalise(name)
+        if _is_named(own.get("not_inputs", ()), plain):
+            meaning = Meaning.OUTPUT if _is_named(own.get("outputs", ()), plain) else None
+            return meaning or (None if self._is_other_field(plain) else Meaning.FACT)
+        if _is_named(own.get("outputs", ()), plain):
+            return Meaning.OUTPUT
+        return Meaning.INPUT if _is_named(own.get("inputs", ()), plain) else None
+
+    def _is_other_field(self, plain: str) -> bool:
+        fields = self.profile.own
+        return any(_is_named(fields.get(field, ()), plain) for field in FIELDS_OF_ROWS)
+
+    def _by_parts(self, name: str) -> Meaning | None:
+        """The meaning by a prefix or suffix at ``/`` or ``.``, as in ``outputs.groundedness``."""
+        parts = [part for part in re.split(r"[./]", name.strip()) if part]
+        if len(parts) < 2:
+            return None
+        first, last, inner = parts[0].lower(), parts[-1].lower(), normalise("_".join(parts[1:]))
+        if last in REASON_WORDS:
+            self.reasons[_bare(parts[:-1])] = name
+            return Meaning.RATIONALE
+        if first in REASON_WORDS:
+            self.reasons[_bare(parts[1:])] = name
+            return Meaning.RATIONALE
+        is_short = self.types[name] not in (Cells.TEXT, Cells.STRUCTURE)
+        if "llm_judged" in parts and last not in SCORE_SUFFIXES and is_short:
+            return self._feedback(name, _bare(parts[1:]))
+        if last in SCORE_SUFFIXES and is_short and first not in ("inputs", "input"):
+            return self._feedback(name, _bare(parts[:-1]))
+        if first in SCORE_PREFIXES and is_short:
+            return self._feedback(name, _bare(parts[1:]))
+        if first in ("outputs", "output", "response"):
+            is_score = is_short and SCORES.search(inner) is not None
+            if is_score or self.types[name] in (Cells.NUMBER, Cells.YES_NO):
+                return self._feedback(name, ".".join(parts[1:]))
+            return Meaning.OUTPUT
+        return _by_prefix(first, inner)
+
+    def _by_name(self, name: str, plain: str) -> Meaning:
+        if IDS.search(plain):
+            return Meaning.ID
+        if plain in ("correct", "right"):
+            return self._correct(name)
+        if (
+            plain in SCORE_OBJECTS
+            and self.types[name] is Cells.STRUCTURE
+            and self._holds_objects(name)
+        ):
+            return self._feedback(name, name)
+        companion = self._scored_by(plain)
+        if companion is not None:
+            self.reasons[companion] = name
+            return Meaning.RATIONALE
+        return self._by_words(name, plain)
+
+    def _by_words(self, name: str, plain: str) -> Meaning:
+        kind = self.types[name]
+        is_short = kind in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
+        if NEUTRAL.search(plain):
+            return Meaning.FACT
+        if EXPECTED.search(plain) and not (SCORES.search(plain) and kind is Cells.NUMBER):
+            return Meaning.EXPECTATION
+        if SCORES.search(plain):
+            return self._feedback(name, name) if is_short else self._long_score(plain)
+        if REASONS.search(plain):
+            return Meaning.OUTPUT
+        if ANSWERS.search(plain) or ANSWER.search(plain):
+            return self._answer(name, plain)
+        if QUESTIONS.search(plain):
+            return Meaning.INPUT
+        return self._unknown(name)
+
+    def _holds_objects(self, name: str) -> bool:
+        """Whether all cells are objects or lists of objects, as JSON text or as they are."""
+        for row in self.rows:
+            cell = row.get(name)
+            value = parse_json(cell) if isinstance(cell, str) else cell
+            entries = value if isinstance(value, list) else [value]
+            if not is_empty(cell) and not all(isinstance(each, Mapping) for each in entries):
+                return False
+        return True
+
+    def _correct(self, name: str) -> Meaning:
+        """``correct`` is a score when its cells say yes or no, else the right answer."""
+        cells = [row[name] for row in self.rows if not is_empty(row.get(name))]
+        if all(verdict(cell) is not None for cell in cells):
+            return self._feedback(name, name)
+        numbers = [as_number(cell) for cell in cells]
+        if all(number is not None and 0 <= number <= 1 for number in numbers):
+            return self._feedback(name, name)
+        return Meaning.EXPECTATION
+
+    def _scored_by(self, plain: str) -> str | None:
+        """The score whose rationale a column is: ``tone_reason`` beside ``tone``."""
+        head, _, tail = plain.rpartition("_")
+        if not head or tail not in REASON_WORDS:
+            return None
+        names = (head, f"{head}_score", f"{head}_rating", f"{head}_grade")
+        for other in self.names:
+            is_short = self.types[other] in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
+            if is_short and normalise(other) in names:
+                return other
+        return None
+
+    def _long_score(self, plain: str) -> Meaning:
+        """A long text whose name speaks of a score: a judge's words, or an answer."""
+        if ANSWERS.search(plain) or ANSWER.search(plain):
+            return Meaning.OUTPUT
+        return Meaning.INPUT if QUESTIONS.search(plain) else Meaning.FACT
+
+    def _answer(self, name: str, plain: str) -> Meaning:
+        is_plain_answer = ANSWERS.search(plain) is None
+        if not is_plain_answer or plain not in ("answer", "answers"):
+            return Meaning.OUTPUT
+        others = [normalise(other) for other in self.names if other != name]
+        has_other = any(self._is_answer(other) for other in others)
+        return Meaning.EXPECTATION if has_other else Meaning.OUTPUT
+
+    def _is_answer(self, plain: str) -> bool:
+        """Whether a column is surely what the model answered."""
+        if SCORES.search(plain) or NEUTRAL.search(plain) or EXPECTED.search(plain):
+            return False
+        is_model_answer = ANSWER.search(plain) is not None and plain not in ("answer", "answers")
+        return ANSWERS.search(plain) is not None or is_model_answer
+
+    def _unknown(self, name: str) -> Meaning:
+        """A column whose name says nothing: by the type of its cells."""
+        kind = self.types[name]
+        if kind is Cells.YES_NO:
+            return self._feedback(name, name)
+        if kind is Cells.NUMBER:
+            numbers = [as_number(row.get(name)) for row in self.rows]
+            if all(0 <= number <= 1 for number in numbers if number is not None):
+                return self._feedback(name, name)
+            return Meaning.FACT
+        return Meaning.FACT if kind is Cells.EMPTY else Meaning.INPUT
+
+    def _feedback(self, column: str, name: str) -> Meaning:
+        self.scored[column] = name
+        return Meaning.FEEDBACK
+
+    def _give_reasons(self, meanings: dict[str, Meaning], scores: Sequence[str]) -> None:
+        """Give a column ``reason`` to the one bare ``score`` beside it; else it is an output."""
+        bare = [name for name in scores if BARE_SCORE.search(normalise(name))]
+        if len(bare) != 1:
+            return
+        for name in meanings:
+            if normalise(name) in REASON_WORDS and meanings[name] is Meaning.OUTPUT:
+                meanings[name] = Meaning.RATIONALE
+                self.reasons.setdefault(self.scored[bare[0]], name)
+
+
+def _by_prefix(first: str, inner: str) -> Meaning | None:
+    """The meaning of ``inputs.question``, ``expectations/answer`` and the like."""
+    if first in ("expectations", "expectation", "expected"):
+        return Meaning.EXPECTATION
+    if first not in ("inputs", "input", "request"):
+        return None
+    if IDS.search(inner):
+        return Meaning.ID
+    return Meaning.EXPECTATION if EXPECTED.search(inner) else Meaning.INPUT
+
+
+def _is_named(sources: Sequence[Source], plain: str) -> bool:
+    """Whether one of the sources names a row's column, other than by ``*`` alone."""
+    for source in sources:
+        if source.place not in ("param", "metric") or source.key == "*":
+            continue
+        is_same = source.key == plain if source.pattern is None else source.pattern.match(plain)
+        if is_same:
+            return True
+    return False
+
+
+def _bare(parts: Sequence[str]) -> str:
+    """The name of a score from the parts of a column's name, without ``v1`` and ``llm_judged``."""
+    kept = [part for part in parts if not _VERSION.match(part) and part != "llm_judged"]
+    drop = ("response", "outputs") if len(kept) > 1 else ()
+    return encoding.cut("/".join(part for part in kept if part not in drop) or parts[0], 250)

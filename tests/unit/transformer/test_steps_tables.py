@@ -1,0 +1,441 @@
+"""Traces from the tables that a run logged: which files, which rows, and what a column means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from migrator.issues import Code
+from migrator.model import Role, RunRecord, TracePlan
+from migrator.transformer import PlanOptions, load_profiles
+from migrator.transformer.logged_tables import read_rows
+from tests.support.planskit import plan, run, span, trace, value
+
+TABLES = PlanOptions(include=frozenset({"tables"}), version="test")
+PLAIN = PlanOptions(version="test")
+
+
+def split(columns: Sequence[str], *rows: Sequence[Any]) -> str:
+    """Return the text that ``mlflow.log_table`` writes."""
+    return json.dumps({"columns": list(columns), "data": [list(row) for row in rows]})
+
+
+def logged(
+    name: str, tables: Mapping[str, str], parent: str | None = None, **given: Any
+) -> RunRecord:
+    """Build a run that logged the tables by ``mlflow.log_table``."""
+    entries = [{"path": path, "type": "table"} for path in tables]
+    tags = {"mlflow.loggedArtifacts": json.dumps(entries), **given.pop("tags", {})}
+    return run(name, parent, texts={**given.pop("texts", {}), **tables}, tags=tags, **given)
+
+
+def shown(made: TracePlan) -> tuple[Any, Any]:
+    root = made.spans[0]
+    return value(root, "mlflow.spanInputs"), value(root, "mlflow.spanOutputs")
+
+
+def judged(made: TracePlan, kind: str) -> dict[str, Any]:
+    found = {a.name: a.value for a in made.assessments if a.type == kind}
+    return {name: each for name, each in found.items() if name not in ("total_tokens", "cost_usd")}
+
+
+QA = split(["question", "response", "grade"], ["Why is it blue?", "It scatters.", 4])
+
+
+# ----------------------------------------------------------------------------- which tables
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("deep/my_own_name.json", QA),
+        ("rows.json", '[{"question": "Why is it blue?", "response": "It scatters.", "grade": 4}]'),
+        (
+            "run.json",
+            '{"meta": {"n": 1}, "cases": [{"question": "Why is it blue?", "response": '
+            '"It scatters.", "grade": 4}]}',
+        ),
+        (
+            "frame.json",
+            '{"question": {"0": "Why is it blue?"}, "response": {"0": "It scatters."}, '
+            '"grade": {"0": 4}}',
+        ),
+        (
+            "lines.jsonl",
+            '{"question": "Why is it blue?", "response": "It scatters.", "grade": 4}\n',
+        ),
+        ("sheet.csv", "question,response,grade\nWhy is it blue?,It scatters.,4\n"),
+        ("sheet.tsv", "question\tresponse\tgrade\nWhy is it blue?\tIt scatters.\t4\n"),
+    ],
+)
+def test_table_is_known_by_its_shape_in_any_file(path: str, text: str) -> None:
+    (made,) = plan(run("r", texts={path: text}), options=TABLES).traces
+    assert shown(made) == ({"question": "Why is it blue?"}, "It scatters.")
+    assert judged(made, "feedback") == {"grade": 4}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("loss.json", split(["epoch", "loss"], [1, 0.5], [2, 0.25])),
+        (
+            "predictions.csv",
+            "sepal_length,target,prediction\n5.1,setosa,setosa\n4.9,setosa,virginica\n",
+        ),
+        ("model/input_example.json", split(["question"], ["Why is it blue?"])),
+        ("importance.csv", "feature,weight\nage,0.5\nincome,0.25\n"),
+        ("params.json", '{"model": "gpt-4o", "temperature": 0.5}'),
+        ("classes.json", '["cat", "dog"]'),
+    ],
+)
+def test_other_files_make_no_traces(path: str, text: str) -> None:
+    made = plan(run("r", texts={path: text}), options=TABLES)
+    assert (made.traces, made.left_as_runs) == ((), "flat")
+
+
+def test_nested_evaluations_make_a_trace_for_each_row_though_a_model_is_named() -> None:
+    tree = [
+        run("compare"),
+        logged("a", {"t.json": QA}, "compare", params={"model": "gpt-4o"}),
+        logged("b", {"t.json": QA}, "compare", params={"model": "claude-3-opus"}),
+    ]
+    made = plan(*tree, options=TABLES)
+    assert made.role is Role.BATCH
+    models = [value(t.spans[0], "mlflow.llm.model") for t in made.traces]
+    assert models == ["gpt-4o", "claude-3-opus"]
+    assert [shown(t)[1] for t in made.traces] == ["It scatters."] * 2
+    without = plan(*tree, options=PLAIN)
+    assert (without.traces, without.left_as_runs) == ((), "tables")
+
+
+@pytest.mark.parametrize("key", ["model", "model_name", "llm", "model_id", "llm_model"])
+def test_name_of_the_model_stands_on_each_trace(key: str) -> None:
+    (made,) = plan(logged("r", {"t.json": QA}, params={key: "gpt-4o"}), options=TABLES).traces
+    assert value(made.spans[0], "mlflow.llm.model") == "gpt-4o"
+    assert made.spans[0].type == "LLM"
+
+
+def test_model_of_the_parent_is_that_of_its_tables() -> None:
+    tree = [run("top", params={"model": "gpt-4o"}), logged("a", {"t.json": QA}, "top")]
+    (made,) = plan(*tree, options=TABLES).traces
+    assert value(made.spans[0], "mlflow.llm.model") == "gpt-4o"
+
+
+def test_call_keeps_its_trace_and_its_table_makes_others() -> None:
+    texts = {"prompt.txt": "What is the sea made of?", "response.txt": "Water and salt."}
+    record = logged("r", {"t.json": QA}, texts=texts)
+    own, row = plan(record, options=TABLES).traces
+    assert shown(own) == ({"prompt": "What is the sea made of?"}, "Water and salt.")
+    assert shown(row) == ({"question": "Why is it blue?"}, "It scatters.")
+    alone = plan(record, options=PLAIN)
+    assert len(alone.traces) == 1
+    (issue,) = [i for i in alone.issues if i.code is Code.TABLES_UNUSED]
+    assert "1 table" in issue.message and "t.json" in issue.message
+    assert not plan(record, options=TABLES).issues
+
+
+def test_logged_table_is_nobodys_prompt() -> None:
+    record = logged("r", {"messages.json": split(["role", "content"], ["user", "Hi there"])})
+    made = plan(record, options=PLAIN)
+    assert made.traces == ()
+
+
+def test_profile_that_extends_the_built_in_one_makes_rows_too() -> None:
+    text = """
+name = "ours"
+extends = "evaluation-tables"
+[[recognise]]
+root_has = ["param:suite"]
+[fields]
+tables = ["artifact:qa.csv"]
+outputs = ["param:verdict_text"]
+"""
+    profiles = load_profiles(texts=[("ours.toml", text)])
+    csv = "question,verdict_text,faithfulness\nWhy is it blue?,It is the air.,0.75\n"
+    record = run("r", texts={"qa.csv": csv}, params={"suite": "s", "model": "gpt-4o"})
+    made = plan(record, profiles=profiles, options=TABLES)
+    assert made.profile == "ours"
+    (only,) = made.traces
+    assert shown(only) == ({"question": "Why is it blue?"}, "It is the air.")
+    assert judged(only, "feedback") == {"faithfulness": 0.75}
+
+
+# -------------------------------------------------------------------------------- the columns
+
+
+def columns(names: Sequence[str], *rows: Sequence[Any]) -> TracePlan:
+    record = logged("r", {"t.json": split(names, *rows)})
+    return plan(record, options=TABLES).traces[0]
+
+
+def test_scores_of_ragas_are_feedback_and_its_reference_is_expected() -> None:
+    text = (
+        "user_input,retrieved_contexts,response,reference,faithfulness,factual_correctness(mode=f1)\n"
+        "Who won the cup?,\"['Green Bay won']\",Green Bay,The Packers,0.5,0.25\n"
+        "Who lost it?,[],Kansas,The Chiefs,,1\n"
+    )
+    first, second = plan(run("r", texts={"ragas_results.csv": text}), options=TABLES).traces
+    assert shown(first) == (
+        {"user_input": "Who won the cup?", "retrieved_contexts": ["Green Bay won"]},
+        "Green Bay",
+    )
+    assert judged(first, "feedback") == {"faithfulness": 0.5, "factual_correctness(mode=f1)": 0.25}
+    assert judged(first, "expectation") == {"reference": "The Packers"}
+    assert judged(second, "feedback") == {"factual_correctness(mode=f1)": 1}
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "expected"),
+    [
+        (["B", "C"], "expectation", "B"),
+        ([True, False], "feedback", True),
+        ([1, 0], "feedback", 1),
+        (["yes", "no"], "feedback", "yes"),
+    ],
+)
+def test_correct_is_the_right_letter_or_a_score_by_its_cells(
+    cells: list[Any], kind: str, expected: Any
+) -> None:
+    rows = [["Which one is it?", "A", cell, "It said so."] for cell in cells]
+    made = columns(["question", "prediction", "correct", "reason"], *rows)
+    assert judged(made, kind) == {"correct": expected}
+    assert shown(made)[1] == {"prediction": "A", "reason": "It said so."}
+
+
+def test_answer_is_expected_when_a_response_stands_beside_it() -> None:
+    alone = columns(["question", "answer"], ["Where is it?", "In the north."])
+    assert shown(alone)[1] == "In the north."
+    beside = columns(
+        ["question", "answer", "response"], ["Where is it?", "North.", "In the north."]
+    )
+    assert shown(beside)[1] == "In the north."
+    assert judged(beside, "expectation") == {"answer": "North."}
+
+
+@pytest.mark.parametrize(
+    ("score", "reason", "name"),
+    [
+        ("score", "reason", "score"),
+        ("tone", "tone_reason", "tone"),
+        ("tone/v1/score", "tone/v1/justification", "tone"),
+        ("tone/value", "tone/rationale", "tone"),
+        ("response/llm_judged/tone/rating", "response/llm_judged/tone/rationale", "tone"),
+    ],
+)
+def test_score_has_the_reason_that_stands_beside_it(score: str, reason: str, name: str) -> None:
+    row = ["What is it?", "It is that.", 4, "It is polite enough."]
+    made = columns(["request", "response", score, reason], row)
+    found = [(a.name, a.value, a.rationale, a.source_type) for a in made.assessments]
+    assert found == [(name, 4, "It is polite enough.", "LLM_JUDGE")]
+    assert shown(made) == ({"request": "What is it?"}, "It is that.")
+
+
+def test_scores_of_a_prompt_flow_are_feedback() -> None:
+    line = {
+        "inputs.question": "Where is it?",
+        "outputs.answer": "There.",
+        "outputs.groundedness": 5,
+    }
+    record = run("r", texts={"instance_results.jsonl": json.dumps(line)})
+    (made,) = plan(record, options=TABLES).traces
+    assert judged(made, "feedback") == {"groundedness": 5}
+    assert shown(made)[1] == "There."
+
+
+def test_counts_times_and_names_are_facts_not_scores() -> None:
+    names = ["question", "response", "latency_ms", "prompt_tokens", "n_chunks", "category", "top_p"]
+    made = columns(names, ["Where is it?", "There.", 250, 12, 1, "geo", 0.5])
+    assert judged(made, "feedback") == {}
+    assert shown(made) == ({"question": "Where is it?"}, "There.")
+    assert made.execution_ms == 250
+    assert value(made.spans[0], "legacy.column.category") == "geo"
+
+
+def test_row_with_an_error_failed() -> None:
+    made = columns(["question", "response", "error"], ["Where is it?", None, "ValueError: boom"])
+    assert made.status == "ERROR"
+
+
+# ----------------------------------------------------------------------------- joined tables
+
+
+def test_tables_with_the_same_ids_are_one_sample_each() -> None:
+    tables = {
+        "out/samples.json": split(
+            ["run_id", "sample_id", "input", "output"],
+            ["x", "q1", "One and one?", "2"],
+            ["x", "q2", "Two and two?", "5"],
+        ),
+        "out/scores.json": split(
+            ["sample_id", "scorer", "value", "explanation"],
+            ["q1", "match", 1, "it is equal"],
+            ["q1", "style", 3, ""],
+            ["q2", "match", 0, ""],
+        ),
+        "out/usage.json": split(["sample_id", "input_tokens", "output_tokens"], ["q2", 7, 3]),
+        "out/messages.json": split(
+            ["sample_id", "role", "content"],
+            ["q1", "user", "One and one?"],
+            ["q1", "assistant", "2"],
+        ),
+        "out/tasks.json": split(["task", "dataset"], ["sums", "tiny"]),
+    }
+    records = json.dumps([{"id": "q2", "epoch": 1, "target": "4", "output": "5"}])
+    record = logged("r", tables, texts={"results.json": records}, params={"model": "mock/model"})
+    made = plan(record, options=TABLES).traces
+    assert [shown(t) for t in made] == [
+        ({"input": "One and one?"}, "2"),
+        ({"input": "Two and two?"}, "5"),
+    ]
+    first, second = made
+    assert judged(first, "feedback") == {"match": 1, "style": 3}
+    assert judged(second, "feedback") == {"match": 0}
+    assert judged(second, "expectation") == {"target": "4"}
+    assert second.usage is not None
+    assert (second.usage.input_tokens, second.usage.output_tokens) == (7, 3)
+    said: Any = value(first.spans[0], "legacy.table.out/messages.json")
+    assert [each["role"] for each in said] == ["user", "assistant"]
+
+
+def test_epochs_of_a_sample_are_samples() -> None:
+    tables = {
+        "a.json": split(
+            ["id", "epoch", "input", "output"],
+            ["q", 1, "One and one?", "is two"],
+            ["q", 2, "One and one?", "is three"],
+        ),
+        "b.json": split(["sample_id", "epoch", "score"], ["q", 1, 1], ["q", 2, 0]),
+    }
+    made = plan(logged("r", tables), options=TABLES).traces
+    assert [judged(t, "feedback") for t in made] == [{"score": 1}, {"score": 0}]
+
+
+def test_other_answers_to_the_same_questions_are_traces_of_their_own() -> None:
+    tables = {
+        name: split(["id", "question", "answer"], [1, "Who is it?", f"It is {name}."])
+        for name in ("anna.json", "bert.json")
+    }
+    made = plan(logged("r", tables), options=TABLES).traces
+    assert [shown(t)[1] for t in made] == ["It is anna.json.", "It is bert.json."]
+
+
+def test_one_table_in_two_forms_is_taken_once() -> None:
+    texts = {"results.csv": "question,response\nWho is it?,It is me.\n"}
+    record = logged("r", {"t.json": split(["question", "response"], ["Who is it?", "It is me."])})
+    twice = run("r", texts={**texts, **record.texts}, tags=record.tags)
+    assert len(plan(twice, options=TABLES).traces) == 1
+
+
+def test_rows_that_fit_no_columns_are_counted() -> None:
+    read = read_rows("t.csv", "a,b\n1,2\n3\n")
+    assert (len(read.rows), read.wrong) == (2, "1 of its 2 rows do not fit its columns")
+
+
+# --------------------------------------------------------------------------- profile language
+
+
+def profile(text: str) -> Any:
+    return load_profiles(texts=[("p.toml", f'name = "p"\nextends = "generic"\n{text}')])
+
+
+TAKE = '[[recognise]]\nroot_name = "^r$"\n'
+
+
+def test_output_of_the_profile_is_no_input() -> None:
+    own = profile(
+        f'role = "call"\n{TAKE}[fields]\ninputs = ["param:*"]\noutputs = ["param:response"]'
+    )
+    made = trace(run("r", params={"ask": "Who is it?", "response": "Me."}), profiles=own)
+    assert shown(made) == ({"ask": "Who is it?"}, "Me.")
+
+
+def test_key_may_be_the_model_and_no_input() -> None:
+    own = profile(
+        f'role = "call"\n{TAKE}[fields]\ninputs = ["param:*"]\n'
+        'not_inputs = ["param:model", "param:engine_no"]\nmodel = ["param:engine_no"]'
+    )
+    params = {"ask": "Who is it?", "engine_no": "gpt-4o"}
+    made = trace(run("r", params=params), profiles=own)
+    assert shown(made)[0] == {"ask": "Who is it?"}
+    assert value(made.spans[0], "mlflow.llm.model") == "gpt-4o"
+    params = {"ask": "Who is it?", "model": "gpt-4o-mini"}
+    made = trace(run("r", params=params), profiles=own)
+    assert value(made.spans[0], "mlflow.llm.model") == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize(
+    ("field", "logged_as", "expected_ms"),
+    [
+        ("duration_ns", 250_000_000, 250),
+        ("duration_us", 250_000, 250),
+        ("duration_ms", 250, 250),
+        ("duration_s", 0.25, 250),
+        ("duration_min", 0.5, 30_000),
+        ("duration_h", 0.25, 900_000),
+    ],
+)
+def test_durations_in_all_units(field: str, logged_as: float, expected_ms: int) -> None:
+    own = profile(f'role = "call"\n{TAKE}[fields]\n{field} = ["metric:took"]')
+    record = run(
+        "r", start=1000, end=1001, params={"prompt": "Who is it?"}, metrics={"took": logged_as}
+    )
+    assert trace(record, profiles=own).execution_ms == expected_ms
+
+
+def test_cached_and_reasoning_tokens_stand_on_the_span() -> None:
+    own = profile(
+        f'role = "call"\n{TAKE}[fields]\ncached_tokens = ["metric:hit"]\n'
+        'reasoning_tokens = ["metric:thought"]'
+    )
+    metrics = {"prompt_tokens": 9, "completion_tokens": 5, "hit": 4, "thought": 2}
+    made = trace(run("r", params={"prompt": "Who is it?"}, metrics=metrics), profiles=own)
+    assert value(made.spans[0], "mlflow.chat.tokenUsage") == {
+        "input_tokens": 9,
+        "output_tokens": 5,
+        "total_tokens": 14,
+        "cache_read_input_tokens": 4,
+    }
+    assert value(made.spans[0], "reasoning_tokens") == 2
+
+
+def test_attributes_and_tags_of_the_users_own() -> None:
+    own = profile(
+        f'role = "call"\n{TAKE}[attributes]\nregion = ["tag:zone", "param:region"]\n'
+        '[tags]\nteam = ["tag:team"]'
+    )
+    record = run("r", params={"prompt": "Who?", "region": "eu"}, tags={"team": "blue"})
+    made = trace(record, profiles=own)
+    assert value(made.spans[0], "region") == "eu"
+    assert made.tags["team"] == "blue"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("docs.jsonl", '{"text": "one", "score": 1}\n{"text": "two", "score": 2}\n'),
+        ("docs.csv", "text,score\none,1\ntwo,2\n"),
+        ("docs.json", split(["text", "score"], ["one", 1], ["two", 2])),
+    ],
+)
+def test_documents_are_read_from_lines_csv_and_tables(path: str, text: str) -> None:
+    own = profile(
+        'role = "workflow"\n[[recognise]]\nroot_name = "^r$"\n[fields]\n'
+        f'documents = ["artifact:{path}"]\n[[spans]]\nrun_name = "^find$"\ntype = "RETRIEVER"'
+    )
+    made = trace(run("r"), run("find", "r", texts={path: text}), profiles=own)
+    found: Any = value(span(made, "find"), "mlflow.spanOutputs")
+    assert [each["page_content"] for each in found] == ["one", "two"]
+    assert [int(each["metadata"]["score"]) for each in found] == [1, 2]
+
+
+def test_failed_root_has_the_error_of_the_step_that_failed() -> None:
+    made = trace(
+        run("flow", status="FAILED", params={"prompt": "Who is it?"}),
+        run("step", "flow", status="FAILED", params={"error_message": "ValueError: no such index"}),
+    )
+    root = span(made, "flow")
+    assert root.status == "ERROR"
+    assert root.status_message == "ValueError: no such index"
