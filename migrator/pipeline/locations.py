@@ -19,11 +19,13 @@ from migrator.model import (
     LoggedModelRecord,
     ModelVersionRecord,
     RegisteredModelRecord,
+    RootChange,
     RunRecord,
     TraceRecord,
 )
 from migrator.outcome.summary import ArtifactSummary
 from migrator.paths import openable_path, readable_path
+from migrator.pipeline.artifact_roots import recorded_prefix
 from migrator.pipeline.stores import Store
 
 
@@ -38,10 +40,15 @@ class Locations:
         self,
         stores: Sequence[Store],
         choice: transformer.ArtifactChoice,
+        told: Sequence[RootChange],
         summary: ArtifactSummary,
     ) -> None:
-        """Raise OptionError when copies would go into a source."""
+        """Raise OptionError when copies would go into a source.
+
+        ``told`` is where the user says that artifacts are.
+        """
         self.choice = choice
+        self._told = told
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
@@ -49,11 +56,11 @@ class Locations:
         for store in stores:
             mode: str = choice.mode
             if mode == "auto":
-                moved = transformer.is_moved(
+                is_elsewhere = transformer.is_metadata_only(
                     store.source.experiment_locations(store.index),
                     store.source.owner_locations(store.index),
                 )
-                mode = "relocate" if moved else "keep"
+                mode = "keep" if is_elsewhere else "relocate"
             summary.decided[store.name] = mode
             if choice.directory is not None and is_below(choice.directory, store.index.root):
                 raise OptionError(
@@ -143,7 +150,11 @@ class Locations:
                 if location.relative:
                     continue  # not a location: a prompt has "dummy-source"
             written[name], fate = transformer.place(
-                location, rewrite=rewrite, copy_to=copy_to, address=address
+                location,
+                rewrite=rewrite,
+                copy_to=copy_to,
+                told=self._told_location(location),
+                address=address,
             )
             fates.append(fate)
             if fate is transformer.Fate.REMOTE:
@@ -163,9 +174,14 @@ class Locations:
             copy_to = transformer.copy_place(directory, kind, target_id, owner)
         rewrite = self._should_rewrite(store, entry, location)
         uri, fate = transformer.place(
-            location, rewrite=rewrite, copy_to=copy_to, address=store.address
+            location,
+            rewrite=rewrite,
+            copy_to=copy_to,
+            told=self._told_location(location),
+            address=store.address,
         )
         self.summary.add(fate.value, kind)
+        self._count_root(store, location)
         if fate is transformer.Fate.REMOTE:
             self.summary.remote[location.scheme] += 1
         if location.found is None or kind is Kind.EXPERIMENT:
@@ -176,20 +192,46 @@ class Locations:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            for root in store.source.folders:
-                if location.found.startswith(root + os.sep):
+            roots = list(store.source.folders)
+            roots += [change.new for change in store.source.root_changes]
+            for root in roots:
+                if is_below(location.found, root):
                     self.summary.stay_in.add(readable_path(store.source.named(root)))
+                    break
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
 
+    def _told_location(self, location: Location) -> str | None:
+        """The location that the user's changes make of a recorded one; None without any."""
+        if self.choice.mode == "keep":
+            return None
+        for place in extractor.moved_locations(location.recorded, self._told):
+            return place if "://" in place else transformer.local_uri(place)
+        return None
+
+    def _count_root(self, store: Store, location: Location) -> None:
+        """Count a location by what it begins with, and by the change of root that found it."""
+        self.summary.prefixes.add(
+            recorded_prefix(location.recorded), is_found=location.exists or location.has_files
+        )
+        if location.found is None or not location.has_files:
+            return
+        for change in store.source.root_changes:
+            if location.found in extractor.moved_locations(location.recorded, [change]):
+                shown = replace(change, new=readable_path(store.source.named(change.new)))
+                self.summary.roots[shown] += 1
+                return
+
     def _should_rewrite(self, store: Store, entry: Entry, location: Location) -> bool:
         """Whether a location that leads nowhere is to be rewritten.
 
-        By default this includes locations of deleted entities, whose files MLflow moved into
-        ``.trash``, and relative ones, because a database is opened from anywhere.
+        By default this includes locations whose files were found elsewhere, those of deleted
+        entities, whose files MLflow moved into ``.trash``, and relative ones, because a database
+        is opened from anywhere.
         """
-        by_default = self.choice.mode == "auto" and (entry.in_trash or location.relative)
+        has_place = entry.in_trash or location.relative or location.has_files
+        by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
 
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from migrator import extractor, transformer
 from migrator.issues import Issue
-from migrator.model import Entry, SourceIndex
+from migrator.model import Entry, RootChange, SourceIndex
 from migrator.outcome.summary import Outcome
+from migrator.pipeline.artifact_roots import check_told
 from migrator.pipeline.options import Options, Paths, as_texts
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
@@ -76,14 +77,22 @@ def _nothing(path: str) -> bool:
 
 
 def open_stores(
-    sources: Sequence[extractor.Source], progress: Progress = no_progress
+    sources: Sequence[extractor.Source],
+    progress: Progress = no_progress,
+    told: Sequence[RootChange] = (),
 ) -> list[Store]:
-    """Walk every source once. Raises SourceError when one can't be listed."""
+    """Walk every source once, and look for artifacts that lie apart from their runs.
+
+    ``told`` is where the user says that artifacts are. Raises SourceError when a source can't be
+    listed, and OptionError when no source records a location below a root that was told.
+    """
     stores: dict[str, Store] = {}
     for source in sources:
         if source.name not in stores:
             index = source.index(lambda runs: progress("walking", runs, 0))
-            stores[source.name] = Store(len(stores), index, source)
+            complete, index = source.find_artifacts(index, told)
+            stores[source.name] = Store(len(stores), index, complete)
+    check_told([(store.source, store.index) for store in stores.values()], told)
     return list(stores.values())
 
 

@@ -387,6 +387,9 @@ def artifacts_text(outcome: Outcome) -> str:
     if not any(summary.locations.values()):
         return ""
     text = f"Artifact locations: {'; '.join(_location_parts(summary))}."
+    for root, number in summary.changed_roots:
+        why = "as --artifacts-at says" if root.is_told else "concluded from where files lie"
+        text += f"\n{root.old} is now {root.new} ({why}): {counted(number, 'location')} found."
     if summary.unserved:
         were = counted(summary.unserved, "of them was", "of them were")
         text += (

@@ -38,7 +38,7 @@ def verify(
         return _verify_server(sources, against, options, progress)
     copies = options.artifacts.mode == "copy"
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
-        stores = pipeline.open_stores(places, progress)
+        stores = pipeline.open_stores(places, progress, options.artifacts_at)
         comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
         walked = pipeline.walk_sources(
             stores,
@@ -62,7 +62,7 @@ def _verify_server(
     open_server(against, to_read=True)
     whole = options.artifacts.mode != "keep"  # then they were sent, and are compared
     with pipeline.fetched(sources, options, progress, whole=whole) as places:
-        stores = pipeline.open_stores(places, progress)
+        stores = pipeline.open_stores(places, progress, options.artifacts_at)
         comparer = RestComparer(against, files=whole)
         walked = pipeline.walk_sources(
             stores,
