@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from migrator import conventions, extractor, transformer
 from migrator.errors import OptionError
@@ -20,13 +21,18 @@ from migrator.model import (
     ModelVersionRecord,
     RegisteredModelRecord,
     RootChange,
+    RunEntry,
     RunRecord,
+    TracePlan,
     TraceRecord,
 )
 from migrator.outcome.summary import ArtifactSummary
 from migrator.paths import openable_path, readable_path
 from migrator.pipeline.artifact_roots import recorded_prefix
 from migrator.pipeline.stores import Store
+
+RunPlace: TypeAlias = tuple[Store, RunEntry]
+_NO_VALUE = (None, "null", "{}", '""')  # JSON of a span attribute
 
 
 class Locations:
@@ -181,7 +187,8 @@ class Locations:
             address=store.address,
         )
         self.summary.add(fate.value, kind)
-        self._count_root(store, location)
+        if kind is not Kind.EXPERIMENT:
+            self._count_root(store, location)
         if fate is transformer.Fate.REMOTE:
             self.summary.remote[location.scheme] += 1
         if location.found is None or kind is Kind.EXPERIMENT:
@@ -202,6 +209,40 @@ class Locations:
             self.summary.unserved += 1
         return uri, fate
 
+    def count_hollow(
+        self, trace: TracePlan, runs: Mapping[str, RunRecord], places: Mapping[str, RunPlace]
+    ) -> None:
+        """Count a rebuilt trace without input and output, if artifacts of its runs are missing.
+
+        ``places`` has the store and entry of each run of the tree.
+        """
+        root = trace.spans[0].attributes
+        values = [root.get(conventions.SPAN_INPUTS), root.get(conventions.SPAN_OUTPUTS)]
+        if any(value not in _NO_VALUE for value in values):
+            return
+        for run_id in trace.run_ids:
+            if run_id in runs and run_id in places:
+                prefix = self._missing(runs[run_id], *places[run_id])
+                if prefix:
+                    self.summary.hollow[prefix] += 1
+                    return
+
+    def _missing(self, run: RunRecord, store: Store, entry: RunEntry) -> str:
+        """The beginning of a location whose artifacts can't be looked at; "" for any other.
+
+        An empty directory of the store says that a run has no artifacts, and so does a missing
+        one where other runs have theirs: git keeps no empty directories.
+        """
+        if run.artifacts:
+            return ""
+        location = store.source.locate_run(entry, run)
+        if location.exists or not location.recorded:
+            return ""
+        is_elsewhere = self.choice.mode == "auto" and self.summary.decided[store.name] == "keep"
+        if location.scheme == "file" and location.own_form and not is_elsewhere:
+            return ""
+        return recorded_prefix(location.recorded)
+
     def _told_location(self, location: Location) -> str | None:
         """The location that the user's changes make of a recorded one; None without any."""
         if self.choice.mode == "keep":
@@ -212,9 +253,11 @@ class Locations:
 
     def _count_root(self, store: Store, location: Location) -> None:
         """Count a location by what it begins with, and by the change of root that found it."""
-        self.summary.prefixes.add(
-            recorded_prefix(location.recorded), is_found=location.exists or location.has_files
-        )
+        prefix = recorded_prefix(location.recorded)
+        is_own_place = location.own_form and location.found is not None
+        is_local = location.scheme in ("", "file")
+        is_found = location.exists or location.has_files or (is_local and is_own_place)
+        self.summary.prefixes.add(prefix, is_found=is_found)
         if location.found is None or not location.has_files:
             return
         for change in store.source.root_changes:
