@@ -55,6 +55,7 @@ class Locations:
         """
         self.choice = choice
         self._told = told
+        self._changes = [root for store in stores for root in store.source.root_changes]
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
@@ -151,8 +152,13 @@ class Locations:
                 rewrite = self._should_rewrite(store, entry, location)
                 address = store.address
             else:
-                location = extractor.describe_location(uri)
-                copy_to, rewrite, address = None, False, transformer.local_uri
+                places = extractor.moved_locations(uri, self._changes)
+                found = next(filter(os.path.exists, places), None)
+                location = extractor.describe_location(
+                    uri, found=found, has_files=found is not None
+                )
+                copy_to, address = None, transformer.local_uri
+                rewrite = self.choice.mode != "keep"
                 if location.relative:
                     continue  # not a location: a prompt has "dummy-source"
             written[name], fate = transformer.place(

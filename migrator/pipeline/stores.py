@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -37,7 +38,10 @@ class Store:
 
     def address(self, path: str) -> str:
         """The location to record for a path in the store."""
-        return self.source.address(path) or transformer.local_uri(path)
+        folders = self.source.folders
+        if any(path == folder or path.startswith(folder + os.sep) for folder in folders):
+            return self.source.address(path) or transformer.local_uri(path)
+        return transformer.local_uri(path)
 
     def outline(self) -> Store:
         """The store without its entries: its place and its number."""

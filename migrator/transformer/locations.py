@@ -114,9 +114,8 @@ def place(
     here = location.found is not None and (
         location.has_files or location.own_form or not location.recorded
     )
-    if copy_to is None and told is not None:
-        has_own = location.has_files and location.found is not None
-        return address(location.found) if has_own and location.found else told, Fate.RELOCATED
+    if told is not None:
+        return _told_place(location, copy_to if here else None, told, address)
     if location.scheme not in ("", "file") and not (
         location.scheme == SERVED and location.has_files and (rewrite or copy_to)
     ):
@@ -130,6 +129,16 @@ def place(
     if here and location.found is not None and rewrite:
         return address(location.found), Fate.RELOCATED
     return location.recorded, Fate.STALE if location.has_files else Fate.NOWHERE
+
+
+def _told_place(
+    location: Location, copy_to: str | None, told: str, address: Callable[[str], str]
+) -> tuple[str, Fate]:
+    if copy_to is not None:
+        return local_uri(copy_to), Fate.COPIED
+    if location.has_files and location.found is not None:
+        return address(location.found), Fate.RELOCATED
+    return told, Fate.RELOCATED
 
 
 def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> str:

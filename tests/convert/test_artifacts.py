@@ -734,6 +734,9 @@ def test_the_json_report_counts_locations_and_copies(tmp_path: Path) -> None:
         "files_there": 0,
         "files_failed": 0,
         "bytes_copied": 284,
+        "roots": [],
+        "prefixes": [{"prefix": "file:///home/ana/mlruns", "locations": 2, "found": 2}],
+        "hollow_traces": {},
     }
 
 

@@ -68,11 +68,11 @@ def _search_experiment(
 ) -> None:
     for base in dict.fromkeys(_bases(experiment, owners)):
         place = local_path(base, base=os.path.dirname(root))
-        if place is None or not os.path.isdir(place):
+        if place == experiment.path:
+            continue  # the store's own layout, in its place
+        if place is None or not _has_artifacts(place, owners):
             place = _new_place(root, experiment, base, owners, found)
-        if place is None or place == experiment.path:
-            continue
-        if is_below(place, root):
+        if place is not None and place != experiment.path and is_below(place, root):
             found.inside.update(filter(os.path.isdir, _directories(place, owners)))
 
 
@@ -99,12 +99,16 @@ def _new_place(
     if parts[-1:] == (experiment.entity_id,):
         known.append(experiment.path)  # the store's own layout
     for place in known:
-        if os.path.isdir(place) and _has_artifacts(place, owners):
+        if _has_artifacts(place, owners):
             return place
+    tried = set(known)
     for above in _levels(root):
         for begin in range(len(parts) + 1):
             place = os.path.normpath(os.path.join(above, *map(openable_path, parts[begin:])))
-            if os.path.isdir(place) and _has_artifacts(place, owners):
+            if place in tried:
+                continue
+            tried.add(place)
+            if _has_artifacts(place, owners):
                 found.changes.append(_change(base, parts, place))
                 return place
     return None
@@ -120,6 +124,7 @@ def _levels(root: str) -> Iterator[str]:
 
 
 def _has_artifacts(place: str, owners: Sequence[Owner]) -> bool:
+    """Whether a directory has artifacts of one of these owners, as MLflow arranges them."""
     try:
         names = set(os.listdir(place))
     except OSError:
