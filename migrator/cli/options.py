@@ -108,7 +108,7 @@ ARTIFACTS = click.option(
     metavar="auto|relocate|keep|copy:DIR",
     help="What becomes of recorded artifact locations: relocate points those that lead nowhere to "
     "where the files are, keep leaves all as they are, copy copies the files into DIR. auto "
-    "relocates if the store was moved.",
+    "relocates, except in a store whose files are all elsewhere.",
 )  # fmt: skip
 ARTIFACTS_AT = click.option(
     "--artifacts-at", multiple=True, metavar="OLD=NEW",

@@ -29,11 +29,11 @@ from tests.support.storekit import (
 ROOT = "0123456789abcdef0123456789abcdef"
 CALL = "1123456789abcdef0123456789abcdef"
 MODEL = "m-0123456789abcdef0123456789abcdef"
-TRACE = "tr-0123456789abcdef0123456789abcdef"
+TRACE = "tr-fedcba9876543210fedcba9876543210"
 TREE = f"tr-{ROOT}"
-SPAN = {
+SPAN: dict[str, object] = {
     "name": "native",
-    "context": {"span_id": "0x0123456789abcdef", "trace_id": "0x0123456789abcdef0123456789abcdef"},
+    "context": {"span_id": "0x0123456789abcdef", "trace_id": "0xfedcba9876543210fedcba9876543210"},
     "parent_id": None,
     "start_time": 1_709_280_000_000_000_000,
     "end_time": 1_709_280_001_000_000_000,
