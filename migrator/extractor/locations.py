@@ -83,7 +83,9 @@ def parts_below(uri: str, root: str) -> tuple[str, ...] | None:
     if _comparable(whole.parts[:count]) != _comparable(above.parts):
         return None
     below = whole.parts[count:]
-    return None if ".." in below else below
+    if ".." in below or any("\x00" in part for part in below):
+        return None
+    return below
 
 
 def moved_locations(uri: str, changes: Iterable[RootChange]) -> list[str]:

@@ -115,9 +115,11 @@ def _locations(
 def recorded_prefix(uri: str) -> str:
     """The beginning of a recorded location that it shares with others: without ids at its end.
 
+    A password in it is masked.
+
     ``s3://bucket/mlflow/3/<run>/artifacts`` and ``s3://bucket/mlflow/3`` give ``s3://bucket/mlflow``.
     """
     prefix = _EXPERIMENT.sub("", _OWNER.sub("", uri))
     if uri and (not prefix or prefix.endswith(":")):
         return f"{prefix}/"
-    return prefix
+    return masked(prefix)

@@ -184,6 +184,20 @@ def test_a_directory_of_that_name_without_these_runs_is_not_taken(tmp_path: Path
     assert uri == f"file:///home/ana/proj/artifacts/1/{ROOT}/artifacts"
 
 
+@pytest.mark.parametrize(
+    "base", ["file:///home/ana%00/art", "/" + "a/" * 3000, "/home/ana/../../art", "/", "./", "//"]
+)
+def test_odd_locations_are_kept(base: str, tmp_path: Path) -> None:
+    source = tmp_path / "mlruns"
+    write_tree(source, base, None)
+    options = pipeline.Options(artifacts_at=[f"dbfs:/={tmp_path}"])
+    write_run(source, "7", "3" * 32, artifact_uri=f"dbfs:/a%00/{'3' * 32}/artifacts")
+    write_run(source, "7", "4" * 32, artifact_uri=f"dbfs:/a/{'4' * 32}/artifacts")
+    outcome = pipeline.convert([str(source)], uri_of(source), options)
+    assert verify([str(source)], uri_of(source), options).same
+    assert not outcome.ledger.has_rejects
+
+
 def test_scan_prints_what_was_concluded(tmp_path: Path) -> None:
     source = tmp_path / "mlruns"
     write_tree(source, "file:///home/ana/proj/artifacts/1", tmp_path / "artifacts" / "1")
@@ -358,6 +372,7 @@ def test_a_store_without_any_artifacts_makes_hollow_traces(tmp_path: Path) -> No
         (f"C:\\Users\\ana\\mlruns\\7\\{ROOT}\\artifacts", "C:\\Users\\ana\\mlruns"),
         ("file:///home/ana/artifacts/1", "file:///home/ana/artifacts"),
         ("/7", "/"),
+        ("sftp://ana:secret@host/files/7", "sftp://ana:***@host/files"),
         ("", ""),
     ],
 )

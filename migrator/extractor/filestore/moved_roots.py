@@ -35,6 +35,7 @@ from migrator.paths import openable_path
 
 SAMPLE = 20  # owners of an experiment whose recorded locations are read
 MOST_LEVELS = 4  # directories in which artifacts are looked for: the store and those above it
+MOST_PARTS = 30  # of the end of a recorded location, by which a directory is looked for
 _IGNORED = frozenset({Code.DIRECTORY_IGNORED, Code.RUNS_IGNORED})
 
 Owner = tuple[Kind, Entry]
@@ -79,15 +80,20 @@ def _search_experiment(
 def _bases(experiment: Entry, owners: Sequence[Owner]) -> Iterator[str]:
     """The local locations below which an experiment's owners record theirs."""
     uri = recorded_location(f"{experiment.path}/meta.yaml", "artifact_location")
-    if scheme_of(uri) == "file":
-        yield local_text(path_parts(uri), is_relative=is_relative(uri))
+    parts = path_parts(uri)
+    if _is_local(uri, parts):
+        yield local_text(parts, is_relative=is_relative(uri))
     step = max(1, len(owners) // SAMPLE)
     for kind, entry in owners[::step]:
         uri = owner_location(kind, entry)
         folders = own_folders(kind, entry)
         parts = path_parts(uri)
-        if scheme_of(uri) == "file" and parts[-len(folders) :] == folders:
+        if _is_local(uri, parts) and parts[-len(folders) :] == folders:
             yield local_text(parts[: -len(folders)], is_relative=is_relative(uri))
+
+
+def _is_local(uri: str, parts: tuple[str, ...]) -> bool:
+    return scheme_of(uri) == "file" and not any("\x00" in part for part in parts)
 
 
 def _new_place(
@@ -103,7 +109,7 @@ def _new_place(
             return place
     tried = set(known)
     for above in _levels(root):
-        for begin in range(len(parts) + 1):
+        for begin in range(max(0, len(parts) - MOST_PARTS), len(parts) + 1):
             place = os.path.normpath(os.path.join(above, *map(openable_path, parts[begin:])))
             if place in tried:
                 continue
