@@ -18,6 +18,7 @@ from migrator.model import RootChange
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.artifact_roots import recorded_prefix
 from migrator.verify import verify
+from tests.support import fixturekit
 from tests.support.storekit import (
     write_experiment,
     write_logged_model,
@@ -182,6 +183,36 @@ def test_a_directory_of_that_name_without_these_runs_is_not_taken(tmp_path: Path
     assert outcome.artifacts.roots == {}
     uri = client_of(source).get_run(ROOT).info.artifact_uri
     assert uri == f"file:///home/ana/proj/artifacts/1/{ROOT}/artifacts"
+
+
+def test_artifacts_that_were_found_are_only_read_with_keep(tmp_path: Path) -> None:
+    source, base = tmp_path / "mlruns", "file:///home/ana/proj/artifacts/1"
+    write_tree(source, base, tmp_path / "artifacts" / "1")
+    convert(source, "keep")
+    client = client_of(source)
+    assert client.get_run(ROOT).info.artifact_uri == f"{base}/{ROOT}/artifacts"
+    assert client.get_trace(TREE).data.spans[0].outputs == {"answer": "In May"}
+
+
+def test_artifacts_that_were_found_are_copied(tmp_path: Path) -> None:
+    source = tmp_path / "mlruns"
+    write_tree(source, "file:///home/ana/proj/artifacts/1", tmp_path / "artifacts" / "1")
+    outcome = convert(source, f"copy:{tmp_path / 'copies'}")
+    check_tree(source, tmp_path)
+    assert outcome.artifacts.files_copied == 4
+
+
+def test_the_files_of_a_server_are_found_where_the_user_says(tmp_path: Path) -> None:
+    source = fixturekit.materialise("2.22.5-server", tmp_path)
+    files = (source.parent / "mlartifacts").rename(tmp_path / "srv")
+    expected = {path.parent.name for path in files.glob("*/*/artifacts") if any(path.iterdir())}
+    assert expected
+    convert(source, at=(f"mlflow-artifacts:/={files}",))
+    client = client_of(source)
+    for run_id in expected & {path.name for path in source.glob("*/*")}:
+        found = Path(client.download_artifacts(run_id, ""))
+        assert found.is_relative_to(files)
+        assert any(found.iterdir())
 
 
 @pytest.mark.parametrize(
