@@ -75,6 +75,7 @@ class SourceIndex:
     size_bytes: int
     ignored_files: int  # files outside of entities; each has an issue
     issues: tuple[Issue, ...]
+    artifact_files: int = 0  # files outside of entities that are artifacts of one
 
 
 T = TypeVar("T")
@@ -141,6 +142,19 @@ class Location:
     home: str  # absolute path of the owner's own artifacts directory, which may not exist
     found: str | None  # absolute path of the directory that has the files, or could have them
     has_files: bool  # the directory ``found`` has files
+
+
+@dataclass(frozen=True, slots=True)
+class RootChange:
+    """A root of recorded artifact locations, and where what lay below it is now."""
+
+    old: str  # as a location: "s3://bucket/mlflow", "C:/Users/ana/project", "mlflow-artifacts:/"
+    new: str  # absolute path on this machine, or the address of an object store
+    is_told: bool = False  # by the user; otherwise concluded from where files lie
+
+    def __str__(self) -> str:
+        """The change as it is given on the command line."""
+        return f"{self.old}={self.new}"
 
 
 @dataclass(frozen=True, slots=True)

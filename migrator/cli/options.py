@@ -108,7 +108,12 @@ ARTIFACTS = click.option(
     metavar="auto|relocate|keep|copy:DIR",
     help="What becomes of recorded artifact locations: relocate points those that lead nowhere to "
     "where the files are, keep leaves all as they are, copy copies the files into DIR. auto "
-    "relocates if the store was moved.",
+    "relocates, except in a store whose files are all elsewhere.",
+)  # fmt: skip
+ARTIFACTS_AT = click.option(
+    "--artifacts-at", multiple=True, metavar="OLD=NEW",
+    help="Artifacts whose recorded locations begin with OLD are in NEW, as in "
+    "mlflow-artifacts:/=/srv/mlartifacts; may be repeated, and the longest OLD counts.",
 )  # fmt: skip
 WORKERS = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N",
@@ -121,11 +126,12 @@ REDACT = click.option(
     "repeated. Ids, locations, and names of experiments and registered models stay.",
 )  # fmt: skip
 
-SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, REDACT)
-EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, WORKERS, *CHOICE_OPTIONS, REDACT)
+SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, REDACT)
+EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, WORKERS, *CHOICE_OPTIONS,
+                  REDACT)  # fmt: skip
 SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
-CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS, WORKERS,
-                   *CHOICE_OPTIONS, REDACT)  # fmt: skip
+CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS,
+                   ARTIFACTS_AT, WORKERS, *CHOICE_OPTIONS, REDACT)  # fmt: skip
 
 
 def with_options(*added: Callable[[F], F]) -> Callable[[F], F]:

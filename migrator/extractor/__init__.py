@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from migrator.extractor import buckets
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
-from migrator.extractor.locations import describe_location, path_parts, scheme_of
+from migrator.extractor.locations import (
+    describe_location,
+    moved_locations,
+    parts_below,
+    path_parts,
+    scheme_of,
+)
 from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Wanted
 
 __all__ = [
@@ -22,7 +28,9 @@ __all__ = [
     "artifact_files",
     "describe_location",
     "fetches_texts",
+    "moved_locations",
     "open_source",
+    "parts_below",
     "path_parts",
     "scheme_of",
 ]

@@ -155,7 +155,7 @@ def open_bucket(
     with mirrored(address, reads, progress) as mirror:
         try:
             store = FileStoreSource.open(mirror.path)
-            yield BucketSource(store.root, store.artifact_roots, mirror)
+            yield BucketSource(store.root, store.artifact_roots, mirror=mirror)
         except MigrateError as error:
             raise type(error)(mirror.named(error.what), todo=mirror.named(error.todo)) from error
 

@@ -10,9 +10,10 @@ import functools
 import os
 import re
 import urllib.parse
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from migrator.model import Location
+from migrator.model import Location, RootChange
 from migrator.paths import openable_path
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a drive
@@ -67,6 +68,71 @@ def path_parts(uri: str) -> tuple[str, ...]:
     match = _SCHEME.match(uri)
     path = uri if match is None else urllib.parse.unquote(uri[match.end() :])
     return tuple(part for part in re.split(r"[/\\]", path) if part not in ("", "."))
+
+
+def parts_below(uri: str, root: str) -> tuple[str, ...] | None:
+    """The parts of a location below a root of locations; None where it does not lie below it.
+
+    >>> parts_below("file:///C:/Users/ana/mlruns/0", "c:/users/ana")
+    ('mlruns', '0')
+    """
+    whole, above = _parse(uri), _parse_cached(root)
+    if (whole.scheme, whole.is_relative) != (above.scheme, above.is_relative):
+        return None
+    count = len(above.parts)
+    if _comparable(whole.parts[:count]) != _comparable(above.parts):
+        return None
+    below = whole.parts[count:]
+    if ".." in below or any("\x00" in part for part in below):
+        return None
+    return below
+
+
+def moved_locations(uri: str, changes: Iterable[RootChange]) -> list[str]:
+    """Where a recorded location may be by now: local paths, or addresses of object stores.
+
+    What the user told comes first, then the longest root.
+    """
+    places = []
+    for change in sorted(changes, key=_rank):
+        below = parts_below(uri, change.old)
+        if below is None or not uri:
+            continue
+        if scheme_of(change.new) == "file":
+            places.append(os.path.join(change.new, *map(openable_path, below)))
+        else:
+            written = [part for part in re.split(r"[/\\]", uri) if part not in ("", ".")]
+            kept = written[len(written) - len(below) :]
+            places.append("/".join((change.new.rstrip("/"), *kept)))
+    return places
+
+
+def _rank(change: RootChange) -> tuple[bool, int]:
+    return not change.is_told, -len(_parse_cached(change.old).parts)
+
+
+def _comparable(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Parts of a path that are equal where its system takes them for equal."""
+    if parts and re.fullmatch("[A-Za-z]:", parts[0]):
+        return tuple(part.casefold() for part in parts)
+    return parts
+
+
+def local_text(parts: tuple[str, ...], *, is_relative: bool) -> str:
+    """A local location of these parts, as a user would write it.
+
+    >>> local_text(("home", "ana"), is_relative=False), local_text((), is_relative=True)
+    ('/home/ana', '.')
+    """
+    path = "/".join(parts)
+    if is_relative:
+        return path or "."
+    return path if re.match("[A-Za-z]:", path) else f"/{path}"
+
+
+def is_relative(uri: str) -> bool:
+    """Whether a location is a local path relative to the working directory of a process."""
+    return _parse(uri).is_relative
 
 
 def describe_location(

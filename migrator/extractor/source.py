@@ -30,6 +30,7 @@ from migrator.model import (
     Location,
     LoggedModelRecord,
     RegisteredModelRecord,
+    RootChange,
     RunEntry,
     RunRecord,
     SourceIndex,
@@ -135,6 +136,20 @@ class Source(ABC):
         """Read a registered model or prompt with its versions."""
 
     # -- where its artifacts are
+
+    @property
+    def root_changes(self) -> tuple[RootChange, ...]:
+        """The roots of recorded locations that lie elsewhere by now, as far as this is known."""
+        return ()
+
+    def find_artifacts(
+        self, index: SourceIndex, told: Sequence[RootChange]
+    ) -> tuple[Source, SourceIndex]:
+        """Look for artifacts that lie apart from their owners, before anything is read.
+
+        The result are the source and the index with what was found and what the user ``told``.
+        """
+        return self, index
 
     @abstractmethod
     def experiment_locations(self, index: SourceIndex) -> Iterator[Location]:

@@ -138,6 +138,7 @@ class Ledger:
         self.files += index.files
         self.size_bytes += index.size_bytes
         self.files_ignored += index.ignored_files
+        self.files_referred += index.artifact_files
         for issue in index.issues:  # nothing else counts an entity that the walk itself rejects
             if issue.severity is Severity.REJECTED and issue.kind is not None:
                 self.found[issue.kind] += issue.count

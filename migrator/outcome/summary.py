@@ -14,12 +14,13 @@ from datetime import date, timedelta
 from typing import Any
 
 from migrator.issues import Kind
-from migrator.model import ExperimentPlan, Json, RunRecord, TracePlan, TreePlan
+from migrator.model import ExperimentPlan, Json, RootChange, RunRecord, TracePlan, TreePlan
 from migrator.outcome.ledger import Ledger
 from migrator.paths import readable_path
 
 MOST_DECISIONS = 50  # different decisions kept for an experiment
 MOST_TREES = 10  # biggest trees kept for an experiment
+MOST_PREFIXES = 5  # beginnings of recorded locations that are reported
 WEEK_MS = 7 * 86_400_000
 MONDAY = date(1970, 1, 5)  # week 0 began then; weeks begin on Mondays, UTC
 MONDAY_MS = 4 * 86_400_000
@@ -291,6 +292,30 @@ def weeks_as_list(weeks: Mapping[int, Week]) -> list[dict[str, str | int]]:
 
 
 @dataclass(slots=True)
+class Prefixes:
+    """Beginnings of recorded locations, and how many locations of each were found here."""
+
+    recorded: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
+
+    def add(self, prefix: str, *, is_found: bool) -> None:
+        """Count a location. One without a recorded value has no prefix."""
+        if prefix:
+            self.recorded[prefix] += 1
+            self.found[prefix] += is_found
+
+    def add_all(self, other: Prefixes) -> None:
+        """Add the counts of another part of the sources."""
+        self.recorded.update(other.recorded)
+        self.found.update(other.found)
+
+    def commonest(self, most: int) -> list[tuple[str, int, int]]:
+        """The commonest prefixes with their numbers of locations, recorded and found."""
+        ranked = sorted(self.recorded.items(), key=lambda each: (-each[1], each[0]))
+        return [(prefix, n, self.found[prefix]) for prefix, n in ranked[:most]]
+
+
+@dataclass(slots=True)
 class ArtifactSummary:
     """What became of artifact locations, and of the files if they were copied.
 
@@ -304,6 +329,10 @@ class ArtifactSummary:
     remote: Counter[str] = field(default_factory=Counter)  # scheme -> locations
     unserved: int = 0  # mlflow-artifacts: locations that now name the files directly
     stay_in: set[str] = field(default_factory=set)  # directories that the database points to
+    roots: Counter[RootChange] = field(default_factory=Counter)  # -> locations found by it
+    prefixes: Prefixes = field(default_factory=Prefixes)
+    # beginning of locations that lead nowhere -> traces without input and output because of it
+    hollow: Counter[str] = field(default_factory=Counter)
     files_copied: int = 0
     files_there: int = 0  # copied by an earlier conversion
     files_failed: int = 0
@@ -320,6 +349,14 @@ class ArtifactSummary:
         self.remote.update(other.remote)
         self.unserved += other.unserved
         self.stay_in |= other.stay_in
+        self.roots.update(other.roots)
+        self.prefixes.add_all(other.prefixes)
+        self.hollow.update(other.hollow)
+
+    @property
+    def changed_roots(self) -> list[tuple[RootChange, int]]:
+        """The roots that changed, each with the number of locations found by it."""
+        return sorted(self.roots.items(), key=lambda each: (each[0].old, each[0].new))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -329,6 +366,15 @@ class ArtifactSummary:
             "locations": {fate: dict(kinds) for fate, kinds in sorted(self.locations.items())},
             "remote": dict(sorted(self.remote.items())),
             "stay_in": sorted(self.stay_in),
+            "roots": [
+                {"old": root.old, "new": root.new, "told": root.is_told, "locations": number}
+                for root, number in self.changed_roots
+            ],
+            "prefixes": [
+                {"prefix": prefix, "locations": n, "found": found}
+                for prefix, n, found in self.prefixes.commonest(MOST_PREFIXES)
+            ],
+            "hollow_traces": dict(sorted(self.hollow.items())),
             "files_copied": self.files_copied,
             "files_there": self.files_there,
             "files_failed": self.files_failed,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from migrator import conventions, extractor, transformer
 from migrator.errors import OptionError
@@ -19,12 +20,19 @@ from migrator.model import (
     LoggedModelRecord,
     ModelVersionRecord,
     RegisteredModelRecord,
+    RootChange,
+    RunEntry,
     RunRecord,
+    TracePlan,
     TraceRecord,
 )
 from migrator.outcome.summary import ArtifactSummary
 from migrator.paths import openable_path, readable_path
+from migrator.pipeline.artifact_roots import recorded_prefix
 from migrator.pipeline.stores import Store
+
+RunPlace: TypeAlias = tuple[Store, RunEntry]
+_NO_VALUE = (None, "null", "{}", '""')  # JSON of a span attribute
 
 
 class Locations:
@@ -38,10 +46,16 @@ class Locations:
         self,
         stores: Sequence[Store],
         choice: transformer.ArtifactChoice,
+        told: Sequence[RootChange],
         summary: ArtifactSummary,
     ) -> None:
-        """Raise OptionError when copies would go into a source."""
+        """Raise OptionError when copies would go into a source.
+
+        ``told`` is where the user says that artifacts are.
+        """
         self.choice = choice
+        self._told = told
+        self._changes = [root for store in stores for root in store.source.root_changes]
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
@@ -49,11 +63,11 @@ class Locations:
         for store in stores:
             mode: str = choice.mode
             if mode == "auto":
-                moved = transformer.is_moved(
+                is_elsewhere = transformer.is_metadata_only(
                     store.source.experiment_locations(store.index),
                     store.source.owner_locations(store.index),
                 )
-                mode = "relocate" if moved else "keep"
+                mode = "keep" if is_elsewhere else "relocate"
             summary.decided[store.name] = mode
             if choice.directory is not None and is_below(choice.directory, store.index.root):
                 raise OptionError(
@@ -138,12 +152,21 @@ class Locations:
                 rewrite = self._should_rewrite(store, entry, location)
                 address = store.address
             else:
-                location = extractor.describe_location(uri)
-                copy_to, rewrite, address = None, False, transformer.local_uri
+                places = extractor.moved_locations(uri, self._changes)
+                found = next(filter(os.path.exists, places), None)
+                location = extractor.describe_location(
+                    uri, found=found, has_files=found is not None
+                )
+                copy_to, address = None, transformer.local_uri
+                rewrite = self.choice.mode != "keep"
                 if location.relative:
                     continue  # not a location: a prompt has "dummy-source"
             written[name], fate = transformer.place(
-                location, rewrite=rewrite, copy_to=copy_to, address=address
+                location,
+                rewrite=rewrite,
+                copy_to=copy_to,
+                told=self._told_location(location),
+                address=address,
             )
             fates.append(fate)
             if fate is transformer.Fate.REMOTE:
@@ -163,9 +186,15 @@ class Locations:
             copy_to = transformer.copy_place(directory, kind, target_id, owner)
         rewrite = self._should_rewrite(store, entry, location)
         uri, fate = transformer.place(
-            location, rewrite=rewrite, copy_to=copy_to, address=store.address
+            location,
+            rewrite=rewrite,
+            copy_to=copy_to,
+            told=self._told_location(location),
+            address=store.address,
         )
         self.summary.add(fate.value, kind)
+        if kind is not Kind.EXPERIMENT:
+            self._count_root(store, location)
         if fate is transformer.Fate.REMOTE:
             self.summary.remote[location.scheme] += 1
         if location.found is None or kind is Kind.EXPERIMENT:
@@ -176,20 +205,82 @@ class Locations:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            for root in store.source.folders:
-                if location.found.startswith(root + os.sep):
+            roots = list(store.source.folders)
+            roots += [change.new for change in store.source.root_changes]
+            for root in roots:
+                if is_below(location.found, root):
                     self.summary.stay_in.add(readable_path(store.source.named(root)))
+                    break
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
 
+    def count_hollow(
+        self, trace: TracePlan, runs: Mapping[str, RunRecord], places: Mapping[str, RunPlace]
+    ) -> None:
+        """Count a rebuilt trace without input and output, if artifacts of its runs are missing.
+
+        ``places`` has the store and entry of each run of the tree.
+        """
+        root = trace.spans[0].attributes
+        values = [root.get(conventions.SPAN_INPUTS), root.get(conventions.SPAN_OUTPUTS)]
+        if any(value not in _NO_VALUE for value in values):
+            return
+        for run_id in trace.run_ids:
+            if run_id in runs and run_id in places:
+                prefix = self._missing(runs[run_id], *places[run_id])
+                if prefix:
+                    self.summary.hollow[prefix] += 1
+                    return
+
+    def _missing(self, run: RunRecord, store: Store, entry: RunEntry) -> str:
+        """The beginning of a location whose artifacts can't be looked at; "" for any other.
+
+        An empty directory of the store says that a run has no artifacts, and so does a missing
+        one where other runs have theirs: git keeps no empty directories.
+        """
+        if run.artifacts:
+            return ""
+        location = store.source.locate_run(entry, run)
+        if location.exists or not location.recorded:
+            return ""
+        is_elsewhere = self.choice.mode == "auto" and self.summary.decided[store.name] == "keep"
+        if location.scheme == "file" and location.own_form and not is_elsewhere:
+            return ""
+        return recorded_prefix(location.recorded)
+
+    def _told_location(self, location: Location) -> str | None:
+        """The location that the user's changes make of a recorded one; None without any."""
+        if self.choice.mode == "keep":
+            return None
+        for place in extractor.moved_locations(location.recorded, self._told):
+            return place if "://" in place else transformer.local_uri(place)
+        return None
+
+    def _count_root(self, store: Store, location: Location) -> None:
+        """Count a location by what it begins with, and by the change of root that found it."""
+        prefix = recorded_prefix(location.recorded)
+        is_own_place = location.own_form and location.found is not None
+        is_local = location.scheme in ("", "file")
+        is_found = location.exists or location.has_files or (is_local and is_own_place)
+        self.summary.prefixes.add(prefix, is_found=is_found)
+        if location.found is None or not location.has_files:
+            return
+        for change in store.source.root_changes:
+            if location.found in extractor.moved_locations(location.recorded, [change]):
+                shown = replace(change, new=readable_path(store.source.named(change.new)))
+                self.summary.roots[shown] += 1
+                return
+
     def _should_rewrite(self, store: Store, entry: Entry, location: Location) -> bool:
         """Whether a location that leads nowhere is to be rewritten.
 
-        By default this includes locations of deleted entities, whose files MLflow moved into
-        ``.trash``, and relative ones, because a database is opened from anywhere.
+        By default this includes locations whose files were found elsewhere, those of deleted
+        entities, whose files MLflow moved into ``.trash``, and relative ones, because a database
+        is opened from anywhere.
         """
-        by_default = self.choice.mode == "auto" and (entry.in_trash or location.relative)
+        has_place = entry.in_trash or location.relative or location.has_files
+        by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
 
 

@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from migrator import transformer
 from migrator.errors import OptionError
-from migrator.model import Role
+from migrator.model import Role, RootChange
+from migrator.pipeline.artifact_roots import parsed_changes
 from migrator.pipeline.redaction import compiled
 from migrator.pipeline.selection import RejectsList, Shard, parsed_time
 
@@ -61,6 +62,8 @@ class Options:
     """What to do when the target has another experiment of the same name or id."""
     experiment_kind: ExperimentKind
     artifacts: transformer.ArtifactChoice
+    artifacts_at: tuple[RootChange, ...]
+    """Roots of recorded artifact locations, and where they are now."""
     workers: int
     """Processes that read; 0 for one for each core. With an executor: how many it has."""
     executor: Executor | None
@@ -90,6 +93,7 @@ class Options:
         on_conflict: str = "fail",
         experiment_kind: str = "auto",
         artifacts: str | transformer.ArtifactChoice = "auto",
+        artifacts_at: str | RootChange | Mapping[str, str] | Iterable[str | RootChange] = (),
         workers: int | None = None,
         executor: Executor | None = None,
         roles: Mapping[str, str | Role] | Iterable[str | tuple[str, str | Role]] = (),
@@ -111,6 +115,7 @@ class Options:
             "on_conflict": _one_of("--on-conflict", on_conflict, ON_CONFLICT),
             "experiment_kind": _one_of("--experiment-kind", experiment_kind, EXPERIMENT_KINDS),
             "artifacts": transformer.ArtifactChoice.parse(artifacts),
+            "artifacts_at": parsed_changes(artifacts_at),
             "workers": _worker_count(workers),
             "executor": executor,
             "roles": _roles(roles),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -9,8 +10,9 @@ from typing import TypeVar
 
 from migrator import extractor, transformer
 from migrator.issues import Issue
-from migrator.model import Entry, SourceIndex
+from migrator.model import Entry, RootChange, SourceIndex
 from migrator.outcome.summary import Outcome
+from migrator.pipeline.artifact_roots import check_told
 from migrator.pipeline.options import Options, Paths, as_texts
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
@@ -36,7 +38,10 @@ class Store:
 
     def address(self, path: str) -> str:
         """The location to record for a path in the store."""
-        return self.source.address(path) or transformer.local_uri(path)
+        folders = self.source.folders
+        if any(path == folder or path.startswith(folder + os.sep) for folder in folders):
+            return self.source.address(path) or transformer.local_uri(path)
+        return transformer.local_uri(path)
 
     def outline(self) -> Store:
         """The store without its entries: its place and its number."""
@@ -76,14 +81,22 @@ def _nothing(path: str) -> bool:
 
 
 def open_stores(
-    sources: Sequence[extractor.Source], progress: Progress = no_progress
+    sources: Sequence[extractor.Source],
+    progress: Progress = no_progress,
+    told: Sequence[RootChange] = (),
 ) -> list[Store]:
-    """Walk every source once. Raises SourceError when one can't be listed."""
+    """Walk every source once, and look for artifacts that lie apart from their runs.
+
+    ``told`` is where the user says that artifacts are. Raises SourceError when a source can't be
+    listed, and OptionError when no source records a location below a root that was told.
+    """
     stores: dict[str, Store] = {}
     for source in sources:
         if source.name not in stores:
             index = source.index(lambda runs: progress("walking", runs, 0))
-            stores[source.name] = Store(len(stores), index, source)
+            complete, index = source.find_artifacts(index, told)
+            stores[source.name] = Store(len(stores), index, complete)
+    check_told([(store.source, store.index) for store in stores.values()], told)
     return list(stores.values())
 
 

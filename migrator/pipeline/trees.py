@@ -196,8 +196,10 @@ class TreeWorker:
         totals.ledger.add_issues(planned.plan.issues)
         summary = totals.summaries[folder]
         summary.add_tree(planned.plan, runs.get(tree.root_id))
+        places = {each: (context.store_of(each), context.entries[each]) for each in runs}
         for trace in planned.plan.traces if context.options.traces else ():
             summary.add_trace(trace)
+            totals.locations.count_hollow(trace, runs, places)
             totals.ledger.rebuilt.update(trace_counts_of(trace))
             self._sink.add_trace(trace, experiment.target_id)
         if context.on_tree is not None:

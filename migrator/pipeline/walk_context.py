@@ -60,7 +60,7 @@ class WalkContext:
         observer: Observer,
     ) -> WalkContext:
         """The context of a walk that has not begun. Raises OptionError."""
-        locations = Locations(stores, options.artifacts, outcome.artifacts)
+        locations = Locations(stores, options.artifacts, options.artifacts_at, outcome.artifacts)
         totals = WalkTotals(outcome.ledger, locations, Redactor(options.redact))
 
         def local_path(path: str) -> str:

@@ -15,6 +15,7 @@ from migrator.outcome.summary import (
     ServerSummary,
 )
 from migrator.paths import readable_path
+from migrator.report.artifacts import hollow_lines, prefixes_text, root_lines
 from migrator.report.formats import date_range, shorten, size, table
 from migrator.report.links import server_command, server_url, trace_links
 from migrator.report.printable import one_line
@@ -80,6 +81,7 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
         issues_text(outcome, verbose, values),
         forecast_text(outcome),
         artifacts_text(outcome),
+        prefixes_text(outcome.artifacts),
         f"Next: {command}",
     ]
     return "\n\n".join(filter(None, parts))
@@ -329,7 +331,7 @@ def forecast_text(outcome: Outcome) -> str:
     ]
     if native:
         lines.append(f"It would also write {counted(native, 'trace')} that MLflow itself recorded.")
-    return "\n".join([*lines, *kept_lines(outcome)])
+    return "\n".join([*lines, *hollow_lines(outcome.artifacts.hollow), *kept_lines(outcome)])
 
 
 def rebuilt_text(outcome: Outcome) -> str:
@@ -338,7 +340,7 @@ def rebuilt_text(outcome: Outcome) -> str:
 
 
 def rebuilt_lines(outcome: Outcome) -> list[str]:
-    """Return a line about the traces rebuilt from runs, if there are any."""
+    """Return lines about the traces rebuilt from runs, if there are any."""
     rebuilt = outcome.ledger.rebuilt
     if not rebuilt[Kind.TRACE]:
         return []
@@ -350,7 +352,7 @@ def rebuilt_lines(outcome: Outcome) -> list[str]:
     if profiles:
         trees = [f"{counted(n, 'tree')} by {name}" for name, n in sorted(profiles.items())]
         line += f" ({', '.join(trees)})"
-    return [f"{line}."]
+    return [f"{line}.", *hollow_lines(outcome.artifacts.hollow)]
 
 
 def kept_lines(outcome: Outcome) -> list[str]:
@@ -393,6 +395,7 @@ def artifacts_text(outcome: Outcome) -> str:
             f" {were} served by an MLflow server (mlflow-artifacts:) and now name the files "
             "directly; --artifacts keep leaves them as they are."
         )
+    text = "\n".join([text, *root_lines(summary)])
     if summary.files_copied or summary.files_there or summary.files_failed:
         text += f"\n{_copied(summary)}"
     if summary.stay_in:

@@ -13,7 +13,7 @@ from migrator.transformer.locations import (
     ArtifactChoice,
     Fate,
     copy_place,
-    is_moved,
+    is_metadata_only,
     local_uri,
     place,
 )
@@ -54,7 +54,7 @@ __all__ = [
     "experiment_handle",
     "experiment_kind",
     "group_by_time",
-    "is_moved",
+    "is_metadata_only",
     "load_profiles",
     "local_uri",
     "moment_of",

@@ -65,29 +65,28 @@ class ArtifactChoice:
         return self.mode if self.directory is None else f"copy:{self.directory}"
 
 
-def is_moved(experiments: Iterable[Location], owners: Iterable[Location]) -> bool:
-    """Whether a store was moved: none of its locations leads anywhere, but files are here.
+def is_metadata_only(experiments: Iterable[Location], owners: Iterable[Location]) -> bool:
+    """Whether the files of a store are elsewhere, perhaps on a disk that will come back.
 
-    ``owners`` are runs, models and traces. Remote and relative locations say nothing. Nor
-    does a location that does not name its owner: a cut one leads to some directory above, and one
-    damaged file must not decide for all others. Where no owner has a directory for artifacts the
-    store is metadata only: the files are elsewhere, on a disk that may come back.
-
-    Stops at the first location that leads somewhere.
+    So it is where local locations lead nowhere and none of their owners (runs, models and traces)
+    has a directory for artifacts. Locations of object stores and relative ones say nothing. Stops
+    at the first location that leads nowhere and whose owner has a directory.
     """
-    if any(location.exists and location.own_form for location in experiments):
+    if not any(map(_is_dead, experiments)):
         return False
-    beside: set[bool] = set()
+    any_dead = False
     for location in owners:
-        if location.exists and (location.own_form or _names_owner(location)):
+        if not _is_dead(location):
+            continue
+        if location.found is not None:
             return False
-        beside.add(location.found is not None)
-    return not beside or True in beside
+        any_dead = True
+    return any_dead
 
 
-def _names_owner(location: Location) -> bool:
-    """Whether a location of another form, below a directory of the user's, has its owner's id."""
-    return Path(location.home).parent.name in location.recorded
+def _is_dead(location: Location) -> bool:
+    is_local = location.scheme in ("", "file", SERVED)
+    return is_local and not location.exists and not location.relative
 
 
 def local_uri(path: str) -> str:
@@ -100,6 +99,7 @@ def place(
     *,
     rewrite: bool,
     copy_to: str | None = None,
+    told: str | None = None,
     address: Callable[[str], str] = local_uri,
 ) -> tuple[str, Fate]:
     """Decide which location to write.
@@ -107,12 +107,15 @@ def place(
     ``rewrite``: a location that leads nowhere is replaced by the place of the files. (One of the
     owner's own form also when there is only an empty directory.) Where nothing is recorded, the
     owner's place in the store is written: MLflow reads an empty location as its working directory.
-    ``copy_to`` is the absolute path that a copy of the files will have. ``address`` makes a
-    location of a path in the source.
+    ``copy_to`` is the absolute path that a copy of the files will have. ``told`` is the location
+    that the user's own change of root makes of the recorded one: it is written also where no
+    files were found. ``address`` makes a location of a path in the source.
     """
     here = location.found is not None and (
         location.has_files or location.own_form or not location.recorded
     )
+    if told is not None:
+        return _told_place(location, copy_to if here else None, told, address)
     if location.scheme not in ("", "file") and not (
         location.scheme == SERVED and location.has_files and (rewrite or copy_to)
     ):
@@ -126,6 +129,16 @@ def place(
     if here and location.found is not None and rewrite:
         return address(location.found), Fate.RELOCATED
     return location.recorded, Fate.STALE if location.has_files else Fate.NOWHERE
+
+
+def _told_place(
+    location: Location, copy_to: str | None, told: str, address: Callable[[str], str]
+) -> tuple[str, Fate]:
+    if copy_to is not None:
+        return local_uri(copy_to), Fate.COPIED
+    if location.has_files and location.found is not None:
+        return address(location.found), Fate.RELOCATED
+    return told, Fate.RELOCATED
 
 
 def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, pipeline
 from migrator.errors import OptionError
@@ -38,20 +39,22 @@ def verify(
         return _verify_server(sources, against, options, progress)
     copies = options.artifacts.mode == "copy"
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
-        stores = pipeline.open_stores(places, progress)
+        stores = pipeline.open_stores(places, progress, options.artifacts_at)
         comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
+        outcome = Outcome(__version__, tuple(store.name for store in stores), against)
         walked = pipeline.walk_sources(
             stores,
             options,
             comparer,
-            Outcome(__version__, tuple(store.name for store in stores), against),
+            outcome,
             pipeline.TargetFacts(
                 comparer.experiments(), comparer.largest_id, comparer.collation_key
             ),
             pipeline.Observer(progress=progress),
         )
         comparer.compare_copies(walked.locations.copies)
-        return walked.redactor.value(comparer.finish())
+        result = replace(comparer.finish(), hollow=outcome.artifacts.hollow)
+        return walked.redactor.value(result)
 
 
 def _verify_server(
@@ -62,14 +65,16 @@ def _verify_server(
     open_server(against, to_read=True)
     whole = options.artifacts.mode != "keep"  # then they were sent, and are compared
     with pipeline.fetched(sources, options, progress, whole=whole) as places:
-        stores = pipeline.open_stores(places, progress)
+        stores = pipeline.open_stores(places, progress, options.artifacts_at)
         comparer = RestComparer(against, files=whole)
+        outcome = Outcome(__version__, tuple(store.name for store in stores), against)
         walked = pipeline.walk_sources(
             stores,
             options,
             comparer,
-            Outcome(__version__, tuple(store.name for store in stores), against),
+            outcome,
             pipeline.TargetFacts(comparer.experiments(), largest_id=None),
             pipeline.Observer(progress=progress),
         )
-        return walked.redactor.value(comparer.finish())
+        result = replace(comparer.finish(), hollow=outcome.artifacts.hollow)
+        return walked.redactor.value(result)

@@ -11,6 +11,7 @@ from migrator import conventions
 from migrator.counting import counted
 from migrator.issues import Kind
 from migrator.model import Counts, TracePlan
+from migrator.report.artifacts import hollow_lines
 from migrator.report.formats import table
 from migrator.verify.reading import Unreadable
 from migrator.verify.values import Point, point_text
@@ -46,6 +47,8 @@ class VerifyResult:
     compared: Counts
     exceptions: Mapping[str, int] = field(default_factory=dict)  # limits of a server's API
     recounted: int = 0  # native traces whose size statistics count other spans than the source's
+    # beginning of recorded locations -> rebuilt traces that lack input and output because of them
+    hollow: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def same(self) -> bool:
@@ -68,6 +71,7 @@ class VerifyResult:
             "compared": {kind.value: count for kind, count in self.compared.items()},
             "exceptions": dict(self.exceptions),
             "recounted": self.recounted,
+            "hollow_traces": dict(self.hollow),
         }
 
     def as_text(self, verbose: bool = False) -> str:
@@ -87,6 +91,7 @@ class VerifyResult:
             "\n".join(lines),
             self._exceptions_text(),
             self._recounted_text(),
+            *hollow_lines(self.hollow),
             "No difference." if self.same else f"{self.total:,} {word}.",
         ]
         return "\n\n".join(part for part in parts if part)

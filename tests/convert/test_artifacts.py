@@ -28,7 +28,7 @@ from migrator.extractor.locations import local_path, scheme_of
 from migrator.loader import artifacts as copying
 from migrator.model import Location
 from migrator.outcome.summary import Outcome
-from migrator.transformer.locations import Fate, is_moved, place
+from migrator.transformer.locations import Fate, is_metadata_only, place
 from migrator.verify import verify
 from tests.support import fixturekit
 from tests.support.storekit import (
@@ -259,19 +259,21 @@ def test_a_store_that_was_not_moved_keeps_its_locations_to_the_byte(
     assert downloaded(client_of(source), OTHER, tmp_path) == {"far.txt": b"far away"}
 
 
-def test_a_store_of_which_a_part_is_in_place_is_kept_and_says_so(tmp_path: Path) -> None:
+def test_what_leads_nowhere_is_relocated_in_a_store_of_which_a_part_is_in_place(
+    tmp_path: Path,
+) -> None:
     source = moved_store(unmoved_store(tmp_path / "mlruns"), "file:///home/ana/old")
     gone = f"file:///home/ana/old/3/{'a' * 32}/artifacts"
     write_experiment(source, "3", "old", artifact_location="file:///home/ana/old/3")
     write_run(source, "3", "a" * 32, artifacts={"a.txt": "a"}, artifact_uri=gone)
     outcome = convert(source)
-    assert gone in rows(source, "SELECT artifact_uri FROM runs")
-    assert outcome.artifacts.decided == {str(source): "keep"}
-    assert outcome.artifacts.locations["stale"]["run"] == 2
-    convert(source, "relocate", "second.db")
-    now = rows(source, "SELECT artifact_uri FROM runs", "second.db")
+    now = rows(source, "SELECT artifact_uri FROM runs")
     assert recorded(source, "3", "a" * 32, "artifacts") in now
     assert f"{(tmp_path / 'elsewhere').as_uri()}/{OTHER}/artifacts" in now
+    assert "stale" not in outcome.artifacts.locations
+    assert downloaded(client_of(source), "a" * 32, tmp_path) == {"a.txt": b"a"}
+    convert(source, "keep", "second.db")
+    assert gone in rows(source, "SELECT artifact_uri FROM runs", "second.db")
 
 
 REMOTE = {
@@ -732,6 +734,9 @@ def test_the_json_report_counts_locations_and_copies(tmp_path: Path) -> None:
         "files_there": 0,
         "files_failed": 0,
         "bytes_copied": 284,
+        "roots": [],
+        "prefixes": [{"prefix": "file:///home/ana/mlruns", "locations": 2, "found": 2}],
+        "hollow_traces": {},
     }
 
 
@@ -760,26 +765,26 @@ def at(**changes: object) -> Location:
     return Location(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def test_a_store_is_moved_only_if_nothing_recorded_leads_anywhere() -> None:
-    assert is_moved([at()], [at(), at(found=None)])
-    assert is_moved([at()], [])
-    assert not is_moved([at(exists=True)], [at()])
-    assert not is_moved([at()], [at(), at(exists=True)])
-    assert not is_moved([at()], [at(found=None)])
-    assert not is_moved([], [at(exists=True, own_form=False, recorded="file:///mine/r/artifacts")])
+def test_a_store_without_directories_for_artifacts_is_metadata_only() -> None:
+    assert not is_metadata_only([at()], [at(), at(found=None)])
+    assert not is_metadata_only([at()], [])
+    assert not is_metadata_only([at(exists=True)], [at(found=None)])
+    assert is_metadata_only([at()], [at(found=None)])
+    assert is_metadata_only([at()], [at(exists=True), at(found=None)])
+    assert not is_metadata_only([at()], [at(scheme="s3", recorded="s3://b/r", found=None)])
 
 
 def test_a_location_that_was_cut_off_decides_nothing_for_the_others() -> None:
     cut = at(exists=True, own_form=False, recorded="file:///")
-    assert is_moved([cut], [cut, at()])
+    assert not is_metadata_only([at()], [cut, at()])
 
 
-def test_the_vote_stops_at_the_first_location_that_leads_somewhere() -> None:
+def test_reading_stops_at_the_first_owner_that_has_a_directory() -> None:
     def owners() -> object:
-        yield at(exists=True)
+        yield at()
         raise AssertionError("read on")
 
-    assert not is_moved([], owners())  # type: ignore[arg-type]
+    assert not is_metadata_only([at()], owners())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Finding where a run's artifacts really lie, and reading the texts among them.
 
 Recorded locations are often stale, because the store was moved. So directories come first: the
-run's own ``artifacts/``, then a server's ``mlartifacts``, then the recorded location. The
+run's own ``artifacts/``, then where the user says that they are, then a server's
+``mlartifacts``, then the recorded location, then where that is in a store that was moved. The
 ``locate_…`` functions say what a recorded location leads to; what to write in its place is not
 decided here.
 """
@@ -25,7 +26,7 @@ from migrator.extractor.filestore.scanning import (
     scan,
 )
 from migrator.extractor.filestore.yamlfile import YAML_LIMIT_BYTES, load
-from migrator.extractor.locations import describe_location, local_path, path_parts
+from migrator.extractor.locations import describe_location, local_path, moved_locations, path_parts
 from migrator.extractor.source import StoredFile
 from migrator.issues import Code, Kind
 from migrator.model import (
@@ -33,6 +34,7 @@ from migrator.model import (
     Entry,
     Location,
     LoggedModelRecord,
+    RootChange,
     RunRecord,
     SourceIndex,
     TraceRecord,
@@ -45,7 +47,22 @@ _PLAIN_LINE = re.compile(
     rb"^(?P<key>artifact_(?:uri|location)): (?P<value>[A-Za-z/][\w./%+=@:-]*)\n(?=[a-z])",
     re.ASCII | re.MULTILINE,
 )
+_RECORDED_IN: dict[Kind, tuple[str, str | None]] = {
+    Kind.RUN: ("meta.yaml", "artifact_uri"),
+    Kind.LOGGED_MODEL: ("meta.yaml", "artifact_location"),
+    Kind.TRACE: (f"tags/{conventions.ARTIFACT_LOCATION}", None),
+}
 TEXT_LIMIT_BYTES = 1_000_000  # of an artifact that a profile wants
+
+
+class ArtifactPlaces(NamedTuple):
+    """Where artifacts of a store may lie apart from its runs."""
+
+    served: tuple[str, ...] = ()  # a server's artifact directories (``mlartifacts``)
+    changes: tuple[RootChange, ...] = ()  # of roots of recorded locations
+
+
+NO_PLACES = ArtifactPlaces()
 
 
 def find_artifact_dir(
@@ -53,17 +70,20 @@ def find_artifact_dir(
     own: str | None,
     holds_files: bool,
     parts: tuple[str, ...],
-    artifact_roots: Sequence[str],
+    places: ArtifactPlaces,
     recorded_uri: str,
 ) -> str | None:
     """Find the directory that holds an entity's artifacts; None where there is none.
 
     ``own`` is the directory inside the entity's, and ``holds_files`` whether anything is in it.
-    ``parts`` is the path below an artifact root. The recorded location counts only if its last
-    two parts, links resolved, are the entity's own as MLflow makes them: a store must not be able
-    to make us read any directory that it names.
+    ``parts`` is the path below an artifact root. The recorded location, and what it became, count
+    only if their last two parts, links resolved, are the entity's own as MLflow makes them: a
+    store must not be able to make us read any directory that it names.
     """
-    served = [os.path.join(root, *map(openable_path, parts)) for root in artifact_roots]
+    told = [change for change in places.changes if change.is_told]
+    concluded = [change for change in places.changes if not change.is_told]
+    served = _own_only(moved_locations(recorded_uri, told), parts)
+    served += [os.path.join(root, *map(openable_path, parts)) for root in places.served]
     if own is not None and holds_files:
         other = next((path for path in served if has_files(path)), None)
         if other is not None and _sizes(own) != _sizes(other):
@@ -75,11 +95,22 @@ def find_artifact_dir(
             )
         return own
     recorded = local_path(recorded_uri, base=os.path.dirname(log.bound))
-    if recorded is not None and recorded != own and path_parts(recorded)[-2:] == parts[-2:]:
-        real = os.path.realpath(recorded)  # a link in the store is as little to be trusted
-        if path_parts(real)[-2:] == parts[-2:]:
-            served.append(recorded)
+    if recorded is not None and recorded != own:
+        served += _own_only([recorded], parts)
+    served += _own_only(moved_locations(recorded_uri, concluded), parts)
     return next((path for path in served if has_files(path)), own)
+
+
+def _own_only(directories: Sequence[str], parts: tuple[str, ...]) -> list[str]:
+    """Those of some directories whose last two parts are an entity's own."""
+    own = []
+    for directory in directories:
+        if not os.path.isabs(directory) or path_parts(directory)[-2:] != parts[-2:]:
+            continue
+        real = os.path.realpath(directory)  # a link in the store is as little to be trusted
+        if path_parts(real)[-2:] == parts[-2:]:
+            own.append(directory)
+    return own
 
 
 # ------------------------------------------------------------------------ recorded locations
@@ -109,23 +140,37 @@ def locate_trace(entry: Entry, trace: TraceRecord) -> Location:
     return _locate(Kind.TRACE, entry, uri, found, has_files(found))
 
 
-def locate_experiment(entry: Entry, uri: str) -> Location:
-    """What an experiment's recorded location leads to."""
-    return describe_location(uri, home=entry.path, tail=(entry.entity_id,), found=entry.path)
+def locate_experiment(entry: Entry, uri: str, changes: Sequence[RootChange] = ()) -> Location:
+    """What an experiment's recorded location leads to.
+
+    Where its artifacts lie apart from it, ``found`` is the directory that has them, and
+    ``has_files`` is true.
+    """
+    apart = next(filter(os.path.isdir, moved_locations(uri, changes)), None)
+    return describe_location(
+        uri,
+        home=entry.path,
+        tail=(entry.entity_id,),
+        found=entry.path if apart is None else apart,
+        has_files=apart is not None,
+    )
 
 
 def locate_inside(
-    uri: str, kind: Kind, entry: Entry, artifact_roots: Sequence[str], inside: tuple[str, ...]
+    uri: str, kind: Kind, entry: Entry, places: ArtifactPlaces, inside: tuple[str, ...]
 ) -> Location:
     """What a location ``inside`` an entity's artifacts leads to."""
     below = [openable_path(part) for part in inside]
-    places = [os.path.join(p, *below) for p in own_places(kind, entry, artifact_roots)]
+    candidates = [os.path.join(p, *below) for p in own_places(kind, entry, places.served)]
+    home = candidates[0]
     recorded = local_path(uri)
-    candidates = places if recorded is None else [*places, recorded]
+    if recorded is not None:
+        candidates.append(recorded)
+    candidates += moved_locations(uri, places.changes)
     found = next(filter(os.path.exists, candidates), None)
     return describe_location(
         uri,
-        home=places[0],
+        home=home,
         tail=_tail(kind, entry) + inside,
         found=found,
         has_files=found is not None,
@@ -142,7 +187,9 @@ def _locate(kind: Kind, entry: Entry, uri: str, found: str | None, holds_files: 
     )
 
 
-def experiment_locations(index: SourceIndex) -> Iterator[Location]:
+def experiment_locations(
+    index: SourceIndex, changes: Sequence[RootChange] = ()
+) -> Iterator[Location]:
     """Yield the location that each experiment records; those in ``.trash`` are left out.
 
     It is read apart from the records, because what all locations of a store have in common must
@@ -150,27 +197,42 @@ def experiment_locations(index: SourceIndex) -> Iterator[Location]:
     """
     for entry in index.experiments:
         if not entry.in_trash:
-            uri = _recorded(f"{entry.path}/meta.yaml", "artifact_location")
-            yield locate_experiment(entry, uri)
+            uri = recorded_location(f"{entry.path}/meta.yaml", "artifact_location")
+            yield locate_experiment(entry, uri, changes)
 
 
-def owner_locations(index: SourceIndex, artifact_roots: Sequence[str]) -> Iterator[Location]:
+def owners_of(index: SourceIndex) -> Iterator[tuple[Kind, Entry]]:
+    """Yield each run, logged model and trace with its kind; those in ``.trash`` are left out."""
+    for kind, entries in (
+        (Kind.RUN, index.runs),
+        (Kind.LOGGED_MODEL, index.logged_models),
+        (Kind.TRACE, index.traces),
+    ):
+        for entry in entries:
+            if not entry.in_trash:
+                yield kind, entry
+
+
+def owner_locations(index: SourceIndex, places: ArtifactPlaces) -> Iterator[Location]:
     """Yield the location that each run, logged model and trace records, likewise.
 
     ``found`` is the first directory there is; whether files are in it is not looked into.
     """
-    for kind, entries, file, key in (
-        (Kind.RUN, index.runs, "meta.yaml", "artifact_uri"),
-        (Kind.LOGGED_MODEL, index.logged_models, "meta.yaml", "artifact_location"),
-        (Kind.TRACE, index.traces, f"tags/{conventions.ARTIFACT_LOCATION}", None),
-    ):
-        for entry in entries:
-            if not entry.in_trash:
-                found = next(filter(os.path.isdir, own_places(kind, entry, artifact_roots)), None)
-                yield _locate(kind, entry, _recorded(f"{entry.path}/{file}", key), found, False)
+    for kind, entry in owners_of(index):
+        uri = owner_location(kind, entry)
+        candidates = [*own_places(kind, entry, places.served)]
+        candidates += moved_locations(uri, places.changes)
+        found = next(filter(os.path.isdir, candidates), None)
+        yield _locate(kind, entry, uri, found, False)
 
 
-def _recorded(path: str, key: str | None) -> str:
+def owner_location(kind: Kind, entry: Entry) -> str:
+    """Read the location that a run, logged model or trace records; empty where there is none."""
+    file, key = _RECORDED_IN[kind]
+    return recorded_location(f"{entry.path}/{file}", key)
+
+
+def recorded_location(path: str, key: str | None) -> str:
     """Read a location from a file, or from ``key`` of a YAML file; empty where it has none."""
     try:
         data = read_bytes(path, YAML_LIMIT_BYTES)
@@ -194,8 +256,12 @@ def own_places(kind: Kind, entry: Entry, artifact_roots: Sequence[str]) -> tuple
 
 
 def _tail(kind: Kind, entry: Entry) -> tuple[str, ...]:
-    folders = _FOLDERS.get(kind, ())
-    return (entry.experiment_id or "", *folders, entry.entity_id, "artifacts")
+    return (entry.experiment_id or "", *own_folders(kind, entry))
+
+
+def own_folders(kind: Kind, entry: Entry) -> tuple[str, ...]:
+    """The path of an owner's artifacts below the location of its experiment."""
+    return (*_FOLDERS.get(kind, ()), entry.entity_id, "artifacts")
 
 
 def has_files(path: str) -> bool:
@@ -247,7 +313,7 @@ def list_artifacts(
     log: ReadLog,
     own: str | None,
     parts: tuple[str, ...],
-    artifact_roots: Sequence[str],
+    places: ArtifactPlaces,
     recorded_uri: str,
 ) -> Artifacts:
     """List the files in an entity's artifact directory (``find_artifact_dir``).
@@ -260,7 +326,7 @@ def list_artifacts(
         found, holds_files = _walk(log, own, log.bound, count=True)
         log.files_referred += len(found)
         log.size_bytes += sum(file.size_bytes for file, _ in found)
-    directory = find_artifact_dir(log, own, holds_files, parts, artifact_roots, recorded_uri)
+    directory = find_artifact_dir(log, own, holds_files, parts, places, recorded_uri)
     if directory is not None and directory != own:
         found, _ = _walk(log, directory, directory, count=False)
     if len(found) > 1:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 
-from migrator.extractor.filestore.artifacts import list_artifacts
+from migrator.extractor.filestore.artifacts import NO_PLACES, ArtifactPlaces, list_artifacts
 from migrator.extractor.filestore.layout import META, store_of
 from migrator.extractor.filestore.metrics import read_model_points
 from migrator.extractor.filestore.read_log import VALUE_LIMIT_BYTES, ReadLog
@@ -49,7 +48,7 @@ _KNOWN_OF_VERSION = _VERSION_KEYS | {
 
 
 def read_logged_model(
-    entry: Entry, artifact_roots: Sequence[str] = ()
+    entry: Entry, places: ArtifactPlaces = NO_PLACES
 ) -> Extracted[LoggedModelRecord]:
     """Read a logged model's directory. Never raises; one that holds nothing is rejected."""
     log = ReadLog(Kind.LOGGED_MODEL, entry.entity_id, store_of(entry, 3))
@@ -69,7 +68,7 @@ def read_logged_model(
         log,
         folders.get("artifacts"),
         (experiment_id, "models", entry.entity_id, "artifacts"),
-        artifact_roots,
+        places,
         location,
     )
     rebuilt = not meta.values.keys() & _MODEL_KEYS

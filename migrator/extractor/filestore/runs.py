@@ -7,11 +7,17 @@ anything that lies on the disk: what can't be read is an issue in the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from migrator import conventions
-from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
+from migrator.extractor.filestore.artifacts import (
+    NO_PLACES,
+    TEXT_LIMIT_BYTES,
+    ArtifactPlaces,
+    list_artifacts,
+    read_texts,
+)
 from migrator.extractor.filestore.layout import bound_of, store_of
 from migrator.extractor.filestore.metrics import (
     EARLIEST_MS,
@@ -122,12 +128,12 @@ def read_run(
     entry: RunEntry,
     wanted: Callable[[str], bool],
     text_limit_bytes: int = TEXT_LIMIT_BYTES,
-    artifact_roots: Sequence[str] = (),
+    places: ArtifactPlaces = NO_PLACES,
 ) -> Extracted[RunRecord]:
     """Read a run's directory.
 
     ``wanted`` chooses by path (relative, with ``/``) the artifacts whose text is read into
-    ``texts``. ``artifact_roots`` are a server's artifact directories (``mlartifacts``).
+    ``texts``. ``places`` are where artifacts may lie apart from the run.
 
     A run without a usable meta.yaml is made from the rest: its name from tag ``mlflow.runName``,
     its times from its metrics, its status FINISHED, because nothing says that it failed or still
@@ -149,7 +155,7 @@ def read_run(
         log,
         folders.get("artifacts"),
         (experiment_id, run_id, "artifacts"),
-        artifact_roots,
+        places,
         artifact_uri,
     )
     texts = read_texts(log, artifacts, wanted, text_limit_bytes)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrator.errors import SourceError
 from migrator.extractor.filestore import artifacts
 from migrator.extractor.filestore.index import count_run_files, index_store
 from migrator.extractor.filestore.layout import find_artifact_roots
 from migrator.extractor.filestore.models import read_logged_model, read_registered_model
+from migrator.extractor.filestore.moved_roots import search_artifacts, without_found
 from migrator.extractor.filestore.opening import open_store
 from migrator.extractor.filestore.runs import read_dataset, read_experiment, read_run
 from migrator.extractor.filestore.scanning import measure
@@ -25,6 +26,7 @@ from migrator.model import (
     Location,
     LoggedModelRecord,
     RegisteredModelRecord,
+    RootChange,
     RunEntry,
     RunRecord,
     SourceIndex,
@@ -38,7 +40,7 @@ class FileStoreSource(Source):
     """A file store in a local folder. Plain values: it goes to other processes as it is.
 
     ``root`` is the absolute path of the folder that holds the experiments, ``artifact_roots`` are
-    a server's artifact folders (``mlartifacts``).
+    a server's artifact folders (``mlartifacts``), ``changes`` are of roots of recorded locations.
 
     Example::
 
@@ -49,6 +51,7 @@ class FileStoreSource(Source):
 
     root: str
     artifact_roots: tuple[str, ...] = ()
+    changes: tuple[RootChange, ...] = ()
 
     @classmethod
     def open(cls, location: str) -> FileStoreSource:
@@ -62,10 +65,26 @@ class FileStoreSource(Source):
 
     @property
     def folders(self) -> tuple[str, ...]:
-        return (self.root, *self.artifact_roots)
+        moved = [change.new for change in self.changes if os.path.isabs(change.new)]
+        return (self.root, *self.artifact_roots, *moved)
+
+    @property
+    def _places(self) -> artifacts.ArtifactPlaces:
+        return artifacts.ArtifactPlaces(self.artifact_roots, self.changes)
 
     def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
         return index_store(self.root, on_progress, count_runs=False)
+
+    @property
+    def root_changes(self) -> tuple[RootChange, ...]:
+        return self.changes
+
+    def find_artifacts(
+        self, index: SourceIndex, told: Sequence[RootChange]
+    ) -> tuple[Source, SourceIndex]:
+        found = search_artifacts(index, told)
+        source = replace(self, changes=tuple(found.changes))
+        return source, without_found(index, found.inside)
 
     def read_experiment(self, entry: Entry) -> Extracted[ExperimentRecord]:
         return read_experiment(entry)
@@ -74,28 +93,28 @@ class FileStoreSource(Source):
         self, entries: Sequence[RunEntry], wanted: Wanted
     ) -> Iterator[Extracted[RunRecord]]:
         for entry in entries:
-            yield read_run(entry, wanted, artifact_roots=self.artifact_roots)
+            yield read_run(entry, wanted, places=self._places)
 
     def read_dataset(self, entry: Entry) -> Extracted[DatasetRecord]:
         return read_dataset(entry)
 
     def read_trace(self, entry: TraceEntry) -> Extracted[TraceRecord]:
-        return read_trace(entry, self.artifact_roots)
+        return read_trace(entry, self._places)
 
     def read_logged_model(self, entry: Entry) -> Extracted[LoggedModelRecord]:
-        return read_logged_model(entry, self.artifact_roots)
+        return read_logged_model(entry, self._places)
 
     def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
         return read_registered_model(entry)
 
     def experiment_locations(self, index: SourceIndex) -> Iterator[Location]:
-        return artifacts.experiment_locations(index)
+        return artifacts.experiment_locations(index, self.changes)
 
     def owner_locations(self, index: SourceIndex) -> Iterator[Location]:
-        return artifacts.owner_locations(index, self.artifact_roots)
+        return artifacts.owner_locations(index, self._places)
 
     def locate_experiment(self, entry: Entry, uri: str) -> Location:
-        return artifacts.locate_experiment(entry, uri)
+        return artifacts.locate_experiment(entry, uri, self.changes)
 
     def locate_run(self, entry: Entry, run: RunRecord) -> Location:
         return artifacts.locate_run(entry, run)
@@ -109,7 +128,7 @@ class FileStoreSource(Source):
     def locate_inside(
         self, uri: str, kind: Kind, entry: Entry, inside: tuple[str, ...]
     ) -> Location:
-        return artifacts.locate_inside(uri, kind, entry, self.artifact_roots, inside)
+        return artifacts.locate_inside(uri, kind, entry, self._places, inside)
 
     def artifact_files(self, directory: str) -> Iterator[StoredFile]:
         return artifacts.artifact_files(directory, self.artifact_bound(directory))

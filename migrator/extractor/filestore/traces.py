@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from migrator import conventions, encoding
-from migrator.extractor.filestore.artifacts import find_artifact_dir
+from migrator.extractor.filestore.artifacts import NO_PLACES, ArtifactPlaces, find_artifact_dir
 from migrator.extractor.filestore.junk_names import is_junk
 from migrator.extractor.filestore.layout import store_of
 from migrator.extractor.filestore.read_log import ReadLog
@@ -72,12 +72,12 @@ _SPAN_STATUS = {"0": "UNSET", "1": "OK", "2": "ERROR", "OK": "OK", "ERROR": "ERR
 _SPAN_STATUS |= {"": "UNSET", "UNSET": "UNSET", "UNSPECIFIED": "UNSET"}
 
 
-def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extracted[TraceRecord]:
+def read_trace(entry: TraceEntry, places: ArtifactPlaces = NO_PLACES) -> Extracted[TraceRecord]:
     """Read a trace's directory, and its spans from where they lie. Never raises.
 
-    ``traces.json`` is looked for in the trace's own ``artifacts/``, then below
-    ``artifact_roots`` (a server's ``mlartifacts``), then at the recorded location. Without it,
-    or where it is damaged, the trace has the spans that could be read.
+    ``traces.json`` is looked for in the trace's own ``artifacts/``, then in ``places``, and at
+    the recorded location. Without it, or where it is damaged, the trace has the spans that could
+    be read.
     """
     log = ReadLog(Kind.TRACE, entry.entity_id, store_of(entry, 3))
     listing = log.with_stand_ins(log.list(entry.path), entry.path, INFO, _FOLDERS)
@@ -87,7 +87,7 @@ def read_trace(entry: TraceEntry, artifact_roots: Sequence[str] = ()) -> Extract
     metadata = log.values(folders.get("request_metadata"), Kind.TRACE_METADATA)
 
     state = _STATES.get(_given_state(info).strip().upper())
-    spans_path = _find_spans(log, entry, folders.get("artifacts"), artifact_roots, tags)
+    spans_path = _find_spans(log, entry, folders.get("artifacts"), places, tags)
     timestamp_ms = info.ms("timestamp_ms")
     if timestamp_ms is None:
         timestamp_ms = info.iso("request_time")
@@ -209,7 +209,7 @@ def _find_spans(
     log: ReadLog,
     entry: TraceEntry,
     own: str | None,
-    artifact_roots: Sequence[str],
+    places: ArtifactPlaces,
     tags: Mapping[str, str],
 ) -> str | None:
     """Find ``traces.json``; None where there is none."""
@@ -219,7 +219,7 @@ def _find_spans(
         own if holds_spans else None,
         holds_spans,
         (entry.experiment_id or "", "traces", entry.entity_id, "artifacts"),
-        artifact_roots,
+        places,
         tags.get(conventions.ARTIFACT_LOCATION, ""),
     )
     if folder is None:
