@@ -233,6 +233,24 @@ def test_score_has_the_reason_that_stands_beside_it(score: str, reason: str, nam
     assert shown(made) == ({"request": "What is it?"}, "It is that.")
 
 
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("metrics", [{"name": "tone", "score": 0.5, "reason": "It is polite."}]),
+        ("scores", {"tone": {"value": 0.5, "rationale": "It is polite."}}),
+        ("scores", '{"tone": 0.5}'),
+        (
+            "assessments",
+            [{"assessment_name": "tone", "feedback": {"value": 0.5}, "rationale": "It is polite."}],
+        ),
+    ],
+)
+def test_cell_with_several_scores_gives_each(column: str, cell: Any) -> None:
+    made = columns(["question", "response", column], ["Where is it?", "There.", cell])
+    assert judged(made, "feedback") == {"tone": 0.5}
+    assert shown(made) == ({"question": "Where is it?"}, "There.")
+
+
 def test_scores_of_a_prompt_flow_are_feedback() -> None:
     line = {
         "inputs.question": "Where is it?",
