@@ -178,7 +178,12 @@ def _convert_into_database(
         check_outside(outcome.sources, "--to", target.path)
         check_outside(outcome.sources, "--report", reporting.path or str(target.report_base))
         outcome.dry_run = settings.dry_run
-        facts = TargetFacts(target.experiments(), target.largest_id, target.collation_key)
+        facts = TargetFacts(
+            target.experiments(),
+            target.largest_id,
+            target.collation_key,
+            target.experiments_of_runs,
+        )
         observer = Observer(progress=progress)
         if settings.dry_run:
             walked = walk_sources(stores, options, Discard(), outcome, facts, observer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from migrator import conventions, transformer
@@ -48,6 +49,7 @@ def hand_over_experiments(context: WalkContext) -> None:
         context.options.on_conflict,
         target.largest_id,
         target.collation_key,
+        partial(_contents, context),
     )
     context.totals.ledger.add_issues(issues)
     groups: dict[int, list[_Planned]] = defaultdict(list)
@@ -154,6 +156,20 @@ def _with_contents(
             )
         with_contents.append(each)
     return with_contents
+
+
+def _contents(context: WalkContext, path: str) -> transformer.Contents:
+    """What the experiment in a directory holds, and which of the target's have a run of it."""
+    folder_of = context.experiments.folder_of
+    run_ids: list[str] = []
+    is_empty = True
+    for store in context.stores:
+        index = store.index
+        run_ids += [run.entity_id for run in index.runs if folder_of(store, run) == path]
+        for entry in (*index.traces, *index.logged_models, *index.datasets):
+            is_empty = is_empty and folder_of(store, entry) != path
+    in_target = frozenset(context.target.experiments_of_runs(run_ids))
+    return transformer.Contents(is_empty and not run_ids, in_target)
 
 
 def _newest_start_ms(store: Store, entries: Sequence[RunEntry]) -> int | None:

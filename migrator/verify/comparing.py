@@ -46,7 +46,10 @@ def verify(
             comparer,
             Outcome(__version__, tuple(store.name for store in stores), against),
             pipeline.TargetFacts(
-                comparer.experiments(), comparer.largest_id, comparer.collation_key
+                comparer.experiments(),
+                comparer.largest_id,
+                comparer.collation_key,
+                comparer.experiments_of_runs,
             ),
             pipeline.Observer(progress=progress),
         )
@@ -69,7 +72,11 @@ def _verify_server(
             options,
             comparer,
             Outcome(__version__, tuple(store.name for store in stores), against),
-            pipeline.TargetFacts(comparer.experiments(), largest_id=None),
+            pipeline.TargetFacts(
+                comparer.experiments(),
+                largest_id=None,
+                experiments_of_runs=comparer.experiments_of_runs,
+            ),
             pipeline.Observer(progress=progress),
         )
         return walked.redactor.value(comparer.finish())

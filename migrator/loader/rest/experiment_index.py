@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions, encoding
 from migrator.errors import TargetError
 from migrator.loader.rest.connection import Connection
-from migrator.model import ExperimentPlan
+from migrator.model import ExistingExperiment, ExperimentPlan
 
 MODEL_TAG = "migrator.deleted_model."  # of an experiment: old id of a deleted model -> new id
 
@@ -24,7 +25,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class ExistingExperiment:
+class ServedExperiment:
     """An experiment of the server."""
 
     experiment_id: str
@@ -40,11 +41,23 @@ class ExistingExperiment:
             return None
         return old, self.tags.get(conventions.MIGRATOR_SOURCE_NAME, self.name)
 
+    def as_existing(self, target_id: int) -> ExistingExperiment:
+        """The experiment for planning, under the id by which plans know it."""
+        fields = json.loads(self.tags.get(conventions.MIGRATOR_SOURCE_FIELDS, "{}"))
+        return ExistingExperiment(
+            target_id,
+            self.name,
+            fields.get("creation_ms"),
+            self.deleted,
+            self.tags.get(conventions.MIGRATOR_SOURCE_EXPERIMENT),
+            self.tags.get(conventions.MIGRATOR_SOURCE_NAME),
+        )
 
-def existing_experiments(server: Connection) -> list[ExistingExperiment]:
+
+def existing_experiments(server: Connection) -> list[ServedExperiment]:
     """Return all experiments of a server, deleted ones too. Raises TargetError."""
     return [
-        ExistingExperiment(
+        ServedExperiment(
             str(each.experiment_id),
             each.name,
             dict(each.tags),
@@ -52,6 +65,22 @@ def existing_experiments(server: Connection) -> list[ExistingExperiment]:
         )
         for each in server.experiments()
     ]
+
+
+def experiments_of_runs(
+    server: Connection, there: Mapping[int, ServedExperiment], run_ids: Sequence[str]
+) -> frozenset[int]:
+    """Return the ids, by which plans know them, of the experiments that have one of these runs.
+
+    ``run_ids`` are those of the source. Raises TargetError.
+    """
+    wanted = set(run_ids)
+    found = []
+    for target_id, experiment in there.items():
+        runs = server.runs(experiment.experiment_id)
+        if any(run.data.tags[conventions.MIGRATOR_SOURCE_RUN] in wanted for run in runs):
+            found.append(target_id)
+    return frozenset(found)
 
 
 @dataclass(slots=True)
