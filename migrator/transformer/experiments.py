@@ -86,10 +86,10 @@ def plan_experiments(
     ``existing`` are the target's experiments. One of them is the source's own if it has its id (or
     tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, the
     source's creation time, one of its runs. With ``on_conflict`` "merge" one that has a run of it
-    is enough. The source's own is found again and merged. It keeps the name that it has in the
-    target, unless the source renamed it since and nobody renamed it in the target: tag
-    ``migrator.source_experiment_name`` keeps the name of the last conversion. Any other clash
-    follows ``on_conflict``.
+    is enough, unless it came from an experiment of another name. The source's own is found again
+    and merged. It keeps the name that it has in the target, unless the source renamed it since and
+    nobody renamed it in the target: tag ``migrator.source_experiment_name`` keeps the name of the
+    last conversion. Any other clash follows ``on_conflict``.
 
     ``contents_of`` is called with an experiment's directory, and only where nothing else decides.
     ``name_key`` makes names equal that the target can't tell apart. The order of ``found`` does not
@@ -216,13 +216,18 @@ class _Planner:
         )
         tags = dict(record.tags)
         earlier = self._earlier(each)
-        if earlier is not None:
+        before = self._merged_before(record) if earlier is None else None
+        if before is not None:
+            target_id, merged = before.target_id, True
+            name = source_name = before.name
+            self._keep_name(record, before)
+        elif earlier is not None:
             target_id, merged = earlier.target_id, True
             name, source_name = self._name_of_earlier(record, earlier, holder)
         else:
             target_id, name, merged = self._new_place(record, own_id, holder)
             source_name = record.name
-        is_of_target = merged and earlier is None and name == record.name
+        is_of_target = merged and earlier is None and (before is not None or name == record.name)
         if name != DEFAULT and not is_of_target:
             tags[conv.MIGRATOR_SOURCE_NAME] = source_name
         if target_id != own_id and self.keeps_ids:
@@ -234,7 +239,8 @@ class _Planner:
                 f"target: it is not a number of up to {self.largest_id}, or is taken.",
                 f"the experiment, as {target_id}",
             )
-        if name != record.name and (earlier is None or _is_name_of(record, name)):
+        is_kept = before is not None or (earlier is not None and not _is_name_of(record, name))
+        if name != record.name and not is_kept:
             self._issue(
                 Code.EXPERIMENT_RENAMED,
                 record,
@@ -278,7 +284,7 @@ class _Planner:
         for there in candidates:
             if record.creation_ms and there.creation_ms == record.creation_ms:
                 return there
-        if not candidates and (self.on_conflict != "merge" or not self.there):
+        if not candidates:
             return None
         contents = self.contents_of(record.path)
         for there in candidates:
@@ -290,10 +296,19 @@ class _Planner:
             is_known = record.creation_ms and there.creation_ms
             if there.source_id == record.experiment_id and not is_known:
                 return there
-        if self.on_conflict == "merge":
-            for target_id in sorted(contents.in_target):
-                if target_id in self.there:
-                    return self.there[target_id]
+        return None
+
+    def _merged_before(self, record: ExperimentRecord) -> ExistingExperiment | None:
+        """The target's experiment into which it was merged by name, and which has another now."""
+        if self.on_conflict != "merge" or not self.there:
+            return None
+        if self.name_key(_fitting_name(record)) in self.there_by_name:
+            return None
+        in_target = self.contents_of(record.path).in_target
+        for target_id in sorted(in_target & self.there.keys()):
+            there = self.there[target_id]
+            if there.source_name in (None, record.name):
+                return there
         return None
 
     def _candidates(self, record: ExperimentRecord) -> list[ExistingExperiment]:
@@ -335,6 +350,10 @@ class _Planner:
                     f'the experiment, as "{encoding.cut(name, 300)}"',
                 )
                 return name, record.name
+        self._keep_name(record, there)
+        return there.name, record.name if given is None else given
+
+    def _keep_name(self, record: ExperimentRecord, there: ExistingExperiment) -> None:
         self._issue(
             Code.EXPERIMENT_NAME_KEPT,
             record,
@@ -342,7 +361,6 @@ class _Planner:
             f'name in the target: "{encoding.cut(there.name, 300)}".',
             "the name that the target has",
         )
-        return there.name, record.name if given is None else given
 
     def _reason(
         self, each: FoundExperiment, holder: FoundExperiment | None, *, merged: bool

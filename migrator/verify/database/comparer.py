@@ -208,9 +208,8 @@ def _was_used_there(plan: ExperimentPlan, found: Any) -> bool:
     """Whether people changed an experiment in the database, which sets its last update."""
     if plan.merged and found.name != plan.record.name:
         return True
-    return bool(found.last_update_time) and found.last_update_time > (
-        plan.record.last_update_ms or 0
-    )
+    updated_ms = plan.record.last_update_ms
+    return bool(updated_ms) and (found.last_update_time or 0) > (updated_ms or 0)
 
 
 @dataclass(slots=True)
