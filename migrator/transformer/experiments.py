@@ -219,16 +219,15 @@ class _Planner:
         before = self._merged_before(record) if earlier is None else None
         if before is not None:
             target_id, merged = before.target_id, True
-            name = source_name = before.name
+            name, source_name = before.name, None
             self._keep_name(record, before)
         elif earlier is not None:
             target_id, merged = earlier.target_id, True
             name, source_name = self._name_of_earlier(record, earlier, holder)
         else:
             target_id, name, merged = self._new_place(record, own_id, holder)
-            source_name = record.name
-        is_of_target = merged and earlier is None and (before is not None or name == record.name)
-        if name != DEFAULT and not is_of_target:
+            source_name = None if merged and name == record.name else record.name
+        if name != DEFAULT and source_name is not None:
             tags[conv.MIGRATOR_SOURCE_NAME] = source_name
         if target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
@@ -329,14 +328,15 @@ class _Planner:
         record: ExperimentRecord,
         there: ExistingExperiment,
         holder: FoundExperiment | None,
-    ) -> tuple[str, str]:
+    ) -> tuple[str, str | None]:
         """The name that an experiment of an earlier conversion has from now on in the target.
 
         The second text is the source's name to remember: the one that the target's name is from.
+        It is None for an experiment of the target's own, into which this one was merged.
         """
         given = there.source_name
         if _is_name_of(record, there.name):
-            return there.name, record.name
+            return there.name, None if self._is_of_target(there, record) else record.name
         if given is not None and given != record.name and _follows(there, record):
             name = _fitting_name(record) if holder is None else self._free_name(record)
             key = self.name_key(name)
@@ -351,7 +351,17 @@ class _Planner:
                 )
                 return name, record.name
         self._keep_name(record, there)
-        return there.name, record.name if given is None else given
+        if given is None and not self._is_of_target(there, record):
+            given = record.name
+        return there.name, given
+
+    def _is_of_target(self, there: ExistingExperiment, record: ExperimentRecord) -> bool:
+        """Whether others made an experiment of the target, into which this one was merged."""
+        if there.source_name is not None:
+            return False
+        if record.creation_ms and there.creation_ms and record.creation_ms != there.creation_ms:
+            return True
+        return self.keeps_ids and there.source_id is not None
 
     def _keep_name(self, record: ExperimentRecord, there: ExistingExperiment) -> None:
         self._issue(
