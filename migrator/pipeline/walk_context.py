@@ -76,7 +76,13 @@ class WalkContext:
                 path = store.source.local(path)
             return path
 
-        selection = Selection(options.only, options.since, local_path)
+        selection = Selection(
+            options.only,
+            options.since,
+            local_path,
+            until=options.until,
+            run_ids=options.run_ids,
+        )
         return cls(
             stores=stores,
             options=options,
