@@ -80,6 +80,7 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
         if not any(missing.values()) and not behind and not stale and not renamed:
             result.issues += _differences(db, tables, joined)
             db.execute("ROLLBACK")
+            result.unchanged = True
             return result
         if options.backup:
             # A connection of its own: ours holds the lock, under which others may still read.
