@@ -217,7 +217,7 @@ def _convert_into_database(
         walked.add_result(result)
         name_sources(stores, outcome)
         outcome.backup = result.backup_path
-        outcome.unchanged = result.unchanged
+        outcome.unchanged = result.unchanged and not outcome.artifacts.files_copied
         outcome.schema = target.wanted
         outcome.seconds = time.monotonic() - began
         if not outcome.unchanged or outcome.ledger.has_rejects or reporting.path is not None:
