@@ -112,10 +112,10 @@ TARGET_OPTIONS = (
     click.option(
         "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
         show_default=True,
-        help="What to do when the target has another experiment of the same name or id. merge: its "
-        "runs go into the one of the same name, and where only the id is taken it gets another id. "
-        "rename: a second experiment, NAME (ID). One that came from the source before is no "
-        "other, however it is named now.",
+        help="What to do when the target has another experiment of the same name or id. merge: the "
+        "runs go into the one of the same name; where only the id is taken, the experiment gets "
+        "another id. rename: a second experiment, NAME (ID). An experiment that came from the "
+        "source before is never another one, whatever its name is now.",
     ),
     click.option(
         "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
