@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache
 from typing import NamedTuple
 
 from migrator import conventions, transformer
@@ -53,7 +53,7 @@ def hand_over_experiments(context: WalkContext) -> None:
         context.options.on_conflict,
         target.largest_id,
         target.collation_key,
-        partial(_contents, context),
+        _contents_of(context),
     )
     context.totals.ledger.add_issues(issues)
     groups: dict[int, list[_Planned]] = defaultdict(list)
@@ -204,18 +204,29 @@ def _with_contents(
     return with_contents
 
 
-def _contents(context: WalkContext, path: str) -> transformer.Contents:
-    """What the experiment in a directory holds, and which of the target's have a run of it."""
-    folder_of = context.experiments.folder_of
-    run_ids: list[str] = []
-    is_empty = True
-    for store in context.stores:
-        index = store.index
-        run_ids += [run.entity_id for run in index.runs if folder_of(store, run) == path]
-        for entry in (*index.traces, *index.logged_models, *index.datasets):
-            is_empty = is_empty and folder_of(store, entry) != path
-    in_target = frozenset(context.target.experiments_of_runs(run_ids))
-    return transformer.Contents(is_empty and not run_ids, in_target)
+def _contents_of(context: WalkContext) -> Callable[[str], transformer.Contents]:
+    """A function of an experiment's directory: what it holds, and where in the target it is."""
+
+    @cache
+    def by_folder() -> tuple[Mapping[str, Sequence[str]], Collection[str]]:
+        """The ids of the runs by directory, and all directories that hold something."""
+        folder_of = context.experiments.folder_of
+        run_ids: defaultdict[str, list[str]] = defaultdict(list)
+        filled: set[str] = set()
+        for store in context.stores:
+            index = store.index
+            for run in index.runs:
+                run_ids[folder_of(store, run)].append(run.entity_id)
+            for entry in (*index.traces, *index.logged_models, *index.datasets):
+                filled.add(folder_of(store, entry))
+        return run_ids, filled | run_ids.keys()
+
+    def contents_of(path: str) -> transformer.Contents:
+        run_ids, filled = by_folder()
+        in_target = context.target.experiments_of_runs(run_ids.get(path, ()))
+        return transformer.Contents(path not in filled, frozenset(in_target))
+
+    return contents_of
 
 
 def _newest_start_ms(store: Store, entries: Sequence[RunEntry]) -> int | None:

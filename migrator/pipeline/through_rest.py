@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -76,7 +75,7 @@ class RestConversion:
         facts = TargetFacts(
             existing,
             largest_id=None,
-            experiments_of_runs=partial(server.experiments_of_runs, self.connection, there),
+            experiments_of_runs=server.RunLocations(self.connection, there).experiments_of,
         )
         observer = Observer(progress=self.progress)
         walked = walk_sources(self.stores, self.options, sink, outcome, facts, observer)

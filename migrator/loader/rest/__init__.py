@@ -7,9 +7,9 @@ only when a server is opened.
 
 from migrator.loader.rest.connection import Connection, open_server
 from migrator.loader.rest.experiment_index import (
+    RunLocations,
     ServedExperiment,
     existing_experiments,
-    experiments_of_runs,
 )
 from migrator.loader.rest.limits import LIMITS, Limit, Survey
 from migrator.loader.rest.publisher import Publisher
@@ -19,9 +19,9 @@ __all__ = [
     "Connection",
     "Limit",
     "Publisher",
+    "RunLocations",
     "ServedExperiment",
     "Survey",
     "existing_experiments",
-    "experiments_of_runs",
     "open_server",
 ]

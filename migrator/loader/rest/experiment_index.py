@@ -67,20 +67,34 @@ def existing_experiments(server: Connection) -> list[ServedExperiment]:
     ]
 
 
-def experiments_of_runs(
-    server: Connection, there: Mapping[int, ServedExperiment], run_ids: Sequence[str]
-) -> frozenset[int]:
-    """Return the ids, by which plans know them, of the experiments that have one of these runs.
+class RunLocations:
+    """Finds the experiments of a server that have some runs of the source.
 
-    ``run_ids`` are those of the source. Raises TargetError.
+    All runs that conversions wrote are listed once, when this is first asked for.
     """
-    wanted = set(run_ids)
-    found = []
-    for target_id, experiment in there.items():
-        runs = server.runs(experiment.experiment_id)
-        if any(run.data.tags[conventions.MIGRATOR_SOURCE_RUN] in wanted for run in runs):
-            found.append(target_id)
-    return frozenset(found)
+
+    def __init__(self, server: Connection, there: Mapping[int, ServedExperiment]) -> None:
+        """``there`` are the experiments of the server by the ids by which plans know them."""
+        self._server = server
+        self._there = there
+        self._target_ids: dict[str, set[int]] | None = None  # by the run's id in the source
+
+    def experiments_of(self, run_ids: Sequence[str]) -> frozenset[int]:
+        """Return the ids in plans of the experiments that have one of these. Raises TargetError."""
+        if self._target_ids is None:
+            self._target_ids = self._list()
+        found: set[int] = set()
+        for run_id in run_ids:
+            found |= self._target_ids.get(run_id, set())
+        return frozenset(found)
+
+    def _list(self) -> dict[str, set[int]]:
+        target_ids: dict[str, set[int]] = {}
+        for target_id, experiment in self._there.items():
+            for run in self._server.runs(experiment.experiment_id):
+                run_id = run.data.tags[conventions.MIGRATOR_SOURCE_RUN]
+                target_ids.setdefault(run_id, set()).add(target_id)
+        return target_ids
 
 
 @dataclass(slots=True)

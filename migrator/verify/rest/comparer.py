@@ -43,6 +43,7 @@ class RestComparer:
         self._runs = RunComparison(self._server, files=files)
         self._existing: dict[int, ServerExperiment] = {}  # by the ids of plans
         self._experiments: dict[int, ServerExperiment] = {}  # of those, the expected ones
+        self._plan_ids_of_runs: dict[str, set[int]] | None = None  # by the run's old id
         self._list_experiments()
 
     @reading
@@ -66,12 +67,14 @@ class RestComparer:
 
         ``run_ids`` are those of the source.
         """
-        wanted = set(run_ids)
-        found = []
-        for plan_id, each in self._existing.items():
-            old_ids = (old_id for old_id, _ in self._runs_of(each))
-            if any(old_id in wanted for old_id in old_ids):
-                found.append(plan_id)
+        if self._plan_ids_of_runs is None:
+            self._plan_ids_of_runs = {}
+            for plan_id, each in self._existing.items():
+                for old_id, _ in self._runs_of(each):
+                    self._plan_ids_of_runs.setdefault(old_id, set()).add(plan_id)
+        found: set[int] = set()
+        for run_id in run_ids:
+            found |= self._plan_ids_of_runs.get(run_id, set())
         return frozenset(found)
 
     @reading
