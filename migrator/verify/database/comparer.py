@@ -206,7 +206,9 @@ class DatabaseComparer:
 
 def _was_used_there(plan: ExperimentPlan, found: Any) -> bool:
     """Whether people changed an experiment in the database, which sets its last update."""
-    if plan.merged and found.name != plan.record.name:
+    if not plan.merged:
+        return False
+    if found.name != plan.record.name:
         return True
     updated_ms = plan.record.last_update_ms
     return bool(updated_ms) and (found.last_update_time or 0) > (updated_ms or 0)
