@@ -390,6 +390,21 @@ class Code(str, Enum):
         "keeps it, then the one with the most runs, then the newest.",
         "Find it by its new name. Its tag migrator.source_experiment_name has the old one.",
     )
+    EXPERIMENT_NAME_KEPT = (
+        "experiment-name-kept",
+        Severity.NOTE,
+        "The target has an experiment of an earlier conversion under another name: it was renamed "
+        "there. It keeps that name, and gets what is new in the source.",
+        "No action needed. Its tag migrator.source_experiment_name has the name that the "
+        "conversion gave it.",
+    )
+    EXPERIMENT_NAME_FOLLOWED = (
+        "experiment-name-followed",
+        Severity.NOTE,
+        "An experiment was renamed in the source since the last conversion, and nobody renamed it "
+        "in the target. The target has the new name as well.",
+        "No action needed.",
+    )
     EXPERIMENT_MERGED = (
         "experiment-merged",
         Severity.NOTE,

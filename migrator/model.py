@@ -418,6 +418,18 @@ class SpanType:
 
 
 @dataclass(frozen=True, slots=True)
+class ExistingExperiment:
+    """An experiment of the target, and what it says about the one that it came from."""
+
+    target_id: int
+    name: str
+    creation_ms: int | None = None  # of the experiment in the source, where that is known
+    deleted: bool = False
+    source_id: str | None = None  # tag migrator.source_experiment_id
+    source_name: str | None = None  # tag migrator.source_experiment_name
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentPlan:
     """An experiment as it will be in the target.
 

@@ -54,6 +54,11 @@ TRACE_OPTIONS = (
 )  # fmt: skip
 """What becomes a trace, and how."""
 
+
+def _negated(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    return not value
+
+
 CHOICE_OPTIONS = (
     click.option(
         "--since", metavar="DATE",
@@ -61,15 +66,34 @@ CHOICE_OPTIONS = (
         "time; UTC), and those still open.",
     ),
     click.option(
+        "--until", metavar="DATE",
+        help="Only runs and traces that started on or before DATE (2024-05-31: to the end of that "
+        "day; with a time: before it; UTC).",
+    ),
+    click.option(
+        "--run", "run_ids", multiple=True, metavar="ID",
+        help="Only this run and the tree it belongs to, with its traces and logged models; may be "
+        "repeated.",
+    ),
+    click.option(
+        "--not-experiment", "not_experiments", multiple=True, metavar="NAME_OR_ID",
+        help="Not this experiment; patterns as for --experiment. May be repeated.",
+    ),
+    click.option(
+        "--no-deleted", "deleted", is_flag=True, callback=_negated,
+        help="Leave out deleted experiments, runs and logged models, and their traces.",
+    ),
+    click.option(
+        "--rename", multiple=True, metavar="OLD=NEW",
+        help="Give an experiment or a registered model another name in the target; may be "
+        "repeated. Tags that mention a registered model keep the old name.",
+    ),
+    click.option(
         "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
         help="Only what this list names: the rejects file of an earlier conversion.",
     ),
 )  # fmt: skip
 """Which part of the source is taken."""
-
-
-def _negated(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    return not value
 
 
 KIND_OPTIONS = (
@@ -88,7 +112,10 @@ TARGET_OPTIONS = (
     click.option(
         "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
         show_default=True,
-        help="What to do when the target has another experiment of the same name or id.",
+        help="What to do when the target has another experiment of the same name or id. merge: the "
+        "runs go into the one of the same name; where only the id is taken, the experiment gets "
+        "another id. rename: a second experiment, NAME (ID). An experiment that came from the "
+        "source before is never another one, whatever its name is now.",
     ),
     click.option(
         "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
@@ -101,7 +128,7 @@ TARGET_OPTIONS = (
 
 EXPERIMENT = click.option(
     "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
-    help="Only this experiment; may be repeated.",
+    help="Only this experiment; may be repeated. A pattern with * ? or [] fits several names.",
 )  # fmt: skip
 ARTIFACTS = click.option(
     "--artifacts", default="auto", show_default=True,

@@ -11,8 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from migrator import conventions
 from migrator.errors import TargetError
 from migrator.loader import schema as schemas
+from migrator.model import ExistingExperiment
+
+EXPERIMENTS = (
+    "SELECT e.experiment_id, e.name, e.creation_time, e.lifecycle_stage, i.value, n.value "
+    "FROM experiments AS e "
+    "LEFT JOIN experiment_tags AS i ON i.experiment_id = e.experiment_id "
+    f"AND i.key = '{conventions.MIGRATOR_SOURCE_EXPERIMENT}' "
+    "LEFT JOIN experiment_tags AS n ON n.experiment_id = e.experiment_id "
+    f"AND n.key = '{conventions.MIGRATOR_SOURCE_NAME}' ORDER BY e.experiment_id"
+)
+"""Query for ``existing_experiment``: all experiments of MLflow's tables."""
 
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics"})
 _HOLDING = ("experiments", "registered_models")  # if these are empty, all tables are
@@ -35,6 +47,19 @@ class Place:
             "MLflow can't go on from there.",
             todo=f"Nothing is lost when it is made anew. {self.recreate}",
         )
+
+
+def existing_experiment(row: Sequence[Any]) -> ExistingExperiment:
+    """An experiment of the target, from a row of ``EXPERIMENTS``."""
+    number, name, creation_ms, stage, source_id, source_name = row
+    return ExistingExperiment(
+        int(number),
+        str(name),  # a damaged SQLite file may have bytes or a number there
+        creation_ms,
+        stage == "deleted",
+        source_id,
+        source_name,
+    )
 
 
 def revision_of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from migrator.loader import schema as schemas
 from migrator.loader.networked.target import open_networked
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.sqlite.target import open_sqlite
+from migrator.model import ExistingExperiment
 from migrator.outcome.written import Written
 
 
@@ -53,8 +54,11 @@ class Target(Protocol):
     def report_base(self) -> Path:
         """The path to which a report's own ending is appended."""
 
-    def experiments(self) -> tuple[tuple[int, str], ...]:
-        """Return the id and name of every experiment of an existing target, deleted ones too."""
+    def experiments(self) -> tuple[ExistingExperiment, ...]:
+        """Return every experiment of an existing target, deleted ones too."""
+
+    def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
+        """Return the ids of the experiments that have one of these runs."""
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Make all staged rows fit the target's columns.

@@ -604,4 +604,5 @@ class Writer:
             rebuilt_already_there=+there.rebuilt_already_there,
             issues=[*self._issues, *there.issues],
             backup_path=there.backup_path,
+            unchanged=there.unchanged,
         )

@@ -429,6 +429,7 @@ class Outcome:
     experiments: list[ExperimentSummary] = field(default_factory=list)
     artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
+    unchanged: bool = False  # the database lacked nothing, and is as it was
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
     report_problem: str | None = None  # why the report could not be written
@@ -452,6 +453,8 @@ class Outcome:
         """The state of the target, as a sentence without its full stop."""
         if self.dry_run:
             return "Nothing was written (dry run)"
+        if self.unchanged:
+            return f"The database {self.target} is unchanged"
         what = "database" if self.server is None else "conversion to"
         return f"The {what} {self.target} is complete"
 

@@ -28,6 +28,7 @@ class Written:
     rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
     issues: list[Issue] = field(default_factory=list)
     backup_path: str | None = None  # of an existing SQLite file
+    unchanged: bool = False  # a database lacked nothing, and is as it was
     files_sent: int = 0  # to an MLflow server
     bytes_sent: int = 0
     ids: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict)  # old to new, of a server

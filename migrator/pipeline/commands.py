@@ -140,7 +140,8 @@ def convert(
 ) -> Outcome:
     """Write the sources into the database at ``to``, completely or not at all.
 
-    The report goes to ``report``, or to a new file beside the target; ``values`` shows the
+    The report goes to ``report``, or to a new file beside the target, which is not written if
+    nothing is new and nothing is rejected; ``values`` shows the
     source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
     conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
     defect); the target is untouched then.
@@ -178,7 +179,12 @@ def _convert_into_database(
         check_outside(outcome.sources, "--to", target.path)
         check_outside(outcome.sources, "--report", reporting.path or str(target.report_base))
         outcome.dry_run = settings.dry_run
-        facts = TargetFacts(target.experiments(), target.largest_id, target.collation_key)
+        facts = TargetFacts(
+            target.experiments(),
+            target.largest_id,
+            target.collation_key,
+            target.experiments_of_runs,
+        )
         observer = Observer(progress=progress)
         if settings.dry_run:
             walked = walk_sources(stores, options, Discard(), outcome, facts, observer)
@@ -211,10 +217,12 @@ def _convert_into_database(
         walked.add_result(result)
         name_sources(stores, outcome)
         outcome.backup = result.backup_path
+        outcome.unchanged = result.unchanged and not outcome.artifacts.files_copied
         outcome.schema = target.wanted
         outcome.seconds = time.monotonic() - began
-        default = _report_path(target.report_base, outcome)
-        reporting.write(outcome, default, like=target.report_base)
+        if not outcome.unchanged or outcome.ledger.has_rejects or reporting.path is not None:
+            default = _report_path(target.report_base, outcome)
+            reporting.write(outcome, default, like=target.report_base)
         return outcome
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -14,6 +14,7 @@ from migrator.model import (
     ExperimentPlan,
     Extracted,
     LoggedModelRecord,
+    RegisteredModelRecord,
     TraceEntry,
     TraceRecord,
 )
@@ -102,21 +103,33 @@ def hand_over_datasets(entities: EntityReader) -> None:
 ReadTrace = Callable[[TraceEntry], Extracted[TraceRecord]]
 
 
-def is_selected_trace(context: WalkContext, entry: TraceEntry, read: ReadTrace) -> bool:
-    """Whether the options ``--only`` and ``--since`` select a native trace."""
-    if not context.selection.is_listed(entry):
+def is_selected_trace(
+    context: WalkContext, runs: RunIndex, entry: TraceEntry, read: ReadTrace
+) -> bool:
+    """Whether ``--only``, ``--run``, ``--since`` and ``--until`` select a native trace."""
+    options, selection = context.options, context.selection
+    if not selection.is_listed(entry) and not _is_of_run(context, runs, entry.source_run_id):
         return False
-    if context.options.since is None:
+    if options.since is None and options.until is None:
         return True
     record = read(entry).record
-    return record is None or context.selection.is_recent_trace(record)
+    return record is None or selection.is_trace_in_time(record)
+
+
+def _is_of_run(context: WalkContext, runs: RunIndex, run_id: str | None) -> bool:
+    """Whether ``--run`` selects a run, by its own id or that of another run of its tree."""
+    if run_id is None or not context.options.run_ids:
+        return False
+    if run_id in context.options.run_ids:
+        return True
+    return run_id in runs.entries and run_id not in context.totals.runs_left_out
 
 
 def is_deleted_and_excluded(
     context: WalkContext, runs: RunIndex, plan: ExperimentPlan, entry: TraceEntry
 ) -> bool:
-    """Whether a native trace belongs to something deleted and ``--exclude deleted`` was given."""
-    if "deleted" not in context.options.exclude:
+    """Whether a native trace belongs to something deleted, and the options leave that out."""
+    if context.options.deleted and "deleted" not in context.options.exclude:
         return False
     run = runs.entries.get(entry.source_run_id or "")
     record = None
@@ -144,7 +157,7 @@ def hand_over_native_traces(entities: EntityReader, runs: RunIndex) -> Counter[K
             if not _is_trace_of_shard(context, runs, entry):
                 leave_to_other_shards(ledger, Kind.TRACE)
                 leave_out_files(ledger, store, entry)
-            elif not is_selected_trace(context, entry, read):
+            elif not is_selected_trace(context, runs, entry, read):
                 leave_out_files(ledger, store, entry)
             else:
                 found[entry.entity_id].append(Found(store, entry, plan, read))
@@ -203,7 +216,7 @@ def hand_over_logged_models(entities: EntityReader, runs: RunIndex) -> None:
             plan = context.experiments.plan_of(store, entry)
             if plan is None:
                 continue
-            if not context.selection.is_listed(entry):
+            if not _is_selected_model(context, runs, entry, read):
                 leave_out_files(totals.ledger, store, entry)
             elif not _is_model_of_shard(context, runs, entry, read):
                 leave_to_other_shards(totals.ledger, Kind.LOGGED_MODEL)
@@ -214,9 +227,23 @@ def hand_over_logged_models(entities: EntityReader, runs: RunIndex) -> None:
         entity = entities.read(Kind.LOGGED_MODEL, of_model)
         if entity is not None:
             (store, entry, *_), record, plan = entity
+            if record.lifecycle_stage == "deleted" and not context.options.deleted:
+                totals.handed.subtract(counts_of(record))
+                totals.ledger.left_out.update(counts_of(record))
+                continue
             record = totals.locations.logged_model(store, entry, record, plan.target_id)
             record = _without_metrics_of_left_out_runs(context, record)
             context.sink.add_logged_model(record, plan.target_id)
+
+
+def _is_selected_model(context: WalkContext, runs: RunIndex, entry: Entry, read: ReadModel) -> bool:
+    """Whether ``--only`` lists a logged model, or ``--run`` selects the run that made it."""
+    if context.selection.is_listed(entry):
+        return True
+    if not context.options.run_ids:
+        return False
+    record = read(entry).record
+    return record is not None and _is_of_run(context, runs, record.source_run_id)
 
 
 def _is_model_of_shard(context: WalkContext, runs: RunIndex, entry: Entry, read: ReadModel) -> bool:
@@ -265,7 +292,13 @@ def hand_over_registered_models(entities: EntityReader, runs: RunIndex) -> None:
         entity = entities.read(Kind.REGISTERED_MODEL, of_model)
         if entity is not None:
             record = context.totals.locations.registered_model(entity.record, owners)
-            context.sink.add_registered_model(record)
+            context.sink.add_registered_model(_renamed(record, dict(context.options.rename)))
+
+
+def _renamed(record: RegisteredModelRecord, new_names: Mapping[str, str]) -> RegisteredModelRecord:
+    name = new_names.get(record.name, record.name)
+    versions = tuple(replace(version, name=name) for version in record.versions)
+    return replace(record, name=name, versions=versions)
 
 
 def _owners(entities: EntityReader, runs: RunIndex) -> dict[str, tuple[Kind, Store, Entry]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache
 from typing import NamedTuple
 
 from migrator import conventions, transformer
@@ -14,9 +16,12 @@ from migrator.model import Entry, ExperimentPlan, ExperimentRecord, RunEntry
 from migrator.outcome.ledger import counts_of
 from migrator.outcome.summary import ExperimentSummary
 from migrator.paths import readable_path
+from migrator.pipeline.options import Options
 from migrator.pipeline.stores import Store, ranked
 from migrator.pipeline.walk_context import WalkContext
 from migrator.pipeline.walk_totals import leave_out_files
+
+_WILDCARDS = frozenset("*?[")
 
 
 class _Read(NamedTuple):
@@ -48,6 +53,7 @@ def hand_over_experiments(context: WalkContext) -> None:
         context.options.on_conflict,
         target.largest_id,
         target.collation_key,
+        _contents_of(context),
     )
     context.totals.ledger.add_issues(issues)
     groups: dict[int, list[_Planned]] = defaultdict(list)
@@ -61,27 +67,52 @@ def hand_over_experiments(context: WalkContext) -> None:
 
 
 def _read_selected(context: WalkContext) -> list[_Read]:
+    options, totals = context.options, context.totals
     read: list[_Read] = []
-    known: set[str] = set()
-    totals = context.totals
+    known: list[ExperimentRecord] = []
+    new_names = dict(options.rename)
     listed = _listed_folders(context)
     for store in context.stores:
         for entry in ranked(store.index.experiments):
             extracted = totals.redactor.mask(store.source.read_experiment(entry))
             record = extracted.record
             if record is not None:
-                known |= {record.name, record.experiment_id}
+                known.append(record)
                 is_unlisted = listed is not None and entry.path not in listed
-                if is_unlisted or not _is_named(record, context.options.experiments):
+                if is_unlisted or not _is_selected(record, options):
                     leave_out_files(totals.ledger, store, entry)
                     context.outcome.left_out_experiments += 1
                     continue
-                read.append(_Read(store, entry, record))
+                name = new_names.get(record.name, record.name)
+                read.append(_Read(store, entry, replace(record, name=name)))
             totals.ledger.add_extracted(extracted)
-    for name in context.options.experiments:
-        if name not in known:
-            raise unknown_experiment(name)
+    _check_names(context, known)
     return read
+
+
+def _check_names(context: WalkContext, known: Sequence[ExperimentRecord]) -> None:
+    """Raise OptionError for a name in the options that fits nothing in the sources."""
+    options = context.options
+    literal = [name for name in options.not_experiments if not _WILDCARDS & set(name)]
+    for name in (*options.experiments, *literal):
+        if not any(_fits(record, name) for record in known):
+            raise unknown_experiment(name)
+    models = {entry.entity_id for s in context.stores for entry in s.index.registered_models}
+    new_names = dict(options.rename)
+    for name in new_names:
+        if name not in models and all(record.name != name for record in known):
+            raise OptionError(
+                f"--rename: the source has no experiment or registered model {name!r}.",
+                todo="'mlflow-migrate scan' lists them.",
+            )
+    for name in models & new_names.keys():
+        new_name = new_names[name]
+        if new_name in models and new_names.get(new_name, new_name) == new_name:
+            raise OptionError(
+                f"--rename {name}={new_name}: the source has another registered model of this "
+                "name.",
+                todo="Choose another name, or rename that one as well.",
+            )
 
 
 def unknown_experiment(name: str) -> OptionError:
@@ -92,15 +123,32 @@ def unknown_experiment(name: str) -> OptionError:
     )
 
 
-def _is_named(record: ExperimentRecord, names: Sequence[str]) -> bool:
-    return not names or record.name in names or record.experiment_id in names
+def _is_selected(record: ExperimentRecord, options: Options) -> bool:
+    """Whether the options take an experiment, as far as its name, id and state decide."""
+    if record.deleted and not options.deleted:
+        return False
+    if any(_fits(record, name) for name in options.not_experiments):
+        return False
+    return not options.experiments or any(_fits(record, name) for name in options.experiments)
+
+
+def _fits(record: ExperimentRecord, name: str) -> bool:
+    """Whether an experiment has this name or id, or a name that fits the pattern."""
+    return name in (record.name, record.experiment_id) or fnmatchcase(record.name, name)
 
 
 def _listed_folders(context: WalkContext) -> set[str] | None:
-    """The directories of experiments in which ``--only`` lists something; None without a list."""
+    """The directories of experiments that hold what ``--only`` or ``--run`` name; else None."""
     selection, experiments = context.selection, context.experiments
-    if context.options.only is None:
+    if not selection.has_list:
         return None
+    run_ids = {entry.entity_id for store in context.stores for entry in store.index.runs}
+    for run_id in context.options.run_ids:
+        if run_id not in run_ids:
+            raise OptionError(
+                f"The source has no run {run_id!r}.",
+                todo="Give the whole id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
+            )
     folders: set[str] = set()
     has_registered_model = False
     for store in context.stores:
@@ -110,7 +158,7 @@ def _listed_folders(context: WalkContext) -> set[str] | None:
                 folders.add(experiments.folder_of(store, entry))
         folders.update(e.path for e in index.experiments if selection.is_listed(e))
         has_registered_model |= any(map(selection.is_listed, index.registered_models))
-    if not folders and not has_registered_model:
+    if context.options.only is not None and not folders and not has_registered_model:
         raise OptionError(
             f"Nothing that {context.options.only.file} lists is in the source.",
             todo="Give the source of the conversion that wrote the list.",
@@ -154,6 +202,31 @@ def _with_contents(
             )
         with_contents.append(each)
     return with_contents
+
+
+def _contents_of(context: WalkContext) -> Callable[[str], transformer.Contents]:
+    """A function of an experiment's directory: what it holds, and where in the target it is."""
+
+    @cache
+    def by_folder() -> tuple[Mapping[str, Sequence[str]], Collection[str]]:
+        """The ids of the runs by directory, and all directories that hold something."""
+        folder_of = context.experiments.folder_of
+        run_ids: defaultdict[str, list[str]] = defaultdict(list)
+        filled: set[str] = set()
+        for store in context.stores:
+            index = store.index
+            for run in index.runs:
+                run_ids[folder_of(store, run)].append(run.entity_id)
+            for entry in (*index.traces, *index.logged_models, *index.datasets):
+                filled.add(folder_of(store, entry))
+        return run_ids, filled | run_ids.keys()
+
+    def contents_of(path: str) -> transformer.Contents:
+        run_ids, filled = by_folder()
+        in_target = context.target.experiments_of_runs(run_ids.get(path, ()))
+        return transformer.Contents(path not in filled, frozenset(in_target))
+
+    return contents_of
 
 
 def _newest_start_ms(store: Store, entries: Sequence[RunEntry]) -> int | None:

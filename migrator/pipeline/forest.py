@@ -111,8 +111,10 @@ def _roles_by_folder(context: WalkContext) -> dict[str, Role]:
     """The roles that the user gave, by the experiment's directory."""
     roles: dict[str, Role] = {}
     records = [plan.record for plan in context.experiments.plans.values()]
+    new_names = dict(context.options.rename)
     for name, role in context.options.roles:
-        paths = [record.path for record in records if name in (record.name, record.experiment_id)]
+        names = (name, new_names.get(name, name))
+        paths = [r.path for r in records if r.name in names or r.experiment_id == name]
         if not paths:
             raise unknown_experiment(name)
         for path in paths:

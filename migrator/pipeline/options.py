@@ -19,7 +19,7 @@ from migrator.errors import OptionError
 from migrator.model import Role, RootChange
 from migrator.pipeline.artifact_roots import parsed_changes
 from migrator.pipeline.redaction import compiled
-from migrator.pipeline.selection import RejectsList, Shard, parsed_time
+from migrator.pipeline.selection import RejectsList, Shard, parsed_end, parsed_time
 
 Paths: TypeAlias = "str | Path | Sequence[str | Path]"
 ExperimentKind = Literal["auto", "genai", "keep"]
@@ -47,7 +47,13 @@ class Options:
     """
 
     experiments: tuple[str, ...]
-    """Names or ids of the experiments to take; empty for all."""
+    """Names or ids of the experiments to take, or patterns such as ``prod-*``; empty for all."""
+    not_experiments: tuple[str, ...]
+    """Names, ids or patterns of experiments to leave out."""
+    run_ids: tuple[str, ...]
+    """Take only the trees that hold these runs; empty for all."""
+    deleted: bool
+    """Take deleted experiments, runs and logged models too."""
     runs: bool
     traces: bool
     include: frozenset[str]
@@ -74,6 +80,10 @@ class Options:
     adopt_orphans: bool
     since: datetime | None
     """Take only runs and traces that started or ended then or later, and those still open."""
+    until: datetime | None
+    """Take only runs and traces that started before this moment."""
+    rename: tuple[tuple[str, str], ...]
+    """Experiments and registered models of the source, and their names in the target."""
     only: RejectsList | None
     """Take only what this list names."""
     shard: Shard
@@ -100,6 +110,11 @@ class Options:
         group_by_time: bool = False,
         adopt_orphans: bool = False,
         since: str | date | None = None,
+        until: str | date | None = None,
+        not_experiments: str | Iterable[str] = (),
+        run_ids: str | Iterable[str] = (),
+        deleted: bool = True,
+        rename: Mapping[str, str] | str | Iterable[str | tuple[str, str]] = (),
         only: str | Path | RejectsList | None = None,
         shard: str | tuple[int, int] = (1, 1),
         redact: str | Pattern[str] | Iterable[str | Pattern[str]] = (),
@@ -122,6 +137,11 @@ class Options:
             "group_by_time": group_by_time,
             "adopt_orphans": adopt_orphans,
             "since": None if since is None else parsed_time(since),
+            "until": None if until is None else parsed_end(until),
+            "not_experiments": as_texts(not_experiments),
+            "run_ids": as_texts(run_ids),
+            "deleted": deleted,
+            "rename": _new_names(rename),
             "only": None if only is None else RejectsList.read(only),
             "shard": Shard.parse(shard),
             "redact": _patterns(redact),
@@ -137,6 +157,20 @@ class Options:
         if not self.runs and not self.traces:
             raise OptionError(
                 "--no-runs and --no-traces leave neither runs nor traces.", todo="Give one of them."
+            )
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise OptionError(
+                f"--since {self.since} and --until {self.until} leave nothing between them.",
+                todo="Give an earlier --since or a later --until.",
+            )
+        if not self.deleted and "deleted" in self.include:
+            raise OptionError(
+                "--no-deleted and --include deleted contradict one another.",
+                todo="Give one of them.",
+            )
+        if self.run_ids and self.only is not None:
+            raise OptionError(
+                "--run and --only both say which items are taken.", todo="Give one of them."
             )
         for group in sorted(self.include & self.exclude):
             raise OptionError(
@@ -247,6 +281,33 @@ def _role(pair: str | tuple[str, str | Role]) -> tuple[str, Role]:
             todo=f"Choose the role from {', '.join(ROLES)}.",
         )
     return experiment, Role(role)
+
+
+def _new_names(
+    given: Mapping[str, str] | str | Iterable[str | tuple[str, str]],
+) -> tuple[tuple[str, str], ...]:
+    """Parse ``OLD=NEW``; names with an equals sign of their own can only be given as a mapping."""
+    if isinstance(given, str):
+        given = (given,)
+    new_names: dict[str, str] = {}
+    for pair in given.items() if isinstance(given, Mapping) else given:
+        old, new = _new_name(pair)
+        if new_names.setdefault(old, new) != new:
+            raise OptionError(
+                f"--rename gives {old!r} two names, {new_names[old]!r} and {new!r}.",
+                todo="Give one of them.",
+            )
+    return tuple(new_names.items())
+
+
+def _new_name(pair: str | tuple[str, str]) -> tuple[str, str]:
+    parts = pair.split("=") if isinstance(pair, str) else list(pair)
+    if len(parts) != 2 or not parts[0] or not parts[1].strip():
+        raise OptionError(
+            f"--rename {pair!r} is not OLD=NEW.",
+            todo="Give both names, with one equals sign between them.",
+        )
+    return parts[0], parts[1]
 
 
 def _patterns(

@@ -1,16 +1,16 @@
 """Which entities a conversion takes.
 
-``--only`` names a list of rejects, ``--since`` a time, ``--shard`` one of several parts that are
-converted separately.
+``--only`` names a list of rejects, ``--run`` single runs, ``--since`` and ``--until`` times,
+``--shard`` one of several parts that are converted separately.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from migrator.model import Entry, RunRecord, TraceRecord
 from migrator.paths import openable_path
 
 
-def parsed_time(given: str | date) -> datetime:
+def parsed_time(given: str | date, option: str = "--since") -> datetime:
     """Parse a date or time in ISO format; it is UTC unless it names a zone. Raises OptionError."""
     if isinstance(given, datetime):
         moment = given
@@ -30,10 +30,20 @@ def parsed_time(given: str | date) -> datetime:
             moment = datetime.fromisoformat(given.strip().replace("Z", "+00:00"))
         except ValueError as error:
             raise OptionError(
-                f"--since {given!r} is not a valid date.",
+                f"{option} {given!r} is not a valid date.",
                 todo="Write it as 2024-05-31 or 2024-05-31T23:00.",
             ) from error
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+
+
+def parsed_end(given: str | date) -> datetime:
+    """Parse a time as ``parsed_time`` does; of a date without a time, the end of that day."""
+    moment = parsed_time(given, "--until")
+    if isinstance(given, str):
+        is_day = len(given.strip()) == len("2024-05-31")
+    else:
+        is_day = not isinstance(given, datetime)
+    return moment + timedelta(days=1) if is_day else moment
 
 
 class Shard(NamedTuple):
@@ -111,7 +121,7 @@ class RejectsList:
 
 
 class Selection:
-    """What ``--only`` and ``--since`` select; without either, everything.
+    """What ``--only``, ``--run``, ``--since`` and ``--until`` select; without any, everything.
 
     ``local_path`` turns a path that the list names into the place of the file on this machine.
     """
@@ -121,12 +131,16 @@ class Selection:
         only: RejectsList | None = None,
         since: datetime | None = None,
         local_path: Callable[[str], str] = str,
+        *,
+        until: datetime | None = None,
+        run_ids: Sequence[str] = (),
     ) -> None:
         self.since_ms = None if since is None else int(since.timestamp() * 1000)
-        self.has_list = only is not None
+        self.until_ms = None if until is None else int(until.timestamp() * 1000)
+        self.has_list = only is not None or bool(run_ids)
         self._paths: set[str] = set()  # what is listed
         self._above: set[str] = set()  # and every directory above it
-        self._ids: set[str] = set()
+        self._ids: set[str] = set(run_ids)
         for path, entity_id in () if only is None else only.items:
             self._add(local_path(path), entity_id)
 
@@ -142,16 +156,27 @@ class Selection:
             return True
         return any(str(above) in self._paths for above in PurePath(entry.path).parents)
 
-    def has_recent_run(self, runs: Iterable[RunRecord | None]) -> bool:
-        """Whether any run of a tree started, ended or was deleted since, or is still open.
+    def has_run_in_time(self, runs: Collection[RunRecord | None]) -> bool:
+        """Whether a tree lies between ``--since`` and ``--until``.
 
-        None stands for a run that could not be read, which has to be named.
+        Since: one of its runs started, ended or was deleted since, or is still open. Until: one
+        started before. None stands for a run that could not be read, which has to be named.
         """
-        since_ms = self.since_ms
-        return since_ms is None or any(run is None or _is_recent(run, since_ms) for run in runs)
+        since_ms, until_ms = self.since_ms, self.until_ms
+        is_in_time = True
+        if since_ms is not None:
+            is_in_time = any(run is None or _is_recent(run, since_ms) for run in runs)
+        if until_ms is not None and is_in_time:
+            is_in_time = any(run is None or (run.start_ms or 0) < until_ms for run in runs)
+        return is_in_time
 
-    def is_recent_trace(self, trace: TraceRecord) -> bool:
-        """Whether a trace ended or was assessed since, or is still open."""
+    def is_trace_in_time(self, trace: TraceRecord) -> bool:
+        """Whether a trace began before ``--until``, and ended or was assessed since ``--since``.
+
+        A trace that is still open is as recent as can be.
+        """
+        if self.until_ms is not None and trace.timestamp_ms >= self.until_ms:
+            return False
         if self.since_ms is None or trace.status == "IN_PROGRESS":
             return True
         last_ms = trace.timestamp_ms + (trace.execution_ms or 0)

@@ -104,5 +104,5 @@ def _count_native_traces(
             plan = context.experiments.plans[folder]
             if is_deleted_and_excluded(context, runs, plan, entry):
                 continue
-            if is_selected_trace(context, entry, read) and read(entry).record is not None:
+            if is_selected_trace(context, runs, entry, read) and read(entry).record is not None:
                 summaries[folder].native_traces += 1

@@ -7,7 +7,7 @@ before: whether the counts close, what would be rejected, what the API has no fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -67,9 +67,16 @@ class RestConversion:
     options: Options
     progress: Progress
 
-    def walk(self, sink: Sink, outcome: Outcome, existing: Sequence[tuple[int, str]]) -> Walked:
+    def walk(
+        self, sink: Sink, outcome: Outcome, there: Mapping[int, server.ServedExperiment]
+    ) -> Walked:
         """Walk the sources once, and check that all that was found is accounted for."""
-        facts = TargetFacts(existing, largest_id=None)
+        existing = [each.as_existing(handle) for handle, each in there.items()]
+        facts = TargetFacts(
+            existing,
+            largest_id=None,
+            experiments_of_runs=server.RunLocations(self.connection, there).experiments_of,
+        )
         observer = Observer(progress=self.progress)
         walked = walk_sources(self.stores, self.options, sink, outcome, facts, observer)
         walked.check_handed()
@@ -89,12 +96,11 @@ def convert_through_rest(
     began = time.monotonic()
     connection, options = conversion.connection, conversion.options
     there = {_handle(each): each for each in server.existing_experiments(connection)}
-    existing = [(handle, each.name) for handle, each in there.items()]
     survey = server.Survey()
     is_dry = outcome.dry_run
     trial = outcome if is_dry else Outcome(outcome.version, outcome.sources, outcome.target)
     trial.server = summary = ServerSummary(connection.version)
-    walked = conversion.walk(survey, trial, existing)
+    walked = conversion.walk(survey, trial, there)
     check_rejects(trial.ledger.issues)
     summary.limits = tuple(
         ServerLimit(limit.name, limit.what, n, limit.why, limit.instead)
@@ -114,7 +120,7 @@ def convert_through_rest(
             progress=conversion.progress,
             runs_in_all=trial.ledger.found[Kind.RUN],
         )
-        _write(conversion, publisher, outcome, existing, summary)
+        _write(conversion, publisher, outcome, there, summary)
     outcome.seconds = time.monotonic() - began
 
 
@@ -122,10 +128,10 @@ def _write(
     conversion: RestConversion,
     publisher: server.Publisher,
     outcome: Outcome,
-    existing: Sequence[tuple[int, str]],
+    there: Mapping[int, server.ServedExperiment],
     summary: ServerSummary,
 ) -> None:
-    walked = conversion.walk(publisher, outcome, existing)
+    walked = conversion.walk(publisher, outcome, there)
     result = publisher.finish()
     walked.add_result(result)
     summary.files_sent, summary.bytes_sent = result.files_sent, result.bytes_sent
@@ -134,7 +140,7 @@ def _write(
         experiment.target_id = int(publisher.experiment_id(experiment.target_id))
 
 
-def _handle(there: server.ExistingExperiment) -> int:
+def _handle(there: server.ServedExperiment) -> int:
     """The id by which plans know an experiment of the server."""
     if there.source is not None:
         return transformer.experiment_handle(*there.source)

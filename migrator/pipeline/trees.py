@@ -148,9 +148,14 @@ class TreeWorker:
             run = extracted.record
             if plan is not None:
                 run = self._with_copies(entry, run, plan)
+                if run.deleted and not context.options.deleted:
+                    self._leave_out_run(run)
+                    continue
                 totals.summaries[folder].add_run(run)
                 self.hand_over_run(stores[run_id], entry, run, plan)
             runs[run_id] = run
+        if not context.options.deleted and tree.root_id not in runs:
+            return
         if folders[tree.root_id] in context.experiments.plans and runs:
             self._hand_over_traces(tree, runs, folders[tree.root_id])
 
@@ -165,7 +170,7 @@ class TreeWorker:
         if not any(map(context.selection.is_listed, entries)):
             return None
         read = context.reader.read_all(stores, entries)
-        if not context.selection.has_recent_run(each.record for each in read.values()):
+        if not context.selection.has_run_in_time([each.record for each in read.values()]):
             return None
         return read
 
@@ -236,8 +241,12 @@ class TreeWorker:
             placed = totals.locations.run(store, entry, run, plan.target_id)
             self._sink.add_run(placed, plan.target_id)
         else:
-            totals.runs_left_out.add(run.run_id)
-            totals.ledger.left_out.update(counts_of(run))
+            self._leave_out_run(run)
+
+    def _leave_out_run(self, run: RunRecord) -> None:
+        """Count a run that was read as left out by the options."""
+        self._totals.runs_left_out.add(run.run_id)
+        self._totals.ledger.left_out.update(counts_of(run))
 
 
 def _deleted(run: RunRecord) -> RunRecord:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from migrator import conventions
+from migrator.model import ExistingExperiment
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.indexes import ExperimentIndex
 from migrator.pipeline.locations import Locations
@@ -17,14 +18,21 @@ from migrator.pipeline.stores import Progress, Store, no_progress
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk_totals import WalkTotals
 
+ExperimentsOfRuns = Callable[[Sequence[str]], Collection[int]]
+
+
+def _no_experiments(run_ids: Sequence[str]) -> Collection[int]:
+    return ()
+
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
     """What the target says about experiments, by which theirs get names and ids."""
 
-    existing: Sequence[tuple[int, str]] = ()  # ids and names of its experiments
+    existing: Sequence[ExistingExperiment] = ()
     largest_id: int | None = conventions.INT64_MAX  # None where the target assigns ids itself
     collation_key: Callable[[str], str] = str  # equal for names that the target takes for equal
+    experiments_of_runs: ExperimentsOfRuns = _no_experiments  # those that have one of some runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,13 @@ class WalkContext:
                 path = store.source.local(path)
             return path
 
-        selection = Selection(options.only, options.since, local_path)
+        selection = Selection(
+            options.only,
+            options.since,
+            local_path,
+            until=options.until,
+            run_ids=options.run_ids,
+        )
         return cls(
             stores=stores,
             options=options,

@@ -122,6 +122,8 @@ def done_text(outcome: Outcome) -> str:
     done = f"Wrote {outcome.target}"
     if outcome.dry_run:
         done = "Nothing was written (--dry-run)"
+    elif outcome.unchanged:
+        done = f"Nothing new; database unchanged: {outcome.target}"
     elif outcome.backup:
         done += f" (backup: {outcome.backup})"
     done += f" in {outcome.seconds:.1f} s."

@@ -2,6 +2,7 @@
 
 from migrator.transformer.choosing import PlanOptions
 from migrator.transformer.experiments import (
+    Contents,
     FoundExperiment,
     OnConflict,
     experiment_handle,
@@ -35,6 +36,7 @@ from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 __all__ = [
     "SERVED",
     "ArtifactChoice",
+    "Contents",
     "Fate",
     "Forest",
     "FoundExperiment",

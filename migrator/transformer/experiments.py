@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from migrator import conventions as conv
 from migrator import encoding
 from migrator.errors import TargetError
 from migrator.issues import Code, Issue, Kind
-from migrator.model import ExperimentPlan, ExperimentRecord
+from migrator.model import ExistingExperiment, ExperimentPlan, ExperimentRecord
 
 NAME_CHARS = 256  # column experiments.name
 DEFAULT = "Default"  # MLflow's own; every store and database has one, so it always merges
@@ -52,12 +52,24 @@ class FoundExperiment:
         )
 
 
+class Contents(NamedTuple):
+    """What a source's experiment holds, as far as that tells whether it came to the target."""
+
+    is_empty: bool = False
+    in_target: frozenset[int] = frozenset()  # the target's experiments that have a run of it
+
+
+def _unknown_contents(path: str) -> Contents:
+    return Contents()
+
+
 def plan_experiments(
     found: Sequence[FoundExperiment],
-    existing: Sequence[tuple[int, str]],
+    existing: Sequence[ExistingExperiment],
     on_conflict: OnConflict,
     largest_id: int | None = conv.INT64_MAX,
     name_key: Callable[[str], str] = str,
+    contents_of: Callable[[str], Contents] = _unknown_contents,
 ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
     """Give every experiment an id and a name in the target.
 
@@ -71,15 +83,21 @@ def plan_experiments(
     (``FoundExperiment.precedence``). The others become ``name (id)``. An experiment of a later
     source joins the one with its id and name in an earlier source, else the one with its name.
 
-    ``existing`` are the ``(id, name)`` of the target's experiments. What an earlier conversion of
-    the same source wrote is found again and merged, under the name that it has there. Any other
-    clash follows ``on_conflict``.
+    ``existing`` are the target's experiments. One of them is the source's own if it has its id (or
+    tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, the
+    source's creation time, one of its runs. With ``on_conflict`` "merge" one that has a run of it
+    is enough, unless it came from an experiment of another name. The source's own is found again
+    and merged. It keeps the name that it has in the target, unless the source renamed it since and
+    nobody renamed it in the target: tag ``migrator.source_experiment_name`` keeps the name of the
+    last conversion. Any other clash follows ``on_conflict``.
 
+    ``contents_of`` is called with an experiment's directory, and only where nothing else decides.
     ``name_key`` makes names equal that the target can't tell apart. The order of ``found`` does not
     matter. Plans are keyed by the experiment's directory. Raises TargetError on a clash with
     ``on_conflict`` "fail".
     """
-    return _Planner(existing, on_conflict, largest_id, name_key).plan(found)
+    planner = _Planner(existing, on_conflict, largest_id, name_key, contents_of)
+    return planner.plan(found)
 
 
 def experiment_handle(experiment_id: str, name: str) -> int:
@@ -105,17 +123,23 @@ def experiment_kind(
 class _Planner:
     def __init__(
         self,
-        existing: Iterable[tuple[int, str]],
+        existing: Iterable[ExistingExperiment],
         on_conflict: OnConflict,
         largest_id: int | None,
         name_key: Callable[[str], str],
+        contents_of: Callable[[str], Contents],
     ) -> None:
         self.keeps_ids = largest_id is not None
         self.largest_id = conv.INT64_MAX if largest_id is None else largest_id
         self.name_key = name_key
-        existing = tuple(existing)
-        self.there_by_name = {name_key(name): number for number, name in existing}
-        self.there_by_id = {number: name for number, name in existing}
+        self.contents_of = contents_of
+        self.there = {each.target_id: each for each in existing}
+        self.there_by_name = {name_key(each.name): each.target_id for each in self.there.values()}
+        self.there_by_id = {number: each.name for number, each in self.there.items()}
+        self.there_by_source: dict[str, list[ExistingExperiment]] = {}
+        for each in self.there.values():
+            if each.source_id is not None:
+                self.there_by_source.setdefault(each.source_id, []).append(each)
         self.on_conflict = on_conflict
         self.issues: list[Issue] = []
         self.plans: dict[Key, ExperimentPlan] = {}
@@ -190,24 +214,21 @@ class _Planner:
             if self.keeps_ids
             else self._digest(record)
         )
-        target_id = own_id
-        if target_id is None or target_id in self.ids:
-            target_id = self._derived(record)
-        there = self.there_by_id.get(target_id)
-        derived_there = self._derived_there(record)
-        if derived_there is not None and not _is_name_of(record, there):
-            # An earlier conversion gave it an id of its own.
-            target_id, there = derived_there, self.there_by_id[derived_there]
-        name, merged = _fitting_name(record), False
-        if there is not None and _is_name_of(record, there):
-            name, merged = there, True
-        elif holder is not None:
-            name = self._free_name(record)
-            if there is not None:
-                target_id, name, merged = self._clash(record, target_id, name)
-        elif there is not None or self.name_key(name) in self.there_by_name:
-            target_id, name, merged = self._clash(record, target_id, name)
         tags = dict(record.tags)
+        earlier = self._earlier(each)
+        before = self._merged_before(record) if earlier is None else None
+        if before is not None:
+            target_id, merged = before.target_id, True
+            name, source_name = before.name, None
+            self._keep_name(record, before)
+        elif earlier is not None:
+            target_id, merged = earlier.target_id, True
+            name, source_name = self._name_of_earlier(record, earlier, holder)
+        else:
+            target_id, name, merged = self._new_place(record, own_id, holder)
+            source_name = None if merged and name == record.name else record.name
+        if name != DEFAULT and source_name is not None:
+            tags[conv.MIGRATOR_SOURCE_NAME] = source_name
         if target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
             self._issue(
@@ -217,8 +238,8 @@ class _Planner:
                 f"target: it is not a number of up to {self.largest_id}, or is taken.",
                 f"the experiment, as {target_id}",
             )
-        if name != record.name:
-            tags[conv.MIGRATOR_SOURCE_NAME] = record.name
+        is_kept = before is not None or (earlier is not None and not _is_name_of(record, name))
+        if name != record.name and not is_kept:
             self._issue(
                 Code.EXPERIMENT_RENAMED,
                 record,
@@ -231,6 +252,124 @@ class _Planner:
         self.names.setdefault(self.name_key(name), each)
         self.plans[record.path] = ExperimentPlan(
             record, target_id, name, record.artifact_location, tags, merged
+        )
+
+    def _new_place(
+        self, record: ExperimentRecord, own_id: int | None, holder: FoundExperiment | None
+    ) -> tuple[int, str, bool]:
+        """Id and name of an experiment that no earlier conversion wrote; whether it is merged."""
+        name = _fitting_name(record)
+        target_id = own_id
+        if target_id is None or target_id in self.ids:
+            target_id = self._derived(record)
+        if holder is not None:
+            name = self._free_name(record)
+            if target_id not in self.there:
+                return target_id, name, False
+            return self._clash(record, target_id, name)
+        if target_id in self.there or self.name_key(name) in self.there_by_name:
+            return self._clash(record, target_id, name)
+        return target_id, name, False
+
+    def _earlier(self, each: FoundExperiment) -> ExistingExperiment | None:
+        """The experiment of the target that came from this one; None if there is none."""
+        record = each.record
+        candidates = [
+            there for there in self._candidates(record) if there.target_id not in self.ids
+        ]
+        for there in candidates:
+            if _is_name_of(record, there.name):
+                return there
+        for there in candidates:
+            if record.creation_ms and there.creation_ms == record.creation_ms:
+                return there
+        if not candidates:
+            return None
+        contents = self.contents_of(record.path)
+        for there in candidates:
+            if there.target_id in contents.in_target:
+                return there
+            if contents.is_empty and there.target_id == 0 and record.name == DEFAULT:
+                return there  # every database has it, and here it has another name
+        for there in candidates:
+            is_known = record.creation_ms and there.creation_ms
+            if there.source_id == record.experiment_id and not is_known:
+                return there
+        return None
+
+    def _merged_before(self, record: ExperimentRecord) -> ExistingExperiment | None:
+        """The target's experiment into which it was merged by name, and which has another now."""
+        if self.on_conflict != "merge" or not self.there:
+            return None
+        if self.name_key(_fitting_name(record)) in self.there_by_name:
+            return None
+        in_target = self.contents_of(record.path).in_target
+        for target_id in sorted(in_target & self.there.keys()):
+            there = self.there[target_id]
+            if there.source_name in (None, record.name):
+                return there
+        return None
+
+    def _candidates(self, record: ExperimentRecord) -> list[ExistingExperiment]:
+        """The target's experiments that have the id of this one, now or in the source."""
+        numbers = [self._digest(record)]
+        if self.keeps_ids:
+            own = _numeric(record.experiment_id, self.largest_id)
+            if own is not None:
+                numbers.insert(0, own)
+        candidates = [self.there[number] for number in numbers if number in self.there]
+        for there in self.there_by_source.get(record.experiment_id, ()):
+            if there not in candidates:
+                candidates.append(there)
+        return candidates
+
+    def _name_of_earlier(
+        self,
+        record: ExperimentRecord,
+        there: ExistingExperiment,
+        holder: FoundExperiment | None,
+    ) -> tuple[str, str | None]:
+        """The name that an experiment of an earlier conversion has from now on in the target.
+
+        The second text is the source's name to remember: the one that the target's name is from.
+        It is None for an experiment of the target's own, into which this one was merged.
+        """
+        given = there.source_name
+        if _is_name_of(record, there.name):
+            return there.name, None if self._is_of_target(there, record) else record.name
+        if given is not None and given != record.name and _follows(there, record):
+            name = _fitting_name(record) if holder is None else self._free_name(record)
+            key = self.name_key(name)
+            is_taken = self.there_by_name.get(key, there.target_id) != there.target_id
+            if not is_taken and key not in self.names:
+                self._issue(
+                    Code.EXPERIMENT_NAME_FOLLOWED,
+                    record,
+                    f"Experiment {record.experiment_id} was renamed in the source: it was "
+                    f'"{encoding.cut(there.name, 300)}" in the target.',
+                    f'the experiment, as "{encoding.cut(name, 300)}"',
+                )
+                return name, record.name
+        self._keep_name(record, there)
+        if given is None and not self._is_of_target(there, record):
+            given = record.name
+        return there.name, given
+
+    def _is_of_target(self, there: ExistingExperiment, record: ExperimentRecord) -> bool:
+        """Whether others made an experiment of the target, into which this one was merged."""
+        if there.source_name is not None:
+            return False
+        if record.creation_ms and there.creation_ms and record.creation_ms != there.creation_ms:
+            return True
+        return self.keeps_ids and there.source_id is not None
+
+    def _keep_name(self, record: ExperimentRecord, there: ExistingExperiment) -> None:
+        self._issue(
+            Code.EXPERIMENT_NAME_KEPT,
+            record,
+            f'Experiment {record.experiment_id} "{encoding.cut(record.name, 300)}" has another '
+            f'name in the target: "{encoding.cut(there.name, 300)}".',
+            "the name that the target has",
         )
 
     def _reason(
@@ -293,9 +432,8 @@ class _Planner:
 
     def _has_name_in_target(self, record: ExperimentRecord) -> bool:
         """Whether an earlier conversion wrote it, and under its own name."""
-        own = _numeric(record.experiment_id, self.largest_id) if self.keeps_ids else None
-        numbers = [self._digest(record)] if own is None else [own, self._digest(record)]
-        return any(self.there_by_id.get(number) == _fitting_name(record) for number in numbers)
+        name = _fitting_name(record)
+        return any(there.name == name for there in self._candidates(record))
 
     def _derived(self, record: ExperimentRecord) -> int:
         """An id that no experiment has, always the same for the same experiment."""
@@ -309,10 +447,6 @@ class _Planner:
 
     def _digest(self, record: ExperimentRecord, attempt: int = 0) -> int:
         return _digest_id(record.experiment_id, record.name, attempt, self.largest_id)
-
-    def _derived_there(self, record: ExperimentRecord) -> int | None:
-        number = self._digest(record)
-        return number if _is_name_of(record, self.there_by_id.get(number)) else None
 
     def _issue(self, code: Code, record: ExperimentRecord, message: str, kept: str) -> None:
         self.issues.append(
@@ -369,6 +503,17 @@ def _is_name_of(record: ExperimentRecord, there: str | None) -> bool:
     identity, _, number = suffix.partition(", ")
     named_so = identity == record.experiment_id and (not number or number.isdecimal())
     return named_so and there == _suffixed(name, suffix)
+
+
+def _follows(there: ExistingExperiment, record: ExperimentRecord) -> bool:
+    """Whether nobody renamed an experiment in the target since the last conversion.
+
+    A deleted one can't be renamed through MLflow, and the database's own ``Default`` stays.
+    """
+    if there.name == DEFAULT or (there.deleted and not record.deleted):
+        return False
+    given = replace(record, name=there.source_name or "")
+    return _is_name_of(given, there.name)
 
 
 def _suffixed(name: str, suffix: str) -> str:

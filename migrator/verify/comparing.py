@@ -48,7 +48,10 @@ def verify(
             comparer,
             outcome,
             pipeline.TargetFacts(
-                comparer.experiments(), comparer.largest_id, comparer.collation_key
+                comparer.experiments(),
+                comparer.largest_id,
+                comparer.collation_key,
+                comparer.experiments_of_runs,
             ),
             pipeline.Observer(progress=progress),
         )
@@ -73,7 +76,11 @@ def _verify_server(
             options,
             comparer,
             outcome,
-            pipeline.TargetFacts(comparer.experiments(), largest_id=None),
+            pipeline.TargetFacts(
+                comparer.experiments(),
+                largest_id=None,
+                experiments_of_runs=comparer.experiments_of_runs,
+            ),
             pipeline.Observer(progress=progress),
         )
         result = replace(comparer.finish(), hollow=outcome.artifacts.hollow)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from migrator import databases, encoding
+from migrator import conventions, databases, encoding
 from migrator.errors import TargetError
+from migrator.model import ExistingExperiment
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -50,6 +52,28 @@ def reporting_broken(shown: str) -> Iterator[None]:
         *(LookupError, AttributeError, ArithmeticError),
     ) as error:
         raise broken(shown, error) from None  # its text may hold values of rows
+
+
+def existing_experiment(target_id: int, found: Any) -> ExistingExperiment:
+    """An experiment that MLflow returned, for planning; ``target_id`` is its id in plans."""
+    fields = source_fields(found.tags)
+    return ExistingExperiment(
+        target_id,
+        str(found.name),
+        fields.get("creation_ms", found.creation_time),
+        found.lifecycle_stage == "deleted",
+        found.tags.get(conventions.MIGRATOR_SOURCE_EXPERIMENT),
+        found.tags.get(conventions.MIGRATOR_SOURCE_NAME),
+    )
+
+
+def source_fields(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return the source's fields that the conversion kept in a tag; empty if it is unreadable."""
+    try:
+        fields = json.loads(tags.get(conventions.MIGRATOR_SOURCE_FIELDS, "{}"))
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def reading(method: _Method) -> _Method:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +16,19 @@ from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
+from migrator.loader.existing import EXPERIMENTS, existing_experiment
 from migrator.loader.networked import column_limits, publish
 from migrator.loader.networked.column_limits import BASIC_PLANE, ColumnLimits
 from migrator.loader.networked.connection import connecting, schema_revision
 from migrator.loader.publication import PublishOptions, Staged
+from migrator.model import ExistingExperiment
 from migrator.outcome.written import Written
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
 
 _CHARSETS = {"latin1": "cp1252", "utf8mb3": BASIC_PLANE, "utf8": BASIC_PLANE, "ascii": "ascii"}
+_IDS_PER_QUERY = 1000
 _PROBE = "tags"  # a table in which all kinds of changes are tried, without changing a row
 
 
@@ -56,13 +59,30 @@ class NetworkedTarget:
         """The path to which a report's own ending is appended, in the current directory."""
         return Path.cwd() / f"mlflow-migrate-{Path(str(self.url.database)).name}"
 
-    def experiments(self) -> tuple[tuple[int, str], ...]:
-        """Return the id and name of every experiment that is there, deleted ones too."""
+    def experiments(self) -> tuple[ExistingExperiment, ...]:
+        """Return every experiment that is there, deleted ones too."""
         if not self.exists:
             return ()
         with connecting(self.url) as (_, db):
-            rows = db.exec_driver_sql("SELECT experiment_id, name FROM experiments ORDER BY 1")
-            return tuple((int(number), str(name)) for number, name in rows)
+            return tuple(map(existing_experiment, db.exec_driver_sql(EXPERIMENTS)))
+
+    def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
+        """Return the ids of the experiments that have one of these runs."""
+        if not self.exists:
+            return frozenset()
+        import sqlalchemy
+
+        runs = sqlalchemy.table(
+            "runs", sqlalchemy.column("experiment_id"), sqlalchemy.column("run_uuid")
+        )
+        found: set[int] = set()
+        with connecting(self.url) as (_, db):
+            for start in range(0, len(run_ids), _IDS_PER_QUERY):
+                some = run_ids[start : start + _IDS_PER_QUERY]
+                query = sqlalchemy.select(runs.c.experiment_id).distinct()
+                rows = db.execute(query.where(runs.c.run_uuid.in_(some)))
+                found.update(int(number) for (number,) in rows)
+        return frozenset(found)
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Make all staged rows fit the server's columns.

@@ -6,16 +6,21 @@ only when a server is opened.
 """
 
 from migrator.loader.rest.connection import Connection, open_server
-from migrator.loader.rest.experiment_index import ExistingExperiment, existing_experiments
+from migrator.loader.rest.experiment_index import (
+    RunLocations,
+    ServedExperiment,
+    existing_experiments,
+)
 from migrator.loader.rest.limits import LIMITS, Limit, Survey
 from migrator.loader.rest.publisher import Publisher
 
 __all__ = [
     "LIMITS",
     "Connection",
-    "ExistingExperiment",
     "Limit",
     "Publisher",
+    "RunLocations",
+    "ServedExperiment",
     "Survey",
     "existing_experiments",
     "open_server",

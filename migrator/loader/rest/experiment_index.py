@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions, encoding
 from migrator.errors import TargetError
 from migrator.loader.rest.connection import Connection
-from migrator.model import ExperimentPlan
+from migrator.model import ExistingExperiment, ExperimentPlan
 
 MODEL_TAG = "migrator.deleted_model."  # of an experiment: old id of a deleted model -> new id
 
@@ -24,7 +25,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class ExistingExperiment:
+class ServedExperiment:
     """An experiment of the server."""
 
     experiment_id: str
@@ -40,11 +41,23 @@ class ExistingExperiment:
             return None
         return old, self.tags.get(conventions.MIGRATOR_SOURCE_NAME, self.name)
 
+    def as_existing(self, target_id: int) -> ExistingExperiment:
+        """The experiment for planning, under the id by which plans know it."""
+        fields = json.loads(self.tags.get(conventions.MIGRATOR_SOURCE_FIELDS, "{}"))
+        return ExistingExperiment(
+            target_id,
+            self.name,
+            fields.get("creation_ms"),
+            self.deleted,
+            self.tags.get(conventions.MIGRATOR_SOURCE_EXPERIMENT),
+            self.tags.get(conventions.MIGRATOR_SOURCE_NAME),
+        )
 
-def existing_experiments(server: Connection) -> list[ExistingExperiment]:
+
+def existing_experiments(server: Connection) -> list[ServedExperiment]:
     """Return all experiments of a server, deleted ones too. Raises TargetError."""
     return [
-        ExistingExperiment(
+        ServedExperiment(
             str(each.experiment_id),
             each.name,
             dict(each.tags),
@@ -52,6 +65,36 @@ def existing_experiments(server: Connection) -> list[ExistingExperiment]:
         )
         for each in server.experiments()
     ]
+
+
+class RunLocations:
+    """Finds the experiments of a server that have some runs of the source.
+
+    All runs that conversions wrote are listed once, when this is first asked for.
+    """
+
+    def __init__(self, server: Connection, there: Mapping[int, ServedExperiment]) -> None:
+        """``there`` are the experiments of the server by the ids by which plans know them."""
+        self._server = server
+        self._there = there
+        self._target_ids: dict[str, set[int]] | None = None  # by the run's id in the source
+
+    def experiments_of(self, run_ids: Sequence[str]) -> frozenset[int]:
+        """Return the ids in plans of the experiments that have one of these. Raises TargetError."""
+        if self._target_ids is None:
+            self._target_ids = self._list()
+        found: set[int] = set()
+        for run_id in run_ids:
+            found |= self._target_ids.get(run_id, set())
+        return frozenset(found)
+
+    def _list(self) -> dict[str, set[int]]:
+        target_ids: dict[str, set[int]] = {}
+        for target_id, experiment in self._there.items():
+            for run in self._server.runs(experiment.experiment_id):
+                run_id = run.data.tags[conventions.MIGRATOR_SOURCE_RUN]
+                target_ids.setdefault(run_id, set()).add(target_id)
+        return target_ids
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import models, runs, traces
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import ExistingExperiment, TargetExperiment, fields_tag
+from migrator.loader.rest.experiment_index import ServedExperiment, TargetExperiment, fields_tag
 from migrator.loader.rest.runs import Files, RunJob
 from migrator.loader.rest.traces import TraceJob
 from migrator.model import (
@@ -54,7 +54,7 @@ class Publisher:
     def __init__(
         self,
         server: Connection,
-        there: Mapping[int, ExistingExperiment],
+        there: Mapping[int, ServedExperiment],
         *,
         files_of: Files | None = None,
         progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
@@ -123,10 +123,29 @@ class Publisher:
                 there.deleted,
             )
             experiment.load(server)
+            self._follow_name(experiment, there, own)
         self._experiments[plan.target_id] = experiment
         self._result.count(Kind.EXPERIMENT, 1, new=experiment.is_new)
         for key, value in plan.tags.items():
             self._tag_experiment(experiment, key, value, key in plan.record.tags)
+
+    def _follow_name(
+        self, experiment: TargetExperiment, there: ServedExperiment, own: Mapping[str, str]
+    ) -> None:
+        """Rename an experiment of an earlier conversion that was renamed in the source since."""
+        from mlflow.entities import ExperimentTag
+
+        plan, server = experiment.plan, self._server
+        remembered = there.tags.get(conventions.MIGRATOR_SOURCE_NAME)
+        source_name = own.get(conventions.MIGRATOR_SOURCE_NAME)
+        if plan.target_name == there.name or remembered in (None, source_name):
+            return
+        experiment.open(server)
+        number = experiment.experiment_id
+        server.call(server.store.rename_experiment, number, plan.target_name)
+        for key, value in own.items():
+            server.call(server.store.set_experiment_tag, number, ExperimentTag(key, value))
+            experiment.tags[key] = value
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Give an experiment a tag of ours, unless it has one of that name."""

@@ -76,9 +76,11 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
         missing = _count(db, tables, result)
         behind = _latest_behind(db)
         stale = _find_stale(db, tables)
-        if not any(missing.values()) and not behind and not stale:
+        renamed = _find_renamed(db)
+        if not any(missing.values()) and not behind and not stale and not renamed:
             result.issues += _differences(db, tables, joined)
             db.execute("ROLLBACK")
+            result.unchanged = True
             return result
         if options.backup:
             # A connection of its own: ours holds the lock, under which others may still read.
@@ -88,6 +90,7 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
             if stale:
                 result.issues += _update_stale(db, stale)
                 missing = _count(db, tables, Written())
+            _rename_experiments(db)
             result.issues += _differences(db, tables, joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
@@ -140,6 +143,40 @@ def _check_names(db: sqlite3.Connection, target: DatabaseFile) -> None:
             f"id is {taken[1]}).",
             todo="Say what to do with --on-conflict merge or --on-conflict rename.",
         )
+
+
+def _find_renamed(db: sqlite3.Connection) -> int:
+    """Find experiments that get another name in the target; fills ``temp.renamed``.
+
+    They were renamed in the source, and not in the target, since a conversion wrote their tag
+    ``migrator.source_experiment_name``. Returns how many there are.
+    """
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS renamed (id INTEGER PRIMARY KEY)")
+    db.execute("DELETE FROM temp.renamed")
+    found = db.execute(
+        "INSERT INTO temp.renamed SELECT s.experiment_id FROM main.experiments AS s "
+        "JOIN target.experiments AS t ON t.experiment_id = s.experiment_id "
+        "JOIN main.experiment_tags AS a ON a.experiment_id = s.experiment_id AND a.key = ? "
+        "JOIN target.experiment_tags AS b ON b.experiment_id = s.experiment_id AND b.key = a.key "
+        "WHERE s.name <> t.name AND a.value <> b.value",
+        (conventions.MIGRATOR_SOURCE_NAME,),
+    )
+    return found.rowcount
+
+
+def _rename_experiments(db: sqlite3.Connection) -> None:
+    """Give the experiments that ``_find_renamed`` found the source's name."""
+    db.execute(
+        "UPDATE target.experiments AS t SET (name, last_update_time) = (SELECT name, "
+        "last_update_time FROM main.experiments AS s WHERE s.experiment_id = t.experiment_id) "
+        "WHERE t.experiment_id IN (SELECT id FROM temp.renamed)"
+    )
+    db.execute(
+        "UPDATE target.experiment_tags AS t SET value = (SELECT value FROM main.experiment_tags "
+        "AS s WHERE s.experiment_id = t.experiment_id AND s.key = t.key) "
+        "WHERE t.key = ? AND t.experiment_id IN (SELECT id FROM temp.renamed)",
+        (conventions.MIGRATOR_SOURCE_NAME,),
+    )
 
 
 def _adopt_ids(db: sqlite3.Connection) -> None:

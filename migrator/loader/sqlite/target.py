@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from migrator import conventions, databases
 from migrator.errors import TargetError
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
+from migrator.loader.existing import EXPERIMENTS, existing_experiment
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.sqlite import merge, staging
 from migrator.loader.sqlite.files import (
@@ -25,6 +26,7 @@ from migrator.loader.sqlite.files import (
     reporting,
     uri_of,
 )
+from migrator.model import ExistingExperiment
 from migrator.outcome.written import Written
 
 
@@ -53,13 +55,25 @@ class SqliteTarget:
         """The path to which a report's own ending is appended."""
         return Path(self.path)
 
-    def experiments(self) -> tuple[tuple[int, str], ...]:
-        """Return the id and name of every experiment of an existing target, deleted ones too."""
+    def experiments(self) -> tuple[ExistingExperiment, ...]:
+        """Return every experiment of an existing target, deleted ones too."""
         if not self.exists:
             return ()
         with reporting(self.path), contextlib.closing(connect(self.path)) as db:
-            rows = db.execute("SELECT experiment_id, name FROM experiments ORDER BY experiment_id")
-            return tuple((number, str(name)) for number, name in rows)  # damage: bytes, numbers
+            return tuple(map(existing_experiment, db.execute(EXPERIMENTS)))
+
+    def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
+        """Return the ids of the experiments that have one of these runs."""
+        if not self.exists:
+            return frozenset()
+        with reporting(self.path), contextlib.closing(connect(self.path)) as db:
+            db.execute("CREATE TEMP TABLE wanted (id TEXT)")
+            db.executemany("INSERT INTO temp.wanted VALUES (?)", zip(run_ids))
+            rows = db.execute(
+                "SELECT DISTINCT experiment_id FROM main.runs "
+                "WHERE run_uuid IN (SELECT id FROM temp.wanted)"
+            )
+            return frozenset(int(number) for (number,) in rows)
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Change nothing: a SQLite column holds any text and any number of 64 bits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from migrator.issues import Kind
 from migrator.model import (
     ArtifactCopy,
     DatasetRecord,
+    ExistingExperiment,
     ExperimentPlan,
     LoggedModelRecord,
     RegisteredModelRecord,
@@ -24,9 +25,10 @@ from migrator.verify.database.opening import open_database
 from migrator.verify.database.runs import RunComparison
 from migrator.verify.database.traces import TraceComparison
 from migrator.verify.findings import MISSING, Findings, VerifyResult
-from migrator.verify.reading import read_entity, reading
+from migrator.verify.reading import existing_experiment, read_entity, reading
 
 _EXPERIMENTS_PER_PAGE = 1000
+_RUNS_PER_QUERY = 500
 _OURS = "migrator."
 
 
@@ -66,20 +68,33 @@ class DatabaseComparer:
         return self._database.collation_key
 
     @reading
-    def experiments(self) -> tuple[tuple[int, str], ...]:
-        """Return the id and name of every experiment that the database has, deleted ones too."""
+    def experiments(self) -> tuple[ExistingExperiment, ...]:
+        """Return every experiment that the database has, deleted ones too."""
         from mlflow.entities import ViewType
 
-        found: list[tuple[int, str]] = []
+        found: list[ExistingExperiment] = []
         token = None
         while True:
             page = self._database.tracking.search_experiments(
                 ViewType.ALL, _EXPERIMENTS_PER_PAGE, page_token=token
             )
-            found += [(int(item.experiment_id), str(item.name)) for item in page]
+            found += [existing_experiment(int(item.experiment_id), item) for item in page]
             token = page.token
             if not token:
-                return tuple(sorted(found))
+                return tuple(sorted(found, key=lambda each: each.target_id))
+
+    @reading
+    def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
+        """Return the ids of the experiments that have one of these runs."""
+        from mlflow.store.tracking.dbmodels.models import SqlRun
+
+        found: set[int] = set()
+        with self._database.tracking.ManagedSessionMaker() as session:
+            for start in range(0, len(run_ids), _RUNS_PER_QUERY):
+                some = run_ids[start : start + _RUNS_PER_QUERY]
+                query = session.query(SqlRun.experiment_id).filter(SqlRun.run_uuid.in_(some))
+                found.update(int(number) for (number,) in query.distinct())
+        return frozenset(found)
 
     # ------------------------------------------------------------------- what is expected
 
@@ -173,7 +188,8 @@ class DatabaseComparer:
             of.check("artifact_location", plan.artifact_location, found.artifact_location)
             of.check("lifecycle_stage", record.lifecycle_stage, found.lifecycle_stage)
             of.check_known("creation_time", record.creation_ms, found.creation_time)
-            of.check_known("last_update_time", record.last_update_ms, found.last_update_time)
+            if not _was_used_there(plan, found):
+                of.check_known("last_update_time", record.last_update_ms, found.last_update_time)
         allowed = {conventions.EXPERIMENT_KIND, *expected.own_tags}
         if keeps_its_own:
             allowed = set(found.tags)
@@ -186,6 +202,16 @@ class DatabaseComparer:
         """Return True for a merged experiment that is the database's own, not converted by us."""
         may_be_another = self._joined or plan.target_id == 0
         return may_be_another and plan.record.creation_ms != found.creation_time
+
+
+def _was_used_there(plan: ExperimentPlan, found: Any) -> bool:
+    """Whether people changed an experiment in the database, which sets its last update."""
+    if not plan.merged:
+        return False
+    if found.name != plan.record.name:
+        return True
+    updated_ms = plan.record.last_update_ms
+    return bool(updated_ms) and (found.last_update_time or 0) > (updated_ms or 0)
 
 
 @dataclass(slots=True)

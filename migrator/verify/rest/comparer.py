@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,6 +10,7 @@ from migrator import conventions, transformer
 from migrator.issues import Kind
 from migrator.model import (
     DatasetRecord,
+    ExistingExperiment,
     ExperimentPlan,
     LoggedModelRecord,
     RegisteredModelRecord,
@@ -16,7 +18,7 @@ from migrator.model import (
     TracePlan,
 )
 from migrator.verify.findings import MISSING, Entity, VerifyResult
-from migrator.verify.reading import reading
+from migrator.verify.reading import existing_experiment, reading, source_fields
 from migrator.verify.rest.models import compare_logged_model, compare_registered_model
 from migrator.verify.rest.runs import RunComparison
 from migrator.verify.rest.served import (
@@ -24,7 +26,6 @@ from migrator.verify.rest.served import (
     Server,
     ServerExperiment,
     pages_of,
-    source_fields,
 )
 from migrator.verify.rest.traces import compare_trace
 from migrator.verify.traces import compare_search
@@ -42,6 +43,7 @@ class RestComparer:
         self._runs = RunComparison(self._server, files=files)
         self._existing: dict[int, ServerExperiment] = {}  # by the ids of plans
         self._experiments: dict[int, ServerExperiment] = {}  # of those, the expected ones
+        self._plan_ids_of_runs: dict[str, set[int]] | None = None  # by the run's old id
         self._list_experiments()
 
     @reading
@@ -53,9 +55,27 @@ class RestComparer:
                 ServerExperiment(found)
             )
 
-    def experiments(self) -> tuple[tuple[int, str], ...]:
-        """Return the ids by which plans know the server's experiments, and their names."""
-        return tuple((plan_id, each.found.name) for plan_id, each in self._existing.items())
+    def experiments(self) -> tuple[ExistingExperiment, ...]:
+        """Return the server's experiments, under the ids by which plans know them."""
+        return tuple(
+            existing_experiment(plan_id, each.found) for plan_id, each in self._existing.items()
+        )
+
+    @reading
+    def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
+        """Return the ids, by which plans know them, of experiments that have one of these runs.
+
+        ``run_ids`` are those of the source.
+        """
+        if self._plan_ids_of_runs is None:
+            self._plan_ids_of_runs = {}
+            for plan_id, each in self._existing.items():
+                for old_id, _ in self._runs_of(each):
+                    self._plan_ids_of_runs.setdefault(old_id, set()).add(plan_id)
+        found: set[int] = set()
+        for run_id in run_ids:
+            found |= self._plan_ids_of_runs.get(run_id, set())
+        return frozenset(found)
 
     @reading
     def add_experiment(self, plan: ExperimentPlan) -> None:
@@ -81,21 +101,26 @@ class RestComparer:
         fields = source_fields(found.tags)
         of.check("lifecycle_stage", record.lifecycle_stage, found.lifecycle_stage)
         of.check("creation_time", record.creation_ms, fields.get("creation_ms"))
-        of.check("last_update_time", record.last_update_ms, fields.get("last_update_ms"))
+        if plan.target_name == record.name:  # else it was not renamed with the source
+            of.check("last_update_time", record.last_update_ms, fields.get("last_update_ms"))
         self._server.exceptions["experiment-id"] += 1
         self._server.exceptions["experiment-times"] += 1
 
-    def _list_runs(self, of: Entity, experiment: ServerExperiment) -> None:
+    def _runs_of(self, experiment: ServerExperiment) -> Iterator[tuple[str, str]]:
+        """Yield the old and the new id of each run that a conversion wrote."""
         from mlflow.entities import ViewType
 
         ours = f"tags.`{conventions.MIGRATOR_SOURCE_RUN}` LIKE '%'"
         search = self._server.client.search_runs
         number = experiment.found.experiment_id
         for run in pages_of(search, [number], ours, ViewType.ALL, PAGE_ITEMS):
-            old_id = run.data.tags[conventions.MIGRATOR_SOURCE_RUN]
+            yield run.data.tags[conventions.MIGRATOR_SOURCE_RUN], run.info.run_id
+
+    def _list_runs(self, of: Entity, experiment: ServerExperiment) -> None:
+        for old_id, new_id in self._runs_of(experiment):
             if old_id in experiment.runs:
                 of.differs(f"run {old_id}", "one", "two of it")
-            experiment.runs[old_id] = run.info.run_id
+            experiment.runs[old_id] = new_id
         self._server.runs |= experiment.runs
 
     def _list_models(self, experiment: ServerExperiment) -> None:

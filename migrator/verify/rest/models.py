@@ -14,7 +14,8 @@ from migrator.model import (
     RegisteredModelRecord,
 )
 from migrator.verify.findings import Entity
-from migrator.verify.rest.served import Server, ServerExperiment, compare_times, source_fields
+from migrator.verify.reading import source_fields
+from migrator.verify.rest.served import Server, ServerExperiment, compare_times
 from migrator.verify.values import Point, expected_point, found_point
 
 _DELETED_VERSION = "Deleted_Internal"

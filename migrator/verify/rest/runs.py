@@ -9,7 +9,8 @@ from migrator import conventions
 from migrator.issues import Kind
 from migrator.model import DatasetRecord, RunRecord
 from migrator.verify.findings import NOTHING, Entity
-from migrator.verify.rest.served import Server, ServerExperiment, source_fields
+from migrator.verify.reading import source_fields
+from migrator.verify.rest.served import Server, ServerExperiment
 from migrator.verify.values import expected_point, found_point
 
 _PARAM_CHARS, _TAG_CHARS = 6000, 8000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -99,15 +98,6 @@ def pages_of(ask: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
-
-
-def source_fields(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return the source's fields that the conversion kept in a tag; empty if it is unreadable."""
-    try:
-        fields = json.loads(tags.get(conventions.MIGRATOR_SOURCE_FIELDS, "{}"))
-    except ValueError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def compare_times(of: Entity, record: Any, fields: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from migrator.errors import TargetError
 from migrator.issues import Issue
-from migrator.model import ExperimentPlan, ExperimentRecord
+from migrator.model import ExistingExperiment, ExperimentPlan, ExperimentRecord
 from migrator.transformer import (
     FoundExperiment,
     OnConflict,
@@ -23,7 +23,7 @@ from tests.support.planskit import T0, experiment
 
 def planned(
     records: Sequence[tuple[int, ExperimentRecord]],
-    existing: Any = (),
+    existing: Sequence[tuple[int, str] | ExistingExperiment] = (),
     on_conflict: OnConflict = "fail",
     runs: Mapping[str, int] = {},  # by experiment id
     **more: Any,
@@ -31,7 +31,8 @@ def planned(
     """Plan records that lie in a directory of their source; key the plans by source and id."""
     placed = [(n, replace(r, path=f"/store{n}/{r.experiment_id}")) for n, r in records]
     found = [FoundExperiment(n, r, runs.get(r.experiment_id, 0)) for n, r in placed]
-    plans, issues = plan_experiments(found, existing, on_conflict, **more)
+    there = [ExistingExperiment(*each) if isinstance(each, tuple) else each for each in existing]
+    plans, issues = plan_experiments(found, there, on_conflict, **more)
     return {(n, r.experiment_id): plans[r.path] for n, r in placed}, issues
 
 

@@ -11,8 +11,8 @@ from migrator import conventions
 from migrator.errors import TargetError
 from migrator.loader.rest.experiment_index import (
     MODEL_TAG,
-    ExistingExperiment,
     Found,
+    ServedExperiment,
     TargetExperiment,
     existing_experiments,
 )
@@ -43,7 +43,7 @@ def test_an_experiment_names_the_one_that_it_was_made_from() -> None:
     ]
     server: Any = FakeConnection(listed={"experiments": listed})
     own, ours = existing_experiments(server)
-    assert own == ExistingExperiment("5", "own", {}, True)
+    assert own == ServedExperiment("5", "own", {}, True)
     assert (own.source, ours.source) == (None, ("1", "agents"))
 
 
