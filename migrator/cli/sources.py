@@ -24,7 +24,7 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say
+from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
 from migrator.credentials import masked
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def scan(
     """
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page
-    from migrator.report.text import scan_text
+    from migrator.report.text import Style, scan_text
 
     if html is not None:
         check_report_path(html, (".html", ".htm"))
@@ -77,7 +77,7 @@ def scan(
     options = options_of(selected | ({"experiments": (tree,)} if tree else {}))
     with (
         with_executor(options, dask) as chosen,
-        drawn_progress(quiet or as_json or as_csv) as progress,
+        drawn_progress(quiet or as_json or as_csv, verbose) as progress,
     ):
         outcome = pipeline.scan(
             sources or (DEFAULT_SOURCE,),
@@ -95,7 +95,7 @@ def scan(
         _print_trees(trees)
     elif not quiet:
         command = shlex.join(["mlflow-migrate", "convert", *map(masked, sources)])
-        say(scan_text(outcome, command, verbose, values))
+        say_result(scan_text(outcome, command, Style(verbose, values, width())))
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)
@@ -158,14 +158,15 @@ def export(
     """
     from migrator import pipeline
     from migrator.counting import counted
-    from migrator.report.text import issues_text
+    from migrator.report.formats import wrapped
+    from migrator.report.text import Style, issues_text
 
     pairs = [tuple(header.split("=", 1)) for header in headers]
     for pair in pairs:
         if len(pair) != 2:
             # the text itself may be a secret
             raise click.BadParameter("A value is not NAME=VALUE.", param_hint="--header")
-    with drawn_progress(quiet or as_json) as progress:
+    with drawn_progress(quiet or as_json, verbose) as progress:
         sent = pipeline.export(
             sources or (DEFAULT_SOURCE,),
             to,
@@ -184,8 +185,9 @@ def export(
     elif not quiet:
         if sent.without_spans:
             done += f" Left out: {counted(sent.without_spans, 'trace')} without spans."
-        issues = issues_text(sent.outcome, verbose, False)
-        say("\n\n".join(part for part in (issues, done) if part))
+        issues = issues_text(sent.outcome, Style(verbose))
+        parts = filter(None, (done, issues))
+        say_result(wrapped("\n\n".join(parts), width()))
     sys.exit(sent.outcome.exit_code)
 
 

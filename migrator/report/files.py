@@ -13,7 +13,7 @@ from migrator.issues import Severity
 from migrator.outcome.summary import Outcome
 from migrator.report.html import html_report
 from migrator.report.printable import printable, printable_json
-from migrator.report.text import convert_text
+from migrator.report.text import Style, convert_text
 
 
 def json_report(outcome: Outcome, values: bool = False) -> str:
@@ -34,7 +34,7 @@ def json_report(outcome: Outcome, values: bool = False) -> str:
 
 def text_report(outcome: Outcome, values: bool = False) -> str:
     """Return the text that ``convert --verbose`` prints."""
-    return printable(convert_text(outcome, verbose=True, values=values)) + "\n"
+    return printable(convert_text(outcome, Style(verbose=True, values=values))) + "\n"
 
 
 FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
