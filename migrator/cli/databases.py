@@ -84,6 +84,7 @@ def convert(
     describe the target even if the output can't be printed (a full disk, a closed pipe).
     """
     from migrator import pipeline
+    from migrator.report.headline import losses
     from migrator.report.text import Style, convert_text
 
     console().state = "The target is untouched."
@@ -113,6 +114,10 @@ def convert(
         # without a report this is the only place where all issues are named
         is_whole = verbose or outcome.report_problem is not None
         say_result(convert_text(outcome, Style(is_whole, values, width())))
+    elif outcome.ledger.has_rejects and outcome.report_path:
+        say(f"{losses(outcome.ledger).capitalize()}. Report: {outcome.report_path}", err=True)
+    elif outcome.ledger.has_rejects:
+        say(f"{losses(outcome.ledger).capitalize()}. Without -q the list is printed.", err=True)
     if outcome.report_problem is not None:
         say(f"Error: {outcome.report_problem}", err=True)
     sys.exit(outcome.exit_code)
@@ -147,6 +152,7 @@ def verify(
     The database is read through MLflow's own client, by one process, whatever --workers is. Use
     the same options as for convert. Exit code 3 if anything differs.
     """
+    from migrator.counting import counted
     from migrator.report.formats import wrapped
     from migrator.verify import verify as compare
 
@@ -158,6 +164,9 @@ def verify(
         print_json(result.as_dict())
     elif not quiet:
         say_result(wrapped(result.as_text(verbose), width()))
+    elif result.total:
+        found = counted(result.total, "difference")
+        say(f"{found}; verify without -q lists what differs.", err=True)
     sys.exit(EXIT_REJECTS if result.total else 0)
 
 

@@ -68,6 +68,7 @@ def scan(
     """
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page
+    from migrator.report.headline import damage
     from migrator.report.text import Style, scan_text
 
     if html is not None:
@@ -96,6 +97,8 @@ def scan(
     elif not quiet:
         command = shlex.join(["mlflow-migrate", "convert", *map(masked, sources)])
         say_result(scan_text(outcome, command, Style(verbose, values, width())))
+    elif outcome.ledger.has_rejects:
+        say(f"{damage(outcome.ledger).capitalize()}; scan without -q lists why.", err=True)
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)
@@ -159,6 +162,7 @@ def export(
     from migrator import pipeline
     from migrator.counting import counted
     from migrator.report.formats import wrapped
+    from migrator.report.headline import losses
     from migrator.report.text import Style, issues_text
 
     pairs = [tuple(header.split("=", 1)) for header in headers]
@@ -188,6 +192,9 @@ def export(
         issues = issues_text(sent.outcome, Style(verbose))
         parts = filter(None, (done, issues))
         say_result(wrapped("\n\n".join(parts), width()))
+    elif sent.outcome.ledger.has_rejects:
+        lost = losses(sent.outcome.ledger).capitalize()
+        say(f"{lost}. Without -q the list is printed.", err=True)
     sys.exit(sent.outcome.exit_code)
 
 
