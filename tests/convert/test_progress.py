@@ -44,7 +44,7 @@ def test_durations(seconds: float, shown: str) -> None:
 def test_a_terminal_has_one_line_that_moves_from_the_first_runs_on() -> None:
     out, clock = io.StringIO(), Clock()
     line = ProgressLine(out, redraws=True, clock=clock)
-    for done in range(0, 100):
+    for done in range(100):
         line("runs", done, 1000)
         clock.now += 0.0625  # exact in binary
     line.clear()
@@ -59,7 +59,7 @@ def test_a_terminal_has_one_line_that_moves_from_the_first_runs_on() -> None:
 def test_without_a_terminal_a_line_is_printed_every_few_seconds() -> None:
     out, clock = io.StringIO(), Clock()
     line = ProgressLine(out, redraws=False, clock=clock)
-    for done in range(0, 130):
+    for done in range(130):
         line("runs", done, 1000)
         clock.now += 0.125
     line.clear()
