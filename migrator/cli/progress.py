@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from migrator.report.formats import shorten, size
+from migrator.report.formats import duration, shorten, size
 
 REDRAWN_S = 0.1
 PLAIN_S = 5.0  # between two lines where there is no terminal
@@ -97,14 +97,3 @@ def progress_text(stage: str, done: int, total: int, rate: float | None) -> str:
         if total:
             text += f", {duration((total - done) / rate)} left"
     return text
-
-
-def duration(seconds: float) -> str:
-    """``5 s``, ``3 min`` or ``2 h 10 min``, rounded up to whole units."""
-    whole = max(1, round(seconds))
-    if whole < 100:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"

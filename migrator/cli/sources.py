@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from migrator import DEFAULT_SOURCE
 from migrator.cli.app import Command
+from migrator.cli.databases import convert
 from migrator.cli.options import (
     DASK,
     EXPORT_OPTIONS,
@@ -29,6 +31,28 @@ from migrator.credentials import masked
 
 if TYPE_CHECKING:
     from migrator.pipeline import PlannedTree
+
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+NOT_REPEATED = {"sources", "as_json", "quiet", "verbose", "values", "color"}
+"""Parameters of ``scan`` that change nothing in what ``convert`` writes."""
+
+
+def convert_command(sources: Sequence[str]) -> str:
+    """The command that converts what was scanned, with the options that ``scan`` was given."""
+    context = click.get_current_context()
+    words = ["mlflow-migrate", "convert", *map(masked, sources)]
+    shared = {option.name for option in convert.params} - NOT_REPEATED
+    for option in context.command.params:
+        name = option.name or ""
+        if name not in shared or context.get_parameter_source(name) is not COMMANDLINE:
+            continue
+        value = context.params.get(name)
+        if isinstance(option, click.Option) and option.is_flag:
+            words.append(option.opts[-1])
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[-1], str(one)]
+    return shlex.join(words)
 
 
 @click.command(
@@ -69,7 +93,8 @@ def scan(
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page
     from migrator.report.headline import damage
-    from migrator.report.text import Style, scan_text
+    from migrator.report.scan import scan_text
+    from migrator.report.text import Style
 
     if html is not None:
         check_report_path(html, (".html", ".htm"))
@@ -95,7 +120,7 @@ def scan(
     elif tree:
         _print_trees(trees)
     elif not quiet:
-        command = shlex.join(["mlflow-migrate", "convert", *map(masked, sources)])
+        command = convert_command(sources)
         say_result(scan_text(outcome, command, Style(verbose, values, width())))
     elif outcome.ledger.has_rejects:
         say(f"{damage(outcome.ledger).capitalize()}; scan without -q lists why.", err=True)

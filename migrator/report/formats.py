@@ -116,6 +116,17 @@ def size(size_bytes: int) -> str:
     return f"{value / 1024:.1f} TiB"
 
 
+def duration(seconds: float) -> str:
+    """``5 s``, ``3 min`` or ``2 h 10 min``, at least 1 s."""
+    whole = max(1, round(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def shorten(text: str, limit: int) -> str:
     """Return a text on one line, cut to ``limit`` characters."""
     text = " ".join(text.split())

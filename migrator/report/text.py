@@ -16,7 +16,7 @@ from migrator.outcome.summary import (
     ServerSummary,
 )
 from migrator.report.formats import Column, date_range, fitted_table, shorten, size, table, wrapped
-from migrator.report.headline import convert_headline, new_rebuilt, scan_headline
+from migrator.report.headline import convert_headline, new_rebuilt
 from migrator.report.links import MOST_LINKS, server_command, server_url, trace_links
 from migrator.report.printable import one_line
 
@@ -82,23 +82,6 @@ class Style:
 DEFAULT_STYLE = Style()
 
 
-def scan_text(outcome: Outcome, command: str, style: Style = DEFAULT_STYLE) -> str:
-    """Render the output of ``scan``; ``command`` is the command to type next."""
-    parts = [
-        scan_headline(outcome),
-        shard_text(outcome),
-        problems_text(outcome, style),
-        entities_table(outcome),
-        experiments_table(outcome.experiments, style.width) if outcome.experiments else "",
-        decisions_text(outcome.experiments, style.verbose),
-        notes_text(outcome, style),
-        forecast_text(outcome),
-        artifacts_text(outcome),
-        f"Next: {command}",
-    ]
-    return _page(parts, style)
-
-
 def convert_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
     """Render the output of ``convert``.
 
@@ -120,10 +103,11 @@ def convert_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
     ]
     if not outcome.dry_run:
         parts.append(look_text(outcome, style.verbose))
-    return _page(parts, style)
+    return page(parts, style)
 
 
-def _page(parts: Sequence[str], style: Style) -> str:
+def page(parts: Sequence[str], style: Style) -> str:
+    """Join the parts that are not empty, and break their lines."""
     return wrapped("\n\n".join(filter(None, parts)), style.width)
 
 
@@ -367,21 +351,6 @@ def _decision_line(decisions: Sequence[Decision]) -> str:
     if first.left_as_runs is not None:
         became = f"kept as runs ({first.left_as_runs})"
     return f"{trees}{profile} → {became}, e.g. {first.example}"
-
-
-def forecast_text(outcome: Outcome) -> str:
-    """Count the runs and traces that ``convert`` would write, and the trees kept as runs."""
-    rebuilt = outcome.ledger.rebuilt
-    native = sum(experiment.native_traces for experiment in outcome.experiments)
-    runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
-    lines = [
-        f"convert would write {counted(runs, 'run')}, and rebuild "
-        f"{counted(rebuilt[Kind.TRACE], 'trace')} with {counted(rebuilt[Kind.SPAN], 'span')} from "
-        "them."
-    ]
-    if native:
-        lines.append(f"It would also write {counted(native, 'trace')} that MLflow itself recorded.")
-    return "\n".join([*lines, *kept_lines(outcome)])
 
 
 def rebuilt_text(outcome: Outcome) -> str:

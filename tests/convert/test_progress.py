@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
-from migrator.cli.progress import ProgressLine, duration, progress_text
+from migrator.cli.progress import ProgressLine, progress_text
+from migrator.report.formats import duration
 from tests.support.storekit import write_experiment, write_run
 
 

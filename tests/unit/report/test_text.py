@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sqlite3
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -145,3 +149,83 @@ def test_a_table_leaves_out_columns_by_rank_then_shortens_the_first() -> None:
     text, hidden = fitted_table(columns, rows, 20)
     assert hidden == ["id", "n"]
     assert text.splitlines()[2] == "a name of som…     1"
+
+
+def plan_of(text: str) -> list[str]:
+    return text[text.index("\nPlan:\n") + 1 :].splitlines()
+
+
+def test_the_last_part_of_a_scan_is_a_plan(agents: Path) -> None:
+    lines = plan_of(run("scan", agents).stdout)
+    assert lines[1] == f"    mlflow-migrate convert {agents}"
+    assert lines[2] == (
+        "It would write 81 runs, and rebuild 32 traces with 72 spans from them. "
+        "The store is only read."
+    )
+    assert re.fullmatch(r"It takes about \d+ s and 2\.3 MiB of disk\.", lines[3])
+    assert any("; --include sweeps makes traces of them too" in line for line in lines)
+
+
+def test_the_plan_repeats_the_options_that_the_scan_was_given(agents: Path) -> None:
+    given = ["--experiment", "rulebook", "--include", "flat", "--adopt-orphans", "-v"]
+    command = plan_of(run("scan", agents, *given).stdout)[1]
+    expected = f"    mlflow-migrate convert {agents} --experiment rulebook --include flat"
+    assert command == f"{expected} --adopt-orphans"
+    result = run("convert", *command.split()[2:], "--dry-run")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_plan_names_what_stays_behind(tmp_path: Path) -> None:
+    root = damaged_store(tmp_path / "mlruns")
+    (root / "1" / ".DS_Store").write_bytes(b"x")
+    lines = plan_of(run("scan", root).stdout)
+    (behind,) = [line for line in lines if line.startswith("Stays behind:")]
+    assert "what is listed as rejected" in behind
+    assert behind.endswith("1 file that is not MLflow's.")
+
+
+def test_the_estimate_of_the_disk_is_near_the_truth(agents: Path, tmp_path: Path) -> None:
+    run("convert", agents, "--to", f"sqlite:///{tmp_path}/m.db")
+    mebibytes = (tmp_path / "m.db").stat().st_size / (1 << 20)
+    assert 0.7 < 2.3 / mebibytes < 1.4
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Run the command without arguments on a terminal of 80 columns."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    with redirect_stdout(out), pytest.raises(SystemExit) as end:
+        main.main([], prog_name="mlflow-migrate")
+    return int(end.value.code or 0), out.getvalue()
+
+
+def test_alone_in_a_directory_with_a_store_it_shows_a_screen(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, text = alone(agents.parent, monkeypatch)
+    assert code == 0
+    assert "81 runs in 12 experiments" in " ".join(text.splitlines()[:2])
+    assert "    mlflow-migrate convert\n" in text
+    assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 80
+    sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE t (x)").connection.close()
+    code, text = alone(tmp_path, monkeypatch)
+    assert (code, text.splitlines()[0][:24]) == (0, "mlflow.db is a database.")
+
+
+def test_alone_without_a_store_or_a_terminal_it_prints_the_help(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert alone(tmp_path, monkeypatch) == (2, "")
+    monkeypatch.chdir(agents.parent)
+    piped = run()
+    assert (piped.exit_code, piped.stdout) == (2, "")
+    assert piped.stderr.startswith("Usage: ")
