@@ -14,6 +14,7 @@ import click
 
 from migrator.report.colors import painted, painted_page
 from migrator.report.console import Console
+from migrator.report.json_schema import versioned
 from migrator.report.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ def print_json(value: dict[str, Any]) -> None:
     """Print JSON; in ASCII, with JSON's own escapes, where the stream lacks characters."""
     out = console().out
     is_unicode = out is None or out.is_unicode
-    _echo(printable_json(json.dumps(value, ensure_ascii=not is_unicode, indent=2)), sys.stdout)
+    _echo(
+        printable_json(json.dumps(versioned(value), ensure_ascii=not is_unicode, indent=2)),
+        sys.stdout,
+    )
 
 
 def console() -> Console:
