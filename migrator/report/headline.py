@@ -40,10 +40,11 @@ def convert_headline(outcome: Outcome) -> str:
         return (
             f"{text}; {losses(ledger)}." if ledger.issues_count(Severity.REJECTED) else f"{text}."
         )
-    verbs = ("Would convert", "would rebuild") if outcome.dry_run else ("Converted", "rebuilt")
+    verbs = ("Would convert", "rebuild") if outcome.dry_run else ("Converted", "rebuilt")
     done = f"{verbs[0]} {converted or 'no runs'}"
     if rebuilt:
-        done += f" and {verbs[1]} {counted(rebuilt, 'trace')}"
+        comma = "," if " and " in converted else ""
+        done += f"{comma} and {verbs[1]} {counted(rebuilt, 'trace')}"
     done += f" in {outcome.seconds:.1f} s → {outcome.target}; {losses(ledger)}."
     if outcome.dry_run:
         done += " Nothing was written (--dry-run)."

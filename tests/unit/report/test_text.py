@@ -46,7 +46,7 @@ def test_the_first_line_says_what_was_done_and_the_second_run_that_nothing_is_to
 ) -> None:
     target = f"sqlite:///{tmp_path}/m.db"
     would = run("convert", agents, "--to", target, "--dry-run").stdout.splitlines()[0]
-    assert would.startswith("Would convert 81 runs and would rebuild 32 traces in ")
+    assert would.startswith("Would convert 81 runs and rebuild 32 traces in ")
     assert would.endswith("Nothing was written (--dry-run).")
     first = run("convert", agents, "--to", target).stdout.splitlines()
     assert first[0].startswith("Converted 81 runs and rebuilt 32 traces in ")
