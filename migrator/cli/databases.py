@@ -20,7 +20,7 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say
+from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
 
 
 @click.command(
@@ -84,12 +84,13 @@ def convert(
     describe the target even if the output can't be printed (a full disk, a closed pipe).
     """
     from migrator import pipeline
-    from migrator.report.text import convert_text
+    from migrator.report.headline import losses
+    from migrator.report.text import Style, convert_text
 
     console().state = "The target is untouched."
     with (
         with_executor(options_of(selected), dask) as options,
-        drawn_progress(quiet or as_json) as progress,
+        drawn_progress(quiet or as_json, verbose) as progress,
     ):
         outcome = pipeline.convert(
             sources or (DEFAULT_SOURCE,),
@@ -111,7 +112,12 @@ def convert(
         print_json(outcome.as_dict(values))
     elif not quiet:
         # without a report this is the only place where all issues are named
-        say(convert_text(outcome, verbose or outcome.report_problem is not None, values))
+        is_whole = verbose or outcome.report_problem is not None
+        say_result(convert_text(outcome, Style(is_whole, values, width())))
+    elif outcome.ledger.has_rejects and outcome.report_path:
+        say(f"{losses(outcome.ledger).capitalize()}. Report: {outcome.report_path}", err=True)
+    elif outcome.ledger.has_rejects:
+        say(f"{losses(outcome.ledger).capitalize()}. Without -q the list is printed.", err=True)
     if outcome.report_problem is not None:
         say(f"Error: {outcome.report_problem}", err=True)
     sys.exit(outcome.exit_code)
@@ -146,16 +152,21 @@ def verify(
     The database is read through MLflow's own client, by one process, whatever --workers is. Use
     the same options as for convert. Exit code 3 if anything differs.
     """
+    from migrator.counting import counted
+    from migrator.report.formats import wrapped
     from migrator.verify import verify as compare
 
-    with drawn_progress(quiet or as_json) as progress:
+    with drawn_progress(quiet or as_json, verbose) as progress:
         result = compare(
             sources or (DEFAULT_SOURCE,), against, options_of(selected), progress=progress
         )
     if as_json:
         print_json(result.as_dict())
     elif not quiet:
-        say(result.as_text(verbose))
+        say_result(wrapped(result.as_text(verbose), width()))
+    elif result.total:
+        found = counted(result.total, "difference")
+        say(f"{found}; verify without -q lists what differs.", err=True)
     sys.exit(EXIT_REJECTS if result.total else 0)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from migrator.errors import OptionError
+from migrator.report.console import Console
 
 if TYPE_CHECKING:
     from migrator.pipeline import Options
@@ -184,6 +185,12 @@ DASK = click.option(
 )  # fmt: skip
 
 
+def _set_color(context: click.Context, parameter: click.Parameter, value: str) -> None:
+    console: Console | None = context.find_object(Console)
+    if console is not None:
+        console.color = value
+
+
 OUTPUT_OPTIONS = (
     click.option(
         "--json", "as_json", is_flag=True,
@@ -192,7 +199,15 @@ OUTPUT_OPTIONS = (
     click.option(
         "-q", "--quiet", is_flag=True, help="Print only errors, and what another option asks for.",
     ),
-    click.option("-v", "--verbose", is_flag=True, help="Print every issue and note."),
+    click.option(
+        "-v", "--verbose", is_flag=True,
+        help="Print every issue and note, and lines of progress where there is no terminal.",
+    ),
+    click.option(
+        "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
+        show_default=True, expose_value=False, callback=_set_color,
+        help="Colour the output. auto does so on a terminal, unless NO_COLOR is set.",
+    ),
 )  # fmt: skip
 
 SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE]...")

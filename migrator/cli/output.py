@@ -3,55 +3,96 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from migrator.report.colors import painted, painted_page
 from migrator.report.console import Console
+from migrator.report.json_schema import versioned
 from migrator.report.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from migrator.pipeline import Progress
 
 
-def say(text: str, **how: Any) -> None:
+LEAST_WIDTH = 40
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print text. Names come from a store, so control characters are made visible."""
-    click.echo(printable(text), **how)
+    text = printable(text)
+    stream = sys.stderr if err else sys.stdout
+    is_colored = err and has_color(stream)
+    _echo(painted(text) if is_colored else text, stream, nl=nl, color=is_colored)
+
+
+def say_result(text: str) -> None:
+    """Print the result of a command, in colour where the terminal has it."""
+    text = printable(text)
+    is_colored = has_color(sys.stdout)
+    _echo(painted_page(text) if is_colored else text, sys.stdout, color=is_colored)
+
+
+def _echo(text: str, stream: TextIO | None, *, nl: bool = True, color: bool = False) -> None:
+    """Print to a stream of this process, if it has one."""
+    if stream is not None:
+        click.echo(text, file=stream, nl=nl, color=color)
+
+
+def has_color(stream: TextIO | None) -> bool:
+    """True if ``--color`` asks for colour, or by default on a terminal without NO_COLOR."""
+    choice = console().color
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream is not None and stream.isatty()
+
+
+def width() -> int | None:
+    """Characters in a line: COLUMNS, or the terminal's; None in a pipe or a file."""
+    out = console().out
+    has_terminal = out is not None and out.isatty()
+    if not has_terminal and not os.environ.get("COLUMNS", "").isdecimal():
+        return None
+    return max(LEAST_WIDTH, shutil.get_terminal_size().columns)
 
 
 def print_json(value: dict[str, Any]) -> None:
     """Print JSON; in ASCII, with JSON's own escapes, where the stream lacks characters."""
     out = console().out
     is_unicode = out is None or out.is_unicode
-    click.echo(printable_json(json.dumps(value, ensure_ascii=not is_unicode, indent=2)))
+    _echo(
+        printable_json(json.dumps(versioned(value), ensure_ascii=not is_unicode, indent=2)),
+        sys.stdout,
+    )
 
 
 def console() -> Console:
-    console: Console = click.get_current_context().obj
-    return console
+    """The streams of this command; those of no command where none runs."""
+    context = click.get_current_context(silent=True)
+    found = None if context is None else context.find_object(Console)
+    return Console(None, None) if found is None else found
 
 
 @contextmanager
-def drawn_progress(silent: bool) -> Iterator[Progress]:
-    """Yield a function that draws progress on a terminal, and does nothing in a pipe."""
+def drawn_progress(silent: bool, verbose: bool = False) -> Iterator[Progress]:
+    """Yield a function that shows progress: a line on a terminal; with ``-v`` lines in a pipe."""
+    from migrator.cli.progress import ProgressLine
     from migrator.pipeline import no_progress
 
-    if silent or sys.stderr is None or not sys.stderr.isatty():
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if silent or sys.stderr is None or not (is_terminal or verbose):
         yield no_progress
         return
-    from tqdm import tqdm
-
-    bar = tqdm(file=sys.stderr, leave=False)
-
-    def draw(stage: str, done: int, total: int) -> None:
-        if bar.desc != f"{stage}: ":
-            bar.reset()
-            bar.set_description(stage, refresh=False)
-        bar.total = total or None
-        bar.update(done - bar.n)
-
-    with bar:
-        yield draw
+    line = ProgressLine(sys.stderr, redraws=is_terminal)
+    try:
+        yield line
+    finally:
+        line.clear()

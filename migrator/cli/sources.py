@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from migrator import DEFAULT_SOURCE
 from migrator.cli.app import Command
+from migrator.cli.databases import convert
 from migrator.cli.options import (
     DASK,
     EXPORT_OPTIONS,
@@ -24,11 +26,33 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say
+from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
 from migrator.credentials import masked
 
 if TYPE_CHECKING:
     from migrator.pipeline import PlannedTree
+
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+NOT_REPEATED = {"sources", "as_json", "quiet", "verbose", "values", "color"}
+"""Parameters of ``scan`` that change nothing in what ``convert`` writes."""
+
+
+def convert_command(sources: Sequence[str]) -> str:
+    """The command that converts what was scanned, with the options that ``scan`` was given."""
+    context = click.get_current_context()
+    words = ["mlflow-migrate", "convert", *map(masked, sources)]
+    shared = {option.name for option in convert.params} - NOT_REPEATED
+    for option in context.command.params:
+        name = option.name or ""
+        if name not in shared or context.get_parameter_source(name) is not COMMANDLINE:
+            continue
+        value = context.params.get(name)
+        if isinstance(option, click.Option) and option.is_flag:
+            words.append(option.opts[-1])
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[-1], str(one)]
+    return shlex.join(words)
 
 
 @click.command(
@@ -68,7 +92,9 @@ def scan(
     """
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page
-    from migrator.report.text import scan_text
+    from migrator.report.headline import damage
+    from migrator.report.scan import scan_text
+    from migrator.report.text import Style
 
     if html is not None:
         check_report_path(html, (".html", ".htm"))
@@ -77,7 +103,7 @@ def scan(
     options = options_of(selected | ({"experiments": (tree,)} if tree else {}))
     with (
         with_executor(options, dask) as chosen,
-        drawn_progress(quiet or as_json or as_csv) as progress,
+        drawn_progress(quiet or as_json or as_csv, verbose) as progress,
     ):
         outcome = pipeline.scan(
             sources or (DEFAULT_SOURCE,),
@@ -94,8 +120,10 @@ def scan(
     elif tree:
         _print_trees(trees)
     elif not quiet:
-        command = shlex.join(["mlflow-migrate", "convert", *map(masked, sources)])
-        say(scan_text(outcome, command, verbose, values))
+        command = convert_command(sources)
+        say_result(scan_text(outcome, command, Style(verbose, values, width())))
+    elif outcome.ledger.has_rejects:
+        say(f"{damage(outcome.ledger).capitalize()}; scan without -q lists why.", err=True)
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)
@@ -158,14 +186,16 @@ def export(
     """
     from migrator import pipeline
     from migrator.counting import counted
-    from migrator.report.text import issues_text
+    from migrator.report.formats import wrapped
+    from migrator.report.headline import losses
+    from migrator.report.text import Style, issues_text
 
     pairs = [tuple(header.split("=", 1)) for header in headers]
     for pair in pairs:
         if len(pair) != 2:
             # the text itself may be a secret
             raise click.BadParameter("A value is not NAME=VALUE.", param_hint="--header")
-    with drawn_progress(quiet or as_json) as progress:
+    with drawn_progress(quiet or as_json, verbose) as progress:
         sent = pipeline.export(
             sources or (DEFAULT_SOURCE,),
             to,
@@ -184,8 +214,12 @@ def export(
     elif not quiet:
         if sent.without_spans:
             done += f" Left out: {counted(sent.without_spans, 'trace')} without spans."
-        issues = issues_text(sent.outcome, verbose, False)
-        say("\n\n".join(part for part in (issues, done) if part))
+        issues = issues_text(sent.outcome, Style(verbose))
+        parts = filter(None, (done, issues))
+        say_result(wrapped("\n\n".join(parts), width()))
+    elif sent.outcome.ledger.has_rejects:
+        lost = losses(sent.outcome.ledger).capitalize()
+        say(f"{lost}. Without -q the list is printed.", err=True)
     sys.exit(sent.outcome.exit_code)
 
 

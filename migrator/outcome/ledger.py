@@ -124,6 +124,7 @@ class Ledger:
     left_out: Counter[Kind] = field(default_factory=Counter)
     rebuilt: Counter[Kind] = field(default_factory=Counter)  # traces and spans made from runs
     rebuilt_new: Counter[Kind] = field(default_factory=Counter)  # of these, new in the target
+    rebuilt_already_there: Counter[Kind] = field(default_factory=Counter)  # and not new
     files: int = 0
     files_read: int = 0
     files_referred: int = 0
@@ -226,6 +227,10 @@ class Ledger:
     def has_rejects(self) -> bool:
         """True if anything was rejected, even if it could not be counted."""
         return any(issue.severity is Severity.REJECTED for issue in self.issues)
+
+    def issues_count(self, severity: Severity) -> int:
+        """The number of items that have an issue of this severity; one may be counted twice."""
+        return sum(issue.count for issue in self.issues if issue.severity is severity)
 
     def issues_by_code(self) -> dict[str, list[Issue]]:
         """Return the issues by code: rejections first, then degradations, then notes."""

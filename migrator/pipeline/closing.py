@@ -166,3 +166,4 @@ def _add_result(ledger: Ledger, result: Written, added: Counter[Kind]) -> None:
     ledger.add_outcome(converted, there)
     ledger.merged.update(result.merged)
     ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})
+    ledger.rebuilt_already_there.update(result.rebuilt_already_there)

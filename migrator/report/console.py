@@ -83,13 +83,15 @@ class Console:
     """The streams of a command, and the state of its target while it prints.
 
     ``state`` is a sentence, such as "Nothing was written.". ``exit_code`` is None until the command
-    has done its work; after that no failing stream or interruption changes it.
+    has done its work; after that no failing stream or interruption changes it. ``color`` is the
+    value of ``--color``: auto, always or never.
     """
 
     out: SafeStream | None  # None if the process has no such stream
     err: SafeStream | None
     state: str = NOTHING_WRITTEN
     exit_code: int | None = None
+    color: str = "auto"
 
     def finished(self, state: str, exit_code: int) -> None:
         """Record that the work is done. Call this before printing the result."""

@@ -12,8 +12,9 @@ from migrator.errors import OptionError
 from migrator.issues import Severity
 from migrator.outcome.summary import Outcome
 from migrator.report.html import html_report
+from migrator.report.json_schema import versioned
 from migrator.report.printable import printable, printable_json
-from migrator.report.text import convert_text
+from migrator.report.text import Style, convert_text
 
 
 def json_report(outcome: Outcome, values: bool = False) -> str:
@@ -24,7 +25,7 @@ def json_report(outcome: Outcome, values: bool = False) -> str:
     """
     encode = json.JSONEncoder(ensure_ascii=False).encode
     lines = []
-    for key, value in outcome.as_dict(values).items():
+    for key, value in versioned(outcome.as_dict(values)).items():
         text = encode(value)
         if isinstance(value, list) and value:
             text = "[\n  " + ",\n  ".join(map(encode, value)) + "\n ]"
@@ -34,7 +35,7 @@ def json_report(outcome: Outcome, values: bool = False) -> str:
 
 def text_report(outcome: Outcome, values: bool = False) -> str:
     """Return the text that ``convert --verbose`` prints."""
-    return printable(convert_text(outcome, verbose=True, values=values)) + "\n"
+    return printable(convert_text(outcome, Style(verbose=True, values=values))) + "\n"
 
 
 FORMATS: dict[str, Callable[[Outcome, bool], str]] = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 FIRST_COLUMN = frozenset({0})
+COMMANDS = ("    mlflow-migrate ", "    mlflow server ")  # how lines with a command begin
+LEAST_NAME = 12  # characters that a shortened first column keeps
 
 
 def table(
@@ -28,6 +32,78 @@ def table(
     return "\n".join(aligned)
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table that fits a width.
+
+    Columns with rank 0 are always shown. Of the others the one with the highest rank is left out
+    first where the table is too wide.
+    """
+
+    title: str
+    is_left: bool = False
+    rank: int = 0
+
+
+def fitted_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
+) -> tuple[str, list[str]]:
+    """An aligned table of at most ``width`` characters, and the titles of the columns left out.
+
+    Where leaving columns out is not enough, the first column is shortened. None is any width.
+    """
+    kept = list(range(len(columns)))
+    hidden: list[str] = []
+    while width is not None and _table_width(columns, rows, kept) > width:
+        least = max(kept, key=lambda number: columns[number].rank)
+        if columns[least].rank == 0:
+            break
+        kept.remove(least)
+        hidden.append(columns[least].title)
+    shown = [[row[number] for number in kept] for row in rows]
+    if width is not None and kept:
+        excess = _table_width(columns, rows, kept) - width
+        if excess > 0:
+            first = max(len(row[kept[0]]) for row in rows)
+            shown = [[shorten(row[0], max(LEAST_NAME, first - excess)), *row[1:]] for row in shown]
+    left = [place for place, number in enumerate(kept) if columns[number].is_left]
+    return table([columns[number].title for number in kept], shown, left), hidden
+
+
+def _table_width(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], kept: Sequence[int]
+) -> int:
+    widths = [
+        max(len(columns[number].title), *(len(row[number]) for row in rows)) for number in kept
+    ]
+    return sum(widths) + 2 * (len(kept) - 1)
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """Break lines that are longer than ``width`` between words; None breaks nothing.
+
+    A continued line is indented as the line that it continues. A word that is too long, such as a
+    URL, stays whole, and so does a command, which people copy.
+    """
+    if width is None:
+        return text
+    lines: list[str] = []
+    for line in text.splitlines():
+        if len(line) <= width or line.startswith(COMMANDS):
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            expand_tabs=False,
+        )
+    return "\n".join(lines)
+
+
 def size(size_bytes: int) -> str:
     """Return a number of bytes in binary units: ``900 B``, ``1.5 KiB``."""
     if size_bytes < 1024:
@@ -38,6 +114,17 @@ def size(size_bytes: int) -> str:
         if value < 1024:
             return f"{value:.1f} {unit}"
     return f"{value / 1024:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """``5 s``, ``3 min`` or ``2 h 10 min``, at least 1 s."""
+    whole = max(1, round(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def shorten(text: str, limit: int) -> str:

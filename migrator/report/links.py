@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from migrator.outcome.summary import ExperimentSummary, Outcome
 from migrator.report.formats import iso_time
 
-MOST_LINKS = 5
+MOST_LINKS = 5  # shown; the others are counted
 MARGIN_MS = 60_000  # added to the range of a link at both ends
 
 
@@ -18,6 +18,7 @@ class Link:
     """URLs of an experiment's traces and of its overview; ``overview`` is "" without times."""
 
     experiment: str
+    count: int  # of its traces
     traces: str
     overview: str
 
@@ -36,13 +37,13 @@ def server_url(outcome: Outcome) -> str:
 
 
 def trace_links(outcome: Outcome) -> list[Link]:
-    """Return links to the five experiments with the most traces, without deleted ones.
+    """Links to the experiments that have traces, without deleted ones; the largest come first.
 
     MLflow's pages show recent days by default; these links set the range of all the traces.
     """
     by_target = _with_traces(outcome.experiments)
     largest = sorted(by_target, key=lambda target_id: -_traces_of(by_target[target_id]))
-    return [_link(outcome, by_target[target_id]) for target_id in largest[:MOST_LINKS]]
+    return [_link(outcome, by_target[target_id]) for target_id in largest]
 
 
 def _with_traces(experiments: Sequence[ExperimentSummary]) -> dict[int, list[ExperimentSummary]]:
@@ -66,12 +67,14 @@ def _traces_of(experiments: Sequence[ExperimentSummary]) -> int:
 def _link(outcome: Outcome, experiments: Sequence[ExperimentSummary]) -> Link:
     experiment = experiments[0]
     base = f"{server_url(outcome)}/#/experiments/{experiment.target_id}"
+    count = _traces_of(experiments)
     first = [each.first_ms for each in experiments if each.first_ms is not None]
     last = [each.last_ms for each in experiments if each.last_ms is not None]
     if not first or not last:
-        return Link(experiment.target_name, f"{base}/traces?startTimeLabel=ALL", "")
+        return Link(experiment.target_name, count, f"{base}/traces?startTimeLabel=ALL", "")
     # MLflow carries the range over from tab to tab, and the Overview of 3.9 fails on "ALL".
     start, end = iso_time(min(first) - MARGIN_MS), iso_time(max(last) + MARGIN_MS)
     span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
     # 3.17 has no page /overview without a tab
-    return Link(experiment.target_name, f"{base}/traces?{span}", f"{base}/overview/usage?{span}")
+    traces, overview = f"{base}/traces?{span}", f"{base}/overview/usage?{span}"
+    return Link(experiment.target_name, count, traces, overview)

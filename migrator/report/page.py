@@ -11,7 +11,7 @@ from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week,
 from migrator.paths import readable_path
 from migrator.report.charts import Chart, bars_of, chart
 from migrator.report.formats import date_range, size
-from migrator.report.links import Link, server_command, trace_links
+from migrator.report.links import MOST_LINKS, Link, server_command, trace_links
 from migrator.report.text import artifacts_text, files_text, kept_lines, rebuilt_lines
 
 PLACES_PER_CODE = 1000  # no browser opens a page with a million rows; the JSON report has all
@@ -366,7 +366,7 @@ def _next(outcome: Outcome) -> Next | None:
         )
     if outcome.dry_run:
         return None
-    return Next(server_command(outcome), trace_links(outcome))
+    return Next(server_command(outcome), trace_links(outcome)[:MOST_LINKS])
 
 
 def _number_cells(*numbers: int) -> list[Cell]:

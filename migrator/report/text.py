@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from migrator.counting import counted
 from migrator.issues import Code, Issue, Kind, Severity
@@ -14,15 +15,16 @@ from migrator.outcome.summary import (
     Outcome,
     ServerSummary,
 )
-from migrator.paths import readable_path
-from migrator.report.artifacts import hollow_lines, prefixes_text, root_lines
-from migrator.report.formats import date_range, shorten, size, table
-from migrator.report.links import server_command, server_url, trace_links
+from migrator.report.artifacts import hollow_lines, root_lines
+from migrator.report.formats import Column, date_range, fitted_table, shorten, size, table, wrapped
+from migrator.report.headline import convert_headline, new_rebuilt
+from migrator.report.links import MOST_LINKS, server_command, server_url, trace_links
 from migrator.report.printable import one_line
 
 EXAMPLES_PER_CODE = 3
 LISTED_WHOLE = frozenset({Code.EXPERIMENT_RENAMED})  # even without -v: people need the new names
 MOST_NEW_IDS = 10  # shown without -v
+MOST_SAMPLE = 400  # characters of a damaged value
 
 LEDGER_TITLES = {
     "found": "found",
@@ -65,71 +67,62 @@ LOCATIONS = {
 }
 
 
-def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: bool = False) -> str:
-    """Render the output of ``scan``; ``command`` is the command to type next.
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How much a text shows, and how wide its lines are.
 
-    With ``values``, issues show the values that the source has.
+    With ``values``, issues show the values that the source has. ``width`` is None where lines may
+    be of any length, as in a file.
     """
-    ledger = outcome.ledger
-    sources = ", ".join(map(readable_path, outcome.sources))
-    parts = [
-        f"{sources}: {counted(ledger.files, 'file')}, {size(ledger.size_bytes)}",
-        shard_text(outcome),
-        entities_table(outcome),
-        experiments_table(outcome.experiments) if outcome.experiments else "",
-        decisions_text(outcome.experiments, verbose),
-        issues_text(outcome, verbose, values),
-        forecast_text(outcome),
-        artifacts_text(outcome),
-        prefixes_text(outcome.artifacts),
-        f"Next: {command}",
-    ]
-    return "\n\n".join(filter(None, parts))
+
+    verbose: bool = False
+    values: bool = False
+    width: int | None = None
 
 
-def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) -> str:
-    """Render the output of ``convert``: ledger, rebuilt traces, issues, and links.
+DEFAULT_STYLE = Style()
 
-    With ``values``, issues show the values that the source has.
+
+def convert_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
+    """Render the output of ``convert``.
+
+    A line that says what was done comes first, then what needs attention, the ledger, and how to
+    look at the result.
     """
     parts = [
+        convert_headline(outcome),
         shard_text(outcome),
+        problems_text(outcome, style),
+        new_ids_text(outcome, style.verbose),
+        redacted_text(outcome),
         ledger_table(outcome),
         files_text(outcome),
         rebuilt_text(outcome),
+        artifacts_text(outcome) if outcome.server is None else server_text(outcome.server),
+        notes_text(outcome, style),
+        written_text(outcome),
     ]
-    if outcome.server is None:
-        parts += [artifacts_text(outcome), new_ids_text(outcome, verbose)]
-    else:
-        parts.append(server_text(outcome.server))
-    parts += [
-        issues_text(outcome, verbose, values),
-        redacted_text(outcome),
-        done_text(outcome),
-    ]
-    if outcome.rejects_path:
-        parts.append(f"List of rejected items, for convert --only: {outcome.rejects_path}")
     if not outcome.dry_run:
-        parts.append(look_text(outcome))
-    return "\n\n".join(filter(None, parts))
+        parts.append(look_text(outcome, style.verbose))
+    return page(parts, style)
+
+
+def page(parts: Sequence[str], style: Style) -> str:
+    """Join the parts that are not empty, and break their lines."""
+    return wrapped("\n\n".join(filter(None, parts)), style.width)
 
 
 # ---------------------------------------------------------------------------- what was done
 
 
-def done_text(outcome: Outcome) -> str:
-    """Name the target, its backup, the time taken, and the report."""
-    done = f"Wrote {outcome.target}"
-    if outcome.dry_run:
-        done = "Nothing was written (--dry-run)"
-    elif outcome.unchanged:
-        done = f"Nothing new; database unchanged: {outcome.target}"
-    elif outcome.backup:
-        done += f" (backup: {outcome.backup})"
-    done += f" in {outcome.seconds:.1f} s."
-    if outcome.report_path:
-        done += f" Report: {outcome.report_path}"
-    return done
+def written_text(outcome: Outcome) -> str:
+    """Name the files that a conversion wrote beside the target, one on each line."""
+    files = {
+        "Backup": outcome.backup,
+        "Report": outcome.report_path,
+        "Rejected items, for convert --only": outcome.rejects_path,
+    }
+    return "\n".join(f"{title}: {path}" for title, path in files.items() if path)
 
 
 def server_text(server: ServerSummary) -> str:
@@ -178,17 +171,26 @@ def redacted_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def look_text(outcome: Outcome) -> str:
-    """Return the command that serves the target, and links that show all of its traces."""
+def look_text(outcome: Outcome, verbose: bool = False) -> str:
+    """The command that serves the target, and links that show all of its traces.
+
+    The experiments with most traces are listed, and the others counted; ``verbose`` lists all.
+    """
     where = server_command(outcome) if outcome.server is None else server_url(outcome)
     lines = ["View the result:", f"    {where}"]
     links = trace_links(outcome)
+    shown = links if verbose else links[:MOST_LINKS]
     if links:
         lines.append("MLflow shows only recent days by default. These links open the full range:")
-    for link in links:
-        lines.append(f"    {link.experiment}: {link.traces}")
+    for link in shown:
+        lines.append(f"    {shorten(link.experiment, 60)} ({counted(link.count, 'trace')}):")
+        lines.append(f"        {link.traces}")
         if link.overview:
             lines.append(f"        {link.overview}")
+    rest = len(links) - len(shown)
+    if rest:
+        experiments = counted(rest, "more experiment has", "more experiments have")
+        lines.append(f"    … {experiments} traces; -v lists all")
     return "\n".join(lines)
 
 
@@ -202,7 +204,25 @@ def ledger_table(outcome: Outcome) -> str:
         name for name in LEDGER_TITLES if name in ALWAYS_SHOWN or any(row[name] for row in rows)
     ]
     lines = [[str(row["kind"]), *(f"{row[name]:,}" for name in columns)] for row in rows]
+    lines += _rebuilt_rows(outcome, columns)
     return table(["", *(LEDGER_TITLES[name] for name in columns)], lines)
+
+
+def _rebuilt_rows(outcome: Outcome, columns: Sequence[str]) -> list[list[str]]:
+    """The lines of traces and spans made from runs: these were not found, so a cell is empty."""
+    ledger, new = outcome.ledger, new_rebuilt(outcome)
+    rows = []
+    for kind in (Kind.TRACE, Kind.SPAN):
+        total, there = ledger.rebuilt[kind], ledger.rebuilt_already_there[kind]
+        counts = {
+            "converted": new[kind],
+            "already_there": there,
+            "rejected": total - new[kind] - there,
+        }
+        if total:
+            cells = [f"{counts[name]:,}" if name in counts else "" for name in columns]
+            rows.append([f"rebuilt {kind.value}", *cells])
+    return rows
 
 
 def entities_table(outcome: Outcome) -> str:
@@ -243,14 +263,27 @@ def new_ids_text(outcome: Outcome, verbose: bool) -> str:
 # --------------------------------------------------------------------- experiments and their trees
 
 
-def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
+EXPERIMENT_COLUMNS = (
+    Column("experiment", is_left=True),
+    Column("id", is_left=True, rank=5),
+    Column("runs"),
+    Column("trees", rank=3),
+    Column("depth", rank=6),
+    Column("role of its trees", is_left=True, rank=1),
+    Column("tokens", rank=2),
+    Column("dates (UTC)", is_left=True, rank=4),
+    Column("artifacts", rank=7),
+    Column("traces"),
+    Column("spans"),
+)
+
+
+def experiments_table(experiments: Sequence[ExperimentSummary], width: int | None = None) -> str:
     """Return a line per experiment: its runs, their roles, and the traces made of them."""
-    return table(
-        ["id", "experiment", "runs", "trees", "depth", "role of its trees", "tokens",
-         "dates (UTC)", "artifacts", "traces", "spans"],
-        map(_experiment_row, experiments),
-        left=(0, 1, 5, 7),
-    )  # fmt: skip
+    text, hidden = fitted_table(EXPERIMENT_COLUMNS, list(map(_experiment_row, experiments)), width)
+    if hidden:
+        text += f"\nA wider terminal also shows {', '.join(reversed(hidden))}."
+    return text
 
 
 def _experiment_row(experiment: ExperimentSummary) -> list[str]:
@@ -259,8 +292,8 @@ def _experiment_row(experiment: ExperimentSummary) -> list[str]:
         name += " (deleted)"
     tokens = experiment.input_tokens + experiment.output_tokens
     return [
-        experiment.experiment_id,
         shorten(name, 40),
+        experiment.experiment_id,
         f"{experiment.runs:,}",
         f"{experiment.trees:,}",
         str(experiment.depth or ""),
@@ -319,21 +352,6 @@ def _decision_line(decisions: Sequence[Decision]) -> str:
     if first.left_as_runs is not None:
         became = f"kept as runs ({first.left_as_runs})"
     return f"{trees}{profile} → {became}, e.g. {first.example}"
-
-
-def forecast_text(outcome: Outcome) -> str:
-    """Count the runs and traces that ``convert`` would write, and the trees kept as runs."""
-    rebuilt = outcome.ledger.rebuilt
-    native = sum(experiment.native_traces for experiment in outcome.experiments)
-    runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
-    lines = [
-        f"convert would write {counted(runs, 'run')}, and rebuild "
-        f"{counted(rebuilt[Kind.TRACE], 'trace')} with {counted(rebuilt[Kind.SPAN], 'span')} from "
-        "them."
-    ]
-    if native:
-        lines.append(f"It would also write {counted(native, 'trace')} that MLflow itself recorded.")
-    return "\n".join([*lines, *hollow_lines(outcome.artifacts.hollow), *kept_lines(outcome)])
 
 
 def rebuilt_text(outcome: Outcome) -> str:
@@ -434,33 +452,47 @@ def _copied(summary: ArtifactSummary) -> str:
 # ------------------------------------------------------------------------------------- issues
 
 
-def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
-    """Return the issues by code, each with three paths, or all if ``verbose``.
+def issues_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
+    """The problems, and below them the notes."""
+    parts = [problems_text(outcome, style), notes_text(outcome, style)]
+    return "\n\n".join(filter(None, parts))
 
-    Notes are only counted unless ``verbose``.
-    """
+
+def problems_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
+    """What was rejected or degraded, by code, each with three paths, or all if verbose."""
     lines: list[str] = []
     for issues in outcome.ledger.issues_by_code().values():
-        if verbose or issues[0].severity is not Severity.NOTE:
-            lines += _issue_lines(issues, verbose, values)
-    notes = sum(issue.count for issue in outcome.ledger.issues if issue.severity is Severity.NOTE)
-    if notes and not verbose:
-        them = "it" if notes == 1 else "them"
-        lines.append(f"{counted(notes, 'note')}, nothing lost; -v lists {them}.")
+        if issues[0].severity is not Severity.NOTE:
+            lines += _issue_lines(issues, style)
     return "\n".join(lines)
 
 
-def _issue_lines(issues: Sequence[Issue], verbose: bool, values: bool) -> list[str]:
+def notes_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
+    """The number of notes, which lose nothing; if verbose, all of them by code."""
+    notes = outcome.ledger.issues_count(Severity.NOTE)
+    if not notes:
+        return ""
+    if not style.verbose:
+        them = "it" if notes == 1 else "them"
+        return f"{counted(notes, 'note')}, nothing lost; -v lists {them}."
+    lines: list[str] = []
+    for issues in outcome.ledger.issues_by_code().values():
+        if issues[0].severity is Severity.NOTE:
+            lines += _issue_lines(issues, style)
+    return "\n".join(lines)
+
+
+def _issue_lines(issues: Sequence[Issue], style: Style) -> list[str]:
     code = issues[0].code
     total = sum(issue.count for issue in issues)
     lines = [f"{code.severity.value} {code.value} ({total:,}): {code.meaning}"]
     shown = issues
-    if not verbose and code not in LISTED_WHOLE:
+    if not style.verbose and code not in LISTED_WHOLE:
         shown = issues[:EXAMPLES_PER_CODE]
     for issue in shown:
         text = f"{issue.path}: {issue.message}"
-        if values and issue.sample:
-            text += f" It reads {issue.sample!r:.400}."
+        if style.values and issue.sample:
+            text += f" It reads {shorten(repr(issue.sample), MOST_SAMPLE)}."
         if issue.kept:
             text += f" Kept: {issue.kept}."
         lines.append(f"    {one_line(text)}")

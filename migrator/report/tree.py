@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 
 from migrator import conventions
 from migrator.model import RunRecord, SpanPlan, TracePlan, TreePlan
+from migrator.report.formats import shorten
 from migrator.report.printable import one_line
 
 DEEPEST = 40  # levels drawn with lines; deeper runs show their depth as a number
@@ -122,7 +123,7 @@ def span_line(span: SpanPlan, origin_ns: int) -> str:
         parts = [str(tokens[key]) for key in ("input_tokens", "output_tokens") if key in tokens]
         line += f"  {' → '.join(parts) or tokens.get('total_tokens')} tokens"
     if span.status_message:
-        line += f"  ({span.status_message.splitlines()[0][:80]})"
+        line += f"  ({shorten(span.status_message.splitlines()[0], 80)})"
     return line
 
 

@@ -305,7 +305,6 @@ class _Native:
             unknown: dict[str, Json] = {
                 "exception.message": "no error text was recorded",
                 "exception.type": "Error",
-                "exception.stacktrace": "",
             }
             events = (SpanEvent("exception", end_ns, unknown),)
         record = SpanRecord(span_id, None, name, start_ns, end_ns, status, "", attributes, events)

@@ -211,8 +211,9 @@ def _exception(status: Status, time_ns: int) -> SpanEvent:
     attributes: dict[str, Json] = {
         "exception.message": status.error_message or f"no error text was logged ({status.because})",
         "exception.type": status.error_type or "Error",
-        "exception.stacktrace": status.stack_trace,
     }
+    if status.stack_trace:  # an empty one would be an empty box in MLflow's page
+        attributes["exception.stacktrace"] = status.stack_trace
     return SpanEvent(
         "exception", time_ns, {key: encoding.sanitize(value) for key, value in attributes.items()}
     )

@@ -76,9 +76,10 @@ def printed_links(output: str) -> dict[str, list[str]]:
     links: dict[str, list[str]] = {}
     name = ""
     for line in output.splitlines():
-        if match := re.match(r"    (?:(\S.*): |    )(http://\S+)$", line):
-            name = match[1] or name
-            links.setdefault(name, []).append(match[2])
+        if heading := re.match(r"    (\S.*) \([\d,]+ traces?\):$", line):
+            name = heading[1]
+        elif link := re.match(r"        (http://\S+)$", line):
+            links.setdefault(name, []).append(link[1])
     return links
 
 

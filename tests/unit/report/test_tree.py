@@ -57,7 +57,7 @@ def test_a_tree_that_stays_runs_says_why() -> None:
     assert lines[-3:] == [
         "Role: workflow, by profile generic",
         "    it has prompts",
-        "It stays runs (flat).",
+        "It is kept as runs (flat).",
     ]
 
 

@@ -326,3 +326,12 @@ def test_order_of_spans_in_the_file_does_not_matter() -> None:
 def test_deep_native_trace_does_not_recurse() -> None:
     made, codes = mended(tr(sp(1, start=0), *(sp(i, i - 1, start=0) for i in range(2, 5000))))
     assert len(made.spans) == 4999 and codes == []
+
+
+def test_a_made_root_that_failed_has_no_empty_stack_trace() -> None:
+    made, _ = mended(tr(status="ERROR"))
+    (event,) = made.spans[0].events
+    assert event.attributes == {
+        "exception.message": "no error text was recorded",
+        "exception.type": "Error",
+    }

@@ -303,6 +303,12 @@ def test_stack_trace_and_type_come_from_the_text() -> None:
     assert "Traceback" in str(attributes["exception.stacktrace"])
 
 
+def test_a_failure_without_a_stack_trace_has_no_empty_one() -> None:
+    made = trace(run("r", status="FAILED", texts={"prompt.txt": "Say hello"}))
+    (event,) = made.spans[0].events
+    assert set(event.attributes) == {"exception.message", "exception.type"}
+
+
 def test_mlflows_own_error_is_told_from_the_applications() -> None:
     made = trace(
         run(

@@ -1,0 +1,104 @@
+"""The first line of a result: what was done, how long it took, where to, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from migrator.counting import counted
+from migrator.issues import Kind, Severity
+from migrator.outcome.ledger import Ledger
+from migrator.outcome.summary import Outcome
+from migrator.paths import readable_path
+from migrator.report.formats import size
+
+NAMED = (Kind.RUN, Kind.TRACE, Kind.LOGGED_MODEL, Kind.REGISTERED_MODEL)
+"""The kinds that the first line counts; experiments are counted where there is none of these."""
+
+
+def scan_headline(outcome: Outcome) -> str:
+    """``./mlruns: 82 runs in 12 experiments (914 files, 75.6 KiB); nothing is damaged.``"""
+    ledger = outcome.ledger
+    sources = ", ".join(map(readable_path, outcome.sources))
+    experiments = counted(ledger.found[Kind.EXPERIMENT], "experiment")
+    files = f"{counted(ledger.files, 'file')}, {size(ledger.size_bytes)}"
+    if not sum(ledger.found.values()):
+        return f"{sources}: no experiments ({files}); nothing to convert."
+    items = _items({kind: n for kind, n in ledger.found.items() if kind is not Kind.EXPERIMENT})
+    return f"{sources}: {items or 'no runs'} in {experiments} ({files}); {damage(ledger)}."
+
+
+def convert_headline(outcome: Outcome) -> str:
+    """``Converted 82 runs and rebuilt 33 traces in 0.5 s → mlflow.db; nothing was rejected.``"""
+    ledger = outcome.ledger
+    if not sum(ledger.found.values()):
+        sources = ", ".join(map(readable_path, outcome.sources))
+        return f"Nothing to convert: no experiments in {sources}."
+    rebuilt = new_rebuilt(outcome)[Kind.TRACE]
+    converted = _items(ledger.converted)
+    if not (converted or rebuilt) and _is_repetition(ledger):
+        nothing = "Nothing new; database unchanged" if outcome.unchanged else "Nothing to do"
+        text = f"{nothing}: {_there(ledger)} in {outcome.target} already"
+        return (
+            f"{text}; {losses(ledger)}." if ledger.issues_count(Severity.REJECTED) else f"{text}."
+        )
+    verbs = ("Would convert", "rebuild") if outcome.dry_run else ("Converted", "rebuilt")
+    done = f"{verbs[0]} {converted or 'no runs'}"
+    if rebuilt:
+        comma = "," if " and " in converted else ""
+        done += f"{comma} and {verbs[1]} {counted(rebuilt, 'trace')}"
+    done += f" in {outcome.seconds:.1f} s → {outcome.target}; {losses(ledger)}."
+    if outcome.dry_run:
+        done += " Nothing was written (--dry-run)."
+    return done
+
+
+def new_rebuilt(outcome: Outcome) -> Mapping[Kind, int]:
+    """Counts of the traces, spans, … made from runs that are new in the target."""
+    return outcome.ledger.rebuilt if outcome.dry_run else outcome.ledger.rebuilt_new
+
+
+def losses(ledger: Ledger) -> str:
+    """``nothing was rejected``, or the number of rejected and of degraded items."""
+    rejected = ledger.issues_count(Severity.REJECTED)
+    degraded = ledger.issues_count(Severity.DEGRADED)
+    text = "nothing was rejected"
+    if rejected:
+        text = counted(rejected, "item was rejected", "items were rejected")
+    if degraded:
+        text += f", {degraded:,} degraded"
+    return text
+
+
+def damage(ledger: Ledger) -> str:
+    """The same for a scan: ``nothing is damaged``, or what convert would reject or degrade."""
+    rejected = ledger.issues_count(Severity.REJECTED)
+    degraded = ledger.issues_count(Severity.DEGRADED)
+    if not rejected and not degraded:
+        return "nothing is damaged"
+    parts = [f"reject {rejected:,}"] if rejected else []
+    parts += [f"degrade {degraded:,}"] if degraded else []
+    return f"convert would {' and '.join(parts)}"
+
+
+def _is_repetition(ledger: Ledger) -> bool:
+    """True if everything that can be converted is in the target already."""
+    return bool(sum(ledger.already_there.values())) and not sum(ledger.converted.values())
+
+
+def _there(ledger: Ledger) -> str:
+    items = _items(ledger.already_there)
+    rebuilt = ledger.rebuilt_already_there[Kind.TRACE]
+    if rebuilt:
+        items += f" and {counted(rebuilt, 'rebuilt trace')}"
+    only_one = rebuilt + sum(ledger.already_there[kind] for kind in NAMED) == 1
+    return f"{items} {'is' if only_one else 'are'}"
+
+
+def _items(counts: Mapping[Kind, int]) -> str:
+    """``82 runs, 3 traces and 1 logged model``; "" where there is nothing."""
+    found = [counted(counts.get(kind, 0), kind.value) for kind in NAMED if counts.get(kind, 0)]
+    if not found and counts.get(Kind.EXPERIMENT, 0):
+        found = [counted(counts[Kind.EXPERIMENT], "experiment")]
+    if len(found) > 1:
+        return f"{', '.join(found[:-1])} and {found[-1]}"
+    return "".join(found)

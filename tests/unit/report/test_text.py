@@ -1,0 +1,233 @@
+"""The text of a scan and a conversion: what comes first, and that it fits the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+import sqlite3
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from migrator.cli import main
+from migrator.outcome.summary import Outcome
+from migrator.report.colors import painted_page
+from migrator.report.formats import Column, fitted_table, wrapped
+from migrator.report.headline import convert_headline, scan_headline
+from tests.support import fixturekit
+from tests.support.storekit import write_experiment, write_run
+
+AGENTS = "2.9.2-agents"
+
+
+def run(*args: object, columns: int | None = None) -> Result:
+    env = {"COLUMNS": None if columns is None else str(columns)}
+    return CliRunner().invoke(main, [str(arg) for arg in args], env=env)
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fixturekit.materialise(AGENTS, tmp_path_factory.mktemp("agents"))
+
+
+def damaged_store(root: Path) -> Path:
+    """A store with a run that can't be read, and one with a broken metric line."""
+    write_experiment(root, "1", "ads")
+    broken = write_run(root, "1", "a" * 32)
+    (broken / "meta.yaml").write_text("{", encoding="utf-8")
+    write_run(root, "1", "b" * 32, metrics={"loss": b"no number here\n1700000000000 0.5 0\n"})
+    return root
+
+
+def test_the_first_line_says_what_was_done_and_the_second_run_that_nothing_is_to_do(
+    agents: Path, tmp_path: Path
+) -> None:
+    target = f"sqlite:///{tmp_path}/m.db"
+    would = run("convert", agents, "--to", target, "--dry-run").stdout.splitlines()[0]
+    assert would.startswith("Would convert 81 runs and rebuild 32 traces in ")
+    assert would.endswith("Nothing was written (--dry-run).")
+    first = run("convert", agents, "--to", target).stdout.splitlines()
+    assert first[0].startswith("Converted 81 runs and rebuilt 32 traces in ")
+    assert first[0].endswith(f" s → {target}; nothing was rejected.")
+    rows = [line.split() for line in first if line.startswith("rebuilt")]
+    assert rows == [["rebuilt", "trace", "32", "0", "0"], ["rebuilt", "span", "72", "0", "0"]]
+    again = run("convert", agents, "--to", target).stdout.splitlines()
+    assert again[0] == (
+        f"Nothing new; database unchanged: 81 runs and 32 rebuilt traces are in {target} already."
+    )
+    assert [line.split()[2:] for line in again if line.startswith("rebuilt")] == [
+        ["0", "32", "0"],
+        ["0", "72", "0"],
+    ]
+
+
+def test_an_empty_source_has_nothing_to_convert() -> None:
+    empty = Outcome("1", ("mlruns",), "sqlite:///m.db")
+    assert scan_headline(empty) == "mlruns: no experiments (0 files, 0 B); nothing to convert."
+    assert convert_headline(empty) == "Nothing to convert: no experiments in mlruns."
+
+
+def test_damage_comes_before_the_table(tmp_path: Path) -> None:
+    root = damaged_store(tmp_path / "mlruns")
+    result = run("convert", root, "--to", f"sqlite:///{tmp_path}/m.db")
+    assert result.exit_code == 3
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("; 1 item was rejected, 3 degraded.")
+    places = [
+        next(number for number, line in enumerate(lines) if line.startswith(begin))
+        for begin in ("Converted 2 runs in", "rejected ", "degraded ", "experiment ", "Files:")
+    ]
+    assert places == sorted(places)
+    assert "What to do:" in result.stdout
+    assert f"Rejected items, for convert --only: {tmp_path}/m.db.report.rejects.jsonl" in lines
+    scanned = run("scan", root).stdout.splitlines()[0]
+    assert scanned.endswith("convert would reject 1 and degrade 3.")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("command", ["scan", "convert"])
+def test_no_line_is_wider_than_the_terminal_but_commands_and_urls(
+    command: str, columns: int, agents: Path, tmp_path: Path
+) -> None:
+    damaged = damaged_store(tmp_path / "mlruns")
+    extra = ["--to", f"sqlite:///{tmp_path}/m.db"] if command == "convert" else []
+    text = run(command, agents, damaged, *extra, columns=columns).stdout
+    assert "configurable_agents" in text
+    for line in text.splitlines():
+        is_whole = (
+            line.startswith(("    mlflow", "        http", "http")) or " " not in line.strip()
+        )
+        assert len(line) <= columns or is_whole, line
+
+
+def test_every_experiment_with_traces_is_linked_or_counted(agents: Path, tmp_path: Path) -> None:
+    target = f"sqlite:///{tmp_path}/m.db"
+    text = run("convert", agents, "--to", target).stdout
+    assert text.count("/traces?") == 5
+    assert "    … 2 more experiments have traces; -v lists all" in text
+    assert "    configurable_agents (13 traces):\n        http://127.0.0.1:5000/#/" in text
+    assert run("convert", agents, "--to", target, "-v").stdout.count("/traces?") == 7
+
+
+def test_colour_is_for_terminals_and_those_who_ask(agents: Path) -> None:
+    assert "\x1b[" not in run("scan", agents).stdout
+    colored = run("scan", agents, "--color", "always").stdout
+    assert colored.startswith("\x1b[1m")
+    assert "\x1b[" not in run("scan", agents, "--color", "never").stdout
+    assert "\x1b[" not in run("scan", agents, "--color", "always", "--json").stdout
+
+
+def test_severities_commands_and_urls_are_coloured_and_nothing_else_changes() -> None:
+    text = "Done.\n\nrejected run-bad (1): x\n    mlflow server --port 1\nsee http://a/b c"
+    shown = painted_page(text)
+    assert shown.startswith("\x1b[1mDone.\x1b[0m\n\n\x1b[31m\x1b[1mrejected run-bad\x1b[0m (1): x")
+    assert "\x1b[32m    mlflow server --port 1\x1b[0m\n" in shown
+    assert "\x1b[34mhttp://a/b\x1b[0m c" in shown
+
+
+def test_a_long_line_is_broken_between_words_and_keeps_its_indentation() -> None:
+    text = "    one two three\nhttp://a-very-long-address/of-a-page\n    mlflow server --port 5000"
+    assert wrapped(text, 12).splitlines() == [
+        "    one two",
+        "    three",
+        "http://a-very-long-address/of-a-page",
+        "    mlflow server --port 5000",
+    ]
+    assert wrapped(text, None) == text
+
+
+def test_a_table_leaves_out_columns_by_rank_then_shortens_the_first() -> None:
+    columns = [
+        Column("name", is_left=True),
+        Column("id", rank=2),
+        Column("runs"),
+        Column("n", rank=1),
+    ]
+    rows = [["a name of some length", "123456", "1", "2"]]
+    assert fitted_table(columns, rows, None)[1] == []
+    assert fitted_table(columns, rows, 35)[1] == ["id"]
+    text, hidden = fitted_table(columns, rows, 20)
+    assert hidden == ["id", "n"]
+    assert text.splitlines()[2] == "a name of som…     1"
+
+
+def plan_of(text: str) -> list[str]:
+    return text[text.index("\nPlan:\n") + 1 :].splitlines()
+
+
+def test_the_last_part_of_a_scan_is_a_plan(agents: Path) -> None:
+    lines = plan_of(run("scan", agents).stdout)
+    assert lines[1] == f"    mlflow-migrate convert {agents}"
+    assert lines[2] == (
+        "It would write 81 runs, and rebuild 32 traces with 72 spans from them. "
+        "The store is only read."
+    )
+    assert re.fullmatch(r"It takes about \d+ s and 2\.3 MiB of disk\.", lines[3])
+    assert any("; --include sweeps makes traces of them too" in line for line in lines)
+
+
+def test_the_plan_repeats_the_options_that_the_scan_was_given(agents: Path) -> None:
+    given = ["--experiment", "rulebook", "--include", "flat", "--adopt-orphans", "-v"]
+    command = plan_of(run("scan", agents, *given).stdout)[1]
+    expected = f"    mlflow-migrate convert {agents} --experiment rulebook --include flat"
+    assert command == f"{expected} --adopt-orphans"
+    result = run("convert", *command.split()[2:], "--dry-run")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_plan_names_what_stays_behind(tmp_path: Path) -> None:
+    root = damaged_store(tmp_path / "mlruns")
+    (root / "1" / ".DS_Store").write_bytes(b"x")
+    lines = plan_of(run("scan", root).stdout)
+    (behind,) = [line for line in lines if line.startswith("Stays behind:")]
+    assert "what is listed as rejected" in behind
+    assert behind.endswith("1 file that is not MLflow's.")
+
+
+def test_the_estimate_of_the_disk_is_near_the_truth(agents: Path, tmp_path: Path) -> None:
+    run("convert", agents, "--to", f"sqlite:///{tmp_path}/m.db")
+    mebibytes = (tmp_path / "m.db").stat().st_size / (1 << 20)
+    assert 0.7 < 2.3 / mebibytes < 1.4
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Run the command without arguments on a terminal of 80 columns."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    with redirect_stdout(out), pytest.raises(SystemExit) as end:
+        main.main([], prog_name="mlflow-migrate")
+    return int(end.value.code or 0), out.getvalue()
+
+
+def test_alone_in_a_directory_with_a_store_it_shows_a_screen(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, text = alone(agents.parent, monkeypatch)
+    assert code == 0
+    assert "81 runs in 12 experiments" in " ".join(text.splitlines()[:2])
+    assert "    mlflow-migrate convert\n" in text
+    assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 80
+    sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE t (x)").connection.close()
+    code, text = alone(tmp_path, monkeypatch)
+    assert (code, text.splitlines()[0][:24]) == (0, "mlflow.db is a database.")
+
+
+def test_alone_without_a_store_or_a_terminal_it_prints_the_help(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert alone(tmp_path, monkeypatch) == (2, "")
+    monkeypatch.chdir(agents.parent)
+    piped = run()
+    assert (piped.exit_code, piped.stdout) == (2, "")
+    assert piped.stderr.startswith("Usage: ")
