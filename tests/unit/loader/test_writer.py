@@ -225,7 +225,8 @@ def test_an_existing_target_tells_its_experiments(tmp_path: Path) -> None:
     path = tmp_path / "my.db"
     load(path)
     target = open_sqlite(f"sqlite:///{path}", schema.MLFLOW_39)
-    assert target.experiments() == ((0, "Default"), (1, "agents"))
+    there = [(each.target_id, each.name) for each in target.experiments()]
+    assert there == [(0, "Default"), (1, "agents")]
     assert target.revision == schema.MLFLOW_39
 
 
