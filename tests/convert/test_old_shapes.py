@@ -21,7 +21,8 @@ from mlflow.entities import ViewType
 from migrator import conventions, pipeline
 from migrator.issues import Code, Kind
 from migrator.outcome.summary import Outcome
-from migrator.report.text import convert_text, scan_text
+from migrator.report.scan import scan_text
+from migrator.report.text import convert_text
 from tests.support.storekit import (
     START_MS,
     write_experiment,
