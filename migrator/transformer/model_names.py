@@ -35,7 +35,7 @@ OTHER_KINDS = (
     "bark", "clip", "dall-e", "stable-diffusion", "sdxl", "flux", "imagen", "moderation", "bert",
     "roberta", "distilbert", "deberta", "resnet", "yolo", "vit-", "guard",
 )  # fmt: skip
-"""Embedding, reranker, speech and image models, and encoders: a name that has one is not an LLM's."""
+"""Embedding, reranker, speech and image models, and encoders: their names are not an LLM's."""
 
 VENDORS = words(
     "openai azure azure_openai azureopenai anthropic google google_genai vertex vertexai vertex_ai "
