@@ -43,8 +43,8 @@ from migrator.transformer.values import (
 SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
 USER_STEMS = frozenset({"user_prompt", "user_message", "user_input", "user_query", "prompt"})
 NOT_OF_THE_CALL = words(
-    "error exception system commit status log template expected reference ground gold golden target "
-    "truth judge default max min"
+    "error exception system commit status log template expected reference ground gold golden "
+    "target truth judge default max min"
 )
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 

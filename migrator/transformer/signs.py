@@ -166,7 +166,7 @@ class Evidence(NamedTuple):
 
     @property
     def is_only_prompt(self) -> bool:
-        """Whether a prompt is all there is: nobody asked, nothing answered, nothing was measured."""
+        """Whether a prompt is all there is: no question, no answer and nothing measured."""
         if self.asked_points or self.answer_points or self.failure or self.latency is not None:
             return False
         if self.prompt_points == 0 or any(self.tokens):
