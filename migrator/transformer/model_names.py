@@ -82,7 +82,7 @@ NOT_THE_MODEL = words(
     "embed embedding embeddings embedder rerank reranker ranker retriever retrieval vector sparse "
     "judge judging evaluator evaluation eval grader critic scorer whisper speech stt tts asr "
     "transcription transcriber voice audio vision image tokenizer moderation guard registered "
-    "classifier base_class log logged path dir size"
+    "classifier base pretrained backbone student teacher log logged path dir size"
 )
 """Words of such keys that say that the model is not the one that answered."""
 

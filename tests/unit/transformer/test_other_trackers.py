@@ -64,6 +64,12 @@ CALLS: dict[str, dict[str, Any]] = {
                                        "latency": 1.4}},
     "prompt and tokens": {"texts": {"prompt.txt": PROMPT}, "metrics": {"total_tokens": 90.0}},
     "text only in tags": {"tags": {"question": ASKED, "answer": ANSWER}},
+    "explanation in JSON": {"params": {"prediction": "1"}, "tags": {"llm": "gpt-4o"},
+                            "texts": {"explanation.json": '{"explanation": "It is due soon."}'}},
+    "only a vendor": {"params": {"prediction": "yes"}, "tags": {"llm_provider": "groq"},
+                      "texts": {"explanation.txt": ANSWER}},
+    "instruction for code": {"params": {"instruction": "Write a function that sorts maps by year",
+                                        "model": "codellama"}},
     "chat history": {"texts": {"chat_history.json":
         '[{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Good day!"}]'}},
 }  # fmt: skip
@@ -112,6 +118,15 @@ NO_CALLS: dict[str, dict[str, Any]] = {
                     "metrics": {"compilation_success": 1.0}},
     "commit message": {"params": {"commit_message": "Fix the loader of maps in the reading room"},
                        "metrics": {"rmse": 0.3}},
+    "daily job": {"params": {"task": "daily load of the loans table", "source": "s3://x/y"},
+                  "tags": {"status": "success"}, "metrics": {"duration_seconds": 40.0}},
+    "a batch": {"params": {"llm": "gpt-4o", "num_docs": "120"},
+                "metrics": {"total_tokens": 81000.0, "total_time_seconds": 600.0}},
+    "training that ended": {"params": {"base_model": "llama-3-8b", "status": "completed"},
+                            "metrics": {"duration_seconds": 900.0}},
+    "start of an application": {"params": {"llm_model": "gpt-4o", "status": "started"}},
+    "result of a study": {"params": {"model": "gpt-4o"}, "metrics": {"avg_score": 0.8},
+                          "texts": {"result.json": '{"note": "It was better than the last one."}'}},
     "empty": {},
 }  # fmt: skip
 
