@@ -35,7 +35,7 @@ OTHER_KINDS = (
     "bark", "clip", "dall-e", "stable-diffusion", "sdxl", "flux", "imagen", "moderation", "bert",
     "roberta", "distilbert", "deberta", "resnet", "yolo", "vit-", "guard",
 )  # fmt: skip
-"""Embedding, reranker, speech and image models, and encoders: a name that has one is not an LLM's."""
+"""Embedding, reranker, speech and image models, and encoders: their names are not an LLM's."""
 
 VENDORS = words(
     "openai azure azure_openai azureopenai anthropic google google_genai vertex vertexai vertex_ai "
@@ -82,7 +82,7 @@ NOT_THE_MODEL = words(
     "embed embedding embeddings embedder rerank reranker ranker retriever retrieval vector sparse "
     "judge judging evaluator evaluation eval grader critic scorer whisper speech stt tts asr "
     "transcription transcriber voice audio vision image tokenizer moderation guard registered "
-    "classifier base_class log logged path dir size"
+    "classifier base pretrained backbone student teacher log logged path dir size"
 )
 """Words of such keys that say that the model is not the one that answered."""
 

@@ -39,7 +39,8 @@ _QUESTION_WORDS = words(
     "did is are was were am has have may might "
     "was wer wie wo wann warum welche welcher welches kann können ist sind "
     "qué que quién cuál cuáles cuándo dónde cómo cuánto cuántos por puedes es son "
-    "quoi qui quel quelle quels quelles quand où comment pourquoi combien est-ce peux-tu pouvez-vous "
+    "quoi qui quel quelle quels quelles quand où comment pourquoi combien est-ce "
+    "peux-tu pouvez-vous "
     "o quem qual quais quando onde como quanto quantos cosa chi quale dove perché come"
 )
 _VERBS_OF_REQUESTS = words(
@@ -51,8 +52,10 @@ _VERBS_OF_REQUESTS = words(
     "montre résume escreva mostre liste spiega scrivi"
 )
 _FUNCTION_WORDS = words(
-    "the a an of to in for on with and or is are was by from as at that this it be my your me you i "
-    "der die das und ein eine zu im mit von für el la los las de del y un una en con para por le les "
+    "the a an of to in for on with and or is are was by from as at that this it be my your me you "
+    "i "
+    "der die das und ein eine zu im mit von für el la los las de del y un una en con para por le "
+    "les "
     "des et du au dans pour o os as e do da em um uma il lo gli di che per"
 )
 

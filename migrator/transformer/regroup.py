@@ -161,7 +161,7 @@ def _enclosed(moments: Iterable[Moment]) -> dict[str, str]:
 
 
 def _overlapping(group: Iterable[Moment]) -> Iterable[list[Moment]]:
-    """Yield the runs of a writer in lots that overlap in time, each by start, then longest first."""
+    """Yield a writer's runs in lots that overlap in time, each by start and then longest first."""
     together: list[Moment] = []
     end_ms = 0.0
     for moment in sorted(group, key=lambda m: (m.start_ms, -m.end_ms, m.run_id)):

@@ -44,8 +44,8 @@ from migrator.transformer.values import (
 SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
 USER_STEMS = frozenset({"user_prompt", "user_message", "user_input", "user_query", "prompt"})
 NOT_OF_THE_CALL = words(
-    "error exception system commit status log template expected reference ground gold golden target "
-    "truth judge default max min"
+    "error exception system commit status log template expected reference ground gold golden "
+    "target truth judge default max min"
 )
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 
@@ -575,14 +575,16 @@ MOST_SETTINGS_CHARS = 10_000  # of a longer text, so much is searched for models
 
 def _is_text_of_the_call(found: Found) -> bool:
     """Whether a value under an uncertain name is something asked or answered."""
-    if not isinstance(found.value, str) or found.key.startswith("mlflow."):
+    if found.key.startswith("mlflow."):
         return False
     parts = found.stem.split("_")
     if not NOT_OF_THE_CALL.isdisjoint(parts):
         return False
     if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
         return False
-    return kind_of_text(found.value) >= Prose.PROSE
+    value = found.value
+    texts = list(value.values()) if isinstance(value, Mapping) else [value]
+    return any(isinstance(text, str) and kind_of_text(text) >= Prose.PROSE for text in texts)
 
 
 _source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few

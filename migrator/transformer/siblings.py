@@ -36,7 +36,7 @@ NO_NAMES = KnownNames()
 
 
 def recognised_names(names: Sequence[str], plan: TreePlan) -> KnownNames:
-    """The names of the runs of a planned tree, if it is a call, or a nested tree in which a model is named."""
+    """The names of a planned tree's runs, if it is a call, or nested runs that name a model."""
     if plan.role is Role.CALL and plan.traces:
         return KnownNames(of_calls=kinds_of_names(names))
     has_model = any(

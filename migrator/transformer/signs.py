@@ -58,25 +58,31 @@ CASE_COUNT = re.compile(
 )
 """Names of params and metrics that count cases, if the number is above 1."""
 
+BULK_COUNT = re.compile(
+    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
+)
+LEAST_BULK = 20  # fewer may be those that one request looked at
+
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
 RETRIEVAL = re.compile(
-    r"^(top_?k|k|n_results|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
-    r"|(num|n)_(chunks|docs|documents|sources|results|contexts)|similarity\w*|rag_\w*)$"
+    r"^(top_?k|k|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
+    r"|(num|n)_(chunks|docs|documents|sources|contexts)|similarity\w*|rag_\w*)$"
 )
 """Names that stand beside a question whose answer is looked up first."""
 
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
 )
-PROMPT_WORDS = words("prompt prompts template instruction instructions system persona")
+PROMPT_WORDS = words("prompt prompts template instructions system persona")
 """Words of keys whose text is written by the author of an application, not by its user."""
 
 USER_WORDS = words("user question query questions queries ask asked message request")
 SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
 """Words of keys whose text, two words or more, is a question of a user."""
 
+WORDS_OF_AIMS = words("task goal objective topic")
 SURE_ANSWER_WORDS = words(
     "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
 )
@@ -166,7 +172,7 @@ class Evidence(NamedTuple):
 
     @property
     def is_only_prompt(self) -> bool:
-        """Whether a prompt is all there is: nobody asked, nothing answered, nothing was measured."""
+        """Whether a prompt is all there is: no question, no answer and nothing measured."""
         if self.asked_points or self.answer_points or self.failure or self.latency is not None:
             return False
         if self.prompt_points == 0 or any(self.tokens):
@@ -190,7 +196,7 @@ def signs_of(view: RunView) -> Signs:
     return Signs(
         llm=tuple(llm),
         ml=tuple(_hits(ML_RULES, evidence)),
-        own_text=max(evidence.asked_points, evidence.answer_points) >= WEAK_TEXT,
+        own_text=max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT,
         is_only_prompt=evidence.is_only_prompt,
         many_cases=_has_many_cases(view.run),
         has_failed=bool(evidence.failure),
@@ -389,7 +395,7 @@ def _is_llm(model: Found) -> bool:
     kind = kind_of_model(str(model.value))
     kind_of_key = kind_of_model_key(normalise(model.key))
     if kind is ModelKind.VENDOR:
-        return kind_of_key is not None
+        return kind_of_key is not None or "llm" in model.key.lower()
     return kind is ModelKind.LLM or kind_of_key is ModelKey.OF_LLM
 
 
@@ -427,6 +433,8 @@ def _asked_points(found: Found) -> int:
         if kind >= Prose.TERMS or (kind and is_foreign):
             return STRONG_TEXT
         return FAIR_TEXT if kind and "user" in parts else 0  # "hello" is a message of a user
+    if kind is Prose.PROSE and parts[-1] in WORDS_OF_AIMS:
+        return 1  # jobs of every kind have a task and a goal in words
     return {Prose.REQUEST: STRONG_TEXT, Prose.PROSE: FAIR_TEXT, Prose.TERMS: 1}.get(kind, 0)
 
 
@@ -457,11 +465,13 @@ def _has_many_cases(run: RunRecord) -> bool:
     """Whether a run holds totals or averages over several cases."""
     if any(MANY_CASES.search(normalise(key)) for key in run.metrics):
         return True
-    for key, points in run.metrics.items():
-        if CASE_COUNT.match(normalise(key)) and last_value(points) > 1:
+    counts = [(key, last_value(points)) for key, points in run.metrics.items()]
+    counts += [(key, as_number(text) or 0) for key, text in run.params.items()]
+    for key, count in counts:
+        name = normalise(key)
+        if count > 1 and CASE_COUNT.match(name):
             return True
-    for key, text in run.params.items():
-        if CASE_COUNT.match(normalise(key)) and (as_number(text) or 0) > 1:
+        if count >= LEAST_BULK and BULK_COUNT.match(name):
             return True
     return False
 

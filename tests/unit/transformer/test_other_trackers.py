@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.planskit import plan, run
+from migrator import conventions as conv
+from migrator.model import Role, TracePlan
+from migrator.transformer import KnownNames, RunTree, plan_tree, recognised_names
+from migrator.transformer.choosing import PlanOptions
+from tests.support.planskit import LLM, PROFILES, plan, run, span, trace, value
 
 ASKED = "How do I renew a loan of a map?"
 REQUEST = "Summarize the opening hours for a visitor with two children"
@@ -60,6 +64,12 @@ CALLS: dict[str, dict[str, Any]] = {
                                        "latency": 1.4}},
     "prompt and tokens": {"texts": {"prompt.txt": PROMPT}, "metrics": {"total_tokens": 90.0}},
     "text only in tags": {"tags": {"question": ASKED, "answer": ANSWER}},
+    "explanation in JSON": {"params": {"prediction": "1"}, "tags": {"llm": "gpt-4o"},
+                            "texts": {"explanation.json": '{"explanation": "It is due soon."}'}},
+    "only a vendor": {"params": {"prediction": "yes"}, "tags": {"llm_provider": "groq"},
+                      "texts": {"explanation.txt": ANSWER}},
+    "instruction for code": {"params": {"instruction": "Write a function that sorts maps by year",
+                                        "model": "codellama"}},
     "chat history": {"texts": {"chat_history.json":
         '[{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Good day!"}]'}},
 }  # fmt: skip
@@ -100,7 +110,7 @@ NO_CALLS: dict[str, dict[str, Any]] = {
                               "target": "overdue"},
                    "metrics": {"accuracy": 0.8},
                    "texts": {"classification_report.txt": "precision recall f1 support 1 2 3"}},
-    "encoder": {"params": {"model_name": "distilbert-base-uncased", "text": "a fine map, I liked it"},
+    "encoder": {"params": {"model_name": "distilbert-base-uncased", "text": "a fine map"},
                 "metrics": {"f1": 0.9}},
     "ingestion": {"params": {"embedding_model": "text-embedding-3-small", "chunk_size": "500"},
                   "metrics": {"n_chunks": 88.0, "processing_time_seconds": 9.0}},
@@ -108,6 +118,15 @@ NO_CALLS: dict[str, dict[str, Any]] = {
                     "metrics": {"compilation_success": 1.0}},
     "commit message": {"params": {"commit_message": "Fix the loader of maps in the reading room"},
                        "metrics": {"rmse": 0.3}},
+    "daily job": {"params": {"task": "daily load of the loans table", "source": "s3://x/y"},
+                  "tags": {"status": "success"}, "metrics": {"duration_seconds": 40.0}},
+    "a batch": {"params": {"llm": "gpt-4o", "num_docs": "120"},
+                "metrics": {"total_tokens": 81000.0, "total_time_seconds": 600.0}},
+    "training that ended": {"params": {"base_model": "llama-3-8b", "status": "completed"},
+                            "metrics": {"duration_seconds": 900.0}},
+    "start of an application": {"params": {"llm_model": "gpt-4o", "status": "started"}},
+    "result of a study": {"params": {"model": "gpt-4o"}, "metrics": {"avg_score": 0.8},
+                          "texts": {"result.json": '{"note": "It was better than the last one."}'}},
     "empty": {},
 }  # fmt: skip
 
@@ -122,3 +141,158 @@ def test_a_call_becomes_a_trace(kind: str) -> None:
 def test_other_work_stays_a_run(kind: str) -> None:
     made = plan(run("r", **{"run_name": "r", **NO_CALLS[kind]}))
     assert made.traces == (), made.reasons
+
+
+# ------------------------------------------------------------------------------------ models
+
+
+def model_of(made: TracePlan) -> object:
+    return value(made.spans[0], conv.SPAN_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("params", "model"),
+    [
+        ({"model": "OpenAI", "llm_model": "gpt-4o"}, "gpt-4o"),
+        ({"model_version": "claude-3-haiku"}, "claude-3-haiku"),
+        ({"openai_deployment_name": "gpt-4o-mini"}, "gpt-4o-mini"),
+        ({"embedding_model": "text-embedding-3-small", "qa_model": "google/flan-t5-base"},
+         "google/flan-t5-base"),
+        ({"config": '{"llm": {"model": "gemini-1.5-pro"}}'}, "gemini-1.5-pro"),
+        ({"config": "{'model': 'mistral-large', 'k': 3}"}, "mistral-large"),
+        ({"settings": "llm:\n  model: qwen2.5:7b\n  temperature: 0.1"}, "qwen2.5:7b"),
+        ({"config.llm.model": "llama3.1"}, "llama3.1"),
+        ({"written_by": "gpt-4o-2024-08-06"}, "gpt-4o-2024-08-06"),
+        ({"model_name": "loans-helper", "generator": "grok-2"}, "grok-2"),
+        ({"model": "OpenAI"}, "OpenAI"),
+        ({"llm_provider": "anthropic"}, "anthropic"),
+        ({"embedding_model": "all-MiniLM-L6-v2"}, None),
+        ({"model_type": "linear", "engine": "sqlite", "dataset": "alpaca-52k"}, None),
+    ],
+)  # fmt: skip
+def test_the_model_is_the_value_that_names_one(params: dict[str, str], model: str | None) -> None:
+    made = trace(run("r", params={"question": ASKED, "answer": ANSWER, **params}))
+    assert model_of(made) == model
+
+
+def test_a_workflows_model_is_on_its_span_where_no_step_names_one() -> None:
+    step = {"texts": {"prompt.txt": PROMPT, "response.txt": ANSWER}}
+    made = trace(run("root", params={"model": "gpt-4o"}), run("kid", "root", **step))
+    assert value(span(made, "root"), conv.SPAN_MODEL) == "gpt-4o"
+    named = trace(run("root", params={"model": "gpt-4o"}), run("kid", "root", **LLM))
+    assert conv.SPAN_MODEL not in span(named, "root").attributes
+
+
+# ------------------------------------------------------------------------------------- chats
+
+CHAT = (
+    '[{"role": "user", "content": "Is the map room open?"},'
+    ' {"role": "assistant", "content": "Yes, until six."},'
+    ' {"role": "user", "content": "And on Sunday?"},'
+    ' {"role": "assistant", "content": "It is closed on Sundays."}]'
+)
+
+
+@pytest.mark.parametrize(
+    ("params", "asked", "answer"),
+    [
+        ({}, None, "It is closed on Sundays."),
+        ({"user_message": "And on Sunday?"}, "And on Sunday?", "It is closed on Sundays."),
+        ({"user_message": "Is the map room open?"}, "Is the map room open?", "Yes, until six."),
+        ({"user_message": "And on Monday?"}, "And on Monday?", None),
+        ({"user_message": "And on Sunday?", "agent_plan": "I will look up the hours of Sunday."},
+         "And on Sunday?", "I will look up the hours of Sunday."),
+    ],
+)  # fmt: skip
+def test_the_answer_is_the_last_one_to_the_runs_own_question(
+    params: dict[str, str], asked: str | None, answer: str | None
+) -> None:
+    made = trace(run("r", params=params, texts={"chat/chat_history.json": CHAT}))
+    only = made.spans[0]
+    assert value(only, conv.SPAN_OUTPUTS) == answer
+    if asked is not None:
+        assert value(only, conv.SPAN_INPUTS) == {"user_message": asked}
+    assert made.request_preview == (asked or "And on Sunday?")
+
+
+def test_the_preview_shows_question_and_answer_of_one_call() -> None:
+    made = trace(
+        run(
+            "r",
+            texts={
+                "queries/query_1.txt": "Question: Who?\nAnswer: Ana.",
+                "queries/query_2.txt": "Question: When?\nAnswer: Today.",
+            },
+        )
+    )
+    assert made.request_preview is not None and made.response_preview is not None
+    assert ("Who" in made.request_preview) == ("Ana" in made.response_preview)
+
+
+# ----------------------------------------------------------------- siblings, loops and failures
+
+
+def with_known_names(known: KnownNames, **given: Any) -> int:
+    record = run("r", **given)
+    tree = RunTree(record.run_id, {record.run_id: record}, {}, {}, known)
+    return len(plan_tree(tree, PROFILES, PlanOptions(), {}).traces)
+
+
+def test_the_name_of_a_recognised_step_is_evidence_for_a_flat_run() -> None:
+    nested = plan(run("tour_flow"), run("plan_the_tour_maps", "tour_flow", **LLM))
+    known = recognised_names(["tour_flow", "plan_the_tour_maps"], nested)
+    assert with_known_names(known, run_name="tour_flow") == 1
+    assert with_known_names(known, run_name="plan_the_tour_globes ") == 1
+    assert with_known_names(known, run_name="count_loans") == 0
+    assert with_known_names(KnownNames(), run_name="tour_flow") == 0
+
+
+def test_a_failed_run_with_the_name_of_a_recognised_call_is_a_call() -> None:
+    known = recognised_names(["chat_17"], plan(run("chat_17", **LLM)))
+    assert with_known_names(known, run_name="chat_18", status="FAILED") == 1
+    assert with_known_names(known, run_name="chat_18") == 0
+
+
+def test_made_up_names_are_no_evidence() -> None:
+    known = recognised_names(["calm-fox-12"], plan(run("calm-fox-12", **LLM)))
+    assert not known
+
+
+def test_a_loop_that_asks_and_answers_is_a_workflow() -> None:
+    rounds = [
+        run(f"iteration_{n}", "root", params={"iteration": str(n)}, metrics={"score": n})
+        for n in range(3)
+    ]
+    judged = [run(f"judge_{n}", f"iteration_{n}", **LLM) for n in range(3)]
+    assert plan(run("root"), *rounds, *judged).role is Role.WORKFLOW
+    assert plan(run("root"), *rounds).role is Role.SWEEP
+
+
+def test_a_failed_root_has_the_error_text_of_the_step_that_failed() -> None:
+    error = {"status": "FAILED", "tags": {"error": "RateLimitError: slow down"}}
+    made = trace(run("root", status="FAILED"), run("kid", "root", **{**LLM, **error}))
+    assert span(made, "root").status_message == "RateLimitError: slow down"
+
+
+def test_tokens_in_histories_of_unequal_length_are_all_counted() -> None:
+    counts = {"prompt_tokens": [(1, 5, 0), (2, 6, 0)], "completion_tokens": [(3, 7, 0)]}
+    made = trace(run("r", metrics=counts, texts={"prompt.txt": PROMPT, "response.txt": ANSWER}))
+    assert made.usage is not None
+    assert (made.usage.input_tokens, made.usage.output_tokens) == (11, 7)
+    equal = {"prompt_tokens": [(1, 5, 0), (2, 6, 0)], "completion_tokens": [(1, 7, 0), (2, 8, 0)]}
+    paired = trace(run("r", metrics=equal, texts={"prompt.txt": PROMPT, "response.txt": ANSWER}))
+    assert conv.SPAN_USAGE not in paired.spans[0].attributes
+    assert paired.usage is not None
+    assert (paired.usage.input_tokens, paired.usage.output_tokens) == (11, 15)
+
+
+def test_a_failed_tree_that_was_logged_afterwards_is_laid_end_to_end() -> None:
+    made = trace(
+        run("root", status="FAILED", end=60, params={"query": ASKED}),
+        run("find", "root", start=10, end=20, metrics={"latency_ms": 1250}),
+        run("sort", "root", start=25, end=35, metrics={"latency_ms": 400}),
+        run("write", "root", start=40, end=50, status="FAILED", **LLM),
+    )
+    find, sort, write = (span(made, name) for name in ("find", "sort", "write"))
+    assert find.end_ns <= sort.start_ns < sort.end_ns <= write.start_ns
+    assert find.end_ns - find.start_ns == 1_250_000_000

@@ -23,7 +23,7 @@ from migrator.transformer import (
     plan_tree,
 )
 from tests.support import fixturekit, storekit
-from tests.support.planskit import PROFILES, T0, plan, run, run_id
+from tests.support.planskit import LLM, PROFILES, T0, plan, run, run_id
 
 
 def moment(record: RunRecord, *children: RunRecord, missing: bool = False) -> Moment:
@@ -305,3 +305,16 @@ def test_prompts_linked_to_a_run_are_linked_to_its_trace() -> None:
     assert made.tags["mlflow.linkedPrompts"] == (
         '[{"name": "a/b", "version": "1"}, {"name": "qa", "version": "2"}]'
     )
+
+
+def test_calls_from_threads_go_below_the_only_live_run_around_them() -> None:
+    def live(name: str, begin_s: float, end_s: float) -> Moment:
+        begin, end = round(begin_s * 1000), round(end_s * 1000)
+        return moment(run(name, start=begin, end=end, **LLM))
+
+    flow, one, two = live("flow", 0, 9), live("tool_1", 1, 5), live("tool_2", 2, 4)
+    assert group_by_time([flow, one, two]) == {one.run_id: flow.run_id, two.run_id: flow.run_id}
+    late = live("tool_3", 5, 10)  # no run encloses all that overlap
+    assert group_by_time([flow, one, two, late]) == {}
+    twin = live("flow_2", 3, 8)  # two workflows at once: whose the calls are nobody knows
+    assert group_by_time([flow, one, twin]) == {}
