@@ -1,0 +1,97 @@
+"""What a user may write for a database, and what it means."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+
+from migrator import databases
+from migrator.credentials import masked
+from migrator.errors import SourceError, TargetError
+
+_SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:", re.IGNORECASE)
+_HEAD = b"SQLite format 3\x00"
+_ENDINGS = (".db", ".sqlite", ".sqlite3")
+
+
+def is_database(text: str) -> bool:
+    """Whether a source that a user wrote is a database: a URI of one, or a SQLite file.
+
+    >>> is_database("sqlite:///mlflow.db"), is_database("./mlruns")
+    (True, False)
+    """
+    if _SQLITE.match(text) or databases.is_server(text):
+        return True
+    path = _expanded(text)
+    if not os.path.isfile(path):  # a pipe would block
+        return text.endswith(_ENDINGS) and not os.path.isdir(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(_HEAD))
+    except OSError:
+        return text.endswith(_ENDINGS)
+    return head == _HEAD or text.endswith(_ENDINGS)
+
+
+def sqlite_path(text: str) -> str:
+    """The absolute path, links resolved, of the SQLite file that a user means.
+
+    Raises SourceError where it names no file, or the file can't be an MLflow database.
+    """
+    scheme = _SQLITE.match(text)
+    path = text
+    if scheme is not None:
+        rest = text[scheme.end() :]
+        if not rest.startswith("///") or rest in ("///", "///:memory:"):
+            raise SourceError(
+                f"{masked(text)} names no SQLite file.",
+                todo="Write sqlite:///relative.db, sqlite:////absolute.db, or the plain path.",
+            )
+        path = rest[3:].partition("?")[0]
+        if not os.path.exists(_expanded(path)):
+            path = urllib.parse.unquote(path)
+    path = os.path.realpath(_expanded(path))
+    if os.path.isdir(path):
+        raise SourceError(
+            f"{path} is a directory, not a SQLite file.",
+            todo="Give the path of the database file, or of the mlruns directory of a file store.",
+        )
+    if not os.path.lexists(path):
+        raise SourceError(f"{path} does not exist.", todo="Check the path.")
+    _check_head(path)
+    return path
+
+
+def _check_head(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(_HEAD))
+    except OSError as error:
+        raise SourceError(
+            f"{path} can't be read: {error.strerror or error}.",
+            todo="Give yourself read permission on it, or run as the user who owns it.",
+        ) from error
+    if not head:
+        raise SourceError(
+            f"{path} is empty: there is nothing to migrate.",
+            todo="Check that this is the database in which MLflow wrote your runs.",
+        )
+    if head != _HEAD:
+        raise SourceError(
+            f"{path} is not a SQLite database.",
+            todo="Give MLflow's database file (mlflow.db), or the mlruns directory.",
+        )
+
+
+def server_name(uri: str) -> str:
+    """The address of a server's database as it may be printed. Raises SourceError."""
+    try:
+        url = databases.server_url(uri)
+    except TargetError as error:
+        raise SourceError(error.what, todo=error.todo) from None
+    return databases.shown(url.set(drivername=url.get_backend_name()))
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(path)
