@@ -14,7 +14,7 @@ from migrator.extractor.filestore.junk_names import are_plain
 from migrator.paths import shown
 
 MAX_LINKS = 3  # on one path: to an experiment, to a run in it and to that run's params
-MAX_LINKED_PATHS = 1_000  # behind one link; see _has_too_many_links
+MAX_LINKED_PATHS = 250  # behind one link; see _has_too_many_links
 _BLOCK_BYTES = 1 << 12  # nearly every file is smaller, and a larger buffer takes time to make
 _NEXT_BYTES = 1 << 16
 _OPEN_FLAGS = (
