@@ -88,7 +88,7 @@ with loader.Writer(target) as writer:
     marks.append(cpu())
     written = writer.finish()
     migration.check_written(written)
-    writer.publish(backup=False)
+    writer.publish(loader.PublishOptions(backup=False))
     marks.append(cpu())
 walk = marks[1][0] - marks[0][0]
 print(json.dumps({
@@ -155,7 +155,7 @@ with loader.Writer(target) as writer:
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.perf_counter()
-    writer.publish(backup=False)
+    writer.publish(loader.PublishOptions(backup=False))
     print(time.perf_counter() - began, flush=True)
 """
 
@@ -165,7 +165,7 @@ def publishing(source: str, runs: int, server: str) -> tuple[float, float, float
     from sqlalchemy import create_engine, text
 
     from migrator.databases import server_url
-    from migrator.loader.networked.target import initialise
+    from migrator.loader.networked.connection import initialise
     from migrator.loader.schema import chain
 
     seconds, size = {}, 0.0

@@ -1,4 +1,4 @@
-"""Databases on a server: what their URIs mean, how they are opened, and what their errors say.
+"""Databases on a PostgreSQL or MySQL server: their URIs, opening them, and explaining errors.
 
 Nothing here writes. SQLAlchemy and the drivers are imported where they are used. A password is
 never part of a message: ``shown`` leaves it out.
@@ -35,7 +35,7 @@ _SCHEME = re.compile(r"([A-Za-z][\w.-]*)(\+[\w.-]*)?://")
 
 
 def is_server(uri: str) -> bool:
-    """Tell whether a URI names a database on a PostgreSQL or MySQL server."""
+    """Return True if a URI names a database on a PostgreSQL or MySQL server."""
     return _backend(uri) is not None
 
 
@@ -47,12 +47,12 @@ def _backend(uri: str) -> str | None:
 
 
 def shown(url: URL) -> str:
-    """Return a URL as it may be printed: without its password."""
+    """Return a URL's text without its password, for messages."""
     return masked(url.render_as_string(hide_password=True))
 
 
 def server_url(uri: str) -> URL:
-    """Return what a server's URI means, with a driver that is installed.
+    """Parse a server's URI, and choose a driver that is installed.
 
     A URI that names no driver gets the first of ``DRIVERS`` that is installed. Raises TargetError
     when the URI names no database, or no driver is installed.
@@ -86,7 +86,7 @@ def server_url(uri: str) -> URL:
     named = url.drivername.partition("+")[2]
     if named and named not in drivers:
         raise TargetError(
-            f"{shown(url)}: driver {named} is not one that this tool can write with.",
+            f"{shown(url)}: driver {named} can't be used by this tool.",
             todo=f"Write {backend}+{' or '.join(drivers)}://…, or name none.",
         )
     wanted = [named] if named else list(drivers)
@@ -101,7 +101,7 @@ def server_url(uri: str) -> URL:
 
 
 def engine_of(url: URL, *, read_only: bool = False) -> Engine:
-    """Return an engine that opens one connection at a time and keeps none."""
+    """Return an engine that keeps no connection open after its use."""
     import sqlalchemy
 
     return sqlalchemy.create_engine(
@@ -111,7 +111,7 @@ def engine_of(url: URL, *, read_only: bool = False) -> Engine:
 
 
 def patient_url(url: URL) -> URL:
-    """Return a URL that gives up on a silent host after a while, and speaks all of Unicode."""
+    """Return the URL with a connection timeout (10 s) and a charset for all of Unicode."""
     wanted = {"connect_timeout": str(CONNECT_SECONDS)}
     if url.get_backend_name() == "mysql":
         wanted["charset"] = "utf8mb4"
@@ -119,7 +119,7 @@ def patient_url(url: URL) -> URL:
 
 
 def read_only_url(url: URL) -> URL:
-    """Return a URL whose sessions can't write."""
+    """Return the URL so that its sessions can't write."""
     url = patient_url(url)
     if url.get_backend_name() == "mysql":
         return url.update_query_dict({"init_command": "SET SESSION TRANSACTION READ ONLY"})
@@ -133,9 +133,9 @@ def read_only_url(url: URL) -> URL:
 
 
 def collation(db: Connection) -> tuple[str, str] | None:
-    """Return charset and collation of MLflow's texts on a MySQL server, None on PostgreSQL.
+    """Return the charset and collation of MLflow's texts on a MySQL server, None on PostgreSQL.
 
-    Those of the column of experiments' names, or of the database where there is none yet.
+    They are those of the column ``experiments.name``, or of the database if that has no tables.
     """
     if db.dialect.name == "postgresql":
         return None
@@ -150,18 +150,22 @@ def collation(db: Connection) -> tuple[str, str] | None:
     raise AssertionError("MySQL knows no database of this session")
 
 
-def name_key(found: tuple[str, str] | None) -> Callable[[str], str]:
-    """Return what makes the names equal that a server with this charset and collation may."""
+def collation_key(found: tuple[str, str] | None) -> Callable[[str], str]:
+    """Return a key function: names that the server's collation treats as equal get equal keys.
+
+    ``found`` is a charset and a collation, or None for a database that compares text exactly.
+    """
     if found is None or found[1].endswith("_bin"):
         return str
-    return fold
+    return widest_collation_key
 
 
-def fold(text: str) -> str:
-    """Return what texts have in common that some collation takes for equal.
+def widest_collation_key(text: str) -> str:
+    """Return a key that is equal for all texts that any of MySQL's collations treats as equal.
 
-    Case, accents, width, spaces at the end, characters without weight; and all characters beyond
-    the first 65,536, which MySQL's older collations don't tell apart. Wider than any collation.
+    It ignores case, accents, width, spaces at the end and characters without weight, and takes all
+    characters beyond the first 65,536 for one, as MySQL's older collations do. Texts with equal
+    keys may still differ for a given collation.
     """
     if text.isascii() and text.isprintable():
         return text.casefold().rstrip()
@@ -208,7 +212,7 @@ _CASES: tuple[tuple[tuple[str, ...], tuple[str, ...], str, str], ...] = (
         ("53300", "1040", "1203", "1226"),
         ("too many connections", "too many clients"),
         "the server has no free connection",
-        "Try again, or let the server take more.",
+        "Try again, or allow more connections on the server.",
     ),
     (
         ("23505", "1062"),
@@ -220,12 +224,12 @@ _CASES: tuple[tuple[tuple[str, ...], tuple[str, ...], str, str], ...] = (
         ("53100", "1021", "1114"),
         (),
         "the server's disk is full",
-        "Make room there, then convert again: what is there stays.",
+        "Make room there, then convert again: what was written stays.",
     ),
     (
         ("1153",),
         (),
-        "a row is bigger than the server takes",
+        "a row is bigger than the server accepts",
         "Set max_allowed_packet on the server higher (it may be 1G), then convert again.",
     ),
     (
@@ -239,7 +243,7 @@ _CASES: tuple[tuple[tuple[str, ...], tuple[str, ...], str, str], ...] = (
             "terminating connection",
         ),
         "the server can't be reached",
-        "Check that it runs, its address and port, and that it lets this machine in.",
+        "Check that it runs, its address and port, and that this machine may connect to it.",
     ),
 )  # fmt: skip
 
@@ -248,7 +252,7 @@ _CASES: tuple[tuple[tuple[str, ...], tuple[str, ...], str, str], ...] = (
 def reporting(url: URL) -> Iterator[None]:
     """Turn the errors of a server and its driver into a TargetError.
 
-    It holds neither the password nor values of rows, and nor does its traceback: the driver's own
+    Neither its message nor its traceback holds the password or values of rows: the driver's own
     error, which has both, is not chained.
     """
     from sqlalchemy.exc import DBAPIError
@@ -260,7 +264,7 @@ def reporting(url: URL) -> Iterator[None]:
 
 
 def error_code(error: BaseException) -> str:
-    """Return a driver's error code: the SQLSTATE of PostgreSQL, the number of MySQL, or nothing."""
+    """Return a driver's error code: PostgreSQL's SQLSTATE, MySQL's number, or an empty text."""
     first = error.args[0] if error.args else ""
     if isinstance(first, int):
         return str(first)

@@ -8,6 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep each ``xdist_group`` on one worker of ``-n``.
+
+    Their fixtures start a server or convert all stores. Without groups each worker would do so.
+    """
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "loadgroup"
+
+
 @pytest.fixture
 def default_signals() -> Iterator[None]:
     """Handle SIGINT and SIGTERM as a process in the foreground does, children included.

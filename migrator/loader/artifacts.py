@@ -1,4 +1,4 @@
-"""Copies artifacts into a directory of the user's: whole files or none, checked, resumable."""
+"""Copies artifacts into a directory: only complete, checked files; a second call adds the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from migrator.errors import TargetError
 from migrator.issues import Code, Issue
 from migrator.loader.sqlite import staging
-from migrator.loader.sqlite.target import reporting
+from migrator.loader.sqlite.files import reporting
 from migrator.model import ArtifactCopy
 
 _BLOCK_BYTES = 1 << 20
@@ -30,7 +30,7 @@ Listing = Callable[[ArtifactCopy], Iterable[SourceFile]]
 
 @dataclass(slots=True)
 class CopyResult:
-    """What was copied, what was there already, and what could not be read."""
+    """How many files were copied, were there already, or could not be read."""
 
     files: int = 0
     bytes: int = 0
@@ -51,16 +51,16 @@ def copy_artifacts(
     protected: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CopyResult:
-    """Copy directories of artifacts to below ``directory``; ``files_of`` lists their files.
+    """Copy directories of artifacts to places below ``directory``; ``files_of`` lists their files.
 
-    A file goes to a hidden name in ``directory`` first, is read again and compared by size and
-    SHA-256, and only then gets its own. So a file of a copy is whole, and one that is there
-    with the same content is not copied again; another is replaced, and named. Times of change
-    are kept. ``protected`` are directories of the source: nothing that lies there is replaced.
-    ``on_progress`` gets bytes done and in all.
+    A file gets a hidden name in ``directory`` first. It is read again, compared by size and
+    SHA-256, and only then given its own name, so every file of a copy is complete. One that is
+    there with the same content is not copied again; one with another content is replaced, with an
+    issue. Times of modification are kept. Nothing in ``protected``, the source's directories, is
+    replaced. ``on_progress`` gets the bytes done, and those of all files.
 
     A file that can't be read is an issue. Raises TargetError when the copies can't be written, a
-    file is in the way, or the disk has no room for all of them, which is looked at first.
+    file is in the way, or the disk has no room for all of them (checked before the first copy).
     """
     result = CopyResult()
     root = Path(directory)
@@ -75,7 +75,7 @@ def copy_artifacts(
                 target = Path(copy.target, relative)
                 if not _below(os.path.realpath(target), inside):
                     raise TargetError(
-                        f"{target} leads out of {directory}, through a link.",
+                        f"{target} leads out of {directory} through a link.",
                         todo="Remove the link, or choose another directory for the copies.",
                     )
                 _copy(copy, path, target, root, keep, result)
@@ -87,7 +87,7 @@ def copy_artifacts(
 
 
 def _check_room(copies: Sequence[ArtifactCopy], root: Path, files_of: Listing) -> int:
-    """Return the bytes of all files; raise TargetError when those that lack don't fit."""
+    """Return the bytes of all files. Raises TargetError if the missing ones don't fit."""
     total = missing = 0
     for copy in copies:
         for relative, _, size in files_of(copy):

@@ -23,7 +23,7 @@ HEAD = """\
 
 
 def script_of(path: str) -> str:
-    """Return the statements that make what lies in the SQLite file ``path``, in the same order."""
+    """Return the statements that make the content of the SQLite file ``path``, in its order."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         made = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY rowid").fetchall()
         lines = [f"{sql};\n" for _, _, sql in made if sql is not None]  # a key's own index has none

@@ -1,8 +1,8 @@
-"""What an existing database holds: MLflow's tables at some revision, a part of them, or others'.
+"""Inspects an existing database: MLflow's tables at some revision, unfinished or foreign ones.
 
 MLflow makes five tables first and changes them in some fifty migrations. MySQL and SQLite commit
-each change at once, so a process that is killed meanwhile leaves tables that no migration can go
-on from ("table already exists"). As long as such a database holds nothing, it is made anew.
+each change at once, so a process that is killed meanwhile leaves tables with which no migration can
+continue ("table already exists"). Such a database is made anew as long as it holds nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from migrator.errors import TargetError
 from migrator.loader import schema as schemas
 
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics"})
-_HOLDING = ("experiments", "registered_models")  # without a row in these there is none anywhere
+_HOLDING = ("experiments", "registered_models")  # if these are empty, all tables are
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database in words for messages."""
+    """How messages speak of a database."""
 
     name: str
     foreign: TargetError  # for tables that are not MLflow's
@@ -40,18 +40,20 @@ class Place:
 def revision_of(
     place: Place, tables: set[str], ask: Callable[[str], Sequence[Any]], wanted: str | None = None
 ) -> str | None:
-    """Return the revision of MLflow's tables, None where they can be made.
+    """Return the revision of MLflow's tables, None if they are still to be made.
 
-    ``ask`` returns a query's rows. Raises TargetError for tables that are not MLflow's, not
-    finished, or (if ``wanted`` is given) older than that although they hold nothing.
+    ``tables`` are the names of the database's tables; ``ask`` returns a query's rows. Raises
+    TargetError for tables that are not MLflow's, are unfinished, or (if ``wanted`` is given) are at
+    an older revision although they hold nothing.
     """
     if not tables:
         return None
-    if not (tables <= FIRST_TABLES and "experiments" in tables) and not (
-        {"experiments", "runs"} <= tables
-    ):
+    if not _are_of_mlflow(tables):
         raise place.foreign
-    is_empty = not any(ask(f"SELECT 1 FROM {t} LIMIT 1") for t in _HOLDING if t in tables)
+    is_empty = True
+    for table in _HOLDING:
+        if table in tables and ask(f"SELECT 1 FROM {table} LIMIT 1"):
+            is_empty = False
     if "alembic_version" not in tables and tables <= FIRST_TABLES:
         if is_empty:
             return None
@@ -63,8 +65,7 @@ def revision_of(
     if "alembic_version" in tables:
         revisions = [str(row[0]) for row in ask("SELECT version_num FROM alembic_version")]
     if len(revisions) == 1:
-        chain = schemas.chain() if wanted is not None and is_empty else ()
-        if revisions[0] in chain and chain.index(revisions[0]) < chain.index(str(wanted)):
+        if wanted is not None and is_empty and _is_older(revisions[0], wanted):
             raise place.unfinished()
         return revisions[0]
     if is_empty:
@@ -74,3 +75,15 @@ def revision_of(
         f"{len(revisions)} rows instead of one.",
         todo="Restore that row or the database from a backup, or choose another target.",
     )
+
+
+def _are_of_mlflow(tables: set[str]) -> bool:
+    """Return True for all of MLflow's tables, or a part of those that it makes first."""
+    if {"experiments", "runs"} <= tables:
+        return True
+    return "experiments" in tables and tables <= FIRST_TABLES
+
+
+def _is_older(revision: str, wanted: str) -> bool:
+    chain = schemas.chain()
+    return revision in chain and chain.index(revision) < chain.index(wanted)

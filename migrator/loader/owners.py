@@ -1,4 +1,4 @@
-"""Which entity a table's rows belong to, read from the schema's foreign keys."""
+"""Finds the entity that a table's rows belong to, from the schema's foreign keys."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Owner(NamedTuple):
 
     root: str  # a table of ``ROOTS``
     sql: str  # the entity's id, of a row ``s``
-    column: str | None  # where ``sql`` is no more than a column
+    column: str | None  # if ``sql`` is just a column
 
 
 def owner_of(db: sqlite3.Connection, table: str, database: str = "main") -> Owner:
-    """Return the owner of a table's rows; ``database`` is where a row ``s`` lies.
+    """Return the owner of a table's rows; ``database`` is the one that holds a row ``s``.
 
     Raises LedgerError for a table of a newer MLflow that refers to none of ``ROOTS``.
     """
@@ -64,7 +64,7 @@ def owner_of(db: sqlite3.Connection, table: str, database: str = "main") -> Owne
         if root in found:
             return Owner(root, f"s.{quoted(found[root])}", found[root])
     raise LedgerError(
-        f"Rows of table {table} belong to nothing that this version knows; nothing was published.",
+        f"Table {table} refers to no table that this version knows; nothing was published.",
         todo="Convert into a SQLite file (sqlite:///mlflow.db), and report this.",
     )
 

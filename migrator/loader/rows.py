@@ -1,4 +1,4 @@
-"""Records and plans as rows of MLflow 3.9.0's tables. Pure functions: no database.
+"""Turns records and plans into rows of MLflow 3.9.0's tables. Pure functions: no database.
 
 Columns and encodings are those of ``mlflow.store.tracking.dbmodels.models`` and
 ``mlflow.store.model_registry.dbmodels.models`` at revision ``d3e4f5a6b7c8``. The column lists
@@ -182,7 +182,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-# Which kind of entity a table's rows are; tables that are missing here hold no entity of their own.
+# The kind of entity that a table's rows are. The rows of other tables are not counted.
 KINDS: Mapping[str, Kind] = {
     "experiments": Kind.EXPERIMENT,
     "experiment_tags": Kind.EXPERIMENT_TAG,
@@ -212,13 +212,13 @@ _MAX_FLOAT = 1.7976931348623157e308  # what SqlAlchemyStore.sanitize_metric_valu
 
 
 def derived_id(*parts: object) -> str:
-    """Return 32 hex digits where MLflow draws a random uuid: a hash of what the row says."""
+    """Return 32 hex digits, a hash of the row's content, where MLflow draws a random uuid."""
     text = "/".join(str(part) for part in parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def number(value: float) -> tuple[float, bool]:
-    """Return a metric value as MLflow's SQL store keeps it, and whether it is NaN."""
+    """Return a metric value as MLflow's SQL store keeps it, and True for NaN."""
     if math.isnan(value):
         return 0.0, True
     if math.isinf(value):
@@ -341,6 +341,15 @@ def model_version_rows(record: RegisteredModelRecord) -> list[Row]:
         )
         for version in record.versions
     ]
+
+
+def model_version_tag_rows(record: RegisteredModelRecord) -> list[Row]:
+    found: list[Row] = []
+    for version in record.versions:
+        found += [
+            (key, value, version.name, version.version) for key, value in version.tags.items()
+        ]
+    return found
 
 
 def trace_row(plan: TracePlan, experiment_id: int) -> Row:
@@ -504,7 +513,7 @@ def trace_rows(plan: TracePlan, experiment_id: int) -> TraceRows:
 
 
 class RowRecorder:
-    """Makes rows of runs and traces where the database is not; for the writer's ``replay``."""
+    """Makes rows of runs and traces in a process without the database, for ``Writer.replay``."""
 
     def __init__(self) -> None:
         self._items: list[RunRows | TraceRows] = []
@@ -516,7 +525,7 @@ class RowRecorder:
         self._items.append(trace_rows(plan, experiment_id))
 
     def recorded(self) -> list[RunRows | TraceRows]:
-        """Return what was added since the last call."""
+        """Return the rows of everything added since the last call."""
         recorded = self._items
         self._items = []
         return recorded

@@ -1,8 +1,8 @@
-"""The schema revisions of MLflow's database: which there are, making one, carrying one on.
+"""The schema revisions of MLflow's database: listing them, creating one, upgrading to one.
 
-MLflow's Alembic chain (``mlflow/store/db_migrations``) does all the work; what stands here is
-which revision, and what MLflow's own migrations leave empty. What the chain makes of an empty file
-up to MLflow 3.9.0 is kept as SQL (``baseline``), because making it takes MLflow seconds.
+MLflow's Alembic chain (``mlflow/store/db_migrations``) does all the work. This module chooses the
+revision and fills what MLflow's own migrations leave empty. The empty database of MLflow 3.9.0 is
+kept as SQL (``baseline``), because the chain takes seconds to make it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def chain() -> tuple[str, ...]:
 
 
 def wanted_revision(schema: str | None) -> str:
-    """Return the revision that ``--schema`` means: ``3.9``, or ``latest`` (also None).
+    """Return the revision for ``--schema``: ``3.9``, or ``latest`` (also None).
 
     Raises OptionError for any other word.
     """
@@ -122,7 +122,7 @@ def wanted_revision(schema: str | None) -> str:
 
 
 def maker(revision: str) -> str:
-    """Return words for the MLflow version that made a database of this revision."""
+    """Return a text that names a revision, and the MLflow release that makes it if known."""
     known = RELEASES.get(revision)
     return f"schema {revision}, MLflow {known}" if known else f"schema {revision}"
 
@@ -133,7 +133,7 @@ def maker(revision: str) -> str:
 def create(path: str) -> None:
     """Make an empty database at the schema of MLflow 3.9.0 in ``path``, without MLflow.
 
-    Runs what ``migrator.loader.baseline`` has kept of MLflow's own chain (a few ms).
+    Runs the SQL that ``migrator.loader.baseline`` keeps of MLflow's own chain (a few ms).
     """
     script = BASELINE.read_text(encoding="utf-8")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -143,7 +143,7 @@ def create(path: str) -> None:
 
 
 def create_by_chain(path: str) -> None:
-    """Make the same by the installed MLflow's chain (2 to 6 s); ``create`` is held against it."""
+    """Make the same by the installed MLflow's chain (2 to 6 s), for tests of ``create``."""
     with _alembic(path) as (engine, run):
         from mlflow.store.tracking.dbmodels.initial_models import Base
 
@@ -154,7 +154,7 @@ def create_by_chain(path: str) -> None:
 def create_on(engine: Any, revision: str) -> None:
     """Make MLflow's tables at ``revision`` in an empty database on a server, as MLflow does.
 
-    Raises TargetError when a migration fails, and what the server says.
+    Raises TargetError when a migration fails, and SQLAlchemy's errors for the server's own.
     """
     import alembic.util
     from mlflow.exceptions import MlflowException
@@ -173,7 +173,7 @@ def create_on(engine: Any, revision: str) -> None:
 
 
 def prepare() -> None:
-    """Import all that ``upgrade`` needs, which takes most of its time."""
+    """Import everything that ``upgrade`` needs, which takes most of its time."""
     from alembic.script import ScriptDirectory
 
     with _quiet():
@@ -183,9 +183,9 @@ def prepare() -> None:
 
 
 def upgrade(path: str, revision: str) -> None:
-    """Carry the database in ``path`` to ``revision`` by MLflow's own migrations.
+    """Upgrade the database in ``path`` to ``revision`` by MLflow's own migrations.
 
-    Raises TargetError when a migration refuses what the database holds; throw the file away then.
+    Raises TargetError when a migration fails on the rows; the file is of no use then.
     """
     import alembic.util
     import sqlalchemy
@@ -271,7 +271,7 @@ def tune(connection: sqlite3.Connection) -> None:
 
 
 def finish(db: sqlite3.Connection) -> int:
-    """Fill what newer schemas hold of a span and MLflow's migrations leave empty.
+    """Fill the columns of spans in newer schemas that MLflow's migrations leave empty.
 
     MLflow 3.10 and later read a span's model, provider and cost from columns of their own, which
     its migrations don't fill from the spans' content. 3.10 to 3.16 keep them in
@@ -308,21 +308,19 @@ def finish(db: sqlite3.Connection) -> int:
             "UPDATE spans SET dimension_attributes=? WHERE trace_id=? AND span_id=?",
             [(_dimensions(model, provider), *key) for model, provider, _, _, _, *key in found],
         )
+        metrics = []
+        for _, _, *costs, trace_id, span_id in found:
+            for name, cost in zip(_COSTS, costs, strict=True):
+                if cost is not None:
+                    metrics.append((trace_id, span_id, name, cost))
         db.executemany(
-            "INSERT INTO span_metrics (trace_id, span_id, key, value) VALUES (?, ?, ?, ?)",
-            [
-                (*key, name, cost)
-                for _, _, *costs, trace_id, span_id in found
-                for key in ((trace_id, span_id),)
-                for name, cost in zip(_COSTS, costs, strict=True)
-                if cost is not None
-            ],
+            "INSERT INTO span_metrics (trace_id, span_id, key, value) VALUES (?, ?, ?, ?)", metrics
         )
     return len(found)
 
 
 def _llm_facts(content: str) -> tuple[str | None, str | None, Sequence[float | None]]:
-    """Return model, provider and the three costs that a span's content names."""
+    """Return the model, the provider and the three costs in a span's content."""
     try:
         attributes = json.loads(content).get("attributes") or {}
     except (ValueError, AttributeError):

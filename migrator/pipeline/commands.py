@@ -127,7 +127,7 @@ def convert(
             outcome=outcome,
             existing=target.experiments(),
             largest_id=target.largest_id,
-            name_key=target.name_key,
+            name_key=target.collation_key,
             progress=progress,
         )
         if dry_run:
@@ -155,10 +155,12 @@ def convert(
                 _check_rejects([*outcome.ledger.issues, *rejected])
             progress("publishing", 0, 0)
             result = writer.publish(
-                backup=backup,
-                checking=_check_rejects if stop_on_error else lambda issues: None,
-                committing=committing,
-                on_progress=lambda done, total: progress("publishing experiments", done, total),
+                loader.PublishOptions(
+                    backup=backup,
+                    check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+                    committing=committing,
+                    on_progress=lambda done, total: progress("publishing experiments", done, total),
+                )
             )
         migration.add_result(result)
         name_sources(stores, outcome)
@@ -205,7 +207,7 @@ def _convert_through_api(
                 path = Path(report) if report else free_report_path(report_base(to))
                 _report(outcome, path, values)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"Interrupted. {connection.done()}") from interrupt
+        raise KeyboardInterrupt(f"Interrupted. {connection.written_so_far()}") from interrupt
     return outcome
 
 

@@ -66,7 +66,7 @@ def to_server(
     Raises TargetError, OptionError, RejectedError, and LedgerError (a defect).
     """
     began = time.monotonic()
-    there = {_handle(each): each for each in server.experiments_there(connection)}
+    there = {_handle(each): each for each in server.existing_experiments(connection)}
     existing = [(handle, each.name) for handle, each in there.items()]
     survey = server.Survey()
     first = Outcome(outcome.version, outcome.sources, outcome.target)
@@ -122,7 +122,7 @@ def _write(
         experiment.target_id = int(publisher.experiment_id(experiment.target_id))
 
 
-def _handle(there: server.There) -> int:
+def _handle(there: server.ExistingExperiment) -> int:
     """Return the id by which plans know an experiment of the server."""
     if there.source is not None:
         return transformer.experiment_handle(*there.source)

@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from migrator import __version__, conventions, loader, transformer, workers
+from migrator import __version__, conventions, transformer, workers
 from migrator.errors import LedgerError, OptionError
 from migrator.issues import Code, Issue, Kind
-from migrator.loader import rest as server
 from migrator.model import (
     Entry,
     ExperimentPlan,
@@ -27,6 +26,7 @@ from migrator.model import (
 )
 from migrator.outcome.ledger import Ledger, counts_of, trace_counts_of
 from migrator.outcome.summary import ExperimentSummary, Outcome
+from migrator.outcome.written import Written
 from migrator.paths import shown
 from migrator.pipeline.copies import Copy, unite
 from migrator.pipeline.locations import Locations
@@ -842,7 +842,7 @@ class Migration:
             )
             ledger.files = met
 
-    def check_written(self, written: loader.LoadResult | server.Published) -> None:
+    def check_written(self, written: Written) -> None:
         """Raise LedgerError unless what was handed over is written, merged or refused by name."""
         trial = Ledger(
             found=self.ledger.found,
@@ -854,7 +854,7 @@ class Migration:
         trial.add_issues(written.issues)
         _check_closed(trial, {})
 
-    def add_result(self, result: loader.LoadResult | server.Published) -> None:
+    def add_result(self, result: Written) -> None:
         """Enter into the ledger what the loader did."""
         _add_result(self.ledger, result, self.ours)
         self.ledger.add_issues(self.redactor.issues(result.issues))
@@ -884,9 +884,7 @@ def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:
         )
 
 
-def _add_result(
-    ledger: Ledger, result: loader.LoadResult | server.Published, ours: Counter[Kind]
-) -> None:
+def _add_result(ledger: Ledger, result: Written, ours: Counter[Kind]) -> None:
     """Enter what the loader did; what we added to native traces was not found, so not counted."""
     converted, there = Counter(result.converted), Counter(result.already_there)
     for kind, count in ours.items():

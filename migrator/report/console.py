@@ -49,7 +49,9 @@ class SafeStream(io.TextIOBase):
     def fileno(self) -> int:
         return self._stream.fileno()
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | bytes) -> int:
+        if isinstance(text, bytes):  # Click writes a shell's completion script so
+            text = text.decode()
         shown = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
         if self.error is None:
             try:

@@ -1,5 +1,6 @@
 """Records to plans: which runs make a trace, and what stands in its spans. Pure functions."""
 
+from migrator.transformer.choosing import PlanOptions
 from migrator.transformer.experiments import (
     FoundExperiment,
     OnConflict,
@@ -17,10 +18,16 @@ from migrator.transformer.locations import (
     place,
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
-from migrator.transformer.profile_template import built_in_text, recognised_by, template
-from migrator.transformer.profiles import Profile, load_profiles, wanted_artifacts
+from migrator.transformer.planning import plan_tree
+from migrator.transformer.profile_template import recognised_by, template
+from migrator.transformer.profiles import (
+    Profile,
+    built_in_names,
+    built_in_text,
+    load_profiles,
+    wanted_artifacts,
+)
 from migrator.transformer.regroup import Moment, adopt_orphans, group_by_time, moment_of
-from migrator.transformer.traces import PlanOptions, plan_tree
 from migrator.transformer.trees import Forest, RunTree, Tree, build_forest
 
 __all__ = [
@@ -37,6 +44,7 @@ __all__ = [
     "Tree",
     "adopt_orphans",
     "build_forest",
+    "built_in_names",
     "built_in_text",
     "copy_place",
     "experiment_handle",

@@ -1,8 +1,8 @@
 """Clocks that disagree: which recorded times of a trace can't be true beside its root's.
 
 Times are ns. A live child starts after its root, and work that the root left behind may go on for
-a while. So a time counts as an odd clock's when it lies outside all of the trace that adjoins the
-root by more than the time in which anything in the trace ran, and by more than a slack.
+a while. So a time is not believed when it lies outside the trace (the root and all that adjoins
+it) by more than a slack, and by more than the time in which anything in the trace ran.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+MS = 1_000_000  # ns
 SECOND = 1_000_000_000
+EARLIEST_MS = 100_000_000_000  # 1973; an earlier time is nonsense, or in seconds
+LATEST_MS = 9_000_000_000_000  # 2255; a later time does not fit into 64 bits as ns
 BEFORE = SECOND  # nothing starts before its root, but for what two clocks differ by
 AFTER = 60 * SECOND  # work that a root left behind begins within a minute
 LONGEST = 7 * 86_400 * SECOND  # work above a week is not believed, nor is such a pause
@@ -56,7 +59,7 @@ class Correction:
 
 
 def corrections(nodes: Sequence[Recorded]) -> dict[int, Correction]:
-    """Return a correction for each node that an odd clock dated, by its index; never the root."""
+    """Correct the nodes that an odd clock dated, by their index. The root never is one of them."""
     windows = {index: window for index, node in enumerate(nodes) if (window := _window(node))}
     root = _root_window(windows)
     if root is None or len(windows) < 2:
@@ -94,7 +97,7 @@ def _window(node: Recorded) -> Window | None:
 
 
 def _root_window(windows: Mapping[int, Window]) -> Window | None:
-    """Return the root's window; for a root without times, that of the node in the middle."""
+    """The root's window; for a root without times, that of the node in the middle."""
     if 0 in windows or not windows:
         return windows.get(0)
     by_start = sorted(windows.values(), key=lambda window: window.start_ns)
@@ -103,7 +106,7 @@ def _root_window(windows: Mapping[int, Window]) -> Window | None:
 
 
 def _nearer_end(window: Window, root: Window) -> Window:
-    """Return the end of a window that lies nearer to the root's, as a window without length."""
+    """The end of a window that lies nearer to the root's, as a window without length."""
     first = Window(window.start_ns, window.start_ns)
     last = Window(window.end_ns, window.end_ns)
     return first if root.gap_ns(first) <= root.gap_ns(last) else last
@@ -157,7 +160,7 @@ class _Placement:
         self._moved: dict[int, Correction] = {}
 
     def moved(self, gaps: Mapping[int, int]) -> dict[int, Correction]:
-        """Return the corrections of the nodes whose distance from the trace is in ``gaps``.
+        """Correct the nodes whose distance from the trace is in ``gaps``.
 
         Durations, and the order and distances of siblings of one clock, stay as recorded; the
         distances shrink where they would not fit into the parent. What a node's own clock dated
@@ -211,7 +214,7 @@ class _Placement:
             self._move(index, start_ns - window.start_ns, gaps)
 
     def _room(self, parent: int) -> Window:
-        """Return the window of a parent, or of the nearest node above it that has one."""
+        """The window of a parent, or of the nearest node above it that has one."""
         at = parent
         while at:
             if at in self._moved:

@@ -60,35 +60,39 @@ def plan_experiments(
 ) -> tuple[dict[Key, ExperimentPlan], tuple[Issue, ...]]:
     """Give every experiment an id and a name in the target.
 
-    Ids that are numbers of up to ``largest_id`` are kept; others, and those that another
-    experiment has, are derived from the id and the name. Of one name in one source, the experiment
-    that has it in the target already keeps it, then the active one, then the one with most runs,
-    then the newest (``FoundExperiment.precedence``); the others become ``name (id)``. An
-    experiment of a later source joins the one with its id and name in an earlier source, else the
-    one with its name. ``existing`` are the target's ``(id, name)``: what an earlier conversion of
-    the same source wrote is found again and merged, under the name that it has there; any other
-    clash follows ``on_conflict``. Raises TargetError on a clash with ``on_conflict`` "fail".
-    ``name_key`` makes names equal that the target can't tell apart. The order of ``found`` is
-    immaterial. Plans are keyed by the experiment's directory.
+    Ids that are numbers of up to ``largest_id`` are kept. Other ids, and ids that another
+    experiment has, are replaced by one derived from the id and the name. ``largest_id`` None means
+    that the target gives ids itself: those of plans and of ``existing`` then only tell experiments
+    apart (``experiment_handle`` makes them).
 
-    Where ``largest_id`` is None the target gives ids of its own, and those of plans and of
-    ``existing`` only tell experiments apart: ``experiment_handle`` makes them.
+    When experiments of one source share a name, one keeps it: the one that has it in the target
+    already, then the active one, then the one with most runs, then the newest
+    (``FoundExperiment.precedence``). The others become ``name (id)``. An experiment of a later
+    source joins the one with its id and name in an earlier source, else the one with its name.
+
+    ``existing`` are the ``(id, name)`` of the target's experiments. What an earlier conversion of
+    the same source wrote is found again and merged, under the name that it has there. Any other
+    clash follows ``on_conflict``.
+
+    ``name_key`` makes names equal that the target can't tell apart. The order of ``found`` does not
+    matter. Plans are keyed by the experiment's directory. Raises TargetError on a clash with
+    ``on_conflict`` "fail".
     """
     return _Planner(existing, on_conflict, largest_id, name_key).plan(found)
 
 
 def experiment_handle(experiment_id: str, name: str) -> int:
-    """Return what stands for a source's experiment where the target gives ids of its own."""
+    """A number for a source's experiment where the target gives ids itself."""
     return _digest_id(experiment_id, name, 0, conv.INT64_MAX)
 
 
 def experiment_kind(
     tags: Mapping[str, str], n_root_runs: int, n_roots_with_traces: int, n_native: int
 ) -> str | None:
-    """Return the value of tag ``mlflow.experimentKind`` to add, or None for none.
+    """The value of tag ``mlflow.experimentKind`` to add; None when the tag is not added.
 
-    Only where it has none yet and its traces outweigh its plain runs, because the GenAI view has
-    no plain list of runs.
+    It is added where the experiment has none and its traces outnumber its plain runs, because the
+    GenAI view has no plain list of runs.
     """
     if conv.EXPERIMENT_KIND in tags:
         return None
@@ -152,7 +156,7 @@ class _Planner:
                 self._place(each, keeper)
 
     def _join(self, each: FoundExperiment, first: ExperimentPlan) -> None:
-        """Let an experiment's runs go into that of an earlier source."""
+        """Put an experiment's runs into the experiment of an earlier source."""
         record = each.record
         self.joined.add((each.source, first.target_id))
         self.plans[record.path] = ExperimentPlan(
@@ -172,7 +176,7 @@ class _Planner:
         )
 
     def _place(self, each: FoundExperiment, keeper: FoundExperiment) -> None:
-        """Place an experiment; ``keeper`` keeps the name among those of one name in its source."""
+        """Place an experiment. ``keeper`` is the one of its source that keeps their name."""
         record = each.record
         holder = self.names.get(self._key(record))
         if each is keeper and holder is not None and holder.record.name == record.name:
@@ -231,7 +235,7 @@ class _Planner:
     def _reason(
         self, each: FoundExperiment, holder: FoundExperiment | None, *, merged: bool
     ) -> str:
-        """Say why an experiment can't have its own name."""
+        """The reason why an experiment can't have its own name."""
         if holder is not None:
             other = holder.record
             what = "has the same name"
@@ -252,7 +256,7 @@ class _Planner:
         return "the target has another experiment of this name"
 
     def _clash(self, record: ExperimentRecord, target_id: int, name: str) -> tuple[int, str, bool]:
-        """Resolve a clash with an experiment of the target that is another one."""
+        """Resolve a clash with an experiment of the target that has nothing to do with this one."""
         same_name = self.there_by_name.get(self.name_key(name))
         other = self.there_by_id.get(target_id)
         facts = (
@@ -276,7 +280,7 @@ class _Planner:
         return target_id, name, False
 
     def _free_name(self, record: ExperimentRecord) -> str:
-        """Return ``name (id)``, or ``name (id, number)`` where that is taken too."""
+        """``name (id)``, or ``name (id, number)`` where that is taken too."""
         name = _suffixed(_fitting_name(record), record.experiment_id)
         number = 2
         while self.name_key(name) in {**self.there_by_name, **self.names}:
@@ -294,7 +298,7 @@ class _Planner:
         return any(self.there_by_id.get(number) == _fitting_name(record) for number in numbers)
 
     def _derived(self, record: ExperimentRecord) -> int:
-        """Return an id that nobody has, the same for the same experiment."""
+        """An id that no experiment has, always the same for the same experiment."""
         for attempt in range(1_000):
             number = self._digest(record, attempt)
             if number not in self.ids and number not in self.there_by_id:
@@ -317,7 +321,7 @@ class _Planner:
 
 
 def _numeric(text: str, largest: int) -> int | None:
-    """Return an id as the number that the target's column holds, if it is written as one."""
+    """Read an id as a number; None if it is not written as one or the column can't hold it."""
     if not text.isascii() or not text.isdecimal() or (len(text) > 1 and text[0] == "0"):
         return None
     number = int(text)
@@ -334,7 +338,7 @@ def _digest_id(experiment_id: str, name: str, attempt: int, largest: int) -> int
 
 
 def _advantage(keeper: FoundExperiment, other: FoundExperiment) -> str:
-    """Say why one of two experiments of one name keeps it."""
+    """The reason why one of two experiments of one name keeps it."""
     if keeper.source != other.source:
         return "lies in an earlier source"
     if keeper.precedence > other.precedence:

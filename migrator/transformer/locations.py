@@ -1,7 +1,7 @@
 """Which artifact locations are written: decisions only, from what was recorded and found.
 
-A file store records absolute locations; once it is moved, copied or fetched from git, they lead
-nowhere while the files lie beside the metadata. So do those of an experiment in ``.trash``.
+A file store records absolute locations. Once it is moved, copied or fetched from git, they lead
+nowhere, and the files are beside the metadata. The same holds for an experiment in ``.trash``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ArtifactChoice:
 
     @classmethod
     def parse(cls, text: str) -> ArtifactChoice:
-        """Return the choice that ``auto``, ``relocate``, ``keep`` or ``copy:DIR`` names.
+        """Read ``auto``, ``relocate``, ``keep`` or ``copy:DIR``.
 
         Raises OptionError for anything else.
         """
@@ -63,13 +63,14 @@ class ArtifactChoice:
 
 
 def is_moved(experiments: Iterable[Location], owners: Iterable[Location]) -> bool:
-    """Tell whether a store was moved: none of its locations leads anywhere, but files are here.
+    """Whether a store was moved: none of its locations leads anywhere, but files are here.
 
-    ``owners`` are runs, models and traces. Remote and relative locations say nothing of it. Where
-    no owner has a directory for artifacts the store is metadata only: the files lie elsewhere, on
-    a disk that may come back. Nor does one that does not name its owner: cut off, it leads to
-    some directory above, and one damaged file must not decide for all others. Stops at the first
-    location that leads somewhere.
+    ``owners`` are runs, models and traces. Remote and relative locations say nothing. Nor
+    does a location that does not name its owner: a cut one leads to some directory above, and one
+    damaged file must not decide for all others. Where no owner has a directory for artifacts the
+    store is metadata only: the files are elsewhere, on a disk that may come back.
+
+    Stops at the first location that leads somewhere.
     """
     if any(location.exists and location.own_form for location in experiments):
         return False
@@ -82,12 +83,12 @@ def is_moved(experiments: Iterable[Location], owners: Iterable[Location]) -> boo
 
 
 def _names_owner(location: Location) -> bool:
-    """Tell whether a location of another form, below a place of the user's own, has its id."""
+    """Whether a location of another form, below a directory of the user's, has its owner's id."""
     return Path(location.home).parent.name in location.recorded
 
 
 def local_uri(path: str) -> str:
-    """Return the location of an absolute path of this machine."""
+    """The location of an absolute path of this machine."""
     return Path(path).as_uri()
 
 
@@ -98,12 +99,12 @@ def place(
     copy_to: str | None = None,
     address: Callable[[str], str] = local_uri,
 ) -> tuple[str, Fate]:
-    """Return the location to write, and what it is.
+    """Decide which location to write.
 
-    ``rewrite`` says whether a location that leads nowhere is to name where the files are; one of
-    the owner's own form also when there is but an empty directory. Where nothing is recorded, the
-    owner's place in the store is written: to MLflow an empty location is its working directory.
-    ``copy_to`` is the absolute path that a copy of the files will have; ``address`` makes a
+    ``rewrite``: a location that leads nowhere is replaced by the place of the files. (One of the
+    owner's own form also when there is only an empty directory.) Where nothing is recorded, the
+    owner's place in the store is written: MLflow reads an empty location as its working directory.
+    ``copy_to`` is the absolute path that a copy of the files will have. ``address`` makes a
     location of a path in the source.
     """
     here = location.found is not None and (
@@ -125,10 +126,11 @@ def place(
 
 
 def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> str:
-    """Return where below ``directory`` the copy of an entity's artifacts goes.
+    """The directory below ``directory`` for the copy of an entity's artifacts.
 
-    As MLflow lays out an artifact root: ``SqlAlchemyStore.create_run``, ``create_logged_model``
-    and ``_get_artifact_location_for_trace`` (3.9). An experiment has the directory of them all.
+    The layout is that of MLflow's artifact roots: ``SqlAlchemyStore.create_run``,
+    ``create_logged_model`` and ``_get_artifact_location_for_trace`` (3.9). An experiment has the
+    directory above all of these.
     """
     folders = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}.get(kind, ())
     owner = () if kind is Kind.EXPERIMENT else (*folders, entity_id, "artifacts")

@@ -1,5 +1,8 @@
-"""Plans for traces that MLflow itself wrote (2.14 and later): carried over, mended where 3.9
-would not open them. What 3.9 needs of a trace is in its ``SqlAlchemyStore`` and its web pages."""
+"""Plans for traces that MLflow itself wrote (2.14 and later).
+
+They are carried over, and changed only where MLflow 3.9 would not open them. What 3.9 needs of a
+trace is in its ``SqlAlchemyStore`` and its web pages.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from dataclasses import dataclass, replace
 from migrator import conventions as conv
 from migrator.issues import Code, Issue, Kind
 from migrator.model import (
+    AssessmentRecord,
     Json,
     SpanEvent,
     SpanPlan,
@@ -21,8 +25,8 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
-from migrator.transformer import trace_totals as assemble
-from migrator.transformer.run_view import as_number
+from migrator.transformer import trace_totals
+from migrator.transformer.values import as_number
 
 MS = 1_000_000  # ns
 STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
@@ -31,20 +35,22 @@ STATES = ("OK", "ERROR", "IN_PROGRESS", "STATE_UNSPECIFIED")
 def plan_native_trace(
     record: TraceRecord, version: str = ""
 ) -> tuple[TracePlan, tuple[Issue, ...]]:
-    """Plan a native trace, and name what had to be changed.
+    """Plan a native trace, with an issue for each change that was needed.
 
-    Ids become ``tr-`` and 32 hex digits (the old one stays in metadata, and as the client's
-    request id if that is empty); there is exactly one root; every span has an end; values that
-    break MLflow's API become text. A trace without spans gets a root span made of what it says
-    itself, and is marked. Its spans are then in the database like those of all others, and MLflow
-    never asks the recorded location: one that can't be opened breaks the default ``search_traces``
-    of the whole experiment.
+    The id becomes ``tr-`` and 32 hex digits; the old id stays in metadata, and as the client's
+    request id if that is empty. The trace has exactly one root, every span an end, and values that
+    break MLflow's API become text.
+
+    A trace without spans gets a root span made of what the trace says itself, and is marked. Its
+    spans are then in the database like those of all others: MLflow would otherwise open the
+    recorded location, and one that can't be opened breaks the default ``search_traces`` of the
+    whole experiment.
     """
     return _Native(record, version).plan()
 
 
 def native_trace_id(trace_id: str) -> str:
-    """Return the id under which a native trace is written."""
+    """The id under which a native trace is written."""
     digits = trace_id.removeprefix("tr-")
     if re.fullmatch(r"[0-9a-fA-F]{32}", digits):
         return f"tr-{digits.lower()}"
@@ -61,27 +67,62 @@ class _Open:
 
 
 class _Native:
+    """Plans one trace. ``tags`` and ``metadata`` begin as recorded, and grow."""
+
     def __init__(self, record: TraceRecord, version: str) -> None:
         self.record = record
         self.version = version
         self.trace_id = native_trace_id(record.trace_id)
         self.issues: list[Issue] = []
+        self.tags = _clean(record.tags)
+        self.metadata = _clean(record.metadata)
 
     def plan(self) -> tuple[TracePlan, tuple[Issue, ...]]:
         record = self.record
-        tags = {key: conv.clean_text(value) for key, value in record.tags.items()}
-        metadata = {key: conv.clean_text(value) for key, value in record.metadata.items()}
-        name = tags.get(conv.TRACE_NAME) or None
-        usage = _usage_of(metadata.get(conv.TRACE_USAGE))
+        name = self.tags.get(conv.TRACE_NAME) or None
+        recorded_usage = _usage_of(self.metadata.get(conv.TRACE_USAGE))
         spans = self._spans(name)
-        is_root_inferred = not spans
-        if is_root_inferred:
-            spans = (self._inferred_root(name, usage, tags, metadata),)
-            tags[conv.MIGRATOR_INFERENCES] = conv.INFERRED_ROOT
+        execution_ms = record.execution_ms
+        if not spans:
+            spans = (self._inferred_root(name, recorded_usage),)
+            self.tags[conv.MIGRATOR_INFERENCES] = conv.INFERRED_ROOT
+        elif execution_ms is None:
+            execution_ms = max(0, spans[0].end_ns // MS - spans[0].start_ns // MS)
         root = spans[0]
+        client_id = self._client_request_id()
+        contents = trace_totals.contents_of(self.trace_id, spans)
+        usage = recorded_usage or trace_totals.total_usage(spans)
+        self._add_tags(name or root.name)
+        self._add_metadata(spans, contents, usage)
+        run_id = self.metadata.get(conv.SOURCE_RUN)
+        plan = TracePlan(
+            trace_id=self.trace_id,
+            experiment_id=record.experiment_id,
+            timestamp_ms=record.timestamp_ms,
+            execution_ms=execution_ms,
+            status=self._state(root),
+            name=name or root.name,
+            client_request_id=client_id,
+            request_preview=self._request_preview(root),
+            response_preview=self._response_preview(root),
+            tags=self.tags,
+            metadata=self.metadata,
+            usage=usage,
+            spans=spans,
+            assessments=self._assessments(),
+            run_ids=(run_id,) if run_id else (),
+            prompts=trace_totals.linked_prompts(self.tags.get(conv.LINKED_PROMPTS)),
+            native=True,
+            contents=contents,
+        )
+        return plan, tuple(self.issues)
+
+    def _client_request_id(self) -> str | None:
+        """The client's id, or the recorded trace id where MLflow can't keep that."""
+        record = self.record
         client_id = record.client_request_id
         if self.trace_id != record.trace_id:
-            metadata[conv.MIGRATOR_SOURCE_TRACE] = record.trace_id
+            self.metadata[conv.MIGRATOR_SOURCE_TRACE] = record.trace_id
             client_id = client_id or record.trace_id
             self._issue(
                 Code.TRACE_ID_CHANGED,
@@ -91,54 +132,30 @@ class _Native:
         if client_id is not None and len(client_id) > conv.ID_COLUMN_CHARS:
             self._changed("its client request id is longer than 50 characters")
             client_id = client_id[: conv.ID_COLUMN_CHARS]
-        name = name or root.name
-        tags[conv.TRACE_NAME] = name
-        tags[conv.SPANS_LOCATION] = conv.SPANS_IN_DATABASE
+        return client_id
+
+    def _add_tags(self, name: str) -> None:
+        self.tags[conv.TRACE_NAME] = name
+        self.tags[conv.SPANS_LOCATION] = conv.SPANS_IN_DATABASE
         if self.version:
-            tags[conv.MIGRATOR_VERSION] = self.version
-        metadata[conv.SCHEMA_VERSION] = "3"
-        contents = assemble.contents_of(self.trace_id, spans)
-        _add_sizes(metadata, contents)
-        usage = usage or assemble.total_usage(spans)
+            self.tags[conv.MIGRATOR_VERSION] = self.version
+
+    def _add_metadata(
+        self, spans: Sequence[SpanPlan], contents: Sequence[str], usage: TokenUsage | None
+    ) -> None:
+        self.metadata[conv.SCHEMA_VERSION] = "3"
+        _add_sizes(self.metadata, contents)
         if usage is not None:
-            metadata.setdefault(conv.TRACE_USAGE, assemble.usage_json(usage))
-        if conv.TRACE_COST not in metadata and (cost := assemble.total_cost(spans)):
-            metadata[conv.TRACE_COST] = conv.encode(cost)
-        execution_ms = record.execution_ms
-        if execution_ms is None and not is_root_inferred:
-            execution_ms = max(0, root.end_ns // MS - root.start_ns // MS)
-        run_id = metadata.get(conv.SOURCE_RUN)
-        plan = TracePlan(
-            trace_id=self.trace_id,
-            experiment_id=record.experiment_id,
-            timestamp_ms=record.timestamp_ms,
-            execution_ms=execution_ms,
-            status=self._state(root, tags),
-            name=name,
-            client_request_id=client_id,
-            request_preview=self._preview(
-                record.request_preview, metadata.get(conv.TRACE_INPUTS), root, conv.SPAN_INPUTS
-            ),
-            response_preview=self._preview(
-                record.response_preview,
-                metadata.get(conv.TRACE_OUTPUTS),
-                root,
-                conv.SPAN_OUTPUTS,
-            ),
-            tags=tags,
-            metadata=metadata,
-            usage=usage,
-            spans=spans,
-            assessments=tuple(
-                replace(a, value=conv.sanitize(a.value), error=conv.sanitize(a.error))
-                for a in sorted(record.assessments, key=lambda a: a.assessment_id)
-            ),
-            run_ids=(run_id,) if run_id else (),
-            prompts=assemble.linked_prompts(tags.get(conv.LINKED_PROMPTS)),
-            native=True,
-            contents=contents,
+            self.metadata.setdefault(conv.TRACE_USAGE, trace_totals.usage_json(usage))
+        if conv.TRACE_COST not in self.metadata and (cost := trace_totals.total_cost(spans)):
+            self.metadata[conv.TRACE_COST] = conv.encode(cost)
+
+    def _assessments(self) -> tuple[AssessmentRecord, ...]:
+        """The recorded assessments in the order of their ids, with values that MLflow can send."""
+        return tuple(
+            replace(each, value=conv.sanitize(each.value), error=conv.sanitize(each.error))
+            for each in sorted(self.record.assessments, key=lambda each: each.assessment_id)
         )
-        return plan, tuple(self.issues)
 
     def _issue(self, code: Code, message: str, kept: str) -> None:
         self.issues.append(
@@ -148,12 +165,12 @@ class _Native:
     def _changed(self, what: str) -> None:
         self._issue(Code.TRACE_VALUE_CHANGED, f"Trace {self.record.trace_id}: {what}.", "as text")
 
-    def _state(self, root: SpanPlan, tags: dict[str, str]) -> str:
-        """Close a trace that was never closed: 3.9 polls an open one for ever."""
+    def _state(self, root: SpanPlan) -> str:
+        """The trace's state. An open trace is closed, because 3.9 polls an open one for ever."""
         state = self.record.status if self.record.status in STATES else "STATE_UNSPECIFIED"
         if state != "IN_PROGRESS":
             return state
-        tags[conv.MIGRATOR_UNFINISHED] = "true"
+        self.tags[conv.MIGRATOR_UNFINISHED] = "true"
         closed = root.status if root.status != "UNSET" else "STATE_UNSPECIFIED"
         self._issue(
             Code.TRACE_SPAN_CLOSED,
@@ -162,100 +179,106 @@ class _Native:
         )
         return closed
 
-    def _preview(
-        self, own: str | None, recorded: str | None, root: SpanPlan, key: str
-    ) -> str | None:
+    def _request_preview(self, root: SpanPlan) -> str | None:
+        own = self.record.request_preview
         if own:
-            return conv.cut(conv.clean_text(own), conv.PREVIEW_CHARS)
-        if key in root.attributes:
-            make = (
-                assemble.request_preview if key == conv.SPAN_INPUTS else assemble.response_preview
-            )
-            return make(assemble.decoded(root, key))
+            return _cut_preview(own)
+        if conv.SPAN_INPUTS in root.attributes:
+            return trace_totals.request_preview(trace_totals.decoded(root, conv.SPAN_INPUTS))
+        recorded = self.metadata.get(conv.TRACE_INPUTS)
+        return conv.preview(recorded) if recorded else own
+
+    def _response_preview(self, root: SpanPlan) -> str | None:
+        own = self.record.response_preview
+        if own:
+            return _cut_preview(own)
+        if conv.SPAN_OUTPUTS in root.attributes:
+            return trace_totals.response_preview(trace_totals.decoded(root, conv.SPAN_OUTPUTS))
+        recorded = self.metadata.get(conv.TRACE_OUTPUTS)
         return conv.preview(recorded) if recorded else own
 
     # ------------------------------------------------------------------------------ spans
 
     def _spans(self, name: str | None) -> tuple[SpanPlan, ...]:
+        """Plan the recorded spans, parents before children; nothing when there are none."""
         opened = self._with_unique_ids()
         if not opened:
             return ()
         tops, below = self._tree(opened)
-        order: list[_Open] = []
-        stack = list(reversed(tops))
-        while stack:
-            span = stack.pop()
-            order.append(span)
-            stack.extend(reversed(below.get(span.span_id, ())))
+        order = _parents_first(tops, below)
+        ends = self._ends(order, below)
+        added = self._added_root(name, tops, ends)
+        spans = [added] if added is not None else []
+        top_ids = {span.span_id for span in tops}
+        for span in order:
+            parent_id = span.parent_id
+            if span.span_id in top_ids:
+                parent_id = added.span_id if added is not None else None
+            spans.append(self._plan_span(span.record, span.span_id, parent_id, ends[span.span_id]))
+        return tuple(spans)
+
+    def _ends(self, order: Sequence[_Open], below: Mapping[str, Sequence[_Open]]) -> dict[str, int]:
+        """The end of each span in ns; a span without a usable one ends with its last child."""
         ends: dict[str, int] = {}
         closed = 0
         for span in reversed(order):
-            children = [ends[child.span_id] for child in below.get(span.span_id, ())]
-            events = [event.time_ns for event in span.record.events]
             end_ns = span.record.end_ns
             if end_ns is None or end_ns < span.record.start_ns:
+                children = [ends[child.span_id] for child in below.get(span.span_id, ())]
+                events = [event.time_ns for event in span.record.events]
                 end_ns = max([span.record.start_ns, *children, *events])
                 closed += 1
             ends[span.span_id] = end_ns
         if closed:
+            spans = "1 span has" if closed == 1 else f"{closed} spans have"
             self._issue(
                 Code.TRACE_SPAN_CLOSED,
-                f"Trace {self.record.trace_id}: {closed} spans have no usable end.",
-                "them, closed at their last child or event",
+                f"Trace {self.record.trace_id}: {spans} no usable end.",
+                "closed at the last child or event",
             )
-        root_id: str | None = None
-        spans: list[SpanPlan] = []
-        if len(tops) > 1:
-            root = self._root_span(
-                name or tops[0].record.name,
-                min(span.record.start_ns for span in tops),
-                max(ends[span.span_id] for span in order),
-                {conv.SPAN_TYPE: conv.encode(SpanType.CHAIN)},
-            )
-            root_id = root.span_id
-            spans.append(root)
-            self._issue(
-                Code.TRACE_ROOT_ADDED,
-                f"Trace {self.record.trace_id} has {len(tops)} spans without a parent in it.",
-                "all spans, below one that is named after the trace",
-            )
-        elif tops[0].record.parent_span_id:
-            self._issue(
-                Code.TRACE_ROOT_ADDED,
-                f"Trace {self.record.trace_id}: the parent of its topmost span is missing.",
-                "all spans; the topmost one is the root",
-            )
-        top_ids = {span.span_id for span in tops}
-        spans += [
-            self._plan_span(
-                span.record,
-                span.span_id,
-                root_id if span.span_id in top_ids else span.parent_id,
-                ends[span.span_id],
-            )
-            for span in order
-        ]
-        return tuple(spans)
+        return ends
+
+    def _added_root(
+        self, name: str | None, tops: Sequence[_Open], ends: Mapping[str, int]
+    ) -> SpanPlan | None:
+        """A root above several topmost spans; None where one span can be the root."""
+        if len(tops) == 1:
+            if tops[0].record.parent_span_id:
+                self._issue(
+                    Code.TRACE_ROOT_ADDED,
+                    f"Trace {self.record.trace_id}: the parent of its topmost span is missing.",
+                    "all spans; the topmost one is the root",
+                )
+            return None
+        self._issue(
+            Code.TRACE_ROOT_ADDED,
+            f"Trace {self.record.trace_id} has {len(tops)} spans without a parent in it.",
+            "all spans, below one that is named after the trace",
+        )
+        return self._root_span(
+            name or tops[0].record.name,
+            min(span.record.start_ns for span in tops),
+            max(ends.values()),
+            {conv.SPAN_TYPE: conv.encode(SpanType.CHAIN)},
+        )
 
     def _inferred_root(
         self,
         name: str | None,
         usage: TokenUsage | None,
-        tags: Mapping[str, str],
-        metadata: Mapping[str, str],
     ) -> SpanPlan:
-        """Make the only span of a trace whose spans are nowhere, of what the trace itself says."""
+        """Make the only span of a trace without spans, from what the trace itself says."""
         record = self.record
         attributes = {f"{conv.LEGACY}inferences": conv.encode([conv.INFERRED_ROOT])}
         for attribute, key, preview in (
             (conv.SPAN_INPUTS, conv.TRACE_INPUTS, record.request_preview),
             (conv.SPAN_OUTPUTS, conv.TRACE_OUTPUTS, record.response_preview),
         ):
-            text = _json_of((metadata.get(key), tags.get(key), preview))
+            text = _json_of((self.metadata.get(key), self.tags.get(key), preview))
             if text is not None:
                 attributes[attribute] = text
         if usage is not None:
-            attributes[conv.SPAN_USAGE] = assemble.usage_json(usage)
+            attributes[conv.SPAN_USAGE] = trace_totals.usage_json(usage)
         length_ms = max(0, record.execution_ms or 0)
         self._issue(
             Code.TRACE_WITHOUT_SPANS,
@@ -306,7 +329,7 @@ class _Native:
         return opened
 
     def _tree(self, opened: Sequence[_Open]) -> tuple[list[_Open], dict[str, list[_Open]]]:
-        """Return the topmost spans (no parent, a missing one, or a cut circle) and the others."""
+        """The topmost spans (no parent, or it is missing, or a cut cycle); the others by parent."""
 
         def key(span: _Open) -> tuple[int, str]:
             return (span.record.start_ns, span.span_id)
@@ -368,7 +391,7 @@ class _Native:
         )
 
     def _harmless(self, key: str, text: str) -> str:
-        """Return an attribute's JSON text, the same text unless it breaks MLflow's API."""
+        """An attribute's JSON text, unchanged unless it breaks MLflow's API."""
         try:
             value = json.loads(text)
         except ValueError:
@@ -381,6 +404,26 @@ class _Native:
             return conv.clean_text(text)
         self._changed(f"attribute {key} holds a value that MLflow's API can't send")
         return conv.encode(harmless)
+
+
+def _clean(texts: Mapping[str, str]) -> dict[str, str]:
+    """A copy without characters that no database can store."""
+    return {key: conv.clean_text(value) for key, value in texts.items()}
+
+
+def _cut_preview(text: str) -> str:
+    return conv.cut(conv.clean_text(text), conv.PREVIEW_CHARS)
+
+
+def _parents_first(tops: Sequence[_Open], below: Mapping[str, Sequence[_Open]]) -> list[_Open]:
+    """All spans, every parent before its children."""
+    order: list[_Open] = []
+    stack = list(reversed(tops))
+    while stack:
+        span = stack.pop()
+        order.append(span)
+        stack.extend(reversed(below.get(span.span_id, ())))
+    return order
 
 
 def _span_id(trace_id: str, span_id: str) -> str:
@@ -415,7 +458,7 @@ def _add_sizes(metadata: dict[str, str], contents: Sequence[str]) -> None:
     MLflow takes a trace for unfinished, and leaves it out of searches, where ``num_spans`` is not
     the number of its spans: then only that number is changed, and the old entry kept beside it.
     """
-    sizes = assemble.size_metadata(contents)
+    sizes = trace_totals.size_metadata(contents)
     said = metadata.get(conv.SIZE_STATS)
     if said is not None:
         stats = _object_of(said)

@@ -1,17 +1,15 @@
-"""What people who write profiles are shown: the built-in ones, a template, one in few words."""
+"""For people who write profiles: a template to begin with, and a profile in few words."""
 
 from __future__ import annotations
 
-from importlib import resources
-
 from migrator.errors import OptionError
 from migrator.transformer.profiles import (
-    BUILT_IN,
     STEP_READERS,
     TREE_ROLES,
     Profile,
     Recognition,
     Source,
+    built_in_names,
 )
 
 TEMPLATE = """\
@@ -62,22 +60,13 @@ outputs = ["artifact:answer.txt"]
 """
 
 
-def built_in_text(name: str) -> str:
-    """Return the TOML of a built-in profile. Raises OptionError when there is none of the name."""
-    if name not in BUILT_IN:
-        raise OptionError(
-            f'There is no built-in profile "{name}".', todo=f"There are {', '.join(BUILT_IN)}."
-        )
-    folder = resources.files("migrator.transformer") / "profiles"
-    return (folder / f"{name}.toml").read_text("utf-8")
-
-
 def template(name: str, extends: str, file: str) -> str:
-    """Return a profile to begin with, for the file that it will stand in."""
-    if extends not in BUILT_IN:
+    """The TOML of a profile to begin with. Raises OptionError for a name that does not fit."""
+    built_in = built_in_names()
+    if extends not in built_in:
         raise OptionError(
             f'There is no built-in profile "{extends}" to extend.',
-            todo=f"There are {', '.join(BUILT_IN)}.",
+            todo=f"There are {', '.join(built_in)}.",
         )
     if not name.strip() or any(c in '"\\' or not c.isprintable() for c in name):
         raise OptionError(
@@ -93,7 +82,7 @@ def template(name: str, extends: str, file: str) -> str:
 
 
 def recognised_by(profile: Profile) -> tuple[str, ...]:
-    """Return a sentence for each way in which a profile recognises a tree."""
+    """A sentence for each way in which a profile recognises a tree."""
     return tuple(_group(group) for group in profile.recognise) or ("what no other recognises",)
 
 

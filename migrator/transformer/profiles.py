@@ -9,13 +9,16 @@ whose lists follow its own. Everything else refers to *sources*::
     root.param:global_provider         the same, of the tree's root run
     field:model                        what [fields] found (not inside [fields])
 
-``[[recognise]]``: any one group suffices; of a group all must hold (``root_has``, ``child_has``
-lists of sources; ``root_name``, ``child_name`` regular expressions). A profile without it takes
-what no other recognises. ``role`` then decides for the whole tree. ``[fields]`` lists the sources
-of each field, most telling first (``FIELDS``). ``[[spans]]`` gives the type and name of a run's
-span, the first rule that fits. ``[[assessments]]`` turns values into feedback or expectations.
-``steps`` names the code that reads steps out of a run's own files (``STEP_READERS``); ``opt_in``
-the word of ``--include`` without which the profile takes nothing.
+``[[recognise]]`` says which trees are the profile's. One group suffices; in a group every condition
+must hold (``root_has``, ``child_has``: lists of sources; ``root_name``, ``child_name``: regular
+expressions). A profile without any takes what no other recognises. ``role`` decides for the whole
+tree. ``[fields]`` lists the sources of each field, most telling first (``FIELDS``). ``[[spans]]``
+gives the type and name of a run's span, by the first rule that fits. ``[[assessments]]`` turns
+values into feedback or expectations. ``steps`` names the code that reads steps out of a run's own
+files (``STEP_READERS``). ``opt_in`` is the word of ``--include`` without which the profile takes
+nothing. ``order`` is the place of a built-in profile among the others: the lowest is tried first.
+
+Every TOML file in the folder ``profiles`` is a built-in profile.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -45,13 +48,10 @@ FIELDS = (
     "duration_ms", "duration_s", "duration_unknown", "success", "failure", "status", "error",
     "error_type", "error_message", "stack_trace", "native_trace", "events", "tables", "unfinished",
 )  # fmt: skip
+BUILT_IN_ORIGIN = "built in"
+DEFAULT_ORDER = 500
+_REPLACED = "{} (built in)"  # key of a built-in profile whose name a user's profile has
 PLACES = ("param", "metric", "tag", "artifact", "field")
-BUILT_IN = (
-    "configurable-agents", "configurable-agents-node", "configurable-agents-server",
-    "configurable-agents-ab", "langchain-callback", "openai-autolog", "langflow", "chat-sessions",
-    "typed-nodes", "evaluation-tables", "generic",
-)  # fmt: skip
-GENERIC = "generic"
 SPAN_TYPES = tuple(
     sorted(value for name, value in vars(SpanType).items() if not name.startswith("_"))
 )
@@ -61,6 +61,19 @@ OPT_IN = ("tables",)
 ASSESSMENT_SOURCES = ("HUMAN", "LLM_JUDGE", "CODE")
 ASSESSMENT_TYPES = ("feedback", "expectation")
 ASSESSMENT_VALUES = ("as-is", "yes-no")
+PROFILE_KEYS = (
+    "name", "order", "description", "extends", "role", "steps", "opt_in", "recognise", "fields",
+    "spans", "assessments", "failed_step", "failed_step_is",
+)  # fmt: skip
+"""The keys that may stand at the top of a profile's TOML."""
+
+TYPE_NAMES: Mapping[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +124,12 @@ class AssessmentRule:
     rationale: tuple[Source, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """One way of logging LLM work into runs. See the module's docstring for the TOML form."""
+    """One way of logging LLM work into runs. See the module's docstring for the TOML form.
+
+    Profiles are compared by identity.
+    """
 
     name: str
     description: str
@@ -126,89 +142,28 @@ class Profile:
     opt_in: str | None = None  # one of OPT_IN
     extends: frozenset[str] = frozenset()  # all profiles above it
     failed_step: re.Pattern[str] | None = None  # its group is a step's name in an error message
-    failed_step_is: Source | None = None
-    kinds: frozenset[str] = frozenset()  # every kind that a span rule knows
-    # The sources of all fields for looking up from the run's side: its keys are few, the sources
-    # hundreds. By place and key, and those that need a search; each with field and rank.
-    by_key: Mapping[tuple[str, str], tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    to_search: tuple[tuple[str, int, Source], ...] = ()
-    # Of to_search, those that no path or key of the run's own leads to.
-    elsewhere: tuple[tuple[str, int, Source], ...] = ()
-    _by_name: dict[tuple[str, str], tuple[tuple[str, int], ...]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
-    _by_path: dict[str, tuple[tuple[str, int, Source], ...]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
-    _by_names: dict[tuple[str, tuple[str, ...]], tuple[tuple[str, int, str], ...]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
-    _judging: dict[tuple[str, tuple[str, ...]], tuple[tuple[int, int], ...]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
-    # Sources of assessments that no key of the run's own leads to: numbers of rule and source.
-    judging_elsewhere: tuple[tuple[int, int], ...] = ()
-    origin: str = "built in"  # the file it was read from
+    failed_step_is: Source | None = None  # where a step has that name
+    origin: str = BUILT_IN_ORIGIN  # the file it was read from
 
-    def fields_of(self, place: str, key: str) -> tuple[tuple[str, int], ...]:
-        """Return the fields that a run's own (normalised) key is a source of, each with rank."""
-        found = self._by_name.get((place, key))
-        if found is None:
-            found = self.by_key.get((place, key), ()) + tuple(
-                (name, rank)
-                for name, rank, source in self.to_search
-                if source.place == place
-                and not source.of_root
-                and source.pattern is not None
-                and source.pattern.match(key)
-            )
-            if len(self._by_name) < 10_000:  # a memo: most runs have the same few keys
-                self._by_name[place, key] = found
-        return found
 
-    def fields_among(self, place: str, names: tuple[str, ...]) -> tuple[tuple[str, int, str], ...]:
-        """Return the fields that a run's own names are sources of: field, rank and name."""
-        found = self._by_names.get((place, names))
-        if found is None:
-            found = tuple(
-                (field_name, rank, name)
-                for plain, name in sorted(spellings(names).items())
-                for field_name, rank in self.fields_of(place, plain)
-            )
-            if _is_memorable(self._by_names, names):  # a memo: most runs have the same keys
-                self._by_names[place, names] = found
-        return found
+@dataclass(frozen=True, slots=True)
+class _ProfileText:
+    """The TOML of a profile, parsed but not yet checked."""
 
-    def judging_among(self, place: str, names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-        """Return the sources of assessments that a run's own names are: rule and source."""
-        found = self._judging.get((place, names))
-        if found is None:
-            plain = spellings(names)
-            found = tuple(
-                (rule_at, source_at)
-                for rule_at, rule in enumerate(self.assessments)
-                for source_at, source in enumerate(rule.sources)
-                if _is_own_key(source) and source.place == place and source.key in plain
-            )
-            if _is_memorable(self._judging, names):
-                self._judging[place, names] = found
-        return found
+    name: str
+    text: str
+    table: Mapping[str, Any]
+    file: str | None  # the user's file; None for a built-in profile
 
-    def sources_at(self, path: str) -> tuple[tuple[str, int, Source], ...]:
-        """Return the run's own artifact sources that match a path, with field and rank."""
-        found = self._by_path.get(path)
-        if found is None:
-            found = tuple(
-                item
-                for item in self.to_search
-                if item[2].place == "artifact"
-                and not item[2].of_root
-                and item[2].pattern is not None
-                and item[2].pattern.match(path)
-            )
-            if len(self._by_path) < 10_000:  # a memo: most runs hold files of the same few names
-                self._by_path[path] = found
-        return found
+    @property
+    def origin(self) -> str:
+        """What messages call the profile's file."""
+        return self.file if self.file is not None else f"{BUILT_IN_ORIGIN} ({self.name})"
+
+    @property
+    def order(self) -> int:
+        order = self.table.get("order", DEFAULT_ORDER)
+        return order if isinstance(order, int) else DEFAULT_ORDER
 
 
 def load_profiles(
@@ -216,56 +171,90 @@ def load_profiles(
 ) -> tuple[Profile, ...]:
     """Read the user's profiles (files, or ``(origin, TOML text)`` pairs) and the built-in ones.
 
-    The order is the order in which they are tried: the user's, the built-in named ones, and last
-    those without ``[[recognise]]``. A user's profile may bear the name of a built-in one and then
-    replaces it. Raises OptionError naming the file, the key and what is allowed.
+    The result is in the order in which profiles are tried: the user's, the built-in ones by their
+    key ``order``, and last those without ``[[recognise]]``. A user's profile may have the name of
+    a built-in one: it replaces that one, and may extend it.
+
+    Raises OptionError that names the file, the key and what is allowed.
     """
-    raw: dict[str, tuple[str, str, dict[str, Any]]] = {}
-    sources = [*texts]
-    for path in paths:
-        try:
-            sources.append((path, Path(path).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
+    given = [_parse(text, origin) for origin, text in (*texts, *_files(paths))]
+    users: dict[str, _ProfileText] = {}
+    for each in given:
+        if each.name in users:
             raise OptionError(
-                f"Profile {path} can't be read: {error}.", todo="Name a TOML file in UTF-8."
-            ) from error
-    folder = resources.files(__package__) / "profiles"
-    for built_in in BUILT_IN:
-        text = (folder / f"{built_in}.toml").read_text("utf-8")
-        sources.append((f"built in ({built_in})", text))
-    for origin, text in sources:
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise OptionError(f"Profile {origin} is not TOML: {error}.") from error
-        name = table.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise OptionError(
-                f'Profile {origin}: key "name" is missing or not a text.',
-                todo='Give it one, as name = "my-tool".',
-            )
-        own = name in raw and not raw[name][0].startswith("built in")
-        if own and not origin.startswith("built in"):
-            raise OptionError(
-                f'Profile {origin}: the name "{name}" is also that of {raw[name][0]}.',
+                f'Profile {each.origin}: the name "{each.name}" is also that of '
+                f"{users[each.name].origin}.",
                 todo="Give each profile its own name.",
             )
-        if own and table.get("name") in BUILT_IN:
-            raw[f"{name} (built in)"] = (origin, text, table)  # what the user's may extend
-            continue
-        raw[name] = (origin, text, table)
-    profiles: dict[str, Profile] = {}
-    for name in raw:
-        _resolve(name, raw, profiles, ())
-    ready = [profiles[name] for name in raw if not name.endswith(" (built in)")]
+        users[each.name] = each
+    built_in = {
+        _REPLACED.format(name) if name in users else name: each
+        for name, each in _built_in_texts().items()
+    }
+    reading = _Reading({**users, **built_in})
+    ready = [reading.profile(name) for name in reading.texts if name not in _replaced(users)]
     return tuple(
         [profile for profile in ready if profile.recognise]
         + [profile for profile in ready if not profile.recognise]
     )
 
 
+def _replaced(users: Iterable[str]) -> frozenset[str]:
+    return frozenset(_REPLACED.format(name) for name in users)
+
+
+def built_in_names() -> tuple[str, ...]:
+    """Names of the built-in profiles, in the order in which they are tried."""
+    return tuple(_built_in_texts())
+
+
+def built_in_text(name: str) -> str:
+    """The TOML of a built-in profile. Raises OptionError when no built-in one has the name."""
+    texts = _built_in_texts()
+    if name not in texts:
+        raise OptionError(
+            f'There is no built-in profile "{name}".', todo=f"There are {', '.join(texts)}."
+        )
+    return texts[name].text
+
+
+@lru_cache(maxsize=1)
+def _built_in_texts() -> Mapping[str, _ProfileText]:
+    """Parse every TOML file of the folder ``profiles``, in order of ``order`` and then of name."""
+    folder = resources.files(__package__) / "profiles"
+    files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
+    parsed = [_parse(file.read_text("utf-8"), None) for file in files]
+    parsed.sort(key=lambda each: (each.order, each.name))
+    return {each.name: each for each in parsed}
+
+
+def _files(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for path in paths:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError(
+                f"Profile {path} can't be read: {error}.", todo="Name a TOML file in UTF-8."
+            ) from error
+        yield path, text
+
+
+def _parse(text: str, file: str | None) -> _ProfileText:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(f"Profile {file} is not TOML: {error}.") from error
+    name = table.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise OptionError(
+            f'Profile {file}: key "name" is missing or not a text.',
+            todo='Give it one, as name = "my-tool".',
+        )
+    return _ProfileText(name, text, table, file)
+
+
 def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
-    """Return a test for artifact paths (relative, ``/``): must the extractor read it as text?"""
+    """A test for artifact paths (relative, with ``/``): True for those that are read as text."""
     patterns = {
         source.pattern.pattern
         for profile in profiles
@@ -276,7 +265,7 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
 
 
 class _Wanted:
-    """Tells by its path whether an artifact is wanted. Unlike a lambda, it can be pickled."""
+    """The test of ``wanted_artifacts``. Unlike a lambda, it can be pickled."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
@@ -291,48 +280,9 @@ class _Wanted:
         return known
 
 
-def _is_own_key(source: Source) -> bool:
-    """Tell whether a source is one key of the run itself, not a pattern, a file or a field."""
-    own = source.place in ("param", "metric", "tag") and not source.of_root
-    return own and source.pattern is None
-
-
-_spellings: dict[tuple[str, ...], Mapping[str, str]] = {}
-
-
-def spellings(names: tuple[str, ...]) -> Mapping[str, str]:
-    """Return names by their normalised form; of two spellings of one the first in order."""
-    known = _spellings.get(names)
-    if known is None:
-        known = {normalise(name): name for name in sorted(names, reverse=True)}
-        if _is_memorable(_spellings, names):
-            _spellings[names] = known
-    return known
-
-
-_matching: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
-
-
-def matching(source: Source, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that a source with a pattern means, in the order of their spellings."""
-    known = _matching.get((source.key, names))
-    if known is None:
-        assert source.pattern is not None
-        plain = spellings(names)
-        known = tuple(plain[key] for key in sorted(plain) if source.pattern.match(key))
-        if _is_memorable(_matching, names):
-            _matching[source.key, names] = known
-    return known
-
-
-def _is_memorable(memo: Mapping[Any, object], names: tuple[str, ...]) -> bool:
-    """Tell whether a memo of what is told by a run's keys can take some more."""
-    return len(memo) < 1_000 and len(names) < 200
-
-
 @lru_cache(maxsize=100_000)
 def normalise(key: str) -> str:
-    """Return ``key`` in one spelling: lower case, no accents, words joined by ``_``."""
+    """Bring a key into one spelling: lower case, no accents, words joined by ``_``."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
     plain = "".join(
         c for c in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(c)
@@ -373,7 +323,7 @@ def normalise_part(part: str) -> str:
 
 def _glob(pattern: str) -> re.Pattern[str]:
     # Without "/" the file's name counts, in any folder; log_artifact of a temporary file into a
-    # folder that bears the wanted name ("response.txt/tmp1.txt") is met in the wild.
+    # folder that has the wanted name ("response.txt/tmp1.txt") occurs in real stores.
     parts = re.split(r"(\*\*/|\*)", pattern)
     body = "".join(
         "(?:.*/)?" if part == "**/" else "[^/]*" if part == "*" else re.escape(part)
@@ -401,7 +351,7 @@ def _all_sources(profile: Profile) -> Iterable[Source]:
 
 
 class _Table:
-    """A TOML table that is read key by key; what is left at the end was not allowed."""
+    """A TOML table that is read key by key; a key that nobody read is an error at the end."""
 
     def __init__(self, origin: str, text: str, where: str, values: Mapping[str, Any]) -> None:
         self.origin = origin
@@ -424,8 +374,7 @@ class _Table:
     def take(self, key: str, kind: type, default: Any) -> Any:
         value = self.values.pop(key, default)
         if value is not default and not isinstance(value, kind):
-            names = {str: "a text", bool: "true or false", list: "a list", dict: "a table"}
-            self.fail(key, f"must be {names[kind]}")
+            self.fail(key, f"must be {TYPE_NAMES[kind]}")
         return value
 
     def choice(self, key: str, allowed: Sequence[str], default: str | None) -> str | None:
@@ -472,144 +421,147 @@ class _Table:
             self.fail(key, f"is not known here; allowed are {', '.join(allowed)}")
 
 
-def _resolve(
-    name: str,
-    raw: Mapping[str, tuple[str, str, dict[str, Any]]],
-    profiles: dict[str, Profile],
-    above: tuple[str, ...],
-) -> Profile:
-    if name in profiles:
-        return profiles[name]
-    origin, text, table = raw[name]
-    top = _Table(origin, text, "", table)
-    base: Profile | None = None
-    if extended := top.take("extends", str, None):
-        target = extended
-        if extended == table["name"]:  # the user's "generic" extends the built-in one
-            target = f"{extended} (built in)"
-        if target not in raw or target in (*above, name):
-            allowed = ", ".join(other for other in raw if other != name)
+class _Reading:
+    """Reads profiles from their parsed TOML, each after the one that it extends."""
+
+    def __init__(self, texts: Mapping[str, _ProfileText]) -> None:
+        self.texts = texts
+        self._profiles: dict[str, Profile] = {}
+
+    def profile(self, key: str, above: tuple[str, ...] = ()) -> Profile:
+        """Read the profile under a key; ``above`` are the profiles that wait for it."""
+        if key not in self._profiles:
+            text = self.texts[key]
+            top = _Table(text.origin, text.text, "", text.table)
+            base = self._base(key, top, above)
+            self._profiles[key] = _read_profile(top, text, base)
+        return self._profiles[key]
+
+    def _base(self, key: str, top: _Table, above: tuple[str, ...]) -> Profile | None:
+        extended = top.take("extends", str, None)
+        if not extended:
+            return None
+        is_replaced = extended == self.texts[key].name  # the user's "generic" extends the built-in
+        target = _REPLACED.format(extended) if is_replaced else extended
+        if target not in self.texts or target in (*above, key):
+            allowed = ", ".join(other for other in self.texts if other != key)
             top.fail("extends", f'"{extended}" is not another profile; there are {allowed}')
-        base = _resolve(target, raw, profiles, (*above, name))
-    profiles[name] = _read(top, base)
-    return profiles[name]
+        return self.profile(target, (*above, key))
 
 
-def _read(top: _Table, base: Profile | None) -> Profile:
-    name = top.take("name", str, "")
+def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Profile:
+    """Read a profile's table, on top of the profile that it extends."""
+    top.take("name", str, "")
+    top.take("order", int, DEFAULT_ORDER)
     description = top.take("description", str, "")
     role = top.choice("role", TREE_ROLES, None)
     steps = top.choice("steps", STEP_READERS, base.steps if base else None)
     opt_in = top.choice("opt_in", OPT_IN, base.opt_in if base else None)
-    recognise = []
-    for table in top.tables("recognise"):
-        group = Recognition(
-            table.sources("root_has"),
-            table.sources("child_has"),
-            table.pattern("root_name"),
-            table.pattern("child_name"),
-        )
-        table.done(("root_has", "child_has", "root_name", "child_name"))
-        if group == Recognition():
-            table.fail("root_has", "the group is empty and would take every tree")
-        recognise.append(group)
-    fields_table = _Table(top.origin, top.text, "fields", top.take("fields", dict, {}))
-    own = {key: fields_table.sources(key, False) for key in FIELDS}
-    given = {source: key for key, sources in own.items() for source in sources}
-    fields = {
-        key: tuple(
-            dict.fromkeys(
-                own[key]  # what the profile gives to one field is no longer another's
-                + tuple(s for s in _inherited(base, key) if given.get(s, key) == key)
-            )
-        )
-        for key in FIELDS
-    }
-    fields_table.done(FIELDS)
-    spans = []
-    for table in top.tables("spans"):
-        spans.append(
-            SpanRule(
-                table.choice("type", SPAN_TYPES, None),
-                _template(table),
-                table.take("root", bool, None),
-                table.take("leaf", bool, None),
-                frozenset(normalise(kind) for kind in table.texts("kinds")),
-                table.pattern("run_name"),
-                table.sources("has"),
-            )
-        )
-        table.done(("type", "name", "root", "leaf", "kinds", "run_name", "has"))
-    assessments = []
-    for table in top.tables("assessments"):
-        rule = AssessmentRule(
-            table.sources("from"),
-            table.choice("type", ASSESSMENT_TYPES, "feedback") or "",
-            table.choice("source", ASSESSMENT_SOURCES, "CODE") or "",
-            table.choice("value", ASSESSMENT_VALUES, "as-is") or "",
-            table.take("name", str, None),
-            table.sources("source_id"),
-            table.sources("rationale"),
-        )
-        if not rule.sources:
-            table.fail("from", "must list at least one source")
-        table.done(("from", "type", "source", "value", "name", "source_id", "rationale"))
-        assessments.append(rule)
-    failed_step = top.pattern("failed_step")
-    if failed_step is not None and failed_step.groups != 1:
-        top.fail("failed_step", "must have one group, the step's name")
-    failed_step_is = None
-    if (text := top.take("failed_step_is", str, None)) is not None:
-        try:
-            failed_step_is = parse_source(text)
-        except ValueError as error:
-            top.fail("failed_step_is", f'"{text}": {error}')
-    top.done(
-        (
-            "name", "description", "extends", "role", "steps", "opt_in", "recognise", "fields",
-            "spans", "assessments", "failed_step", "failed_step_is",
-        )
-    )  # fmt: skip
-    by_key: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
-    to_search: list[tuple[str, int, Source]] = []
-    for key, sources in fields.items():
-        for rank, source in enumerate(sources):
-            if source.pattern is None and not source.of_root:
-                place = (source.place, source.key)
-                by_key[place] = (*by_key.get(place, ()), (key, rank))
-            else:
-                to_search.append((key, rank, source))
-    all_spans = (*spans, *(base.spans if base else ()))
-    all_assessments = (*assessments, *(base.assessments if base else ()))
+    recognise = tuple(_recognition(table) for table in top.tables("recognise"))
+    fields = _fields(top, base)
+    spans = tuple(_span_rule(table) for table in top.tables("spans"))
+    assessments = tuple(_assessment_rule(table) for table in top.tables("assessments"))
+    failed_step = _failed_step(top)
+    failed_step_is = _failed_step_is(top)
+    top.done(PROFILE_KEYS)
+    if base is not None:
+        spans += base.spans
+        assessments += base.assessments
+        failed_step = failed_step or base.failed_step
+        failed_step_is = failed_step_is or base.failed_step_is
     return Profile(
-        name=name,
+        name=text.name,
         description=description,
-        recognise=tuple(recognise),
+        recognise=recognise,
         role=Role(role) if role else None,
-        fields={key: sources for key, sources in fields.items() if sources},
-        spans=all_spans,
-        assessments=all_assessments,
+        fields=fields,
+        spans=spans,
+        assessments=assessments,
         steps=steps,
         opt_in=opt_in,
         extends=base.extends | {base.name} if base else frozenset(),
-        failed_step=failed_step or (base.failed_step if base else None),
-        failed_step_is=failed_step_is or (base.failed_step_is if base else None),
-        kinds=frozenset().union(*(rule.kinds for rule in all_spans)),
-        by_key=by_key,
-        to_search=tuple(to_search),
-        elsewhere=tuple(item for item in to_search if item[2].of_root),
-        judging_elsewhere=tuple(
-            (rule_at, source_at)
-            for rule_at, rule in enumerate(all_assessments)
-            for source_at, source in enumerate(rule.sources)
-            if not _is_own_key(source)
-        ),
-        origin="built in" if top.origin.startswith("built in") else top.origin,
+        failed_step=failed_step,
+        failed_step_is=failed_step_is,
+        origin=text.file if text.file is not None else BUILT_IN_ORIGIN,
     )
 
 
-def _inherited(base: Profile | None, key: str) -> tuple[Source, ...]:
-    return base.fields.get(key, ()) if base else ()
+def _recognition(table: _Table) -> Recognition:
+    group = Recognition(
+        table.sources("root_has"),
+        table.sources("child_has"),
+        table.pattern("root_name"),
+        table.pattern("child_name"),
+    )
+    table.done(("root_has", "child_has", "root_name", "child_name"))
+    if group == Recognition():
+        table.fail("root_has", "the group is empty and would take every tree")
+    return group
+
+
+def _fields(top: _Table, base: Profile | None) -> dict[str, tuple[Source, ...]]:
+    """Read ``[fields]``: own sources first, then those of the profile below.
+
+    A source that the profile gives to one field is taken away from the fields that inherit it.
+    """
+    table = _Table(top.origin, top.text, "fields", top.take("fields", dict, {}))
+    own = {name: table.sources(name, False) for name in FIELDS}
+    table.done(FIELDS)
+    owner = {source: name for name, sources in own.items() for source in sources}
+    inherited = base.fields if base is not None else {}
+    fields: dict[str, tuple[Source, ...]] = {}
+    for name in FIELDS:
+        kept = [source for source in inherited.get(name, ()) if owner.get(source, name) == name]
+        if sources := tuple(dict.fromkeys((*own[name], *kept))):
+            fields[name] = sources
+    return fields
+
+
+def _span_rule(table: _Table) -> SpanRule:
+    rule = SpanRule(
+        table.choice("type", SPAN_TYPES, None),
+        _template(table),
+        table.take("root", bool, None),
+        table.take("leaf", bool, None),
+        frozenset(normalise(kind) for kind in table.texts("kinds")),
+        table.pattern("run_name"),
+        table.sources("has"),
+    )
+    table.done(("type", "name", "root", "leaf", "kinds", "run_name", "has"))
+    return rule
+
+
+def _assessment_rule(table: _Table) -> AssessmentRule:
+    rule = AssessmentRule(
+        table.sources("from"),
+        table.choice("type", ASSESSMENT_TYPES, "feedback") or "",
+        table.choice("source", ASSESSMENT_SOURCES, "CODE") or "",
+        table.choice("value", ASSESSMENT_VALUES, "as-is") or "",
+        table.take("name", str, None),
+        table.sources("source_id"),
+        table.sources("rationale"),
+    )
+    if not rule.sources:
+        table.fail("from", "must list at least one source")
+    table.done(("from", "type", "source", "value", "name", "source_id", "rationale"))
+    return rule
+
+
+def _failed_step(top: _Table) -> re.Pattern[str] | None:
+    pattern = top.pattern("failed_step")
+    if pattern is not None and pattern.groups != 1:
+        top.fail("failed_step", "must have one group, the step's name")
+    return pattern
+
+
+def _failed_step_is(top: _Table) -> Source | None:
+    text = top.take("failed_step_is", str, None)
+    if text is None:
+        return None
+    try:
+        return parse_source(text)
+    except ValueError as error:
+        top.fail("failed_step_is", f'"{text}": {error}')
 
 
 def _template(table: _Table) -> str | None:

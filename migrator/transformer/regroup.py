@@ -1,9 +1,9 @@
-"""Parents for runs that have none on record, by what time says. Never done without being asked.
+"""Parents for runs that recorded none, found by time. Only done when the user asks for it.
 
-Three cases are met. Steps that were each written after the fact as a flat run, and last the
-workflow, whose logged duration covers them. A server's run for each request, and beside it that of
-the workflow which answered it. And steps that lost their workflow: MLflow 2.9 ends the outer run
-when an inner one is ended by hand, so that later siblings become roots; or the parent is gone.
+Three cases occur. Steps that were each written after the fact as a flat run, with the workflow
+written last: its logged duration covers theirs. A server's run for each request, beside the run of
+the workflow that answered it. And steps that lost their workflow: the parent is gone, or MLflow 2.9
+ended it when an inner run was ended by hand, so that later siblings became roots.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from migrator.transformer.run_view import RunView
 from migrator.transformer.timing import POST_HOC
 from migrator.transformer.trees import RunTree
 
-SLACK_MS = 500.0  # a window is as sharp as its clock readings and what was done between them
+SLACK_MS = 500.0  # between two readings of the clock, and for the work between them
 COVERED = 0.5  # the part of a workflow's duration that its steps fill, at least
 SURPLUS = 1.1  # and at most: more means that they ran beside it
 ADOPTION_MS = 60_000.0  # how long after the last step of a workflow its next may start
@@ -30,7 +30,7 @@ ADOPTION_MS = 60_000.0  # how long after the last step of a workflow its next ma
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When, by whom and as what a tree was logged: all that re-grouping looks at."""
+    """When and by whom a tree was logged, and what it is: all that re-grouping looks at."""
 
     run_id: str
     experiment: str  # its directory
@@ -54,9 +54,9 @@ def moment_of(
     parent_is_missing: bool = False,
     with_params: bool = True,
 ) -> Moment | None:
-    """Return what re-grouping needs of a tree; None when it could take no part in it.
+    """Reduce a tree to what re-grouping needs; None when the tree could take no part in it.
 
-    Without params fewer trees are kept: enough to say whether re-grouping would do something.
+    Without params fewer trees are kept: enough to say whether re-grouping would change anything.
     """
     root = tree.runs.get(tree.root_id)
     if root is None or root.deleted or root.start_ms is None:
@@ -67,8 +67,8 @@ def moment_of(
     if alone and plan.role in (Role.CALL, Role.TRAINING) and root.end_ms and profile is not None:
         length = root.end_ms - root.start_ms
         found = RunView(root, profile).duration_ms(length)
-        if found is not None and 0 <= length < POST_HOC * found[0]:
-            post_hoc = found[0]
+        if found is not None and 0 <= length < POST_HOC * found.ms:
+            post_hoc = found.ms
     is_workflow = plan.role in (Role.WORKFLOW, Role.SESSION) and not parent_is_missing
     is_lost = parent_is_missing or plan.profile == "configurable-agents-node"
     is_request = alone and plan.profile == "configurable-agents-server"
@@ -77,7 +77,7 @@ def moment_of(
         return None
     return Moment(
         run_id=root.run_id,
-        # One string for all of an experiment or user: of these, all that is kept is in memory.
+        # One string for each experiment and user: the moments of all trees are held in memory.
         experiment=sys.intern(os.path.dirname(root.path)),  # noqa: PTH120  # no Path for each
         user=sys.intern(root.tags.get("mlflow.user") or root.user_id),
         name=root.name.strip(),
@@ -98,16 +98,17 @@ def moment_of(
 
 @lru_cache(maxsize=10_000)
 def _shared(keys: frozenset[str]) -> frozenset[str]:
-    """Return one object for equal sets: a store repeats few, over many runs."""
+    """Use one object for equal sets: a store repeats the same few over many runs."""
     return keys
 
 
 def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
-    """Return the workflow of every flat run that time makes a step of one, by run id.
+    """Find parents by time: run id to the run id of its new parent.
 
-    A workflow was written after at least two others, its logged duration covers theirs, and they
-    fill at least half of it, one after the other. Its name is another than theirs. A workflow that
-    ran within just one request of the same experiment is put below that, and a request holds one.
+    A flat run becomes a workflow when it was written after at least two others whose logged
+    durations lie within its own and fill at least half of it, one after the other. Its name
+    differs from theirs. A workflow that ran within exactly one request of the same experiment goes
+    below that request, if it is the only one there.
     """
     moments = list(moments)
     parents = _answered(moments)
@@ -131,7 +132,7 @@ def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
 
 
 def _answered(moments: Iterable[Moment]) -> dict[str, str]:
-    """Return the request that a workflow answered, by the workflow's run id."""
+    """The request that each workflow answered, by the workflow's run id."""
     parents: dict[str, str] = {}
     for group in _by_writer(moments):
         requests = [m for m in group if m.is_request]
@@ -149,11 +150,11 @@ def _answered(moments: Iterable[Moment]) -> dict[str, str]:
 
 
 def adopt_orphans(moments: Iterable[Moment]) -> dict[str, str]:
-    """Return the workflow that every lost step is put below, by run id.
+    """Attach orphaned steps to the workflow that ran just before them: run id to workflow's id.
 
-    It is the last one that the same user had started in the experiment, if the step began while it
-    ran or within a minute of its last step. Lost are steps whose parent is gone, those that their
-    keys give away, and runs with the same params as that workflow's own steps.
+    That is the last workflow that the same user had started in the experiment, if the step began
+    while it ran or within a minute of its last step. Orphaned are steps whose parent is gone, runs
+    with the keys of a step, and runs with the same params as that workflow's own steps.
     """
     parents: dict[str, str] = {}
     for group in _by_writer(moments):
@@ -180,5 +181,5 @@ def _by_writer(moments: Iterable[Moment]) -> Iterable[list[Moment]]:
 
 
 def _plain(name: str) -> str:
-    """Return a name without what numbers and times add to it."""
+    """A name without numbers and punctuation, so that names with times or counters are equal."""
     return re.sub(r"[\W\d_]+", " ", name).strip().lower()

@@ -1,154 +1,61 @@
-"""A run as a profile reads it: values by field, with where each came from."""
+"""A run as a profile reads it: values by field, with the places where they were logged."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
 from operator import itemgetter
-from typing import NamedTuple
 
 from migrator import conventions as conv
 from migrator.issues import Code, Issue, Kind
-from migrator.model import ArtifactFile, Json, MetricPoint, RunRecord, SpanEvent, SpanType
-from migrator.transformer.profiles import (
-    AssessmentRule,
-    Profile,
-    Source,
-    matching,
-    normalise,
-    parse_source,
-    spellings,
+from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
+from migrator.transformer.found import Duration, Found, Tokens
+from migrator.transformer.profile_index import ProfileIndex, index_of, matching, spellings
+from migrator.transformer.profiles import AssessmentRule, Profile, Source, parse_source
+from migrator.transformer.values import (
+    EMPTY_WORDS,
+    as_number,
+    last_value,
+    natural,
+    parse_chat,
+    parse_json,
+    transcript,
 )
-from migrator.transformer.verdicts import plain_words, verdict
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-WEAK_STEMS = _words(
-    "input inputs output outputs query message text objective task prediction generation "
-    "instruction instructions completion answer"
-)
 SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
 USER_STEMS = frozenset({"user_prompt", "user_message", "user_input", "user_query", "prompt"})
-CUT_LENGTHS = frozenset({250, 500, 503, 5000, 6000, 8000})  # limits of params and tags, by version
-EMPTY_WORDS = frozenset({"", "none", "null", "nan", "false", "no", "n/a", "[]", "{}", "0"})
-OK_WORDS = _words("success successful succeeded ok completed complete finished done passed")
-ERROR_WORDS = _words(
-    "failed failure fail error errored exception timeout timed_out incomplete killed cancelled "
-    "canceled aborted crashed"
-)
-NO_MESSAGES = ERROR_WORDS | {"true", "1"}
-NO_ERROR = EMPTY_WORDS | OK_WORDS | {"no error", "no errors", "without error", "not applicable"}
-
-
-class Found(NamedTuple):
-    """A value and where it stood. A NamedTuple: there are dozens for each run."""
-
-    value: Json
-    place: str
-    key: str  # as the run spells it; an artifact's path
-
-    @property
-    def origin(self) -> str:
-        return f"{self.place} {self.key}"
-
-    @property
-    def stem(self) -> str:
-        name = self.key
-        if self.place == "artifact":
-            parts = name.split("/")
-            name = parts[-1]
-            if len(parts) > 1 and "." in parts[-2]:  # a file in a folder with the wanted name
-                name = parts[-2]
-            name = name.rsplit(".", 1)[0]
-        return normalise(name)
-
+DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
+EVENT_FILE = re.compile(r"(.+?)[_-](\d{12,13})")  # a name, and ms since the epoch
 
 _rank = itemgetter(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How a run ended, by the best evidence there is."""
-
-    word: str  # OK | ERROR | UNSET
-    because: str  # the evidence, as "metric status = 0"
-    explicit: bool  # more than the run's own status
-    error_type: str = ""
-    error_message: str = ""
-    stack_trace: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A value that says how good something was (feedback), or what it should have been."""
-
-    name: str
-    value: Json
-    type: str  # feedback | expectation
-    source_type: str  # HUMAN | LLM_JUDGE | CODE
-    source_id: str
-    rationale: str
-    origin: str
-    recorded: str = ""  # the text that a verdict was read from
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A span that a run's own metrics or files tell of: one of several calls, an event, a row.
-
-    What is not known is None; times in ms. ``steps`` lie below it.
-    """
-
-    key: str  # unique in its run; the span's id is made from it
-    name: str
-    type: str = SpanType.LLM
-    start_ms: float | None = None
-    end_ms: float | None = None
-    duration_ms: float | None = None
-    inputs: Json = None
-    outputs: Json = None
-    usage: tuple[float | None, float | None, float | None] = (None, None, None)
-    cost_usd: float | None = None
-    model: Found | None = None
-    provider: Found | None = None
-    session: str | None = None
-    status: Status | None = None  # None: nothing speaks against it
-    events: tuple[SpanEvent, ...] = ()
-    facts: Mapping[str, Json] = field(default_factory=dict)  # attributes below "legacy."
-    judged: tuple[Judged, ...] = ()
-    origins: Mapping[str, str] = field(default_factory=dict)
-    inferences: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
-
-
 @dataclass(slots=True)
 class RunView:
-    """A run read through a profile. Looks are cached by what they look for."""
+    """A run read through a profile. What was found once is remembered."""
 
     run: RunRecord
     profile: Profile
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
+    index: ProfileIndex = field(init=False)
     _keys: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _fields: dict[str, Sequence[Found]] | None = None  # by field, in the order of its sources
-    _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of those sources: of several
+    _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of fields with several values
     _of_root: list[tuple[str, int, Found]] | None = None
-    _given: tuple[Json, tuple[Found, ...]] | None = None
-    _got: tuple[Json, tuple[Found, ...]] | None = None
+    _inputs_made: tuple[Json, tuple[Found, ...]] | None = None
+    _outputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.index = index_of(self.profile)
 
     # ------------------------------------------------------------------ looking up
 
     def all(self, source: Source) -> list[Found]:
-        """Return every value at ``source``; artifacts in the order of their paths."""
+        """Every value at ``source``; artifacts in the order of their paths."""
         if source.of_root and self.root is not None:
             return self.root.all(source)
         if source.place == "field":
@@ -156,10 +63,9 @@ class RunView:
             return [found] if found else []
         if source.place == "artifact":
             assert source.pattern is not None
-            paths = sorted(
-                (path for path in self.run.texts if source.pattern.match(path)), key=natural
-            )
-            return [f for path in paths if (f := self._artifact(path, source.path)) is not None]
+            paths = [path for path in self.run.texts if source.pattern.match(path)]
+            inside = [self._artifact(path, source.path) for path in sorted(paths, key=natural)]
+            return [found for found in inside if found is not None]
         names: Sequence[str]
         if source.pattern is None:  # nearly always, and nearly always there is nothing
             name = self._spelling(source.place).get(source.key)
@@ -169,11 +75,11 @@ class RunView:
         return [Found(self._value(source.place, name), source.place, name) for name in names]
 
     def has(self, source: Source) -> bool:
-        """Tell whether ``source`` has a value, or an artifact of that name is listed."""
+        """Whether ``source`` has a value, or an artifact of that name is listed."""
         if source.place == "artifact" and source.pattern is not None and not source.path:
             run = self.root.run if source.of_root and self.root is not None else self.run
             return any(source.pattern.match(artifact.path) for artifact in run.artifacts)
-        if source.place == "field" or source.place == "artifact":
+        if source.place in ("field", "artifact"):
             return bool(self.all(source))
         view = self.root if source.of_root and self.root is not None else self
         if source.pattern is None:
@@ -181,87 +87,93 @@ class RunView:
         return bool(matching(source, tuple(view._names(source.place))))
 
     def judging(self) -> list[tuple[AssessmentRule, Source]]:
-        """Return the assessment rules that may find something, with the source, in their order."""
-        profile = self.profile
-        places = list(profile.judging_elsewhere)
+        """The assessment rules that may find something, with the source, in the profile's order."""
+        index = self.index
+        places = list(index.judging_elsewhere)
         for place in ("param", "metric", "tag"):
-            places += profile.judging_among(place, tuple(self._names(place)))
-        rules = profile.assessments
+            places += index.judging_among(place, tuple(self._names(place)))
+        rules = self.profile.assessments
         return [(rules[rule], rules[rule].sources[source]) for rule, source in sorted(places)]
 
     def every(self, name: str) -> Sequence[Found]:
-        """Return all that the field's sources find, in their order."""
+        """All that the field's sources find, in their order."""
         if self._fields is None:
             self._fields = self._collect()
         return self._fields.get(name, ())
 
     def best(self, name: str) -> Sequence[Found]:
-        """Return what the first of the field's sources finds that finds anything said."""
-        said = [
-            (found, at)
-            for at, found in enumerate(self.every(name))
-            if found.value is not None and found.value != ""
-        ]
-        ranks = self._ranks.get(name)
-        if ranks is None:
-            return [found for found, _ in said]
-        return [found for found, at in said if ranks[at] == ranks[said[0][1]]]
+        """All that the first source of the field finds that finds a value at all."""
+        said: list[Found] = []
+        best_rank: int | None = None
+        ranks = self._ranks_of(name)
+        for found, rank in zip(self.every(name), ranks, strict=True):
+            if found.value is None or found.value == "":
+                continue
+            if best_rank is None:
+                best_rank = rank
+            if rank == best_rank:
+                said.append(found)
+        return said
+
+    def _ranks_of(self, name: str) -> Sequence[int]:
+        """The rank of the source of each value of a field."""
+        found = self.every(name)
+        return self._ranks.get(name, (0,) * len(found))
 
     def _collect(self) -> dict[str, Sequence[Found]]:
-        run, profile = self.run, self.profile
+        """Find the values of all fields at once, from the run's keys and files."""
+        run, index = self.run, self.index
         fields: dict[str, list[tuple[int, Found]]] = {}
-        for name, rank, key in profile.fields_among("param", tuple(run.params)):
+        for name, rank, key in index.fields_among("param", tuple(run.params)):
             fields.setdefault(name, []).append((rank, Found(run.params[key], "param", key)))
-        for name, rank, key in profile.fields_among("metric", tuple(run.metrics)):
+        for name, rank, key in index.fields_among("metric", tuple(run.metrics)):
             last = Found(last_value(run.metrics[key]), "metric", key)
             fields.setdefault(name, []).append((rank, last))
-        for name, rank, key in profile.fields_among("tag", tuple(run.tags)):
+        for name, rank, key in index.fields_among("tag", tuple(run.tags)):
             fields.setdefault(name, []).append((rank, Found(run.tags[key], "tag", key)))
         for path in sorted(run.texts, key=natural):
-            for name, rank, source in profile.sources_at(path):
+            for name, rank, source in index.sources_at(path):
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
-        collected: dict[str, Sequence[Found]] = {}
-        for name, entries in fields.items():
-            if len(entries) == 1:
-                collected[name] = (entries[0][1],)
-                continue
-            entries.sort(key=_rank)  # stable: natural order within a source
-            unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
-            for rank, found in entries:  # two values of one JSON file are two, one value twice not
-                unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
-            collected[name] = [found for _, found in unique.values()]
-            self._ranks[name] = [rank for rank, _ in unique.values()]
-        return collected
+        return {name: self._in_order(name, entries) for name, entries in fields.items()}
+
+    def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
+        """Sort a field's values by the rank of their source, each value once."""
+        if len(entries) == 1:
+            return (entries[0][1],)
+        entries.sort(key=_rank)  # stable: natural order within a source
+        unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
+        for rank, found in entries:  # two values of one JSON file are two, one value twice is one
+            unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
+        self._ranks[name] = [rank for rank, _ in unique.values()]
+        return [found for _, found in unique.values()]
 
     def _at_root(self) -> list[tuple[str, int, Found]]:
-        """Return what the sources beginning with ``root.`` find here, which is the root."""
+        """What the sources that begin with ``root.`` find here, in the tree's root."""
         if self._of_root is None:
-            self._of_root = [
-                (name, rank, found)
-                for name, rank, source in self.profile.elsewhere
-                for found in self.all(source)
-            ]
+            self._of_root = []
+            for name, rank, source in self.index.of_root:
+                self._of_root += [(name, rank, found) for found in self.all(source)]
         return self._of_root
 
     def first(self, name: str) -> Found | None:
-        """Return the first value of a field that says something."""
+        """The first value of a field that says something; "none", "0" and the like do not."""
         for found in self.every(name):
             if not (isinstance(found.value, str) and found.value.strip().lower() in EMPTY_WORDS):
                 return found
         return None
 
     def number(self, name: str) -> tuple[float, Found] | None:
-        """Return the first finite number of a field."""
+        """The first finite number of a field, and where it was logged."""
         for found in self.every(name):
             if (number := as_number(found.value)) is not None:
                 return number, found
         return None
 
     def text(self, name: str, limit: int | None = None) -> str:
-        """Return a field as text; empty when it has none."""
+        """A field's first value as text, cut at ``limit`` characters; empty when it has none."""
         found = self.first(name)
         if found is None:
             return ""
@@ -271,7 +183,7 @@ class RunView:
         return text if limit is None else text[:limit]
 
     def history(self, name: str) -> tuple[str, tuple[MetricPoint, ...]] | None:
-        """Return the key and points of a field's first metric that has several points."""
+        """The key and points of a field's first metric that has several points."""
         for found in self.every(name):
             if found.place == "metric" and len(points := self.run.metrics[found.key]) > 1:
                 return found.key, points
@@ -316,7 +228,7 @@ class RunView:
         return Found(value, "artifact", path)
 
     def parsed(self, path: str) -> Json:
-        """Return a text artifact as JSON when it is an object or a list, else as text."""
+        """A text artifact: as JSON when it is an object or a list, else as text."""
         if path not in self._parsed:
             text = self.run.texts[path]
             self._parsed[path] = value = parse_json(text)
@@ -333,85 +245,79 @@ class RunView:
                 )
         return self._parsed[path]
 
-    # -------------------------------------------------------------- what it was given and gave
+    # ----------------------------------------------------------------- inputs and outputs
 
     def inputs(self) -> tuple[Json, tuple[Found, ...]]:
-        """Return the span's inputs and what they were made of; None when there are none."""
-        if self._given is None:
-            self._given = self._inputs()
-        return self._given
+        """The span's inputs and the values they were made of; None when there are none."""
+        if self._inputs_made is None:
+            self._inputs_made = self._inputs()
+        return self._inputs_made
 
     def outputs(self) -> tuple[Json, tuple[Found, ...]]:
-        """Return the span's outputs and what they were made of; None when there are none."""
-        if self._got is None:
-            self._got = self._outputs()
-        return self._got
+        """The span's outputs and the values they were made of; None when there are none."""
+        if self._outputs_made is None:
+            self._outputs_made = self._outputs()
+        return self._outputs_made
 
     def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
-        ignored = {(f.place, f.key) for f in self.every("not_inputs")}
+        ignored = {(found.place, found.key) for found in self.every("not_inputs")}
+        candidates = [
+            found for found in self.every("inputs") if (found.place, found.key) not in ignored
+        ]
         parts: dict[str, Found] = {}
-        for found in self.every("inputs"):
+        for found in candidates:
             value = found.value
-            if (found.place, found.key) in ignored or value is None or value == "":
+            if value is None:
                 continue
             if not isinstance(value, str):
-                if found.place == "artifact" or conv.is_chat(value):
-                    if not parts:
-                        return ({"messages": value} if conv.is_chat(value) else value), (found,)
-                    continue
+                is_chat = conv.is_chat(value)
+                if is_chat or found.place == "artifact":  # it says all by itself, or nothing
+                    if parts:
+                        continue
+                    return ({"messages": value} if is_chat else value), (found,)
                 value = conv.encode(value)
-            if not value.strip() or found.stem in parts:
-                continue
-            if any(_same(value, other.value) for other in parts.values()):
-                continue
-            parts[found.stem] = Found(parse_chat(value), found.place, found.key)
-        if not parts:
-            asked, _, note = self._note()
-            return (dict(asked), (note,)) if asked and note else (None, ())
-        founds = tuple(parts.values())
-        if len(founds) == 1 and conv.is_chat(founds[0].value):
-            return {"messages": founds[0].value}, founds
-        system = next((s for s in parts if s in SYSTEM_STEMS), None)
-        user = next((s for s in parts if s in USER_STEMS), None)
-        if system and user and len(parts) == 2:
-            return {
-                "messages": [
-                    {"role": "system", "content": parts[system].value},
-                    {"role": "user", "content": parts[user].value},
-                ]
-            }, founds
-        return {stem: found.value for stem, found in parts.items()}, founds
+            if _is_new(value, found.stem, parts):
+                parts[found.stem] = Found(parse_chat(value), found.place, found.key)
+        if parts:
+            return _joined(parts), tuple(parts.values())
+        asked, _, note = self._note()
+        if asked and note:
+            return dict(asked), (note,)
+        return None, ()
 
     def _outputs(self) -> tuple[Json, tuple[Found, ...]]:
-        if founds := tuple(self.best("outputs")):
-            if len(founds) > 1:
-                return {f.stem: f.value for f in founds}, founds
+        founds = tuple(self.best("outputs"))
+        if len(founds) > 1:
+            return {found.stem: found.value for found in founds}, founds
+        if founds:
             value = founds[0].value
             return (parse_json(value) if isinstance(value, str) else value), founds
         _, answer, note = self._note()
-        return (answer, (note,)) if answer is not None and note else (None, ())
+        if answer is not None and note:
+            return answer, (note,)
+        return None, ()
 
     def _note(self) -> tuple[Mapping[str, str], str | None, Found | None]:
-        """Return question and answer of the run's only note of a call, if that is what it is."""
-        notes = list(self.every("calls"))
+        """Question and answer of the run's note, if it has exactly one and that holds a call."""
+        notes = self.every("calls")
         if len(notes) != 1 or not isinstance(notes[0].value, str):
             return {}, None, None
         return (*transcript(notes[0].value), notes[0])
 
     def moments(self) -> tuple[SpanEvent, ...]:
-        """Return what files of events tell, each at the ms since the epoch that ends its name."""
-        found = []
-        for each in self.every("events"):
-            match = re.fullmatch(r"(.+?)[_-](\d{12,13})", each.stem)
+        """The files of events whose names end in ms since the epoch, as span events by time."""
+        events = []
+        for found in self.every("events"):
+            match = EVENT_FILE.fullmatch(found.stem)
             if match is None:
                 continue
-            values = each.value if isinstance(each.value, Mapping) else {"value": each.value}
+            values = found.value if isinstance(found.value, Mapping) else {"value": found.value}
             attributes = {str(key): conv.sanitize(value) for key, value in values.items()}
-            found.append(SpanEvent(match[1], int(match[2]) * 1_000_000, attributes))
-        return tuple(sorted(found, key=lambda event: (event.time_ns, event.name)))
+            events.append(SpanEvent(match[1], int(match[2]) * 1_000_000, attributes))
+        return tuple(sorted(events, key=lambda event: (event.time_ns, event.name)))
 
     def documents(self) -> tuple[Json, Found] | None:
-        """Return retrieved documents in the form of MLflow's retriever view."""
+        """Retrieved documents in the form of MLflow's retriever view, and their file."""
         for found in self.every("documents"):
             value = found.value
             if isinstance(value, Sequence) and not isinstance(value, str) and value:
@@ -422,401 +328,90 @@ class RunView:
 
     # ------------------------------------------------------------------- tokens, cost, time
 
-    def usage(self) -> tuple[tuple[float | None, float | None, float | None], str]:
-        """Return input, output and total tokens as logged last, and where they stood."""
+    def usage(self) -> tuple[Tokens, str]:
+        """Token counts as logged last, and where."""
         founds = [self.number(f"{name}_tokens") for name in ("input", "output", "total")]
         where = ", ".join(found[1].origin for found in founds if found)
-        values = [found[0] if found else None for found in founds]
-        return (values[0], values[1], values[2]), where
+        return Tokens(*(found[0] if found else None for found in founds)), where
 
-    def duration_ms(self, length_ms: float | None) -> tuple[float, Found, str] | None:
-        """Return the logged duration in ms, its source, and what was assumed of its unit.
-
-        ``length_ms`` is how long the run itself was open.
-        """
+    def duration_ms(self, length_ms: float | None) -> Duration | None:
+        """The logged duration. ``length_ms`` is how long the run itself was open, if known."""
         if (found := self.number("duration_ms")) and found[0] >= 0:
-            return found[0], found[1], ""
+            return Duration(found[0], found[1], "")
         if (found := self.number("duration_s")) and found[0] >= 0:
-            return found[0] * 1000, found[1], ""
+            return Duration(found[0] * 1000, found[1], "")
         if (found := self.number("duration_unknown")) and found[0] >= 0:
-            factor, unit = _unit(found[0], length_ms)
-            return found[0] * factor, found[1], f"{found[1].origin} is taken to be in {unit}"
+            factor, unit = guess_unit(found[0], length_ms)
+            assumed = f"{found[1].origin} is taken to be in {unit}"
+            return Duration(found[0] * factor, found[1], assumed)
         return None
-
-    def calls(self) -> tuple[Step, ...]:
-        """Return the calls of a run that recorded several, oldest first; else nothing.
-
-        A metric with a history is one call for each point, unless it is a running total.
-        """
-        if all(len(points) < 2 for points in self.run.metrics.values()):  # nearly every run
-            return self._calls_of_texts()
-        usage = [self.history(f"{name}_tokens") for name in ("input", "output", "total")]
-        if usage[2] and not usage[0] and not usage[1] and _is_running_total(*usage[2]):
-            usage[2] = None
-        usage = [u if u and not _is_running_total(u[0], u[1], strict=True) else None for u in usage]
-        times = [
-            (self.history("duration_ms"), 1.0),
-            (self.history("duration_s"), 1000.0),
-            (self.history("duration_unknown"), None),
-        ]
-        time, factor = next(((t, f) for t, f in times if t), (None, None))
-        texts = list(self.every("calls"))
-        histories = [u for u in usage if u]
-        if not histories and time and (len(texts) == len(time[1]) or self.first("model")):
-            histories = [time]
-        if not histories:
-            return self._calls_of_texts()
-        _, points = max(histories, key=lambda h: len(h[1]))
-        by_step = len({p.step for p in points}) == len(points)
-        ordered = sorted(points, key=lambda p: (p.timestamp_ms, p.step))
-
-        def of_calls(history: tuple[str, tuple[MetricPoint, ...]] | None) -> list[float | None]:
-            """Return a finite value, or None, for each call."""
-            values: list[float | None] = [None] * len(ordered)
-            if history is not None and by_step:
-                last = {point.step: point.value for point in history[1]}
-                values = [last.get(point.step) for point in ordered]
-            elif history is not None and len(history[1]) == len(ordered):
-                same = sorted(history[1], key=lambda p: (p.timestamp_ms, p.step))
-                values = [point.value for point in same]
-            return [v if v is not None and math.isfinite(v) else None for v in values]
-
-        cost = self.history("cost_usd")
-        if cost and _is_running_total(*cost, strict=True):
-            cost = None
-        own = {
-            name: of_calls((name, points))
-            for name, points in sorted(self.run.metrics.items())
-            if len(points) == len(ordered)
-        }
-        durations, costs = of_calls(time), of_calls(cost)
-        given, got, total = map(of_calls, usage)
-        calls = []
-        for number, point in enumerate(ordered):
-            duration = durations[number]
-            if duration is not None:
-                duration *= factor if factor is not None else _unit(duration, None)[0]
-            metrics = {
-                name: value for name, values in own.items() if (value := values[number]) is not None
-            }
-            calls.append(
-                replace(
-                    _call(number + 1, texts[number] if len(texts) == len(ordered) else None),
-                    end_ms=point.timestamp_ms,
-                    duration_ms=duration,
-                    usage=(given[number], got[number], total[number]),
-                    cost_usd=costs[number],
-                    facts={f"metric.{name}": value for name, value in metrics.items()},
-                )
-            )
-        return tuple(calls)
-
-    def _calls_of_texts(self) -> tuple[Step, ...]:
-        texts = list(self.every("calls"))
-        if len(texts) < 2:
-            return ()
-        return tuple(_call(number, found) for number, found in enumerate(texts, 1))
-
-    # --------------------------------------------------------------------------- status
-
-    def status(self) -> Status:
-        """Return how the run ended: by its metrics, error files, error texts, status words, and
-        last by the run's own status, which many loggers leave at FINISHED or RUNNING."""
-        error_type = self.text("error_type", 250)
-        message = self.text("error_message")
-        stack = self.text("stack_trace")
-        if message.lower() in NO_MESSAGES or not _is_error(message):
-            message = ""
-        if not _is_error(error_type):
-            error_type = ""
-        error_file = next((f for f in self.every("error") if _is_error(f.value)), None)
-        if not message and error_file is not None:
-            message = (
-                error_file.value
-                if isinstance(error_file.value, str)
-                else conv.encode(error_file.value)
-            ).strip()
-        if message and not error_type:
-            error_type = _type_of(message)
-
-        def error(because: str, explicit: bool = True) -> Status:
-            return Status("ERROR", because, explicit, error_type, message, stack)
-
-        for name, good in (("success", True), ("failure", False)):
-            for found in self.every(name):
-                value = verdict(found.value)
-                if value is None:
-                    continue
-                if value != good:
-                    return error(f"{found.origin} = {found.value}")
-                if name == "success":
-                    return Status("OK", f"{found.origin} = {found.value}", True)
-        for found in self.every("unfinished"):  # the logger gave up waiting: nobody knows the end
-            if verdict(found.value):
-                return Status("UNSET", f"{found.origin} = {found.value}", True)
-        if error_file is not None:
-            return error(error_file.origin)
-        for name in ("error_message", "error_type"):
-            for found in self.every(name):
-                if isinstance(found.value, str) and _is_error(found.value):
-                    return error(found.origin)
-        for found in self.every("status"):
-            word = normalise(str(found.value))
-            if word in ERROR_WORDS:
-                return error(f"{found.origin} = {found.value}")
-            if word in OK_WORDS:
-                return Status("OK", f"{found.origin} = {found.value}", True)
-        because = f"run status {self.run.status}"
-        if self.run.status in ("FAILED", "KILLED"):
-            return error(because, explicit=False)
-        if self.run.status == "FINISHED":
-            return Status("OK", because, False)
-        return Status("UNSET", because, False)
-
-
-# --------------------------------------------------------------------------- small readings
 
 
 _source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few
 
 
-def _call(number: int, text: Found | None) -> Step:
-    """Return one of several calls of a run, with what its note says."""
-    origins = {"tokens": "metric history", "cost": "metric history"}
-    if text is None:
-        return Step(f"call-{number}", f"call_{number}", origins=origins)
-    kind = re.match(r"[^\W\d]+", text.stem)  # "query" of query_2024_03_01
-    inputs: Json = {text.stem: text.value}
-    outputs: Json = None
-    if isinstance(text.value, str):
-        asked, answer = transcript(text.value)
-        if asked:
-            inputs, outputs = dict(asked), answer
-    return Step(
-        f"call-{number}",
-        f"{kind[0].strip('_') if kind else 'call'}_{number}",
-        inputs=inputs,
-        outputs=outputs,
-        origins={**origins, "inputs": text.origin, "outputs": text.origin},
-    )
+def _is_new(text: str, stem: str, parts: Mapping[str, Found]) -> bool:
+    """Whether a text says something that the parts found so far do not say."""
+    if not text.strip() or stem in parts:
+        return False
+    return not any(_is_same_text(text, part.value) for part in parts.values())
 
 
-def last_value(points: Sequence[MetricPoint]) -> float:
-    """Return a metric's latest value by MLflow's rule: highest step, then time, then value."""
-    if len(points) < 2:
-        return points[0].value if points else math.nan
-    return max(
-        points,
-        key=lambda p: (p.step, p.timestamp_ms, -math.inf if math.isnan(p.value) else p.value),
-    ).value
+def _joined(parts: Mapping[str, Found]) -> Json:
+    """Join the parts of an input: as a chat if they are one, else as an object by their stems."""
+    if len(parts) == 1:
+        (only,) = parts.values()
+        if conv.is_chat(only.value):
+            return {"messages": only.value}
+    if len(parts) == 2:
+        system = next((stem for stem in parts if stem in SYSTEM_STEMS), None)
+        user = next((stem for stem in parts if stem in USER_STEMS), None)
+        if system and user:
+            return {
+                "messages": [
+                    {"role": "system", "content": parts[system].value},
+                    {"role": "user", "content": parts[user].value},
+                ]
+            }
+    return {stem: found.value for stem, found in parts.items()}
 
 
-def as_number(value: Json) -> float | None:
-    """Return a finite number, also from text; None for anything else."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        try:
-            value = float(value.strip())
-        except ValueError:
-            return None
-    if isinstance(value, (int, float)):
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        return number if math.isfinite(number) else None
-    return None
-
-
-def parse_json(text: str) -> Json:
-    """Return ``text`` as JSON if it is an object or a list, else the very same text.
-
-    Python's repr of a dict is not JSON and stays text; so does what is nested too deeply to parse.
-    """
-    stripped = text.lstrip("\ufeff \t\r\n")
-    if not stripped.startswith(("{", "[")):
-        return text
-    try:
-        value: Json = json.loads(stripped)
-    except (ValueError, RecursionError):
-        return text
-    return value
-
-
-def parse_chat(text: Json) -> Json:
-    """Return a text that holds a list of chat messages as that list, any other as it is."""
-    if isinstance(text, str):
-        value = parse_json(text)
-        if conv.is_chat(value):
-            return value
-    return text
-
-
-def transcript(text: str) -> tuple[dict[str, str], str | None]:
-    """Split a note with headings (``Question:`` … ``Answer:`` …) into inputs and the answer.
-
-    Returns no inputs when the text has no such headings.
-    """
-    asked = "question|query|prompt|user|input|pregunta|pergunta|frage"
-    answered = "answer|response|output|assistant|reponse|réponse|respuesta|resposta|antwort"
-    # The headings that such notes go on with end an answer; other words with a colon do not.
-    others = "sources|context|contexts|documents|metadata|latency|timestamp|model|tokens|top-k"
-    heading = re.compile(
-        rf"^({asked}|{answered}|{others})[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE
-    )
-    marks = list(heading.finditer(text))
-    inputs: dict[str, str] = {}
-    answer: str | None = None
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    for mark, end in zip(marks, ends, strict=False):
-        word = mark[1].lower()
-        body = text[mark.end() : end].strip()
-        if re.fullmatch(asked, word) and word not in inputs and body:
-            inputs[word] = body
-        elif re.fullmatch(answered, word) and answer is None and body:
-            answer = body
-    return (inputs, answer) if inputs and answer is not None else ({}, None)
-
-
-@lru_cache(1 << 12)  # names of files, steps and tags are the same in thousands of runs
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts ``step_2`` before ``step_10``."""
-    return tuple(
-        (0, int(part), "") if part.isdecimal() and len(part) < 19 else (1, 0, part)
-        for part in re.split(r"(\d+)", text)
-    )
-
-
-def is_cut(found: Found) -> bool:
-    """Tell whether a param or tag looks cut: it ends in dots, or exactly at a known limit."""
-    value = found.value
-    return (
-        found.place in ("param", "tag")
-        and isinstance(value, str)
-        and (len(value) in CUT_LENGTHS or (len(value) > 100 and value.endswith("...")))
-    )
-
-
-def listed(artifacts: Sequence[ArtifactFile]) -> list[Json]:
-    """Return the artifact paths as an attribute's value."""
-    return [artifact.path for artifact in artifacts]
-
-
-def _same(text: str, other: Json) -> bool:
+def _is_same_text(text: str, other: Json) -> bool:
+    """Whether two texts are the same one, be it that a logger cut one of them ("…...")."""
     if not isinstance(other, str):
         return False
     a, b = text.strip(), other.strip()
-    return a == b or any(
-        cut.endswith("...") and len(cut) > 20 and full.startswith(cut[:-3])
-        for cut, full in ((a, b), (b, a))
-    )
+    return a == b or _is_cut_of(a, b) or _is_cut_of(b, a)
+
+
+def _is_cut_of(cut: str, full: str) -> bool:
+    return cut.endswith("...") and len(cut) > 20 and full.startswith(cut[:-3])
 
 
 def _document(item: Json) -> Json:
+    """Bring one retrieved document into the form of MLflow's retriever view; None if it is none."""
     if isinstance(item, str):
         return {"page_content": item}
-    if isinstance(item, Mapping):
-        for key in ("page_content", "content", "text", "chunk", "document"):
-            text = item.get(key)
-            if isinstance(text, str):
-                rest = {k: v for k, v in item.items() if k != key}
-                metadata = rest.get("metadata")
-                return {
-                    "page_content": text,
-                    "metadata": metadata if isinstance(metadata, Mapping) else rest,
-                }
-    return None
+    if not isinstance(item, Mapping):
+        return None
+    key = next((key for key in DOCUMENT_TEXTS if isinstance(item.get(key), str)), None)
+    if key is None:
+        return None
+    rest = {name: value for name, value in item.items() if name != key}
+    metadata = rest.get("metadata")
+    return {
+        "page_content": item[key],
+        "metadata": metadata if isinstance(metadata, Mapping) else rest,
+    }
 
 
-def _unit(value: float, length_ms: float | None) -> tuple[float, str]:
-    """Guess the unit of a duration: the one that fits the run's length, else by size."""
+def guess_unit(value: float, length_ms: float | None) -> tuple[float, str]:
+    """Guess the unit of a duration: the one that fits the run's length, else by size.
+
+    The result is the factor that makes ms of it, and the unit's name.
+    """
     if length_ms is not None and length_ms > 0:
         for factor, unit in ((1.0, "ms"), (1000.0, "s")):
             if abs(value * factor - length_ms) <= 0.25 * length_ms:
                 return factor, unit
     return (1.0, "ms") if value > 300 else (1000.0, "s")
-
-
-def _is_error(value: Json) -> bool:
-    """False when an error field says that nothing failed, as "No error" does."""
-    if isinstance(value, str):
-        return plain_words(value) not in NO_ERROR
-    if isinstance(value, Mapping):
-        return any(_is_error(each) for each in value.values())
-    return bool(value)
-
-
-def _type_of(message: str) -> str:
-    """Return the exception's name from ``ValueError: boom`` or the last line of a stack trace."""
-    for line in (message.splitlines()[0], message.splitlines()[-1]):
-        if match := re.match(
-            r"\s*([A-Za-z_][\w.]*(?:Error|Exception|Timeout|Interrupt|Exit))\b", line
-        ):
-            return match[1]
-    return ""
-
-
-def _is_running_total(key: str, points: Sequence[MetricPoint], *, strict: bool = False) -> bool:
-    """Tell whether points are a growing counter; ``strict`` asks for a name that says so."""
-    values = [p.value for p in sorted(points, key=lambda p: (p.timestamp_ms, p.step))]
-    grows = all(a <= b for a, b in pairwise(values))
-    if not strict:
-        return grows
-    name = normalise(key)
-    return (
-        grows
-        and re.match(r"(total|cumulative|session|running|sum)_", name) is not None
-        and name != "total_tokens"
-    )
-
-
-# ------------------------------------------------------------------------------ assessments
-
-
-def judgements(view: RunView) -> Iterator[Judged]:
-    """Yield the assessments that the profile's rules find in a run, each value once."""
-    seen = set()
-    for rule, source in view.judging():
-        for found in view.all(source):
-            value, recorded = _judged(found, rule.value)
-            if value is None or (found.place, found.key) in seen:
-                continue
-            seen.add((found.place, found.key))
-            name = rule.name or conv.clean_text(
-                found.stem if found.place == "artifact" else found.key
-            )
-            yield Judged(
-                name=conv.cut(name, 250),
-                value=value,
-                type=rule.type,
-                source_type=rule.source_type,
-                source_id=conv.cut(_text(view, rule.source_id) or found.origin, 250),
-                rationale=_text(view, rule.rationale),
-                origin=found.origin,
-                recorded=recorded,
-            )
-
-
-def _judged(found: Found, how: str) -> tuple[Json, str]:
-    """Read an assessment's value, and the recorded text when the value is a verdict of it.
-
-    ``how`` is one of ``profiles.ASSESSMENT_VALUES``. The value is None when there is none: an empty
-    text, or a metric that is not finite.
-    """
-    value = as_number(found.value) if found.place == "metric" else found.value
-    if value is None or value == "":
-        return None, ""
-    said = verdict(value) if how == "yes-no" else None
-    if said is None:
-        return value, ""
-    recorded = f"{value:g}" if isinstance(value, float) else str(value)
-    return said, recorded
-
-
-def _text(view: RunView, sources: Sequence[Source]) -> str:
-    for source in sources:
-        for found in view.all(source):
-            if isinstance(found.value, (str, int, float)) and str(found.value).strip():
-                return conv.clean_text(str(found.value).strip())
-    return ""

@@ -1,4 +1,4 @@
-"""What a trace, rebuilt or native, says of its spans as a whole: usage, cost, sizes, previews."""
+"""What a trace, rebuilt or native, says about all its spans: usage, cost, sizes, previews."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from migrator import conventions as conv
 from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
-from migrator.transformer.run_view import as_number
+from migrator.transformer.values import as_number
 
 
 def decoded(span: SpanPlan, key: str) -> Json:
-    """Return an attribute's value; text that is not JSON comes back as it is."""
+    """Decode an attribute's value; text that is not JSON comes back unchanged."""
     text = span.attributes.get(key)
     if text is None:
         return None
@@ -25,8 +25,8 @@ def decoded(span: SpanPlan, key: str) -> Json:
 def total_usage(spans: Sequence[SpanPlan]) -> TokenUsage | None:
     """Sum ``mlflow.chat.tokenUsage`` by MLflow's rule: a span's usage covers all below it.
 
-    As ``mlflow.tracing.utils.aggregate_usage_from_spans`` of 3.9, save that a count which no span
-    has is unknown and not 0; parents come before children.
+    Like ``mlflow.tracing.utils.aggregate_usage_from_spans`` of 3.9, except that a count which no
+    span has is unknown and not 0. Parents must come before children.
     """
     usages = list(_topmost(spans, conv.SPAN_USAGE))
     if not usages:
@@ -40,7 +40,7 @@ def total_usage(spans: Sequence[SpanPlan]) -> TokenUsage | None:
 
 
 def total_cost(spans: Sequence[SpanPlan]) -> dict[str, float] | None:
-    """Sum ``mlflow.llm.cost`` likewise. Input and output cost only where every part gives them."""
+    """Sum ``mlflow.llm.cost`` likewise; input and output cost only where every part has them."""
     costs = list(_topmost(spans, conv.SPAN_COST))
     if not costs:
         return None
@@ -60,9 +60,9 @@ def totals(
     time_ms: int,
     judged: Sequence[AssessmentRecord],
 ) -> tuple[AssessmentRecord, ...]:
-    """Return a rebuilt trace's sums as feedback, as the tracker gives it: MLflow 3.9 charts those.
+    """A rebuilt trace's sums as feedback, like the tracker's: MLflow 3.9 charts feedback.
 
-    A name that the source has judged the trace by itself (``judged``) stays the source's.
+    A name that the source itself gave feedback under (``judged``) stays the source's.
     """
     taken = {each.name for each in judged if each.span_id is None}
     values = {
@@ -101,12 +101,12 @@ def _topmost(spans: Sequence[SpanPlan], key: str) -> list[Mapping[str, Json]]:
 
 
 def contents_of(trace_id: str, spans: Sequence[SpanPlan]) -> tuple[str, ...]:
-    """Return the JSON text of each span, as it will be written."""
+    """The JSON text of each span, as it will be written."""
     return tuple([conv.span_content(trace_id, span) for span in spans])
 
 
 def size_metadata(contents: Sequence[str]) -> dict[str, str]:
-    """Return the two size entries of a trace's metadata, in bytes of the spans' JSON text.
+    """The two size entries of a trace's metadata, in bytes of the spans' JSON text.
 
     ``num_spans`` must equal the number of rows, or MLflow 3.9 takes the trace for unfinished.
     """
@@ -135,12 +135,12 @@ def _percentile(sizes: Sequence[int], part: float) -> int:
 
 
 def usage_json(usage: TokenUsage) -> str:
-    """Return the value of metadata ``mlflow.trace.tokenUsage``."""
+    """The value of metadata ``mlflow.trace.tokenUsage``."""
     return json.dumps(usage_dict(usage))
 
 
 def usage_dict(usage: TokenUsage) -> dict[str, Json]:
-    """Return usage under MLflow's keys, without what is not known."""
+    """Usage under MLflow's keys, without the counts that are not known."""
     values = {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
@@ -150,7 +150,7 @@ def usage_dict(usage: TokenUsage) -> dict[str, Json]:
 
 
 def linked_prompts(text: str | None) -> tuple[str, ...]:
-    """Return the prompt versions of tag ``mlflow.linkedPrompts`` as ``name/version``."""
+    """Read the prompt versions in tag ``mlflow.linkedPrompts``, as ``name/version``."""
     if not text:
         return ()  # nearly every run
     try:
@@ -167,12 +167,12 @@ def linked_prompts(text: str | None) -> tuple[str, ...]:
 
 
 def request_preview(value: Json) -> str | None:
-    """Return what the trace list shows of inputs: the last user message, a lone text, or JSON."""
+    """The text of the trace list for inputs: the last user message, a lone text, or JSON."""
     return conv.preview(_gist(value, "user"))
 
 
 def response_preview(value: Json) -> str | None:
-    """Return what the trace list shows of outputs: the answer, a lone text, or JSON."""
+    """The text of the trace list for outputs: the answer, a lone text, or JSON."""
     return conv.preview(_gist(value, "assistant"))
 
 

@@ -28,8 +28,8 @@ class Tree:
 class Forest:
     """All trees, in the order of their root ids. Every run is in exactly one.
 
-    A tree is made when it is asked for: of a large store, all of them at once would take more
-    memory than all else that is known of its runs.
+    A tree is made when it is asked for: all trees of a large store at once would take more memory
+    than everything else that is known about its runs.
     """
 
     root_ids: tuple[str, ...]
@@ -37,7 +37,7 @@ class Forest:
     issues: tuple[Issue, ...]
 
     def tree(self, root_id: str) -> Tree:
-        """Return the tree below a root."""
+        """Make the tree below a root."""
         ids = preorder(root_id, self.children)
         return Tree(
             root_id,
@@ -63,8 +63,8 @@ class RunTree:
 def build_forest(links: Iterable[RunEntry]) -> Forest:
     """Join runs to trees. Linear in the runs, and the same whatever their order.
 
-    A run whose parent is in no store is a root; so is one that names itself, and of a circle of
-    parents the run with the smallest id. Each such cut is an issue. Run ids must be unique.
+    A run whose parent is in no store is a root. So is a run that names itself, and the run with
+    the smallest id in a cycle of parents. Each such cut is an issue. Run ids must be unique.
     """
     entries = {entry.entity_id: entry for entry in sorted(links, key=lambda e: e.entity_id)}
     issues: list[Issue] = []
@@ -76,7 +76,7 @@ def build_forest(links: Iterable[RunEntry]) -> Forest:
         if parent == run_id:
             issues.append(_cut(entry, Code.RUN_PARENT_SELF, "names itself as its parent"))
         elif parent not in entries:
-            named = f" {parent}" if _RUN_ID.fullmatch(parent) else ", which is no run id,"
+            named = f" {parent}" if _RUN_ID.fullmatch(parent) else ", which is not a run id,"
             issues.append(
                 _cut(entry, Code.RUN_PARENT_MISSING, f"its parent{named} is not in the store")
             )
@@ -144,7 +144,7 @@ def _smallest_of_each_cycle(parents: Mapping[str, str]) -> list[str]:
 
 
 def preorder(root_id: str, children: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return the ids below ``root_id``, every parent before its children, siblings in order."""
+    """The ids from ``root_id`` down, every parent before its children, siblings in order."""
     ids: list[str] = []
     stack = [root_id]
     while stack:
@@ -157,10 +157,10 @@ def preorder(root_id: str, children: Mapping[str, tuple[str, ...]]) -> list[str]
 def without(
     root_id: str, children: Mapping[str, tuple[str, ...]], keep: Iterable[str]
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Take runs out of a tree: return the roots that remain, and the children of those kept.
+    """Take runs out of a tree. Returns the roots that remain, and the children of those kept.
 
-    The children of a run that is taken out hang from its nearest ancestor that stays; where
-    there is none they are roots.
+    The children of a run that is taken out go to its nearest ancestor that stays; without one
+    they become roots.
     """
     kept = set(keep)
     roots: list[str] = []

@@ -23,7 +23,7 @@ from mlflow.utils.file_utils import path_to_local_file_uri
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, TargetError
-from migrator.extractor.filestore import artifacts
+from migrator.extractor import locations
 from migrator.extractor.locations import local_path, scheme_of
 from migrator.loader import artifacts as copying
 from migrator.model import Location
@@ -847,8 +847,8 @@ def test_a_location_is_the_same_whether_its_beginning_was_met_before_or_not(
     home = "/x/mlruns/0/RUN/artifacts"
     whole = (*tail, "artifacts")
     for uri in (base + end for base in _BASES for end in _TAILS):
-        scheme, path, relative, parts = artifacts._parse(uri)
+        scheme, path, relative, parts = locations._parse(uri)
         exists = path is not None and (path == home or Path(path).exists())
         own_form = parts[-len(whole) :] == whole
         expected = Location(uri, scheme, exists, relative, own_form, home, None, False)
-        assert artifacts.look_at(uri, home, whole, None, False) == expected, uri
+        assert locations.describe_location(uri, home=home, tail=whole) == expected, uri

@@ -18,6 +18,8 @@ from migrator import pipeline
 from migrator.loader import upgrade_database
 from tests.support import fixturekit
 
+pytestmark = pytest.mark.xdist_group("convert_breakdowns")
+
 NEWER = tuple(int(part) for part in mlflow.__version__.split(".")[:2]) >= (3, 10)
 newer = pytest.mark.skipif(not NEWER, reason="MLflow 3.9 knows no costs and no models")
 FIXTURES = ("2.22.5-agents", "2.22.5-langchain", "2.14.3-openai", "2.9.2-tables")

@@ -26,6 +26,8 @@ pytest.importorskip("distributed", reason="the extra mlflow-migrate[dask] is not
 
 from migrator.workers import dask
 
+pytestmark = pytest.mark.xdist_group("convert_cluster")
+
 ROOT = str(Path(__file__).resolve().parent.parent.parent)
 SOURCES = [str(store(name)) for name in STORES]
 
@@ -206,7 +208,8 @@ def test_a_worker_without_mlflow_migrate_is_named(tmp_path: Path) -> None:
     (package / "workers").mkdir(parents=True)
     (package / "workers" / "__init__.py").touch()
     (package / "__init__.py").write_text('__version__ = "0.0.1"\n')
-    (package / "errors.py").write_text((Path(ROOT) / "migrator" / "errors.py").read_text())
+    for name in ("credentials.py", "errors.py"):
+        (package / name).write_text((Path(ROOT) / "migrator" / name).read_text())
     whole = (Path(ROOT) / "migrator" / "workers" / "dask.py").read_text()
     # Not unlinked: an editable installation would find the module in its own place.
     none = "raise ModuleNotFoundError(__name__)"

@@ -26,6 +26,8 @@ from mlflow.tracing.utils import aggregate_usage_from_spans
 from migrator import pipeline
 from tests.support import fixturekit
 
+pytestmark = pytest.mark.xdist_group("convert_result")
+
 FIXTURES = [
     "2.9.2-agents",
     "2.22.5-agents",

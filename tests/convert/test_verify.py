@@ -34,7 +34,10 @@ from migrator.model import (
     TokenUsage,
     TracePlan,
 )
-from migrator.verify import MAX_DIFFERENCES, MISSING, Comparer, Difference, VerifyResult
+from migrator.verify import MAX_DIFFERENCES, MISSING, DatabaseComparer, Difference, VerifyResult
+from migrator.verify.database import runs, traces
+
+pytestmark = pytest.mark.xdist_group("convert_verify")
 
 T0 = 1_700_000_000_000  # ms
 TRACE = "tr-" + "ab" * 16
@@ -502,10 +505,10 @@ def copy(written: Written, tmp_path: Path) -> Written:
     return replace(written, path=path)
 
 
-def open_comparer(path: Path) -> Comparer:
+def open_comparer(path: Path) -> DatabaseComparer:
     from sqlalchemy.engine import URL
 
-    return Comparer(str(URL.create("sqlite", database=str(path))))
+    return DatabaseComparer(str(URL.create("sqlite", database=str(path))))
 
 
 def compare(written: Written) -> VerifyResult:
@@ -1059,7 +1062,7 @@ def test_an_experiment_that_took_another_keeps_its_own_fields(copy: Written) -> 
     uri = f"sqlite:///{copy.path.parent / 'x.db'}"
     shutil.copy(copy.path, copy.path.parent / "x.db")
     for joined, expected in ((True, []), (False, ["name", "creation_time"])):
-        comparer = Comparer(uri, joined=joined)
+        comparer = DatabaseComparer(uri, joined=joined)
         comparer.add_experiment(plan)
         fields = [item.field for item in comparer.finish().differences]
         assert [name for name in fields if not name.startswith("tag")] == expected
@@ -1158,7 +1161,7 @@ def test_a_database_without_experiment_0_stays_without_it(copy: Written) -> None
 
 def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="There is no database"):
-        Comparer(f"sqlite:///{tmp_path}/none/mlflow.db")
+        DatabaseComparer(f"sqlite:///{tmp_path}/none/mlflow.db")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -1168,7 +1171,7 @@ def test_a_relative_uri_is_meant_from_the_current_directory(
     shutil.copy(copy.path, copy.path.parent / "mlflow.db")
     monkeypatch.chdir(copy.path.parent)
     before = sorted(copy.path.parent.iterdir())
-    assert Comparer("sqlite:///mlflow.db").finish().differences == ()
+    assert DatabaseComparer("sqlite:///mlflow.db").finish().differences == ()
     assert sorted(copy.path.parent.iterdir()) == before
 
 
@@ -1207,7 +1210,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -
     path = tmp_path / "x.db"
     path.write_bytes(content)
     with pytest.raises(TargetError, match="is not an MLflow database"):
-        Comparer(f"sqlite:///{path}")
+        DatabaseComparer(f"sqlite:///{path}")
     assert path.read_bytes() == content
 
 
@@ -1216,18 +1219,35 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -
 )
 def test_what_names_no_sqlite_file_is_refused(uri: str) -> None:
     with pytest.raises(TargetError, match="Give the database") as caught:
-        Comparer(uri)
+        DatabaseComparer(uri)
     assert "s3cr3t" not in str(caught.value)
 
 
 def test_many_runs_and_traces_are_compared_in_chunks(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import migrator.verify as verify
-
-    for name in ("_RUNS_PER_CHUNK", "_RUNS_PER_QUERY", "_TRACES_PER_CHUNK", "_DATASETS_PER_CHUNK"):
-        monkeypatch.setattr(verify, name, 1)
+    for name in ("_RUNS_PER_CHUNK", "_RUNS_PER_QUERY", "_DATASETS_PER_CHUNK"):
+        monkeypatch.setattr(runs, name, 1)
+    monkeypatch.setattr(traces, "_TRACES_PER_CHUNK", 1)
     assert compare(written).differences == ()
+
+
+def test_the_spans_of_each_trace_are_read_once(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    read: list[str] = []
+    original = SqlAlchemyStore.batch_get_traces
+
+    def counted(self: Any, trace_ids: list[str], location: str | None = None) -> list[Any]:
+        read.extend(trace_ids)
+        found: list[Any] = original(self, trace_ids, location)
+        return found
+
+    monkeypatch.setattr(SqlAlchemyStore, "batch_get_traces", counted)
+    assert compare(written).differences == ()
+    assert read == [TRACE]
 
 
 def test_the_result_is_told_to_people_and_to_machines(copy: Written) -> None:

@@ -139,7 +139,13 @@ def key_columns(db: sqlite3.Connection, table: str) -> tuple[str, ...]:
     return tuple(name for place, name in columns if place)
 
 
-@pytest.fixture(scope="module", params=fixturekit.names())
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(f"official {name}"))
+        for name in fixturekit.names()
+    ],
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Migrate a fixture with both."""
     name: str = request.param

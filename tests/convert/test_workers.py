@@ -172,7 +172,7 @@ def hold(folder: str) -> None:
 
 LINGER = """
 import sys, time
-from tests.test_workers import hold
+from tests.convert.test_workers import hold
 from migrator.workers import ProcessExecutor
 if __name__ == "__main__":
     with ProcessExecutor(2, sys.argv[1]) as executor:
@@ -204,9 +204,9 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, method: str, number: sign
 CONVERT = """
 import sys, time
 from migrator.cli import main
-from migrator.pipeline import migration, trees
-from tests.test_workers import hold
-migration.FEW_RUNS, trees.LOT_RUNS = 0, 3
+from migrator.pipeline import trees, walk
+from tests.convert.test_workers import hold
+walk.FEW_RUNS, trees.LOT_RUNS = 0, 3
 trees.TreeWorker.work = lambda *_: hold(sys.argv.pop())
 main(["convert", sys.argv[1], "--to", sys.argv[2], "--schema", "3.9", "--workers", "2"])
 """
@@ -233,7 +233,7 @@ def test_a_signal_to_all_processes_of_a_command_leaves_nothing(
     _, said = command.communicate(timeout=60)
     assert time.monotonic() - began < 10  # 0.2 s where nothing else runs
     assert command.returncode == 130
-    assert said == b"Interrupted; the target is untouched.\n"
+    assert said == b"Interrupted. The target is untouched.\n"
     assert list(target.iterdir()) == []
     assert not any(alive(int(path.name)) for path in folder.iterdir())
 

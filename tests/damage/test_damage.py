@@ -26,6 +26,8 @@ from migrator.issues import Issue, Kind, Severity
 from migrator.outcome.summary import Outcome
 from tests.support.damagekit import DAMAGES, Damage, Spot, build
 
+pytestmark = pytest.mark.xdist_group("damage_damage")
+
 WHOLE = 0  # the number of the spot that nothing happens to
 NUMBERED = {damage.name: number for number, damage in enumerate(DAMAGES.values(), 1)}
 EACH = pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))

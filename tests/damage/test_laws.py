@@ -31,7 +31,7 @@ from migrator.model import (
 )
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.sinks import Discard
-from migrator.transformer import timing
+from migrator.transformer import node_sources
 from tests.damage.test_damage import tree_hash
 from tests.support.damagekit import DAMAGES, Spot, build
 from tests.support.loaderkit import tables
@@ -157,9 +157,9 @@ def test_a_span_that_the_database_refuses_costs_that_span_alone(
     root = tmp_path / "mlruns"
     spot = Spot(root, 1)
     build(spot)
-    monkeypatch.setattr(timing, "LATEST_MS", 10**18)  # as if times were not looked at
-    meta = spot.write / "meta.yaml"
-    meta.write_text(meta.read_text().replace("_time: 17000", "_time: 9917000"))
+    monkeypatch.setattr(node_sources, "LATEST_MS", 10**18)  # as if times were not looked at
+    for meta in root.glob("*/*/meta.yaml"):  # all of a tree: an odd child would be moved
+        meta.write_text(meta.read_text().replace("_time: 17000", "_time: 9917000"))
     outcome = convert(root, tmp_path / "m.db")
     assert outcome.exit_code == 3 and outcome.ledger.gaps() == []
     assert Code.LOAD_REFUSED in {issue.code for issue in outcome.ledger.issues}

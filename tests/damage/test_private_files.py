@@ -181,7 +181,7 @@ def test_a_signal_to_all_processes_ends_them_quietly(
     os.killpg(child.pid, number)
     _, said = child.communicate(timeout=30)
     assert child.returncode == 130
-    assert said.strip() == "Interrupted; the target is untouched."
+    assert said.strip() == "Interrupted. The target is untouched."
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "ready"}
 
 

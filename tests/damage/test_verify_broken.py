@@ -23,6 +23,8 @@ from tests.support.damagekit import Spot, build
 from tests.support.mlflow_server import Server
 from tests.targets.test_rest import free_port
 
+pytestmark = pytest.mark.xdist_group("damage_verify_broken")
+
 PAGE_BYTES = 4096
 
 

@@ -33,6 +33,8 @@ from migrator.verify import verify
 from tests.support import fixturekit, objectkit, oracle, storekit
 from tests.support.objectkit import BUCKET, ObjectStore
 
+pytestmark = pytest.mark.xdist_group("sources_buckets")
+
 pytest.importorskip("moto", reason="the extra mlflow-migrate[test] has moto and s3fs")
 pytest.importorskip("s3fs", reason="the extra mlflow-migrate[test] has moto and s3fs")
 
@@ -247,7 +249,9 @@ def test_which_files_are_fetched(path: str, size_bytes: int, fetched: bool) -> N
     assert must_fetch(path, size_bytes, wanted) is fetched
 
 
-def test_traces_whose_spans_are_lost_name_the_bucket(bucket: ObjectStore, tmp_path: Path) -> None:
+def test_traces_whose_spans_are_lost_name_no_folder_of_ours(
+    bucket: ObjectStore, tmp_path: Path
+) -> None:
     root = small_store(tmp_path / "mlruns")
     bare, damaged = "tr-" + "a" * 32, "tr-" + "b" * 32
     storekit.write_trace(root, "1", bare)
@@ -256,12 +260,8 @@ def test_traces_whose_spans_are_lost_name_the_bucket(bucket: ObjectStore, tmp_pa
     storekit.write_trace(root, "1", damaged, traces_json=b"\0\1")
     address = bucket.upload(root, "mlruns")
     convert(address, tmp_path / "x.db")
-    tags = [
-        row for row in rows(tmp_path / "x.db")["trace_tags"] if "mlflow.artifactLocation" in row
-    ]
-    places = {row[2]: row[1] for row in tags}
-    assert places[bare] == f"{address}/1/traces/{bare}/artifacts"
-    assert places[damaged] == f"{address}/1/traces/{damaged}"
+    spans = {row[0] for row in rows(tmp_path / "x.db")["spans"]}
+    assert {bare, damaged} <= spans
     assert b"mlflow-migrate-" not in (tmp_path / "x.db").read_bytes()
 
 

@@ -27,6 +27,8 @@ from tests.support.storekit import (
     write_trace,
 )
 
+pytestmark = pytest.mark.xdist_group("sources_links")
+
 RUN, OTHER, MODEL, TRACE = "a1" * 16, "b2" * 16, "m-" + "c3" * 16, "tr-" + "d4" * 16
 SPAN = {"name": "step", "span_id": "00000000000000a1", "start_time_unix_nano": START_MS * 10**6}
 FEEDBACK = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from migrator import conventions
-from migrator.loader import LoadResult, Writer, open_target
+from migrator.loader import PublishOptions, Writer, Written, open_target
 from migrator.loader import schema as schemas
 from migrator.model import (
     AssessmentRecord,
@@ -296,11 +296,11 @@ def load(
     schema: str | None = "3.9",
     *,
     backup: bool = True,
-) -> LoadResult:
+) -> Written:
     with Writer(open_target(f"sqlite:///{path}", schema)) as writer:
         fill(writer)
         writer.finish()
-        return writer.publish(backup=backup)
+        return writer.publish(PublishOptions(backup=backup))
 
 
 def tables(path: Path) -> dict[str, list[dict[str, Any]]]:

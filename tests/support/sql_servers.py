@@ -28,7 +28,7 @@ from sqlalchemy.engine import URL
 from migrator import databases
 from migrator.errors import TargetError
 from migrator.loader import schema
-from migrator.loader.networked import target as server
+from migrator.loader.networked.connection import initialise
 
 PASSWORD = "s3cr3t:p@ss/word"
 START_S = 120
@@ -80,7 +80,7 @@ class Server:
         """Make a database with MLflow's tables and no row, quickly; return its name."""
         if self.template is None:
             self.template = self.empty()
-            server.initialise(self._url(self.template), schema.chain()[-1])
+            initialise(self._url(self.template), schema.chain()[-1])
         if self.kind == "mysql":
             return self._copied(self.template)
         self.count += 1

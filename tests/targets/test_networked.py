@@ -18,26 +18,27 @@ from mlflow import MlflowClient
 from migrator import pipeline
 from migrator.errors import TargetError
 from migrator.loader import schema
-from migrator.loader.networked import publish as exchange
-from migrator.loader.networked.target import initialise
+from migrator.loader.networked import publish
+from migrator.loader.networked.connection import initialise
 from migrator.outcome.summary import Outcome
 from migrator.verify import verify
 from tests.convert.test_two_sources import OTHERS
-from tests.support import fixturekit, spanlesskit
-from tests.support import sql_servers as serverkit
+from tests.support import fixturekit, spanlesskit, sql_servers
 from tests.support.oracle import compare_stores
 from tests.support.sql_servers import PASSWORD, Server
+
+pytestmark = pytest.mark.xdist_group("targets_networked")
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    with serverkit.postgresql() as server:
+    with sql_servers.postgresql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mysql() -> Iterator[Server]:
-    with serverkit.mysql() as server:
+    with sql_servers.mysql() as server:
         yield server
 
 
@@ -76,7 +77,7 @@ def test_mlflow_reads_the_same_from_the_server(
     assert compare_stores(source, uri) == []
     assert differences(source, uri) == ()
     before = server.rows(database)
-    monkeypatch.setattr(exchange._Push, "_send", None)  # nothing is even tried
+    monkeypatch.setattr(publish._Send, "_send", None)  # nothing is even tried
     again = convert(source, uri)
     assert server.rows(database) == before
     assert not any(again.ledger.converted.values())
@@ -295,14 +296,13 @@ def test_a_database_that_is_not_unicode(mysql: Server, tmp_path: Path) -> None:
 _KILLED = """
 import os, sys
 from migrator import pipeline
-from migrator.loader import exchange, schema
-from migrator.loader.server import initialise
-send = exchange._Push._send
+from migrator.loader.networked import publish
+send = publish._Send._send
 def sent(self, db, experiment):
     if self.whole == 1:
         os.kill(os.getpid(), 9)
     send(self, db, experiment)
-exchange._Push._send = sent
+publish._Send._send = sent
 pipeline.convert([sys.argv[1]], sys.argv[2], pipeline.Options())
 """
 

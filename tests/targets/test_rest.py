@@ -30,6 +30,8 @@ from tests.convert.test_two_sources import GROWN, OTHERS
 from tests.support import fixturekit, spanlesskit, storekit
 from tests.support.mlflow_server import IN_COLUMNS, RELEASE, Server, differences
 
+pytestmark = pytest.mark.xdist_group("targets_rest")
+
 FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
 MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3
 
@@ -87,7 +89,7 @@ def test_a_server_holds_what_a_database_holds_and_twice_is_once(
     verified = verify(store, server.uri)
     assert verified.exit_code == 0, verified.output
     assert "No difference." in verified.output
-    assert "What the server's API can't keep, and is no difference" in verified.output
+    assert "Not counted as differences, because the server's API can't keep them" in verified.output
     rows = server.rows()
     assert convert(store, server.uri, "--report", "again.json").exit_code == code
     assert server.rows() == rows
@@ -184,7 +186,7 @@ def test_a_conversion_that_is_cut_off_again_and_again_is_complete_in_the_end(
         if result.exit_code == 0:
             break
         assert result.exit_code == 130
-        assert "convert again, and what lacks is added" in result.output
+        assert "convert again, and the rest is added" in result.output
     else:
         pytest.fail("it never ended")
     assert _attempt > 5
@@ -220,7 +222,7 @@ def test_a_server_that_goes_away_is_one_sentence_and_the_next_conversion_complet
     assert result.exit_code == 1
     (line,) = result.stderr.strip().splitlines()
     assert "nothing listens there (connection refused). By then it had been given" in line
-    assert "convert again, and what lacks is added" in line
+    assert "convert again, and the rest is added" in line
     server.start()
     assert convert(store, server.uri, "-q").exit_code == 0
     assert not (found := differences(database, server)), "\n".join(found)
@@ -455,7 +457,7 @@ def test_a_version_that_the_server_refuses_costs_that_version(
     assert sorted(int(version.version) for version in there) == [1, 4, 5]
     monkeypatch.setattr(models.RegistryWriter, "_create", create)
     after = convert(store, server.uri)
-    assert after.exit_code == 3 and "the server has used up its number" in after.output
+    assert after.exit_code == 3 and "the server has used its number already" in after.output
 
 
 def test_a_stage_that_the_server_does_not_know_costs_that_stage(
@@ -643,9 +645,9 @@ def answering(code: int, body: bytes, version: bytes = b"3.9.0") -> Iterator[str
     [
         (401, b"", b"", "it refuses the login (401)"),
         (403, b"", b"", "it refuses the login (403)"),
-        (404, b"", b"", "it is no MLflow server"),
-        (200, b"<html>hello</html>", b"", "it is no MLflow server"),
-        (200, b'{"status": "ok"}', b"", "it is no MLflow server"),
+        (404, b"", b"", "it is not an MLflow server"),
+        (200, b"<html>hello</html>", b"", "it is not an MLflow server"),
+        (200, b'{"status": "ok"}', b"", "it is not an MLflow server"),
         (503, b"", b"", "it answers 503"),
         (200, b'{"experiments": []}', b"2.22.1", "the server is MLflow 2.22.1, and 3.9 is the"),
         (200, b"{}", b"<html>", "the server is MLflow an unknown release"),

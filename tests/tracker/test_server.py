@@ -24,6 +24,8 @@ from migrator.tracker import MLFlowTracker
 from migrator.tracker import push as push_module
 from tests.support import trackerkit
 
+pytestmark = pytest.mark.xdist_group("tracker_server")
+
 LIMIT_S = 0.5
 SLACK_S = 6.0  # what a busy machine may add; MLflow's own retries take minutes
 

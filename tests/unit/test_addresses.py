@@ -51,7 +51,7 @@ def test_which_addresses_are_those_of_servers() -> None:
     for wrong in ("http://", "http://h:port", "http://h?x=1", "sqlite:///m.db", "h:5000"):
         assert not is_server_address(wrong)
     assert masked("http://me:s3cret@h:1/x") == "http://h:1/x"
-    assert masked("me:s3cret@h:1") == "h:1"
+    assert masked("me:s3cret@h:1") == "me:***@h:1"
 
 
 @pytest.mark.parametrize(("given", "words"), MISTAKEN)

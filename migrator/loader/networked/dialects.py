@@ -1,4 +1,4 @@
-"""What differs between the servers: adding rows in bulk, locks, the sequence of experiment ids."""
+"""Differences between PostgreSQL and MySQL: bulk inserts, locks, sequences of ids, error codes."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _ESCAPES = {"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 class Dialect(Protocol):
-    """How one kind of server is written to."""
+    """How to write to one kind of server."""
 
     def quoted(self, name: str) -> str:
-        """Return an identifier as it stands in a statement."""
+        """Quote an identifier for a statement."""
 
     def recreation(self, database: str) -> str:
-        """Return the statements that make a database anew, empty."""
+        """Return the statements that drop a database and create it again, empty."""
 
     def locked(self, db: Connection, name: str) -> contextlib.AbstractContextManager[None]:
-        """Keep other conversions into this database out of what has this name."""
+        """Hold a lock of this name against other conversions, in a transaction."""
 
     def prepare(self, db: Connection) -> None:
-        """Make a session refuse what it can't store, instead of changing it."""
+        """Make a session refuse values that it can't store, instead of changing them."""
 
     def insert(
         self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]
     ) -> None:
         """Add rows in bulk. Raises SQLAlchemy's DBAPIError; then none is added."""
 
-    def reach(self, db: Connection, experiment_id: int) -> None:
-        """Let the next experiment that MLflow makes have an id beyond this one."""
+    def advance_id_sequence(self, db: Connection, experiment_id: int) -> None:
+        """Make MLflow give its next experiment an id greater than this one."""
 
-    def is_taken(self, error: BaseException) -> bool:
-        """Tell whether a driver's error says that a key is taken."""
+    def is_duplicate_key(self, error: BaseException) -> bool:
+        """Return True for a driver's error that says that a key exists already."""
 
-    def is_passing(self, error: BaseException) -> bool:
-        """Tell whether a driver's error (a deadlock) goes away by trying again."""
+    def is_transient(self, error: BaseException) -> bool:
+        """Return True for a driver's error that may not come again, such as a deadlock."""
 
 
 def dialect_of(url: URL) -> Dialect:
@@ -58,7 +58,7 @@ def dialect_of(url: URL) -> Dialect:
 
 
 class PostgreSQL:
-    """COPY; locks that end with the transaction; ids from a sequence of their own."""
+    """PostgreSQL: COPY, locks that end with the transaction, ids from a sequence."""
 
     def quoted(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
@@ -92,7 +92,7 @@ class PostgreSQL:
                     for text in _copy_text(rows):
                         copy.write(text)
 
-    def reach(self, db: Connection, experiment_id: int) -> None:
+    def advance_id_sequence(self, db: Connection, experiment_id: int) -> None:
         name = db.exec_driver_sql(
             "SELECT pg_get_serial_sequence('experiments', 'experiment_id')"
         ).scalar()
@@ -102,15 +102,15 @@ class PostgreSQL:
                 "CASE WHEN is_called THEN last_value ELSE last_value - 1 END"
             )
 
-    def is_taken(self, error: BaseException) -> bool:
+    def is_duplicate_key(self, error: BaseException) -> bool:
         return error_code(error) == "23505"
 
-    def is_passing(self, error: BaseException) -> bool:
+    def is_transient(self, error: BaseException) -> bool:
         return error_code(error) in ("40001", "40P01", "55P03")
 
 
 class MySQL:
-    """Rows in statements of many values; locks of the session; ids that InnoDB counts itself."""
+    """MySQL: inserts of many rows, locks of the session, ids that InnoDB counts itself."""
 
     def quoted(self, name: str) -> str:
         return "`" + name.replace("`", "``") + "`"
@@ -154,19 +154,19 @@ class MySQL:
             for batch in _batches(rows):
                 cursor.executemany(statement, batch)
 
-    def reach(self, db: Connection, experiment_id: int) -> None:
-        """InnoDB counts on from the greatest id that is there."""
+    def advance_id_sequence(self, db: Connection, experiment_id: int) -> None:
+        """Do nothing: InnoDB continues from the greatest id that is there."""
 
-    def is_taken(self, error: BaseException) -> bool:
+    def is_duplicate_key(self, error: BaseException) -> bool:
         return error_code(error) == "1062"
 
-    def is_passing(self, error: BaseException) -> bool:
+    def is_transient(self, error: BaseException) -> bool:
         return error_code(error) in ("1213", "1205")
 
 
 @contextlib.contextmanager
 def _raw_cursor(db: Connection, statement: str) -> Iterator[Any]:
-    """Yield a cursor of the driver; its errors become SQLAlchemy's."""
+    """Yield the driver's own cursor; its errors become SQLAlchemy's."""
     from sqlalchemy.exc import DBAPIError
 
     dbapi: Any = db.dialect.loaded_dbapi
@@ -180,7 +180,7 @@ def _raw_cursor(db: Connection, statement: str) -> Iterator[Any]:
 
 
 def _batches(rows: Iterable[Sequence[Value]]) -> Iterator[list[Sequence[Value]]]:
-    """Split rows so that no batch holds more than about a MiB of text (but one row at least)."""
+    """Split rows into batches of about a MiB of text, with one row at least."""
     batch: list[Sequence[Value]] = []
     chars = 0
     for row in rows:
@@ -194,7 +194,7 @@ def _batches(rows: Iterable[Sequence[Value]]) -> Iterator[list[Sequence[Value]]]
 
 
 def _copy_text(rows: Iterable[Sequence[Value]]) -> Iterator[bytes]:
-    """Return rows in the text format of COPY, in pieces of about a MiB."""
+    """Yield rows in the text format of COPY, in pieces of about a MiB."""
     for batch in _batches(rows):
         yield "".join("\t".join(map(_copy_value, row)) + "\n" for row in batch).encode()
 
@@ -205,19 +205,19 @@ def _copy_value(value: Value) -> str:
     if value is None:
         return r"\N"
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number of a database")
+        raise ValueError(f"{value} can't be stored as a number")
     return repr(value) if isinstance(value, float) else str(int(value))
 
 
 class _Feed:
-    """Pieces of bytes as a file that psycopg2 reads."""
+    """A file that psycopg2 reads, made of pieces of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = b""
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes, none at the end."""
+        """Return at most ``size`` bytes; no bytes at the end."""
         if not self._rest:
             self._rest = next(self._pieces, b"")
         taken, self._rest = self._rest[:size], self._rest[size:]

@@ -1,101 +1,108 @@
-"""A database on a PostgreSQL or MySQL server as the target: what is there, and making it."""
+"""A database on a PostgreSQL or MySQL server as the target: whether it can be written to."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator import databases
-from migrator.databases import reporting
 from migrator.errors import TargetError
+from migrator.issues import Issue
 from migrator.loader import schema as schemas
-from migrator.loader.existing import Place, revision_of
-from migrator.loader.networked.column_limits import BASIC_PLANE, Fit
-from migrator.loader.networked.dialects import dialect_of
-from migrator.loader.sqlite.target import Target
+from migrator.loader.networked import column_limits, publish
+from migrator.loader.networked.column_limits import BASIC_PLANE, ColumnLimits
+from migrator.loader.networked.connection import connecting, schema_revision
+from migrator.loader.publication import PublishOptions, Staged
+from migrator.outcome.written import Written
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL, Connection, Engine
+    from sqlalchemy.engine import URL, Connection
 
 _CHARSETS = {"latin1": "cp1252", "utf8mb3": BASIC_PLANE, "utf8": BASIC_PLANE, "ascii": "ascii"}
 _PROBE = "tags"  # a table in which all kinds of changes are tried, without changing a row
 
 
 @dataclass(frozen=True, slots=True)
-class ServerTarget(Target):
-    """A database on a server: an empty one, or MLflow's at the wanted schema.
+class NetworkedTarget:
+    """A database on a server: an empty one, or MLflow's at the wanted schema."""
 
-    ``path`` is where the staging file is made; ``uri`` shows no password.
-    """
-
+    uri: str  # without the password, for messages
+    path: str  # where the staging file is made
+    exists: bool  # False for a database without tables
+    revision: str | None  # Alembic revision of MLflow's tables
+    wanted: str  # the revision to be written
     url: URL = field(repr=False)
     collation: tuple[str, str] | None = None  # charset and collation, where they matter (MySQL)
 
     @property
     def largest_id(self) -> int:
-        """The largest experiment id that the column holds."""
+        """The largest experiment id that the database can hold."""
         return databases.LARGEST_EXPERIMENT_ID
 
     @property
-    def name_key(self) -> Callable[[str], str]:
-        """Makes the names equal that the server may take for one."""
-        return databases.name_key(self.collation)
-
-    @contextlib.contextmanager
-    def fitting(self) -> Iterator[Fit]:
-        """Yield what the server's columns hold."""
-        if self.collation is None:
-            yield Fit(takes_nul=False)
-            return
-        charset, collation = self.collation
-        with connecting(self.url) as (_, db):
-
-            def same(one: str, other: str) -> bool:
-                sides = f"CONVERT(%s USING {charset}) COLLATE {collation}"
-                found = db.exec_driver_sql(f"SELECT {sides} = {sides}", (one, other))
-                return bool(found.scalar())
-
-            yield Fit(True, _CHARSETS.get(charset), text_bytes=True, same=same)
+    def collation_key(self) -> Callable[[str], str]:
+        """Key function: names that the server's collation may treat as equal get equal keys."""
+        return databases.collation_key(self.collation)
 
     @property
     def report_base(self) -> Path:
-        """What the names of reports begin with; they lie in the current directory."""
+        """The path to which a report's own ending is appended, in the current directory."""
         return Path.cwd() / f"mlflow-migrate-{Path(str(self.url.database)).name}"
 
     def experiments(self) -> tuple[tuple[int, str], ...]:
-        """Return id and name of every experiment that is there, deleted ones too."""
+        """Return the id and name of every experiment that is there, deleted ones too."""
         if not self.exists:
             return ()
         with connecting(self.url) as (_, db):
             rows = db.exec_driver_sql("SELECT experiment_id, name FROM experiments ORDER BY 1")
             return tuple((int(number), str(name)) for number, name in rows)
 
+    def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
+        """Make all staged rows fit the server's columns.
 
-@contextlib.contextmanager
-def connecting(url: URL) -> Iterator[tuple[Engine, Connection]]:
-    """Yield an engine and a connection; errors become a TargetError."""
-    with reporting(url):
-        engine = databases.engine_of(url)
-        try:
-            with engine.connect() as connection:
-                yield engine, connection
-        finally:
-            engine.dispose()
+        ``db`` is the staging file. Returns how many rows of each table were refused, and an issue
+        for each change. Raises TargetError.
+        """
+        if self.collation is None:
+            return column_limits.apply_limits(db, ColumnLimits(takes_nul=False))
+        charset, collation = self.collation
+        with connecting(self.url) as (_, server_db):
+
+            def is_same(one: str, other: str) -> bool:
+                sides = f"CONVERT(%s USING {charset}) COLLATE {collation}"
+                found = server_db.exec_driver_sql(f"SELECT {sides} = {sides}", (one, other))
+                return bool(found.scalar())
+
+            limits = ColumnLimits(True, _CHARSETS.get(charset), text_bytes=True, is_same=is_same)
+            return column_limits.apply_limits(db, limits)
+
+    def publish(self, staged: Staged, options: PublishOptions) -> Written:
+        """Add every staged row that the server lacks, one transaction for each experiment.
+
+        An empty database gets MLflow's tables first. There is no backup, and ``committing`` is not
+        called. Returns what the server had already. Raises TargetError, and KeyboardInterrupt with
+        a message; both say how many experiments are complete in the target.
+        """
+        database = publish.ServerDatabase(
+            self.uri, self.path, self.url, self.wanted, is_empty=not self.exists
+        )
+        return publish.publish(staged, database, options)
 
 
-def open_server(uri: str, wanted: str) -> ServerTarget:
-    """Check that a database on a server can be written, and say what is there.
+def open_networked(uri: str, wanted: str) -> NetworkedTarget:
+    """Check that a database on a server can be written to, before any work is done.
 
     ``wanted`` is the schema revision. Nothing is created or changed. Raises TargetError.
     """
     url = databases.server_url(uri)
     with connecting(url) as (_, db):
-        revision = _revision(url, db, wanted)
+        revision = schema_revision(url, db, wanted)
         if revision is not None:
             _check_revision(url, revision, wanted)
         _try_to_write(url, db, empty=revision is None)
@@ -113,28 +120,9 @@ def open_server(uri: str, wanted: str) -> ServerTarget:
                 todo="Convert into a database with charset utf8mb4.",
             )
     path = str(_private_directory() / f"{url.get_backend_name()}-{Path(str(url.database)).name}")
-    return ServerTarget(
+    return NetworkedTarget(
         databases.shown(url), path, revision is not None, revision, wanted, url, collation
     )
-
-
-def _revision(url: URL, db: Connection, wanted: str) -> str | None:
-    """Return the revision of an MLflow database, None for an empty one."""
-    import sqlalchemy
-
-    shown = databases.shown(url)
-    dialect = dialect_of(url)
-    place = Place(
-        shown,
-        foreign=TargetError(
-            f"{shown} holds tables, but is not a database of MLflow's tracking store.",
-            todo="Choose an empty database (CREATE DATABASE), or MLflow's own.",
-        ),
-        recreate=f"On the server: {dialect.recreation(str(url.database))} Then convert again.",
-        upgrade=f"Make a backup and upgrade it with MLflow: mlflow db upgrade {shown}.",
-    )
-    tables = set(sqlalchemy.inspect(db).get_table_names())
-    return revision_of(place, tables, lambda query: db.exec_driver_sql(query).fetchall(), wanted)
 
 
 def _check_revision(url: URL, revision: str, wanted: str) -> None:
@@ -192,22 +180,3 @@ def _private_directory() -> Path:
             todo="Remove it, or set TMPDIR to a directory of yours.",
         )
     return path
-
-
-def initialise(url: URL, revision: str) -> None:
-    """Make MLflow's tables in an empty database, by MLflow's own migrations (about 10 s).
-
-    Safe when another process does the same at once. Raises TargetError.
-    """
-    dialect = dialect_of(url)
-    # The lock is held by a connection that looks at no table: the migrations would wait for it.
-    with connecting(url) as (engine, holder), dialect.locked(holder, "schema"):
-        with engine.connect() as db:
-            there = _revision(url, db, revision)
-        if there is None:
-            schemas.create_on(engine, revision)
-        elif there != revision:
-            raise TargetError(
-                f"{databases.shown(url)} was made by another MLflow while the conversion ran.",
-                todo="Convert again.",
-            )

@@ -1,8 +1,8 @@
-"""Whether what an earlier conversion wrote under an id is the entity that the source has now.
+"""Checks that an entity which an earlier conversion wrote is the one that the source has now.
 
 The rule is that of ``migrator.loader.sqlite.clashes``: what MLflow never changes once it is
 written must not contradict the source (start or creation time, params, metric points, spans).
-Each function describes the contradiction; an empty text means that there is none.
+Each function returns a description of the contradiction, an empty text if there is none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def of_run(
     points: Mapping[str, Collection[object]],
     points_there: Mapping[str, Collection[object]],
 ) -> str:
-    """Compare a run of the server with the source's; ``params`` are cut to what the API takes."""
+    """Compare a run of the server with the source's; ``params`` are cut to the API's limit."""
     if _differ(there.info.start_time, start_ms):
         return "it started at another time there"
     if _params_differ(there.data.params, params):
@@ -45,7 +45,7 @@ def of_run(
 
 
 def of_trace(server: Connection, plan: TracePlan, there: Any) -> str:
-    """Compare what the server knows of a native trace with the source's. Raises TargetError."""
+    """Compare a native trace of the server with the source's. Raises TargetError."""
     if there.request_time != plan.timestamp_ms:
         return "it began at another time there"
     if plan.client_request_id and _differ(there.client_request_id or None, plan.client_request_id):
@@ -90,7 +90,7 @@ def of_version(record: ModelVersionRecord, there: Any) -> str:
 
 
 def _fields(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a tag keeps of the source that the API has no field for."""
+    """Return the source's fields that a tag keeps because the API has no field for them."""
     fields: dict[str, Any] = json.loads(tags.get(conventions.MIGRATOR_SOURCE_FIELDS, "{}"))
     return fields
 

@@ -1,9 +1,11 @@
-"""The server: what its address means, whether it can take a conversion, and how it is asked."""
+"""The connection to an MLflow server: checks it, sends requests, lists what it has."""
 
 from __future__ import annotations
 
 import re
+import threading
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ from migrator.issues import Code
 T = TypeVar("T")
 R = TypeVar("R")
 
-OLDEST = (3, 9)  # older servers lack a part of what is sent, or were not tried
+OLDEST = (3, 9)  # older servers can't keep everything that is sent, or were not tried
 REQUESTS_AT_ONCE = 8
 _PAGE = 1000  # experiments or runs an answer
 _TRACES_A_PAGE = 500  # what MLflow allows
@@ -26,23 +28,23 @@ _POINTS_A_PAGE = 25_000  # what MLflow's own client asks for
 _MODELS_A_PAGE = 50  # what MLflow allows
 _PROBE = "/api/2.0/mlflow/experiments/search"
 _PROBE_S = 10
-_SETTLE_S = 3.0  # what a server may need for requests of a process that is gone
-_LOGIN = (401, 403)
-_OF_ALL = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")  # not of one item
+_SETTLE_S = 3.0  # for a server to end the requests of a process that is gone
+_LOGIN_STATUSES = (401, 403)
+_LOGIN_ERRORS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 _HOW = "Give its address as MLflow's clients use it, such as http://127.0.0.1:5000."
 _AUTH = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
 
 
 class Refused(Exception):
-    """The server works, and refuses this one thing; the reason in words."""
+    """The server works, but refuses this one request; the message is its reason."""
 
     code = Code.SERVER_REFUSED
 
 
 def open_server(uri: str, *, to_read: bool = False) -> Connection:
-    """Return a server that answers and is new enough. Nothing is written.
+    """Connect to a server, and check that it answers and is new enough. Nothing is written.
 
-    With ``to_read`` messages speak of reading. Raises TargetError.
+    ``to_read`` is for a connection that only reads; it changes the messages. Raises TargetError.
     """
     addresses.refuse_mistaken(uri, TargetError, _HOW)
     if not addresses.is_server_address(uri):
@@ -53,7 +55,7 @@ def open_server(uri: str, *, to_read: bool = False) -> Connection:
 
 
 class Connection:
-    """MLflow's own stores over REST, and what is asked of them many times."""
+    """MLflow's own stores over REST, with the requests that all writers share."""
 
     def __init__(self, uri: str, *, to_read: bool = False) -> None:
         from mlflow.tracking._model_registry.utils import _get_store as registry
@@ -65,22 +67,24 @@ class Connection:
         self.registry: Any = registry(uri)
         self.version = ""
         self.release = (0, 0)
-        self.done: Callable[[], str] = lambda: "" if to_read else "Nothing was written."
-        self._wanted = "read" if to_read else "written"
+        self._to_read = to_read
+        self._written: Counter[str] = Counter()
+        self._lock = threading.Lock()  # for what threads count
         self._opened = monotonic()
 
     @property
     def is_here(self) -> bool:
-        """Whether the server runs on this machine, so that its local paths are ours."""
+        """True if the server runs on this machine, so that its local paths are ours."""
         host = urllib.parse.urlsplit(self.uri).hostname or ""
         return host in ("localhost", "::1") or host.startswith("127.")
 
     # ------------------------------------------------------------------------- asking
 
     def call(self, ask: Callable[..., R], *arguments: Any, **named: Any) -> R:
-        """Ask the server. Raises Refused for what is wrong with this one thing, else TargetError.
+        """Send a request by calling ``ask``.
 
-        Retries are MLflow's own (``MLFLOW_HTTP_REQUEST_MAX_RETRIES``).
+        Raises Refused if the server refuses this one request, and TargetError if it is gone or
+        refuses the login. Retries are MLflow's own (``MLFLOW_HTTP_REQUEST_MAX_RETRIES``).
         """
         from mlflow.exceptions import MlflowException, RestException
 
@@ -89,23 +93,23 @@ class Connection:
         except MlflowException as error:
             code = str(getattr(error, "error_code", ""))
             said = self._line(error)
-            if code in _OF_ALL:
+            if code in _LOGIN_ERRORS:
                 raise self.lost(f"it refuses the login: {said}", _AUTH) from error
             if not isinstance(error, RestException) or code == "INTERNAL_ERROR":
-                why = self.silent()
+                why = self.find_problem()
                 if why is not None:
                     raise self.lost(why[0], why[1]) from error
             raise Refused(said.removeprefix(f"{code}: ")) from error
         except OSError as error:  # those of requests are
-            why = self.silent()
+            why = self.find_problem()
             if why is not None:
                 raise self.lost(why[0], why[1]) from error
             raise Refused(self._line(error)) from error
 
     def each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Do work that waits for the server on every item, several at once; results in order.
+        """Call ``work`` on every item, several at once; return the results in order.
 
-        Of several errors the first is raised, when all that was begun has ended.
+        Of several errors the first is raised, after every call that began has ended.
         """
         if len(items) < 2:
             return [work(item) for item in items]
@@ -117,9 +121,10 @@ class Connection:
                 raise
 
     def settle(self) -> bool:
-        """Give requests that were made before this connection time to end; tell whether it waited.
+        """Wait until requests from before this connection have ended. Returns True if it waited.
 
-        Whoever made them was gone before, so that only what is left of ``_SETTLE_S`` is waited.
+        The process that made them was gone before, so it waits only for the rest of ``_SETTLE_S``
+        since the connection was opened.
         """
         left = self._opened + _SETTLE_S - monotonic()
         if left > 0:
@@ -127,12 +132,27 @@ class Connection:
         return left > 0
 
     def lost(self, why: str, todo: str = "") -> TargetError:
-        """Return the error that ends a conversion midway, or before it began."""
-        what = f"{self.shown} can't be {self._wanted}: {why}. {self.done()}".rstrip()
+        """Return the error that ends a conversion, midway or before it began."""
+        wanted = "read" if self._to_read else "written"
+        what = f"{self.shown} can't be {wanted}: {why}. {self.written_so_far()}".rstrip()
         return TargetError(what, todo=todo)
 
-    def silent(self) -> tuple[str, str] | None:
-        """Ask one small question, once; return what is wrong and what to do, None if it answers."""
+    def count_written(self, kind: str) -> None:
+        """Count one item (``runs``, ``traces``, …) that the server has got. Threads may call it."""
+        with self._lock:
+            self._written[kind] += 1
+
+    def written_so_far(self) -> str:
+        """Describe, for an error, what the server has got. Empty for a connection that reads."""
+        if self._to_read:
+            return ""
+        if not self._written:
+            return "Nothing was written."
+        counts = ", ".join(f"{number:,} {kind}" for kind, number in self._written.items())
+        return f"By then it had been given {counts}; convert again, and the rest is added."
+
+    def find_problem(self) -> tuple[str, str] | None:
+        """Send one small request, once. Returns the problem and its fix, None if there is none."""
         from mlflow.exceptions import MlflowException
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
@@ -143,20 +163,22 @@ class Connection:
                 timeout=_PROBE_S, raise_on_status=False, json={"max_results": 1},
             )  # fmt: skip
             code = int(answer.status_code)
-            if code in _LOGIN:
+            if code in _LOGIN_STATUSES:
                 return f"it refuses the login ({code})", _AUTH
             if 300 <= code < 500 or (code < 300 and not _is_answer(answer)):
-                return "something answers there, but it is no MLflow server", _HOW
-            return (f"it answers {code}", "See the server's log.") if code >= 500 else None
+                return "something answers there, but it is not an MLflow server", _HOW
+            if code >= 500:
+                return f"it answers {code}", "See the server's log."
+            return None
         except (MlflowException, OSError, ValueError) as error:
             return self._unreachable(error)
 
     def check(self) -> None:
-        """Raise TargetError unless the server answers and is of a release that was tried."""
+        """Raise TargetError unless the server answers and its release was tried with this tool."""
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
 
-        why = self.silent()
+        why = self.find_problem()
         if why is not None:
             raise self.lost(why[0], why[1])
         answer = http_request(
@@ -189,10 +211,13 @@ class Connection:
         if "refused" in low:
             return (
                 "nothing listens there (connection refused)",
-                "Start the server, or see the port.",
+                "Start the server, or check the port.",
             )
         if "timed out" in low or "timeout" in low:
-            return f"it doesn't answer within {_PROBE_S} s", "See that it runs and can be reached."
+            return (
+                f"it doesn't answer within {_PROBE_S} s",
+                "Check that it runs and can be reached.",
+            )
         if "resolve" in low or "name or service" in low or "getaddrinfo" in low:
             return "there is no host of that name", _HOW
         return f"it can't be reached ({self._line(error)})", _HOW
@@ -212,7 +237,7 @@ class Connection:
         )
 
     def runs(self, experiment_id: str) -> Iterator[Any]:
-        """Yield the runs of an experiment that a conversion wrote, deleted ones too."""
+        """Yield the runs of an experiment that conversions wrote, deleted ones too."""
         from mlflow.entities import ViewType
 
         ours = f"tags.`{conventions.MIGRATOR_SOURCE_RUN}` LIKE '%'"
@@ -231,7 +256,7 @@ class Connection:
         )
 
     def traces(self, experiment_id: str) -> Iterator[Any]:
-        """Yield what is known of the traces of an experiment, without their spans."""
+        """Yield the traces of an experiment, without their spans."""
 
         def page(token: str | None) -> tuple[Sequence[Any], str | None]:
             found: tuple[Sequence[Any], str | None] = self.store.search_traces(
@@ -243,7 +268,7 @@ class Connection:
         yield from self._pages(page)
 
     def metric_history(self, run_id: str, key: str) -> Iterator[Any]:
-        """Yield all points of a metric. (Asked without a limit, MLflow 3.9 answers with none.)"""
+        """Yield all points of a metric, page by page: without a limit MLflow 3.9 returns none."""
         yield from self._pages(
             lambda token: self.store.get_metric_history(run_id, key, _POINTS_A_PAGE, token)
         )
@@ -254,7 +279,7 @@ class Connection:
             try:
                 page = self.call(ask, token)
             except Refused as error:
-                raise self.lost(f"it does not say what it holds: {error}") from error
+                raise self.lost(f"it can't list what it has: {error}") from error
             items, token = page if isinstance(page, tuple) else (page, page.token)
             yield from items
             if not token:
@@ -263,10 +288,10 @@ class Connection:
     # ------------------------------------------------------------------------ artifacts
 
     def upload(self, uri: str, files: Sequence[tuple[str, str]]) -> None:
-        """Send files, each a path below ``uri`` and the path to open. Raises Refused, TargetError.
+        """Send files, each given as a path below ``uri`` and the path to open.
 
-        Raises whatever a store of artifacts raises as Refused: its libraries have errors of
-        their own.
+        Raises TargetError, and Refused for any error of an artifact store: their libraries have
+        exceptions of their own.
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 

@@ -1,4 +1,4 @@
-"""What the server has of a conversion already: experiments, and what earlier ones wrote in them."""
+"""Lists what a server has already: experiments, and what earlier conversions wrote in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODEL_TAG = "migrator.deleted_model."  # of an experiment: old id of a deleted m
 
 @dataclass(slots=True)
 class Found:
-    """What an earlier conversion wrote of one item; ``mark`` is None where it was cut off."""
+    """An item that an earlier conversion wrote; ``mark`` is None if it was interrupted there."""
 
     new_id: str
     mark: str | None
@@ -24,7 +24,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class There:
+class ExistingExperiment:
     """An experiment of the server."""
 
     experiment_id: str
@@ -34,17 +34,17 @@ class There:
 
     @property
     def source(self) -> tuple[str, str] | None:
-        """Id and name of the experiment that it was made from, None for one of the server's own."""
+        """Id and name of the experiment it was made from, None for one of the server's own."""
         old = self.tags.get(conventions.MIGRATOR_SOURCE_EXPERIMENT)
         if old is None:
             return None
         return old, self.tags.get(conventions.MIGRATOR_SOURCE_NAME, self.name)
 
 
-def experiments_there(server: Connection) -> list[There]:
+def existing_experiments(server: Connection) -> list[ExistingExperiment]:
     """Return all experiments of a server, deleted ones too. Raises TargetError."""
     return [
-        There(
+        ExistingExperiment(
             str(each.experiment_id),
             each.name,
             dict(each.tags),
@@ -55,22 +55,22 @@ def experiments_there(server: Connection) -> list[There]:
 
 
 @dataclass(slots=True)
-class Home:
-    """An experiment that is written into, and what it held before."""
+class TargetExperiment:
+    """An experiment that is written into, and what it had before."""
 
     experiment_id: str
     plan: ExperimentPlan
-    new: bool
-    ours: bool  # not one of the server's own that takes the runs (--on-conflict merge)
+    is_new: bool
+    is_ours: bool  # False for one of the server's own that gets the runs (--on-conflict merge)
     tags: dict[str, str]
-    deleted: bool  # it is deleted there, now
+    deleted: bool  # on the server, now
     runs: dict[str, Found] = field(default_factory=dict)  # by the id in the source
     traces: dict[str, str | None] = field(default_factory=dict)  # trace id -> mark
     models: dict[str, Found] = field(default_factory=dict)  # by the id in the source
     _settled: bool = False
 
     def load(self, server: Connection) -> None:
-        """List what is there. Raises TargetError."""
+        """List the runs, traces and models that earlier conversions wrote. Raises TargetError."""
         for known in (self.runs, self.traces, self.models):
             known.clear()
         for run in server.runs(self.experiment_id):
@@ -81,7 +81,7 @@ class Home:
                 tags.get(conventions.MIGRATOR_DIGEST),
                 run.info.lifecycle_stage == "deleted",
             )
-            # A request that MLflow sent again may have made two: the complete one counts.
+            # If MLflow sent a request twice, there may be two runs: the complete one counts.
             if source not in self.runs or found.mark:
                 self.runs[source] = found
         for trace in server.traces(self.experiment_id):
@@ -94,43 +94,43 @@ class Home:
         for key, new_id in self.tags.items():
             if key.startswith(MODEL_TAG):
                 model_id, _, mark = new_id.partition(" ")
-                # Between the tag and the deletion a conversion may have been cut off.
+                # A conversion may have been interrupted between the tag and the deletion.
                 alive = any(each.new_id == model_id for each in self.models.values())
                 self.models[key.removeprefix(MODEL_TAG)] = Found(model_id, mark, not alive)
 
     def run(self, server: Connection, source_id: str) -> Found | None:
-        """Return what is there of a run, by its id in the source. Raises TargetError."""
+        """Return the server's item for a run's id in the source. Raises TargetError."""
         if source_id not in self.runs:
             self._settle(server)
         return self.runs.get(source_id)
 
     def model(self, server: Connection, source_id: str) -> Found | None:
-        """Return what is there of a logged model, by its id in the source. Raises TargetError."""
+        """Return the server's item for a logged model's id in the source. Raises TargetError."""
         if source_id not in self.models:
             self._settle(server)
         return self.models.get(source_id)
 
     def _settle(self, server: Connection) -> None:
-        """List what is there again, once, before anything is made in an experiment of before.
+        """Refresh the lists once before creating anything in an experiment that was there before.
 
-        If a conversion was killed, the server may still be at work on what that asked for.
+        If a conversion was killed, the server may still be working on its last requests.
         """
-        if not self.new and not self._settled:
+        if not self.is_new and not self._settled:
             self._settled = True
             if server.settle():
                 self.load(server)
 
     def open(self, server: Connection) -> None:
-        """Make a deleted experiment writable; it is deleted again in the end.
+        """Restore a deleted experiment so that it can be written; it is deleted again in the end.
 
-        Raises TargetError for one that only the server's users have deleted.
+        Raises TargetError if it is deleted on the server, but not in the source.
         """
         if not self.deleted:
             return
         if not self.plan.record.deleted:
             raise TargetError(
                 f'Experiment "{self.plan.target_name}" is deleted on {server.shown}, and lacks '
-                "something of the source.",
+                "items of the source.",
                 todo="Restore it there (mlflow experiments restore "
                 f"--experiment-id {self.experiment_id}), or leave it out with --experiment.",
             )
@@ -141,5 +141,5 @@ class Home:
 
 
 def fields_tag(fields: Mapping[str, Any]) -> str:
-    """Return what the API has no field for, as one tag's text."""
+    """Return the text of the tag that keeps fields which the API lacks."""
     return conventions.encode({key: value for key, value in fields.items() if value is not None})

@@ -1,7 +1,7 @@
-"""What a server's API can't keep, as data: found by trying it on MLflow 3.9.0 and 3.17.2.
+"""The table of what a server's API can't keep, found by trying MLflow 3.9.0 and 3.17.2.
 
-``tests/targets/test_rest.py`` holds the table against a real server: every line must be true of it,
-and nothing else may differ.
+``tests/targets/test_rest.py`` compares it with a real server: every line must be true, and nothing
+else may differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRACE_METADATA_CHARS = 250  # cut by the client
 TRACE_TAG_CHARS = 4096  # likewise
 DELETED_VERSION = "Deleted_Internal"  # the stage of a model version that was deleted
 PROMPT = "mlflow.prompt.is_prompt"  # tag of a prompt and its versions, whose source means nothing
-# Where MLflow 3.17 looks for what mlflow.llm.model and mlflow.llm.provider do not say.
+# Where MLflow 3.17 looks for a model or provider that mlflow.llm.model and .provider lack.
 _MODEL_ELSEWHERE = (
     "gen_ai.response.model", "gen_ai.request.model", "llm.response.model_name", "llm.model_name",
     "llm.request.model_name", "embedding.model_name",
@@ -46,11 +46,11 @@ class Limit:
     what: str  # of what, with its plural
     why: str
     instead: str
-    # Which releases of the server it is true of: from the first on, and before the second.
+    # The releases of the server that have this limit: from the first on, before the second.
     releases: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (99, 0))
 
     def is_of(self, release: tuple[int, int]) -> bool:
-        """Tell whether it is true of a server of this release."""
+        """Return True if a server of this release has the limit."""
         return self.releases[0] <= release < self.releases[1]
 
 
@@ -82,7 +82,7 @@ LIMITS: tuple[Limit, ...] = (
         "the API keeps the two equal", "the tag holds the run's name",
     ),
     Limit(
-        "run-fields", "runs with a source, version, entry point or deletion time in fields of old",
+        "run-fields", "runs with a source, version, entry point or deletion time in old fields",
         "the API has no such fields", _FIELDS,
     ),
     Limit(
@@ -91,7 +91,7 @@ LIMITS: tuple[Limit, ...] = (
         "location is " + _FIELDS,
     ),
     Limit(
-        "value-length", "params, run tags, trace tags or trace metadata of great length",
+        "value-length", "long params, run tags, trace tags or trace metadata",
         f"the API takes {PARAM_CHARS:,}, {TAG_CHARS:,}, {TRACE_TAG_CHARS:,} and "
         f"{TRACE_METADATA_CHARS} characters",
         "cut, each with an issue",
@@ -167,7 +167,7 @@ BY_NAME = {limit.name: limit for limit in LIMITS}
 
 
 class Survey:
-    """The sink of a walk before anything is written: counts what the API will not keep."""
+    """Counts what the API will not keep: the sink of a walk before anything is written."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -181,7 +181,7 @@ class Survey:
         self.counts["artifacts"] += 1
 
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
-        """Count what of a run the API has no field for."""
+        """Count the parts of a run that the API has no field for."""
         counts = self.counts
         counts["run-id"] += 1
         counts["artifacts"] += 1
@@ -195,7 +195,7 @@ class Survey:
         self._used |= {(experiment_id, each.source_id) for each in run.inputs}
 
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
-        """Remember a dataset, until it is known whether a run uses it."""
+        """Remember a dataset; one that no run uses is counted in the end."""
         self._datasets.add((experiment_id, record.dataset_id))
 
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
@@ -218,7 +218,7 @@ class Survey:
         )
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
-        """Count what of a trace the API cuts."""
+        """Count the parts of a trace that the API cuts or changes."""
         counts = self.counts
         counts["value-length"] += sum(len(v) > TRACE_TAG_CHARS for v in plan.tags.values())
         counts["value-length"] += sum(len(v) > TRACE_METADATA_CHARS for v in plan.metadata.values())
@@ -244,7 +244,7 @@ class Survey:
         """Count nothing: the API keeps tags."""
 
     def found(self, release: tuple[int, int]) -> tuple[tuple[Limit, int], ...]:
-        """Return what of the table touches this source on such a server, and how often."""
+        """Return the limits that affect this source on a server of this release, and how often."""
         self.counts["dataset-unused"] = len(self._datasets - self._used)
         return tuple(
             (limit, self.counts[limit.name])
@@ -254,7 +254,7 @@ class Survey:
 
 
 def lacks_counts(plan: TracePlan) -> bool:
-    """Tell whether one of a trace's three token counts is unknown."""
+    """Return True if any of a trace's three token counts is unknown."""
     usage = plan.usage
     if usage is None:
         return True
@@ -262,7 +262,7 @@ def lacks_counts(plan: TracePlan) -> bool:
 
 
 def _names_model(attributes: Mapping[str, str]) -> bool:
-    """Tell whether a span's attributes name a model in other words than MLflow's."""
+    """Return True if a span names a model in other attributes than MLflow's own."""
     if any(key in attributes for key in _MODEL_ELSEWHERE):
         return True
     for key in (conventions.SPAN_INPUTS, conventions.SPAN_OUTPUTS):
@@ -284,7 +284,7 @@ def _names_provider(attributes: Mapping[str, str]) -> bool:
 
 
 def is_path(source: str) -> bool:
-    """Tell whether a version's source is a path or ``file:`` URI, which a server refuses."""
+    """Return True if a version's source is a path or ``file:`` URI, which a server refuses."""
     scheme, colon, _ = source.partition(":")
     return bool(source) and (not colon or len(scheme) == 1 or scheme == "file" or "/" in scheme)
 
@@ -295,7 +295,7 @@ def _is_of_another_run(version: ModelVersionRecord) -> bool:
 
 
 def run_fields(run: RunRecord) -> dict[str, str | int]:
-    """Return a run's fields that no call of the API sets, where they say anything."""
+    """Return the non-empty fields of a run that no call of the API sets."""
     fields: dict[str, str | int | None] = {
         "source_type": run.source_type if run.source_type != "UNKNOWN" else None,
         "source_name": run.source_name,
@@ -307,7 +307,7 @@ def run_fields(run: RunRecord) -> dict[str, str | int]:
 
 
 def encoded(value: float) -> float | None:
-    """Return a metric value as a server keeps it, None for NaN: what is equal then is one point."""
+    """Return a metric value as a server keeps it, None for NaN. Points equal then are one."""
     if math.isnan(value):
         return None
     return math.copysign(1.7976931348623157e308, value) if math.isinf(value) else value

@@ -1,4 +1,4 @@
-"""Logged models, registered models, prompts and their versions through the API."""
+"""Writes logged models, registered models, prompts and their versions through the API."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import MODEL_TAG, Found, Home, fields_tag
+from migrator.loader.rest.digests import digest_of
+from migrator.loader.rest.experiment_index import MODEL_TAG, Found, TargetExperiment, fields_tag
 from migrator.loader.rest.limits import DELETED_VERSION, PROMPT, is_path
-from migrator.loader.rest.runs import FILES, Files, send_files
-from migrator.loader.rest.tally import Tally, digest_of
+from migrator.loader.rest.runs import FILES, Files, FilesOwner, send_files
 from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
+from migrator.outcome.written import Written
 
 _METRICS = 800  # a call
 _NOT_SENT = frozenset({"path", "artifact_dir", "artifact_location"})
-_NO_SOURCE = "migrator-source:"  # scheme of a source that leads nowhere on the server
-_SERVED = "mlflow-artifacts:"  # of the server that the source was written by
+_NO_SOURCE = "migrator-source:"  # scheme of a source that can't be opened
+_SERVED = "mlflow-artifacts:"  # of the server that wrote the source
 _VERSIONS = "mlflow.modelVersions"  # tag of a logged model: a list of what it is registered as
 _PENDING, _READY, _FAILED = 1, 2, 3
 
@@ -30,11 +31,11 @@ MetricKey = tuple[str, int, int, str]  # key, time in ms, step, run
 
 @dataclass(slots=True)
 class Ids:
-    """New ids and places by old ids, for what refers to runs and models."""
+    """The server's ids of runs and models by their ids in the source."""
 
     runs: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
-    # By the new ids of models that are not deleted: their tag _VERSIONS, None without one.
+    # Tag _VERSIONS of models that are not deleted, by their new ids; None without one.
     version_lists: dict[str, str | None] = field(default_factory=dict)
 
     def add_model(self, record: LoggedModelRecord, new_id: str) -> None:
@@ -45,20 +46,20 @@ class Ids:
 
 
 def mark_of(record: LoggedModelRecord, files: bool) -> str:
-    """Return the mark of a model whose files are sent too, or not."""
+    """Return the mark of a model; ``files`` is True if its files are sent too."""
     return digest_of(record, _NOT_SENT) + (FILES if files and record.artifact_dir else "")
 
 
 def is_complete(found: Found | None, mark: str) -> bool:
-    """Tell whether all of a model is there."""
+    """Return True if a model was written completely."""
     return found is not None and found.mark in (mark, mark.removesuffix(FILES) + FILES)
 
 
-def count_model(record: LoggedModelRecord, tally: Tally, *, new: bool) -> None:
+def count_model(record: LoggedModelRecord, written: Written, *, new: bool) -> None:
     """Count a model with its params and tags; its metrics are counted one by one."""
-    tally.count(Kind.LOGGED_MODEL, 1, new=new)
-    tally.count(Kind.LOGGED_MODEL_PARAM, len(record.params), new=new)
-    tally.count(Kind.LOGGED_MODEL_TAG, len(record.tags), new=new)
+    written.count(Kind.LOGGED_MODEL, 1, new=new)
+    written.count(Kind.LOGGED_MODEL_PARAM, len(record.params), new=new)
+    written.count(Kind.LOGGED_MODEL_TAG, len(record.tags), new=new)
 
 
 class ModelWriter:
@@ -67,19 +68,21 @@ class ModelWriter:
     def __init__(
         self,
         server: Connection,
-        tally: Tally,
+        written: Written,
         ids: Ids,
         files_of: Files | None,
         activate: Callable[[str], None],
     ) -> None:
         """``activate`` restores a run that is deleted, by its new id, until the end."""
         self._server = server
-        self._tally = tally
+        self._written = written
         self._ids = ids
         self._files_of = files_of
         self._activate = activate
 
-    def write(self, record: LoggedModelRecord, home: Home, found: Found | None) -> tuple[int, int]:
+    def write(
+        self, record: LoggedModelRecord, experiment: TargetExperiment, found: Found | None
+    ) -> tuple[int, int]:
         """Create a model, or complete one; return how many files were sent, and their bytes.
 
         Raises Refused where the server does not make it.
@@ -93,7 +96,7 @@ class ModelWriter:
         if found is None:
             model = call(
                 store.create_logged_model,
-                home.experiment_id,
+                experiment.experiment_id,
                 record.name or record.model_id,
                 self._ids.runs.get(record.source_run_id or "", record.source_run_id),
                 [LoggedModelTag(key, value) for key, value in tags.items()],
@@ -111,7 +114,7 @@ class ModelWriter:
             if lacking:
                 call(store.log_logged_model_params, model.model_id, lacking)
         self._ids.add_model(record, model.model_id)
-        count_model(record, self._tally, new=new)
+        count_model(record, self._written, new=new)
         self._log_metrics(record, model)
         sent = self._send_files(record, model)
         if sent is None:
@@ -128,15 +131,17 @@ class ModelWriter:
             [LoggedModelTag(conventions.MIGRATOR_DIGEST, mark)],
         )
         if record.lifecycle_stage == "deleted":
-            self.delete(record, home, model.model_id, mark)
+            self.delete(record, experiment, model.model_id, mark)
         return sent
 
-    def delete(self, record: LoggedModelRecord, home: Home, model_id: str, mark: str) -> None:
-        """Delete a model; its experiment remembers it, because MLflow finds it no more."""
+    def delete(
+        self, record: LoggedModelRecord, experiment: TargetExperiment, model_id: str, mark: str
+    ) -> None:
+        """Delete a model; a tag of its experiment keeps its id, because MLflow hides it then."""
         from mlflow.entities import ExperimentTag
 
         tag = ExperimentTag(MODEL_TAG + record.model_id, f"{model_id} {mark}")
-        self._server.call(self._server.store.set_experiment_tag, home.experiment_id, tag)
+        self._server.call(self._server.store.set_experiment_tag, experiment.experiment_id, tag)
         self._server.call(self._server.store.delete_logged_model, model_id)
 
     def _own_tags(self, record: LoggedModelRecord) -> dict[str, str]:
@@ -155,13 +160,13 @@ class ModelWriter:
     def _log_metrics(self, record: LoggedModelRecord, model: Any) -> None:
         from mlflow.entities import Metric
 
-        tally, ids = self._tally, self._ids
+        written, ids = self._written, self._ids
         known = {(m.key, m.timestamp, m.step, m.run_id) for m in model.metrics or ()}
         by_run: dict[str, list[Any]] = defaultdict(list)
-        for key, metric in metrics_of(record, tally, ids.runs).items():
+        for key, metric in metrics_of(record, written, ids.runs).items():
             run_id = ids.runs[metric.run_id]
             if (*key[:3], run_id) in known:
-                tally.count(Kind.LOGGED_MODEL_METRIC, 1, new=False)
+                written.count(Kind.LOGGED_MODEL_METRIC, 1, new=False)
                 continue
             by_run[run_id].append(
                 Metric(
@@ -189,38 +194,36 @@ class ModelWriter:
                 self._send(record, run_id, metrics[:half])
                 self._send(record, run_id, metrics[half:])
                 return
-            self._tally.issue(
+            self._written.issue(
                 Code.SERVER_REFUSED, Kind.LOGGED_MODEL_METRIC,
                 f"{record.model_id}/{metrics[0].key}",
                 f"Metric {metrics[0].key} of logged model {record.model_id}: {error}.",
                 path=record.path,
             )  # fmt: skip
         else:
-            self._tally.count(Kind.LOGGED_MODEL_METRIC, len(metrics), new=True)
+            self._written.count(Kind.LOGGED_MODEL_METRIC, len(metrics), new=True)
 
     def _send_files(self, record: LoggedModelRecord, model: Any) -> tuple[int, int] | None:
-        """Return how many files were sent and their bytes, None if they could not be."""
+        """Send the model's files; return their number and bytes, None if they could not be sent."""
         if self._files_of is None or not record.artifact_dir:
             return 0, 0
         files = list(self._files_of(record.artifact_dir))
         if not files:
             return 0, 0
-        sent = send_files(
-            self._server, self._tally, Kind.LOGGED_MODEL, record.model_id, record.path,
-            model.artifact_location, files,
-        )  # fmt: skip
+        owner = FilesOwner(Kind.LOGGED_MODEL, record.model_id, record.path)
+        sent = send_files(self._server, self._written, owner, model.artifact_location, files)
         return sent if sent[0] else None
 
 
 def metrics_of(
-    record: LoggedModelRecord, tally: Tally, runs: Mapping[str, str]
+    record: LoggedModelRecord, written: Written, runs: Mapping[str, str]
 ) -> dict[MetricKey, Any]:
-    """Return a model's metric points by MLflow's key for them; the others are counted or named."""
+    """Return a model's metric points by MLflow's key; the others are counted or become issues."""
     points: dict[MetricKey, Any] = {}
     for metric in record.metrics:
         name = f"{record.model_id}/{metric.key}"
         if metric.run_id not in runs:
-            tally.issue(
+            written.issue(
                 Code.LOAD_WITHOUT_PARENT, Kind.LOGGED_MODEL_METRIC, name,
                 f"Metric {metric.key} of logged model {record.model_id} is of run "
                 f"{metric.run_id}, which was not converted.", path=record.path,
@@ -230,16 +233,16 @@ def metrics_of(
         first = points.setdefault(key, metric)
         if first is metric and metric.value != metric.value:  # NaN
             del points[key]
-            tally.issue(
+            written.issue(
                 Code.SERVER_REFUSED, Kind.LOGGED_MODEL_METRIC, name,
                 f"Metric {metric.key} of logged model {record.model_id} is NaN at step "
                 f"{metric.step}: the API fails, because the run has that point already.",
                 path=record.path, kept="the run's own metric",
             )  # fmt: skip
         elif first is not metric and first == metric:
-            tally.merged[Kind.LOGGED_MODEL_METRIC] += 1
+            written.merged[Kind.LOGGED_MODEL_METRIC] += 1
         elif first is not metric:
-            tally.issue(
+            written.issue(
                 Code.LOAD_REFUSED, Kind.LOGGED_MODEL_METRIC, name,
                 f"Logged model {record.model_id} has two values of {metric.key} at one time and "
                 f"step: {first.value!r} and {metric.value!r}; the server holds one.",
@@ -254,79 +257,97 @@ def metrics_of(
 class RegistryWriter:
     """Writes one registered model or prompt, with its versions and aliases."""
 
-    def __init__(self, server: Connection, tally: Tally, ids: Ids) -> None:
+    def __init__(self, server: Connection, written: Written, ids: Ids) -> None:
         self._server = server
-        self._tally = tally
+        self._written = written
         self._ids = ids
 
     def write(self, record: RegisteredModelRecord) -> None:
-        """Create what lacks. Raises Refused where the server does not make the model."""
+        """Create what is missing. Raises Refused if the server does not create the model."""
         from mlflow.entities.model_registry import RegisteredModelTag
 
-        call, registry, tally = self._server.call, self._server.registry, self._tally
+        call, registry = self._server.call, self._server.registry
         name, mark = record.name, digest_of(record, frozenset({"path"}))
-        there = self._there(name)
-        tags: dict[str, str] = {}
         fields = fields_tag(
             {"creation_ms": record.creation_ms, "last_updated_ms": record.last_updated_ms}
         )
+        there = self._there(name)
+        tags: dict[str, str] = {}
         if there is None:
-            # With its own time at once, so that it is known for ours whatever happens.
+            # With the source's times at once, so that it is known as ours whatever happens.
             own = {**record.tags, conventions.MIGRATOR_SOURCE_FIELDS: fields}
             made = [RegisteredModelTag(key, value) for key, value in own.items()]
             call(registry.create_registered_model, name, made, record.description)
         else:
-            tags = {tag.key: tag.value for tag in there.to_proto().tags}  # those that it hides too
+            tags = {tag.key: tag.value for tag in there.to_proto().tags}  # with hidden ones
             if why := clashes.of_registered_model(record, there, tags):
                 raise clashes.AnotherEntity(f"the target has another one: {why}")
-        new = there is None
-        tally.count(Kind.REGISTERED_MODEL, 1, new=new)
+        is_new = there is None
+        self._written.count(Kind.REGISTERED_MODEL, 1, new=is_new)
         if tags.get(conventions.MIGRATOR_DIGEST) == mark:
             self._count_there(record)
             return
         for key, value in record.tags.items():
-            if not new and key not in tags:
+            is_missing = key not in tags
+            if is_missing and not is_new:
                 call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
-            tally.count(Kind.REGISTERED_MODEL_TAG, 1, new=new or key not in tags)
-        alive = [each for each in record.versions if each.current_stage != DELETED_VERSION]
-        if not new:
-            self._clear_gaps(record, {each.version for each in alive})
-        cut_off, whole = conventions.MIGRATOR_DIGEST not in tags, True
-        others: set[int] = set()
-        for version in sorted(alive, key=lambda each: each.version):
-            found = self._version_there(name, version.version)
-            if found is not None and (why := clashes.of_version(version, found)):
-                others.add(version.version)
-                self._reject_version(version, why)
-                whole = False
-            else:
-                whole &= self._version(version, found, cut_off=cut_off)
-        for version in record.versions:
-            if version.current_stage == DELETED_VERSION:  # its number is left out
-                tally.count(Kind.MODEL_VERSION, 1, new=new)
-                tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
+            self._written.count(Kind.REGISTERED_MODEL_TAG, 1, new=is_missing)
+        is_interrupted = conventions.MIGRATOR_DIGEST not in tags
+        incomplete, rejected = self._write_versions(
+            record, is_new=is_new, is_interrupted=is_interrupted
+        )
         aliases = {} if there is None else {a: int(v) for a, v in there.aliases.items()}
-        for alias, number in record.aliases.items():
-            if number in others:
-                message = f"Alias {alias} of {name} is of a version that was rejected."
-                self._tally.refuse(Code.ENTITY_CLASHES, Kind.ALIAS, f"{name}/{alias}", message)
-                continue
-            if alias not in aliases:
-                try:
-                    call(registry.set_registered_model_alias, name, alias, str(number))
-                except Refused as error:
-                    self._refuse(
-                        Kind.ALIAS, f"{name}/{alias}", f"Alias {alias} of {name}: {error}."
-                    )
-                    continue
-            elif aliases[alias] != number:
-                self._differs(Kind.ALIAS, f"{name}/{alias}", f"Alias {alias} of {name}")
-            tally.count(Kind.ALIAS, 1, new=alias not in aliases)
+        self._write_aliases(record, aliases, rejected)
         own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
-        if whole:  # else the next conversion is to try again, and to say so
+        if not incomplete and not rejected:  # else the next conversion tries again, and reports it
             own[conventions.MIGRATOR_DIGEST] = mark
         for key, value in own.items():
             call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
+
+    def _write_versions(
+        self, record: RegisteredModelRecord, *, is_new: bool, is_interrupted: bool
+    ) -> tuple[set[int], set[int]]:
+        """Write all versions; return the numbers of incomplete ones, and of rejected ones."""
+        alive = [each for each in record.versions if each.current_stage != DELETED_VERSION]
+        if not is_new:
+            self._clear_gaps(record, {each.version for each in alive})
+        incomplete: set[int] = set()
+        rejected: set[int] = set()
+        for version in sorted(alive, key=lambda each: each.version):
+            found = self._version_there(record.name, version.version)
+            if found is not None and (why := clashes.of_version(version, found)):
+                rejected.add(version.version)
+                self._reject_version(version, why)
+            elif not self._version(version, found, cut_off=is_interrupted):
+                incomplete.add(version.version)
+        for version in record.versions:
+            if version.current_stage == DELETED_VERSION:  # its number is left out
+                self._written.count(Kind.MODEL_VERSION, 1, new=is_new)
+                self._written.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=is_new)
+        return incomplete, rejected
+
+    def _write_aliases(
+        self, record: RegisteredModelRecord, aliases: Mapping[str, int], rejected: set[int]
+    ) -> None:
+        """Set the aliases that the server lacks; ``aliases`` are those that it has."""
+        name, written = record.name, self._written
+        set_alias = self._server.registry.set_registered_model_alias
+        for alias, number in record.aliases.items():
+            entity_id = f"{name}/{alias}"
+            if number in rejected:
+                message = f"Alias {alias} of {name} is of a version that was rejected."
+                written.issue(Code.ENTITY_CLASHES, Kind.ALIAS, entity_id, message)
+                continue
+            if alias not in aliases:
+                try:
+                    self._server.call(set_alias, name, alias, str(number))
+                except Refused as error:
+                    message = f"Alias {alias} of {name}: {error}."
+                    written.issue(Code.SERVER_REFUSED, Kind.ALIAS, entity_id, message)
+                    continue
+            elif aliases[alias] != number:
+                self._differs(Kind.ALIAS, entity_id, f"Alias {alias} of {name}")
+            written.count(Kind.ALIAS, 1, new=alias not in aliases)
 
     def _there(self, name: str) -> Any:
         try:
@@ -343,10 +364,10 @@ class RegistryWriter:
             (Kind.MODEL_VERSION, len(record.versions)),
             (Kind.MODEL_VERSION_TAG, sum(len(version.tags) for version in record.versions)),
         ):
-            self._tally.count(kind, n, new=False)
+            self._written.count(kind, n, new=False)
 
     def _clear_gaps(self, record: RegisteredModelRecord, alive: set[int]) -> None:
-        """Delete what a conversion that was cut off left in numbers that are to be left out."""
+        """Delete versions of numbers to be left out that an interrupted conversion made."""
         for number in sorted(set(range(1, max(alive, default=1))) - alive):
             found = self._version_there(record.name, number)
             if found is not None and conventions.MIGRATOR_SOURCE_FIELDS in found.tags:
@@ -357,35 +378,29 @@ class RegistryWriter:
     def _reject_version(self, version: ModelVersionRecord, why: str) -> None:
         name = f"{version.name}/{version.version}"
         message = f"The target has another version {name}: {why}."
-        for kind, n in ((Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))):
-            if n:
-                self._tally.refuse(Code.ENTITY_CLASHES, kind, name, message, n)
+        parts = {Kind.MODEL_VERSION: 1, Kind.MODEL_VERSION_TAG: len(version.tags)}
+        self._written.reject_parts(Code.ENTITY_CLASHES, name, message, parts)
 
     def _version(self, version: ModelVersionRecord, found: Any, *, cut_off: bool) -> bool:
-        """Create what lacks of a version. Returns False where the server takes not all of it."""
-        call, registry, tally = self._server.call, self._server.registry, self._tally
+        """Create what is missing of a version. Returns False if the server refuses a part."""
+        call, registry, written = self._server.call, self._server.registry, self._written
         name, number, whole = version.name, version.version, True
         new = found is None
         if found is None:
-            why = "the server has used up its number"
+            why = "the server has used its number already"
             try:
                 found = self._make(version)
             except Refused as error:
                 why = str(error)
             if found is None:
-                for kind, n in (
-                    (Kind.MODEL_VERSION, 1), (Kind.MODEL_VERSION_TAG, len(version.tags))
-                ):  # fmt: skip
-                    if n:
-                        self._refuse(
-                            kind, f"{name}/{number}",
-                            f"Version {number} of {name} can't be made: {why}.", n,
-                        )  # fmt: skip
+                parts = {Kind.MODEL_VERSION: 1, Kind.MODEL_VERSION_TAG: len(version.tags)}
+                message = f"Version {number} of {name} can't be made: {why}."
+                written.reject_parts(Code.SERVER_REFUSED, f"{name}/{number}", message, parts)
                 return False
         elif conventions.MIGRATOR_SOURCE_FIELDS not in found.tags:
             self._differs(Kind.MODEL_VERSION, f"{name}/{number}", f"Version {number} of {name}")
-            tally.count(Kind.MODEL_VERSION, 1, new=False)
-            tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
+            written.count(Kind.MODEL_VERSION, 1, new=False)
+            written.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=False)
             return True
         if new or cut_off:
             self._restore_list(found.source or "")
@@ -397,10 +412,10 @@ class RegistryWriter:
                 )  # fmt: skip
             except Refused as error:  # the version itself is there
                 message = f"The stage of version {number} of {name}: {error}."
-                tally.refuse(Code.SERVER_REFUSED, None, f"{name}/{number}", message)
+                written.issue(Code.SERVER_REFUSED, None, f"{name}/{number}", message)
                 whole = False
-        tally.count(Kind.MODEL_VERSION, 1, new=new)
-        tally.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
+        written.count(Kind.MODEL_VERSION, 1, new=new)
+        written.count(Kind.MODEL_VERSION_TAG, len(version.tags), new=new)
         return whole
 
     def _version_there(self, name: str, number: int) -> Any:
@@ -412,8 +427,8 @@ class RegistryWriter:
             raise
 
     def _make(self, version: ModelVersionRecord) -> Any:
-        """Return the version, made with its own number; None where that is used up."""
-        source = self._source(version) or self._nowhere(version, "a path that leads nowhere there")
+        """Create the version with its own number and return it; None if that number was used."""
+        source = self._source(version) or self._nowhere(version, "a path that does not exist there")
         try:
             made = self._create(version, source)
         except Refused as error:
@@ -458,7 +473,7 @@ class RegistryWriter:
         )
 
     def _source(self, version: ModelVersionRecord) -> str | None:
-        """Return the source to write, None for a path of which nothing is on the server."""
+        """Return the source to write, None for a path whose files are not on the server."""
         source = version.source or ""
         if PROMPT in version.tags:
             return source or "dummy-source"
@@ -473,9 +488,9 @@ class RegistryWriter:
         return source if source and not is_path(source) else None
 
     def _nowhere(self, version: ModelVersionRecord, why: str) -> str:
-        """Return a source that leads nowhere and names the recorded one."""
+        """Return a source that can't be opened and names the recorded one; keep an issue."""
         source = version.source or ""
-        self._tally.issue(
+        self._written.issue(
             Code.SERVER_SOURCE_CHANGED, Kind.MODEL_VERSION, f"{version.name}/{version.version}",
             f"Version {version.version} of {version.name} has source {source!r}: {why}.",
             kept=f"{_NO_SOURCE}{source}",
@@ -483,11 +498,11 @@ class RegistryWriter:
         return f"{_NO_SOURCE}/{source.removeprefix('file:').lstrip('/')}"
 
     def _model_of(self, source: str) -> str | None:
-        """Return the logged model that a source of the server lies in: it asks to be told."""
+        """Return the id of the logged model that has a source; the server asks for it."""
         return next((part for part in source.split("/") if part in self._ids.version_lists), None)
 
     def _restore_list(self, source: str) -> None:
-        """Give the model of a version the tag that it had: the server has written over it."""
+        """Restore the model's tag of versions, which the server overwrites with each version."""
         from mlflow.entities import LoggedModelTag
 
         model_id = self._model_of(source)
@@ -502,7 +517,7 @@ class RegistryWriter:
             call(store.set_logged_model_tags, model_id, [LoggedModelTag(_VERSIONS, wanted)])
 
     def _place(self, old: str) -> str | None:
-        """Return where a run's or model's artifacts lie now."""
+        """Return the artifact location of a run or model on the server, None if it is not there."""
         store, call = self._server.store, self._server.call
         if old in self._ids.runs:
             return str(call(store.get_run, self._ids.runs[old]).info.artifact_uri)
@@ -511,11 +526,8 @@ class RegistryWriter:
             return str(model.artifact_location)
         return None
 
-    def _refuse(self, kind: Kind, entity_id: str, message: str, n: int = 1) -> None:
-        self._tally.refuse(Code.SERVER_REFUSED, kind, entity_id, message, n)
-
     def _differs(self, kind: Kind, entity_id: str, what: str) -> None:
-        self._tally.issue(
+        self._written.issue(
             Code.TARGET_DIFFERS, kind, entity_id, f"{what} is another one in the target.",
             kept="what the target has",
         )  # fmt: skip

@@ -1,29 +1,25 @@
-"""The sink of ``convert --to http://…``: everything in an order in which it can refer to the rest.
+"""The sink of ``convert --to http://…``: writes everything in an order in which references work.
 
-Experiments first; runs in lots, all of a lot created before any is filled, so that parents are
-known; their traces; logged models; the registry; in the end links between runs and models, and
-deletions, because nothing can be written into what is deleted.
+Experiments come first. Runs are written in lots; all runs of a lot are created before any is
+filled, so that parents are known. Then come their traces, logged models and the registry. Links
+between runs and models, and deletions, come last: nothing can be written into a deleted item.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from migrator import conventions
-from migrator.issues import Code, Issue, Kind
+from migrator.issues import Code, Kind
 from migrator.loader.rest import models, runs, traces
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import Home, There, fields_tag
+from migrator.loader.rest.experiment_index import ExistingExperiment, TargetExperiment, fields_tag
 from migrator.loader.rest.runs import Files, RunJob
-from migrator.loader.rest.tally import Tally
 from migrator.loader.rest.traces import TraceJob
 from migrator.model import (
-    Counts,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -31,30 +27,16 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
+from migrator.outcome.written import Written
 
 _LOT_RUNS = 200
 _LOT_POINTS = 100_000
 _LOT_SPANS = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What has become of everything; fields as of the loader's result. ``ids`` are old to new."""
-
-    converted: Counts
-    already_there: Counts
-    merged: Counts
-    rebuilt: Counts
-    rebuilt_already_there: Counts
-    issues: tuple[Issue, ...]
-    ids: Mapping[Kind, Mapping[str, str]]
-    files_sent: int
-    bytes_sent: int
-
-
 @dataclass(slots=True)
 class _Datasets:
-    """An experiment's datasets: of which runs need them, and what is known of them."""
+    """An experiment's datasets, and which of them are on the server."""
 
     records: dict[str, DatasetRecord] = field(default_factory=dict)  # by directory
     merged: int = 0
@@ -63,16 +45,16 @@ class _Datasets:
 
 
 class Publisher:
-    """Writes one conversion: ``add…``, then ``finish``. For one thread; it makes its own.
+    """Writes one conversion: call ``add…``, then ``finish``, from one thread.
 
     Methods raise TargetError when the server is gone or refuses the login. What was written by
-    then stays, and the next conversion adds what lacks.
+    then stays, and the next conversion adds the rest.
     """
 
     def __init__(
         self,
         server: Connection,
-        there: Mapping[int, There],
+        there: Mapping[int, ExistingExperiment],
         *,
         files_of: Files | None = None,
         progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
@@ -87,33 +69,19 @@ class Publisher:
         self._files_of = files_of
         self._progress = progress
         self._in_all = runs_in_all
-        self._tally = Tally()
-        self._homes: dict[int, Home] = {}
+        self._result = Written()
+        self._experiments: dict[int, TargetExperiment] = {}
         self._datasets: dict[int, _Datasets] = {}
         self._runs: list[tuple[RunRecord, int]] = []
         self._traces: list[tuple[TracePlan, int]] = []
         self._points = self._spans = 0
         self._seen: set[tuple[Kind, str]] = set()
         self._ids = models.Ids()
-        self._waiting: list[RunJob] = []  # for logged models
-        self._others: set[str] = set()  # runs whose ids other runs of the server have
+        self._need_models: list[RunJob] = []
+        self._clashing: set[str] = set()  # runs whose ids belong to different runs there
         self._to_delete: dict[str, int] = {}  # runs by new id, and their experiment
         self._deleted: set[str] = set()  # runs that are deleted there, by new id
         self._parents: list[tuple[str, str]] = []  # run and its parent's old id
-        self._written: Counter[str] = Counter()
-        self._lock = threading.Lock()  # for what threads count
-        self._files = self._bytes = 0
-        server.done = self._so_far
-
-    def _so_far(self) -> str:
-        if not self._written:
-            return "Nothing was written."
-        done = ", ".join(f"{n:,} {kind}" for kind, n in self._written.items() if n)
-        return f"By then it had been given {done}; convert again, and what lacks is added."
-
-    def _wrote(self, kind: str) -> None:
-        with self._lock:
-            self._written[kind] += 1
 
     # ------------------------------------------------------------------------ experiments
 
@@ -141,12 +109,12 @@ class Publisher:
                 new_id = server.call(server.store.create_experiment, plan.target_name, None, tags)
             except Refused as error:
                 raise server.lost(
-                    f'it makes no experiment "{plan.target_name}": {error}'
+                    f'it does not create experiment "{plan.target_name}": {error}'
                 ) from error
-            home = Home(str(new_id), plan, True, True, dict(own), False)
-            self._wrote("experiments")
+            experiment = TargetExperiment(str(new_id), plan, True, True, dict(own), False)
+            self._server.count_written("experiments")
         else:
-            home = Home(
+            experiment = TargetExperiment(
                 there.experiment_id,
                 plan,
                 False,
@@ -154,46 +122,49 @@ class Publisher:
                 dict(there.tags),
                 there.deleted,
             )
-            home.load(server)
-        self._homes[plan.target_id] = home
-        self._tally.count(Kind.EXPERIMENT, 1, new=home.new)
+            experiment.load(server)
+        self._experiments[plan.target_id] = experiment
+        self._result.count(Kind.EXPERIMENT, 1, new=experiment.is_new)
         for key, value in plan.tags.items():
-            self._tag_experiment(home, key, value, key in plan.record.tags)
+            self._tag_experiment(experiment, key, value, key in plan.record.tags)
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Give an experiment a tag of ours, unless it has one of that name."""
-        self._tag_experiment(self._homes[experiment_id], key, value, False)
+        self._tag_experiment(self._experiments[experiment_id], key, value, False)
 
-    def _tag_experiment(self, home: Home, key: str, value: str, counted: bool) -> None:
+    def _tag_experiment(
+        self, experiment: TargetExperiment, key: str, value: str, counted: bool
+    ) -> None:
         from mlflow.entities import ExperimentTag
 
-        if key in home.tags:
+        if key in experiment.tags:
             if counted:
-                self._tally.count(Kind.EXPERIMENT_TAG, 1, new=False)
-                if home.tags[key] != value:
-                    self._tally.issue(
-                        Code.TARGET_DIFFERS, Kind.EXPERIMENT_TAG, f"{home.experiment_id}/{key}",
-                        f"Experiment {home.experiment_id} of the target has another value of tag "
-                        f"{key}.", path=home.plan.record.path, kept="what the target has",
+                self._result.count(Kind.EXPERIMENT_TAG, 1, new=False)
+                if experiment.tags[key] != value:
+                    number = experiment.experiment_id
+                    self._result.issue(
+                        Code.TARGET_DIFFERS, Kind.EXPERIMENT_TAG, f"{number}/{key}",
+                        f"Experiment {number} of the target has another value of tag {key}.",
+                        path=experiment.plan.record.path, kept="what the target has",
                     )  # fmt: skip
             return
-        home.open(self._server)
+        experiment.open(self._server)
         store = self._server.store
         try:
             self._server.call(
-                store.set_experiment_tag, home.experiment_id, ExperimentTag(key, value)
+                store.set_experiment_tag, experiment.experiment_id, ExperimentTag(key, value)
             )
         except Refused as error:
             if counted:
-                self._tally.issue(
+                self._result.issue(
                     Code.SERVER_REFUSED, Kind.EXPERIMENT_TAG,
-                    f"{home.plan.record.experiment_id}/{key}",
-                    f"Tag {key} of experiment {home.plan.record.name}: {error}.",
-                    path=home.plan.record.path,
+                    f"{experiment.plan.record.experiment_id}/{key}",
+                    f"Tag {key} of experiment {experiment.plan.record.name}: {error}.",
+                    path=experiment.plan.record.path,
                 )  # fmt: skip
             return
-        home.tags[key] = value
-        self._tally.count(Kind.EXPERIMENT_TAG, counted, new=True)
+        experiment.tags[key] = value
+        self._result.count(Kind.EXPERIMENT_TAG, counted, new=True)
 
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
         """Remember a dataset: the first run that uses it makes it."""
@@ -225,7 +196,7 @@ class Publisher:
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Add a trace, rebuilt or native, with its spans, assessments and links."""
         if self._is_second(Kind.TRACE, plan.trace_id):
-            counted = Tally()
+            counted = Written()
             traces.count(plan, counted, new=True)
             del counted.converted[Kind.TRACE]  # empty for a rebuilt one, which was not found
             kind = Kind.TRACE if plan.native else None
@@ -243,20 +214,10 @@ class Publisher:
     def _refuse_second(
         self, kind: Kind | None, name: str, path: str, parts: Mapping[Kind, int]
     ) -> None:
-        said = kind.value if kind else Kind.TRACE.value
-        for part, n in ((kind, 1), *parts.items()):
-            if n:
-                self._tally.issues.append(
-                    Issue(
-                        Code.LOAD_DUPLICATE,
-                        path,
-                        f"There are two of {said} {name}; this is the second.",
-                        "",
-                        part,
-                        name,
-                        n,
-                    )
-                )
+        label = kind.value if kind else Kind.TRACE.value
+        message = f"There are two of {label} {name}; this is the second."
+        self._result.issue(Code.LOAD_DUPLICATE, kind, name, message, path=path)
+        self._result.reject_parts(Code.LOAD_DUPLICATE, name, message, parts, path)
 
     def _flush_if_full(self) -> None:
         full = len(self._runs) >= _LOT_RUNS or len(self._traces) >= _LOT_RUNS
@@ -264,79 +225,81 @@ class Publisher:
             self.flush()
 
     def flush(self) -> None:
-        """Write the runs and traces that are waiting. Raises TargetError."""
+        """Write the buffered runs and traces. Raises TargetError."""
         self._flush_runs()
         self._flush_traces()
 
     def _flush_runs(self) -> None:
         lot, self._runs, self._points = self._runs, [], 0
         jobs = [self._job(run, experiment_id) for run, experiment_id in lot]
+        incomplete = []
         for job in jobs:
-            if job.found is not None:
-                job.new_id = job.found.new_id
-                self._ids.runs[job.run.run_id] = job.new_id
-        for job in jobs:
-            if job.complete:
+            if job.is_complete:
                 runs.count_there(job)
-        wanted = [job for job in jobs if not job.complete]
-        known = [job for job in wanted if job.found is not None]
-        self._server.each(lambda job: runs.look(self._server, job), known)
-        wanted = [job for job in wanted if not job.clash]
-        missing = [job for job in wanted if job.found is None]
-        for job in wanted:
-            job.home.open(self._server)
-        self._server.each(lambda job: runs.create(self._server, job), missing)
-        for job in missing:
-            self._ids.runs[job.run.run_id] = job.new_id
-        for job in wanted:
-            if job.found is not None and job.found.deleted:
-                self._server.call(self._server.store.restore_run, job.new_id)
-                job.found.deleted = False
-        self._server.each(self._fill, wanted)
+            else:
+                incomplete.append(job)
+        found = [job for job in incomplete if job.found is not None]
+        self._server.each(partial(runs.look, self._server), found)
+        self._write_runs([job for job in incomplete if not job.clash])
         for job in jobs:
             self._take_in(job)
         self._progress("runs sent", len(self._ids.runs), self._in_all)
 
+    def _write_runs(self, jobs: list[RunJob]) -> None:
+        """Create or restore runs, all before any is filled, so that parents are known."""
+        for job in jobs:
+            job.experiment.open(self._server)
+        missing = [job for job in jobs if job.found is None]
+        self._server.each(partial(runs.create, self._server), missing)
+        for job in missing:
+            self._ids.runs[job.run.run_id] = job.new_id
+        for job in jobs:
+            if job.found is not None and job.found.deleted:
+                self._server.call(self._server.store.restore_run, job.new_id)
+                job.found.deleted = False
+        self._server.each(self._fill, jobs)
+
     def _job(self, run: RunRecord, experiment_id: int) -> RunJob:
-        home = self._homes[experiment_id]
+        experiment = self._experiments[experiment_id]
         datasets = self._datasets.get(experiment_id, _Datasets()).records
-        return RunJob(
-            run,
-            home,
-            runs.edges_of(run, datasets),
-            runs.mark_of(run, self._files_of is not None),
-            home.run(self._server, run.run_id),
-        )
+        edges = runs.edges_of(run, datasets)
+        mark = runs.mark_of(run, self._files_of is not None)
+        job = RunJob(run, experiment, edges, mark, experiment.run(self._server, run.run_id))
+        if job.found is not None:
+            job.new_id = job.found.new_id
+            self._ids.runs[run.run_id] = job.new_id
+        return job
 
     def _fill(self, job: RunJob) -> None:
         old_parent = job.run.parent_run_id
         parent = self._ids.runs.get(old_parent or "")
         job.sent = runs.fill(self._server, job, parent, self._files_of)
-        self._wrote("runs")
+        self._server.count_written("runs")
 
     def _take_in(self, job: RunJob) -> None:
-        """Keep of a run what is still to be done, and what it says of datasets."""
-        run, home = job.run, job.home
-        self._tally.add(job.tally)
+        """Note what is still to be done for a run, and which datasets are there now."""
+        run, experiment = job.run, job.experiment
+        self._result.add(job.written)
         if job.clash:
-            self._others.add(run.run_id)
+            self._clashing.add(run.run_id)
             return
-        self._files += job.sent[0]
-        self._bytes += job.sent[1]
+        self._result.files_sent += job.sent[0]
+        self._result.bytes_sent += job.sent[1]
         old_parent = run.parent_run_id
-        if old_parent is not None and old_parent not in self._ids.runs and not job.complete:
+        if old_parent is not None and old_parent not in self._ids.runs and not job.is_complete:
             self._parents.append((job.new_id, old_parent))
-        if job.waits and not job.complete:
-            self._waiting.append(job)
+        if job.needs_models and not job.is_complete:
+            self._need_models.append(job)
         deleted_there = job.found is not None and job.found.deleted
         if run.deleted and not deleted_there:
-            self._to_delete[job.new_id] = home.plan.target_id
+            self._to_delete[job.new_id] = experiment.plan.target_id
         if deleted_there:
             self._deleted.add(job.new_id)
-        known = self._datasets.get(home.plan.target_id)
+        known = self._datasets.get(experiment.plan.target_id)
         if known is not None:
-            known_before = job.complete or job.found is not None
-            (known.there if known_before else known.new).update(job.edges.datasets)
+            known_before = job.is_complete or job.found is not None
+            names = known.there if known_before else known.new
+            names.update(job.edges.datasets)
 
     def _flush_traces(self) -> None:
         lot, self._traces, self._spans = self._traces, [], 0
@@ -344,72 +307,68 @@ class Publisher:
         for plan, experiment_id in lot:
             if not plan.native and self._is_of_other_run(plan):
                 continue
-            home = self._homes[experiment_id]
+            experiment = self._experiments[experiment_id]
             mark = traces.mark_of(plan)
-            there = home.traces.get(plan.trace_id)
+            there = experiment.traces.get(plan.trace_id)
             if there == mark:
-                traces.count(plan, self._tally, new=False)
+                traces.count(plan, self._result, new=False)
                 continue
-            home.open(self._server)
-            jobs.append(TraceJob(plan, home, mark))
+            experiment.open(self._server)
+            jobs.append(TraceJob(plan, experiment, mark))
         self._server.each(self._write_trace, jobs)
         for job in jobs:
-            self._tally.add(job.tally)
+            self._result.add(job.written)
 
     def _is_of_other_run(self, plan: TracePlan) -> bool:
-        """Whether a trace was rebuilt from a run that was rejected as another one."""
+        """Return True if a trace was rebuilt from a run that was rejected as a different one."""
         own = plan.trace_id.removeprefix("tr-")
-        return own in self._others or plan.metadata.get(conventions.SOURCE_RUN) in self._others
+        return own in self._clashing or plan.metadata.get(conventions.SOURCE_RUN) in self._clashing
 
     def _write_trace(self, job: TraceJob) -> None:
         traces.write(self._server, job, self._ids.runs)
-        self._wrote("traces")
+        self._server.count_written("traces")
 
     # --------------------------------------------------------------------------- models
 
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
         """Add a logged model with its params, tags and metrics."""
         self.flush()
+        parts = {
+            Kind.LOGGED_MODEL_PARAM: len(record.params),
+            Kind.LOGGED_MODEL_TAG: len(record.tags),
+            Kind.LOGGED_MODEL_METRIC: len(record.metrics),
+        }
         if self._is_second(Kind.LOGGED_MODEL, record.model_id):
-            parts = {
-                Kind.LOGGED_MODEL_PARAM: len(record.params),
-                Kind.LOGGED_MODEL_TAG: len(record.tags),
-                Kind.LOGGED_MODEL_METRIC: len(record.metrics),
-            }
             self._refuse_second(Kind.LOGGED_MODEL, record.model_id, record.path, parts)
             return
-        home = self._homes[experiment_id]
-        found = home.model(self._server, record.model_id)
+        experiment = self._experiments[experiment_id]
+        found = experiment.model(self._server, record.model_id)
         mark = models.mark_of(record, self._files_of is not None)
         if models.is_complete(found, mark) and found is not None:
             self._ids.add_model(record, found.new_id)
-            models.count_model(record, self._tally, new=False)
-            points = models.metrics_of(record, self._tally, self._ids.runs)
-            self._tally.count(Kind.LOGGED_MODEL_METRIC, len(points), new=False)
+            models.count_model(record, self._result, new=False)
+            points = models.metrics_of(record, self._result, self._ids.runs)
+            self._result.count(Kind.LOGGED_MODEL_METRIC, len(points), new=False)
             if record.lifecycle_stage == "deleted" and not found.deleted:  # it was cut off there
                 self._server.call(self._server.store.delete_logged_model, found.new_id)
             return
-        home.open(self._server)
-        tally = Tally()
-        writer = models.ModelWriter(self._server, tally, self._ids, self._files_of, self._activate)
+        experiment.open(self._server)
+        written = Written()
+        writer = models.ModelWriter(
+            self._server, written, self._ids, self._files_of, self._activate
+        )
         try:
-            files, size = writer.write(record, home, found)
+            files, size = writer.write(record, experiment, found)
         except Refused as error:
-            tally = Tally()
-            for kind, n in (
-                (Kind.LOGGED_MODEL, 1),
-                (Kind.LOGGED_MODEL_PARAM, len(record.params)),
-                (Kind.LOGGED_MODEL_TAG, len(record.tags)),
-                (Kind.LOGGED_MODEL_METRIC, len(record.metrics)),
-            ):
-                if n:
-                    message = f"Logged model {record.model_id}: {error}."
-                    tally.refuse(error.code, kind, record.model_id, message, n)
+            written = Written()
+            message = f"Logged model {record.model_id}: {error}."
+            written.reject_parts(
+                error.code, record.model_id, message, {Kind.LOGGED_MODEL: 1, **parts}
+            )
         else:
-            self._wrote("logged models")
-            self._files += files
-            self._bytes += size
-        self._tally.add(tally)
+            self._server.count_written("logged models")
+            written.files_sent, written.bytes_sent = files, size
+        self._result.add(written)
 
     def _activate(self, run_id: str) -> None:
         """Restore a run that is deleted there; it is deleted again in the end."""
@@ -431,52 +390,46 @@ class Publisher:
         if self._is_second(Kind.REGISTERED_MODEL, record.name):
             self._refuse_second(Kind.REGISTERED_MODEL, record.name, record.path, parts)
             return
-        tally = Tally()
+        written = Written()
         try:
-            models.RegistryWriter(self._server, tally, self._ids).write(record)
+            models.RegistryWriter(self._server, written, self._ids).write(record)
         except Refused as error:
-            tally = Tally()
-            for kind, n in {Kind.REGISTERED_MODEL: 1, **parts}.items():
-                if n:
-                    message = f"Registered model {record.name}: {error}."
-                    tally.refuse(error.code, kind, record.name, message, n)
+            written = Written()
+            message = f"Registered model {record.name}: {error}."
+            written.reject_parts(
+                error.code, record.name, message, {Kind.REGISTERED_MODEL: 1, **parts}
+            )
         else:
-            self._wrote("registered models")
-        self._tally.add(tally)
+            self._server.count_written("registered models")
+        self._result.add(written)
 
     # ---------------------------------------------------------------------------- the end
 
-    def finish(self) -> Published:
-        """Link what waits for one another, delete what is to be deleted, and say what was done."""
+    def finish(self) -> Written:
+        """Link runs and models, apply pending deletions, and return the result.
+
+        Its ids are those of the server by those of the source. Raises TargetError.
+        """
         self.flush()
-        self._server.each(self._link_models, self._waiting)
-        for job in self._waiting:
-            self._tally.add(job.tally)
+        self._server.each(self._link_models, self._need_models)
+        for job in self._need_models:
+            self._result.add(job.written)
         self._join_late_parents()
         self._delete()
         self._count_datasets()
-        tally = self._tally
-        return Published(
-            converted=+tally.converted,
-            already_there=+tally.already_there,
-            merged=+tally.merged,
-            rebuilt=+tally.rebuilt,
-            rebuilt_already_there=+tally.rebuilt_already_there,
-            issues=tuple(tally.issues),
-            ids={
-                Kind.EXPERIMENT: {
-                    home.plan.record.path: home.experiment_id for home in self._homes.values()
-                },
-                Kind.RUN: self._ids.runs,
-                Kind.LOGGED_MODEL: self._ids.models,
-            },
-            files_sent=self._files,
-            bytes_sent=self._bytes,
-        )
+        experiment_ids = {
+            each.plan.record.path: each.experiment_id for each in self._experiments.values()
+        }
+        self._result.ids = {
+            Kind.EXPERIMENT: experiment_ids,
+            Kind.RUN: self._ids.runs,
+            Kind.LOGGED_MODEL: self._ids.models,
+        }
+        return self._result
 
     def experiment_id(self, target_id: int) -> str:
         """Return the server's id of an experiment that was added."""
-        return self._homes[target_id].experiment_id
+        return self._experiments[target_id].experiment_id
 
     def _link_models(self, job: RunJob) -> None:
         """Link a run with the models that it used and made; then it is complete."""
@@ -486,7 +439,7 @@ class Publisher:
         there = server.call(server.store.get_run, job.new_id)
         known = {each.model_id for each in there.inputs.model_inputs or ()}
         made = {each.model_id for each in there.outputs.model_outputs or ()}
-        job.tally = Tally()
+        job.written = Written()
         for old in job.edges.models:
             new_id = ids.get(old, old)
             self._link(
@@ -505,18 +458,18 @@ class Publisher:
         self, job: RunJob, kind: Kind, model: str, there: bool, ask: Callable[[], object]
     ) -> None:
         if there:
-            job.tally.count(kind, 1, new=False)
+            job.written.count(kind, 1, new=False)
             return
         try:
             self._server.call(ask)
         except Refused as error:
-            job.tally.issue(
+            job.written.issue(
                 Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{model}",
                 f"Logged model {model} as {kind.value} {job.run.run_id}: {error}.",
                 path=job.run.path,
             )  # fmt: skip
         else:
-            job.tally.count(kind, 1, new=True)
+            job.written.count(kind, 1, new=True)
 
     def _join_late_parents(self) -> None:
         """Give runs that came before their parents the parents' new ids."""
@@ -529,28 +482,31 @@ class Publisher:
 
     def _delete(self) -> None:
         store, call = self._server.store, self._server.call
-        gone = {key for key, home in self._homes.items() if home.plan.record.deleted}
+        gone = {
+            key for key, experiment in self._experiments.items() if experiment.plan.record.deleted
+        }
         self._server.each(
             lambda run_id: call(store.delete_run, run_id),
-            [run_id for run_id, home in self._to_delete.items() if home not in gone],
+            [run_id for run_id, experiment in self._to_delete.items() if experiment not in gone],
         )
         for key in sorted(gone):
-            home = self._homes[key]
-            if home.ours and not home.deleted:
-                call(store.delete_experiment, home.experiment_id)
+            experiment = self._experiments[key]
+            if experiment.is_ours and not experiment.deleted:
+                call(store.delete_experiment, experiment.experiment_id)
 
     def _count_datasets(self) -> None:
         for experiment_id, datasets in self._datasets.items():
-            self._tally.merged[Kind.DATASET] += datasets.merged
+            self._result.merged[Kind.DATASET] += datasets.merged
             once = {(each.name, each.digest): each for each in datasets.records.values()}
             for name, record in once.items():
                 if name in datasets.there or name in datasets.new:
                     new = name not in datasets.there
-                    self._tally.count(Kind.DATASET, 1, new=new)
+                    self._result.count(Kind.DATASET, 1, new=new)
                     continue
-                home = self._homes[experiment_id]
-                self._tally.issue(
+                experiment = self._experiments[experiment_id]
+                source = experiment.plan.record
+                self._result.issue(
                     Code.SERVER_DATASET_UNUSED, Kind.DATASET, record.dataset_id,
-                    f"Dataset {record.name} of experiment {home.plan.record.experiment_id} is not "
-                    "an input of any run that was converted.", path=home.plan.record.path,
+                    f"Dataset {record.name} of experiment {source.experiment_id} is not an input "
+                    "of any run that was converted.", path=source.path,
                 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One run through the API: created, filled, marked as complete."""
+"""Writes one run through the API: creates it, fills it, marks it as complete."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import Found, Home, fields_tag
+from migrator.loader.rest.digests import digest_of
+from migrator.loader.rest.experiment_index import Found, TargetExperiment, fields_tag
 from migrator.loader.rest.limits import PARAM_CHARS, TAG_CHARS, encoded, run_fields
-from migrator.loader.rest.tally import Tally, digest_of
 from migrator.model import DatasetRecord, RunRecord
+from migrator.outcome.written import Written
 
-FILES = "+files"  # at the end of a mark: the artifacts were sent too
+FILES = "+files"  # end of a mark: the artifacts were sent too
 _NOT_SENT = frozenset({"path", "artifact_dir", "artifact_uri", "texts", "artifacts"})
 _METRICS, _PER_CALL = 800, 100  # of params, and of tags; MLflow takes 1,000 in all
 _BATCH_CHARS = 150_000  # of keys and values: MLflow takes a request of 1 MB, escapes included
@@ -64,38 +65,38 @@ class RunJob:
     """A run on its way to the server."""
 
     run: RunRecord
-    home: Home
+    experiment: TargetExperiment
     edges: Edges
     mark: str
     found: Found | None
     new_id: str = ""
-    there: Any = None  # what the server has of it, where an earlier conversion wrote any
+    there: Any = None  # the server's run, if an earlier conversion made one
     points_there: dict[str, set[Point]] = field(default_factory=dict)
-    clash: str = ""  # what makes that another run
+    clash: str = ""  # why that is a different run
     sent: tuple[int, int] = (0, 0)  # files and bytes
-    tally: Tally = field(default_factory=Tally)
+    written: Written = field(default_factory=Written)
 
     @property
-    def complete(self) -> bool:
-        """Whether all of it is there, deleted or not as it is to be."""
+    def is_complete(self) -> bool:
+        """True if an earlier conversion wrote all of it."""
         found = self.found
         if found is None or found.mark is None:
             return False
         return found.mark in (self.mark, self.mark.removesuffix(FILES) + FILES)
 
     @property
-    def waits(self) -> bool:
-        """Whether it is complete only when the logged models are there."""
+    def needs_models(self) -> bool:
+        """True if it can only be completed when the logged models are there."""
         return bool(self.edges.models or self.edges.outputs)
 
 
 def mark_of(run: RunRecord, files: bool) -> str:
-    """Return the mark of a run whose artifacts are sent too, or not."""
+    """Return the mark of a run; ``files`` is True if its artifacts are sent too."""
     return digest_of(run, _NOT_SENT) + (FILES if files and run.artifact_dir else "")
 
 
 def points_of(run: RunRecord) -> dict[str, dict[Point, float]]:
-    """Return each metric's points as the server keeps them, equal ones once."""
+    """Return each metric's points as the server keeps them, without repeats."""
     points: dict[str, dict[Point, float]] = {}
     for key, of_key in run.metrics.items():
         once = points[key] = {}
@@ -106,7 +107,7 @@ def points_of(run: RunRecord) -> dict[str, dict[Point, float]]:
 
 def count_there(job: RunJob) -> None:
     """Count a run that is complete, and all of its parts."""
-    run, edges, tally = job.run, job.edges, job.tally
+    run, edges, written = job.run, job.edges, job.written
     points = sum(map(len, points_of(run).values()))
     _count_merged(job, points)
     for kind, n in (
@@ -117,16 +118,16 @@ def count_there(job: RunJob) -> None:
         (Kind.INPUT, len(edges.datasets) + len(edges.models)),
         (Kind.OUTPUT, len(edges.outputs)),
     ):
-        tally.count(kind, n, new=False)
+        written.count(kind, n, new=False)
 
 
 def _count_merged(job: RunJob, points: int) -> None:
-    merged = job.tally.merged
+    merged = job.written.merged
     merged[Kind.METRIC_POINT] += sum(map(len, job.run.metrics.values())) - points
     merged[Kind.INPUT] += job.edges.merged_inputs
     merged[Kind.OUTPUT] += job.edges.merged_outputs
     for dataset in job.edges.unknown:
-        job.tally.issue(
+        job.written.issue(
             Code.LOAD_WITHOUT_PARENT,
             Kind.INPUT,
             f"{job.run.run_id}/{dataset}",
@@ -137,21 +138,21 @@ def _count_merged(job: RunJob, points: int) -> None:
 
 
 def create(server: Connection, job: RunJob) -> None:
-    """Create a run that bears its old id, so that it is found again. Raises TargetError."""
+    """Create a run with its old id in a tag, so that it is found again. Raises TargetError."""
     from mlflow.entities import RunTag
 
     run = job.run
     try:
         made = server.call(
             server.store.create_run,
-            job.home.experiment_id,
+            job.experiment.experiment_id,
             conventions.clean_text(run.user_id),
             run.start_ms or 0,
             [RunTag(conventions.MIGRATOR_SOURCE_RUN, run.run_id)],
             _name_of(run),
         )
     except Refused as error:
-        raise server.lost(f"it makes no run of {run.run_id}: {error}") from error
+        raise server.lost(f"it does not create run {run.run_id}: {error}") from error
     job.new_id = made.info.run_id
 
 
@@ -160,9 +161,9 @@ def _name_of(run: RunRecord) -> str:
 
 
 def look(server: Connection, job: RunJob) -> None:
-    """Read what an earlier conversion wrote of a run, and compare it. Raises TargetError.
+    """Read the run that an earlier conversion made, and compare it. Raises TargetError.
 
-    Another run is rejected whole.
+    If it is a different run, the source's is rejected with all its parts.
     """
     run = job.run
     there = job.there = server.call(server.store.get_run, job.new_id)
@@ -175,16 +176,17 @@ def look(server: Connection, job: RunJob) -> None:
     if not job.clash:
         return
     message = f"The target has another run {run.run_id}, as {job.new_id}: {job.clash}."
-    for kind, count in (
-        (Kind.RUN, 1),
-        (Kind.PARAM, len(run.params)),
-        (Kind.TAG, len(run.tags)),
-        (Kind.METRIC_POINT, sum(map(len, run.metrics.values()))),
-        (Kind.INPUT, len(run.inputs)),
-        (Kind.OUTPUT, len(run.outputs)),
-    ):
+    parts = {
+        Kind.RUN: 1,
+        Kind.PARAM: len(run.params),
+        Kind.TAG: len(run.tags),
+        Kind.METRIC_POINT: sum(map(len, run.metrics.values())),
+        Kind.INPUT: len(run.inputs),
+        Kind.OUTPUT: len(run.outputs),
+    }
+    for kind, count in parts.items():
         if count:
-            job.tally.issue(
+            job.written.issue(
                 Code.ENTITY_CLASHES, kind, run.run_id, message, path=run.path,
                 kept="what the target has", count=count,
             )  # fmt: skip
@@ -193,16 +195,16 @@ def look(server: Connection, job: RunJob) -> None:
 def fill(
     server: Connection, job: RunJob, parent: str | None, files_of: Files | None
 ) -> tuple[int, int]:
-    """Give a run all that it lacks but its models, and its mark unless it waits for those.
+    """Add everything that a run lacks except its models, and mark it unless it needs those.
 
-    ``parent`` is the new id of its parent, if that is known. Returns how many files were sent,
-    and their bytes.
+    ``parent`` is the new id of its parent, None if that is not known yet. Returns the number of
+    files sent, and their bytes.
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run, tally = job.run, job.tally
+    run, written = job.run, job.written
     there = job.there
-    tally.count(Kind.RUN, 1, new=job.found is None)
+    written.count(Kind.RUN, 1, new=job.found is None)
     points = points_of(run)
     _count_merged(job, sum(map(len, points.values())))
     _send_datasets(server, job, there)
@@ -215,7 +217,7 @@ def fill(
     for key, of_key in points.items():
         known = job.points_there.get(key, set())
         lacking = [(point, value) for point, value in of_key.items() if point not in known]
-        tally.count(Kind.METRIC_POINT, len(of_key) - len(lacking), new=False)
+        written.count(Kind.METRIC_POINT, len(of_key) - len(lacking), new=False)
         metrics += [Metric(key, value, p[0], p[2]) for p, value in lacking]
     items = [
         *(Param(key, value) for key, value in params),
@@ -224,13 +226,13 @@ def fill(
     ]
     for batch in _batches(items):
         _send(server, job, batch)
-    if not job.waits:
+    if not job.needs_models:
         mark(server, job)
     return sent
 
 
 def mark(server: Connection, job: RunJob) -> None:
-    """Say that a run is complete. Raises TargetError."""
+    """Mark a run as complete. Raises TargetError."""
     from mlflow.entities import RunTag
 
     server.call(server.store.set_tag, job.new_id, RunTag(conventions.MIGRATOR_DIGEST, job.mark))
@@ -258,13 +260,13 @@ def _lacking(
     there: Mapping[str, str] | None,
     limit: int,
 ) -> list[tuple[str, str]]:
-    """Return the params or tags that the run lacks, cut to what the API takes; count the others."""
+    """Return the params or tags that the run lacks, cut to the API's limit; count the others."""
     own = job.run.params if kind is Kind.PARAM else job.run.tags
     lacking, differ = [], []
     for key, whole in wanted.items():
         value = conventions.clean_text(whole)
         if len(value) > limit:
-            job.tally.issue(
+            job.written.issue(
                 Code.SERVER_VALUE_CUT, kind, f"{job.run.run_id}/{key}",
                 f"{kind.value} {key} of run {job.run.run_id} has {len(value):,} characters.",
                 path=job.run.path, kept=f"the first {limit:,}",
@@ -275,9 +277,9 @@ def _lacking(
             continue
         if there[key] != value and key in own:
             differ.append(key)
-        job.tally.count(kind, key in own, new=False)
+        job.written.count(kind, key in own, new=False)
     if differ:
-        job.tally.issue(
+        job.written.issue(
             Code.TARGET_DIFFERS, kind, f"{job.run.run_id}/{differ[0]}",
             f"Run {job.new_id} of the target has {len(differ)} of kind {kind.value} with other "
             f"values: {', '.join(differ[:3])}.",
@@ -287,7 +289,7 @@ def _lacking(
 
 
 def _send(server: Connection, job: RunJob, items: Sequence[Any]) -> None:
-    """Log a batch; where the server refuses it, its halves, down to what it is that is refused."""
+    """Log a batch. If the server refuses it, log its halves, down to the items refused."""
     metrics, params, tags = _by_type(items)
     try:
         server.call(server.store.log_batch, job.new_id, metrics, params, tags)
@@ -298,17 +300,23 @@ def _send(server: Connection, job: RunJob, items: Sequence[Any]) -> None:
             _send(server, job, items[half:])
             return
         key = items[0].key
-        kind = Kind.METRIC_POINT if metrics else Kind.PARAM if params else Kind.TAG
+        kind = _kind_of(metrics, params)
         if tags and key not in job.run.tags:
             raise server.lost(f"it refuses tag {key}: {error}") from error
-        job.tally.issue(
+        job.written.issue(
             Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{key}",
             f"{kind.value} {key} of run {job.run.run_id}: {error}.", path=job.run.path,
         )  # fmt: skip
         return
-    job.tally.count(Kind.METRIC_POINT, len(metrics), new=True)
-    job.tally.count(Kind.PARAM, len(params), new=True)
-    job.tally.count(Kind.TAG, sum(tag.key in job.run.tags for tag in tags), new=True)
+    job.written.count(Kind.METRIC_POINT, len(metrics), new=True)
+    job.written.count(Kind.PARAM, len(params), new=True)
+    job.written.count(Kind.TAG, sum(tag.key in job.run.tags for tag in tags), new=True)
+
+
+def _kind_of(metrics: Sequence[Any], params: Sequence[Any]) -> Kind:
+    if metrics:
+        return Kind.METRIC_POINT
+    return Kind.PARAM if params else Kind.TAG
 
 
 def _by_type(items: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -320,7 +328,7 @@ def _by_type(items: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:
-    """Yield what goes into one call each."""
+    """Yield batches of items that fit into one call each."""
     batch: list[Any] = []
     chars = 0
     counts: Counter[type] = Counter()
@@ -350,7 +358,7 @@ def _send_datasets(server: Connection, job: RunJob, there: Any) -> None:
         known = {(i.dataset.name, i.dataset.digest) for i in there.inputs.dataset_inputs}
     for name, (record, tags) in job.edges.datasets.items():
         if name in known:
-            job.tally.count(Kind.INPUT, 1, new=False)
+            job.written.count(Kind.INPUT, 1, new=False)
             continue
         dataset = Dataset(
             record.name, record.digest, record.source_type, record.source, record.schema,
@@ -360,13 +368,13 @@ def _send_datasets(server: Connection, job: RunJob, there: Any) -> None:
         try:
             server.call(server.store.log_inputs, job.new_id, [entry])
         except Refused as error:
-            job.tally.issue(
+            job.written.issue(
                 Code.SERVER_REFUSED, Kind.INPUT, f"{job.run.run_id}/{record.dataset_id}",
                 f"Dataset {record.name} as input of run {job.run.run_id}: {error}.",
                 path=job.run.path,
             )  # fmt: skip
         else:
-            job.tally.count(Kind.INPUT, 1, new=True)
+            job.written.count(Kind.INPUT, 1, new=True)
 
 
 def _finish_status(server: Connection, job: RunJob, there: Any) -> None:
@@ -391,28 +399,36 @@ def _finish_status(server: Connection, job: RunJob, there: Any) -> None:
 
 
 def _send_files(server: Connection, job: RunJob, files_of: Files) -> tuple[int, int]:
-    """Upload the run's artifacts; return how many files and bytes. Whatever fails is an issue."""
+    """Upload the run's artifacts; return their number and bytes. A failure is an issue."""
     run = job.run
     files = list(files_of(run.artifact_dir)) if run.artifact_dir else []
     if not files:
         return 0, 0
     place = server.call(server.store.get_run, job.new_id).info.artifact_uri
-    sent = send_files(server, job.tally, Kind.RUN, run.run_id, run.path, place, files)
+    owner = FilesOwner(Kind.RUN, run.run_id, run.path)
+    sent = send_files(server, job.written, owner, place, files)
     if not sent[0]:
         job.mark = job.mark.removesuffix(FILES)  # so that the next conversion sends them
     return sent
 
 
+@dataclass(frozen=True, slots=True)
+class FilesOwner:
+    """The run or model that has artifacts."""
+
+    kind: Kind
+    entity_id: str
+    path: str  # of its meta.yaml
+
+
 def send_files(
     server: Connection,
-    tally: Tally,
-    kind: Kind,
-    entity_id: str,
-    path: str,
+    written: Written,
+    owner: FilesOwner,
     place: str,
     files: Sequence[tuple[str, str, int]],
 ) -> tuple[int, int]:
-    """Upload files to a place of the server; return how many and their bytes."""
+    """Upload files to a location of the server; return their number and bytes."""
     why = ""
     if _is_local(place) and not server.is_here:
         why = f"the server keeps artifacts in a directory of its own machine ({place})"
@@ -423,9 +439,10 @@ def send_files(
             why = str(error)
     if not why:
         return len(files), sum(size for _, _, size in files)
-    tally.issue(
-        Code.SERVER_ARTIFACTS_LEFT, kind, entity_id,
-        f"{len(files):,} artifacts of {kind.value} {entity_id} were not sent: {why}.", path=path,
+    counted = "1 artifact" if len(files) == 1 else f"{len(files):,} artifacts"
+    written.issue(
+        Code.SERVER_ARTIFACTS_LEFT, owner.kind, owner.entity_id,
+        f"{counted} of {owner.kind.value} {owner.entity_id} not sent: {why}.", path=owner.path,
     )  # fmt: skip
     return 0, 0
 

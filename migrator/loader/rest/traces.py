@@ -1,8 +1,8 @@
-"""One trace through the API: spans, links, and last what is known of the whole.
+"""Writes one trace through the API: spans, links, and last the trace's own fields.
 
 MLflow makes a trace of the spans that it gets, with times, state and token counts of its own, and
-adds counts each time. What ``start_trace`` says is written over that, in one step, assessments
-with their ids and times included. So spans go first, and a trace that was cut off is sent again.
+adds to the counts each time. ``start_trace`` overwrites these in one step, with assessments, their
+ids and times. So spans go first, and an interrupted trace is sent again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import Home
+from migrator.loader.rest.digests import digest_of
+from migrator.loader.rest.experiment_index import TargetExperiment
 from migrator.loader.rest.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS, lacks_counts
-from migrator.loader.rest.tally import Tally, digest_of
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
+from migrator.outcome.written import Written
 
 _SPANS_A_CALL = 200
 _SESSION = "session.id"  # of OpenTelemetry's conventions
-# MLflow 3.17 keeps these numbers of a trace in columns, and what is not said of one stays as it
-# summed it up of the spans, a cost that no span has as 0.0.
+# MLflow 3.17 keeps these numbers of a trace in columns. One that is not sent stays the sum over the
+# spans: 0.0 for a cost that no span has.
 _IN_COLUMNS = (3, 17)
 _NUMBERS = {
     conventions.TRACE_USAGE: (
@@ -33,8 +34,8 @@ _NUMBERS = {
     ),
     conventions.TRACE_COST: ("input_cost", "output_cost", "total_cost"),
 }  # fmt: skip
-_TOLD = (conventions.SPAN_USAGE, _SESSION)
-# The server's own, which it refuses or would write twice.
+_DERIVED_FROM = (conventions.SPAN_USAGE, _SESSION)
+# Tags of the server itself, which it refuses or would write twice.
 _NOT_SENT = (conventions.ARTIFACT_LOCATION, conventions.SPANS_LOCATION)
 
 
@@ -43,13 +44,13 @@ class TraceJob:
     """A trace on its way to the server."""
 
     plan: TracePlan
-    home: Home
+    experiment: TargetExperiment
     mark: str
-    tally: Tally = field(default_factory=Tally)
+    written: Written = field(default_factory=Written)
 
 
 def mark_of(plan: TracePlan) -> str:
-    """Return the mark of a trace: the same for every release of ours that makes the same of it."""
+    """Return the mark of a trace: equal for all of our releases that plan the same trace."""
     skipped = {conventions.MIGRATOR_VERSION, *_NOT_SENT}
     tags = {key: value for key, value in plan.tags.items() if key not in skipped}
     return digest_of(plan, frozenset({"tags"})) + digest_of(_Tags(tags), frozenset())[:8]
@@ -60,12 +61,12 @@ class _Tags:
     tags: Mapping[str, str]
 
 
-def count(plan: TracePlan, tally: Tally, *, new: bool) -> None:
-    """Count a trace and all that is in it."""
+def count(plan: TracePlan, written: Written, *, new: bool) -> None:
+    """Count a trace and all of its parts."""
     if plan.native:
-        counts = tally.converted if new else tally.already_there
+        counts = written.converted if new else written.already_there
     else:
-        counts = tally.rebuilt if new else tally.rebuilt_already_there
+        counts = written.rebuilt if new else written.rebuilt_already_there
     counts.update(
         {
             Kind.TRACE: 1,
@@ -80,53 +81,63 @@ def count(plan: TracePlan, tally: Tally, *, new: bool) -> None:
 def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
     """Write a trace; ``runs`` are the new ids of runs by their old ones. Raises TargetError.
 
-    What the server refuses is one rejected trace.
+    If the server refuses a request, the trace is rejected, with an issue.
     """
     plan = job.plan
     try:
         there = _there(server, plan.trace_id)
-        if there is not None and there.experiment_id != job.home.experiment_id:
-            count(plan, job.tally, new=False)
-            job.tally.issue(
-                Code.TARGET_DIFFERS, Kind.TRACE, plan.trace_id,
-                f"Trace {plan.trace_id} is in experiment {there.experiment_id} of the target.",
-                kept="what the target has",
-            )  # fmt: skip
-            return
-        if there is not None and _are_other_spans(there.tags, plan.tags):
-            count(plan, job.tally, new=False)
-            job.tally.issue(
-                Code.TARGET_DIFFERS, Kind.TRACE, plan.trace_id,
-                f"Of trace {plan.trace_id}, only one of target and source has spans by MLflow. "
-                "To have the source's, delete the trace in the target and convert again.",
+        difference = "" if there is None else _difference(job, there)
+        if difference:
+            count(plan, job.written, new=False)
+            job.written.issue(
+                Code.TARGET_DIFFERS, Kind.TRACE, plan.trace_id, difference,
                 kept="what the target has",
             )  # fmt: skip
             return
         if there is not None and plan.native and (why := clashes.of_trace(server, plan, there)):
             raise clashes.AnotherEntity(f"the target has another one: {why}")
-        spans = [_span(plan, span, job.home.experiment_id) for span in plan.spans]
-        for at in range(0, len(spans), _SPANS_A_CALL):
-            part = spans[at : at + _SPANS_A_CALL]
-            server.call(server.store.log_spans, job.home.experiment_id, part)
-        info = _info(job, runs)
-        if there is not None or _is_told_more(plan):
-            # What stands there and is not said again would be an error in MLflow 3.9.
-            there = server.call(server.store.get_trace_info, plan.trace_id)
-            info.trace_metadata = {
-                **there.trace_metadata,
-                **info.trace_metadata,
-                **_usage(there.trace_metadata, plan.metadata),
-            }
-            own = {key: value for key, value in there.tags.items() if key not in _NOT_SENT}
-            info.tags = {**own, **info.tags}
-        if server.release >= _IN_COLUMNS:
-            info.trace_metadata.update(_unknown_as_null(plan.metadata))
-        _link(server, job, runs)
-        server.call(server.store.start_trace, info)
+        _send(server, job, runs, is_there=there is not None)
     except Refused as error:
         _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
-        count(plan, job.tally, new=True)
+        count(plan, job.written, new=True)
+
+
+def _difference(job: TraceJob, there: Any) -> str:
+    """Return why a trace of the server can't be completed, an empty text if it can."""
+    trace_id = job.plan.trace_id
+    if there.experiment_id != job.experiment.experiment_id:
+        return f"Trace {trace_id} is in experiment {there.experiment_id} of the target."
+    if _are_other_spans(there.tags, job.plan.tags):
+        return (
+            f"Only one of target and source has spans by MLflow for trace {trace_id}. To have the "
+            "source's, delete the trace in the target and convert again."
+        )
+    return ""
+
+
+def _send(server: Connection, job: TraceJob, runs: Mapping[str, str], *, is_there: bool) -> None:
+    """Send spans and links, and last the trace's own fields. Raises Refused, TargetError."""
+    plan = job.plan
+    experiment_id = job.experiment.experiment_id
+    spans = [_span(plan, span, experiment_id) for span in plan.spans]
+    for at in range(0, len(spans), _SPANS_A_CALL):
+        server.call(server.store.log_spans, experiment_id, spans[at : at + _SPANS_A_CALL])
+    info = _info(job, runs)
+    if is_there or _derives_metadata(plan):
+        # MLflow 3.9 fails if metadata that is there is not sent again.
+        there = server.call(server.store.get_trace_info, plan.trace_id)
+        info.trace_metadata = {
+            **there.trace_metadata,
+            **info.trace_metadata,
+            **_usage(there.trace_metadata, plan.metadata),
+        }
+        own = {key: value for key, value in there.tags.items() if key not in _NOT_SENT}
+        info.tags = {**own, **info.tags}
+    if server.release >= _IN_COLUMNS:
+        info.trace_metadata.update(_unknown_as_null(plan.metadata))
+    _link(server, job, runs)
+    server.call(server.store.start_trace, info)
 
 
 def _there(server: Connection, trace_id: str) -> Any:
@@ -139,25 +150,27 @@ def _there(server: Connection, trace_id: str) -> Any:
 
 
 def _are_other_spans(there: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether either side has an inferred root where the other has spans: no call takes one out."""
+    """Return True if one side has an inferred root, the other spans: no call removes a span."""
     if conventions.SPANS_LOCATION not in there or conventions.MIGRATOR_DIGEST not in there:
         return False
     inferred = [tags.get(conventions.MIGRATOR_INFERENCES) for tags in (there, wanted)]
     return inferred.count(conventions.INFERRED_ROOT) == 1
 
 
-def _is_told_more(plan: TracePlan) -> bool:
-    """Tell whether MLflow makes metadata of the spans that the plan does not have."""
-    has = {key for span in plan.spans for key in _TOLD if key in span.attributes}
+def _derives_metadata(plan: TracePlan) -> bool:
+    """Return True if MLflow derives metadata from the spans that the plan lacks."""
+    has: set[str] = set()
+    for span in plan.spans:
+        has.update(key for key in _DERIVED_FROM if key in span.attributes)
     if conventions.SPAN_USAGE in has and lacks_counts(plan):
         return True
     return _SESSION in has and conventions.TRACE_SESSION not in plan.metadata
 
 
 def _usage(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Return the token counts to write, if those that stand there are more than the plan knows.
+    """Return the token counts to write if the server has more of them than the plan.
 
-    MLflow 3.9 writes 0 for a count that no span has, and fails when that is not said again.
+    MLflow 3.9 writes 0 for a count that no span has, and fails if that is not sent again.
     """
     key = conventions.TRACE_USAGE
     if key not in there or key not in wanted:
@@ -167,7 +180,7 @@ def _usage(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str
 
 
 def _unknown_as_null(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return token counts and cost so that they say also what is not known."""
+    """Return token counts and costs with null for each unknown number."""
     said = {key: _object(metadata[key]) for key in _NUMBERS if key in metadata}
     return {
         key: json.dumps({**dict.fromkeys(_NUMBERS[key]), **numbers}, separators=(",", ":"))
@@ -185,11 +198,12 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _refuse(job: TraceJob, code: Code, message: str) -> None:
-    counted = Tally()
+    counted = Written()
     count(job.plan, counted, new=True)
-    for kind, n in (+counted.converted + counted.rebuilt).items():
-        of_source = kind if job.plan.native else None  # what we made ourselves was not found
-        job.tally.refuse(code, of_source, job.plan.trace_id, message, n)
+    trace_id = job.plan.trace_id
+    job.written.reject_parts(code, trace_id, message, counted.converted)
+    for number in (+counted.rebuilt).values():  # what we made ourselves was not found
+        job.written.issue(code, None, trace_id, message, count=number)
 
 
 def _link(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
@@ -203,7 +217,7 @@ def _link(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """What MLflow's client reads of a prompt version to link it."""
+    """The fields of a prompt version that MLflow's client reads to link it."""
 
     name: str
     version: str
@@ -224,7 +238,7 @@ def _info(job: TraceJob, runs: Mapping[str, str]) -> Any:
     tags[conventions.MIGRATOR_DIGEST] = job.mark
     return TraceInfo(
         trace_id=plan.trace_id,
-        trace_location=TraceLocation.from_experiment_id(job.home.experiment_id),
+        trace_location=TraceLocation.from_experiment_id(job.experiment.experiment_id),
         request_time=plan.timestamp_ms,
         execution_duration=plan.execution_ms,
         state=TraceState(plan.status),
@@ -241,7 +255,7 @@ def _cut(job: TraceJob, kind: Kind, values: Mapping[str, str], limit: int) -> di
     plan = job.plan
     for key, value in values.items():
         if len(value) > limit:
-            job.tally.issue(
+            job.written.issue(
                 Code.SERVER_VALUE_CUT, kind, f"{plan.trace_id}/{key}",
                 f"{kind.value} {key} of trace {plan.trace_id} has {len(value):,} characters.",
                 kept=f"the first {limit:,}",

@@ -1,4 +1,4 @@
-"""What lies in a staging file: counted, and checked, by SQL of its own."""
+"""Counts and checks the content of a staging file, in SQL of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXAMPLES = 5
 _LOOKERS = 2
 _TABLES = "SELECT name FROM main.sqlite_master WHERE type = 'table'"
 
-# Which traces are native, and which experiment tags are ours, is known to the writer alone.
+# Only the writer knows which traces are native, and which experiment tags are ours.
 SIDE_TABLES = (
     "CREATE TEMP TABLE native (trace_id TEXT PRIMARY KEY)",
     "CREATE TEMP TABLE own_tags (key TEXT, experiment_id INTEGER, "
@@ -111,6 +111,12 @@ def count(db: sqlite3.Connection, table: str) -> int:
     return int(db.execute(f"SELECT count(*) FROM main.{quoted(table)}").fetchone()[0])
 
 
+def is_native(db: sqlite3.Connection, trace_id: object) -> bool:
+    """Return True for a trace that the source has, False for one rebuilt from runs."""
+    found = db.execute("SELECT 1 FROM temp.native WHERE trace_id = ?", (trace_id,))
+    return found.fetchone() is not None
+
+
 def by_kind(db: sqlite3.Connection) -> tuple[Counter[Kind], Counter[Kind]]:
     """Return how many of each kind came from the source, and how many were rebuilt from runs."""
     source: Counter[Kind] = Counter()
@@ -122,7 +128,7 @@ def by_kind(db: sqlite3.Connection) -> tuple[Counter[Kind], Counter[Kind]]:
 
 
 def remember_promoted(db: sqlite3.Connection) -> None:
-    """Note, by trace, the rows that a newer schema keeps in columns of ``trace_info``."""
+    """Count, by trace, the rows that a newer schema keeps in columns of ``trace_info``."""
     for table in ("trace_tags", "trace_request_metadata"):
         keys = PROMOTED[table]
         db.execute(
@@ -145,7 +151,7 @@ def add_latest(db: sqlite3.Connection) -> int:
 
 
 def drop_orphans(db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
-    """Take out rows whose parent is missing; MLflow's migrations would abort on some of them."""
+    """Delete rows whose parent is missing; MLflow's migrations would abort on some of them."""
     dropped: Counter[str] = Counter()
     issues: list[Issue] = []
     while found := db.execute("PRAGMA main.foreign_key_check").fetchall():
@@ -173,8 +179,8 @@ def drop_orphans(db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
                 issue = Issue(
                     Code.LOAD_WITHOUT_PARENT,
                     "",
-                    f"{len(fresh)} of kind {kind.value} belong to rows of {parent} that are "
-                    f"not there: {', '.join(named)}{', …' if len(fresh) > len(named) else ''}.",
+                    f"{len(fresh):,} of kind {kind.value} refer to missing rows of {parent}: "
+                    f"{', '.join(named)}{', …' if len(fresh) > len(named) else ''}.",
                     kind=kind,
                     entity_id=named[0],
                     count=len(fresh),
@@ -194,10 +200,10 @@ def _count_rebuilt(db: sqlite3.Connection, table: str, rowids: Sequence[int]) ->
 
 
 def check(db: sqlite3.Connection, written: Mapping[str, int], promoted: Mapping[str, int]) -> None:
-    """Check the finished file: sound, and every row that was written is there.
+    """Check that the finished file is sound, and that every row that was written is there.
 
-    ``promoted`` counts the rows that MLflow's migration may have turned into columns. Raises
-    LedgerError.
+    ``written`` and ``promoted`` are counts by table; the second are rows that MLflow's migration
+    may have turned into columns. Raises LedgerError.
     """
     for table in COLUMNS:
         there, wanted = count(db, table), written.get(table, 0)
@@ -211,18 +217,19 @@ def check(db: sqlite3.Connection, written: Mapping[str, int], promoted: Mapping[
 
 
 def check_sound(db: sqlite3.Connection) -> None:
-    """Check that the main database is whole and no reference dangles; raises LedgerError.
+    """Check that the main database is not damaged and no reference dangles. Raises LedgerError.
 
-    That is ``quick_check``, and that each index holds the rows of its table. ``integrity_check``
-    compares their words too, by looking up each row in each index: in a large file that takes
-    several times as long, and it sees a wrong letter in the indexes only, never in the tables.
+    It runs ``quick_check``, and checks that each index has the rows of its table.
+    ``integrity_check`` would compare their values too, by looking up each row in each index: in a
+    large file that takes several times as long, and finds wrong values only in indexes, never in
+    tables.
 
-    Nothing may be under way in the database. It is a file, and two connections look at it at once,
-    because SQLite lets go of Python's lock while it works: that halves the time in which all waits.
+    No transaction may be open. Two connections read the file at once, which halves the time: SQLite
+    releases Python's lock while it works.
     """
     databases = db.execute("PRAGMA database_list")
     path = path_of(next(file for _, name, file in databases if name == "main"))
-    db.execute("PRAGMA shrink_memory").close()  # what it has cached is theirs to use
+    db.execute("PRAGMA shrink_memory").close()  # its cache's memory is for the other connections
     names = sorted((name for (name,) in db.execute(_TABLES)), key=lambda name: -count(db, name))
     todo: deque[Callable[[sqlite3.Connection], Iterable[str]]] = deque([_dangling])
     todo += [partial(_faults, table=name) for name in (*names, "sqlite_schema")]
@@ -250,7 +257,7 @@ def _look(
     found: list[str],
     failed: list[Exception],
 ) -> None:
-    """Take one check after the other, and keep what it says."""
+    """Run one check after the other, and keep the faults that it finds."""
     try:
         with contextlib.closing(sqlite3.connect(path)) as db:
             while todo and not failed:
@@ -271,7 +278,7 @@ def _dangling(db: sqlite3.Connection) -> Iterable[str]:
 
 
 def _faults(db: sqlite3.Connection, table: str) -> Iterable[str]:
-    """Say what is wrong with a table and its indexes."""
+    """Return the faults of a table and its indexes."""
     name = quoted(table)
     faults = [row[0] for row in db.execute(f"PRAGMA main.quick_check({name})") if row[0] != "ok"]
     # Row numbers may have 63 bits, and their sum must not have more.
@@ -287,7 +294,7 @@ def _faults(db: sqlite3.Connection, table: str) -> Iterable[str]:
 
 
 def promoted_rows(db: sqlite3.Connection) -> dict[str, int]:
-    """Return by table how many rows a newer schema keeps in columns of ``trace_info``."""
+    """Return how many rows a newer schema keeps in columns of ``trace_info``, by table."""
     return {
         table: db.execute(
             f"SELECT count(*) FROM main.{table} WHERE key IN ({', '.join('?' * len(keys))})", keys

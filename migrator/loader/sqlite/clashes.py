@@ -1,20 +1,18 @@
-"""Entities of the source whose id another entity of the target has.
+"""Finds entities of the source whose id belongs to a different entity in the target.
 
-A run that was converted before may have grown since: it ended, got metric points, params, tags,
-another name. It is still the run that the target has, and what it lacks is added. Another run of
-the same id must not be: it would mix with the target's. They are told apart by what MLflow never
-changes in an entity once it is written: its experiment, its start or creation time, the values of
-params and metric points. An entity that contradicts the target in any of these is another one, and
-is left out whole. Where a value is unknown on one side it contradicts nothing.
+A run that was converted before may have grown since: it ended, or got metric points, params, tags
+or another name. It is still the run that the target has, and gets what it lacks there. A different
+run with the same id must not be added: it would mix with the target's. Two entities are different
+if they contradict one another in something that MLflow never changes once it is written: the
+experiment, the start or creation time, the values of params and metric points. The source's is then
+left out completely. A value that is unknown on one side contradicts nothing.
 ``migrator.pipeline.copies`` has the same rule for records.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from migrator import conventions
 from migrator.issues import Code, Issue, Kind
@@ -22,13 +20,14 @@ from migrator.loader.owners import ROOTS, is_shared, owner_of
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
+from migrator.outcome.written import Written
 
 UNFINISHED = "('RUNNING', 'SCHEDULED')"
 _OUR_ROOT = "migrator_root_span"  # SQL function: the id of a root span that we added to a trace
 
 
 def _lacks(table: str, one: str, other: str, owner: str, keys: Sequence[str]) -> str:
-    """SQL: database ``one`` has a row of the entity ``s`` that ``other`` has not."""
+    """SQL: database ``one`` has a row of the entity ``s`` that ``other`` lacks."""
     same = " AND ".join(f"b.{key} = a.{key}" for key in keys)
     return (
         f"EXISTS (SELECT 1 FROM {one}.{table} AS a WHERE a.{owner} = s.{owner} "
@@ -65,8 +64,8 @@ _ELSEWHERE = (
     "s.experiment_id <> t.experiment_id",
     "'it belongs to experiment ' || t.experiment_id || ' there'",
 )
-# Of each kind of entity (a row ``s`` of the source, ``t`` of the target), conditions that make two
-# of them, each with SQL for words that say so.
+# For each kind of entity, conditions under which a row ``s`` of the source and a row ``t`` of the
+# target are different entities, each with SQL for the reason.
 _CONTRADICTIONS = {
     "runs": (
         _ELSEWHERE,
@@ -120,25 +119,17 @@ _CONTRADICTIONS = {
 }
 
 
-@dataclass(slots=True)
-class Clashes:
-    """What was left out: an issue for each kind of row of each entity, and the rows' counts."""
+def leave_out(db: sqlite3.Connection) -> Written:
+    """Delete entities of the main database whose ids belong to different entities in ``target``.
 
-    issues: list[Issue] = field(default_factory=list)
-    rejected: Counter[Kind] = field(default_factory=Counter)
-    rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
-
-
-def leave_out(db: sqlite3.Connection) -> Clashes:
-    """Take entities out of the main database whose ids other entities of ``target`` have.
-
-    Runs in the caller's transaction.
+    Runs in the caller's transaction. Returns the rejected counts, and an issue for each kind of
+    row of each entity.
     """
     db.create_function(
         _OUR_ROOT, 1, lambda trace_id: conventions.span_id_of(trace_id, "root"), deterministic=True
     )
     _find_other_points(db)
-    clashes = Clashes()
+    left_out = Written()
     for root in ("runs", "logged_models", "trace_info", "registered_models"):
         _find(db, root, (ROOTS[root],))
     _find(db, "model_versions", ("name", "version"))
@@ -153,20 +144,20 @@ def leave_out(db: sqlite3.Connection) -> Clashes:
     found = "SELECT count(*) FROM temp.clash_"
     roots = (*_CONTRADICTIONS,)
     if not any(db.execute(found + root).fetchone()[0] for root in roots):
-        return clashes
+        return left_out
     # Children first; input_tags before the inputs that say whose they are.
     tables = [t for t in reversed(audit.tables(db)) if not is_shared(db, t) or t in ROOTS]
     for table in sorted(tables, key=lambda table: table != "input_tags"):
         for owner, condition in _conditions(db, table):
-            _take_out(db, table, owner, condition, clashes)
-    _take_out_promoted(db, clashes)
-    return clashes
+            _take_out(db, table, owner, condition, left_out)
+    _take_out_promoted(db, left_out)
+    return left_out
 
 
 def _find_other_points(db: sqlite3.Connection) -> None:
-    """Note ended runs of which each side has points of one metric that the other lacks.
+    """Find ended runs where each side has points of one metric that the other lacks.
 
-    What is logged to a run that goes on may have been read half written, so it proves nothing.
+    A run that still goes on may have been read while it was written, so it proves nothing.
     """
     db.execute("CREATE TEMP TABLE IF NOT EXISTS other_points (id TEXT PRIMARY KEY)")
     db.execute("DELETE FROM temp.other_points")
@@ -185,7 +176,7 @@ def _find_other_points(db: sqlite3.Connection) -> None:
 
 
 def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
-    """Note in ``temp.clash_TABLE`` the ids that clash, and why."""
+    """Fill ``temp.clash_TABLE`` with the ids that clash, and the reasons."""
     db.execute(f"CREATE TEMP TABLE IF NOT EXISTS clash_{table} (id TEXT PRIMARY KEY, why TEXT)")
     db.execute(f"DELETE FROM temp.clash_{table}")
     cases = " ".join(f"WHEN {condition} THEN {why}" for condition, why in _CONTRADICTIONS[table])
@@ -205,7 +196,7 @@ def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
 
 
 def _conditions(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
-    """Return for a table what it clashes by: the root's table, and SQL for the root's id."""
+    """Return the roots by which a table's rows clash: the root's table, and SQL for its id."""
     owner = owner_of(db, table)
     found = [] if owner.root == "experiments" else [(owner.root, owner.sql)]
     if table == "logged_model_metrics":
@@ -215,7 +206,7 @@ def _conditions(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
     return found
 
 
-def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, clashes: Clashes) -> None:
+def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, left_out: Written) -> None:
     clashing = f"{sql} IN (SELECT id FROM temp.clash_{owner})"
     for kind, _, condition, rebuilt in (s for s in audit.SLICES if s.table == table):
         found = db.execute(
@@ -224,32 +215,32 @@ def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, clashes:
         ).fetchall()
         for entity_id, count in found:
             if rebuilt:
-                clashes.rebuilt_rejected[kind] += count
+                left_out.rebuilt_rejected[kind] += count
             else:
-                _reject(db, clashes, owner, str(entity_id), kind, count)
+                _reject(db, left_out, owner, str(entity_id), kind, count)
     db.execute(f"DELETE FROM main.{quoted(table)} AS s WHERE {clashing}")
 
 
-def _take_out_promoted(db: sqlite3.Connection, clashes: Clashes) -> None:
-    """Take out what a newer schema keeps in columns, of traces that clash."""
+def _take_out_promoted(db: sqlite3.Connection, left_out: Written) -> None:
+    """Reject the rows of clashing traces that a newer schema keeps in columns."""
     found = db.execute(
         "SELECT trace_id, tbl, trace_id IN (SELECT trace_id FROM temp.native), n "
         "FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)"
     ).fetchall()
     for trace_id, table, native, count in found:
         if native:
-            _reject(db, clashes, "trace_info", trace_id, KINDS[table], count)
+            _reject(db, left_out, "trace_info", trace_id, KINDS[table], count)
         else:
-            clashes.rebuilt_rejected[KINDS[table]] += count
+            left_out.rebuilt_rejected[KINDS[table]] += count
     db.execute("DELETE FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)")
 
 
 def _reject(
-    db: sqlite3.Connection, clashes: Clashes, owner: str, entity_id: str, kind: Kind, count: int
+    db: sqlite3.Connection, left_out: Written, owner: str, entity_id: str, kind: Kind, count: int
 ) -> None:
     why = db.execute(f"SELECT why FROM temp.clash_{owner} WHERE id = ?", (entity_id,)).fetchone()[0]
-    clashes.rejected[kind] += count
-    clashes.issues.append(
+    left_out.rejected[kind] += count
+    left_out.issues.append(
         Issue(
             Code.ENTITY_CLASHES,
             "",

@@ -1,44 +1,34 @@
-"""Taking a finished staging file's rows into a database that is in use."""
+"""Adds the rows of a finished staging file to a database that is in use."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue, Kind
+from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit, clashes, staging
 from migrator.loader.sqlite.audit import quoted
-from migrator.loader.sqlite.target import Target, connect, reporting
+from migrator.loader.sqlite.files import DatabaseFile, connect, reporting
+from migrator.outcome.written import Written
 from migrator.paths import shown
 
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
 _EXAMPLES = 3
 
-# Columns that say nothing of the source: drawn at random, or stamped when written.
+# Columns that don't come from the source: drawn at random, or stamped when written.
 _INCIDENTAL = {
     "datasets": {"dataset_uuid"},
     "inputs": {"input_uuid"},
     "experiments": {"last_update_time"},
 }
-
-
-@dataclass(slots=True)
-class Merged:
-    """What the target already had, and the backup made before anything was added."""
-
-    already: Counter[Kind] = field(default_factory=Counter)
-    rebuilt_already: Counter[Kind] = field(default_factory=Counter)
-    rejected: Counter[Kind] = field(default_factory=Counter)  # named in the issues
-    rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
-    issues: list[Issue] = field(default_factory=list)
-    backup_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +42,27 @@ class _Table:
 
     @property
     def in_target(self) -> str:
-        """The condition that the target has a row of the key of ``s``."""
+        """SQL: the target has a row with the key of ``s``."""
         return (
             f"EXISTS (SELECT 1 FROM target.{quoted(self.name)} AS t WHERE {self.matches('t', 's')})"
         )
 
 
-def merge(
-    db: sqlite3.Connection,
-    target: Target,
-    joined: Collection[int],
-    *,
-    backup: bool,
-    checking: Callable[[Sequence[Issue]], None] = lambda issues: None,
-    committing: Callable[[], None] = lambda: None,
-) -> Merged:
-    """Add to the target every row of ``db``'s main database that it lacks, in one transaction.
+def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Written:
+    """Add to the target every staged row that it lacks, in one transaction.
 
     A row whose key the target has is left as the target has it, except of runs and traces that
     had not ended there: those are brought up to date. Entities whose ids other entities of the
-    target have are left out (``clashes``). Before the first change the
-    target is copied to ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done.
-    ``joined`` are experiments whose own row is not compared; ``checking`` gets the issues that
-    reject something before anything is changed, and may raise; ``committing`` is called right
-    before the transaction ends.
+    target have are left out (``clashes``). Before the first change the target is copied to
+    ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done. Returns what the target had
+    already. Raises TargetError and LedgerError.
     """
+    db, joined = staged.db, staged.joined
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
     db.execute("ATTACH DATABASE ? AS target", (shown(target.path),))
     db.execute("PRAGMA target.synchronous=FULL")
-    merged = Merged()
+    result = Written()
     db.execute("BEGIN IMMEDIATE")
     try:
         _check_unchanged(db, target)
@@ -89,34 +70,32 @@ def merge(
         _check_names(db, target)
         _adopt_ids(db)
         if any(table.name == "trace_info" for table in tables):
-            _keep_spans(db, merged)  # first: an inferred root is not another trace
-        found = clashes.leave_out(db)
-        merged.rejected, merged.rebuilt_rejected = found.rejected, found.rebuilt_rejected
-        merged.issues += found.issues
-        checking(found.issues)
-        missing = _count(db, tables, merged)
+            _keep_spans(db, result)  # first: an inferred root is not another trace
+        result.add(clashes.leave_out(db))
+        options.check_rejects(result.issues)
+        missing = _count(db, tables, result)
         behind = _latest_behind(db)
         stale = _find_stale(db, tables)
         if not any(missing.values()) and not behind and not stale:
-            merged.issues += _differences(db, tables, joined)
+            result.issues += _differences(db, tables, joined)
             db.execute("ROLLBACK")
-            return merged
-        if backup:
+            return result
+        if options.backup:
             # A connection of its own: ours holds the lock, under which others may still read.
             with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
-                merged.backup_path = back_up(source, target.path, str(target.revision))
+                result.backup_path = back_up(source, target.path, target.revision)
         try:
             if stale:
-                merged.issues += _update_stale(db, stale)
-                missing = _count(db, tables, Merged())
-            merged.issues += _differences(db, tables, joined)
+                result.issues += _update_stale(db, stale)
+                missing = _count(db, tables, Written())
+            result.issues += _differences(db, tables, joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
-            committing()
+            options.committing()
             db.execute("COMMIT")
         except BaseException:
-            if merged.backup_path:  # nothing has changed, so it is of no use
-                Path(merged.backup_path).unlink(missing_ok=True)
+            if result.backup_path:  # nothing has changed, so it is of no use
+                Path(result.backup_path).unlink(missing_ok=True)
             raise
     except BaseException:
         if db.in_transaction:
@@ -125,10 +104,10 @@ def merge(
     finally:
         with contextlib.suppress(sqlite3.OperationalError):
             db.execute("DETACH DATABASE target")
-    return merged
+    return result
 
 
-def _check_unchanged(db: sqlite3.Connection, target: Target) -> None:
+def _check_unchanged(db: sqlite3.Connection, target: DatabaseFile) -> None:
     revisions = [row[0] for row in db.execute("SELECT version_num FROM target.alembic_version")]
     if revisions != [target.revision]:
         raise TargetError(
@@ -147,7 +126,7 @@ def _table(db: sqlite3.Connection, name: str) -> _Table:
     return _Table(name, ours, audit.key_columns(db, name))
 
 
-def _check_names(db: sqlite3.Connection, target: Target) -> None:
+def _check_names(db: sqlite3.Connection, target: DatabaseFile) -> None:
     columns = _table(db, "experiments").columns
     workspace = " AND t.workspace = s.workspace" if "workspace" in columns else ""
     taken = db.execute(
@@ -158,13 +137,13 @@ def _check_names(db: sqlite3.Connection, target: Target) -> None:
     if taken:
         raise TargetError(
             f"The target has an experiment '{taken[0]}' of its own (id {taken[2]}; the source's "
-            f"is {taken[1]}).",
+            f"id is {taken[1]}).",
             todo="Say what to do with --on-conflict merge or --on-conflict rename.",
         )
 
 
 def _adopt_ids(db: sqlite3.Connection) -> None:
-    """Take over the target's own random ids of datasets and inputs in the staging file."""
+    """Use the target's random ids of datasets and inputs in the staging file."""
     other = (
         "SELECT t.dataset_uuid FROM main.datasets AS d JOIN target.datasets AS t "
         "ON t.experiment_id = d.experiment_id AND t.name = d.name AND t.digest = d.digest "
@@ -183,15 +162,15 @@ def _adopt_ids(db: sqlite3.Connection) -> None:
     db.execute(f"UPDATE main.input_tags SET input_uuid = ({other}) WHERE EXISTS ({other})")
 
 
-# The ids of traces whose only span was made of what the trace itself says.
+# The ids of traces whose only span was inferred from the fields of the trace itself.
 _INFERRED = (
     "SELECT request_id FROM {}.trace_tags "
     f"WHERE key = '{conventions.MIGRATOR_INFERENCES}' AND value = '{conventions.INFERRED_ROOT}'"
 )
 
 
-def _keep_spans(db: sqlite3.Connection, merged: Merged) -> None:
-    """Leave out the inferred root of a trace whose spans the target has, and count it as there."""
+def _keep_spans(db: sqlite3.Connection, result: Written) -> None:
+    """Leave out the inferred root of a trace whose spans the target has; count it as there."""
     db.execute("DROP TABLE IF EXISTS temp.whole_traces")
     db.execute(
         "CREATE TEMP TABLE whole_traces AS SELECT t.trace_id AS id FROM target.spans AS t "
@@ -200,16 +179,16 @@ def _keep_spans(db: sqlite3.Connection, merged: Merged) -> None:
     )
     of_whole = "IN (SELECT id FROM temp.whole_traces)"
     spans = db.execute(f"DELETE FROM main.spans WHERE trace_id {of_whole}")
-    merged.already[Kind.SPAN] += spans.rowcount
+    result.already_there[Kind.SPAN] += spans.rowcount
     tags = db.execute(
         f"DELETE FROM main.trace_tags WHERE request_id {of_whole} AND key = ?",
         (conventions.MIGRATOR_INFERENCES,),
     )
-    merged.already[Kind.TRACE_TAG] += tags.rowcount
+    result.already_there[Kind.TRACE_TAG] += tags.rowcount
 
 
-def _count(db: sqlite3.Connection, tables: Sequence[_Table], merged: Merged) -> Counter[str]:
-    """Count what the target has (into ``merged``); return by table how many rows it lacks."""
+def _count(db: sqlite3.Connection, tables: Sequence[_Table], result: Written) -> Counter[str]:
+    """Count the rows that the target has into ``result``; return how many it lacks, by table."""
     missing: Counter[str] = Counter()
     slices: dict[str, list[audit.Slice]] = {}
     for one in audit.SLICES:
@@ -224,27 +203,28 @@ def _count(db: sqlite3.Connection, tables: Sequence[_Table], merged: Merged) -> 
                 f"SELECT count(*) FROM main.{table.name} AS s "
                 f"WHERE {condition} AND {table.in_target}"
             )
-            counter = merged.rebuilt_already if rebuilt else merged.already
+            counter = result.rebuilt_already_there if rebuilt else result.already_there
             counter[kind] += found.fetchone()[0]
-    _count_promoted(db, merged)
+    _count_promoted(db, result)
     return missing
 
 
-def _count_promoted(db: sqlite3.Connection, merged: Merged) -> None:
-    """Count the rows that a newer schema keeps in columns, of traces that the target has."""
+def _count_promoted(db: sqlite3.Connection, result: Written) -> None:
+    """Count the rows of the target's traces that a newer schema keeps in columns."""
     found = db.execute(
         "SELECT p.tbl, p.trace_id IN (SELECT trace_id FROM temp.native), sum(p.n) "
         "FROM temp.promoted AS p JOIN target.trace_info AS t ON t.request_id = p.trace_id "
         "GROUP BY 1, 2"
     )
     for table, native, n in found.fetchall():
-        (merged.already if native else merged.rebuilt_already)[KINDS[table]] += n
+        counter = result.already_there if native else result.rebuilt_already_there
+        counter[KINDS[table]] += n
 
 
 # ------------------------------------------------------------- what had not ended last time
 
 _RUN_COLUMNS = ("name", "status", "end_time")
-_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # who deletes a run in the target means it
+_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # a run deleted in the target stays deleted
 TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
     "spans": "trace_id",
     "trace_metrics": "request_id",
@@ -254,12 +234,11 @@ TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
 
 
 def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table]:
-    """Note runs and traces that the target has unfinished and the source has otherwise.
+    """Find runs and traces that are unfinished in the target and differ in the source.
 
     Fills ``temp.stale_runs`` and ``temp.stale_traces``; returns the tables to update, none if
-    there is nothing to. A rebuilt trace is one whole: it is stale, too, when it lacks a span,
-    because a run has joined its tree since. So is a native trace with an inferred root whose
-    spans the source has now.
+    nothing is stale. A rebuilt trace is also stale when it lacks a span, because a run has joined
+    its tree since. So is a native trace with an inferred root whose spans the source has now.
     """
     by_name = {table.name: table for table in tables}
     for name in ("stale_runs", "stale_traces"):
@@ -318,71 +297,84 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
 
 
 def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issue]:
-    """Bring what ``_find_stale`` noted up to date.
-
-    Of a trace, what was written from the source is taken out, so that it is inserted again; what
-    users added to it in the target (assessments, tags of their own) stays.
-    """
+    """Update the runs and traces that ``_find_stale`` found. Returns an issue for each kind."""
     by_name = {table.name: table for table in tables}
     if "runs" in by_name:
-        for names, condition in (
-            (_RUN_COLUMNS, ""),
-            (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
-        ):
-            columns = ", ".join(names)
-            db.execute(
-                f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
-                "WHERE s.run_uuid = t.run_uuid) "
-                f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
-            )
+        _update_runs(db)
     if "tags" in by_name:
         db.execute(
             "UPDATE target.tags AS t SET value = s.value FROM main.tags AS s WHERE s.key = t.key "
             "AND s.run_uuid = t.run_uuid AND t.run_uuid IN (SELECT id FROM temp.stale_runs)"
         )
     if "trace_info" in by_name:
-        info = by_name["trace_info"]
-        values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
+        _update_traces(db, by_name)
+    runs = _stale_issues(db, "stale_runs", Kind.RUN, "had not ended")
+    traces = _stale_issues(db, "stale_traces", Kind.TRACE, "had not ended or lacked spans")
+    return [*runs, *traces]
+
+
+def _update_runs(db: sqlite3.Connection) -> None:
+    for names, condition in (
+        (_RUN_COLUMNS, ""),
+        (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
+    ):
+        columns = ", ".join(names)
         db.execute(
-            f"UPDATE target.trace_info AS t SET ({values}) = (SELECT {values} FROM "
-            "main.trace_info AS s WHERE s.request_id = t.request_id) "
-            "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
+            f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
+            "WHERE s.run_uuid = t.run_uuid) "
+            f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
         )
-        if "assessments" in by_name:  # ours, such as totals; who has marked one invalid means it
-            kept = (*by_name["assessments"].key, "valid")
-            values = ", ".join(quoted(c) for c in by_name["assessments"].columns if c not in kept)
-            db.execute(
-                f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
-                "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
-                "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
-                "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
-            )
-        for name, column in TRACE_PARTS.items():
-            own = "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
-            own += "WHERE s.request_id = t.request_id AND s.key = t.key)"
-            condition = f" AND ({own})" if name == "trace_tags" else ""
-            db.execute(
-                f"DELETE FROM target.{name} AS t "
-                f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
-            )
-    issues = []
-    for table, kind in (("stale_runs", Kind.RUN), ("stale_traces", Kind.TRACE)):
-        ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
-        lacked = "had not ended or lacked spans" if kind is Kind.TRACE else "had not ended"
-        if ids:
-            named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
-            issues.append(
-                Issue(
-                    Code.TARGET_UPDATED,
-                    "",
-                    f"{len(ids)} of kind {kind.value} {lacked}: {named}.",
-                    kept="what the source has now",
-                    kind=kind,
-                    entity_id=ids[0],
-                    count=len(ids),
-                )
-            )
-    return issues
+
+
+def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> None:
+    """Update stale traces, and delete their parts that came from the source.
+
+    Those are inserted again. What users added in the target (assessments, tags) stays.
+    """
+    info = by_name["trace_info"]
+    values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
+    db.execute(
+        f"UPDATE target.trace_info AS t SET ({values}) = (SELECT {values} FROM "
+        "main.trace_info AS s WHERE s.request_id = t.request_id) "
+        "WHERE t.request_id IN (SELECT id FROM temp.stale_traces)"
+    )
+    if "assessments" in by_name:  # ours, such as totals; one that was marked invalid stays so
+        kept = (*by_name["assessments"].key, "valid")
+        values = ", ".join(quoted(c) for c in by_name["assessments"].columns if c not in kept)
+        db.execute(
+            f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
+            "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
+            "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
+            "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
+        )
+    is_ours = (
+        "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
+        "WHERE s.request_id = t.request_id AND s.key = t.key)"
+    )
+    for name, column in TRACE_PARTS.items():
+        condition = f" AND ({is_ours})" if name == "trace_tags" else ""
+        db.execute(
+            f"DELETE FROM target.{name} AS t "
+            f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
+        )
+
+
+def _stale_issues(db: sqlite3.Connection, table: str, kind: Kind, state: str) -> list[Issue]:
+    ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
+    if not ids:
+        return []
+    named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
+    return [
+        Issue(
+            Code.TARGET_UPDATED,
+            "",
+            f"{len(ids)} of kind {kind.value} {state}: {named}.",
+            kept="what the source has now",
+            kind=kind,
+            entity_id=ids[0],
+            count=len(ids),
+        )
+    ]
 
 
 # MLflow's rule for the latest metric: the greatest (step, timestamp, value).
@@ -409,7 +401,7 @@ def _update_latest(db: sqlite3.Connection) -> None:
 def _differences(
     db: sqlite3.Connection, tables: Sequence[_Table], joined: Collection[int]
 ) -> list[Issue]:
-    """Return an issue for each kind of which the target has rows with other values."""
+    """Return an issue for each kind of row that has other values in the target."""
     issues = []
     for table in tables:
         kind = KINDS.get(table.name)
@@ -448,7 +440,7 @@ def _differences(
 
 
 def _insert(
-    db: sqlite3.Connection, target: Target, tables: Sequence[_Table], missing: Counter[str]
+    db: sqlite3.Connection, target: DatabaseFile, tables: Sequence[_Table], missing: Counter[str]
 ) -> None:
     for table in tables:
         if not missing[table.name]:
@@ -475,8 +467,8 @@ def _insert(
 def back_up(source: sqlite3.Connection, path: str, revision: str) -> str:
     """Copy a database to ``NAME.backup-REVISION-N``, which appears when it is complete.
 
-    ``source`` is a connection to the database in ``path``. Unfinished, the copy bears a staging
-    file's name and is swept away like one. Returns the backup's path.
+    ``source`` is a connection to the database in ``path``. Until it is complete, the copy has a
+    staging file's name and is removed like one. Returns the backup's path.
     """
     file = staging.StagingFile(path)
     try:

@@ -1,4 +1,4 @@
-"""The staging file: a database beside the target that nobody sees until it is complete."""
+"""The staging file: a hidden database beside the target, until it is complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from migrator.loader.sqlite.target import reporting
+from migrator.loader.sqlite.files import reporting
 from migrator.wholefiles import common_mode
 
 try:
@@ -20,7 +20,7 @@ _holds: set[int] = set()  # handles of this process
 
 
 def _let_go() -> None:
-    """Close the handles in a child: it may outlive us for a moment, and would hold our files."""
+    """Close the handles in a child process, which may outlive us and would keep the locks."""
     while _holds:
         os.close(_holds.pop())
 
@@ -30,12 +30,12 @@ if hasattr(os, "register_at_fork"):
 
 
 class StagingFile:
-    """An empty file ``.NAME.migrating-PID`` in the target's directory, held while we live.
+    """An empty file ``.NAME.migrating-PID`` in the target's directory, locked while we live.
 
-    Nobody may read it who may not read the target, or the file ``like`` that it is a copy of.
+    Its permissions are those of the target, or of the file ``like`` that it is a copy of.
 
-    The hold is a ``flock``, which ends with the process however it ends; so a file that a killed
-    run left is told from one in use without trusting process ids.
+    The lock is a ``flock``, which ends with the process however that ends. So a file that a killed
+    run left can be distinguished from one in use without trusting process ids.
     """
 
     def __init__(self, target_path: str, like: str | None = None) -> None:
@@ -59,7 +59,7 @@ class StagingFile:
                 os.close(handle)
                 return -1, str(path)
             fcntl.flock(handle, fcntl.LOCK_EX)
-            # Another run's sweep may have taken it away between the open and the lock.
+            # Another run's sweep may have removed it between the open and the lock.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), path.stat()):
                     _holds.add(handle)
@@ -67,7 +67,7 @@ class StagingFile:
             os.close(handle)
 
     def remove(self) -> None:
-        """Remove the file, if it is still there, and let go of it."""
+        """Remove the file, if it is still there, and release the lock."""
         for suffix in _SIDECARS:
             Path(self.path + suffix).unlink(missing_ok=True)
         if self._handle >= 0:
@@ -109,7 +109,7 @@ def sync(path: str) -> None:
 
 
 def sync_early(path: str) -> None:
-    """Begin to force a file to disk; ``publish_new`` makes sure of it, and reports failures."""
+    """Force a file to disk early, ignoring failures: ``publish_new`` does it again, and reports."""
     with contextlib.suppress(OSError):
         sync(path)
 
@@ -126,7 +126,7 @@ def sync_directory(path: str) -> None:
 
 
 def publish_new(staged: str, target_path: str) -> bool:
-    """Give the staged file the target's name at once; False if a file has appeared there.
+    """Give the staged file the target's name in one step. Returns False if a file is there by now.
 
     A hard link fails where the name is taken, which a rename would not.
     """

@@ -1,4 +1,4 @@
-"""Carrying a database that was converted earlier to the schema of a newer MLflow."""
+"""Upgrades a database that was converted earlier to the schema of a newer MLflow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from migrator import addresses, databases
 from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.loader import schema
-from migrator.loader.sqlite import audit, merge, staging, target
+from migrator.loader.sqlite import audit, files, merge, staging
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """What an upgrade did. Nothing was changed when ``backup_path`` is None."""
+    """The result of an upgrade. Nothing was changed if ``backup_path`` is None."""
 
     path: str
     from_revision: str
@@ -26,28 +26,29 @@ class UpgradeResult:
 
 
 def upgrade_database(uri: str) -> UpgradeResult:
-    """Bring an MLflow SQLite database to the installed MLflow's schema, and fill what is empty.
+    """Bring an MLflow SQLite database to the installed MLflow's schema.
 
-    MLflow's own migrations and our finishing step run on a copy; the original is overwritten in
-    one SQLite transaction when the copy is complete, after a backup. It stays locked meanwhile, so
-    that no other process's rows are lost. Raises TargetError; the database is then as it was.
+    It also fills the columns of spans that MLflow's migrations leave empty. Everything is done on a
+    copy; when that is complete, the original is overwritten in one SQLite transaction, after a
+    backup. It stays locked meanwhile, so that no other process's rows are lost. Raises TargetError;
+    the database is then as it was.
     """
     if databases.is_server(uri):
         shown = masked(uri)
         raise TargetError(
-            f"{shown} is on a server, which this command leaves alone: it works on a copy.",
+            f"{shown} is on a server, and this command upgrades only SQLite files.",
             todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",
         )
     if addresses.is_server_address(uri):
         raise TargetError(
-            f"{masked(uri)} is a server, and its database is out of reach from here.",
+            f"{masked(uri)} is an MLflow server, and its database can't be reached from here.",
             todo="Where the server runs, upgrade its database: mlflow-migrate upgrade for a SQLite "
             "file, mlflow db upgrade for others.",
         )
-    path = target.path_of(uri)
-    if not target.exists(path):
+    path = files.path_of(uri)
+    if not files.exists(path):
         raise TargetError(f"There is no database {path}.", todo="Check the path.")
-    before = target.read_revision(path)
+    before = files.read_revision(path)
     chain = schema.chain()
     if before not in chain:
         raise TargetError(
@@ -57,7 +58,7 @@ def upgrade_database(uri: str) -> UpgradeResult:
         )
     file = staging.StagingFile(path)
     try:
-        with target.reporting(path), contextlib.closing(target.connect(path)) as original:
+        with files.reporting(path), contextlib.closing(files.connect(path)) as original:
             # In this mode the lock stays after the transaction, until the connection is closed.
             original.execute("PRAGMA locking_mode=EXCLUSIVE")
             original.execute("BEGIN EXCLUSIVE")

@@ -1,4 +1,4 @@
-"""Steps that a recorded conversation tells of: what was asked, and what was answered to it.
+"""Steps from a recorded conversation: a step for each question with its answer.
 
 Some chat applications keep one run for a whole chat and write its messages into one JSON file: a
 list, or an object with the list under one of ``LISTS``. Roles and texts go by several names.
@@ -12,14 +12,24 @@ from datetime import datetime, timezone
 from itertools import pairwise
 
 from migrator.model import Json, RunRecord, SpanType
+from migrator.transformer.found import Found, Step, Tokens
 from migrator.transformer.profiles import normalise
-from migrator.transformer.run_view import Found, RunView, Step, as_number
+from migrator.transformer.run_view import RunView
+from migrator.transformer.values import as_number
 
 LISTS = ("conversation", "messages", "chat_history", "history")
 ASKING = frozenset({"user", "human", "customer"})
 FRAMING = frozenset({"system", "developer"})  # stands before what is asked
 QUARTER_MS = 15 * 60_000  # the zones of the world lie whole quarters of an hour apart
-EARLIEST_S = 100_000_000.0  # 1973; a smaller number is no time
+EARLIEST_S = 100_000_000.0  # 1973; a smaller number is not a time
+
+
+@dataclass(frozen=True, slots=True)
+class _Shift:
+    """By how much the times of a chat are moved, and why (empty when they are sure)."""
+
+    ms: float
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +37,14 @@ class _Message:
     role: str
     text: str
     time_ms: float | None
-    in_zone: bool  # its time says in which zone
+    in_zone: bool  # its time names its zone
     raw: Mapping[str, Json]
 
 
 def conversation_steps(view: RunView) -> tuple[Step, ...]:
-    """Return a step for each question and its answer, from the first file that holds a chat.
+    """A step for each question and its answer, from the first file that holds a chat.
 
-    Nothing when there is none: when a message has no text, say, or nobody asks.
+    Nothing when no file holds one: a message has no text, say, or nobody asks.
     """
     for found in view.every("events"):
         messages = _messages(found.value)
@@ -68,7 +78,7 @@ def _first(item: Mapping[str, Json], *names: str) -> Json:
 
 
 def _time(value: Json) -> tuple[float | None, bool]:
-    """Return a time in ms, and whether its zone is known: seconds, ms or ISO 8601."""
+    """Read a time (seconds, ms or ISO 8601) as ms, and whether its zone is known."""
     if (number := as_number(value)) is not None:
         ms = number if number > EARLIEST_S * 1000 else number * 1000
         return (ms, True) if ms > EARLIEST_S * 1000 else (None, True)
@@ -78,8 +88,9 @@ def _time(value: Json) -> tuple[float | None, bool]:
         time = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
     except ValueError:
         return None, True
-    in_zone = time.tzinfo is not None
-    return (time if in_zone else time.replace(tzinfo=timezone.utc)).timestamp() * 1000, in_zone
+    if time.tzinfo is not None:
+        return time.timestamp() * 1000, True
+    return time.replace(tzinfo=timezone.utc).timestamp() * 1000, False
 
 
 def _steps(view: RunView, found: Found, messages: Sequence[_Message]) -> Iterator[Step]:
@@ -87,79 +98,86 @@ def _steps(view: RunView, found: Found, messages: Sequence[_Message]) -> Iterato
     # A question begins where someone asks who has not just asked.
     begins = [i for i in asked if i == 0 or messages[i - 1].role not in ASKING]
     begins[0] = 0  # a greeting or a system prompt belongs to the first
-    shift_ms, note = _shift(view.run, messages)
+    shift = _shift(view.run, messages)
     for number, (begin, end) in enumerate(pairwise([*begins, len(messages)]), 1):
-        yield _step(view, found, number, messages[begin:end], shift_ms, note)
+        yield _step(view, found, number, messages[begin:end], shift)
 
 
 def _step(
-    view: RunView,
-    found: Found,
-    number: int,
-    messages: Sequence[_Message],
-    shift_ms: float,
-    note: str,
+    view: RunView, found: Found, number: int, messages: Sequence[_Message], shift: _Shift
 ) -> Step:
     last_asked = max(i for i, message in enumerate(messages) if message.role in ASKING)
     given = [_chat(message) for message in messages[: last_asked + 1]]
     answers = messages[last_asked + 1 :]
-    outputs: Json = None
-    if answers:
-        outputs = answers[-1].text if len(answers) == 1 else [_chat(message) for message in answers]
-    times = [m.time_ms + shift_ms for m in messages[last_asked:] if m.time_ms is not None]
-    start_ms = times[0] if times and messages[last_asked].time_ms is not None else None
+    times_ms = [m.time_ms + shift.ms for m in messages[last_asked:] if m.time_ms is not None]
+    has_start = bool(times_ms) and messages[last_asked].time_ms is not None
     tokens = _sum(answers, "tokens_used", "total_tokens", "tokens")
-    model = next(
-        (m for a in answers if isinstance(m := _first(a.raw, "model", "model_used"), str)), None
-    )
+    models = [_first(answer.raw, "model", "model_used") for answer in answers]
+    model = next((name for name in models if isinstance(name, str)), None)
     where = f"{found.origin} turn {number}"
+    origins = {
+        "type": found.origin,
+        "name": "its place in the conversation",
+        "inputs": where,
+        "outputs": where,
+    }
+    if times_ms:
+        origins |= {"start": where, "end": where}
+    if tokens:
+        origins["tokens"] = where
     return Step(
         key=f"{found.key}/turn-{number}",
         name=f"turn_{number}",
         type=SpanType.CHAT_MODEL,
-        start_ms=start_ms,
-        end_ms=max(times) if times else None,
+        start_ms=times_ms[0] if has_start else None,
+        end_ms=max(times_ms) if times_ms else None,
         inputs={"messages": given},
-        outputs=outputs,
-        usage=(None, None, tokens),
+        outputs=_answer(answers),
+        usage=Tokens(total=tokens),
         cost_usd=_sum(answers, "cost_usd", "cost"),
         model=Found(model, "artifact", found.key) if model else view.first("model"),
         facts={"messages": [dict(message.raw) for message in messages]},
-        origins={
-            "type": found.origin,
-            "name": "its place in the conversation",
-            "inputs": where,
-            "outputs": where,
-            **({"start": where, "end": where} if times else {}),
-            **({"tokens": where} if tokens else {}),
-        },
-        inferences=(note,) if note and times else (),
+        origins=origins,
+        inferences=(shift.note,) if shift.note and times_ms else (),
     )
 
 
+def _answer(answers: Sequence[_Message]) -> Json:
+    """The text of the answer, or all of them as a chat; None when nobody answered."""
+    if len(answers) > 1:
+        return [_chat(message) for message in answers]
+    return answers[0].text if answers else None
+
+
 def _chat(message: _Message) -> Json:
-    framed = message.role in ASKING or message.role in FRAMING
-    role = "user" if message.role in ASKING else message.role if framed else "assistant"
+    """A message in the form of MLflow's chats."""
+    role = "assistant"
+    if message.role in ASKING:
+        role = "user"
+    elif message.role in FRAMING:
+        role = message.role
     return {"role": role, "content": message.text}
 
 
 def _sum(messages: Sequence[_Message], *names: str) -> float | None:
-    numbers = [n for m in messages if (n := as_number(_first(m.raw, *names))) is not None]
-    return sum(numbers) if numbers else None
+    """The sum of a number over messages; None if no message has it."""
+    numbers = [as_number(_first(message.raw, *names)) for message in messages]
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None
 
 
-def _shift(run: RunRecord, messages: Sequence[_Message]) -> tuple[float, str]:
-    """Return by how many ms the times of a chat are moved, and why.
+def _shift(run: RunRecord, messages: Sequence[_Message]) -> _Shift:
+    """Find the zone of times without one: they are those of the machine's clock.
 
-    Times without a zone are those of the machine's clock. Its zone is what puts the first of them
-    next to the run's start.
+    The zone is the one that puts the first time next to the run's start.
     """
-    first = next((m for m in messages if m.time_ms is not None), None)
+    first = next((message for message in messages if message.time_ms is not None), None)
     if first is None or first.in_zone or first.time_ms is None or not run.start_ms:
-        return 0.0, ""
+        return _Shift(0.0, "")
     quarters = round((run.start_ms - first.time_ms) / QUARTER_MS)
     if abs(quarters) > 14 * 4:  # no zone is so far from UTC: the chat is of another time
-        return 0.0, "times: those of the messages name no zone; UTC is taken"
-    return float(quarters * QUARTER_MS), (
-        "times: those of the messages name no zone; the one that fits the run's start is taken"
+        return _Shift(0.0, "times: those of the messages name no zone; UTC is taken")
+    return _Shift(
+        float(quarters * QUARTER_MS),
+        "times: those of the messages name no zone; the one that fits the run's start is taken",
     )

@@ -461,7 +461,7 @@ def test_runs_datasets_models_and_the_registry_are_the_same_rows(
 
     ours = tmp_path / "ours.db"
     result = load(ours, fill, schema="latest")
-    assert result.issues == ()
+    assert result.issues == []
     assert result.merged == {Kind.METRIC_POINT: 1}
     assert_same_rows(database, ours)
 

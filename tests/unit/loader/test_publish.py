@@ -119,7 +119,7 @@ def test_converting_again_adds_nothing_and_leaves_the_file_byte_for_byte(
     assert again.converted == again.rebuilt == {}
     assert again.already_there == first.converted
     assert again.rebuilt_already_there == first.rebuilt
-    assert again.issues == ()
+    assert again.issues == []
     assert again.backup_path is None
     assert names_beside(path) == ["mlflow.db"]
 
@@ -176,7 +176,7 @@ def test_a_database_in_use_keeps_what_it_has_and_gets_the_rest(path: Path) -> No
         assert all(row in after[table] for row in rows), table
     assert result.already_there == {Kind.EXPERIMENT: 1}
     assert result.converted[Kind.RUN] == 2
-    assert result.issues == ()
+    assert result.issues == []
     assert len(after["runs"]) == 3
 
 
@@ -282,7 +282,7 @@ def test_datasets_and_inputs_keep_the_targets_own_ids(path: Path) -> None:
         "UPDATE input_tags SET input_uuid = 'their input'",
     )
     result = load(path, using("second"))
-    assert result.issues == ()
+    assert result.issues == []
     assert query(path, "SELECT dataset_uuid FROM datasets") == [("theirs",)]
     assert query(path, "SELECT DISTINCT source_id FROM inputs") == [("theirs",)]
     assert query(path, "SELECT count(*) FROM inputs") == [(2,)]
@@ -351,8 +351,9 @@ def test_a_failure_amid_the_merge_rolls_back_and_takes_the_backup_away(
 KILLED = """
     import os, signal, sys
     from unittest.mock import patch
-    from migrator.loader import audit, merge, schema, staging, writer
-    from tests import loader_samples as samples
+    from migrator.loader import schema, writer
+    from migrator.loader.sqlite import audit, merge, staging
+    from tests.support import loaderkit as samples
 
     def die(*_a, **_k):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -481,8 +482,8 @@ def big(writer: Writer) -> None:
 LIMITED = """
     import resource, sys
     from migrator.errors import TargetError
-    from tests import loader_samples as samples
-    from tests.test_loader_publish import big
+    from tests.support import loaderkit as samples
+    from tests.unit.loader.test_publish import big
     samples._template = lambda: sys.argv[2]
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
     try:

@@ -16,6 +16,8 @@ import pytest
 from migrator.loader import Writer, open_target, schema
 from tests.support.loaderkit import NS, T0, experiment, fill, hex_id, load, query, run, trace
 
+pytestmark = pytest.mark.xdist_group("unit_loader_rules")
+
 mlflow = pytest.importorskip("mlflow")
 
 TRACE_ID = trace().trace_id

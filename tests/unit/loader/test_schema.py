@@ -17,6 +17,8 @@ from migrator.loader.sqlite import audit
 from tests.support import loaderkit as samples
 from tests.support.fixturekit import store
 
+pytestmark = pytest.mark.xdist_group("unit_loader_schema")
+
 
 def described(path: Path) -> dict[str, Any]:
     """Return all that an empty database says of itself, by object.

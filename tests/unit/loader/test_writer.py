@@ -191,8 +191,8 @@ def test_a_database_at_39_is_refused_by_a_newer_mlflow_unless_asked_for(tmp_path
 def test_a_locked_database_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: str
 ) -> None:
-    monkeypatch.setattr("migrator.loader.sqlite.target._WAIT_SECONDS", 0.1)
-    monkeypatch.setattr("migrator.loader.sqlite.target.connect.__defaults__", (0.1,))
+    monkeypatch.setattr("migrator.loader.sqlite.files._WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("migrator.loader.sqlite.files.connect.__defaults__", (0.1,))
     path = tmp_path / "my.db"
     load(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -241,7 +241,7 @@ def test_our_column_lists_name_every_column_of_mlflow_39(tmp_path: Path) -> None
 
 def test_counts_tell_each_kind_and_keep_rebuilt_traces_apart(tmp_path: Path) -> None:
     result = load(tmp_path / "my.db")
-    assert result.issues == ()
+    assert result.issues == []
     assert result.already_there == {}
     assert result.merged == {}
     assert result.converted == {

@@ -138,7 +138,7 @@ def test_the_secret_is_in_no_column_of_the_database(tmp_path: Path) -> None:
         writer.add_registered_model(masked(drawn(RegisteredModelRecord)))
         writer.add_trace(plan, 1)
         assert not writer.finish().issues
-        writer.publish(backup=False)
+        writer.publish(loader.PublishOptions(backup=False))
     held = texts(path)
     assert len([text for text in held if "REDACTED" in text]) > 40
     assert not [text for text in held if SECRET in text]

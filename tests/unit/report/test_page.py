@@ -31,6 +31,8 @@ from migrator.report.html import html_report
 from tests.support import fixturekit
 from tests.support.storekit import write_experiment, write_run
 
+pytestmark = pytest.mark.xdist_group("unit_report_page")
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from migrator.errors import OptionError
-from migrator.transformer import load_profiles, wanted_artifacts
+from migrator.transformer import built_in_names, load_profiles, wanted_artifacts
+from migrator.transformer import profiles as profiles_module
+from migrator.transformer.profile_index import index_of
 from migrator.transformer.profiles import normalise, parse_source
 from tests.support.planskit import plan, run, span, trace, value
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 MINE = """
 name = "mine"
@@ -176,3 +184,28 @@ def test_two_profiles_that_fit_are_reported_and_the_first_takes_it() -> None:
     assert made.profile == "one"
     assert [i.code.value for i in made.issues] == ["profile-ambiguous"]
     assert span(made.traces[0], "r").status == "OK"
+
+
+def test_every_toml_file_of_the_package_is_a_profile_that_is_tried_in_its_order() -> None:
+    folder = Path(profiles_module.__file__).parent / "profiles"
+    tables = [tomllib.loads(path.read_text("utf-8")) for path in folder.glob("*.toml")]
+    names = [table["name"] for table in sorted(tables, key=lambda table: table["order"])]
+    assert len({table["order"] for table in tables}) == len(tables), "two have the same order"
+    assert [profile.name for profile in load_profiles()] == names
+    assert built_in_names() == tuple(names) and names[-1] == "generic"
+
+
+def test_an_order_that_is_not_a_number_is_refused() -> None:
+    assert 'key "order": must be a whole number' in broken('name = "mine"\norder = "first"\n')
+
+
+def test_an_index_finds_fields_by_spelling_pattern_and_path() -> None:
+    text = 'name = "mine"\n[fields]\nmodel = ["param:llm_*", "param:model", "artifact:m.txt"]\n'
+    loaded = load_profiles(texts=[("mine.toml", text)])
+    profile = next(each for each in loaded if each.name == "mine")
+    index = index_of(profile)
+    assert index is index_of(profile)
+    found = index.fields_among("param", ("Model", "llm-name", "other"))
+    assert sorted(found) == [("model", 0, "llm-name"), ("model", 1, "Model")]
+    assert [(each.field, each.rank) for each in index.sources_at("deep/m.txt")] == [("model", 2)]
+    assert index.knows("param", "model") and not index.knows("metric", "model")

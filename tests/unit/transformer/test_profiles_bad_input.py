@@ -101,9 +101,9 @@ def test_a_response_that_cant_be_read_stays_an_artifact(
     ("name", "text", "says", "traces"),
     [
         (EVALUATION, '{"columns": 5, "data": [[]]}', 'no lists "columns" and "data"', 0),
-        (EVALUATION, '[{"inputs": "a"}]', "no JSON object", 0),
+        (EVALUATION, '[{"inputs": "a"}]', "not a JSON object", 0),
         (EVALUATION, '{"columns": ["a", "b"], "data": [["x y", "z"], ["x"]]}', "1 of its 2", 1),
-        ("llm_predictions.csv", 'inputs,outputs\nask me,told you\n"x', "no CSV after row 1", 1),
+        ("llm_predictions.csv", 'inputs,outputs\nask me,told you\n"x', "not CSV after row 1", 1),
     ],
 )
 def test_a_table_that_is_none_is_named_and_its_good_rows_count(

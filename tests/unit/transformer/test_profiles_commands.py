@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
-from migrator.transformer import load_profiles, template
-from migrator.transformer.profiles import BUILT_IN
+from migrator.transformer import built_in_names, load_profiles, template
 from tests.support import fixturekit
 
 MINE = 'name = "mine"\nextends = "generic"\n[[recognise]]\nroot_name = "^support_"\n'
@@ -24,17 +23,17 @@ def test_list_names_all_profiles_in_the_order_in_which_they_are_tried(tmp_path: 
     (tmp_path / "mine.toml").write_text(MINE)
     result = run("list", "--json", "--profile-file", str(tmp_path / "mine.toml"))
     rows = json.loads(result.output)["profiles"]
-    assert [row["name"] for row in rows] == ["mine", *BUILT_IN]
+    assert [row["name"] for row in rows] == ["mine", *built_in_names()]
     assert rows[0]["origin"].endswith("mine.toml")
     assert rows[0]["recognises"] == ["root named ^support_"]
     assert rows[-1]["recognises"] == ["what no other recognises"]
     assert all(row["description"] for row in rows[1:])
     assert [row["name"] for row in rows if row["opt_in"]] == ["evaluation-tables"]
     text = run("list").output
-    assert all(name in text for name in BUILT_IN)
+    assert all(name in text for name in built_in_names())
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", built_in_names())
 def test_show_prints_toml_that_can_be_used_under_another_name(name: str) -> None:
     text = run("show", name).output
     mine = text.replace(f'name = "{name}"', 'name = "mine"', 1)

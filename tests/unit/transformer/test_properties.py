@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from migrator import conventions as conv
 from migrator.model import Json, RunRecord, TreePlan
 from migrator.transformer import PlanOptions
-from migrator.transformer.run_view import last_value
 from migrator.transformer.trace_totals import decoded
+from migrator.transformer.values import last_value
 from tests.support.planskit import plans, run
 
 TEXT = st.text(max_size=12)

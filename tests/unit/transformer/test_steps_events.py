@@ -13,8 +13,7 @@ from migrator.model import Role, TracePlan, TreePlan
 from migrator.pipeline import Options
 from migrator.transformer import PlanOptions, load_profiles
 from migrator.transformer.profiles import OPT_IN, STEP_READERS
-from migrator.transformer.steps import events
-from migrator.transformer.traces import STEPS
+from migrator.transformer.steps import STEPS, langchain
 from tests.support import fixturekit
 from tests.support.planskit import T0, plan, run, run_id, span, trace, value
 
@@ -141,7 +140,7 @@ def test_files_that_an_earlier_call_left_are_not_taken_for_the_later_ones() -> N
     assert outline(made) == ["LLMChain CHAIN", "  ListLLM LLM"]
     assert value(made.spans[1], "mlflow.spanInputs") == {"prompt": "Say good night"}
     assert value(made.spans[1], "mlflow.spanOutputs") == "Good night"
-    assert "1 earlier call(s)" in made.tags["migrator.inferences"]
+    assert "1 earlier call of this run; its counters" in made.tags["migrator.inferences"]
     artifacts: Any = value(made.spans[0], "legacy.artifacts")
     assert "tool_start_2.json" in artifacts  # of the call before; still named
 
@@ -311,7 +310,7 @@ def test_very_long_chains_of_events_do_not_recurse() -> None:
 
 def test_segments_split_where_the_counter_starts_anew() -> None:
     record = run("r", metrics={"step": [(0, 1, 0), (1, 2, 0), (5, 1, 0), (5, 2, 0), (9, 1, 0)]})
-    assert [len(s) for s in events._segments(record.metrics["step"])] == [2, 2, 1]
+    assert [len(s) for s in langchain._segments(record.metrics["step"])] == [2, 2, 1]
 
 
 # -------------------------------------------------------------------------- OpenAI's autologging

@@ -1,10 +1,11 @@
-"""Steps that a run's files of events tell of: LangChain's callback handler, OpenAI's autologging.
+"""Steps from the event files that LangChain's MLflow callback handler wrote.
 
 LangChain's ``MlflowCallbackHandler`` (``langchain_community.callbacks.mlflow_callback``, and
 ``langchain.callbacks`` of 2023; ``mlflow.langchain.autolog`` of 2.10 to 2.13 drives it) writes one
 flat run: a JSON file for each event, with counters of all kinds of events in each, and the same
-counters as metrics. The counter ``step`` orders all events and its metric gives their times; the
-rest is a matter of brackets. An error leaves no file, only a gap in ``step``.
+counters as metrics. The counter ``step`` orders all events, and its metric gives their times. The
+tree follows from matching starts and ends, like brackets. An error leaves no file, only a gap in
+``step``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 from migrator.model import Json, MetricPoint, SpanEvent, SpanType
-from migrator.transformer.run_view import Found, RunView, Status, Step, as_number, natural
+from migrator.transformer.found import NO_TOKENS, Found, Status, Step, Tokens
+from migrator.transformer.run_view import RunView
+from migrator.transformer.values import as_number, natural
 
 STEP = "step"
 COUNTERS = (
@@ -39,7 +42,7 @@ class _Event:
 
 
 @dataclass(slots=True)
-class _Open:
+class _Span:
     """A span whose start was seen."""
 
     kind: str  # chain | llm | tool | retriever
@@ -48,29 +51,34 @@ class _Open:
     tokens: list[str] = field(default_factory=list)
     marks: list[_Event] = field(default_factory=list)  # texts and an agent's decisions
     outputs: Json = None
-    below: list[_Open] = field(default_factory=list)
+    below: list[_Span] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """What is known of the calls of one folder, beside their events."""
+
+    prefix: str  # of the keys of its steps
+    session: str | None
+    answers: Mapping[tuple[str, int], str]  # texts of the table, by action and step
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What the event files of a span say of its content."""
+
+    inputs: Json
+    outputs: Json
+    usage: Tokens = NO_TOKENS
+    model: Found | None = None
 
 
 def langchain_steps(view: RunView) -> tuple[Step, ...]:
-    """Return the outermost calls that LangChain's handler recorded, oldest first.
+    """The outermost calls that LangChain's handler recorded, oldest first.
 
     Nothing when there are no files of events that can be read.
     """
-    groups: dict[str, dict[tuple[int, str], _Event]] = {}
-    for found in view.every("events"):
-        folder = found.key.rpartition("/")[0]
-        if not isinstance(found.value, Mapping):
-            continue
-        step = as_number(found.value.get(STEP))
-        action = str(found.value.get("action", "")).removeprefix("on_")
-        if step is None or not action:
-            continue
-        values = dict(found.value)
-        event = groups.setdefault(folder, {}).setdefault(
-            (int(step), action), _Event(int(step), action, values, [], found.origin)
-        )
-        if "prompt" in values:
-            event.texts.append(values["prompt"])
+    groups = _events_by_folder(view)
     if not groups:
         return ()
     segments = _segments(view.run.metrics.get(STEP, ()))
@@ -84,14 +92,31 @@ def langchain_steps(view: RunView) -> tuple[Step, ...]:
         tops, nested = _brackets(events)
         if not nested:
             notes = [*notes, "tree: calls ran at the same time, so what lies in what is not known"]
-        texts = _table_texts(view, folder)
         prefix = f"call-{number + 1}" if len(groups) > 1 else "call"
-        session = _session(folder)
-        steps.extend(
-            _steps(view, top, texts, prefix, session, notes if i == 0 else [])
-            for i, top in enumerate(tops)
-        )
+        recording = _Recording(prefix, session_of(folder), _table_texts(view, folder))
+        for top in tops:
+            steps.append(_step_of(top, recording, notes))
+            notes = []  # they stand on the folder's first call
     return tuple(steps)
+
+
+def _events_by_folder(view: RunView) -> dict[str, dict[tuple[int, str], _Event]]:
+    """The events of each folder by step and action; the files of one event are joined."""
+    groups: dict[str, dict[tuple[int, str], _Event]] = {}
+    for found in view.every("events"):
+        if not isinstance(found.value, Mapping):
+            continue
+        step = as_number(found.value.get(STEP))
+        action = str(found.value.get("action", "")).removeprefix("on_")
+        if step is None or not action:
+            continue
+        values = dict(found.value)
+        events = groups.setdefault(found.key.rpartition("/")[0], {})
+        event = _Event(int(step), action, values, [], found.origin)
+        event = events.setdefault((int(step), action), event)
+        if "prompt" in values:
+            event.texts.append(values["prompt"])
+    return groups
 
 
 # ----------------------------------------------------------------------------- which times
@@ -127,9 +152,11 @@ def _matched(
         notes = []
         if len(segments) > 1:
             _drop_stale(view, groups[folder], last)
+            earlier = len(segments) - 1
+            calls, their = ("call", "its") if earlier == 1 else ("calls", "their")
             notes = [
-                f"calls: {len(segments) - 1} earlier call(s) of this run were overwritten by the "
-                "handler; their counters stay in the metrics"
+                f"calls: the handler overwrote {earlier} earlier {calls} of this run; "
+                f"{their} counters stay in the metrics"
             ]
         yield folder, {int(p.value): p.timestamp_ms for p in last}, notes
         return
@@ -148,26 +175,28 @@ def _drop_stale(
     """Drop the files that an earlier, longer call left: their counters are not this one's."""
     times = {int(point.value): point.timestamp_ms for point in segment}
     known = {
-        key: {(p.timestamp_ms, p.value) for p in view.run.metrics[key]}
+        key: {(point.timestamp_ms, point.value) for point in view.run.metrics[key]}
         for key in COUNTERS
         if key in view.run.metrics
     }
-    stale = [
-        key
-        for key, event in events.items()
-        if event.step not in times
-        or any(
-            (number := as_number(event.values.get(name))) is not None
-            and (times[event.step], number) not in points
-            for name, points in known.items()
-        )
-    ]
+
+    def is_stale(event: _Event) -> bool:
+        if event.step not in times:
+            return True
+        for name, points in known.items():
+            number = as_number(event.values.get(name))
+            if number is not None and (times[event.step], number) not in points:
+                return True
+        return False
+
+    stale = [key for key, event in events.items() if is_stale(event)]
     if len(stale) < len(events):
         for key in stale:
             del events[key]
 
 
-def _session(folder: str) -> str | None:
+def session_of(folder: str) -> str | None:
+    """The session in the name of a folder ``artifacts-<session>-<n>`` of MLflow's autologging."""
     match = re.search(r"(?:^|/)artifacts-([0-9a-f]{8,})-\d+$", folder)
     return match[1] if match else None
 
@@ -175,27 +204,27 @@ def _session(folder: str) -> str | None:
 # -------------------------------------------------------------------------------- brackets
 
 
-def _brackets(events: Sequence[_Event]) -> tuple[list[_Open], bool]:
-    """Match starts and ends; return the outermost spans, and whether the rest is a true tree.
+def _brackets(events: Sequence[_Event]) -> tuple[list[_Span], bool]:
+    """Match starts and ends: the outermost spans, and whether the spans below them form a tree.
 
     A gap in ``step`` is as many errors: each closes what was open innermost.
     """
-    tops: list[_Open] = []
-    stack: list[_Open] = []
+    tops: list[_Span] = []
+    stack: list[_Span] = []
     nested = True
     last = 0
 
     for event in events:
         if last:
-            for _ in range(min(event.step - last - 1, len(stack))):
-                stack.pop()
+            errors = event.step - last - 1
+            del stack[max(0, len(stack) - errors) :]
         last = event.step
         kind, _, what = event.action.rpartition("_")
         if what == "start":
             inside = next((s for s in reversed(stack) if s.kind not in LEAVES), None)
             if stack and stack[-1].kind in LEAVES:
                 nested = False
-            span = _Open(kind, event)
+            span = _Span(kind, event)
             (inside.below if inside is not None else tops).append(span)
             stack.append(span)
         elif what == "end":
@@ -212,15 +241,15 @@ def _brackets(events: Sequence[_Event]) -> tuple[list[_Open], bool]:
             (stack[-1] if stack else tops[-1]).marks.append(event)
     if not nested:
         for top in tops:
-            top.below = [span for span in _below(top)]
+            top.below = _below(top)
             for span in top.below:
                 span.below = []
     _take_texts(events, tops)
     return tops, nested
 
 
-def _below(top: _Open) -> list[_Open]:
-    found: list[_Open] = []
+def _below(top: _Span) -> list[_Span]:
+    found: list[_Span] = []
     todo = list(reversed(top.below))
     while todo:
         span = todo.pop()
@@ -229,7 +258,7 @@ def _below(top: _Open) -> list[_Open]:
     return found
 
 
-def _take_texts(events: Sequence[_Event], tops: Sequence[_Open]) -> None:
+def _take_texts(events: Sequence[_Event], tops: Sequence[_Span]) -> None:
     """Give models the text that the next event repeats: the handler leaves it out of its files."""
     following = {event.step: after for event, after in pairwise(events)}
     for top in tops:
@@ -254,90 +283,100 @@ def _take_texts(events: Sequence[_Event], tops: Sequence[_Open]) -> None:
 # ----------------------------------------------------------------------------------- spans
 
 
-def _steps(
-    view: RunView,
-    top: _Open,
-    texts: Mapping[tuple[str, int], str],
-    prefix: str,
-    session: str | None,
-    notes: Sequence[str],
-) -> Step:
+def _step_of(top: _Span, recording: _Recording, notes: Sequence[str]) -> Step:
+    """Make the step of an outermost span, with the steps of the spans below it."""
     made: dict[int, Step] = {}
     for span in reversed([top, *_below(top)]):  # children before parents
         below = tuple(made.pop(id(child)) for child in span.below)
-        made[id(span)] = _step(
-            view, span, texts, prefix, below, session, notes if span is top else ()
-        )
+        made[id(span)] = _step(span, recording, below, notes if span is top else ())
     return made[id(top)]
 
 
 def _step(
-    view: RunView,
-    span: _Open,
-    texts: Mapping[tuple[str, int], str],
-    prefix: str,
-    below: tuple[Step, ...],
-    session: str | None,
-    notes: Sequence[str],
+    span: _Span, recording: _Recording, below: tuple[Step, ...], notes: Sequence[str]
 ) -> Step:
     start, end = span.start, span.end
     inferences = list(notes)
-    outputs = span.outputs
-    origins = {"type": "event file", "name": start.origin, "inputs": start.origin}
-    usage: tuple[float | None, float | None, float | None] = (None, None, None)
-    model: Found | None = None
-    inputs: Json = None
-    if span.kind == "chain":
-        inputs = _pairs(start.values.get("inputs"))
-        outputs = _pairs(end.values.get("outputs")) if end else None
-    elif span.kind == "tool":
-        inputs = {"input": start.values.get("input_str")}
-        outputs = end.values.get("output") if end else None
-    elif span.kind == "retriever":
-        inputs = {"query": start.values.get("query")}
-        outputs = end.values.get("documents") if end else None
+    content = _CONTENTS.get(span.kind, _model_content)(span, recording)
+    if end is not None:
+        status = Status("OK", end.origin, True)
+        end_ms: float | None = end.time_ms
     else:
-        inputs = {"prompt": start.texts[0]} if len(start.texts) == 1 else {"prompts": start.texts}
-        model = _found(start, ("kwargs_model_name", "kwargs_model", "kwargs_repo_id"))
-        if end is not None:
-            outputs = _table_text(texts, start, end) or outputs
-            usage = (
-                as_number(end.values.get("token_usage_prompt_tokens")),
-                as_number(end.values.get("token_usage_completion_tokens")),
-                as_number(end.values.get("token_usage_total_tokens")),
-            )
-            model = _found(end, ("model_name",)) or model
-            origins["tokens"] = end.origin
-    if end is not None and outputs is not None:
-        taken = span.kind == "llm" and outputs == _table_text(texts, start, end)
-        origins["outputs"] = "artifact table_action_records.html" if taken else end.origin
-    status = Status("OK", end.origin if end else "", True)
-    end_ms: float | None = end.time_ms if end is not None else None
-    if end is None:
         status = Status("ERROR", NEVER_ENDED, True)
         inferences.append("status: an end is missing where the handler counted on: an error")
         end_ms = max((s.end_ms for s in below if s.end_ms is not None), default=start.time_ms)
+    facts: dict[str, Json] = {
+        "events": [e.origin.removeprefix("artifact ") for e in (start, end) if e is not None]
+    }
+    if recording.session:
+        facts["session_kind"] = "process"
     return Step(
-        key=f"{prefix}-{start.step}-{span.kind}",
+        key=f"{recording.prefix}-{start.step}-{span.kind}",
         name=_name(start) or span.kind,
         type=_type(span.kind, start),
         start_ms=start.time_ms,
         end_ms=end_ms,
-        inputs=inputs,
-        outputs=outputs,
-        usage=usage,
-        model=model,
-        session=session,
+        inputs=content.inputs,
+        outputs=content.outputs,
+        usage=content.usage,
+        model=content.model,
+        session=recording.session,
         status=status,
         events=tuple(_mark(mark) for mark in span.marks if mark.time_ms is not None),
-        facts={
-            "events": [e.origin.removeprefix("artifact ") for e in (start, end) if e is not None],
-            **({"session_kind": "process"} if session else {}),
-        },
-        origins=origins,
+        facts=facts,
+        origins=_origins(span, content, recording),
         inferences=tuple(inferences),
         steps=below,
     )
+
+
+def _chain_content(span: _Span, recording: _Recording) -> _Content:
+    outputs = _pairs(span.end.values.get("outputs")) if span.end else None
+    return _Content(_pairs(span.start.values.get("inputs")), outputs)
+
+
+def _tool_content(span: _Span, recording: _Recording) -> _Content:
+    outputs = span.end.values.get("output") if span.end else None
+    return _Content({"input": span.start.values.get("input_str")}, outputs)
+
+
+def _retriever_content(span: _Span, recording: _Recording) -> _Content:
+    outputs = span.end.values.get("documents") if span.end else None
+    return _Content({"query": span.start.values.get("query")}, outputs)
+
+
+def _model_content(span: _Span, recording: _Recording) -> _Content:
+    start, end = span.start, span.end
+    texts = start.texts
+    inputs: Json = {"prompt": texts[0]} if len(texts) == 1 else {"prompts": texts}
+    model = _found(start, ("kwargs_model_name", "kwargs_model", "kwargs_repo_id"))
+    if end is None:
+        return _Content(inputs, span.outputs, model=model)
+    usage = Tokens(
+        as_number(end.values.get("token_usage_prompt_tokens")),
+        as_number(end.values.get("token_usage_completion_tokens")),
+        as_number(end.values.get("token_usage_total_tokens")),
+    )
+    outputs = _table_text(recording.answers, start, end) or span.outputs
+    return _Content(inputs, outputs, usage, _found(end, ("model_name",)) or model)
+
+
+_CONTENTS = {"chain": _chain_content, "tool": _tool_content, "retriever": _retriever_content}
+
+
+def _origins(span: _Span, content: _Content, recording: _Recording) -> dict[str, str]:
+    """Where the content of a span stands."""
+    start, end = span.start, span.end
+    origins = {"type": "event file", "name": start.origin, "inputs": start.origin}
+    if end is None:
+        return origins
+    is_model = span.kind not in _CONTENTS
+    if is_model:
+        origins["tokens"] = end.origin
+    if content.outputs is not None:
+        is_of_table = is_model and content.outputs == _table_text(recording.answers, start, end)
+        origins["outputs"] = "artifact table_action_records.html" if is_of_table else end.origin
+    return origins
 
 
 def _name(start: _Event) -> str:
@@ -373,7 +412,7 @@ def _found(event: _Event, keys: Sequence[str]) -> Found | None:
 
 
 def _pairs(text: Json) -> Json:
-    """Read the handler's ``key=value``. Of several pairs none is certain, so they stay text."""
+    """Read the handler's ``key=value``. Several pairs can't be told apart: they stay text."""
     if not isinstance(text, str) or not text:
         return None if text == "" else text
     match = re.match(r"([A-Za-z_]\w*)=", text)
@@ -392,7 +431,7 @@ def _mark(event: _Event) -> SpanEvent:
 
 
 class _Cells(HTMLParser):
-    """The rows of the first table of a page, as pandas writes it."""
+    """Reads the rows of a page's table, as pandas writes it."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -416,7 +455,7 @@ class _Cells(HTMLParser):
 
 
 def _table_texts(view: RunView, folder: str) -> dict[tuple[str, int], str]:
-    """Return prompts and answers by action and step, from ``table_action_records.html``.
+    """Prompts and answers by action and step, from ``table_action_records.html``.
 
     pandas writes a line end as a backslash and an n.
     """
@@ -440,121 +479,9 @@ def _table_texts(view: RunView, folder: str) -> dict[tuple[str, int], str]:
 
 
 def _table_text(texts: Mapping[tuple[str, int], str], start: _Event, end: _Event) -> str | None:
-    """Return a model's answer from the table, if the table is of this call: its prompt is there."""
+    """A model's answer from the table, if the table has this call's prompt."""
     prompt = texts.get(("on_llm_start", start.step))
     asked = str(start.texts[0]).replace("\\n", "\n") if start.texts else None
     if prompt is None or asked is None or prompt.split() != asked.split():
         return None
     return texts.get(("on_llm_end", end.step))
-
-
-# ------------------------------------------------------------------------- OpenAI's autologging
-
-NOT_GIVEN = "NOT_GIVEN"  # how openai's client spells an argument that was left out
-
-
-def openai_steps(view: RunView) -> tuple[Step, ...]:
-    """Return the calls that ``mlflow.openai.autolog`` wrote down, oldest first.
-
-    MLflow 2.14 (``mlflow.openai._openai_autolog``) keeps a run for each client object and a folder
-    ``artifacts-<session>-<n>`` for each call, with the arguments and the response, or its chunks.
-    """
-    folders: dict[str, dict[str, Found]] = {}
-    for found in view.every("events"):
-        folder, _, file = found.key.rpartition("/")
-        folders.setdefault(folder, {})[file.lower()] = found
-    calls = []
-    for number, folder in enumerate(sorted(folders, key=natural)):
-        asked, answered = (folders[folder].get(f"{name}.json") for name in ("input", "output"))
-        if asked is None or not isinstance(asked.value, Mapping):
-            continue
-        response, created = _response(answered.value if answered is not None else None)
-        calls.append((created or 0, number, folder, asked, answered, response))
-    run = view.run
-    alone = len(calls) == 1 and not run.params and not run.metrics
-    return tuple(
-        _openai_step(view, folder, asked, answered, response, created, alone)
-        for created, _, folder, asked, answered, response in sorted(calls, key=lambda c: c[:2])
-    )
-
-
-def _openai_step(
-    view: RunView,
-    folder: str,
-    asked: Found,
-    answered: Found | None,
-    response: Json,
-    created_s: float,
-    alone: bool,
-) -> Step:
-    assert isinstance(asked.value, Mapping)
-    given = {k: v for k, v in asked.value.items() if v is not None and v != NOT_GIVEN}
-    kinds = {"messages": SpanType.CHAT_MODEL, "prompt": SpanType.LLM, "input": SpanType.EMBEDDING}
-    kind = next((kinds[key] for key in kinds if key in given), SpanType.UNKNOWN)
-    of_response = response if isinstance(response, Mapping) else {}
-    usage = of_response.get("usage")
-    counts = usage if isinstance(usage, Mapping) else {}
-    model = of_response.get("model") or given.get("model")
-    start_ms: float | None = created_s * 1000 or None
-    end_ms = start_ms
-    inferences = []
-    if alone and view.run.start_ms and view.run.end_ms:
-        start_ms, end_ms = view.run.start_ms, view.run.end_ms  # opened and ended by the call
-    elif start_ms is not None:
-        inferences.append("times: only the second in which the response was made is known")
-    origins = {
-        "type": asked.origin,
-        "inputs": asked.origin,
-        "start": "run start_time" if alone else "created",
-        "end": "run end_time" if alone else "created",
-    }
-    if answered is not None:
-        origins |= {"outputs": answered.origin, "tokens": answered.origin}
-    session = _session(folder)
-    return Step(
-        key=folder,
-        name="Embeddings" if kind == SpanType.EMBEDDING else "Completions",
-        type=kind,
-        start_ms=start_ms,
-        end_ms=end_ms,
-        inputs=given,
-        outputs=response,
-        usage=(
-            as_number(counts.get("prompt_tokens")),
-            as_number(counts.get("completion_tokens")),
-            as_number(counts.get("total_tokens")),
-        ),
-        model=Found(str(model), "artifact", (answered or asked).key) if model else None,
-        provider=Found("openai", "tag", "mlflow.autologging"),
-        session=session,
-        status=Status("OK", answered.origin, True)
-        if answered is not None
-        else Status("UNSET", "no response was logged", True),
-        facts={"session_kind": "process"} if session else {},
-        origins=origins,
-        inferences=tuple(inferences),
-    )
-
-
-def _response(value: Json) -> tuple[Json, float | None]:
-    """Return a response, a streamed one put together, and the second it was made in."""
-    if isinstance(value, Mapping):
-        return value, as_number(value.get("created"))
-    if not isinstance(value, list):
-        return None, None
-    chunks = [chunk for chunk in value if isinstance(chunk, Mapping)]
-    if not chunks:
-        return None, None
-    pieces = []
-    for chunk in chunks:
-        choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else {}
-        if isinstance(choice, Mapping):
-            delta = choice.get("delta")
-            piece = delta.get("content") if isinstance(delta, Mapping) else choice.get("text")
-            pieces.append(piece if isinstance(piece, str) else "")
-    message = {"role": "assistant", "content": "".join(pieces)}
-    whole: dict[str, Json] = {"choices": [{"index": 0, "message": message}]}
-    for chunk in chunks:
-        whole |= {key: chunk[key] for key in ("model", "usage") if chunk.get(key)}
-    return whole, as_number(chunks[0].get("created"))

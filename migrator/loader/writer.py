@@ -1,4 +1,4 @@
-"""The writer: records and plans in, a complete and checked database out.
+"""The writer: turns records and plans into a complete and checked database.
 
 Rows go by ``sqlite3.executemany`` and not by SQLAlchemy Core: they are tuples already, and on the
 same rows Core takes about twice the time (measured: 2.3 against 1.2 s of CPU for 260,000 rows).
@@ -10,24 +10,21 @@ import sqlite3
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from operator import length_hint
 from types import TracebackType
 
 from migrator import conventions
-from migrator.errors import LedgerError, TargetError
+from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import rows, schema
-from migrator.loader.networked import column_limits as fitting
-from migrator.loader.networked import publish as exchange
-from migrator.loader.networked.target import ServerTarget
+from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
-from migrator.loader.sqlite import audit, merge, staging
-from migrator.loader.sqlite.target import Target, reporting
+from migrator.loader.sqlite import audit, staging
+from migrator.loader.sqlite.files import reporting
+from migrator.loader.targets import Target
 from migrator.model import (
-    Counts,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -35,6 +32,7 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
+from migrator.outcome.written import Written
 from migrator.workers import ProcessExecutor
 
 # Rows kept before they are written; so many characters of span content count as one. Ids are
@@ -46,34 +44,22 @@ _CHARS_A_ROW = 256
 _NAMED = {Kind.RUN: ("runs", "run_uuid"), Kind.TRACE: ("trace_info", "request_id")}
 
 
-@dataclass(frozen=True, slots=True)
-class LoadResult:
-    """What has become of everything that was added.
-
-    ``converted`` and ``already_there`` count what the source had; traces rebuilt from runs (and
-    their tags, spans, …) are counted apart, and tags of ours on experiments not at all.
-    ``merged`` is what was added twice and kept once. What was refused is in ``issues``, with
-    severity REJECTED.
-    """
-
-    converted: Counts
-    already_there: Counts
-    merged: Counts
-    rebuilt: Counts
-    rebuilt_already_there: Counts
-    issues: tuple[Issue, ...]
-    backup_path: str | None = None
-
-
 class Writer:
-    """Writes one conversion: ``with Writer(target) as writer: add…, finish(), publish()``.
+    """Writes one conversion into a staging file, and publishes that.
+
+        with Writer(open_target("sqlite:///mlflow.db")) as writer:
+            writer.add_experiment(plan)
+            writer.add_run(run, plan.target_id)
+            writer.finish()
+            result = writer.publish()
 
     For a newer schema than that of MLflow 3.9, the first run starts a process that imports MLflow
-    and later carries the staging file on, so that the source can be read meanwhile and this
-    process stays small; where MLflow has been imported already, that is done here. Leaving removes
-    the staging file whatever has happened.
+    and later upgrades the staging file. Meanwhile the source can be read, and this process stays
+    small. If MLflow has been imported already, this process does the upgrade. Leaving the ``with``
+    block always removes the staging file.
+
     Methods raise TargetError when the target can't be written; one bad row never stops the others.
-    They are for one thread.
+    They must be called from one thread.
     """
 
     def __init__(self, target: Target) -> None:
@@ -114,7 +100,7 @@ class Writer:
         self._file.remove()
 
     def _ready(self) -> sqlite3.Connection:
-        """Return the connection to the staging file; the first call makes its schema."""
+        """Return the connection to the staging file; the first call creates its tables."""
         if self._db is None:
             schema.create(self._file.path)
             self._db = sqlite3.connect(self._file.path, isolation_level=None)
@@ -125,18 +111,18 @@ class Writer:
         return self._db
 
     def _start_upgrader(self) -> None:
-        """Start the process that will carry the staging file on, if there is to be one.
+        """Start the process that will upgrade the staging file, if there is to be one.
 
-        Not before the first run has come: its executor has threads here, beside which the
-        processes that read could not be forked any more. It is spawned itself, because a forked
-        one would share our hold on the staging file.
+        Not before the first run was added: the executor has threads in this process, and with
+        threads the processes that read could not be forked any more. It is spawned itself, because
+        a forked one would share our lock on the staging file.
         """
         if self._upgrades_apart and self._upgrader is None:
             self._upgrader = ProcessExecutor(1, "spawn")
             self._upgrader.submit(schema.prepare)
 
     def _upgrade(self) -> None:
-        """Carry the staging file, which nobody is writing, to the wanted schema."""
+        """Upgrade the staging file, which has no open transaction, to the wanted schema."""
         self._start_upgrader()
         if self._upgrader is None:
             schema.upgrade(self._file.path, self._target.wanted)
@@ -184,11 +170,11 @@ class Writer:
         self._tags.setdefault((experiment_id, key), (value, True))
 
     def recorder(self) -> RowRecorder:
-        """Return what makes rows of runs and traces in another process, for ``replay``."""
+        """Return a recorder: it makes rows in another process, for ``replay``."""
         return RowRecorder()
 
     def replay(self, recorded: Iterable[RunRows | TraceRows]) -> None:
-        """Add what a recorder has recorded."""
+        """Add the rows that a recorder has made."""
         for item in recorded:
             if isinstance(item, RunRows):
                 self._add_run_rows(item)
@@ -375,7 +361,7 @@ class Writer:
         self._put("model_versions", rows.model_version_rows(record))
         self._put(
             "model_version_tags",
-            [(k, v, x.name, x.version) for x in record.versions for k, v in x.tags.items()],
+            rows.model_version_tag_rows(record),
         )
         self._put(
             "registered_model_aliases",
@@ -399,9 +385,9 @@ class Writer:
             self._put(table, new)
 
     def _is_repeated(self, kind: Kind, name: str) -> bool:
-        """Tell whether a run or trace was added before; if not, it is by now.
+        """Return True if a run or trace was added before; remember it if not.
 
-        Stores hold so many that only those which wait to be written are remembered here.
+        There may be very many, so only those are remembered that are not written yet.
         """
         seen = self._seen[kind]
         if name in seen:
@@ -457,7 +443,7 @@ class Writer:
             self._pending = 0
 
     def _insert(self, db: sqlite3.Connection, table: str, batch: list[Row]) -> int:
-        """Insert rows, and go on behind one that is refused. Returns how many went in.
+        """Insert rows, continuing after each one that is refused. Returns how many were inserted.
 
         No savepoint: SQLite would keep a copy of every page that is touched after it.
         """
@@ -473,7 +459,12 @@ class Writer:
                 row = batch[-length_hint(rest) - 1]
                 clean = tuple(conventions.clean_text(v) if isinstance(v, str) else v for v in row)
                 self._issues.append(
-                    self._row_issue(Code.LOAD_TEXT_REPAIRED, table, clean, "holds half characters")
+                    self._row_issue(
+                        Code.LOAD_TEXT_REPAIRED,
+                        table,
+                        clean,
+                        "holds a lone surrogate",
+                    )
                 )
                 taken += self._insert(db, table, [clean]) - 1
             except (sqlite3.IntegrityError, OverflowError) as error:
@@ -503,54 +494,30 @@ class Writer:
         )
 
     def _is_native(self, trace_id: object) -> bool:
-        found = self._ready().execute("SELECT 1 FROM native WHERE trace_id = ?", (trace_id,))
-        return (trace_id,) in self._native or found.fetchone() is not None
+        return (trace_id,) in self._native or audit.is_native(self._ready(), trace_id)
 
     # ----------------------------------------------------------------- checking, publishing
 
-    def finish(self) -> LoadResult:
+    def finish(self) -> Written:
         """Bring the staging file to the wanted schema, and check it.
 
         Returns what it holds, as ``publish`` will return it for a new target. Raises LedgerError
         when it does not hold exactly what was added.
         """
-        for run in self._waiting:
-            self._write_inputs(run)
-        self._waiting.clear()
-        self._put("experiments", [*self._experiments.values(), *self._placeholder()])
-        self._put("experiment_tags", [(k, v, e) for (e, k), (v, _) in self._tags.items()])
-        self.flush()
+        self._flush_all()
         with reporting(self._target.path):
             db = self._ready()
-            db.executemany(
-                "INSERT INTO own_tags VALUES (?, ?)",
-                [(key, e) for (e, key), (_, own) in self._tags.items() if own],
-            )
             if self._latest_missing:
                 self._written["latest_metrics"] += audit.add_latest(db)
-            if isinstance(self._target, ServerTarget):
-                with self._target.fitting() as rules:
-                    refused, misfits = fitting.fit(db, rules, {t for (t,) in self._native})
-                self._written.subtract(refused)
-                self._issues += misfits
+            refused, issues = self._target.apply_limits(db)
+            self._written.subtract(refused)
+            self._issues += issues
             dropped, issues = audit.drop_orphans(db)
             self._written.subtract(dropped)
             self._issues += issues
-            counts = audit.by_kind(db)
-            counts[0][Kind.EXPERIMENT] -= self._placeholders
-            promoted: dict[str, int] = {}
-            if self._target.wanted == MLFLOW_39:
-                db.execute("COMMIT")
-            else:
-                promoted = audit.promoted_rows(db)
-                audit.remember_promoted(db)
-                db.execute("COMMIT")
-                self._upgrade()
-                db.execute("BEGIN")
-                schema.finish(db)
-                db.execute("COMMIT")
-                if audit.promoted_rows(db) == promoted:  # a schema that keeps them as rows
-                    db.execute("DELETE FROM temp.promoted")
+            source, rebuilt = audit.by_kind(db)
+            source[Kind.EXPERIMENT] -= self._placeholders
+            promoted = self._bring_to_schema(db)
             # Bringing it to the disk takes as long as checking it: both at once.
             syncing = threading.Thread(target=staging.sync_early, args=(self._file.path,))
             syncing.start()
@@ -558,18 +525,49 @@ class Writer:
                 audit.check(db, self._written, promoted)
             finally:
                 syncing.join()
-            self._counts = counts
-        return LoadResult(
-            converted=+counts[0],
-            already_there={},
-            merged=+self._merged,
-            rebuilt=+counts[1],
-            rebuilt_already_there={},
-            issues=tuple(self._issues),
+            self._counts = source, rebuilt
+        return Written(
+            converted=+source, merged=+self._merged, rebuilt=+rebuilt, issues=list(self._issues)
         )
 
+    def _flush_all(self) -> None:
+        """Write everything that still waits: runs without their datasets, experiments, tags."""
+        for run in self._waiting:
+            self._write_inputs(run)
+        self._waiting.clear()
+        self._put("experiments", [*self._experiments.values(), *self._placeholder()])
+        self._put("experiment_tags", [(k, v, e) for (e, k), (v, _) in self._tags.items()])
+        self.flush()
+        with reporting(self._target.path):
+            self._ready().executemany(
+                "INSERT INTO own_tags VALUES (?, ?)",
+                [(key, e) for (e, key), (_, is_ours) in self._tags.items() if is_ours],
+            )
+
+    def _bring_to_schema(self, db: sqlite3.Connection) -> dict[str, int]:
+        """End the transaction, and carry the file from MLflow 3.9's schema to the wanted one.
+
+        Returns, by table, the rows that MLflow's migration may have turned into columns.
+        """
+        if self._target.wanted == MLFLOW_39:
+            db.execute("COMMIT")
+            return {}
+        promoted = audit.promoted_rows(db)
+        audit.remember_promoted(db)
+        db.execute("COMMIT")
+        self._upgrade()
+        db.execute("BEGIN")
+        schema.finish(db)
+        db.execute("COMMIT")
+        if audit.promoted_rows(db) == promoted:  # a schema that keeps them as rows
+            db.execute("DELETE FROM temp.promoted")
+        return promoted
+
     def _placeholder(self) -> list[Row]:
-        """Keep MLflow able to open the database (see Code.LOAD_DEFAULT_ADDED)."""
+        """Return experiment 0 if MLflow could not open the database otherwise.
+
+        See Code.LOAD_DEFAULT_ADDED.
+        """
         named_default = any(row[1] == "Default" for row in self._experiments.values())
         if self._target.exists or 0 in self._experiments or not named_default:
             return []
@@ -586,56 +584,24 @@ class Writer:
         )
         return [(0, "Default (empty)", "", "deleted", None, None)]
 
-    def publish(
-        self,
-        *,
-        backup: bool = True,
-        checking: Callable[[Sequence[Issue]], None] = lambda issues: None,
-        committing: Callable[[], None] = lambda: None,
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> LoadResult:
-        """Give the target its new content at once; ``finish`` must have been called.
+    def publish(self, options: PublishOptions | None = None) -> Written:
+        """Give the target its new content; ``finish`` must have been called.
 
-        A new target appears under its name, complete and synced to disk. An existing one gets
-        the rows that it lacks in one transaction, after a backup (if ``backup``); one that lacks
-        nothing stays byte for byte what it was. ``checking`` gets what the target makes us reject
-        before that, and may raise; ``committing`` is called right before that step.
-        A database on a server gets them in one transaction for each experiment instead, without a
-        backup and without a call of ``committing``; ``on_progress`` hears of experiments and their
-        number. That can be interrupted (``exchange.publish``).
+        A SQLite file changes in one step, a database on a server experiment by experiment, which
+        can be interrupted. Raises TargetError and LedgerError; a SQLite file is then as it was.
         """
         if self._counts is None:
             raise LedgerError("The staging file was not finished; nothing was published.")
         source, rebuilt = self._counts
-        db = self._ready()
-        path = self._target.path
-        merged = merge.Merged()
-        with reporting(path):
-            if isinstance(self._target, ServerTarget):
-                merged = exchange.publish(db, self._target, self._joined, on_progress, checking)
-            elif self._target.exists:
-                merged = merge.merge(
-                    db,
-                    self._target,
-                    self._joined,
-                    backup=backup,
-                    checking=checking,
-                    committing=committing,
-                )
-            else:
-                db.close()
-                committing()
-                if not staging.publish_new(self._file.path, path):
-                    raise TargetError(
-                        f"{path} appeared while the conversion ran; it was left as it is.",
-                        todo="Convert again: what it lacks will be added to it.",
-                    )
-        return LoadResult(
-            converted=+(source - merged.already - merged.rejected),
-            already_there=+merged.already,
+        staged = Staged(self._ready(), self._file.path, frozenset(self._joined))
+        with reporting(self._target.path):
+            there = self._target.publish(staged, options or PublishOptions())
+        return Written(
+            converted=+(source - there.already_there - there.rejected),
+            already_there=+there.already_there,
             merged=+self._merged,
-            rebuilt=+(rebuilt - merged.rebuilt_already - merged.rebuilt_rejected),
-            rebuilt_already_there=+merged.rebuilt_already,
-            issues=(*self._issues, *merged.issues),
-            backup_path=merged.backup_path,
+            rebuilt=+(rebuilt - there.rebuilt_already_there - there.rebuilt_rejected),
+            rebuilt_already_there=+there.rebuilt_already_there,
+            issues=[*self._issues, *there.issues],
+            backup_path=there.backup_path,
         )

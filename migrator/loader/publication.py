@@ -1,0 +1,33 @@
+"""What passes between the writer and a target: the staged rows, and how to publish them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from migrator.issues import Issue
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A finished staging file."""
+
+    db: sqlite3.Connection  # its main database is the file
+    path: str
+    joined: frozenset[int]  # experiments whose own row is not compared with the target's
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """How staged rows are published.
+
+    ``check_rejects`` gets what the target makes us reject before anything is changed, and may
+    raise. ``committing`` is called right before the single step that changes a SQLite file.
+    ``on_progress`` gets the number of experiments sent to a server's database, and of all.
+    """
+
+    backup: bool = True
+    check_rejects: Callable[[Sequence[Issue]], None] = lambda issues: None
+    committing: Callable[[], None] = lambda: None
+    on_progress: Callable[[int, int], None] = lambda done, total: None

@@ -1,0 +1,135 @@
+"""The nodes of a trace: one for each span, made from the runs of a tree and the calls in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from migrator import conventions as conv
+from migrator.model import Json
+from migrator.transformer.choosing import ReadTree
+from migrator.transformer.found import Status, Step
+from migrator.transformer.node_sources import NativeTraces, NodeSource, Place, RunSource, StepSource
+from migrator.transformer.run_view import RunView
+from migrator.transformer.steps import TABLE_ROWS, recorded_calls
+
+UNKNOWN_STATUS = Status("UNSET", "", False)
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A span in the making. The passes over a trace's nodes fill in what they find."""
+
+    source: NodeSource
+    parent: int | None  # index into the trace's nodes, always smaller than the node's own
+    children: list[Node] = field(default_factory=list)
+    records_calls: bool = False  # some of the children are calls that its run recorded
+
+    inferences: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)  # where each part of the span stands
+
+    # set by ``timing``
+    start_ns: int | None = None
+    end_ns: int | None = None
+    post_hoc_ms: float | None = None  # the duration by which its start was moved back
+    no_end: bool = False
+    shift_ns: int = 0  # by which it was moved into its parent, with all that is dated in it
+    implausible: str = ""  # what is wrong with its recorded time; empty: nothing
+
+    # set by ``passes``
+    name: str = ""
+    status: Status = UNKNOWN_STATUS
+    usage: dict[str, Json] = field(default_factory=dict)  # under MLflow's keys; empty: none
+    tokens_below: float | None = None  # the sum over all spans below; None: they have no usage
+    cost: dict[str, Json] = field(default_factory=dict)  # under MLflow's keys; empty: none
+    is_cost_below: bool = False
+    span_id: str = ""
+    parent_span_id: str | None = None
+
+    # set by ``spans``
+    inputs: Json = None
+    outputs: Json = None
+
+    @property
+    def view(self) -> RunView:
+        """The run, or the run that recorded the call."""
+        return self.source.view
+
+    @property
+    def is_root(self) -> bool:
+        return self.parent is None
+
+    @property
+    def place(self) -> Place:
+        return Place(is_root=self.parent is None, is_leaf=not self.children)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The nodes of one trace, parents before children, and the id of the trace."""
+
+    trace_id: str
+    nodes: list[Node]
+
+
+def stories(tree: ReadTree, unit: str, natives: NativeTraces) -> Iterable[Story]:
+    """Yield the traces that a run and those below it make.
+
+    That is one, but a childless run whose files tell of several calls is as many traces.
+    """
+    view = tree.views[unit]
+    steps = tree.steps_of(view)
+    has_rows = view.profile.steps == TABLE_ROWS
+    is_apart = has_rows or not tree.live.children.get(unit)
+    if not (steps and is_apart):
+        yield Story(conv.trace_id_of(unit), _nodes(tree, unit, natives))
+        return
+    for number, step in enumerate(steps):
+        nodes: list[Node] = []
+        _add_steps(nodes, RunSource(view, natives), None, [step])
+        if len(steps) > 1:
+            nodes[0].inferences.append(f"one of {len(steps)} calls that the run recorded")
+        is_first = number == 0 and not has_rows
+        yield Story(conv.trace_id_of(unit if is_first else f"{unit}/{step.key}"), nodes)
+
+
+def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:
+    """Make a node for each run from ``top`` down, and for each call that they recorded."""
+    nodes: list[Node] = []
+    stack: list[tuple[str, int | None]] = [(top, None)]
+    while stack:
+        run_id, parent = stack.pop()
+        index = len(nodes)
+        source = RunSource(tree.views[run_id], natives)
+        node = _add(nodes, source, parent)
+        if run_id in tree.live.inferred:
+            node.inferences.append(f"parent: {tree.live.inferred[run_id]}")
+        steps = tree.steps_of(source.view) or recorded_calls(source.view)
+        if steps:
+            node.inferences.append(f"{len(steps)} calls in one run: a span for each")
+        _add_steps(nodes, source, index, steps)
+        children = tree.live.children.get(run_id, ())
+        stack.extend((child, index) for child in reversed(children))
+    return nodes
+
+
+def _add_steps(
+    nodes: list[Node], source: RunSource, parent: int | None, steps: Iterable[Step]
+) -> None:
+    """Add the calls that a run recorded, each before those below it."""
+    todo = [(step, parent) for step in reversed(list(steps))]
+    while todo:
+        step, above = todo.pop()
+        index = len(nodes)
+        _add(nodes, StepSource(source.view, source.natives, step), above)
+        if above is not None:
+            nodes[above].records_calls = True
+        todo.extend((below, index) for below in reversed(step.steps))
+
+
+def _add(nodes: list[Node], source: NodeSource, parent: int | None) -> Node:
+    node = Node(source, parent)
+    nodes.append(node)
+    if parent is not None:
+        nodes[parent].children.append(node)
+    return node

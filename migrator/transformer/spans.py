@@ -1,0 +1,199 @@
+"""One node of a trace to its span."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from migrator import conventions as conv
+from migrator.model import Json, Role, RunRecord, SpanEvent, SpanPlan, SpanType
+from migrator.transformer.found import Found, Status
+from migrator.transformer.node_sources import Content
+from migrator.transformer.nodes import Node
+from migrator.transformer.run_view import RunView
+from migrator.transformer.values import last_value
+
+CUT_LENGTHS = frozenset({250, 500, 503, 5000, 6000, 8000})  # limits of params and tags, by version
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFacts:
+    """What holds for a whole trace."""
+
+    trace_id: str
+    role: Role
+    parent: RunView | None  # the run above the root, when that run becomes no span itself
+    session: str | None  # of the session whose turn the trace is
+    version: str  # of this program, for a tag; empty: no tag
+
+
+def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
+    """Plan the span of a node that all passes have been over.
+
+    Sets ``inputs`` and ``outputs`` of the node, for the previews of the trace.
+    """
+    assert node.start_ns is not None and node.end_ns is not None
+    source, status = node.source, node.status
+    content = source.content()
+    node.origins.update(content.origins)
+    span_type = _type(node, content)
+    node.inputs, node.outputs = content.inputs, content.outputs
+    if span_type == SpanType.RETRIEVER and (documents := source.documents()):
+        node.outputs = documents[0]
+        node.origins["outputs"] = documents[1].origin
+    node.origins["status"] = status.because
+    attributes: dict[str, Json] = {
+        conv.SPAN_REQUEST_ID: trace.trace_id,
+        conv.SPAN_TYPE: span_type,
+    }
+    if node.inputs is not None:
+        attributes[conv.SPAN_INPUTS] = node.inputs
+    if node.outputs is not None:
+        attributes[conv.SPAN_OUTPUTS] = node.outputs
+    if node.usage:
+        attributes[conv.SPAN_USAGE] = dict(node.usage)
+    attributes.update(_model_and_cost(node, span_type))
+    attributes.update(_legacy(node, content.used, trace))
+    events = _moved(source.events(), node.shift_ns)
+    message = ""
+    if status.word == "ERROR":
+        failure = _exception(status, node.end_ns)
+        events = (*events, failure)
+        message = _status_message(failure)
+    return SpanPlan(
+        span_id=node.span_id,
+        parent_span_id=node.parent_span_id,
+        name=node.name,
+        type=span_type,
+        status=status.word,
+        status_message=message,
+        start_ns=node.start_ns,
+        end_ns=node.end_ns,
+        attributes=conv.encode_all(attributes),
+        events=events,
+        run_id=source.run.run_id,
+        origins=dict(node.origins),
+    )
+
+
+def _type(node: Node, content: Content) -> str:
+    answer = node.source.type(node.place, content, has_usage=bool(node.usage))
+    if answer.origin:
+        node.origins["type"] = answer.origin
+    return answer.text
+
+
+def _model_and_cost(node: Node, span_type: str) -> dict[str, Json]:
+    """Model, provider and cost under MLflow's keys and under plain ones (3.9 hides its own)."""
+    source = node.source
+    attributes: dict[str, Json] = {}
+    model = source.model(span_type, has_usage=bool(node.usage), is_leaf=not node.children)
+    if model is not None:
+        name = str(model.value).strip()
+        attributes[conv.SPAN_MODEL] = attributes[conv.PLAIN_MODEL] = name
+        node.origins["model"] = model.origin
+        provider = source.provider()
+        if provider is not None:
+            name = str(provider.value).strip()
+            attributes[conv.SPAN_PROVIDER] = attributes[conv.PLAIN_PROVIDER] = name
+            node.origins["provider"] = provider.origin
+    if node.cost:
+        attributes[conv.SPAN_COST] = dict(node.cost)
+        attributes[conv.PLAIN_COST] = node.cost["total_cost"]
+    if tools := source.tools():
+        attributes[f"{conv.LEGACY}tools"] = tools.value
+    return attributes
+
+
+def _legacy(node: Node, used: Sequence[Found], trace: TraceFacts) -> dict[str, Json]:
+    """Attributes ``legacy.…``: all that was logged and stands nowhere else, and how it was read.
+
+    What a run logged stands on its own span, or on the root when the trace is a call in it.
+    """
+    source = node.source
+    legacy: dict[str, Json] = {}
+    for key, value in source.facts().items():
+        legacy[f"{conv.LEGACY}{key}"] = value
+    node.inferences.extend(source.notes())
+    if source.is_run or node.is_root:
+        legacy.update(_run_facts(node, used))
+        if node.is_root and trace.parent is not None:
+            prefix = f"{conv.LEGACY}parent."
+            legacy[f"{prefix}run_id"] = trace.parent.run.run_id
+            legacy.update(_logged(trace.parent.run, prefix, ()))
+        if cut := [found.origin for found in used if is_cut(found)]:
+            legacy[f"{conv.LEGACY}truncated"] = cut
+            node.inferences.append(f"text: {', '.join(cut)} looks cut by the logger")
+    if node.implausible:
+        for name, time_ms in zip(("start", "end"), source.recorded_ms(), strict=True):
+            if time_ms is not None:
+                legacy[f"{conv.LEGACY}recorded_{name}_ms"] = time_ms
+    if node.inferences:
+        legacy[f"{conv.LEGACY}inferences"] = list(dict.fromkeys(node.inferences))
+    legacy[f"{conv.LEGACY}status_from"] = node.status.because
+    return legacy
+
+
+def _run_facts(node: Node, used: Sequence[Found]) -> dict[str, Json]:
+    run = node.source.run
+    facts: dict[str, Json] = {
+        f"{conv.LEGACY}run_id": run.run_id,
+        f"{conv.LEGACY}run_status": run.status,
+    }
+    facts.update(_logged(run, conv.LEGACY, used))
+    if traces := node.source.native_traces():
+        facts[f"{conv.LEGACY}native_traces"] = list(traces)
+        node.inferences.append("MLflow traced this run itself: tokens and cost are counted there")
+    return facts
+
+
+def _logged(run: RunRecord, prefix: str, used: Sequence[Found]) -> dict[str, Json]:
+    """All that a run logged, by key, except for the params and tags that were used."""
+    taken = {(found.place, found.key) for found in used}
+    facts: dict[str, Json] = {}
+    for key, text in sorted(run.params.items()):
+        if ("param", key) not in taken:
+            facts[f"{prefix}param.{key}"] = text
+    for key, points in sorted(run.metrics.items()):
+        facts[f"{prefix}metric.{key}"] = last_value(points)
+    for key, text in sorted(run.tags.items()):
+        if ("tag", key) not in taken:
+            facts[f"{prefix}tag.{key}"] = text
+    if run.artifacts:
+        facts[f"{prefix}artifacts"] = [artifact.path for artifact in run.artifacts]
+    return facts
+
+
+def is_cut(found: Found) -> bool:
+    """Whether a param or tag looks cut: it ends in dots, or exactly at a known limit."""
+    value = found.value
+    if found.place not in ("param", "tag") or not isinstance(value, str):
+        return False
+    return len(value) in CUT_LENGTHS or (len(value) > 100 and value.endswith("..."))
+
+
+def _moved(events: tuple[SpanEvent, ...], by_ns: int) -> tuple[SpanEvent, ...]:
+    """Move events along with their span."""
+    if not by_ns:
+        return events
+    return tuple(replace(event, time_ns=event.time_ns + by_ns) for event in events)
+
+
+def _exception(status: Status, time_ns: int) -> SpanEvent:
+    """The event without which MLflow 3.9 draws a failed span as a healthy one."""
+    attributes: dict[str, Json] = {
+        "exception.message": status.error_message or f"no error text was logged ({status.because})",
+        "exception.type": status.error_type or "Error",
+        "exception.stacktrace": status.stack_trace,
+    }
+    return SpanEvent(
+        "exception", time_ns, {key: conv.sanitize(value) for key, value in attributes.items()}
+    )
+
+
+def _status_message(failure: SpanEvent) -> str:
+    """The text of a span's status: type and message of its exception."""
+    message = str(failure.attributes["exception.message"])
+    kind = str(failure.attributes["exception.type"])
+    text = message if message.startswith(kind) else f"{kind}: {message}"
+    return conv.cut(text, conv.PREVIEW_CHARS)

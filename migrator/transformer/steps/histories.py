@@ -1,0 +1,181 @@
+"""Calls that a run recorded as metric histories (a point for each call) or as a note for each."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+from migrator.model import Json, MetricPoint
+from migrator.transformer.found import Found, Step, Tokens
+from migrator.transformer.profiles import normalise
+from migrator.transformer.run_view import RunView, guess_unit
+from migrator.transformer.values import transcript
+
+RUNNING_TOTAL = re.compile(r"(total|cumulative|session|running|sum)_")
+MS_OF_UNIT = (("duration_ms", 1.0), ("duration_s", 1000.0), ("duration_unknown", None))
+
+
+class _History(NamedTuple):
+    """A metric with several points."""
+
+    key: str
+    points: Sequence[MetricPoint]
+
+
+@dataclass(frozen=True, slots=True)
+class _Durations:
+    history: _History
+    ms_of_unit: float | None  # None: the unit is guessed for each value
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """The calls of a run: one for each point of the longest history, oldest first."""
+
+    points: Sequence[MetricPoint]
+    by_step: bool  # every point has a step of its own
+
+    def values_of(self, history: _History | None) -> list[float | None]:
+        """The value of each call in another history; None where it is unknown or not finite."""
+        values: list[float | None] = [None] * len(self.points)
+        if history is not None and self.by_step:
+            last = {point.step: point.value for point in history.points}
+            values = [last.get(point.step) for point in self.points]
+        elif history is not None and len(history.points) == len(self.points):
+            values = [point.value for point in _by_time(history.points)]
+        return [_finite(value) for value in values]
+
+
+def recorded_calls(view: RunView) -> tuple[Step, ...]:
+    """The calls of a run that recorded several, oldest first; else nothing.
+
+    A metric with a history is one call for each point, unless it is a running total.
+    """
+    notes = list(view.every("calls"))
+    if all(len(points) < 2 for points in view.run.metrics.values()):  # nearly every run
+        return _calls_of_notes(notes)
+    token_histories = _token_histories(view)
+    durations = _durations(view)
+    histories = [history for history in token_histories if history is not None]
+    if not histories and durations is not None:
+        is_of_calls = len(notes) == len(durations.history.points) or view.first("model")
+        histories = [durations.history] if is_of_calls else []
+    if not histories:
+        return _calls_of_notes(notes)
+    longest = max(histories, key=lambda history: len(history.points)).points
+    calls = _Calls(_by_time(longest), len({point.step for point in longest}) == len(longest))
+    return _calls_of_histories(view, calls, token_histories, durations, notes)
+
+
+def _calls_of_histories(
+    view: RunView,
+    calls: _Calls,
+    token_histories: Sequence[_History | None],
+    durations: _Durations | None,
+    notes: Sequence[Found],
+) -> tuple[Step, ...]:
+    given, got, total = (calls.values_of(history) for history in token_histories)
+    costs = calls.values_of(_cost_history(view))
+    times = calls.values_of(durations.history if durations is not None else None)
+    ms_of_unit = durations.ms_of_unit if durations is not None else None
+    metrics = {
+        name: calls.values_of(_History(name, points))
+        for name, points in sorted(view.run.metrics.items())
+        if len(points) == len(calls.points)
+    }
+    has_notes = len(notes) == len(calls.points)
+    steps = []
+    for at, point in enumerate(calls.points):
+        own = {f"metric.{name}": values[at] for name, values in metrics.items()}
+        step = replace(
+            _call(at + 1, notes[at] if has_notes else None),
+            end_ms=point.timestamp_ms,
+            duration_ms=_in_ms(times[at], ms_of_unit),
+            usage=Tokens(given[at], got[at], total[at]),
+            cost_usd=costs[at],
+            facts={name: value for name, value in own.items() if value is not None},
+        )
+        steps.append(step)
+    return tuple(steps)
+
+
+def _token_histories(view: RunView) -> list[_History | None]:
+    """The histories of input, output and total tokens that are counts of single calls."""
+    given, got, total = (_history(view, f"{name}_tokens") for name in ("input", "output", "total"))
+    if total and not given and not got and _grows(total):
+        total = None
+    return [None if each and _is_running_total(each) else each for each in (given, got, total)]
+
+
+def _durations(view: RunView) -> _Durations | None:
+    for field, ms_of_unit in MS_OF_UNIT:
+        if history := _history(view, field):
+            return _Durations(history, ms_of_unit)
+    return None
+
+
+def _cost_history(view: RunView) -> _History | None:
+    cost = _history(view, "cost_usd")
+    return None if cost and _is_running_total(cost) else cost
+
+
+def _history(view: RunView, field: str) -> _History | None:
+    found = view.history(field)
+    return _History(*found) if found is not None else None
+
+
+def _is_running_total(history: _History) -> bool:
+    """Whether a history is a growing counter by its values and by its name."""
+    name = normalise(history.key)
+    is_named_so = RUNNING_TOTAL.match(name) is not None and name != "total_tokens"
+    return is_named_so and _grows(history)
+
+
+def _grows(history: _History) -> bool:
+    values = [point.value for point in _by_time(history.points)]
+    return all(a <= b for a, b in pairwise(values))
+
+
+def _by_time(points: Sequence[MetricPoint]) -> list[MetricPoint]:
+    return sorted(points, key=lambda point: (point.timestamp_ms, point.step))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _in_ms(duration: float | None, ms_of_unit: float | None) -> float | None:
+    if duration is None:
+        return None
+    return duration * (guess_unit(duration, None)[0] if ms_of_unit is None else ms_of_unit)
+
+
+def _calls_of_notes(notes: Sequence[Found]) -> tuple[Step, ...]:
+    if len(notes) < 2:
+        return ()
+    return tuple(_call(number, note) for number, note in enumerate(notes, 1))
+
+
+def _call(number: int, note: Found | None) -> Step:
+    """One of several calls of a run, with what its note says."""
+    origins = {"tokens": "metric history", "cost": "metric history"}
+    if note is None:
+        return Step(f"call-{number}", f"call_{number}", origins=origins)
+    kind = re.match(r"[^\W\d]+", note.stem)  # "query" of query_2024_03_01
+    inputs: Json = {note.stem: note.value}
+    outputs: Json = None
+    if isinstance(note.value, str):
+        asked, answer = transcript(note.value)
+        if asked:
+            inputs, outputs = dict(asked), answer
+    return Step(
+        f"call-{number}",
+        f"{kind[0].strip('_') if kind else 'call'}_{number}",
+        inputs=inputs,
+        outputs=outputs,
+        origins={**origins, "inputs": note.origin, "outputs": note.origin},
+    )

@@ -1,0 +1,209 @@
+"""Takes every item that was decided, and compares it with what a database holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from migrator import conventions, extractor
+from migrator.issues import Kind
+from migrator.model import (
+    ArtifactCopy,
+    DatasetRecord,
+    ExperimentPlan,
+    LoggedModelRecord,
+    RegisteredModelRecord,
+    RunRecord,
+    TracePlan,
+)
+from migrator.verify.database.models import compare_logged_model, compare_registered_model
+from migrator.verify.database.opening import open_database
+from migrator.verify.database.runs import RunComparison
+from migrator.verify.database.traces import TraceComparison
+from migrator.verify.findings import MISSING, Findings, VerifyResult
+from migrator.verify.reading import read_entity, reading
+
+_EXPERIMENTS_PER_PAGE = 1000
+_OURS = "migrator."
+
+
+class DatabaseComparer:
+    """Compares what is handed to it with a database that MLflow can open.
+
+    Items are buffered and compared in chunks; memory follows the largest item and the number of
+    ids. The database is opened read-only.
+
+    Raises ``TargetError`` when ``uri`` (``sqlite:///path``, ``postgresql://…``, ``mysql://…``)
+    names no MLflow database, or one of a schema revision that the installed MLflow does not read.
+
+    With ``joined`` an experiment with ``ExperimentPlan.merged`` may be another one, which keeps its
+    own fields (``--on-conflict merge``). Otherwise it is the one that the source's became in an
+    earlier conversion, and is compared; but experiment 0, which MLflow makes in every database, may
+    be the database's own.
+    """
+
+    def __init__(self, uri: str, *, joined: bool = False) -> None:
+        self._joined = joined
+        self._database = open_database(uri)
+        self.shown = self._database.shown
+        self._findings = Findings()
+        self._runs = RunComparison(self._database, self._findings)
+        self._traces = TraceComparison(self._database, self._findings)
+        self._experiments: dict[int, _ExpectedExperiment] = {}
+        self._seen: set[tuple[Kind, str]] = set()
+
+    @property
+    def largest_id(self) -> int:
+        """The largest experiment id that the database can hold."""
+        return self._database.largest_id
+
+    @property
+    def collation_key(self) -> Callable[[str], str]:
+        """Key function: names that the database treats as equal get equal keys."""
+        return self._database.collation_key
+
+    @reading
+    def experiments(self) -> tuple[tuple[int, str], ...]:
+        """Return the id and name of every experiment that the database has, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        found: list[tuple[int, str]] = []
+        token = None
+        while True:
+            page = self._database.tracking.search_experiments(
+                ViewType.ALL, _EXPERIMENTS_PER_PAGE, page_token=token
+            )
+            found += [(int(item.experiment_id), str(item.name)) for item in page]
+            token = page.token
+            if not token:
+                return tuple(sorted(found))
+
+    # ------------------------------------------------------------------- what is expected
+
+    def add_experiment(self, plan: ExperimentPlan) -> None:
+        """Expect an experiment; it is looked up at ``finish``, when all its tags are known."""
+        expected = self._experiments.setdefault(plan.target_id, _ExpectedExperiment())
+        expected.plan = expected.plan or plan
+        for key, value in plan.tags.items():
+            if key.startswith(_OURS):
+                expected.own_tags.add(key)
+            else:
+                expected.tags.setdefault(key, value)
+
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
+        """Expect a tag on an experiment of the target; one that was there keeps its ``value``."""
+        del value
+        self._experiments.setdefault(experiment_id, _ExpectedExperiment()).own_tags.add(key)
+
+    @reading
+    def add_run(self, run: RunRecord, experiment_id: int) -> None:
+        """Expect a run, with its params, tags, metric histories, inputs and outputs."""
+        if not self._is_second(Kind.RUN, run.run_id):
+            self._runs.add(run, experiment_id)
+
+    @reading
+    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
+        """Expect a dataset of an experiment."""
+        name = f"{experiment_id}/{record.name}/{record.digest}"
+        self._runs.add_dataset(record, experiment_id, again=self._is_second(Kind.DATASET, name))
+
+    @reading
+    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
+        """Expect a logged model, with its params, tags and metrics."""
+        if not self._is_second(Kind.LOGGED_MODEL, record.model_id):
+            compare_logged_model(self._database, self._findings, record, experiment_id)
+
+    @reading
+    def add_registered_model(self, record: RegisteredModelRecord) -> None:
+        """Expect a registered model or prompt, with its versions, aliases and tags."""
+        if not self._is_second(Kind.REGISTERED_MODEL, record.name):
+            compare_registered_model(self._database, self._findings, record)
+
+    @reading
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
+        """Expect a trace, with its spans, tags, metadata, token counts and assessments."""
+        if not self._is_second(Kind.TRACE, plan.trace_id):
+            self._traces.add(plan, experiment_id)
+
+    def compare_copies(self, copies: Iterable[ArtifactCopy]) -> None:
+        """Compare every file of copied artifacts with its source, by size and SHA-256."""
+        for copy in copies:
+            for relative, path, _ in extractor.artifact_files(copy.source, copy.bound):
+                expected = _file_state(path)
+                found = _file_state(str(Path(copy.target, relative)))
+                if expected != found:
+                    name = f"artifact {relative}"
+                    self._findings.differs(copy.kind, copy.entity_id, name, expected, found)
+
+    @reading
+    def finish(self) -> VerifyResult:
+        """Compare what is still buffered, close the database, and return the result."""
+        self._compare_experiments()
+        self._runs.finish()
+        self._traces.finish(self._experiments)
+        self._database.close()
+        return self._findings.result()
+
+    def _is_second(self, kind: Kind, entity_id: str) -> bool:
+        known = len(self._seen)
+        self._seen.add((kind, entity_id))
+        return len(self._seen) == known
+
+    # ------------------------------------------------------------------------ experiments
+
+    def _compare_experiments(self) -> None:
+        for experiment_id, expected in sorted(self._experiments.items()):
+            found = read_entity(self._database.tracking.get_experiment, str(experiment_id))
+            self._compare_experiment(experiment_id, expected, found)
+
+    def _compare_experiment(
+        self, experiment_id: int, expected: _ExpectedExperiment, found: Any
+    ) -> None:
+        of = self._findings.entity(Kind.EXPERIMENT, str(experiment_id), found)
+        if of is None:
+            return
+        plan = expected.plan
+        keeps_its_own = plan is None or (plan.merged and self._is_another(plan, found))
+        if plan is not None and not keeps_its_own:
+            record = plan.record
+            of.check("name", plan.target_name, found.name)
+            of.check("artifact_location", plan.artifact_location, found.artifact_location)
+            of.check("lifecycle_stage", record.lifecycle_stage, found.lifecycle_stage)
+            of.check_known("creation_time", record.creation_ms, found.creation_time)
+            of.check_known("last_update_time", record.last_update_ms, found.last_update_time)
+        allowed = {conventions.EXPERIMENT_KIND, *expected.own_tags}
+        if keeps_its_own:
+            allowed = set(found.tags)
+        of.mapping(Kind.EXPERIMENT_TAG, "tag", expected.tags, found.tags, allowed=allowed)
+        of.count(Kind.EXPERIMENT_TAG, len(expected.own_tags - expected.tags.keys()))
+        for key in sorted(expected.own_tags - found.tags.keys()):
+            of.differs(f"tag {key}", "one", MISSING)
+
+    def _is_another(self, plan: ExperimentPlan, found: Any) -> bool:
+        """Return True for a merged experiment that is the database's own, not converted by us."""
+        may_be_another = self._joined or plan.target_id == 0
+        return may_be_another and plan.record.creation_ms != found.creation_time
+
+
+@dataclass(slots=True)
+class _ExpectedExperiment:
+    plan: ExperimentPlan | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    own_tags: set[str] = field(default_factory=set)
+
+
+def _file_state(path: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    except FileNotFoundError:
+        return MISSING
+    except OSError as error:
+        return f"(unreadable: {error.strerror})"
+    return f"{size:,} bytes, SHA-256 {digest.hexdigest()[:16]}…"

@@ -1,0 +1,164 @@
+"""Takes every item that was decided, and compares it with what a server has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from migrator import conventions, transformer
+from migrator.issues import Kind
+from migrator.model import (
+    DatasetRecord,
+    ExperimentPlan,
+    LoggedModelRecord,
+    RegisteredModelRecord,
+    RunRecord,
+    TracePlan,
+)
+from migrator.verify.findings import MISSING, Entity, VerifyResult
+from migrator.verify.reading import reading
+from migrator.verify.rest.models import compare_logged_model, compare_registered_model
+from migrator.verify.rest.runs import RunComparison
+from migrator.verify.rest.served import (
+    PAGE_ITEMS,
+    Server,
+    ServerExperiment,
+    pages_of,
+    source_fields,
+)
+from migrator.verify.rest.traces import compare_trace
+from migrator.verify.traces import compare_search
+
+_DELETED_MODEL = "migrator.deleted_model."  # tag of an experiment, followed by the model's old id
+
+
+class RestComparer:
+    """Compares what is handed to it with a server. Raises TargetError when there is none."""
+
+    def __init__(self, uri: str, *, files: bool) -> None:
+        """With ``files`` the artifacts of runs are expected on the server too."""
+        self._server = Server(uri)
+        self.shown = self._server.shown
+        self._runs = RunComparison(self._server, files=files)
+        self._existing: dict[int, ServerExperiment] = {}  # by the ids of plans
+        self._experiments: dict[int, ServerExperiment] = {}  # of those, the expected ones
+        self._list_experiments()
+
+    @reading
+    def _list_experiments(self) -> None:
+        from mlflow.entities import ViewType
+
+        for found in pages_of(self._server.client.search_experiments, ViewType.ALL, PAGE_ITEMS):
+            self._existing[_plan_id(found.experiment_id, found.name, found.tags)] = (
+                ServerExperiment(found)
+            )
+
+    def experiments(self) -> tuple[tuple[int, str], ...]:
+        """Return the ids by which plans know the server's experiments, and their names."""
+        return tuple((plan_id, each.found.name) for plan_id, each in self._existing.items())
+
+    @reading
+    def add_experiment(self, plan: ExperimentPlan) -> None:
+        """Expect an experiment; list what was made of its runs and models."""
+        experiment = self._existing.get(plan.target_id)
+        found = None if experiment is None else experiment.found
+        of = self._server.findings.entity(Kind.EXPERIMENT, plan.record.experiment_id, found)
+        if of is None or experiment is None:
+            return
+        self._experiments[plan.target_id] = experiment
+        of.check("name", plan.target_name, experiment.found.name)
+        if conventions.MIGRATOR_SOURCE_EXPERIMENT in experiment.found.tags:
+            self._compare_fields(of, plan, experiment)
+        tags = {key: experiment.found.tags.get(key, MISSING) for key in plan.record.tags}
+        of.mapping(Kind.EXPERIMENT_TAG, "tag", plan.record.tags, tags)
+        self._list_runs(of, experiment)
+        self._list_models(experiment)
+
+    def _compare_fields(
+        self, of: Entity, plan: ExperimentPlan, experiment: ServerExperiment
+    ) -> None:
+        found, record = experiment.found, plan.record
+        fields = source_fields(found.tags)
+        of.check("lifecycle_stage", record.lifecycle_stage, found.lifecycle_stage)
+        of.check("creation_time", record.creation_ms, fields.get("creation_ms"))
+        of.check("last_update_time", record.last_update_ms, fields.get("last_update_ms"))
+        self._server.exceptions["experiment-id"] += 1
+        self._server.exceptions["experiment-times"] += 1
+
+    def _list_runs(self, of: Entity, experiment: ServerExperiment) -> None:
+        from mlflow.entities import ViewType
+
+        ours = f"tags.`{conventions.MIGRATOR_SOURCE_RUN}` LIKE '%'"
+        search = self._server.client.search_runs
+        number = experiment.found.experiment_id
+        for run in pages_of(search, [number], ours, ViewType.ALL, PAGE_ITEMS):
+            old_id = run.data.tags[conventions.MIGRATOR_SOURCE_RUN]
+            if old_id in experiment.runs:
+                of.differs(f"run {old_id}", "one", "two of it")
+            experiment.runs[old_id] = run.info.run_id
+        self._server.runs |= experiment.runs
+
+    def _list_models(self, experiment: ServerExperiment) -> None:
+        search = self._server.client.search_logged_models
+        for model in pages_of(search, [experiment.found.experiment_id]):
+            old_id = model.tags.get(conventions.MIGRATOR_SOURCE_MODEL)
+            if old_id is not None:
+                experiment.models[old_id] = model.model_id
+        for key, value in experiment.found.tags.items():
+            if key.startswith(_DELETED_MODEL):
+                experiment.models[key.removeprefix(_DELETED_MODEL)] = value.split()[0]
+        self._server.models |= experiment.models
+
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
+        """Expect a tag on an experiment of the server, with whatever value."""
+        experiment = self._experiments.get(experiment_id)
+        if experiment is not None and key not in experiment.found.tags:
+            self._server.findings.differs(
+                Kind.EXPERIMENT, experiment.found.experiment_id, f"tag {key}", value, MISSING
+            )
+
+    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
+        """Remember a dataset, for the runs that use it."""
+        self._runs.add_dataset(record, experiment_id)
+
+    @reading
+    def add_run(self, run: RunRecord, experiment_id: int) -> None:
+        """Expect a run, with its params, tags, metric histories, inputs, outputs and files."""
+        self._runs.compare(run, experiment_id, self._experiments.get(experiment_id))
+
+    @reading
+    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
+        """Expect a logged model, with its params, tags and metrics."""
+        compare_logged_model(self._server, self._experiments.get(experiment_id), record)
+
+    @reading
+    def add_registered_model(self, record: RegisteredModelRecord) -> None:
+        """Expect a registered model or prompt, with its versions, aliases and tags."""
+        compare_registered_model(self._server, record)
+
+    @reading
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
+        """Expect a trace, with its spans, tags, metadata, assessments and links to runs."""
+        compare_trace(self._server, self._experiments.get(experiment_id), plan)
+
+    @reading
+    def finish(self) -> VerifyResult:
+        """Search every experiment's traces, and return the result."""
+        for experiment in self._experiments.values():
+            number = experiment.found.experiment_id
+            search = partial(self._server.read, self._server.traces.search_traces)
+            compare_search(
+                self._server.findings, partial(search, locations=[number]), number,
+                experiment.traces,
+            )  # fmt: skip
+        exceptions = {name: n for name, n in sorted(self._server.exceptions.items()) if n}
+        return replace(self._server.findings.result(), exceptions=exceptions)
+
+
+def _plan_id(experiment_id: str, name: str, tags: dict[str, str]) -> int:
+    """Return the id by which plans know an experiment of the server."""
+    old_id = tags.get(conventions.MIGRATOR_SOURCE_EXPERIMENT)
+    if old_id is None:
+        return -1 - int(experiment_id)  # no plan has such an id
+    source_name = tags.get(conventions.MIGRATOR_SOURCE_NAME, name)
+    return transformer.experiment_handle(old_id, source_name)

@@ -1,0 +1,49 @@
+"""Signs: the evidence of single runs, rule by rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from migrator.transformer import load_profiles
+from migrator.transformer.run_view import RunView
+from migrator.transformer.signs import CONTEXT_RULES, LLM_RULES, ML_RULES, signs_of
+from tests.support.planskit import run
+
+GENERIC = next(profile for profile in load_profiles() if profile.name == "generic")
+EPOCHS = [(0, 1, 0), (1, 1, 1), (2, 1, 2)]  # ms, value, step
+TOKENS = {"input_tokens": 10.0, "output_tokens": 5.0}
+
+
+def shown(**given: Any) -> list[tuple[str, int]]:
+    signs = signs_of(RunView(run("r", **given), GENERIC))
+    return [(sign.kind, sign.points) for sign in (*signs.llm, *signs.ml)]
+
+
+@pytest.mark.parametrize(
+    ("given", "signs"),
+    [
+        ({"metrics": TOKENS}, [("tokens", 3)]),
+        ({"metrics": {"input_tokens": 0.0}}, [("tokens", 2)]),
+        ({"texts": {"prompt.txt": "Say hello"}}, [("text", 4)]),
+        ({"params": {"query": "hello"}}, []),
+        ({"params": {"model": "gpt-4o"}}, [("model", 2)]),
+        ({"params": {"model": "resnet50"}}, []),
+        ({"tags": {"node_kind": "llm"}}, [("kind", 2)]),
+        ({"metrics": {**TOKENS, "cost_usd": 0.1}}, [("tokens", 3), ("cost", 1)]),
+        ({"metrics": {"cost_usd": 0.1}}, []),
+        ({"params": {"session_id": "7"}, "metrics": TOKENS}, [("tokens", 3), ("session", 1)]),
+        ({"params": {"session_id": "7"}}, []),
+        ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
+        ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
+        ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
+    ],
+)  # fmt: skip
+def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, int]]) -> None:
+    assert shown(**given) == signs
+
+
+def test_each_rule_is_listed_once() -> None:
+    rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
+    assert len(set(rules)) == len(rules) == 14
