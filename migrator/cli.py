@@ -319,7 +319,7 @@ def scan(
     such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'); several sources are scanned as
     one. Nothing is written but the page that --html names.
     """
-    from migrator import pipeline
+    from migrator import extractor, pipeline
     from migrator.report.files import check_report_path, write_page
     from migrator.report.text import scan_text
 
@@ -344,8 +344,10 @@ def scan(
     elif tree:
         _print_trees(trees)
     elif not quiet:
-        command = shlex.join(["mlflow-migrate", "convert", *map(masked, sources)])
-        _say(scan_text(outcome, command, verbose, values))
+        command = ["mlflow-migrate", "convert", *map(masked, sources)]
+        if any(map(extractor.is_database, sources)):
+            command += ["--to", "sqlite:///migrated.db"]
+        _say(scan_text(outcome, shlex.join(command), verbose, values))
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from migrator.extractor import buckets
 from migrator.extractor.database import DatabaseSource
-from migrator.extractor.database.addresses import is_database
+from migrator.extractor.database.addresses import is_database, is_same_database
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
 from migrator.extractor.locations import describe_location, path_parts, scheme_of
@@ -24,6 +24,8 @@ __all__ = [
     "artifact_files",
     "describe_location",
     "fetches_texts",
+    "is_database",
+    "is_same_database",
     "open_source",
     "path_parts",
     "scheme_of",

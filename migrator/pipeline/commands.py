@@ -109,6 +109,7 @@ def convert(
             sources, to, options, dry_run=dry_run, report=report, values=values,
             stop_on_error=stop_on_error, progress=progress, say=say,
         )  # fmt: skip
+    check_apart(sources, to)
     target = loader.open_target(to, schema)
     whole = not dry_run and options.artifacts.startswith("copy:")
     with (
@@ -225,6 +226,16 @@ def check_outside(sources: Sequence[str], option: str, path: str) -> None:
             raise OptionError(
                 f"{option} {path} lies inside the source {root}, which is only read.",
                 todo="Choose a place outside of it.",
+            )
+
+
+def check_apart(sources: Sequence[str], to: str) -> None:
+    """Raise OptionError where the database that is to be written is one of the sources."""
+    for source in sources:
+        if extractor.is_same_database(source, to):
+            raise OptionError(
+                f"--to {masked(to)} is the source itself, which is only read.",
+                todo="Name another database: --to sqlite:///migrated.db",
             )
 
 

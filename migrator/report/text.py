@@ -37,10 +37,9 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
 
     ``values`` shows the source's own words with the issues.
     """
-    ledger = outcome.ledger
     sources = ", ".join(map(text_of, outcome.sources))
     parts = [
-        f"{sources}: {ledger.files:,} files, {size(ledger.size_bytes)}",
+        f"{sources}: {_extent(outcome)}",
         shard_text(outcome),
         entities_table(outcome),
         experiments_table(outcome.experiments) if outcome.experiments else "",
@@ -305,9 +304,25 @@ def stay_lines(outcome: Outcome) -> list[str]:
     return lines
 
 
-def files_text(outcome: Outcome) -> str:
-    """Return what became of every regular file of the source."""
+def _extent(outcome: Outcome) -> str:
+    """How much there is: the files of file stores, rows alone where the sources are databases."""
     ledger = outcome.ledger
+    extent = []
+    if ledger.files:
+        extent.append(f"{ledger.files:,} files")
+    else:
+        rows = sum(ledger.found.values())
+        extent.append("1 row" if rows == 1 else f"{rows:,} rows")
+    if ledger.size_bytes:
+        extent.append(size(ledger.size_bytes))
+    return ", ".join(extent)
+
+
+def files_text(outcome: Outcome) -> str:
+    """What became of every regular file of the sources; empty where they are databases."""
+    ledger = outcome.ledger
+    if not ledger.files:
+        return ""
     left = f" + {ledger.files_left_out:,} left out" if ledger.files_left_out else ""
     return (
         f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "

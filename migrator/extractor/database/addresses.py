@@ -93,5 +93,33 @@ def server_name(uri: str) -> str:
     return databases.shown(url.set(drivername=url.get_backend_name()))
 
 
+def is_same_database(first: str, second: str) -> bool:
+    """Whether two texts mean the same database, whoever logs in with whichever driver.
+
+    Texts that mean no database are the same as none.
+    """
+    places = [_place_of(first), _place_of(second)]
+    return None not in places and places[0] == places[1]
+
+
+def _place_of(text: str) -> tuple[object, ...] | None:
+    if databases.is_server(text):
+        try:
+            url = databases.server_url(text)
+        except TargetError:
+            return None
+        kind = url.get_backend_name()
+        port = url.port or {"postgresql": 5432, "mysql": 3306}[kind]
+        host = (url.host or "localhost").lower()
+        return kind, "localhost" if host in ("127.0.0.1", "::1") else host, port, url.database
+    if not is_database(text):
+        return None
+    try:
+        found = os.stat(sqlite_path(text))
+    except (OSError, SourceError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _expanded(path: str) -> str:
     return os.path.expanduser(path)
