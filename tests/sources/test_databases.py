@@ -182,7 +182,7 @@ def test_a_file_store_and_a_database_are_converted_in_one_call(tmp_path: Path) -
     )
     assert outcome.exit_code == 0
     runs = rows(database, "SELECT COUNT(*) FROM runs")[0][0]
-    assert outcome.ledger.found["run"] == int(str(runs)) + 80  # type: ignore[index]
+    assert outcome.ledger.found["run"] == int(str(runs)) + 81  # type: ignore[index]
 
 
 def test_rows_that_are_only_in_the_wal_are_read(made: Path, tmp_path: Path) -> None:

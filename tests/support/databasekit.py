@@ -103,12 +103,12 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("runs of no experiment", OLD, ["UPDATE runs SET experiment_id = 77 WHERE "
            "experiment_id = 4", "DELETE FROM params WHERE run_uuid IN (SELECT run_uuid FROM runs "
            "WHERE experiment_id = 77)"],
-           Code.ROW_WITHOUT_OWNER, "/runs", 4),
+           Code.ROW_WITHOUT_OWNER,  "/runs", 3),
     Damage("a run without experiment id", OLD,
            ["UPDATE runs SET experiment_id = NULL WHERE experiment_id = 4"],
-           Code.ROW_WITHOUT_OWNER, "/runs", 5),
+           Code.ROW_WITHOUT_OWNER, "/runs", 4),
     Damage("an experiment deleted by hand", NEW, ["DELETE FROM experiments WHERE name = 'chat'"],
-           Code.ROW_WITHOUT_OWNER, "/trace_info", 127, 4),
+           Code.ROW_WITHOUT_OWNER, "/trace_info", 114, 4),
     Damage("tags of no trace", TRACES, ["INSERT INTO trace_tags VALUES ('a', 'b', 'gone')"],
            Code.ROW_WITHOUT_OWNER, "/trace_tags", 1),
     Damage("metadata of no trace", TRACES,
@@ -215,19 +215,19 @@ DAMAGES: tuple[Damage, ...] = (
            "UPDATE datasets SET digest = NULL WHERE rowid = 1"],
            Code.DATASET_DAMAGED, "/datasets:", 2),
     Damage("a version without a number", TRACES, [*without_constraints("model_versions"),
-           "UPDATE model_versions SET version = 'one' WHERE rowid = (SELECT MIN(rowid) FROM "
-           "model_versions WHERE name NOT IN (SELECT name FROM model_version_tags))",
-           ], Code.MODEL_VERSION_DAMAGED, "/model_versions/", 1),
+           "UPDATE model_versions SET version = 'one' WHERE rowid = 1"],
+           Code.MODEL_VERSION_DAMAGED, "/model_versions/", 2),
     Damage("an alias that leads nowhere", TRACES,
            ["UPDATE registered_model_aliases SET version = 99 WHERE rowid = 1"],
            Code.ALIAS_DANGLING, "/registered_model_aliases/"),
     Damage("an experiment whose id is a text", OLD, [*without_constraints("experiments"),
            "UPDATE experiments SET experiment_id = 'four' WHERE experiment_id = 4"],
-           Code.ROW_DAMAGED, "/experiments/", 6),
+           Code.ROW_DAMAGED, "/experiments/", 5),
     # traces
     Damage("half a trace's spans", NEW, [f"DELETE FROM spans WHERE parent_span_id IS NULL AND "
            f"trace_id = {TRACE}"], Code.SPANS_DAMAGED, "/trace_info:"),
-    Damage("a trace without its spans", NEW, [f"DELETE FROM spans WHERE trace_id = {TRACE}"],
+    Damage("a trace without its spans", NEW, [f"UPDATE trace_info SET experiment_id = 0 WHERE "
+           f"request_id = {TRACE}", f"DELETE FROM spans WHERE trace_id = {TRACE}"],
            Code.SPANS_MISSING, "/trace_info:"),
     Damage("a span that is not JSON", NEW,
            [f"UPDATE spans SET content = '{{\"name' WHERE trace_id = {TRACE} AND parent_span_id "
@@ -283,6 +283,7 @@ HARMLESS: tuple[Damage, ...] = (
     Damage("a number in a text column", OLD,
            [*without_constraints("params"), "UPDATE params SET value = 100 WHERE key = "
             "'n_estimators'"], Code.COLUMN_VALUE_CONVERTED, ""),
+    Damage("spans that are only in artifacts", NEW, ["DELETE FROM spans"], Code.SPANS_MISSING, ""),
     Damage("an empty table that is gone", OLD, ["DROP TABLE registered_model_tags"],
            Code.ROW_DAMAGED, ""),
 )  # fmt: skip
