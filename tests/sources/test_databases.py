@@ -31,9 +31,9 @@ def made(tmp_path: Path) -> Path:
     return fixturekit.database(LLM, tmp_path)
 
 
-def converted(source: Path, target: Path, **given: object) -> Outcome:
+def converted(source: Path, target: Path) -> Outcome:
     """Convert into a new SQLite file of 3.9."""
-    return pipeline.convert([str(source)], f"sqlite:///{target}", ONE_WORKER, schema="3.9", **given)
+    return pipeline.convert([str(source)], f"sqlite:///{target}", ONE_WORKER, schema="3.9")
 
 
 def contents(path: Path) -> list[str]:
@@ -136,7 +136,7 @@ def test_relative_locations_begin_where_the_database_is(tmp_path: Path) -> None:
     converted(source, target)
     recorded = rows(source, "SELECT run_uuid, artifact_uri FROM runs WHERE experiment_id = 1")
     assert all(str(uri).startswith("./mlruns/1/") for _, uri in recorded)
-    written = dict(rows(target, "SELECT run_uuid, artifact_uri FROM runs"))
+    written = {key: uri for key, uri in rows(target, "SELECT run_uuid, artifact_uri FROM runs")}
     for run_id, uri in recorded:
         assert written[run_id] == (source.parent / str(uri)).resolve().as_uri()
 
@@ -397,7 +397,7 @@ def test_show_and_export_take_a_database(beside: Path) -> None:
     assert sent.exit_code == 0 and "Sent 33 traces" in sent.stdout
 
 
-def test_a_database_of_the_newest_schema_is_named_where_it_is_not_read(tmp_path: Path) -> None:
+def test_columns_of_the_newest_schema_become_tags_and_metadata(tmp_path: Path) -> None:
     """What a newer release keeps in columns is a tag or metadata for an older one."""
     source = fixturekit.database(NEW, tmp_path / "source")
     execute(
@@ -411,7 +411,7 @@ def test_a_database_of_the_newest_schema_is_named_where_it_is_not_read(tmp_path:
         "'mlflow.trace.tokenUsage')",
     )
     target = tmp_path / "new.db"
-    converted(source, target, values=True)
+    converted(source, target)
     native = "request_id IN (SELECT request_id FROM trace_request_metadata WHERE key = "
     native += "'mlflow.trace.session' AND value = 's-1')"
     names = rows(

@@ -27,7 +27,7 @@ def database(name: str, tmp_path: Path) -> Path:
     script = target / "mlflow.sql"
     path = target / "mlflow.db"
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(script.read_text(encoding="utf-8"))
+        db.executescript(script.read_bytes().decode())  # with its CRLF
     script.unlink()
     return path
 

@@ -222,6 +222,18 @@ def _sqlite_error(path: str, error: sqlite3.Error) -> SourceError:
 
 # ------------------------------------------------------------------------------------- servers
 
+_MYSQL_COLUMNS = (
+    "SELECT table_name, column_name FROM information_schema.columns "
+    "WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
+)
+# PostgreSQL's information_schema leaves out tables that the user may not read.
+_POSTGRESQL_COLUMNS = (
+    "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+    "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema() "
+    "AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped "
+    "ORDER BY c.relname, a.attnum"
+)
+
 
 class _ServerSession:
     has_rowid = False
@@ -241,12 +253,7 @@ class _ServerSession:
             return [tuple(row) for row in result]
 
     def columns(self) -> list[tuple[str, str]]:
-        schema = "DATABASE()" if self.quote == "`" else "current_schema()"
-        found = self.execute(
-            "SELECT table_name, column_name FROM information_schema.columns "
-            f"WHERE table_schema = {schema} ORDER BY table_name, ordinal_position",
-            (),
-        )
+        found = self.execute(_MYSQL_COLUMNS if self.quote == "`" else _POSTGRESQL_COLUMNS, ())
         return [(str(table).lower(), str(column).lower()) for table, column in found]
 
     def begin(self) -> None:

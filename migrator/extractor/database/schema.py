@@ -126,7 +126,7 @@ def check(database: Database, name: str) -> None:
     if missing:
         raise SourceError(
             f"{name} is not a whole MLflow database: it has no table {' and no '.join(missing)}.",
-            todo="Restore a backup; an upgrade or a repair was not finished.",
+            todo="Restore a backup, or, on a server, let this user read all of MLflow's tables.",
         )
     for table, columns in REQUIRED.items():
         lost = sorted(columns - set(database.tables[table]))
