@@ -15,7 +15,11 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "tests"]
 
 HERE = Path(__file__).parent
-GENERATED = ["README.md", *sorted(str(path) for path in Path("docs/reference").glob("*.md"))]
+GENERATED = [
+    "README.md",
+    "docs/explanation/architecture.md",
+    *sorted(str(path) for path in Path("docs/reference").glob("*.md")),
+]
 IMPORTABLE = {"PYTHONPATH": str(HERE)}  # for the code in generated pages
 
 

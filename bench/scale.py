@@ -67,8 +67,6 @@ import json, resource, sys, time
 from dataclasses import replace
 from migrator import loader, pipeline
 from migrator.extractor.filestore import FileStoreSource
-from migrator.pipeline.walk import Migration
-from migrator.pipeline.sinks import Discard
 from migrator.pipeline.stores import open_stores
 from migrator.outcome.summary import Outcome
 
@@ -83,11 +81,10 @@ stores = open_stores([FileStoreSource.open(source)])
 marks.append(cpu())
 with loader.Writer(target) as writer:
     options = pipeline.Options(workers=2)
-    migration = Migration(stores, options, writer, Outcome("bench", (source,), to))
-    migration.run()
+    walked = pipeline.walk_sources(stores, options, writer, Outcome("bench", (source,), to))
     marks.append(cpu())
     written = writer.finish()
-    migration.check_written(written)
+    walked.check_written(written)
     writer.publish(loader.PublishOptions(backup=False))
     marks.append(cpu())
 walk = marks[1][0] - marks[0][0]
@@ -137,20 +134,17 @@ PUBLISH_ONE = """
 import json, sys, time
 from migrator import loader, pipeline
 from migrator.extractor.filestore import FileStoreSource
-from migrator.pipeline.walk import Migration
 from migrator.pipeline.stores import open_stores
 from migrator.outcome.summary import Outcome
 
 source, to, part = sys.argv[1:]
 target = loader.open_target(to)
-options = pipeline.Options(workers=2, shard=tuple(map(int, part.split("/"))))
+options = pipeline.Options(workers=2, shard=part)
 with loader.Writer(target) as writer:
-    migration = Migration(
-        open_stores([FileStoreSource.open(source)]),
-        options, writer, Outcome("bench", (source,), to),
-        existing=target.experiments(), largest_id=target.largest_id,
-    )
-    migration.run()
+    facts = pipeline.TargetFacts(target.experiments(), target.largest_id)
+    outcome = Outcome("bench", (source,), to)
+    stores = open_stores([FileStoreSource.open(source)])
+    pipeline.walk_sources(stores, options, writer, outcome, facts)
     writer.finish()
     print("ready", flush=True)
     sys.stdin.readline()

@@ -1,20 +1,11 @@
-"""The vocabulary of spans that migrated history and new runs share.
+"""Names and limits that rebuilt traces and new traces share.
 
-Keys and limits are those of MLflow 3.9 (``mlflow.tracing.constant``, ``mlflow.store.tracking``);
-a few are read only by MLflow 3.10 and later and are harmless before. Nothing here imports mlflow,
-so that ``scan`` starts fast; ``tests/unit/test_conventions.py`` compares the names with MLflow's.
+They are those of MLflow 3.9 (``mlflow.tracing.constant``, ``mlflow.store.tracking``). A few are
+read only by MLflow 3.10 and later; 3.9 ignores them. Nothing here imports mlflow, so that ``scan``
+starts fast; ``tests/unit/test_conventions.py`` compares the names with MLflow's.
 """
 
 from __future__ import annotations
-
-import base64
-import hashlib
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from migrator.model import Json, SpanPlan
 
 # ------------------------------------------------------------------ keys on runs
 PARENT_RUN_ID = "mlflow.parentRunId"
@@ -33,7 +24,7 @@ SPAN_MODEL = "mlflow.llm.model"  # read by 3.10 and later
 SPAN_PROVIDER = "mlflow.llm.provider"  # read by 3.10 and later
 SPAN_COST = "mlflow.llm.cost"  # read by 3.10 and later
 
-# Attributes under mlflow.* are hidden in 3.9's attribute view, so these stand beside them.
+# MLflow 3.9's attribute view hides mlflow.*, so these are written in addition.
 PLAIN_MODEL = "model"
 PLAIN_PROVIDER = "provider"
 PLAIN_COST = "cost_usd"
@@ -59,7 +50,7 @@ SOURCE_RUN = "mlflow.sourceRun"  # metadata
 TRACE_INPUTS = "mlflow.traceInputs"  # metadata, JSON cut at 250 characters
 TRACE_OUTPUTS = "mlflow.traceOutputs"  # metadata, likewise
 
-# Ours: what a rebuilt trace says of its origin (tags, so that they show as columns).
+# Our own: the origin of a rebuilt trace (tags, so that they show as columns).
 MIGRATOR_VERSION = "migrator.version"
 MIGRATOR_PROFILE = "migrator.profile"
 MIGRATOR_ROLE = "migrator.role"
@@ -68,15 +59,15 @@ MIGRATOR_INFERENCES = "migrator.inferences"
 INFERRED_ROOT = "root span: made of what the trace itself says"  # an inference
 MIGRATOR_UNFINISHED = "migrator.unfinished"  # "true": a run had no end (left RUNNING, killed)
 MIGRATOR_SOURCE_TRACE = "migrator.source_trace_id"
-MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # on a server, which gives its own
-MIGRATOR_SOURCE_SIZE_STATS = "migrator.source_size_stats"  # metadata; num_spans was another
+MIGRATOR_SOURCE_LOCATION = "migrator.source_artifact_location"  # on a server, which sets its own
+MIGRATOR_SOURCE_SIZE_STATS = "migrator.source_size_stats"  # metadata; with another num_spans
 MIGRATOR_SOURCE_EXPERIMENT = "migrator.source_experiment_id"
 MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
-# On what goes through a server's API, which gives ids and times of its own.
+# Our own, on items written through a server's API, which sets its own ids and times.
 MIGRATOR_SOURCE_RUN = "migrator.source_run_id"
 MIGRATOR_SOURCE_MODEL = "migrator.source_model_id"
-MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: what the API has no field for
-MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when all of it is there
+MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: fields that the API lacks
+MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when it is complete
 
 # ------------------------------------------------------------ keys on experiments
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -84,167 +75,12 @@ EXPERIMENT_KIND_GENAI = "genai_development"
 
 # ------------------------------------------------------------------------- limits
 PREVIEW_CHARS = 1000
-METADATA_CHARS = 250  # what MLflow's REST layer lets through, though the column holds 8000
+METADATA_CHARS = 250  # accepted by MLflow's REST layer; the column holds 8000
 TRACE_TAG_CHARS = 4096  # likewise
 ID_COLUMN_CHARS = 50
-MAX_DICT_DEPTH = 30  # protobuf gives up above 32 nested objects, 48 nested arrays
-MAX_LIST_DEPTH = 45
+MAX_DICT_DEPTH = 30  # protobuf fails above 32 nested objects, or 48 nested arrays
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-# Ids that we derive for experiments on a server, whose column holds 2,147,483,647: from here on up
-# to twice this. No sequence gets here, and above is room where MySQL counts on from the greatest.
+# Experiment ids that we derive for a database server are between this and twice this. The column
+# holds 2,147,483,647. Sequences do not get here, and MySQL, which continues after the greatest id,
+# has room above.
 LEAST_DERIVED_ID = 1_000_000_000
-
-
-def trace_id_of(run_id: str) -> str:
-    """Return the trace id of a tree's root run: ``tr-`` and 32 hex digits.
-
-    A run id of 32 hex digits is used as it is, any other is hashed.
-    """
-    if _is_hex(run_id, 32):
-        return f"tr-{run_id.lower()}"
-    return f"tr-{hashlib.sha256(run_id.encode()).hexdigest()[:32]}"
-
-
-def span_id_of(trace_id: str, name: str) -> str:
-    """Return the span id (16 hex digits, never all zero) for ``name`` (a run id) in a trace."""
-    digest = hashlib.sha256(f"{trace_id}/{name}".encode()).hexdigest()[:16]
-    return digest if digest != "0" * 16 else "0" * 15 + "1"
-
-
-def assessment_id_of(*parts: str) -> str:
-    """Return an id derived from what an assessment is, so that writing it twice keeps one."""
-    return f"a-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:32]}"
-
-
-def span_content(trace_id: str, span: SpanPlan) -> str:
-    """Return the text of a row's ``spans.content``: what MLflow 3.9 dumps of ``Span.to_dict()``.
-
-    Ids are base64 of their raw bytes; attributes stay JSON text inside JSON. Unlike MLflow the
-    text keeps non-ASCII letters, so that the trace search (a LIKE over it) finds them.
-    ``trace_id`` is ``tr-`` and 32 hex digits.
-    """
-    return _ENCODE(
-        {
-            "trace_id": _base64_of_hex(trace_id.removeprefix("tr-")),
-            "span_id": _base64_of_hex(span.span_id),
-            "parent_span_id": span.parent_span_id and _base64_of_hex(span.parent_span_id),
-            "name": span.name,
-            "start_time_unix_nano": span.start_ns,
-            "end_time_unix_nano": span.end_ns,
-            "events": [
-                {
-                    "name": event.name,
-                    "time_unix_nano": event.time_ns,
-                    "attributes": dict(event.attributes),
-                }
-                for event in span.events
-            ],
-            "status": {"code": f"STATUS_CODE_{span.status}", "message": span.status_message},
-            "attributes": dict(span.attributes),
-        }
-    )
-
-
-def _base64_of_hex(digits: str) -> str:
-    return base64.b64encode(bytes.fromhex(digits)).decode("ascii")
-
-
-def encode(value: Json) -> str:
-    """Return ``value`` as the JSON text that MLflow keeps in a span attribute.
-
-    Non-ASCII text stays readable, because the trace search is a LIKE over it. Values that break
-    MLflow's REST layer are made harmless first (``sanitize``).
-    """
-    if isinstance(value, str):  # nearly all
-        return _QUOTE(clean_text(value))
-    if isinstance(value, float):  # what the encoder writes, of NumPy's floats too
-        return float.__repr__(value) if math.isfinite(value) else f'"{value}"'
-    return _ENCODE(sanitize(value))
-
-
-def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
-    """Return span attributes as MLflow keeps them: ``encode`` of each value, clean keys."""
-    encoded = {
-        key: _QUOTE(value)
-        if type(value) is str and value.isascii() and "\x00" not in value  # nearly all
-        else encode(value)
-        for key, value in values.items()
-    }
-    names = "".join(encoded)
-    if names.isascii() and "\x00" not in names:  # nearly always
-        return encoded
-    return {clean_text(key): text for key, text in encoded.items()}
-
-
-_QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # what JSON makes of a text
-
-
-_ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def sanitize(value: Json) -> Json:
-    """Return ``value`` without what MLflow 3.9 can't send over REST.
-
-    Integers beyond 64 bits, NaN and infinities become text, lone surrogates ``?``, NUL characters
-    vanish, and what is nested too deeply becomes JSON text.
-    """
-    return _sanitize(value, 0, 0)
-
-
-def _sanitize(value: Json, dicts: int, lists: int) -> Json:
-    if isinstance(value, str):
-        return clean_text(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if INT64_MIN <= value <= INT64_MAX else str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    # One budget for both kinds: an object costs three protobuf levels, an array two.
-    if 3 * dicts + 2 * lists > 3 * MAX_DICT_DEPTH:
-        return clean_text(json.dumps(value, ensure_ascii=False, default=str))
-    if type(value) is dict or isinstance(value, Mapping):  # the first costs next to nothing
-        return {
-            clean_text(str(key)): _sanitize(item, dicts + 1, lists) for key, item in value.items()
-        }
-    return [_sanitize(item, dicts, lists + 1) for item in value]
-
-
-def clean_text(text: str) -> str:
-    """Return ``text`` without NUL characters and lone surrogates (they break REST calls)."""
-    if "\x00" in text:
-        text = text.replace("\x00", "")
-    if text.isascii():
-        return text  # nearly all: it is known of a str, and encoding it would copy it
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    return text
-
-
-def preview(value: Json) -> str | None:
-    """Return what the trace list shows of inputs or outputs: at most 1,000 characters."""
-    if value is None:
-        return None
-    text = clean_text(value) if isinstance(value, str) else encode(value)
-    return cut(text, PREVIEW_CHARS)
-
-
-def cut(text: str, limit: int) -> str:
-    """Return ``text`` in at most ``limit`` characters, ending in ``...`` where it was cut."""
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _is_hex(text: str, digits: int) -> bool:
-    return len(text) == digits and all(c in "0123456789abcdefABCDEF" for c in text)
-
-
-def is_chat(value: Json) -> bool:
-    """Tell whether ``value`` is a list of chat messages as MLflow's chat view reads them."""
-    return (
-        not isinstance(value, str)  # nearly all; an abstract class takes longer to tell
-        and isinstance(value, Sequence)
-        and bool(value)
-        and all(isinstance(m, Mapping) and "role" in m and "content" in m for m in value)
-    )

@@ -1,28 +1,35 @@
-"""Addresses and messages as they may be printed: without passwords, tokens and keys."""
+"""Removes passwords, tokens and keys from addresses and messages before they are printed.
+
+``masked`` is for one address, ``without_credentials`` for a text with addresses in it, and
+``without_secrets`` for a text of a server or driver that may repeat secrets we know.
+"""
 
 from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Iterable
 
 MASK = "***"
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]+:(?://)?")
 _LOCAL = ("file:", "sqlite:", "sqlite+")
 _PARAMETER = re.compile(
     r"([?&;][^=&]*(?:pass|pwd|secret|token|key|sig|credential|auth)[^=&]*=)"
-    r"[^&]*(?:&[^=&]*(?=&|$))*",  # a value with an & in it goes on behind that
+    r"[^&]*(?:&[^=&]*(?=&|$))*",  # a value may hold an unescaped &
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://\S+")
-_EXAMPLE = "://user:password@host"  # as our own messages have it
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://\S*[^\s.,;:]")  # without punctuation at its end
+_EXAMPLE = "://user:password@host"  # in our own messages
 
 
 def masked(uri: str) -> str:
-    """Return an address, even one that can't be parsed, with ``***`` for what is secret in it.
+    """Return an address with ``***`` in place of its secrets; other text is unchanged.
 
-    All up to the last @ belongs to the login, because a password may hold any character unescaped.
-    Of an http address the whole login is left out: the user may be a token. Text that is not an
-    address stays as it is.
+    The address need not be valid. Everything up to the last @ is the login, because people type
+    passwords unescaped. From an http address the whole login is removed: its user may be a token.
+
+        masked("postgresql://ana:secret@host/db")  # postgresql://ana:***@host/db
+        masked("https://token@host:5000")          # https://host:5000
     """
     scheme = _SCHEME.match(uri)
     if scheme is None:
@@ -41,25 +48,32 @@ def masked(uri: str) -> str:
 
 def without_credentials(text: str) -> str:
     """Return a message with every address in it masked."""
-    return _ADDRESS.sub(lambda found: found[0] if _EXAMPLE in found[0] else masked(found[0]), text)
+    return _ADDRESS.sub(_masked_match, text)
+
+
+def _masked_match(address: re.Match[str]) -> str:
+    return address[0] if _EXAMPLE in address[0] else masked(address[0])
 
 
 def password_of(uri: str) -> str:
-    """Return what stands between the first colon and the last @ of an address, or nothing."""
+    """Return the password of an address: the text from the first colon to the last @, or ""."""
     login, at, _ = uri.partition("://")[2].rpartition("@")
     return login.partition(":")[2] if at else ""
 
 
 def has_secret_parameter(uri: str) -> bool:
-    """Whether an address holds a password, token or key behind its ``?``."""
+    """Return True if the query of an address holds a password, token or key."""
     return _PARAMETER.search(uri) is not None
 
 
-def hidden(text: str, secrets: list[str]) -> str:
-    """Return a message of somebody else's without these secrets, escaped or not."""
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Return a message without these secrets, in plain or URL-encoded form, and without logins.
+
+    A secret of at most three characters is replaced only where it stands as a word of its own.
+    """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         for spelling in (secret, urllib.parse.quote(secret, safe=""), urllib.parse.unquote(secret)):
             text = re.sub(rf"(?<!\w){re.escape(spelling)}(?!\w)", MASK, text)
-            if len(spelling) > 3:  # a shorter one may be a part of any word
+            if len(spelling) > 3:
                 text = text.replace(spelling, MASK)
     return without_credentials(text)

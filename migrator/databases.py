@@ -1,7 +1,7 @@
 """Databases on a PostgreSQL or MySQL server: their URIs, opening them, and explaining errors.
 
 Nothing here writes. SQLAlchemy and the drivers are imported where they are used. A password is
-never part of a message: ``shown`` leaves it out.
+never part of a message: ``credentials.masked`` leaves it out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from migrator.credentials import has_secret_parameter, hidden, masked
+from migrator.addresses import database_backend
+from migrator.credentials import has_secret_parameter, masked, without_secrets
 from migrator.errors import TargetError
 
 if TYPE_CHECKING:
@@ -30,25 +31,6 @@ DRIVERS = {
     "mysql": {"pymysql": "pymysql", "mysqldb": "MySQLdb"},
 }
 _NAMES = {"postgresql": "PostgreSQL", "mysql": "MySQL"}
-_ALSO_CALLED = {"postgres": "postgresql", "mariadb": "mysql"}
-_SCHEME = re.compile(r"([A-Za-z][\w.-]*)(\+[\w.-]*)?://")
-
-
-def is_server(uri: str) -> bool:
-    """Return True if a URI names a database on a PostgreSQL or MySQL server."""
-    return _backend(uri) is not None
-
-
-def _backend(uri: str) -> str | None:
-    scheme = _SCHEME.match(uri)
-    name = scheme.group(1).lower() if scheme else ""
-    name = _ALSO_CALLED.get(name, name)
-    return name if name in DRIVERS else None
-
-
-def shown(url: URL) -> str:
-    """Return a URL's text without its password, for messages."""
-    return masked(url.render_as_string(hide_password=True))
 
 
 def server_url(uri: str) -> URL:
@@ -60,7 +42,7 @@ def server_url(uri: str) -> URL:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    backend = _backend(uri)
+    backend = database_backend(uri)
     if backend is None:
         raise TargetError(f"{masked(uri)} names no PostgreSQL or MySQL server.")
     example = f"{backend}://user:password@host/database"
@@ -78,15 +60,16 @@ def server_url(uri: str) -> URL:
         ) from None
     if url.get_backend_name() != backend:
         raise TargetError(
-            f"{shown(url)}: MLflow calls this kind of server {backend}.", todo=f"Write {example}"
+            f"{masked(str(url))}: MLflow calls this kind of server {backend}.",
+            todo=f"Write {example}",
         )
     if not url.database:
-        raise TargetError(f"{shown(url)} names no database.", todo=f"Write {example}")
+        raise TargetError(f"{masked(str(url))} names no database.", todo=f"Write {example}")
     drivers = DRIVERS[backend]
     named = url.drivername.partition("+")[2]
     if named and named not in drivers:
         raise TargetError(
-            f"{shown(url)}: driver {named} can't be used by this tool.",
+            f"{masked(str(url))}: driver {named} can't be used by this tool.",
             todo=f"Write {backend}+{' or '.join(drivers)}://…, or name none.",
         )
     wanted = [named] if named else list(drivers)
@@ -94,7 +77,7 @@ def server_url(uri: str) -> URL:
         if importlib.util.find_spec(drivers[driver]) is not None:
             return url.set(drivername=f"{backend}+{driver}")
     raise TargetError(
-        f"{shown(url)} needs a driver for {_NAMES[backend]}, and {' and '.join(wanted)} "
+        f"{masked(str(url))} needs a driver for {_NAMES[backend]}, and {' and '.join(wanted)} "
         f"{'is' if len(wanted) == 1 else 'are'} not installed.",
         todo=f"Install one: pip install 'mlflow-migrate[{backend}]'",
     )
@@ -296,11 +279,11 @@ def first_line(error: BaseException) -> str:
 
 
 def _explained(url: URL, error: BaseException) -> TargetError:
-    said = hidden(first_line(error), [str(url.password or ""), *_secret_parameters(url)])
+    said = without_secrets(first_line(error), [str(url.password or ""), *_secret_parameters(url)])
     code = error_code(error)
     for codes, words, what, todo in _CASES:
         if code in codes or (not code and any(word in said.lower() for word in words)):
-            return TargetError(f"{shown(url)}: {what}. It says: {said}.", todo=todo)
+            return TargetError(f"{masked(str(url))}: {what}. It says: {said}.", todo=todo)
     return TargetError(
-        f"{shown(url)} refused: {said}.", todo="See the server's log, then convert again."
+        f"{masked(str(url))} refused: {said}.", todo="See the server's log, then convert again."
     )

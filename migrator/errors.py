@@ -1,12 +1,12 @@
-"""Errors that a user can cause or meet. Each reads: what, where, why, what to do.
+"""Errors that a user can cause or meet. Each message says what, where, why, and what to do.
 
 MigrateError
 ├── SourceError        the file store can't be opened
 ├── TargetError        the database can't be written
-├── OptionError        options that don't fit together, an unreadable profile
-├── WorkerError        a process of ours died
-├── RejectedError      something was rejected, and the user wants to stop then (--on-error stop)
-└── LedgerError        the counts don't close: a defect of ours; nothing was published
+├── OptionError        an invalid option or profile, or options that exclude each other
+├── WorkerError        a worker process or cluster failed
+├── RejectedError      an item was rejected, with --on-error stop
+└── LedgerError        the ledger does not balance: a defect of this program
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from migrator.credentials import without_credentials
 
 
 class MigrateError(Exception):
-    """Base of all errors that the command line prints as one message and exit code 1.
+    """Base of all errors that the command line prints as one message, with exit code 1.
 
-    Addresses in the message are shown without passwords, whoever wrote it.
+    ``what`` is the problem and ``todo`` the advice. Passwords in addresses are masked in both.
     """
 
     def __init__(self, what: str, *, todo: str = "") -> None:
@@ -32,20 +32,20 @@ class SourceError(MigrateError):
 
 
 class TargetError(MigrateError):
-    """The target is not a database that can be written."""
+    """The target is missing, unreachable, or not a database that can be written."""
 
 
 class OptionError(MigrateError):
-    """An option's value is unusable; exit code 2."""
+    """An option is invalid; the exit code is 2."""
 
 
 class WorkerError(MigrateError):
-    """A process that did a part of the work died. Nothing has been published."""
+    """A worker process or cluster failed. Nothing was published."""
 
 
 class RejectedError(MigrateError):
-    """Something can't be converted, and ``--on-error stop`` was given. Nothing was published."""
+    """An item can't be converted, with ``--on-error stop``. Nothing was published."""
 
 
 class LedgerError(MigrateError):
-    """What was found is not what was accounted for. Nothing has been published."""
+    """The ledger does not balance: an item was found and lost. Nothing was published."""

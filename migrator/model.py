@@ -1,8 +1,9 @@
-"""The plain values that cross from one stage to the next.
+"""The values that stages exchange: records and plans.
 
-Records (``…Record``) are what the extractor read: the source's own words, decoded, nothing decided.
-Plans (``…Plan``) are what the transformer decided: what the loader writes and ``verify`` expects.
-Everything is frozen, so that a decision can be shown, tested and compared before it has an effect.
+Records (``…Record``) are made by the extractor: decoded values of the source, without decisions.
+Plans (``…Plan``) are made by the transformer: the rows that the loader writes and ``verify``
+expects. All are frozen, so that a decision can be shown, tested and compared before it has an
+effect.
 
 Units are in the names: ``_ms`` milliseconds and ``_ns`` nanoseconds since the Unix epoch (UTC).
 """
@@ -28,39 +29,39 @@ Counts: TypeAlias = "Mapping[Kind, int]"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A directory that the index pass took for an entity, before anything in it was parsed."""
+    """A directory that the walk over the store found to be an entity, without parsed files."""
 
-    entity_id: str  # the directory's name (of a run: one that MLflow takes for an id)
-    folder: str  # absolute path of the directory that it lies in; one string for all in it
+    entity_id: str  # the directory's name; for a run, an id that MLflow accepts
+    folder: str  # absolute path of the parent directory; its entries share the string
     name: str  # of the directory itself
-    experiment_id: str | None = None  # of the experiment directory it lies in
+    experiment_id: str | None = None  # of the experiment's directory, if it is in one
     in_trash: bool = False
 
     @property
     def path(self) -> str:
-        """The directory's absolute path, made anew each time: stores hold 100,000s of these."""
+        """The absolute path. It is not stored, to save memory: stores have 100,000s of entries."""
         return f"{self.folder}{os.sep}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunEntry(Entry):
-    """A run directory, and what joins it to a tree."""
+    """A run directory, and its parent run."""
 
     parent_run_id: str | None = None  # tag mlflow.parentRunId
 
 
 @dataclass(frozen=True, slots=True)
 class TraceEntry(Entry):
-    """A native trace's directory, and the run that it was written in."""
+    """The directory of a native trace, and the run in which it was written."""
 
     source_run_id: str | None = None  # metadata mlflow.sourceRun
 
 
 @dataclass(frozen=True, slots=True)
 class SourceIndex:
-    """What one walk over a file store found. Light: a few hundred bytes a run.
+    """The entities that one walk over a file store found: a few hundred bytes for each run.
 
-    Entries are sorted by path, so that nothing depends on the order of the directory.
+    Entries are sorted by path, so that results do not depend on the order of directories.
     """
 
     root: str  # absolute path of the store (the directory that holds the experiments)
@@ -70,9 +71,9 @@ class SourceIndex:
     traces: tuple[TraceEntry, ...]
     logged_models: tuple[Entry, ...]
     registered_models: tuple[Entry, ...]
-    files: int  # regular files below root, whatever they are; those in runs may be left out
+    files: int  # regular files below root; those in runs may not be counted
     size_bytes: int
-    ignored_files: int  # those that belong to no entity; each is named by an issue
+    ignored_files: int  # files outside of entities; each has an issue
     issues: tuple[Issue, ...]
 
 
@@ -81,16 +82,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Extracted(Generic[T]):
-    """One entity's directory, read.
+    """The result of reading the directory of one entity.
 
-    ``found`` is counted from directory listings and line counts, never from what parsing gave;
-    ``record`` is None when nothing could be kept (an issue of severity REJECTED says why).
-    ``merged`` counts what was found twice and kept once (equal metric points).
-    Of the regular files in the directory, ``files_read + files_referred + files_ignored`` are all.
+    ``found`` is counted from directory listings and lines, independently of parsing. ``record`` is
+    None if nothing could be kept; an issue of severity REJECTED gives the reason. ``merged`` counts
+    items that were found twice and kept once (equal metric points). The regular files in the
+    directory are ``files_read + files_referred + files_ignored``.
 
-    ``files_found`` counts them as the listings do that the reading went by; ``folders_missed``
-    the directories that a listing names and that were not listed in their turn. Both are for
-    runs: files elsewhere are counted by the walk over the store.
+    ``files_found`` is the number of files in the listings, and ``folders_missed`` the number of
+    listed directories that were not listed themselves. Both are used for runs only; the walk over
+    the store counts the other files.
     """
 
     record: T | None
@@ -99,7 +100,7 @@ class Extracted(Generic[T]):
     issues: tuple[Issue, ...]
     files_read: int = 0
     files_referred: int = 0  # artifacts
-    files_ignored: int = 0  # each named by an issue
+    files_ignored: int = 0  # each has an issue
     files_found: int = 0
     folders_missed: int = 0
     size_bytes: int = 0  # of those files
@@ -126,30 +127,30 @@ class ArtifactFile:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A recorded artifact location, and what this machine's file system says of it.
+    """A recorded artifact location, and the files that this machine has for it.
 
-    ``scheme`` is ``file`` for every local form (``file:`` URIs, POSIX and Windows paths), empty
-    where nothing is recorded, else as recorded (``s3``, ``dbfs``, ``mlflow-artifacts``, …).
+    ``scheme`` is ``file`` for every local form (``file:`` URIs, POSIX and Windows paths), empty if
+    nothing is recorded, otherwise as recorded (``s3``, ``dbfs``, ``mlflow-artifacts``, …).
     """
 
     recorded: str
     scheme: str
-    exists: bool  # local, and it leads to something here
-    relative: bool  # local, but to what depends on the directory a process runs in
-    own_form: bool  # it ends in the ids of its owner, as those that MLflow makes do
-    home: str  # absolute path of the owner's own place in the store, there or not
-    found: str | None  # absolute path at which the files, or an empty directory for them, lie
-    has_files: bool  # there are files at ``found``
+    exists: bool  # local, and the file or directory exists on this machine
+    relative: bool  # local, relative to the working directory of a process
+    own_form: bool  # ends in the ids of its owner, as MLflow's own locations do
+    home: str  # absolute path of the owner's own artifacts directory, which may not exist
+    found: str | None  # absolute path of the directory that has the files, or could have them
+    has_files: bool  # the directory ``found`` has files
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRecord:
-    """An experiment directory. ``experiment_id`` is the directory's name."""
+    """An experiment. ``experiment_id`` is the name of its directory."""
 
     experiment_id: str
     name: str
     artifact_location: str
-    lifecycle_stage: str  # active | deleted (deleted too when it lies in .trash)
+    lifecycle_stage: str  # active | deleted (also if it is in .trash)
     creation_ms: int | None
     last_update_ms: int | None
     tags: Mapping[str, str]
@@ -162,7 +163,7 @@ class ExperimentRecord:
 
 @dataclass(frozen=True, slots=True)
 class InputRecord:
-    """What a run consumed: a dataset of its experiment, or (3.x) a logged model."""
+    """An input of a run: a dataset of its experiment, or (3.x) a logged model."""
 
     source_type: str  # DATASET | MODEL
     source_id: str  # the dataset's directory name (md5), or the model id
@@ -179,7 +180,7 @@ class OutputRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run directory. ``run_id`` is its name, or made from that where MLflow refuses it."""
+    """A run. ``run_id`` is the name of its directory, or derived from it if MLflow refuses it."""
 
     run_id: str
     experiment_id: str
@@ -199,11 +200,11 @@ class RunRecord:
     tags: Mapping[str, str]
     metrics: Mapping[str, tuple[MetricPoint, ...]]  # in file order, exact repeats merged
     artifacts: tuple[ArtifactFile, ...]
-    texts: Mapping[str, str]  # the artifacts that were asked for, decoded, by relative path
+    texts: Mapping[str, str]  # relative path -> decoded text of the artifacts that profiles read
     inputs: tuple[InputRecord, ...]
     outputs: tuple[OutputRecord, ...]
     path: str  # absolute directory
-    artifact_dir: str | None  # absolute directory in which the artifacts really lie, if any
+    artifact_dir: str | None  # absolute directory that has the artifacts, if any
     deleted_with_experiment: bool = False  # deleted only because its experiment was
 
     @property
@@ -212,7 +213,7 @@ class RunRecord:
 
     @property
     def parent_run_id(self) -> str | None:
-        # A hook or editor may have added a line end to the tag's file.
+        # A git hook or an editor may have added a line end to the tag's file.
         return self.tags.get("mlflow.parentRunId", "").strip() or None
 
 
@@ -232,7 +233,7 @@ class DatasetRecord:
 
 @dataclass(frozen=True, slots=True)
 class LoggedModelMetric:
-    """One point of a logged model's metric; it belongs to the run that measured it."""
+    """A point of a logged model's metric, measured by a run."""
 
     key: str
     timestamp_ms: int
@@ -301,7 +302,7 @@ class RegisteredModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class SpanEvent:
-    """Something that happened at one moment of a span. ``attributes`` are plain JSON values."""
+    """An event of a span. ``attributes`` are plain JSON values."""
 
     name: str
     time_ns: int
@@ -310,9 +311,9 @@ class SpanEvent:
 
 @dataclass(frozen=True, slots=True)
 class SpanRecord:
-    """A span of a native trace, whatever format its ``traces.json`` had.
+    """A span of a native trace, from any format of ``traces.json``.
 
-    Ids are hex (16 digits); ``attributes`` hold JSON text, as MLflow keeps them.
+    Ids are 16 hex digits. The values of ``attributes`` are JSON text, as MLflow stores them.
     """
 
     span_id: str
@@ -328,7 +329,7 @@ class SpanRecord:
 
 @dataclass(frozen=True, slots=True)
 class AssessmentRecord:
-    """Feedback on a trace, or what was expected of it (MLflow 3.2 and later)."""
+    """Feedback on a trace, or an expectation (MLflow 3.2 and later)."""
 
     assessment_id: str
     name: str
@@ -371,15 +372,15 @@ class TraceRecord:
 
 
 class Role(str, Enum):
-    """What a tree of runs was (``docs/reference/mapping.md``)."""
+    """The role of a tree of runs (``docs/reference/mapping.md``)."""
 
     WORKFLOW = "workflow"  # root and steps: one trace
     SESSION = "session"  # children are turns: a trace each, one session id
     BATCH = "batch"  # children are independent cases: a trace each
     CALL = "call"  # a childless run that recorded one LLM call, query or request
-    SWEEP = "sweep"  # trials or folds: stays runs
-    PIPELINE = "pipeline"  # ML stages: stays runs
-    TRAINING = "training"  # a childless run without LLM evidence: stays a run
+    SWEEP = "sweep"  # trials or folds: kept as runs
+    PIPELINE = "pipeline"  # ML stages: kept as runs
+    TRAINING = "training"  # a childless run without LLM evidence: kept as a run
 
 
 class SpanType:
@@ -404,10 +405,10 @@ class SpanType:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentPlan:
-    """An experiment as the target will hold it.
+    """An experiment as it will be in the target.
 
-    ``target_id`` is the source's id wherever the target's integer column can hold it and nobody
-    else has it; otherwise one derived from the source, with the old one kept in a tag.
+    ``target_id`` is the source's id if the target's integer column can hold it and it is free;
+    otherwise it is derived from the source, and a tag keeps the old id.
     """
 
     record: ExperimentRecord
@@ -415,17 +416,17 @@ class ExperimentPlan:
     target_name: str
     artifact_location: str
     tags: Mapping[str, str]
-    merged: bool = False  # an experiment of the target, or of an earlier source, takes its runs
+    merged: bool = False  # its runs go into an experiment of the target or of an earlier source
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactCopy:
-    """A directory of artifacts that is to be copied, and whose they are. Paths are absolute."""
+    """A directory of artifacts to copy, and its owner. Paths are absolute."""
 
     kind: Kind
     entity_id: str  # in the target
     source: str
-    bound: str  # the directory that links in ``source`` may lead to files in
+    bound: str  # links in ``source`` are followed only inside this directory
     target: str
 
 
@@ -440,7 +441,7 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class SpanPlan:
-    """A span as it will be written. ``attributes`` hold JSON text (``conventions.encode``)."""
+    """A span as it will be written. The values of ``attributes`` are JSON text (``encoding``)."""
 
     span_id: str  # 16 hex digits
     parent_span_id: str | None
@@ -458,9 +459,9 @@ class SpanPlan:
 
 @dataclass(frozen=True, slots=True)
 class TracePlan:
-    """A trace as it will be written: rebuilt from runs, or a native one carried over.
+    """A trace as it will be written: rebuilt from runs, or a native one.
 
-    ``spans`` begin with the one root and hold every parent before its children.
+    ``spans`` begin with the root, and every parent comes before its children.
     """
 
     trace_id: str  # tr- and 32 hex digits
@@ -472,28 +473,28 @@ class TracePlan:
     client_request_id: str | None
     request_preview: str | None
     response_preview: str | None
-    tags: Mapping[str, str]  # user's and ours; all that goes into trace_tags
-    metadata: Mapping[str, str]  # all that goes into trace_request_metadata
+    tags: Mapping[str, str]  # all rows of trace_tags, the user's and ours
+    metadata: Mapping[str, str]  # all rows of trace_request_metadata
     usage: TokenUsage | None  # rows of trace_metrics
     spans: tuple[SpanPlan, ...]
     assessments: tuple[AssessmentRecord, ...]
-    run_ids: tuple[str, ...]  # runs whose page lists this trace, the source run first
+    run_ids: tuple[str, ...]  # runs whose pages list this trace, the source run first
     prompts: tuple[str, ...] = ()  # linked prompt versions, "name/version"
     native: bool = False
-    # Of each span conventions.span_content, where it is known: making it takes long.
+    # encoding.span_content of each span if a worker has computed it, which takes long.
     contents: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TreePlan:
-    """What becomes of one tree of runs, and why."""
+    """The traces that are made of a tree of runs, with the reasons."""
 
     root_run_id: str
     run_ids: tuple[str, ...]  # every run of the tree, the root first
     depth: int  # 1 for a childless root
     role: Role
-    profile: str | None  # the profile that took it, None for none
+    profile: str | None  # the profile that was used, if any
     reasons: tuple[str, ...]  # sentences for scan, show and the report
-    traces: tuple[TracePlan, ...]  # empty when it stays runs
+    traces: tuple[TracePlan, ...]  # empty if it is kept as runs
     left_as_runs: str | None  # why there is no trace: "sweeps", "pipelines", "flat", "deleted", …
     issues: tuple[Issue, ...] = ()

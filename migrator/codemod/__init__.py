@@ -1,4 +1,4 @@
-"""Finds legacy tracking in Python sources, and rewrites what is safe to rewrite.
+"""Finds legacy tracking code in Python sources, and rewrites the places that are safe.
 
 ``sources`` reads files, ``patterns`` finds (standard library only), ``rewrite`` edits (libcst,
 imported only then). Nothing here imports mlflow or runs the code it reads.

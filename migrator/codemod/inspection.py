@@ -1,4 +1,4 @@
-"""One pass over sources: what is legacy in them, what was rewritten, what couldn't be read."""
+"""Searches sources for legacy tracking code, and rewrites the safe places on request."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from migrator.codemod.sources import (
     parsed,
     sources_of,
 )
+from migrator.counting import counted
 
 EXIT_SKIPPED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was not read, or not rewritten, and why."""
+    """A file that was not read or not rewritten, with the reason."""
 
     path: str
     reason: str
@@ -33,7 +34,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What rewriting a file did, or would do."""
+    """The edits of a file, made or proposed."""
 
     path: str
     edits: int
@@ -42,17 +43,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The result of ``inspect``; all sorted by path and place."""
+    """The result of ``inspect``, sorted by path and place."""
 
     files: int
     findings: tuple[Finding, ...]
-    changes: tuple[Change, ...]  # empty unless asked for
+    changes: tuple[Change, ...]  # empty without --write or --diff
     skipped: tuple[Skipped, ...]
     written: bool
 
     @property
     def exit_code(self) -> int:
-        """0; 3 if a file couldn't be read or rewritten."""
+        """0, or 3 if a file could not be read or rewritten."""
         return EXIT_SKIPPED if self.skipped else 0
 
     @property
@@ -61,7 +62,7 @@ class Inspection:
         return "".join(change.diff for change in self.changes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return plain values for JSON."""
         return {
             "files": self.files,
             "findings": [finding.as_dict() for finding in self.findings],
@@ -74,9 +75,9 @@ class Inspection:
         }
 
     def as_text(self) -> str:
-        """Return the list for people: a place and what is there, and below it what to write.
+        """Return the findings as text: the place and its line, and below it the replacement.
 
-        What was rewritten is not in it.
+        Places that were rewritten are left out.
         """
         lines: list[str] = []
         done = {change.path for change in self.changes} if self.written else set()
@@ -91,12 +92,12 @@ class Inspection:
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """Return the last line: how much there is, and how much of it --write does."""
-        files = f"{self.files:,} file{'' if self.files == 1 else 's'}"
+        """Return the last line: the number of findings, and of those that --write rewrites."""
+        files = counted(self.files, "file")
         if self.skipped:
             files += f", {len(self.skipped):,} skipped"
         if not self.findings:
-            return f"{files}: nothing legacy."
+            return f"{files}: no legacy code."
         by_code = Counter(each.code for each in self.findings)
         kinds = ", ".join(f"{count:,} {code}" for code, count in sorted(by_code.items()))
         safe = sum(each.edit is not None for each in self.findings)
@@ -106,11 +107,11 @@ class Inspection:
 
 
 def inspect(paths: Sequence[str], *, write: bool = False, show_diff: bool = False) -> Inspection:
-    """Find legacy tracking below ``paths``; with ``write`` make the safe edits.
+    """Find legacy tracking code below ``paths``; with ``write`` also make the safe edits.
 
-    With ``show_diff`` the edits are worked out and not made. Twice is once: what was rewritten is
-    not legacy any more. Raises ``SourceError`` for a path that isn't there, ``OptionError`` where
-    rewriting is asked for and libcst is missing.
+    With ``show_diff`` the edits are only computed. A second run finds nothing to rewrite. Raises
+    ``SourceError`` for a path that does not exist, and ``OptionError`` if edits are requested but
+    libcst is not installed.
     """
     if write or show_diff:
         check_available()
@@ -128,7 +129,7 @@ def inspect(paths: Sequence[str], *, write: bool = False, show_diff: bool = Fals
         except Unreadable as error:
             skipped.append(Skipped(str(path), str(error)))
     changes: list[Change] = []
-    for path, new, change in edited:  # after all are known to be right
+    for path, new, change in edited:  # only after every file was checked
         try:
             if write:
                 replace(path, new)
@@ -140,12 +141,12 @@ def inspect(paths: Sequence[str], *, write: bool = False, show_diff: bool = Fals
 
 
 def _edited(path: Path, data: bytes, found: Sequence[Finding]) -> tuple[bytes, Change]:
-    """Return a file's bytes with its edits made, and what that changes. Raises ``Unreadable``."""
+    """Return the edited bytes of a file, and a summary of the change. Raises ``Unreadable``."""
     edits = sum(each.edit is not None for each in found)
     new = rewritten(data, found)
     text = decoded(new)
     again = findings_in(Source(path, text, parsed(text)))
     if len(again) < len(found) - edits or any(each.edit is not None for each in again):
-        raise Unreadable("not rewritten: the result isn't what was meant")
-    mark = "\ufeff" if data.startswith(BOM) else ""  # decoding took it away
+        raise Unreadable("not rewritten: the result is not as intended")
+    mark = "\ufeff" if data.startswith(BOM) else ""  # decoding removes it
     return new, Change(str(path), edits, diff(path, mark + decoded(data), mark + text))

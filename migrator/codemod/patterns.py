@@ -1,8 +1,8 @@
-"""What legacy tracking looks like in code, and what takes its place.
+"""The patterns of legacy tracking code, and their replacements.
 
-Found by syntax, not by text: names are followed through ``import ... as``. An edit is offered only
-where the place itself says all there is to know (a literal handed straight to MLflow, an import);
-whether a nested run was an agent's step or a sweep's trial is the reader's to decide.
+The search works on the syntax tree and follows names through ``import ... as``. It offers an edit
+only if the place itself leaves no doubt: an import, or a literal passed directly to MLflow. The
+user has to decide, for example, whether a nested run was a step of an agent or a trial of a sweep.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ USAGE = "usage-by-getattr"
 
 ADVICE = {
     IMPORT: "from migrator.tracker import MLFlowTracker; cost_summary() sums up tokens and cost",
-    URI: "a database, as {new}, after `mlflow-migrate convert {old} --to {new}`",
-    PATH: "nothing is written there any more: read the database through MLflow's client",
-    NESTED: "an agent's step: `with tracker.track_node(name, model):` or `tracker.span(name)`; a"
-    " sweep's trial may stay a run",
+    URI: "a database such as {new}, after `mlflow-migrate convert {old} --to {new}`",
+    PATH: "new runs are not written there: read the database through MLflow's client",
+    NESTED: "for a step of an agent: `with tracker.track_node(name, model):` or"
+    " `tracker.span(name)`; a trial of a sweep may stay a run",
     TOKENS: "tracker.log_node_metrics(usage=response), or span.record_usage(response): summed up,"
     " priced, and in MLflow's token charts",
     TEXTS: "tracker.log_node_metrics(prompt=..., response=...), or span.set_inputs, set_outputs;"
@@ -40,7 +40,7 @@ ADVICE = {
     USAGE: "tracker.log_node_metrics(usage=response): LangChain's usage is a dictionary, where"
     " getattr finds 0",
 }
-NODES_RAISE = "what a node's block raises is raised again (it was swallowed)"
+NODES_RAISE = "an exception in a node's block is now raised (it was swallowed)"
 
 PUT_TOGETHER = "a database: sqlite:///..., after `mlflow-migrate convert` has moved the store"
 
@@ -72,12 +72,12 @@ class Finding:
     code: str
     found: str  # the line of the source
     replacement: str
-    safe: bool = False  # --write does it
+    safe: bool = False  # --write rewrites it
     cell: int | None = None  # of a notebook
-    edit: str | None = None  # the new literal, or the new import; None where it isn't safe
+    edit: str | None = None  # the new literal or import; None if not safe
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
-        """Return it for machines."""
+        """Return plain values for JSON."""
         names = ("path", "cell", "line", "column", "code", "found", "replacement", "safe")
         return {name: getattr(self, name) for name in names}
 
@@ -95,10 +95,10 @@ class _Finder:
         self.nodes = list(ast.walk(source.tree))
         self.names = dict(self._imported())
         self.uses_mlflow = any(name.split(".")[0] == "mlflow" for name in self.names.values())
-        self.taken: set[int] = set()  # literals that are accounted for
+        self.taken: set[int] = set()  # literals that a finding covers
 
     def all(self) -> Iterator[Finding]:
-        """Yield what is found. Calls before literals: a literal's place decides what it is."""
+        """Yield the findings. Calls come before literals, whose meaning depends on their place."""
         for node in self.nodes:
             if isinstance(node, ast.ImportFrom | ast.Import):
                 yield from self._import(node)
@@ -128,7 +128,7 @@ class _Finder:
 
     # ---------------------------------------------------------------------------- imports
     def _imported(self) -> Iterator[tuple[str, str]]:
-        """Yield what imported names stand for: ``mf`` for ``mlflow``."""
+        """Yield imported names with their meaning: ``mf`` and ``mlflow``."""
         for node in self.nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -164,7 +164,7 @@ class _Finder:
             )
 
     def _alone(self, node: ast.stmt) -> bool:
-        """Tell whether a statement shares its lines with nothing but a comment."""
+        """Return True if nothing but a comment shares the lines of a statement."""
         before = self.lines[node.lineno - 1][: self._column(node) - 1]
         last = self.lines[(node.end_lineno or node.lineno) - 1]
         after = last.encode()[node.end_col_offset or 0 :].decode().strip()
@@ -186,7 +186,7 @@ class _Finder:
         if len(node.args) == 2 and _text(node.args[0]) in VARIABLES:
             if name in ("os.environ.setdefault", "os.putenv"):
                 yield from self._uri(node.args[1], safe=True)
-            elif name in ("os.environ.get", "os.getenv"):  # it may be used for more than MLflow
+            elif name in ("os.environ.get", "os.getenv"):  # the value may not be for MLflow only
                 yield from self._uri(node.args[1], safe=False)
         if last in STARTERS:
             yield from self._nested(node)
@@ -209,7 +209,7 @@ class _Finder:
         )
 
     def _settings(self, value: ast.expr) -> Iterator[Finding]:
-        """Look into settings that are handed to the tracker as literals."""
+        """Search settings that are passed to the tracker as literals."""
         for node in ast.walk(value):
             if isinstance(node, ast.Dict):
                 for key, item in zip(node.keys, node.values, strict=True):
@@ -295,7 +295,7 @@ class _Finder:
 
 
 def store_path(text: str) -> str | None:
-    """Return the directory that a tracking URI names, None for one that is no file store."""
+    """Return the directory of a file store's tracking URI; None for any other URI."""
     if text.startswith("file:"):
         path = unquote(text.removeprefix("file:"))
         if path.startswith("//"):  # file:///abs, file://localhost/abs, and file://./relative
@@ -310,7 +310,7 @@ def store_path(text: str) -> str | None:
 
 
 def database_of(path: str) -> str | None:
-    """Return the URI of the database that stands beside a file store, None if it can't be said."""
+    """Return the URI of the database beside a file store; None if the path is not plain."""
     if any(sign in path for sign in "?#%~\\'\"") or path.startswith("file:"):
         return None
     folder, slash, name = path.rstrip("/").rpartition("/")

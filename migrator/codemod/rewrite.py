@@ -1,4 +1,4 @@
-"""Puts edits into a source and leaves every other byte alone (libcst, the extra ``code``)."""
+"""Applies edits to a source and keeps every other byte (libcst, the extra ``code``)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from migrator.errors import OptionError
 if TYPE_CHECKING:
     import libcst as cst
 
-MAX_BYTES = 1_000_000  # libcst takes about 20 s for that much
+MAX_BYTES = 1_000_000  # takes libcst about 20 s
 BOM = b"\xef\xbb\xbf"
 
 
 def check_available() -> None:
-    """Raise ``OptionError`` where libcst is not installed."""
+    """Raise ``OptionError`` if libcst is not installed."""
     try:
         import libcst  # noqa: F401
     except ImportError as error:
@@ -32,9 +32,9 @@ def check_available() -> None:
 
 
 def rewritten(data: bytes, findings: Sequence[Finding]) -> bytes:
-    """Return a script's bytes with the edits of ``findings`` made.
+    """Return the bytes of a script with the edits of ``findings`` applied.
 
-    Raises ``Unreadable`` for what libcst can't give back as it was.
+    Raises ``Unreadable`` if libcst can't reproduce the rest of the script exactly.
     """
     import libcst as cst
     from libcst.metadata import MetadataWrapper
@@ -55,7 +55,7 @@ def rewritten(data: bytes, findings: Sequence[Finding]) -> bytes:
 
 
 def _editor(edits: Mapping[tuple[int, int], Finding]) -> Any:
-    """Return the transformer. (A function, because its base class is libcst's.)"""
+    """Return the transformer; a function, so that libcst is imported only when needed."""
     import libcst as cst
     from libcst.metadata import PositionProvider
 
@@ -95,7 +95,7 @@ def _editor(edits: Mapping[tuple[int, int], Finding]) -> Any:
 
 
 def _as_last(alias: cst.ImportAlias, last: cst.ImportAlias, parentheses: bool) -> cst.ImportAlias:
-    """Return an import's alias with the comma and indentation that its last one had."""
+    """Give an alias the comma and indentation of the last alias of its import."""
     import libcst as cst
 
     if not parentheses:
@@ -112,7 +112,7 @@ def _as_last(alias: cst.ImportAlias, last: cst.ImportAlias, parentheses: bool) -
 
 
 def diff(path: Path, old: str, new: str) -> str:
-    """Return the unified diff of a change, as ``patch -p1`` and ``git apply`` read it."""
+    """Return a unified diff for ``patch -p1`` and ``git apply``."""
     name = path.as_posix().lstrip("/")
     lines = difflib.unified_diff(
         old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{name}", f"b/{name}"
@@ -123,11 +123,8 @@ def diff(path: Path, old: str, new: str) -> str:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file anew, whole or not at all, with the permissions it had.
-
-    Raises ``OSError``.
-    """
-    target = path.resolve()  # a link that was named stays a link
+    """Replace the contents of a file in one step, and keep its permissions. Raises ``OSError``."""
+    target = path.resolve()  # a link stays a link
     with _temporary(target.parent) as (handle, temporary):
         with os.fdopen(handle, "wb") as file:
             file.write(data)

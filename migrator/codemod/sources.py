@@ -1,8 +1,7 @@
-"""Python sources below a path: scripts whole, notebooks by their cells.
+"""Finds the Python sources below a path: scripts, and the cells of notebooks.
 
-What can't be read is said with its reason, and nothing is followed or opened that isn't a regular
-file of the project: no symbolic links, no virtual environments, no file stores (the code that lies
-in there as an artifact is history, not source).
+Files that can't be read are reported with the reason. Symbolic links, virtual environments and
+file stores are skipped: code in a file store is an artifact of a run, not source.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from pathlib import Path
 from migrator.errors import SourceError
 
 SUFFIXES = (".py", ".pyw", ".ipynb")
-MAX_BYTES = 5_000_000  # more is generated; parsing takes about 100 times that in memory
-PASSED_BY = frozenset(
+MAX_BYTES = 5_000_000  # bigger files are generated; parsing takes 100 times as much memory
+SKIPPED = frozenset(
     {"__pycache__", "node_modules", "site-packages", "venv", "env", "mlruns", "mlartifacts"}
 )
 
@@ -42,10 +41,10 @@ class Source:
 
 
 def files_below(paths: Sequence[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Return the files to read, sorted, and the directories that can't be, with why.
+    """Return the files to read, sorted, and the unreadable directories with the reason.
 
-    A path that is given itself is always taken, also a link or one in a directory that a walk
-    passes by. Raises ``SourceError`` for one that isn't there.
+    A path that is given is always read, even if it is a link or in a directory that a walk skips.
+    Raises ``SourceError`` for a path that does not exist.
     """
     files: set[Path] = set()
     passed: list[tuple[Path, str]] = []
@@ -56,7 +55,7 @@ def files_below(paths: Sequence[str]) -> tuple[list[Path], list[tuple[Path, str]
         elif path.exists():
             files.add(path)
         else:
-            raise SourceError(f"{given} isn't there.", todo="Give a Python file or a directory.")
+            raise SourceError(f"{given} does not exist.", todo="Give a Python file or a directory.")
     return sorted(files), sorted(set(passed))
 
 
@@ -69,7 +68,7 @@ def _walk(top: Path, files: set[Path], passed: list[tuple[Path, str]]) -> None:
         folders[:] = sorted(
             name
             for name in folders
-            if name not in PASSED_BY
+            if name not in SKIPPED
             and not name.startswith(".")
             and not (here / name / "pyvenv.cfg").exists()
             and not (here / name).is_symlink()
@@ -77,16 +76,16 @@ def _walk(top: Path, files: set[Path], passed: list[tuple[Path, str]]) -> None:
         for name in sorted(names):
             if name.endswith(SUFFIXES):
                 path = here / name
-                if not path.is_symlink():  # what it leads to is read where it lies
+                if not path.is_symlink():  # its target is read at its own place
                     files.add(path)
 
 
 def contents(path: Path) -> bytes:
-    """Return a file's bytes. Raises ``Unreadable``."""
+    """Return the bytes of a file. Raises ``Unreadable``."""
     try:
-        status = path.stat()  # before opening: a pipe would keep us waiting
+        status = path.stat()  # opening a pipe would block
         if not stat.S_ISREG(status.st_mode):
-            raise Unreadable("no regular file")
+            raise Unreadable("not a regular file")
         if status.st_size > MAX_BYTES:
             raise Unreadable(f"{status.st_size:,} bytes; more than {MAX_BYTES:,} are not read")
         return path.read_bytes()
@@ -107,7 +106,7 @@ def sources_of(path: Path, data: bytes) -> Iterator[Source]:
 
 
 def decoded(data: bytes) -> str:
-    """Return a script's text, by the encoding that it says (PEP 263); newlines as they are.
+    """Decode a script by its declared encoding (PEP 263). Line ends are kept.
 
     Raises ``Unreadable``.
     """
@@ -122,7 +121,7 @@ def parsed(text: str) -> ast.Module:
     """Return the syntax tree of a text. Raises ``Unreadable``."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes and the like in the code that is read
+            warnings.simplefilter("ignore")  # about the code that is read, such as invalid escapes
             return ast.parse(text)
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""
@@ -140,7 +139,7 @@ def _cells(path: Path, data: bytes) -> Iterator[Source]:
             if cell["cell_type"] == "code"
         ]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Unreadable(f"no notebook: {type(error).__name__}: {error}") from error
+        raise Unreadable(f"not a notebook: {type(error).__name__}: {error}") from error
     for number, text in cells:
         if text.startswith("%%"):  # another language
             continue
@@ -151,7 +150,7 @@ def _cells(path: Path, data: bytes) -> Iterator[Source]:
 
 
 def _without_magic(text: str) -> str:
-    """Return a cell with IPython's own lines (``%pip``, ``!ls``, ``?x``) as ``pass``."""
+    """Replace IPython's own lines (``%pip``, ``!ls``, ``?x``) in a cell by ``pass``."""
     lines = text.split("\n")
     for index, line in enumerate(lines):
         bare = line.lstrip()

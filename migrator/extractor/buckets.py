@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from migrator.credentials import has_secret_parameter, hidden, masked, password_of
+from migrator.credentials import has_secret_parameter, masked, password_of, without_secrets
 from migrator.errors import MigrateError, SourceError
 from migrator.extractor.filestore.must_fetch import must_fetch
 from migrator.extractor.filestore.source import FileStoreSource
@@ -350,7 +350,7 @@ def _asking(source: str) -> Iterator[None]:
     shown = masked(source)
 
     def said(error: BaseException) -> str:
-        return hidden(_first_line(error), [password_of(source)])
+        return without_secrets(_first_line(error), [password_of(source)])
 
     scheme = source.partition(":")[0].lower()
     try:

@@ -13,7 +13,7 @@ import urllib.parse
 from typing import NamedTuple
 
 from migrator.model import Location
-from migrator.paths import path_of
+from migrator.paths import openable_path
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a drive
 _WINDOWS = re.compile(r"/*[A-Za-z]:[/\\]|\\\\")
@@ -43,10 +43,10 @@ def local_path(uri: str, base: str | None = None) -> str | None:
     if uri[:5].lower() == "file:":
         rest = re.sub(r"^//(?:localhost)?(?=/)", "", uri[5:])
         decoded = urllib.parse.unquote(rest)
-        path = rest if os.path.isdir(path_of(rest)) else decoded
+        path = rest if os.path.isdir(openable_path(rest)) else decoded
     if "\x00" in path:
         return None
-    path = path_of(path)
+    path = openable_path(path)
     if _WINDOWS.match(path):
         if os.name != "nt":
             return None
@@ -87,7 +87,7 @@ def describe_location(
     above, _, last = uri.rpartition("/".join(("", *tail[-2:])))
     if above and not last and above[-1] != ":" and "%" not in uri:  # nearly all
         parsed = _parse_cached(above)
-        path = parsed.path and "/".join((parsed.path, *map(path_of, tail[-2:])))
+        path = parsed.path and "/".join((parsed.path, *map(openable_path, tail[-2:])))
         is_own_form = (*parsed.parts, *tail[-2:])[-len(tail) :] == tail
     else:
         parsed = _parse(uri)

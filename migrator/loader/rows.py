@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-from migrator import conventions
+from migrator import encoding
 from migrator.issues import Kind
 from migrator.model import (
     AssessmentRecord,
@@ -379,7 +379,7 @@ def usage_rows(plan: TracePlan) -> Iterator[Row]:
 
 
 def span_rows(plan: TracePlan, experiment_id: int) -> list[Row]:
-    contents = plan.contents or [conventions.span_content(plan.trace_id, s) for s in plan.spans]
+    contents = plan.contents or [encoding.span_content(plan.trace_id, s) for s in plan.spans]
     return [
         (
             plan.trace_id,
@@ -404,8 +404,8 @@ def assessment_row(record: AssessmentRecord, trace_id: str) -> Row:
         trace_id,
         record.name,
         record.type,
-        json.dumps(conventions.sanitize(record.value)),
-        None if record.error is None else json.dumps(conventions.sanitize(record.error)),
+        json.dumps(encoding.sanitize(record.value)),
+        None if record.error is None else json.dumps(encoding.sanitize(record.error)),
         record.created_ms,
         record.last_updated_ms,
         record.source_type,

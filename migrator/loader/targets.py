@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from migrator import databases
+from migrator import addresses
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
 from migrator.loader.networked.target import open_networked
@@ -77,6 +77,6 @@ def open_target(uri: str, schema: str | None = None) -> Target:
     created or changed. Raises TargetError (what is wrong, where, and what to do) and OptionError.
     """
     wanted = schemas.wanted_revision(schema)
-    if databases.is_server(uri):
+    if addresses.is_database_server(uri):
         return open_networked(uri, wanted)
     return open_sqlite(uri, wanted)

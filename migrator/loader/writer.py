@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import length_hint
 from types import TracebackType
 
-from migrator import conventions
+from migrator import encoding
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import rows, schema
@@ -457,7 +457,7 @@ class Writer:
                 db.executemany(statement, rest)  # those before a refused row stay
             except UnicodeEncodeError:
                 row = batch[-length_hint(rest) - 1]
-                clean = tuple(conventions.clean_text(v) if isinstance(v, str) else v for v in row)
+                clean = tuple(encoding.clean_text(v) if isinstance(v, str) else v for v in row)
                 self._issues.append(
                     self._row_issue(
                         Code.LOAD_TEXT_REPAIRED,

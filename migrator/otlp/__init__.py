@@ -1,4 +1,4 @@
-"""Traces for other tools than MLflow: OpenTelemetry's protocol (OTLP), to a file or a receiver."""
+"""Sends traces in OpenTelemetry's protocol (OTLP) to a file or a receiver, for other tools."""
 
 from migrator.otlp.receivers import Receiver, check_receiver, open_receiver
 from migrator.otlp.sink import OtlpSink

@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from migrator import __version__, conventions
+from migrator import __version__, conventions, encoding
 from migrator.model import AssessmentRecord, Json, SpanEvent, SpanPlan, TracePlan
 
 _OPERATIONS = {
@@ -95,7 +95,7 @@ def _genai(plan: TracePlan, span: SpanPlan, own: Mapping[str, Json]) -> dict[str
     operation = _OPERATIONS.get(span.type)
     inputs, outputs = own.get(conventions.SPAN_INPUTS), own.get(conventions.SPAN_OUTPUTS)
     if operation is not None:
-        if operation == "text_completion" and conventions.is_chat(_messages_of(inputs)):
+        if operation == "text_completion" and encoding.is_chat(_messages_of(inputs)):
             operation = "chat"
         said["gen_ai.operation.name"] = operation
         named = {"invoke_agent": "agent", "execute_tool": "tool", "invoke_workflow": "workflow"}
@@ -146,7 +146,7 @@ def _parts(value: Json, role: str) -> Json:
     messages = _messages_of(value)
     if messages is None:
         return None
-    if not conventions.is_chat(messages):
+    if not encoding.is_chat(messages):
         return [{"role": role, "parts": [{"type": "text", "content": _as_text(messages)}]}]
     assert isinstance(messages, list)
     return [
@@ -160,7 +160,7 @@ def _parts(value: Json, role: str) -> Json:
 
 
 def _as_text(value: Json) -> str:
-    return value if isinstance(value, str) else conventions.encode(value)
+    return value if isinstance(value, str) else encoding.encode(value)
 
 
 def _texts(values: Mapping[str, Json]) -> dict[str, Json]:
@@ -214,7 +214,7 @@ def _any(value: Json) -> AnyValue:
         return AnyValue(double_value=value)
     found = AnyValue()
     if isinstance(value, str):
-        found.string_value = conventions.clean_text(value)
+        found.string_value = encoding.clean_text(value)
     elif isinstance(value, Mapping):
         found.kvlist_value.values.extend(_pairs(value))
     else:

@@ -1,7 +1,7 @@
-"""Where OTLP goes: a file of its own, or a receiver's ``/v1/traces`` over HTTP.
+"""Receivers of OTLP: a new file, or a server's ``/v1/traces`` over HTTP.
 
-https://opentelemetry.io/docs/specs/otlp/ says what is sent, and
-https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/ what a file holds.
+The protocol is https://opentelemetry.io/docs/specs/otlp/, and the format of files
+https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from migrator import addresses
-from migrator.credentials import masked
+from migrator.atomic_files import create_partial
+from migrator.counting import counted
+from migrator.credentials import masked, without_secrets
 from migrator.errors import OptionError, TargetError
-from migrator.wholefiles import open_partial
 
-_RETRIED = (429, 502, 503, 504)  # OTLP's answers that mean: try again later
+_RETRIED = (429, 502, 503, 504)  # statuses that OTLP defines as retryable
 _TRIES = 5
 _BACKOFF_S, _MAX_WAIT_S = 0.5, 30.0
 _TIMEOUT_S = 30.0
@@ -45,28 +46,28 @@ _ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 
 
 class Receiver(Protocol):
-    """Accepts spans, and keeps them only if it is closed in the end."""
+    """Accepts spans. A file is kept only if the receiver is closed."""
 
     def send(self, data: TracesData) -> None:
         """Accept the spans of some traces. Raises TargetError."""
 
     def close(self) -> None:
-        """Keep what was sent. Raises TargetError."""
+        """Finish, and keep the spans. Raises TargetError."""
 
     def discard(self) -> None:
-        """Keep nothing, where that is possible."""
+        """Abort. A file is removed; spans sent over HTTP can't be taken back."""
 
     def kept(self) -> str:
-        """Say in a sentence what stays after ``discard``."""
+        """Return a sentence about the spans that remain after ``discard``."""
 
 
 def check_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> None:
-    """Raise OptionError for what is neither a URL of HTTP nor the name of a file."""
+    """Raise OptionError if a target is neither an HTTP URL nor the name of a file."""
     addresses.refuse_mistaken(target, OptionError, _HOW)
-    if addresses.is_server(target):
+    if addresses.is_http(target):
         return
     if headers:
-        raise OptionError("--header goes with a URL, and this is a file.")
+        raise OptionError("--header needs a URL, and this is a file.")
     if "://" in target:
         raise OptionError(
             f"{masked(target)} can't be sent to: OTLP goes to http:// or https://, or into a file.",
@@ -80,20 +81,20 @@ def open_receiver(target: str, headers: Sequence[tuple[str, str]] = ()) -> Recei
     Raises TargetError and OptionError.
     """
     check_receiver(target, headers)
-    if addresses.is_server(target):
+    if addresses.is_http(target):
         return HttpReceiver(target, dict(headers))
     return FileReceiver(target)
 
 
 class FileReceiver:
-    """A new file: ``.json`` is one JSON object, ``.jsonl`` one per batch, any other protobuf.
+    """A new file: ``.json`` has one JSON object, ``.jsonl`` one per batch, others protobuf.
 
     Concatenated protobuf messages are one message, so batches can be written one after the other
     and read as one ``TracesData``. The file appears when it is complete.
     """
 
     def __init__(self, path: str) -> None:
-        """Raise TargetError when the file exists or can't be written."""
+        """Raise TargetError if the file exists or can't be written."""
         self._path = Path(path)
         if self._path.exists():
             raise TargetError(
@@ -102,7 +103,7 @@ class FileReceiver:
         self._ending = self._path.suffix.lower()
         self._batches = 0
         try:
-            handle, self._partial = open_partial(self._path)
+            handle, self._partial = create_partial(self._path)
         except OSError as error:
             raise self._failed(error) from error
         self._file = os.fdopen(handle, "wb")
@@ -138,7 +139,7 @@ class FileReceiver:
         self._partial.unlink(missing_ok=True)
 
     def kept(self) -> str:
-        """Say that no file is left."""
+        """Return a sentence: no file remains."""
         return "Nothing was written."
 
     def _write(self, content: bytes) -> None:
@@ -152,14 +153,14 @@ class FileReceiver:
 
 
 class HttpReceiver:
-    """An OTLP receiver over HTTP, which gets protobuf.
+    """An OTLP receiver over HTTP, with protobuf.
 
-    A receiver that is busy or out of reach is tried again, five times in all. A ``user:password@``
-    in the URL becomes basic authentication.
+    If it is busy or unreachable, a request is tried up to five times. ``user:password@`` in the URL
+    becomes basic authentication.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        """Raise OptionError when the URL or a header is not valid."""
+        """Raise OptionError if the URL or a header is not valid."""
         self._shown = masked(url)
         self._secrets = _secrets_of(url, headers)
         self._sent = 0
@@ -214,10 +215,10 @@ class HttpReceiver:
         self._session.close()
 
     def kept(self) -> str:
-        """Say how many traces have been sent."""
+        """Return a sentence with the number of traces that were sent."""
         if not self._sent:
             return "Nothing was sent."
-        traces = "1 trace" if self._sent == 1 else f"{self._sent:,} traces"
+        traces = counted(self._sent, "trace")
         return (
             f"{traces} had been sent to {self._shown} by then; ids are the same each time, so a "
             "receiver can recognise what it already has."
@@ -235,12 +236,11 @@ class HttpReceiver:
             return  # no answer in OTLP's form; the status says that everything was accepted
         rejected = answer.partial_success.rejected_spans
         if rejected:
-            spans = "1 span" if rejected == 1 else f"{rejected:,} spans"
+            spans = counted(rejected, "span")
             raise self._failed(f"it rejected {spans}: {answer.partial_success.error_message}")
 
     def _failed(self, reason: str) -> TargetError:
-        for secret in self._secrets:  # a receiver may repeat what it was sent
-            reason = reason.replace(secret, "***")
+        reason = without_secrets(reason, self._secrets)  # the receiver may repeat the request
         reason = " ".join(reason.split()).rstrip(".: ")
         if len(reason) > _MAX_REASON_LENGTH:
             reason = reason[: _MAX_REASON_LENGTH - 1] + "…"

@@ -1,4 +1,4 @@
-"""The sink of ``export``: sends traces to a receiver in batches and ignores everything else."""
+"""The sink of ``export``: sends traces to a receiver in batches, and ignores other items."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from migrator.otlp.receivers import Receiver
 
 _BATCH_BYTES = 1 << 20  # receivers refuse requests of more than a few MiB
 
-Encoded = list[tuple[bytes, int]]  # a trace's ResourceSpans as TracesData, and how many spans
+Encoded = list[tuple[bytes, int]]  # per trace: its spans as TracesData, and their number
 
 
 class OtlpRecorder:
-    """Encodes traces, in any process."""
+    """Encodes traces in a worker process."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self._names = names
@@ -46,7 +46,8 @@ class OtlpSink:
     """Sends traces to a receiver, and counts them."""
 
     def __init__(self, receiver: Receiver) -> None:
-        self.traces = self.spans = self.empty = 0
+        self.traces = self.spans = 0
+        self.empty = 0  # traces without spans, which OTLP can't express
         self._receiver = receiver
         self._names: dict[int, str] = {}
         self._batch = bytearray()
@@ -60,7 +61,7 @@ class OtlpSink:
         """Send the traces that a recorder has encoded."""
         for data, spans in recorded:
             if not spans:
-                self.empty += 1  # OTLP has no trace without a span
+                self.empty += 1
                 continue
             self.traces += 1
             self.spans += spans
@@ -71,16 +72,16 @@ class OtlpSink:
     def flush(self) -> None:
         """Send the traces that are waiting. Raises TargetError."""
         if self._batch:
-            # Messages one behind the other are one message: protobuf appends what is repeated.
+            # Concatenated messages are one message: protobuf appends repeated fields.
             self._receiver.send(TracesData.FromString(bytes(self._batch)))
             self._batch.clear()
 
     def add_experiment(self, plan: ExperimentPlan) -> None:
-        """Note an experiment's name."""
+        """Remember the name of an experiment."""
         self._names[plan.target_id] = plan.target_name
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
-        """Encode a trace; send it once enough are waiting."""
+        """Encode a trace, and send a batch if it is full."""
         self._own.add_trace(plan, experiment_id)
         self.replay(self._own.recorded())
 

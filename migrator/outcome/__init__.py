@@ -1,1 +1,1 @@
-"""The outcome of a migration: the ledger, and the summary for each experiment."""
+"""The result of a scan or conversion: the ledger, and a summary of each experiment."""

@@ -1,9 +1,9 @@
-"""The ledger: for every kind of entity, what was found and what became of it.
+"""The ledger: for every kind of entity, how many were found and what became of them.
 
-It closes when found = converted + already there + merged + rejected + left out, for every kind,
-and when every regular file of the sources was read, is an artifact that is referred to, or was
-named as ignored. What is *found* comes from directory listings, the other columns from what the
-stages did, so a loss between them shows.
+It balances when found = converted + already there + merged + rejected + left out for every kind,
+and every regular file of the sources was read, is a listed artifact, or was ignored. *Found* comes
+from directory listings, the other columns from what the stages did, so that no loss between them
+goes unnoticed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 
 @singledispatch
 def counts_of(item: object) -> Counts:
-    """Return how many entities of each kind a record holds.
+    """Return the number of entities of each kind in a record, such as a run and its params.
 
-    Raises TypeError for what is not a record.
+    Raises TypeError for anything that is not a record.
     """
-    raise TypeError(f"no entity: {type(item).__name__}")
+    raise TypeError(f"not a record: {type(item).__name__}")
 
 
 @counts_of.register
@@ -100,7 +100,7 @@ def _(item: TraceRecord) -> Counts:
 
 
 def trace_counts_of(plan: TracePlan) -> Counts:
-    """Return what a planned trace, native or rebuilt, adds to the target."""
+    """Return the number of entities of each kind that a planned trace adds to the target."""
     return Counter(
         {
             Kind.TRACE: 1,
@@ -114,7 +114,7 @@ def trace_counts_of(plan: TracePlan) -> Counts:
 
 @dataclass(slots=True)
 class Ledger:
-    """What was found in the sources and what became of it; see the module's docstring."""
+    """Counts of what was found in the sources and what became of it, and the issues."""
 
     found: Counter[Kind] = field(default_factory=Counter)
     converted: Counter[Kind] = field(default_factory=Counter)
@@ -122,30 +122,30 @@ class Ledger:
     merged: Counter[Kind] = field(default_factory=Counter)
     rejected: Counter[Kind] = field(default_factory=Counter)
     left_out: Counter[Kind] = field(default_factory=Counter)
-    rebuilt: Counter[Kind] = field(default_factory=Counter)  # planned from runs
-    rebuilt_new: Counter[Kind] = field(default_factory=Counter)  # of those, new in the target
+    rebuilt: Counter[Kind] = field(default_factory=Counter)  # traces and spans made from runs
+    rebuilt_new: Counter[Kind] = field(default_factory=Counter)  # of these, new in the target
     files: int = 0
     files_read: int = 0
     files_referred: int = 0
     files_ignored: int = 0
     files_left_out: int = 0
-    folders_missed: int = 0  # named by a listing, and never looked into: a defect
+    folders_missed: int = 0  # listed but never read: a defect of this program
     size_bytes: int = 0
     issues: list[Issue] = field(default_factory=list)
 
     def add_index(self, index: SourceIndex) -> None:
-        """Take in what one store's walk found outside the entities."""
+        """Add what the walk over a store found: its files, and issues outside of entities."""
         self.files += index.files
         self.size_bytes += index.size_bytes
         self.files_ignored += index.ignored_files
-        for issue in index.issues:  # what the walk itself rejects has no reading that counts it
+        for issue in index.issues:  # nothing else counts an entity that the walk itself rejects
             if issue.severity is Severity.REJECTED and issue.kind is not None:
                 self.found[issue.kind] += issue.count
         self.add_issues(index.issues)
 
     def add_extracted(self, extracted: Extracted[Any]) -> None:
-        """Take in what reading one entity's directory found, merged and rejected."""
-        for kind, count in extracted.found.items():  # Counter.update is several times slower
+        """Add the counts and issues from reading one entity's directory."""
+        for kind, count in extracted.found.items():  # several times faster than Counter.update
             self.found[kind] += count
         for kind, count in extracted.merged.items():
             self.merged[kind] += count
@@ -155,13 +155,13 @@ class Ledger:
         self.add_issues(extracted.issues)
 
     def add_files_found(self, extracted: Extracted[Any]) -> None:
-        """Take in the files of a directory that the walk over the store has not counted."""
+        """Add the files of a directory that the walk over the store did not count."""
         self.files += extracted.files_found
         self.folders_missed += extracted.folders_missed
         self.size_bytes += extracted.size_bytes
 
     def add(self, other: Ledger) -> None:
-        """Take in what another ledger holds: that of a part of the sources."""
+        """Add the counts and issues of another ledger, such as that of another worker."""
         for name in self.__slots__:
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Counter):
@@ -170,19 +170,19 @@ class Ledger:
                 setattr(self, name, mine + theirs)
 
     def add_issues(self, issues: tuple[Issue, ...] | list[Issue]) -> None:
-        """Keep issues; those that reject entities fill the rejected column.
+        """Add issues, and count the rejected entities.
 
-        Their paths become text here: whoever names something gives the path that can be opened.
+        Paths become readable text here. Until then an issue has the path that can be opened.
         """
         for issue in issues:
             self.issues.append(
-                issue if issue.path.isascii() else replace(issue, path=shown(issue.path))
+                issue if issue.path.isascii() else replace(issue, path=readable_path(issue.path))
             )
             if issue.severity is Severity.REJECTED and issue.kind is not None:
                 self.rejected[issue.kind] += issue.count
 
     def join_notes(self) -> None:
-        """Make one note of all that name the same key of a kind; it has the path of the first."""
+        """Join the notes about the same unknown key of YAML files; the first path is kept."""
         joined: dict[str, Issue] = {}
         others: list[Issue] = []
         for issue in self.issues:
@@ -199,12 +199,12 @@ class Ledger:
         self.issues = [*others, *joined.values()]
 
     def outcome(self, kind: Kind) -> int:
-        """Return how many of ``kind`` are accounted for."""
+        """Return the number of entities of this kind whose result is known."""
         columns = (self.converted, self.already_there, self.merged, self.rejected, self.left_out)
         return sum(column[kind] for column in columns)
 
     def gaps(self) -> list[str]:
-        """Return a sentence for every count that does not close; an empty list when all do."""
+        """Return a sentence for every count that does not balance."""
         sentences = [
             f"{kind.value}: found {self.found[kind]}, accounted for {self.outcome(kind)}"
             for kind in Kind
@@ -213,21 +213,21 @@ class Ledger:
         if self.files != self.files_met:
             sentences.append(f"files: found {self.files}, accounted for {self.files_met}")
         if self.folders_missed:
-            sentences.append(f"directories: {self.folders_missed} were not looked into")
+            sentences.append(f"directories: {self.folders_missed} not read")
         return sentences
 
     @property
     def files_met(self) -> int:
-        """How many files were read, referred to, ignored or left out."""
+        """The number of files that were read, referred to, ignored or left out."""
         return self.files_read + self.files_referred + self.files_ignored + self.files_left_out
 
     @property
     def has_rejects(self) -> bool:
-        """Whether anything was not converted, entities that could not be counted included."""
+        """True if anything was rejected, even if it could not be counted."""
         return any(issue.severity is Severity.REJECTED for issue in self.issues)
 
     def issues_by_code(self) -> dict[str, list[Issue]]:
-        """Return the issues grouped by code, rejections first, then by code."""
+        """Return the issues by code: rejections first, then degradations, then notes."""
         order = {Severity.REJECTED: 0, Severity.DEGRADED: 1, Severity.NOTE: 2}
         groups: dict[str, list[Issue]] = {}
         for issue in sorted(self.issues, key=lambda i: (order[i.severity], i.code.value, i.path)):
@@ -235,7 +235,7 @@ class Ledger:
         return groups
 
     def as_rows(self) -> list[dict[str, str | int]]:
-        """Return one row per kind that was found, for tables and JSON."""
+        """Return a row per kind that was found, for tables and JSON."""
         return [
             {
                 "kind": kind.value,
@@ -251,6 +251,6 @@ class Ledger:
         ]
 
     def add_outcome(self, converted: Mapping[Kind, int], already_there: Mapping[Kind, int]) -> None:
-        """Take in what the loader reports to have written and to have found there."""
+        """Add the numbers of entities that the loader wrote, and that the target already had."""
         self.converted.update(converted)
         self.already_there.update(already_there)

@@ -1,4 +1,8 @@
-"""What a migration found and decided, per experiment: the data behind every rendering."""
+"""What a scan or a conversion found and decided, as plain data for text, page, JSON and CSV.
+
+An ``Outcome`` has a ledger (counts and issues) and a summary per experiment. Summaries of parts of
+the work, made by different workers, are added up.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,19 @@ from typing import Any
 from migrator.issues import Kind
 from migrator.model import ExperimentPlan, Json, RunRecord, TracePlan, TreePlan
 from migrator.outcome.ledger import Ledger
-from migrator.paths import shown
+from migrator.paths import readable_path
 
-MOST_DECISIONS = 50  # different ones that are kept for an experiment
-MOST_TREES = 10  # biggest ones that are kept
+MOST_DECISIONS = 50  # different decisions kept for an experiment
+MOST_TREES = 10  # biggest trees kept for an experiment
 WEEK_MS = 7 * 86_400_000
-MONDAY = date(1970, 1, 5)  # weeks begin on Mondays, UTC; this one began week 0
+MONDAY = date(1970, 1, 5)  # week 0 began then; weeks begin on Mondays, UTC
 MONDAY_MS = 4 * 86_400_000
-YEAR_10000_MS = 253_402_300_800_000  # from here on there are no dates
+YEAR_10000_MS = 253_402_300_800_000  # Python's dates end before it
 
 
 @dataclass(slots=True)
 class Decision:
-    """What became of trees, and why; equal decisions are one."""
+    """What became of trees of one kind, and why. Equal decisions are counted together."""
 
     role: str
     profile: str | None
@@ -32,20 +36,25 @@ class Decision:
     reasons: tuple[str, ...]
     trees: int = 0
     traces: int = 0
-    example: str = ""  # the root of the first such tree
+    example: str = ""  # root run id of the first such tree
+
+    @property
+    def what(self) -> tuple[str, str | None, str | None]:
+        """Role, profile and result, without the reasons."""
+        return self.role, self.profile, self.left_as_runs
 
 
 @dataclass(slots=True)
 class Week:
-    """What began in a week."""
+    """Runs and traces that started in a week."""
 
     runs: int = 0
-    traces: int = 0  # rebuilt and native ones
-    input_tokens: int = 0  # of those
+    traces: int = 0  # rebuilt from runs, and written by MLflow
+    input_tokens: int = 0  # of these traces
     output_tokens: int = 0
 
     def add(self, other: Week) -> None:
-        """Take in what another part of the source had in that week."""
+        """Add the counts of another part of the sources for the same week."""
         self.runs += other.runs
         self.traces += other.traces
         self.input_tokens += other.input_tokens
@@ -54,7 +63,7 @@ class Week:
 
 @dataclass(slots=True)
 class TreeSize:
-    """A tree of nested runs, for the list of the biggest."""
+    """The size of a tree of nested runs, for the list of the biggest trees."""
 
     root_run_id: str
     name: str
@@ -68,13 +77,13 @@ class TreeSize:
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """Sorts the biggest first, whatever the order in which they were met."""
+        """A sort key: the biggest tree first, independent of the order of reading."""
         return -self.runs, -self.tokens, self.root_run_id
 
 
 @dataclass(slots=True)
 class ExperimentSummary:
-    """One experiment of one source, and what its runs became."""
+    """The numbers of one experiment of one source, and what became of its runs."""
 
     source: str
     experiment_id: str
@@ -84,7 +93,7 @@ class ExperimentSummary:
     lifecycle_stage: str
     runs: int = 0
     deleted_runs: int = 0
-    trees: int = 0  # roots, childless ones included
+    trees: int = 0  # roots, with or without children
     nested_trees: int = 0
     depth: int = 0
     roles: Counter[str] = field(default_factory=Counter)
@@ -92,21 +101,21 @@ class ExperimentSummary:
     left_as_runs: Counter[str] = field(default_factory=Counter)  # reason -> trees
     decisions: dict[tuple[object, ...], Decision] = field(default_factory=dict)
     traces: int = 0  # rebuilt from runs
-    spans: int = 0  # of those
-    native_traces: int = 0
+    spans: int = 0  # of rebuilt traces
+    native_traces: int = 0  # written by MLflow itself
     input_tokens: int = 0
     output_tokens: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
     size_bytes: int = 0
-    weeks: dict[int, Week] = field(default_factory=dict)  # number since MONDAY -> what began in it
+    weeks: dict[int, Week] = field(default_factory=dict)  # number since MONDAY -> its counts
     biggest: list[TreeSize] = field(default_factory=list)  # at most MOST_TREES, by rank
-    # (feedback or expectation, name) -> type of value -> assessments
+    # (feedback or expectation, name) -> type of the value -> number of assessments
     assessments: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, source: str, plan: ExperimentPlan) -> ExperimentSummary:
-        """Start the summary of one planned experiment."""
+        """Create the empty summary of a planned experiment."""
         return cls(
             source=source,
             experiment_id=plan.record.experiment_id,
@@ -117,7 +126,7 @@ class ExperimentSummary:
         )
 
     def add_run(self, run: RunRecord) -> None:
-        """Count a run and widen the date range by its times."""
+        """Count a run, and extend the date range to its start and end."""
         self.runs += 1
         self.deleted_runs += run.deleted
         self._week(run.start_ms or 0).runs += 1
@@ -126,41 +135,53 @@ class ExperimentSummary:
         self.size_bytes += sum(artifact.size_bytes for artifact in run.artifacts)
 
     def add_tree(self, plan: TreePlan, root: RunRecord | None = None) -> None:
-        """Count a tree under the experiment of its root."""
-        if len(plan.run_ids) > 1:
-            self._measure(plan, root)
+        """Count a tree whose root run is in this experiment."""
         self.trees += 1
-        self.nested_trees += len(plan.run_ids) > 1
+        if len(plan.run_ids) > 1:
+            self.nested_trees += 1
+            self._rank_tree(plan, root)
         self.depth = max(self.depth, plan.depth)
         self.roles[plan.role.value] += 1
         if plan.profile is not None and plan.traces:
             self.profiles[plan.profile] += 1
         if plan.left_as_runs is not None:
             self.left_as_runs[plan.left_as_runs] += 1
-        what = (plan.role.value, plan.profile, plan.left_as_runs)
-        self._decide(Decision(*what, plan.reasons, 1, len(plan.traces), plan.root_run_id))
+        self._add_decision(
+            Decision(
+                role=plan.role.value,
+                profile=plan.profile,
+                left_as_runs=plan.left_as_runs,
+                reasons=plan.reasons,
+                trees=1,
+                traces=len(plan.traces),
+                example=plan.root_run_id,
+            )
+        )
 
-    def _measure(self, plan: TreePlan, root: RunRecord | None) -> None:
+    def _rank_tree(self, plan: TreePlan, root: RunRecord | None) -> None:
+        """Put a tree into the list of the biggest, if it is one of them."""
         runs = len(plan.run_ids)
         if len(self.biggest) >= MOST_TREES and runs < self.biggest[-1].runs:
             return
         usages = [trace.usage for trace in plan.traces if trace.usage is not None]
+        input_tokens = sum(usage.input_tokens or 0 for usage in usages)
+        output_tokens = sum(usage.output_tokens or 0 for usage in usages)
         tree = TreeSize(
-            plan.root_run_id,
-            root.name if root is not None else "",
-            runs,
-            plan.depth,
-            plan.role.value,
-            len(plan.traces),
-            sum(len(trace.spans) for trace in plan.traces),
-            sum((usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in usages),
-            root.start_ms if root is not None else None,
+            root_run_id=plan.root_run_id,
+            name="" if root is None else root.name,
+            runs=runs,
+            depth=plan.depth,
+            role=plan.role.value,
+            traces=len(plan.traces),
+            spans=sum(len(trace.spans) for trace in plan.traces),
+            tokens=input_tokens + output_tokens,
+            start_ms=None if root is None else root.start_ms,
         )
         insort(self.biggest, tree, key=lambda each: each.rank)
         del self.biggest[MOST_TREES:]
 
     def _week(self, time_ms: int) -> Week:
-        """Return the week to count in; one that nobody sees for what has no time."""
+        """Return the week to count in; without a valid time, one that is not kept."""
         if not 0 < time_ms < YEAR_10000_MS:
             return Week()
         number = (time_ms - MONDAY_MS) // WEEK_MS
@@ -169,20 +190,20 @@ class ExperimentSummary:
             week = self.weeks[number] = Week()
         return week
 
-    def _decide(self, new: Decision) -> None:
-        what = (new.role, new.profile, new.left_as_runs)
-        key: tuple[object, ...] = (*what, new.reasons)
+    def _add_decision(self, new: Decision) -> None:
+        """Count a decision; after ``MOST_DECISIONS`` different ones, without its reasons."""
+        key: tuple[object, ...] = (*new.what, new.reasons)
+        reasons = new.reasons
         if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
-            key = what  # of the rest only what became of them
+            key, reasons = new.what, ()
         decision = self.decisions.get(key)
         if decision is None:
-            reasons = new.reasons if len(key) == 4 else ()
-            decision = self.decisions[key] = Decision(*what, reasons, example=new.example)
+            decision = self.decisions[key] = Decision(*new.what, reasons, example=new.example)
         decision.trees += new.trees
         decision.traces += new.traces
 
     def add_trace(self, plan: TracePlan) -> None:
-        """Count a trace, its spans and tokens, under the experiment that will hold it."""
+        """Count a trace of this experiment, with its spans, tokens and assessments."""
         if plan.native:
             self.native_traces += 1
         else:
@@ -202,9 +223,9 @@ class ExperimentSummary:
                 types[_type_of(judged.value)] += 1
 
     def add(self, other: ExperimentSummary) -> None:
-        """Take in the summary of a part of the same experiment, of at most MOST_DECISIONS trees."""
+        """Add the summary of another part of the same experiment, of up to MOST_DECISIONS trees."""
         for decision in other.decisions.values():
-            self._decide(decision)
+            self._add_decision(decision)
         for name in (
             "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
             "input_tokens", "output_tokens", "size_bytes",
@@ -223,15 +244,15 @@ class ExperimentSummary:
         self._widen(other.last_ms)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; the biggest trees stand together in the outcome's."""
-        plain = _plain(self)
+        """Return plain values for JSON, without the biggest trees, which the outcome lists."""
+        plain = _field_values(self)
         del plain["biggest"], plain["assessments"]
         return {
             **plain,
             "roles": dict(self.roles),
             "profiles": dict(self.profiles),
             "left_as_runs": dict(self.left_as_runs),
-            "decisions": [_plain(decision) for decision in self.decisions.values()],
+            "decisions": [_field_values(decision) for decision in self.decisions.values()],
             "weeks": weeks_as_list(dict(sorted(self.weeks.items()))),
         }
 
@@ -243,7 +264,7 @@ class ExperimentSummary:
 
 
 def _type_of(value: Json) -> str:
-    """Name the type of an assessment's value as MLflow's charts tell them apart."""
+    """Return the type of an assessment's value, of those that MLflow's charts distinguish."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, (int, float)):
@@ -251,37 +272,40 @@ def _type_of(value: Json) -> str:
     return "text" if isinstance(value, str) else "JSON"
 
 
-def _plain(item: Decision | Week | TreeSize | ExperimentSummary) -> dict[str, Any]:
-    """Return the fields by name; ``asdict`` copies what is in them, and takes ten times as long."""
+def _field_values(item: Decision | Week | TreeSize | ExperimentSummary) -> dict[str, Any]:
+    """Return the fields by name. ``asdict`` would copy their values, ten times slower."""
     return {each.name: getattr(item, each.name) for each in fields(item)}
 
 
 def monday(week: int) -> date:
-    """Return the day on which a week began, by its number since MONDAY."""
+    """Return the first day of a week, given its number since ``MONDAY``."""
     return MONDAY + timedelta(weeks=week)
 
 
 def weeks_as_list(weeks: Mapping[int, Week]) -> list[dict[str, str | int]]:
     """Return plain values for JSON: ``{"week": "2024-03-04", "runs": 3, ...}``."""
-    return [{"week": monday(number).isoformat(), **_plain(week)} for number, week in weeks.items()]
+    return [
+        {"week": monday(number).isoformat(), **_field_values(week)}
+        for number, week in weeks.items()
+    ]
 
 
 @dataclass(slots=True)
 class ArtifactSummary:
-    """Where artifacts lie, what of the recorded locations was rewritten, and what was copied.
+    """What became of artifact locations, and of the files if they were copied.
 
-    ``locations`` counts, for each kind of owner, what became of its location; the words are those
-    of ``transformer.Fate``.
+    ``locations`` has, for each result (a value of ``transformer.Fate``), the number of locations
+    by the kind of their owner.
     """
 
     choice: str = "auto"
     decided: dict[str, str] = field(default_factory=dict)  # store -> relocate, keep or copy
     locations: dict[str, Counter[str]] = field(default_factory=dict)
     remote: Counter[str] = field(default_factory=Counter)  # scheme -> locations
-    unserved: int = 0  # locations of a server that now name the files directly
-    stay_in: set[str] = field(default_factory=set)  # directories of the source that must be kept
+    unserved: int = 0  # mlflow-artifacts: locations that now name the files directly
+    stay_in: set[str] = field(default_factory=set)  # directories that the database points to
     files_copied: int = 0
-    files_there: int = 0  # copied before
+    files_there: int = 0  # copied by an earlier conversion
     files_failed: int = 0
     bytes_copied: int = 0
 
@@ -290,7 +314,7 @@ class ArtifactSummary:
         self.locations.setdefault(fate, Counter())[kind.value] += 1
 
     def add_all(self, other: ArtifactSummary) -> None:
-        """Take in the locations that another summary has counted."""
+        """Add the locations of another summary. Files are counted once, by the copying stage."""
         for fate, kinds in other.locations.items():
             self.locations.setdefault(fate, Counter()).update(kinds)
         self.remote.update(other.remote)
@@ -314,7 +338,7 @@ class ArtifactSummary:
 
 @dataclass(frozen=True, slots=True)
 class ServerLimit:
-    """One thing that a server's API can't keep, and how often the source has it."""
+    """A thing that a server's API can't keep, and how often the sources have it."""
 
     name: str
     what: str
@@ -325,7 +349,7 @@ class ServerLimit:
 
 @dataclass(slots=True)
 class ServerSummary:
-    """What is to be said of a conversion through a server's API."""
+    """What a conversion through a server's API could not keep, the new ids, and the files sent."""
 
     version: str  # of the server's MLflow
     limits: tuple[ServerLimit, ...] = ()
@@ -349,7 +373,7 @@ class ServerSummary:
 
 @dataclass(slots=True)
 class Outcome:
-    """The whole of a scan or a conversion: one object, several renderings."""
+    """The result of a scan or a conversion, which ``report`` renders in several formats."""
 
     version: str
     sources: tuple[str, ...]
@@ -361,28 +385,25 @@ class Outcome:
     backup: str | None = None
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
-    report_problem: str | None = None  # why there is no report, though all else is done
+    report_problem: str | None = None  # why the report could not be written
     redacted: Counter[str] = field(default_factory=Counter)  # masked texts by kind of record
-    redaction_stayed: int = 0  # identifiers and locations that match --redact, and stay
+    redaction_stayed: int = 0  # identifiers and locations that match --redact but can't change
     schema: str | None = None
-    server: ServerSummary | None = None  # of a server as the target
+    server: ServerSummary | None = None  # if the target is an MLflow server
     left_out_experiments: int = 0  # by --experiment
-    groups_by_time: tuple[int, int] = (
-        0,
-        0,
-    )  # workflows, and steps, that --group-by-time would make
-    shard: tuple[int, int] = (1, 1)  # K and N: this was one of N parts
-    orphans: int = 0  # steps that --adopt-orphans would put below a workflow
+    groups_by_time: tuple[int, int] = (0, 0)  # workflows and steps that --group-by-time would join
+    shard: tuple[int, int] = (1, 1)  # K and N: this was part K of N
+    orphans: int = 0  # steps that --adopt-orphans would attach to a workflow
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        """0 all converted; 3 something was rejected, or the report could not be written."""
+        """0: everything was converted. 3: an item was rejected, or the report failed."""
         return 3 if self.ledger.has_rejects or self.report_problem else 0
 
     @property
     def done(self) -> str:
-        """What became of the target, as a sentence without its full stop."""
+        """The state of the target, as a sentence without its full stop."""
         if self.dry_run:
             return "Nothing was written (dry run)"
         what = "database" if self.server is None else "conversion to"
@@ -390,13 +411,13 @@ class Outcome:
 
     @property
     def shard_text(self) -> str:
-        """``2/4`` for the second of four parts, nothing for the whole."""
+        """``2/4`` for the second of four parts; "" for the whole."""
         number, count = self.shard
         return f"{number}/{count}" if count > 1 else ""
 
     @property
     def left_as_runs(self) -> Counter[str]:
-        """Why trees stayed runs, over all experiments."""
+        """The number of trees kept as runs by reason, over all experiments."""
         total: Counter[str] = Counter()
         for experiment in self.experiments:
             total.update(experiment.left_as_runs)
@@ -404,12 +425,12 @@ class Outcome:
 
     @property
     def new_ids(self) -> list[ExperimentSummary]:
-        """The experiments that have another id in the target."""
+        """The experiments whose id in the target differs from the source's."""
         return [e for e in self.experiments if e.experiment_id != str(e.target_id)]
 
     @property
     def weeks(self) -> dict[int, Week]:
-        """What began in each week, over all experiments, in order."""
+        """The counts of each week, over all experiments, in order."""
         total: dict[int, Week] = {}
         for experiment in self.experiments:
             for number, week in experiment.weeks.items():
@@ -418,20 +439,20 @@ class Outcome:
 
     @property
     def biggest(self) -> list[tuple[ExperimentSummary, TreeSize]]:
-        """The biggest trees of nested runs, and their experiments."""
+        """The biggest trees of nested runs with their experiments, the biggest first."""
         trees = [(e, tree) for e in self.experiments for tree in e.biggest]
         return sorted(trees, key=lambda each: each[1].rank)[:MOST_TREES]
 
     def as_dict(self, values: bool = False) -> dict[str, Any]:
-        """Return plain values for JSON; every issue is in it.
+        """Return plain values for JSON, with every issue.
 
-        ``values`` adds the source's own words to the issues, under ``sample``.
+        With ``values``, an issue also has the value that the source has, as ``sample``.
         """
         ledger = self.ledger
         return {
             "tool": "mlflow-migrate",
             "version": self.version,
-            "sources": list(map(shown, self.sources)),
+            "sources": list(map(readable_path, self.sources)),
             "target": self.target,
             "dry_run": self.dry_run,
             "shard": self.shard_text or None,
@@ -459,7 +480,7 @@ class Outcome:
             "left_as_runs": dict(self.left_as_runs),
             "weeks": weeks_as_list(self.weeks),
             "biggest_trees": [
-                {"experiment_id": e.experiment_id, "experiment": e.name, **_plain(tree)}
+                {"experiment_id": e.experiment_id, "experiment": e.name, **_field_values(tree)}
                 for e, tree in self.biggest
             ],
             "could_regroup": {

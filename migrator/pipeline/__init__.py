@@ -1,7 +1,7 @@
-"""The one place where the stages meet: read, decide, hand every decided item to a sink.
+"""The only room where the stages meet: read, decide, hand every decided item to a sink.
 
-``scan``, ``convert``, ``convert --dry-run`` and ``verify`` are the same walk with another sink:
-one that discards, the loader's writer, the comparer. So ``scan`` says what ``convert`` does.
+``scan``, ``convert``, ``convert --dry-run`` and ``verify`` are the same walk with another sink: one
+that discards, the loader's writer, the comparer. So ``scan`` reports what ``convert`` does.
 """
 
 from migrator.pipeline.commands import (
@@ -13,18 +13,21 @@ from migrator.pipeline.commands import (
     show,
     upgrade,
 )
-from migrator.pipeline.options import Options
+from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
-from migrator.pipeline.walk import Migration
+from migrator.pipeline.walk import walk_sources
+from migrator.pipeline.walk_context import Observer, TargetFacts
 
 __all__ = [
     "Exported",
-    "Migration",
+    "Observer",
     "Options",
+    "Paths",
     "PlannedTree",
     "Progress",
     "Store",
+    "TargetFacts",
     "check_outside",
     "convert",
     "export",
@@ -34,4 +37,5 @@ __all__ = [
     "scan",
     "show",
     "upgrade",
+    "walk_sources",
 ]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from migrator import __version__, addresses, extractor, loader
+from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, loader
 from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.issues import Issue, Severity
 from migrator.loader import rest as server
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
+from migrator.pipeline.closing import Walked
 from migrator.pipeline.locations import is_below
-from migrator.pipeline.options import Options
+from migrator.pipeline.options import Options, Paths, as_texts
 from migrator.pipeline.sinks import Discard
 from migrator.pipeline.stores import (
     Progress,
@@ -26,9 +26,16 @@ from migrator.pipeline.stores import (
     no_progress,
     open_stores,
 )
-from migrator.pipeline.through_rest import Say, check_options, report_base, to_server
+from migrator.pipeline.through_rest import (
+    RestConversion,
+    Say,
+    check_rest_options,
+    convert_through_rest,
+    report_base,
+)
 from migrator.pipeline.trees import PlannedTree
-from migrator.pipeline.walk import Migration
+from migrator.pipeline.walk import walk_sources
+from migrator.pipeline.walk_context import Observer, TargetFacts
 from migrator.report.files import (
     check_report_path,
     first_report_path,
@@ -38,8 +45,49 @@ from migrator.report.files import (
 from migrator.signals import point_of_no_return
 
 
-def _check_rejects(issues: Sequence[Issue]) -> None:
-    """Raise RejectedError for the first rejection."""
+@dataclass(frozen=True, slots=True)
+class _TargetSettings:
+    """Where a conversion writes, and how."""
+
+    uri: str
+    schema: str | None  # 3.9 or latest; None for that of the installed MLflow
+    dry_run: bool
+    backup: bool
+    stop_on_error: bool
+
+    def check_rejects(self, issues: Sequence[Issue]) -> None:
+        """Raise RejectedError for the first rejection, if that is to end the conversion."""
+        if self.stop_on_error:
+            _refuse_rejects(issues)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReportSettings:
+    """Where the report of a conversion goes, and what it shows."""
+
+    path: str | None  # None for a new file beside the target
+    has_values: bool  # shows the source's own words
+
+    def write(self, outcome: Outcome, default: Path, like: Path | None = None) -> None:
+        """Write the report. When that fails, all else is done, and the outcome says both.
+
+        It is as private as the database ``like``, and as the first report of that.
+        """
+        path = default if self.path is None else Path(self.path)
+        outcome.report_path = str(path)
+        private_as = [] if like is None else [like, first_report_path(like)]
+        try:
+            write_report(outcome, path, self.has_values, private_as)
+        except OSError as error:
+            outcome.report_path = None
+            outcome.report_problem = (
+                f"{outcome.done}, but the report could not be written to {path}: "
+                f"{error.strerror or error}. Convert again, which changes nothing, with --report "
+                "and another file."
+            )
+
+
+def _refuse_rejects(issues: Sequence[Issue]) -> None:
     for issue in issues:
         if issue.severity is Severity.REJECTED:
             where = f"{issue.path}: " if issue.path else ""
@@ -51,67 +99,77 @@ def _check_rejects(issues: Sequence[Issue]) -> None:
 
 
 def scan(
-    sources: Sequence[str],
-    options: Options,
+    sources: Paths = DEFAULT_SOURCE,
+    options: Options | None = None,
     *,
     on_tree: Callable[[PlannedTree], None] | None = None,
     progress: Progress = no_progress,
 ) -> Outcome:
-    """Return what ``convert`` would do with the sources, without a target.
+    """Find out what ``convert`` would do with the sources, without a target.
 
-    Raises SourceError and OptionError.
+    ``on_tree`` is called with each tree of runs and what becomes of it. Raises SourceError and
+    OptionError.
     """
     began = time.monotonic()
+    options = options or Options()
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=None)
-        migration = Migration(
-            stores, options, Discard(), outcome, on_tree=on_tree, progress=progress
-        )
-        migration.run()
-        migration.check_handed()
+        observer = Observer(on_tree, progress)
+        walked = walk_sources(stores, options, Discard(), outcome, observer=observer)
+        walked.check_handed()
         name_sources(stores, outcome)
-    outcome.ledger.add_outcome(migration.handed, {})
+    outcome.ledger.add_outcome(walked.handed, {})
     outcome.seconds = time.monotonic() - began
     return outcome
 
 
 def convert(
-    sources: Sequence[str],
-    to: str,
-    options: Options,
+    sources: Paths = DEFAULT_SOURCE,
+    to: str = DEFAULT_TARGET,
+    options: Options | None = None,
     *,
     schema: str | None = None,
     dry_run: bool = False,
-    report: str | None = None,
+    report: str | Path | None = None,
     values: bool = False,
     backup: bool = True,
     stop_on_error: bool = False,
     progress: Progress = no_progress,
     say: Say = lambda text: None,
 ) -> Outcome:
-    """Write the sources into the database at ``to``, whole or not at all.
+    """Write the sources into the database at ``to``, completely or not at all.
 
     The report goes to ``report``, or to a new file beside the target; ``values`` shows the
     source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
     conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
     defect); the target is untouched then.
 
-    A server (``http://…``) is written through its API: what that can't keep is told to ``say``
+    A server (``http://…``) is written through its API. What that can't keep is passed to ``say``
     before anything is written, and what an error leaves half done the next conversion completes.
     """
+    options = options or Options()
+    target = _TargetSettings(to, schema, dry_run, backup, stop_on_error)
+    reporting = _ReportSettings(None if report is None else str(report), values)
+    if reporting.path is not None:
+        check_report_path(reporting.path)
+    if addresses.is_http(to):
+        check_rest_options(options, schema, backup)
+        return _convert_into_server(sources, options, target, reporting, progress, say)
+    return _convert_into_database(sources, options, target, reporting, progress)
+
+
+def _convert_into_database(
+    sources: Paths,
+    options: Options,
+    settings: _TargetSettings,
+    reporting: _ReportSettings,
+    progress: Progress,
+) -> Outcome:
     began = time.monotonic()
-    if report is not None:
-        check_report_path(report)
-    if addresses.is_server(to):
-        check_options(options, schema, backup)
-        return _convert_through_api(
-            sources, to, options, dry_run=dry_run, report=report, values=values,
-            stop_on_error=stop_on_error, progress=progress, say=say,
-        )  # fmt: skip
-    check_apart(sources, to)
-    target = loader.open_target(to, schema)
-    whole = not dry_run and options.artifacts.startswith("copy:")
+    check_apart(sources, settings.uri)
+    target = loader.open_target(settings.uri, settings.schema)
+    whole = not settings.dry_run and options.artifacts.mode == "copy"
     with (
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
         fetched(sources, options, progress, whole=whole) as places,
@@ -119,74 +177,58 @@ def convert(
         stores = open_stores(places, progress)
         outcome = _outcome(stores, options, target=target.uri)
         check_outside(outcome.sources, "--to", target.path)
-        check_outside(outcome.sources, "--report", report or str(target.report_base))
-        outcome.dry_run = dry_run
-        walk = partial(
-            Migration,
-            stores,
-            options,
-            outcome=outcome,
-            existing=target.experiments(),
-            largest_id=target.largest_id,
-            name_key=target.collation_key,
-            progress=progress,
-        )
-        if dry_run:
-            migration = walk(sink=Discard())
-            migration.run()
-            migration.check_handed()
-            if stop_on_error:
-                _check_rejects(outcome.ledger.issues)
+        check_outside(outcome.sources, "--report", reporting.path or str(target.report_base))
+        outcome.dry_run = settings.dry_run
+        facts = TargetFacts(target.experiments(), target.largest_id, target.collation_key)
+        observer = Observer(progress=progress)
+        if settings.dry_run:
+            walked = walk_sources(stores, options, Discard(), outcome, facts, observer)
+            walked.check_handed()
+            settings.check_rejects(outcome.ledger.issues)
             name_sources(stores, outcome)
-            outcome.ledger.add_outcome(migration.handed, {})
+            outcome.ledger.add_outcome(walked.handed, {})
             outcome.seconds = time.monotonic() - began
-            if report is not None:
-                _report(outcome, Path(report), values)
+            if reporting.path is not None:
+                reporting.write(outcome, Path(reporting.path))
             return outcome
         with loader.Writer(target) as writer:
-            migration = walk(sink=writer)
-            migration.run()
-            migration.check_handed()
-            _copy_artifacts(migration, progress)
+            walked = walk_sources(stores, options, writer, outcome, facts, observer)
+            walked.check_handed()
+            _copy_artifacts(walked, progress)
             progress("checking", 0, 0)
             written = writer.finish()
-            migration.check_written(written)
-            if stop_on_error:
-                rejected = migration.redactor.issues(written.issues)
-                _check_rejects([*outcome.ledger.issues, *rejected])
+            walked.check_written(written)
+            rejected = walked.redactor.issues(written.issues)
+            settings.check_rejects([*outcome.ledger.issues, *rejected])
             progress("publishing", 0, 0)
             result = writer.publish(
                 loader.PublishOptions(
-                    backup=backup,
-                    check_rejects=_check_rejects if stop_on_error else lambda issues: None,
+                    backup=settings.backup,
+                    check_rejects=settings.check_rejects,
                     committing=committing,
                     on_progress=lambda done, total: progress("publishing experiments", done, total),
                 )
             )
-        migration.add_result(result)
+        walked.add_result(result)
         name_sources(stores, outcome)
         outcome.backup = result.backup_path
         outcome.schema = target.wanted
         outcome.seconds = time.monotonic() - began
-        path = Path(report) if report else _report_path(target.report_base, outcome)
-        _report(outcome, path, values, like=target.report_base)
+        default = _report_path(target.report_base, outcome)
+        reporting.write(outcome, default, like=target.report_base)
         return outcome
 
 
-def _convert_through_api(
-    sources: Sequence[str],
-    to: str,
+def _convert_into_server(
+    sources: Paths,
     options: Options,
-    *,
-    dry_run: bool,
-    report: str | None,
-    values: bool,
-    stop_on_error: bool,
+    settings: _TargetSettings,
+    reporting: _ReportSettings,
     progress: Progress,
     say: Say,
 ) -> Outcome:
-    connection = server.open_server(to)
-    whole = not dry_run and options.artifacts != "keep"  # they are sent as well
+    connection = server.open_server(settings.uri)
+    whole = not settings.dry_run and options.artifacts.mode != "keep"  # they are sent as well
     try:
         with (
             point_of_no_return() as committing,
@@ -194,26 +236,22 @@ def _convert_through_api(
         ):
             stores = open_stores(places, progress)
             outcome = _outcome(stores, options, target=connection.shown)
-            outcome.dry_run = dry_run
-            if report is not None:
-                check_outside(outcome.sources, "--report", report)
-            to_server(
-                stores, connection, options, outcome, dry_run=dry_run,
-                check_rejects=_check_rejects if stop_on_error else lambda issues: None,
-                say=say, progress=progress,
-            )  # fmt: skip
+            outcome.dry_run = settings.dry_run
+            if reporting.path is not None:
+                check_outside(outcome.sources, "--report", reporting.path)
+            conversion = RestConversion(stores, connection, options, progress)
+            convert_through_rest(conversion, outcome, settings.check_rejects, say)
             committing()
             name_sources(stores, outcome)
-            if report is not None or not dry_run:
-                path = Path(report) if report else free_report_path(report_base(to))
-                _report(outcome, path, values)
+            if reporting.path is not None or not settings.dry_run:
+                reporting.write(outcome, free_report_path(report_base(settings.uri)))
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"Interrupted. {connection.written_so_far()}") from interrupt
     return outcome
 
 
 def _report_path(target: Path, outcome: Outcome) -> Path:
-    """Return a free name beside the target; shards that run at once have one each."""
+    """A free name beside the target; shards that run at once have one each."""
     number, parts = outcome.shard
     part = f".shard-{number}-of-{parts}" if parts > 1 else ""
     return free_report_path(Path(f"{target}{part}"))
@@ -229,31 +267,14 @@ def check_outside(sources: Sequence[str], option: str, path: str) -> None:
             )
 
 
-def check_apart(sources: Sequence[str], to: str) -> None:
+def check_apart(sources: Paths, to: str) -> None:
     """Raise OptionError where the database that is to be written is one of the sources."""
-    for source in sources:
+    for source in as_texts(sources):
         if extractor.is_same_database(source, to):
             raise OptionError(
                 f"--to {masked(to)} is the source itself, which is only read.",
                 todo="Name another database: --to sqlite:///migrated.db",
             )
-
-
-def _report(outcome: Outcome, path: Path, values: bool, like: Path | None = None) -> None:
-    """Write the report. When that fails, all else is done, and the outcome says both.
-
-    It is as private as the database ``like``, and as its first report.
-    """
-    outcome.report_path = str(path)
-    try:
-        write_report(outcome, path, values, [] if like is None else [like, first_report_path(like)])
-    except OSError as error:
-        outcome.report_path = None
-        outcome.report_problem = (
-            f"{outcome.done}, but the report could not be written to {path}: "
-            f"{error.strerror or error}. Convert again, which changes nothing, with --report and "
-            "another file."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +288,9 @@ class Exported:
 
 
 def export(
-    sources: Sequence[str],
+    sources: Paths,
     to: str,
-    options: Options,
+    options: Options | None = None,
     *,
     headers: Sequence[tuple[str, str]] = (),
     progress: Progress = no_progress,
@@ -282,8 +303,9 @@ def export(
     from migrator import otlp  # its protobuf classes take a while to load
 
     began = time.monotonic()
+    options = options or Options()
     otlp.check_receiver(to, headers)
-    if options.artifacts.startswith("copy:"):
+    if options.artifacts.mode == "copy":
         raise OptionError(
             f"--artifacts {options.artifacts}: export sends traces, and copies no files.",
             todo="Leave it out, or convert with it.",
@@ -296,9 +318,9 @@ def export(
         receiver = otlp.open_receiver(to, headers)
         try:
             sink = otlp.OtlpSink(receiver)
-            migration = Migration(stores, options, sink, outcome, progress=progress)
-            migration.run()
-            migration.check_handed()
+            observer = Observer(progress=progress)
+            walked = walk_sources(stores, options, sink, outcome, observer=observer)
+            walked.check_handed()
             sink.flush()
             receiver.close()
         except KeyboardInterrupt as interrupt:
@@ -308,7 +330,7 @@ def export(
             receiver.discard()
             raise
         name_sources(stores, outcome)
-    outcome.ledger.add_outcome(migration.handed, {})
+    outcome.ledger.add_outcome(walked.handed, {})
     outcome.seconds = time.monotonic() - began
     return Exported(outcome, sink.traces, sink.spans, sink.empty)
 
@@ -317,68 +339,77 @@ def _files_of(copy: ArtifactCopy) -> Iterator[extractor.StoredFile]:
     return extractor.artifact_files(copy.source, copy.bound)
 
 
-def _copy_artifacts(migration: Migration, progress: Progress) -> None:
+def _copy_artifacts(walked: Walked, progress: Progress) -> None:
     """Make the copies that were decided, before anything refers to them. Raises TargetError."""
-    locations = migration.locations
+    locations = walked.locations
     if locations.choice.directory is None:
         return
     result = loader.copy_artifacts(
         locations.copies,
         locations.choice.directory,
         _files_of,
-        protected=[folder for store in migration.stores for folder in store.source.folders[1:]],
+        protected=[folder for store in walked.stores for folder in store.source.folders[1:]],
         on_progress=lambda done, total: progress("copying artifacts, bytes", done, total),
     )
     summary = locations.summary
     summary.files_copied, summary.bytes_copied = result.files, result.bytes
     summary.files_there, summary.files_failed = result.already_there, result.failed
-    migration.ledger.add_issues(result.issues)
+    walked.ledger.add_issues(result.issues)
 
 
-def upgrade(uri: str) -> loader.UpgradeResult:
-    """Carry a converted database to the schema of the installed MLflow, after a backup.
+def upgrade(uri: str = DEFAULT_TARGET) -> loader.UpgradeResult:
+    """Upgrade a converted database to the schema of the installed MLflow, after a backup.
 
     Raises TargetError; the database is then as it was.
     """
     return loader.upgrade_database(uri)
 
 
-def show(run_id: str, sources: Sequence[str], options: Options) -> PlannedTree:
-    """Return the tree that holds a run, and what it becomes.
+def show(
+    run_id: str, sources: Paths = DEFAULT_SOURCE, options: Options | None = None
+) -> PlannedTree:
+    """Read the tree that holds a run, and decide what it becomes.
 
     ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise.
     """
+    options = options or Options()
     with fetched(sources, options) as places:
         stores = open_stores(places)
-        ids = {entry.entity_id for store in stores for entry in store.index.runs}
-        matches = sorted(each for each in ids if each.startswith(run_id))
-        if run_id in ids:
-            matches = [run_id]
-        if len(matches) != 1:
-            found = ", ".join(matches[:5]) or "none"
-            where = ", ".join(map(masked, sources))
-            raise OptionError(
-                f"{len(matches)} runs begin with {run_id!r} in {where} ({found}).",
-                todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
-            )
+        run_id = _complete_id(run_id, stores, as_texts(sources))
         wanted: list[PlannedTree] = []
 
         def keep(planned: PlannedTree) -> None:
-            if matches[0] in planned.tree.runs:
+            if run_id in planned.tree.runs:
                 wanted.append(planned)
 
         outcome = _outcome(stores, options, target=None)
-        Migration(stores, options, Discard(), outcome, on_tree=keep).run()
+        walk_sources(stores, options, Discard(), outcome, observer=Observer(keep))
         if not wanted and options.experiments:
             raise OptionError(
-                f"Run {matches[0]} could not be read in {', '.join(options.experiments)}.",
+                f"Run {run_id} could not be read in {', '.join(options.experiments)}.",
                 todo="Leave --experiment out: it hides the runs of all others.",
             )
         if not wanted:
             raise SourceError(
-                f"Run {matches[0]} could not be read.", todo="'mlflow-migrate scan' says why."
+                f"Run {run_id} could not be read.", todo="'mlflow-migrate scan' says why."
             )
         return wanted[0]
+
+
+def _complete_id(run_id: str, stores: Sequence[Store], sources: Sequence[str]) -> str:
+    """The id of the one run that begins so. Raises OptionError where there is none or several."""
+    ids = {entry.entity_id for store in stores for entry in store.index.runs}
+    if run_id in ids:
+        return run_id
+    matches = sorted(each for each in ids if each.startswith(run_id))
+    if len(matches) == 1:
+        return matches[0]
+    found = ", ".join(matches[:5]) or "none"
+    where = ", ".join(map(masked, sources))
+    raise OptionError(
+        f"{len(matches)} runs begin with {run_id!r} in {where} ({found}).",
+        todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
+    )
 
 
 def _outcome(stores: Sequence[Store], options: Options, target: str | None) -> Outcome:

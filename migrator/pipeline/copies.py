@@ -1,4 +1,4 @@
-"""Several directories of one id: is it one entity, in two states, or are they two?
+"""Several directories of one id: one entity in two states, or two entities?
 
 A copy of a store that was made earlier or later holds the same run in another state: it has ended
 since, or got params, metric points, tags. They are united. Another run of the same id must not be
@@ -27,7 +27,7 @@ from migrator.model import (
     TraceRecord,
 )
 from migrator.outcome.ledger import counts_of
-from migrator.pipeline.walk_totals import Accounts
+from migrator.pipeline.walk_totals import WalkTotals
 
 T = TypeVar("T")
 
@@ -46,10 +46,10 @@ class Copy:
     record: Any
 
 
-def unite(kind: Kind, first: Copy, second: Copy, accounts: Accounts) -> Copy:
-    """Take in a second directory of an id, and return the first with what it lacks of it.
+def unite(kind: Kind, first: Copy, second: Copy, totals: WalkTotals) -> Copy:
+    """The first directory of an id, with what it lacks of the second.
 
-    Enters into the accounts what is merged, and what is rejected because it is another entity.
+    Counts what is merged, and what is rejected because it is another entity.
     """
     record, again = first.record, second.record
     why = contradiction(record, again)
@@ -57,21 +57,21 @@ def unite(kind: Kind, first: Copy, second: Copy, accounts: Accounts) -> Copy:
         same = _content(record) == _content(again)
         why = f"{'with the same content, but ' if same else ''}in another experiment"
     if why:
-        _reject(kind, first, second, counts_of(again), why, accounts)
+        _reject(kind, first, second, counts_of(again), why, totals)
         return first
     again, left_out = _without_other_versions(record, again)
-    _reject(kind, first, second, left_out, "created at another time or by another run", accounts)
+    _reject(kind, first, second, left_out, "created at another time or by another run", totals)
     whole = united(record, again)
     before, after = counts_of(record), counts_of(whole)
     for each, count in counts_of(again).items():
         added = after.get(each, 0) - before.get(each, 0)
-        accounts.ledger.merged[each] += count - added
+        totals.ledger.merged[each] += count - added
     others = _differences(record, again)
     message = "with the same content" if whole == record else "in another state"
     if others:
         message += ", and with other values of " + ", ".join(others[:_SHOWN])
         message += ", …" if len(others) > _SHOWN else ""
-    accounts.ledger.add_issues(
+    totals.ledger.add_issues(
         [
             Issue(
                 Code.ENTITY_DIFFERS if others else Code.ENTITY_REPEATED,
@@ -87,12 +87,12 @@ def unite(kind: Kind, first: Copy, second: Copy, accounts: Accounts) -> Copy:
 
 
 def _reject(
-    kind: Kind, first: Copy, second: Copy, counts: Counts, why: str, accounts: Accounts
+    kind: Kind, first: Copy, second: Copy, counts: Counts, why: str, totals: WalkTotals
 ) -> None:
     entry = second.entry
     message = f"{kind.value} {entry.entity_id} lies in {first.entry.path} too, {why}."
     kept = f"the one in {first.entry.path}"
-    accounts.ledger.add_issues(
+    totals.ledger.add_issues(
         [
             Issue(Code.ENTITY_CLASHES, entry.path, message, kept, part, entry.entity_id, n)
             for part, n in counts.items()
@@ -102,7 +102,7 @@ def _reject(
 
 
 def _content(record: Any) -> list[object]:
-    """Return a record's fields, save those that only say where it lies."""
+    """A record's fields, except those that only say where it lies."""
     return [getattr(record, each.name) for each in fields(record) if each.name not in _PLACES]
 
 
@@ -111,11 +111,11 @@ def _content(record: Any) -> list[object]:
 
 @singledispatch
 def contradiction(first: Any, second: Any) -> str:
-    """Say what makes two records of one id two entities; an empty text if nothing does.
+    """The reason why two records of one id are two entities; empty if they are one.
 
     Raises TypeError for what is not a record.
     """
-    raise TypeError(f"no entity: {type(first).__name__}")
+    raise TypeError(f"not an entity: {type(first).__name__}")
 
 
 @contradiction.register
@@ -171,9 +171,10 @@ def _(first: DatasetRecord, second: DatasetRecord) -> str:
 
 
 def _without_other_versions(first: T, second: T) -> tuple[T, dict[Kind, int]]:
-    """Return a registered model without the versions that are others than the first's.
+    """A registered model without the versions that differ from those of the first.
 
-    Also returns how many versions, tags and aliases that leaves out. All else has no such parts.
+    The second result counts the versions, tags and aliases that this leaves out. Other records
+    have no such parts.
     """
     if not isinstance(first, RegisteredModelRecord) or not isinstance(
         second, RegisteredModelRecord
@@ -209,7 +210,7 @@ def _params_differ(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
 
 
 def _points(points: Iterable[MetricPoint]) -> dict[Hashable, MetricPoint]:
-    """Return points by what tells them apart; NaN is equal to NaN."""
+    """Points by what tells them apart; NaN is equal to NaN."""
     return {(point.timestamp_ms, repr(point.value), point.step): point for point in points}
 
 
@@ -221,9 +222,9 @@ def _model_point(metric: Any) -> tuple[object, ...]:
 
 
 def united(first: T, second: T) -> T:
-    """Return the first record with what it lacks of the second, which is the same entity.
+    """The first record, with what it lacks of the second, which is the same entity.
 
-    Where both have a value the first's stays; but one that had not ended is brought up to date.
+    Where both have a value, the first one stays. A record that had not ended is brought up to date.
     """
     changes: dict[str, Any] = {}
     is_open = _is_open(first)
@@ -257,7 +258,7 @@ _PART_KEYS = {  # fields that hold parts -> what tells these apart
 def _united_parts(
     name: str, mine: Sequence[Any], other: Sequence[Any], is_open: bool
 ) -> tuple[Any, ...]:
-    if name == "spans":  # a trace that had not ended is written anew
+    if name == "spans":  # a trace that had not ended is replaced
         return tuple(other) if is_open else tuple(mine or other)
     found: dict[tuple[object, ...], Any] = {}
     for part in (*mine, *other):
@@ -274,7 +275,7 @@ def _is_open(record: Any) -> bool:
 
 
 def _differences(first: Any, second: Any) -> list[str]:
-    """Return the fields and keys of which the first's values stay, where the second's differ."""
+    """The fields and keys whose values differ, where those of the first stay."""
     if _is_open(first):
         return []
     found = []

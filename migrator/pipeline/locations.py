@@ -23,24 +23,29 @@ from migrator.model import (
     TraceRecord,
 )
 from migrator.outcome.summary import ArtifactSummary
-from migrator.paths import path_of, shown
+from migrator.paths import openable_path, readable_path
 from migrator.pipeline.stores import Store
 
 
 class Locations:
-    """Writes artifact locations into what is handed over, and counts what was decided.
+    """Writes artifact locations into what is handed over, and counts the decisions.
 
     Every location is looked at by the extractor and decided by the transformer; ``copies`` are
     the directories that the decisions want copied.
     """
 
-    def __init__(self, stores: Sequence[Store], artifacts: str, summary: ArtifactSummary) -> None:
-        """Raise OptionError for an unknown choice, and when copies would go into a source."""
-        self.choice = choice = transformer.ArtifactChoice.parse(artifacts)
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        choice: transformer.ArtifactChoice,
+        summary: ArtifactSummary,
+    ) -> None:
+        """Raise OptionError when copies would go into a source."""
+        self.choice = choice
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
-        summary.choice = choice.mode if choice.directory is None else f"copy:{choice.directory}"
+        summary.choice = str(choice)
         for store in stores:
             mode: str = choice.mode
             if mode == "auto":
@@ -58,25 +63,25 @@ class Locations:
                 )
 
     def blank(self) -> Locations:
-        """Return one that decides the same and has counted nothing yet."""
+        """Locations that decide the same and have counted nothing yet."""
         other = copy.copy(self)
         other.summary = ArtifactSummary(decided=self.summary.decided)
         other.copies, other._copied = [], {}
         return other
 
     def add(self, other: Locations) -> None:
-        """Take in what another one has decided and counted."""
+        """Add what another one has decided and counted."""
         self.summary.add_all(other.summary)
         self.copies += other.copies
         self._copied.update(other._copied)
 
     def experiment(self, store: Store, entry: Entry, plan: ExperimentPlan) -> str:
-        """Return the location to write for an experiment."""
+        """The location to write for an experiment."""
         location = store.source.locate_experiment(entry, plan.artifact_location)
         return self._place(Kind.EXPERIMENT, store, entry, location, plan.target_id)[0]
 
     def run(self, store: Store, entry: Entry, run: RunRecord, target_id: int) -> RunRecord:
-        """Return a run with the location to write."""
+        """A run with the location to write."""
         location = store.source.locate_run(entry, run)
         uri, _ = self._place(Kind.RUN, store, entry, location, target_id)
         return run if uri == run.artifact_uri else replace(run, artifact_uri=uri)
@@ -84,13 +89,13 @@ class Locations:
     def logged_model(
         self, store: Store, entry: Entry, model: LoggedModelRecord, target_id: int
     ) -> LoggedModelRecord:
-        """Return a logged model with the location to write."""
+        """A logged model with the location to write."""
         location = store.source.locate_logged_model(entry, model)
         uri, _ = self._place(Kind.LOGGED_MODEL, store, entry, location, target_id)
         return replace(model, artifact_location=uri)
 
     def trace(self, store: Store, entry: Entry, trace: TraceRecord, target_id: int) -> TraceRecord:
-        """Return a native trace with the location to write, if it records one."""
+        """A native trace with the location to write, if it records one."""
         if not trace.tags.get(conventions.ARTIFACT_LOCATION):
             return trace
         location = store.source.locate_trace(entry, trace)
@@ -102,7 +107,7 @@ class Locations:
         model: RegisteredModelRecord,
         owners: Mapping[str, tuple[Kind, Store, Entry]],
     ) -> RegisteredModelRecord:
-        """Return a registered model whose versions have the locations to write.
+        """A registered model whose versions have the locations to write.
 
         ``owners`` are the runs and logged models, by id.
         """
@@ -129,8 +134,8 @@ class Locations:
                 kind, store, entry = owner
                 location = store.source.locate_inside(uri, kind, entry, inside)
                 copied = self._copied.get((kind, entry.entity_id))
-                copy_to = None if copied is None else str(Path(copied, *map(path_of, inside)))
-                rewrite = self._rewrites(store, entry, location)
+                copy_to = None if copied is None else str(Path(copied, *map(openable_path, inside)))
+                rewrite = self._should_rewrite(store, entry, location)
                 address = store.address
             else:
                 location = extractor.describe_location(uri)
@@ -156,7 +161,7 @@ class Locations:
             if kind is Kind.TRACE:
                 owner = transformer.native_trace_id(owner)
             copy_to = transformer.copy_place(directory, kind, target_id, owner)
-        rewrite = self._rewrites(store, entry, location)
+        rewrite = self._should_rewrite(store, entry, location)
         uri, fate = transformer.place(
             location, rewrite=rewrite, copy_to=copy_to, address=store.address
         )
@@ -173,22 +178,22 @@ class Locations:
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             for root in store.source.folders:
                 if location.found.startswith(root + os.sep):
-                    self.summary.stay_in.add(shown(store.source.named(root)))
+                    self.summary.stay_in.add(readable_path(store.source.named(root)))
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
 
-    def _rewrites(self, store: Store, entry: Entry, location: Location) -> bool:
-        """Tell whether a location that leads nowhere is to be rewritten.
+    def _should_rewrite(self, store: Store, entry: Entry, location: Location) -> bool:
+        """Whether a location that leads nowhere is to be rewritten.
 
-        By default also one that MLflow itself left behind (it moves what is deleted into
-        ``.trash``), and a relative one, because a database is opened from anywhere.
+        By default this includes locations of deleted entities, whose files MLflow moved into
+        ``.trash``, and relative ones, because a database is opened from anywhere.
         """
         by_default = self.choice.mode == "auto" and (entry.in_trash or location.relative)
         return by_default or self.summary.decided[store.name] != "keep"
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Tell whether a path is a directory or lies in it, wherever links lead."""
+    """Whether a path is a directory or lies in it, after links are resolved."""
     path, directory = os.path.realpath(path), os.path.realpath(directory)
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)

@@ -1,40 +1,134 @@
-"""What a user can choose."""
+"""The options of all commands.
+
+They are parsed when ``Options`` is made, on the command line and from Python alike. So a wrong one
+is refused before anything is read, and the rest of the code meets only values that can't be wrong.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from re import Pattern
+from typing import Any, Literal, TypeAlias, get_args
 
 from migrator import transformer
 from migrator.errors import OptionError
+from migrator.model import Role
+from migrator.pipeline.redaction import compiled
+from migrator.pipeline.selection import RejectsList, Shard, parsed_time
+
+Paths: TypeAlias = "str | Path | Sequence[str | Path]"
+ExperimentKind = Literal["auto", "genai", "keep"]
+Group = Literal["sweeps", "pipelines", "flat", "deleted", "tables"]
+
+ON_CONFLICT: tuple[str, ...] = get_args(transformer.OnConflict)
+EXPERIMENT_KINDS: tuple[str, ...] = get_args(ExperimentKind)
+GROUPS: tuple[str, ...] = get_args(Group)
+ROLES = tuple(role.value for role in Role)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Options:
-    """What a user can choose; the same for every command."""
+    """What a user can choose; the same for every command.
 
-    experiments: tuple[str, ...] = ()  # names or ids; empty for all
-    runs: bool = True
-    traces: bool = True
-    include: frozenset[str] = frozenset()  # sweeps, pipelines, flat, deleted, tables
-    exclude: frozenset[str] = frozenset()
-    profile: str | None = None  # the only profile to try
-    profile_files: tuple[str, ...] = ()
-    on_conflict: transformer.OnConflict = "fail"
-    experiment_kind: str = "auto"  # auto | genai | keep
-    artifacts: str = "auto"  # auto | relocate | keep | copy:DIR
-    workers: int = 0  # processes that read; 0 for as many as there are cores
-    executor: Executor | None = None  # reads instead, in scan and convert; workers: how many it has
-    roles: tuple[tuple[str, str], ...] = ()  # experiment (name or id) and role of all its trees
-    group_by_time: bool = False
-    adopt_orphans: bool = False
-    since: str | None = None  # a date: only what is younger, or not ended
-    only: str | None = None  # a rejects file: only what it lists
-    shard: tuple[int, int] = (1, 1)  # K and N: this one of N parts that are converted apart
-    redact: tuple[str, ...] = ()  # regular expressions: values that are masked
+    The attributes are the parsed values. The constructor also takes what the command line takes,
+    so these two are the same::
 
-    def __post_init__(self) -> None:
-        """Raise OptionError for options that contradict one another or have no effect."""
+        Options(artifacts="keep", since="2024-05-31", roles=["chat=session"], redact="sk-.*")
+        Options(artifacts=ArtifactChoice("keep"), since=date(2024, 5, 31),
+                roles={"chat": Role.SESSION}, redact=re.compile("sk-.*"))
+
+    Raises OptionError for a value that is not allowed, and names those that are; for options that
+    contradict one another; for a profile, or a list for ``only``, that can't be read.
+    """
+
+    experiments: tuple[str, ...]
+    """Names or ids of the experiments to take; empty for all."""
+    runs: bool
+    traces: bool
+    include: frozenset[str]
+    """Groups that become traces only on request: members of ``GROUPS``."""
+    exclude: frozenset[str]
+    """Groups that become no traces: members of ``GROUPS``."""
+    profile: str | None
+    """The only profile to try."""
+    profile_files: tuple[str, ...]
+    """TOML files with profiles, tried before those built in."""
+    on_conflict: transformer.OnConflict
+    """What to do when the target has another experiment of the same name or id."""
+    experiment_kind: ExperimentKind
+    artifacts: transformer.ArtifactChoice
+    workers: int
+    """Processes that read; 0 for one for each core. With an executor: how many it has."""
+    executor: Executor | None
+    """Reads in place of our own processes, in ``scan`` and ``convert``."""
+    roles: tuple[tuple[str, Role], ...]
+    """Experiments (name or id), and the role that all their trees have."""
+    group_by_time: bool
+    adopt_orphans: bool
+    since: datetime | None
+    """Take only runs and traces that started or ended then or later, and those still open."""
+    only: RejectsList | None
+    """Take only what this list names."""
+    shard: Shard
+    redact: tuple[Pattern[str], ...]
+    """What matches one of these is masked."""
+
+    def __init__(  # noqa: PLR0913  # a keyword for each option
+        self,
+        *,
+        experiments: str | Iterable[str] = (),
+        runs: bool = True,
+        traces: bool = True,
+        include: str | Iterable[str] = (),
+        exclude: str | Iterable[str] = (),
+        profile: str | None = None,
+        profile_files: Paths = (),
+        on_conflict: str = "fail",
+        experiment_kind: str = "auto",
+        artifacts: str | transformer.ArtifactChoice = "auto",
+        workers: int | None = None,
+        executor: Executor | None = None,
+        roles: Mapping[str, str | Role] | Iterable[str | tuple[str, str | Role]] = (),
+        group_by_time: bool = False,
+        adopt_orphans: bool = False,
+        since: str | date | None = None,
+        only: str | Path | RejectsList | None = None,
+        shard: str | tuple[int, int] = (1, 1),
+        redact: str | Pattern[str] | Iterable[str | Pattern[str]] = (),
+    ) -> None:
+        values: dict[str, Any] = {
+            "experiments": as_texts(experiments),
+            "runs": runs,
+            "traces": traces,
+            "include": _groups("--include", include),
+            "exclude": _groups("--exclude", exclude),
+            "profile": profile,
+            "profile_files": as_texts(profile_files),
+            "on_conflict": _one_of("--on-conflict", on_conflict, ON_CONFLICT),
+            "experiment_kind": _one_of("--experiment-kind", experiment_kind, EXPERIMENT_KINDS),
+            "artifacts": transformer.ArtifactChoice.parse(artifacts),
+            "workers": _worker_count(workers),
+            "executor": executor,
+            "roles": _roles(roles),
+            "group_by_time": group_by_time,
+            "adopt_orphans": adopt_orphans,
+            "since": None if since is None else parsed_time(since),
+            "only": None if only is None else RejectsList.read(only),
+            "shard": Shard.parse(shard),
+            "redact": _patterns(redact),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self._refuse_contradictions()
+        self._refuse_options_without_effect()
+        if profile is not None or self.profile_files:
+            self._check_profiles()
+
+    def _refuse_contradictions(self) -> None:
         if not self.runs and not self.traces:
             raise OptionError(
                 "--no-runs and --no-traces leave neither runs nor traces.", todo="Give one of them."
@@ -44,29 +138,115 @@ class Options:
                 f"--include {group} and --exclude {group} contradict one another.",
                 todo="Give one of them.",
             )
-        roles: dict[str, str] = {}
+        roles: dict[str, Role] = {}
         for experiment, role in self.roles:
-            if roles.setdefault(experiment, role) != role:
+            first = roles.setdefault(experiment, role)
+            if first is not role:
                 raise OptionError(
-                    f"--role {experiment}={roles[experiment]} and --role {experiment}={role} "
+                    f"--role {experiment}={first.value} and --role {experiment}={role.value} "
                     "contradict one another.",
                     todo="Give one of them.",
                 )
-        for option, is_given in self._about_traces().items():
-            if is_given and not self.traces:
+        if self.artifacts.directory is None:
+            return
+        if not self.shard.is_whole:
+            raise OptionError(
+                f"--artifacts {self.artifacts} and --shard: where versions of registered models "
+                "are copied to is decided over the whole source.",
+                todo="Copy the files by other means, or convert without --shard.",
+            )
+        if self.redact:
+            raise OptionError(
+                f"--redact and --artifacts {self.artifacts}: the files would be copied as they "
+                "are, with what is to be masked.",
+                todo="Leave out one of the two.",
+            )
+
+    def _refuse_options_without_effect(self) -> None:
+        if self.traces:
+            return
+        about_traces = {
+            "--include": self.include,
+            "--exclude": self.exclude,
+            "--profile": self.profile,
+            "--profile-file": self.profile_files,
+            "--role": self.roles,
+            "--group-by-time": self.group_by_time,
+            "--adopt-orphans": self.adopt_orphans,
+        }
+        for option, value in about_traces.items():
+            if value:
                 raise OptionError(
                     f"{option} has no effect with --no-traces, which leaves all traces out.",
                     todo="Leave one of them out.",
                 )
 
-    def _about_traces(self) -> dict[str, bool]:
-        """Say of each option that decides what becomes a trace whether it was given."""
-        return {
-            "--include": bool(self.include),
-            "--exclude": bool(self.exclude),
-            "--profile": self.profile is not None,
-            "--profile-file": bool(self.profile_files),
-            "--role": bool(self.roles),
-            "--group-by-time": self.group_by_time,
-            "--adopt-orphans": self.adopt_orphans,
-        }
+    def _check_profiles(self) -> None:
+        names = [profile.name for profile in transformer.load_profiles(self.profile_files)]
+        if self.profile is not None and self.profile not in names:
+            raise OptionError(
+                f'There is no profile "{self.profile}".', todo=f"There are {', '.join(names)}."
+            )
+
+
+def as_texts(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
+    """One or several texts or paths as a tuple of texts."""
+    if isinstance(values, (str, Path)):
+        return (str(values),)
+    return tuple(str(value) for value in values)
+
+
+def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise OptionError(
+            f"{option} {value!r} is not a valid choice.", todo=f"Choose from {', '.join(allowed)}."
+        )
+    return value
+
+
+def _groups(option: str, values: str | Iterable[str]) -> frozenset[str]:
+    return frozenset(_one_of(option, value, GROUPS) for value in as_texts(values))
+
+
+def _worker_count(workers: int | None) -> int:
+    if workers is None:
+        return 0
+    if workers < 0:
+        raise OptionError(
+            f"--workers {workers} is not a number of processes.",
+            todo="Give 1 or more, or leave it out for one for each core.",
+        )
+    return workers
+
+
+def _roles(
+    given: Mapping[str, str | Role] | Iterable[str | tuple[str, str | Role]],
+) -> tuple[tuple[str, Role], ...]:
+    if isinstance(given, str):
+        given = (given,)
+    pairs = given.items() if isinstance(given, Mapping) else given
+    return tuple(_role(pair) for pair in pairs)
+
+
+def _role(pair: str | tuple[str, str | Role]) -> tuple[str, Role]:
+    """Parse ``EXPERIMENT=ROLE``; an experiment's name may have equals signs of its own."""
+    if isinstance(pair, str):
+        experiment, _, role = pair.rpartition("=")
+        text = pair
+    else:
+        experiment, role = pair[0], Role(pair[1]).value if pair[1] in ROLES else str(pair[1])
+        text = f"{experiment}={role}"
+    if not experiment or role not in ROLES:
+        raise OptionError(
+            f"--role {text!r} is not EXPERIMENT=ROLE.",
+            todo=f"Choose the role from {', '.join(ROLES)}.",
+        )
+    return experiment, Role(role)
+
+
+def _patterns(
+    given: str | Pattern[str] | Iterable[str | Pattern[str]],
+) -> tuple[Pattern[str], ...]:
+    if isinstance(given, (str, Pattern)):
+        given = (given,)
+    return tuple(compiled(pattern) for pattern in given)

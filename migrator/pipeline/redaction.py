@@ -1,9 +1,9 @@
 """Masking of text that must not be written: ``--redact PATTERN``.
 
-One walk over every text of a record: values, keys, names of files, JSON within JSON. A new field is
-masked without being named here. What stays is listed below: identifiers that tie entities together,
-locations of files, and MLflow's own keys and words. Where one of those matches a pattern it is
-counted, so that the user is told.
+Every text of a record is masked: values, keys, names of files, JSON within JSON. A new field of a
+record is masked without being named here. What stays is listed below: identifiers that tie entities
+together, locations of files, and MLflow's own keys and words. Where one of those matches a pattern
+it is counted, so that the user is told.
 """
 
 from __future__ import annotations
@@ -57,38 +57,38 @@ _WORDS = frozenset(
 )
 
 
+def compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    """Compile a regular expression. Raises OptionError for a text that is not one."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise OptionError(
+            f"--redact {pattern!r} is not a valid regular expression: {error}.",
+            todo="Put a backslash before characters that stand for themselves.",
+        ) from error
+
+
 class Redactor:
-    """Masks what matches any of the patterns (Python regular expressions), and counts it.
+    """Masks what matches any of the patterns, and counts it."""
 
-    Raises OptionError for a pattern that is not a regular expression.
-    """
-
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Sequence[re.Pattern[str]]) -> None:
         self.counts: Counter[str] = Counter()  # masked texts by kind of record
         self.stayed = 0  # identifiers and locations that match
-        self._patterns: list[re.Pattern[str]] = []
-        for pattern in patterns:
-            try:
-                self._patterns.append(re.compile(pattern))
-            except re.error as error:
-                raise OptionError(
-                    f"--redact {pattern!r} is not a regular expression: {error}.",
-                    todo="Put a backslash before characters that stand for themselves.",
-                ) from error
+        self._patterns = patterns
 
     def blank(self) -> Redactor:
-        """Return one with the same patterns that has counted nothing yet."""
+        """A redactor with the same patterns that has counted nothing yet."""
         other = copy.copy(self)
         other.counts, other.stayed = Counter(), 0
         return other
 
     def add(self, other: Redactor) -> None:
-        """Take in what another one has counted."""
+        """Add the counts of another redactor."""
         self.counts.update(other.counts)
         self.stayed += other.stayed
 
     def mask(self, extracted: Extracted[T]) -> Extracted[T]:
-        """Mask a reading's record, and its issues; count what was masked."""
+        """Mask an extracted record and its issues, and count the masked texts."""
         if not self._patterns:
             return extracted
         walk = _Walk(self._patterns)
@@ -100,7 +100,7 @@ class Redactor:
         return replace(extracted, record=masked, issues=tuple(self.issues(extracted.issues)))
 
     def issues(self, issues: Iterable[Issue]) -> list[Issue]:
-        """Mask every text of issues but the ids, the path too. Nothing is counted."""
+        """Mask every text of issues, paths too, except ids. Nothing is counted."""
         return [self.value(issue) for issue in issues]
 
     def value(self, value: T) -> T:
@@ -170,9 +170,9 @@ class _Walk:
         return masked
 
     def _keys(self, keys: Iterable[str]) -> dict[str, str]:
-        """Give each key that matches a masked name of its own; those that don't are left out.
+        """The masked name of each key that matches; keys that don't match are left out.
 
-        Two that become equal are numbered in the order of the keys, so that neither is lost.
+        Keys that become equal are numbered in the order of the keys, so that none is lost.
         """
         changed: dict[str, str] = {}
         taken = set()

@@ -1,6 +1,7 @@
 """Which entities a conversion takes.
 
-``--only`` a list of rejects, ``--since`` a time, ``--shard`` a part of several that run apart.
+``--only`` names a list of rejects, ``--since`` a time, ``--shard`` one of several parts that are
+converted separately.
 """
 
 from __future__ import annotations
@@ -8,29 +9,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import date, datetime, time, timezone
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from migrator.errors import OptionError
 from migrator.model import Entry, RunRecord, TraceRecord
-from migrator.paths import path_of
+from migrator.paths import openable_path
 
 
-def time_ms(text: str) -> int:
-    """Return a date or time as milliseconds since the epoch; without a zone it is UTC.
-
-    Raises OptionError.
-    """
-    try:
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError as error:
-        raise OptionError(
-            f"--since {text!r} is no date.", todo="Write it as 2024-05-31 or 2024-05-31T23:00."
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return int(moment.timestamp() * 1000)
+def parsed_time(given: str | date) -> datetime:
+    """Parse a date or time in ISO format; it is UTC unless it names a zone. Raises OptionError."""
+    if isinstance(given, datetime):
+        moment = given
+    elif isinstance(given, date):
+        moment = datetime.combine(given, time())
+    else:
+        try:
+            moment = datetime.fromisoformat(given.strip().replace("Z", "+00:00"))
+        except ValueError as error:
+            raise OptionError(
+                f"--since {given!r} is not a valid date.",
+                todo="Write it as 2024-05-31 or 2024-05-31T23:00.",
+            ) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
 class Shard(NamedTuple):
@@ -40,66 +43,92 @@ class Shard(NamedTuple):
     parts: int
 
     @classmethod
-    def of(cls, number: int, parts: int) -> Shard:
-        """Raise OptionError unless there is such a part."""
-        if not 1 <= number <= parts:
+    def parse(cls, given: str | tuple[int, int]) -> Shard:
+        """Parse ``K/N``, or check a pair of numbers. Raises OptionError."""
+        if isinstance(given, str):
+            number, _, parts = given.partition("/")
+            if not _is_number(number) or not _is_number(parts):
+                raise OptionError(_NO_SHARD.format(given), todo="Write it as 2/4.")
+            given = int(number), int(parts)
+        shard = cls(*given)
+        if not 1 <= shard.number <= shard.parts:
             raise OptionError(
-                f"--shard {number}/{parts}: there is no such part.",
-                todo="Write K/N with K from 1 to N.",
+                _NO_SHARD.format(f"{shard.number}/{shard.parts}"), todo="Write it as 2/4."
             )
-        return cls(number, parts)
+        return shard
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
+        """Whether there are no other parts."""
         return self.parts == 1
 
-    def takes(self, name: str) -> bool:
-        """Tell whether what has this name belongs here; for each name that is so in one part."""
-        return digest_of(name) % self.parts == self.number - 1
+    def has(self, name: str) -> bool:
+        """Whether the entity of this name belongs to this part. It belongs to exactly one."""
+        return evenly_spread(name) % self.parts == self.number - 1
 
 
-def digest_of(name: str) -> int:
-    """Return a number that is the same for a name everywhere, and spread evenly over names."""
+_NO_SHARD = "--shard {!r} is not K/N with K from 1 to N."
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def evenly_spread(name: str) -> int:
+    """A number derived from a name: the same on every machine, and spread evenly over names."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
-class Selection:
-    """What the list and the time select; without either, everything.
+@dataclass(frozen=True, slots=True)
+class RejectsList:
+    """The rejects file of an earlier conversion: JSON lines with ``path`` and ``id``."""
 
-    ``local_path`` returns where a file lies that the list names.
-    """
+    file: str
+    items: tuple[tuple[str, str], ...]  # path as the report writes it, and id
 
-    def __init__(
-        self,
-        only: str | None = None,
-        since: str | None = None,
-        local_path: Callable[[str], str] = str,
-    ) -> None:
-        self.since_ms = None if since is None else time_ms(since)
-        self.listed = only is not None
-        self._paths: set[str] = set()  # what is listed
-        self._above: set[str] = set()  # and every directory above it
-        self._ids: set[str] = set()
-        if only is not None:
-            self._read(only, local_path)
-
-    def _read(self, only: str, local_path: Callable[[str], str]) -> None:
+    @classmethod
+    def read(cls, given: str | Path | RejectsList) -> RejectsList:
+        """Read the file. Raises OptionError where it can't be read or is not such a list."""
+        if isinstance(given, RejectsList):
+            return given
         try:
-            lines = Path(only).read_text(encoding="utf-8").splitlines()
+            lines = Path(given).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"The list {only} can't be read: {error}.") from error
+            raise OptionError(f"The list {given} can't be read: {error}.") from error
+        items = []
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 item = json.loads(line)
-                path, entity_id = item["path"], item["id"]
-                self._add(local_path(path_of(str(path))), str(entity_id))
+                items.append((openable_path(str(item["path"])), str(item["id"])))
             except (ValueError, KeyError, TypeError) as error:
                 raise OptionError(
-                    f"Line {number} of the list {only} is not a JSON object with path and id.",
+                    f"Line {number} of the list {given} is not a JSON object with path and id.",
                     todo="Give the rejects file of an earlier conversion.",
                 ) from error
+        return cls(str(given), tuple(items))
+
+
+class Selection:
+    """What ``--only`` and ``--since`` select; without either, everything.
+
+    ``local_path`` turns a path that the list names into the place of the file on this machine.
+    """
+
+    def __init__(
+        self,
+        only: RejectsList | None = None,
+        since: datetime | None = None,
+        local_path: Callable[[str], str] = str,
+    ) -> None:
+        self.since_ms = None if since is None else int(since.timestamp() * 1000)
+        self.has_list = only is not None
+        self._paths: set[str] = set()  # what is listed
+        self._above: set[str] = set()  # and every directory above it
+        self._ids: set[str] = set()
+        for path, entity_id in () if only is None else only.items:
+            self._add(local_path(path), entity_id)
 
     def _add(self, path: str, entity_id: str) -> None:
         if path:
@@ -107,28 +136,29 @@ class Selection:
             self._above.update([path, *map(str, PurePath(path).parents)])
         self._ids.update(part for part in entity_id.split("/") if part)
 
-    def names(self, entry: Entry) -> bool:
-        """Tell whether the list names an entity, something in it, or a directory above it."""
-        if not self.listed or entry.path in self._above or entry.entity_id in self._ids:
+    def is_listed(self, entry: Entry) -> bool:
+        """Whether the list names an entity, something in it, or a directory above it."""
+        if not self.has_list or entry.path in self._above or entry.entity_id in self._ids:
             return True
         return any(str(above) in self._paths for above in PurePath(entry.path).parents)
 
-    def takes_runs(self, runs: Iterable[RunRecord | None]) -> bool:
-        """Tell whether any run of a tree started, ended or was deleted since, or has no end.
+    def has_recent_run(self, runs: Iterable[RunRecord | None]) -> bool:
+        """Whether any run of a tree started, ended or was deleted since, or is still open.
 
         None stands for a run that could not be read, which has to be named.
         """
-        since = self.since_ms
-        return since is None or any(
-            run is None
-            or run.end_ms is None
-            or max(run.start_ms or 0, run.end_ms, run.deleted_ms or 0) >= since
-            for run in runs
-        )
+        since_ms = self.since_ms
+        return since_ms is None or any(run is None or _is_recent(run, since_ms) for run in runs)
 
-    def takes_trace(self, trace: TraceRecord) -> bool:
-        """Tell whether a trace ended or was assessed since, or is not closed."""
+    def is_recent_trace(self, trace: TraceRecord) -> bool:
+        """Whether a trace ended or was assessed since, or is still open."""
         if self.since_ms is None or trace.status == "IN_PROGRESS":
             return True
         last_ms = trace.timestamp_ms + (trace.execution_ms or 0)
         return max([last_ms, *(a.last_updated_ms for a in trace.assessments)]) >= self.since_ms
+
+
+def _is_recent(run: RunRecord, since_ms: int) -> bool:
+    if run.end_ms is None:
+        return True
+    return max(run.start_ms or 0, run.end_ms, run.deleted_ms or 0) >= since_ms

@@ -35,7 +35,7 @@ class Recorder(RunSink, Protocol):
     """Prepares runs and traces for a sink, in a process that has not got the sink."""
 
     def recorded(self) -> Any:
-        """Return what was added since the last call, for the sink's ``replay``."""
+        """What was added since the last call, for the sink's ``replay``."""
 
 
 @runtime_checkable

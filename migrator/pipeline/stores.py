@@ -1,8 +1,7 @@
-"""The sources, walked once, and which experiment each thing in them belongs to."""
+"""The sources, walked once."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -10,9 +9,9 @@ from typing import TypeVar
 
 from migrator import extractor, transformer
 from migrator.issues import Issue
-from migrator.model import Entry, ExperimentPlan, SourceIndex
+from migrator.model import Entry, SourceIndex
 from migrator.outcome.summary import Outcome
-from migrator.pipeline.options import Options
+from migrator.pipeline.options import Options, Paths, as_texts
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 E = TypeVar("E", bound=Entry)
@@ -40,14 +39,14 @@ class Store:
         return self.source.address(path) or transformer.local_uri(path)
 
     def outline(self) -> Store:
-        """The store without its entries: where it is, and which number it has."""
+        """The store without its entries: its place and its number."""
         bare = SourceIndex(self.index.root, (), (), (), (), (), (), 0, 0, 0, ())
         return Store(self.number, bare, self.source.outline())
 
 
 @contextmanager
 def fetched(
-    sources: Sequence[str],
+    sources: Paths,
     options: Options,
     progress: Progress = no_progress,
     *,
@@ -57,17 +56,18 @@ def fetched(
 
     Raises SourceError and OptionError.
     """
+    names = list(dict.fromkeys(as_texts(sources)))
     wanted: extractor.Wanted = _nothing
-    if any(map(extractor.fetches_texts, sources)):
+    if any(map(extractor.fetches_texts, names)):
         profiles = transformer.load_profiles(options.profile_files)
         choice = transformer.PlanOptions(include=options.include, profile=options.profile)
         wanted = transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p))
     with ExitStack() as opened:
         yield [
             opened.enter_context(
-                extractor.open_source(source, wanted=wanted, whole=whole, progress=progress)
+                extractor.open_source(name, wanted=wanted, whole=whole, progress=progress)
             )
-            for source in dict.fromkeys(sources)
+            for name in names
         ]
 
 
@@ -105,40 +105,10 @@ def _named(store: Store, issue: Issue) -> Issue:
 
 
 def ranked(entries: Sequence[E]) -> list[E]:
-    """Return entries so that of those with one id the first counts.
+    """Sort entries so that of those with one id the first counts.
 
-    The active one before a deleted one, then the shorter path: a copy's name is longer.
+    Active ones come before deleted ones, then shorter paths: the name of a copy is longer.
     """
     return sorted(
         entries, key=lambda e: (e.in_trash, len(e.folder) + len(e.name), e.folder, e.name)
     )
-
-
-class Homes:
-    """Which experiment of the sources an entry belongs to, and what that becomes."""
-
-    def __init__(self, stores: Sequence[Store]) -> None:
-        self.plans: dict[str, ExperimentPlan] = {}  # of the selected ones, by their directory
-        self._folders: set[str] = set()  # directories of all experiments, selected or not
-        self._by_id: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
-        for store in stores:
-            for entry in ranked(store.index.experiments):
-                self._folders.add(entry.path)
-                self._by_id.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
-
-    def plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
-        """Return what the entry's experiment becomes, None if it is not selected."""
-        return self.plans.get(self.home(store, entry))
-
-    def home(self, store: Store, entry: Entry) -> str:
-        """Return the directory of the experiment that an entry belongs to.
-
-        The entry lies in it (a run right there, all else in a folder such as ``traces``). An id
-        may occur twice in a store, in folders of the user's own; it only helps a stray entry.
-        """
-        if entry.folder in self._folders:
-            return entry.folder
-        above = os.path.dirname(entry.folder)  # noqa: PTH120  # a Path for each costs more
-        if above in self._folders:
-            return above
-        return self._by_id.get((store.number, entry.in_trash, entry.experiment_id or ""), "")

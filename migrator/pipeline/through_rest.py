@@ -1,6 +1,6 @@
 """``convert --to http://…``: the walk twice, once to say what the server can't keep, once to write.
 
-A server's API has no transaction over a conversion, so all that can be known before is known
+A server's API has no transaction over a conversion. So all that can be known before is found out
 before: whether the counts close, what would be rejected, what the API has no field for.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,33 +17,40 @@ from migrator.errors import OptionError
 from migrator.issues import Issue, Kind
 from migrator.loader import rest as server
 from migrator.outcome.summary import Outcome, ServerLimit, ServerSummary
-from migrator.paths import shown
+from migrator.paths import readable_path
+from migrator.pipeline.closing import Walked
 from migrator.pipeline.options import Options
+from migrator.pipeline.sinks import Sink
 from migrator.pipeline.stores import Progress, Store
-from migrator.pipeline.walk import Migration
+from migrator.pipeline.walk import walk_sources
+from migrator.pipeline.walk_context import Observer, TargetFacts
 from migrator.report.text import limits_text
 
 Say = Callable[[str], None]
 
 
-def check_options(options: Options, schema: str | None, backup: bool) -> None:
+def check_rest_options(options: Options, schema: str | None, backup: bool) -> None:
     """Raise OptionError for what makes no sense where a server is the target."""
-    for given, name, why in (
+    for is_given, name, why in (
         (schema is not None, "--schema", "the server's database has a schema of its own"),
         (not backup, "--no-backup", "no backup can be made through a server's API"),
-        (options.shard != (1, 1), "--shard", "new ids of runs are known to the job that made them"),
+        (
+            not options.shard.is_whole,
+            "--shard",
+            "new ids of runs are known to the job that made them",
+        ),
         (options.executor is not None, "--dask", "it waits for the server, not for the reading"),
         (
-            options.artifacts.startswith("copy:"),
+            options.artifacts.mode == "copy",
             f"--artifacts {options.artifacts}",
             "a server decides itself where artifacts lie",
         ),
     ):
-        if given:
+        if is_given:
             raise OptionError(
                 f"{name} does not go with a server as the target: {why}.", todo="Leave it out."
             )
-    if options.redact and options.artifacts != "keep":
+    if options.redact and options.artifacts.mode != "keep":
         raise OptionError(
             "--redact and a server as the target: the artifacts would be sent as they are, with "
             "what is to be masked.",
@@ -50,72 +58,76 @@ def check_options(options: Options, schema: str | None, backup: bool) -> None:
         )
 
 
-def to_server(
-    stores: Sequence[Store],
-    connection: server.Connection,
-    options: Options,
+@dataclass(frozen=True, slots=True)
+class RestConversion:
+    """What is converted through a server's API, and how."""
+
+    stores: Sequence[Store]
+    connection: server.Connection
+    options: Options
+    progress: Progress
+
+    def walk(self, sink: Sink, outcome: Outcome, existing: Sequence[tuple[int, str]]) -> Walked:
+        """Walk the sources once, and check that all that was found is accounted for."""
+        facts = TargetFacts(existing, largest_id=None)
+        observer = Observer(progress=self.progress)
+        walked = walk_sources(self.stores, self.options, sink, outcome, facts, observer)
+        walked.check_handed()
+        return walked
+
+
+def convert_through_rest(
+    conversion: RestConversion,
     outcome: Outcome,
-    *,
-    dry_run: bool,
     check_rejects: Callable[[Sequence[Issue]], None],
     say: Say,
-    progress: Progress,
 ) -> None:
-    """Write the sources through a server's API, or only say what that would do; fills ``outcome``.
+    """Write the sources through a server's API; in a dry run only report what that would do.
 
-    Raises TargetError, OptionError, RejectedError, and LedgerError (a defect).
+    Fills ``outcome``. Raises TargetError, OptionError, RejectedError, and LedgerError (a defect).
     """
     began = time.monotonic()
+    connection, options = conversion.connection, conversion.options
     there = {_handle(each): each for each in server.existing_experiments(connection)}
     existing = [(handle, each.name) for handle, each in there.items()]
     survey = server.Survey()
-    first = Outcome(outcome.version, outcome.sources, outcome.target)
-    trial = outcome if dry_run else first
+    is_dry = outcome.dry_run
+    trial = outcome if is_dry else Outcome(outcome.version, outcome.sources, outcome.target)
     trial.server = summary = ServerSummary(connection.version)
-    migration = Migration(
-        stores, options, survey, trial, existing=existing, largest_id=None, progress=progress
-    )
-    migration.run()
-    migration.check_handed()
+    walked = conversion.walk(survey, trial, existing)
     check_rejects(trial.ledger.issues)
     summary.limits = tuple(
         ServerLimit(limit.name, limit.what, n, limit.why, limit.instead)
         for limit, n in survey.found(connection.release)
     )
-    if dry_run:
-        outcome.ledger.add_outcome(migration.handed, {})
+    if is_dry:
+        outcome.ledger.add_outcome(walked.handed, {})
     else:
         if summary.limits:
             say(limits_text(summary))
         outcome.server = summary
+        sends_files = options.artifacts.mode != "keep"
         publisher = server.Publisher(
             connection,
             there,
-            files_of=None if options.artifacts == "keep" else _files_of(stores),
-            progress=progress,
+            files_of=_files_of(conversion.stores) if sends_files else None,
+            progress=conversion.progress,
             runs_in_all=trial.ledger.found[Kind.RUN],
         )
-        _write(stores, publisher, options, outcome, existing, progress)
+        _write(conversion, publisher, outcome, existing, summary)
     outcome.seconds = time.monotonic() - began
 
 
 def _write(
-    stores: Sequence[Store],
+    conversion: RestConversion,
     publisher: server.Publisher,
-    options: Options,
     outcome: Outcome,
     existing: Sequence[tuple[int, str]],
-    progress: Progress,
+    summary: ServerSummary,
 ) -> None:
-    migration = Migration(
-        stores, options, publisher, outcome, existing=existing, largest_id=None, progress=progress
-    )
-    migration.run()
-    migration.check_handed()
+    walked = conversion.walk(publisher, outcome, existing)
     result = publisher.finish()
-    migration.add_result(result)
-    summary = outcome.server
-    assert summary is not None
+    walked.add_result(result)
     summary.files_sent, summary.bytes_sent = result.files_sent, result.bytes_sent
     summary.ids = {kind.value: dict(ids) for kind, ids in result.ids.items() if ids}
     for experiment in outcome.experiments:
@@ -123,7 +135,7 @@ def _write(
 
 
 def _handle(there: server.ExistingExperiment) -> int:
-    """Return the id by which plans know an experiment of the server."""
+    """The id by which plans know an experiment of the server."""
     if there.source is not None:
         return transformer.experiment_handle(*there.source)
     return -1 - int(there.experiment_id)  # no plan has such a one
@@ -134,12 +146,12 @@ def _files_of(stores: Sequence[Store]) -> Callable[[str], Iterable[tuple[str, st
         bounds = [store.source.artifact_bound(directory) for store in stores]
         bound = next((bound for bound in bounds if bound != directory), directory)
         for name, path, size in extractor.artifact_files(directory, bound):
-            yield shown(name), path, size
+            yield readable_path(name), path, size
 
     return files
 
 
 def report_base(uri: str) -> Path:
-    """Return what the report of a conversion is called after: the server's name, right here."""
+    """The path that a report's name begins with: the server's name, in the current directory."""
     parts = urlsplit(uri)
     return Path(f"{parts.hostname}-{parts.port}" if parts.port else str(parts.hostname))

@@ -1,30 +1,21 @@
-"""The work on the trees of runs, done in this process or shared by several."""
+"""One tree of runs: read, planned, and handed over."""
 
 from __future__ import annotations
 
-import copy
-import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
 
-from migrator import transformer, workers
-from migrator.errors import WorkerError
-from migrator.extractor import Source
+from migrator import transformer
 from migrator.issues import Kind
-from migrator.model import Entry, ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
-from migrator.outcome.ledger import Ledger, counts_of, trace_counts_of
+from migrator.model import ExperimentPlan, Extracted, RunEntry, RunRecord, TreePlan
+from migrator.outcome.ledger import counts_of, trace_counts_of
 from migrator.pipeline.copies import Copy, unite
+from migrator.pipeline.indexes import ExperimentIndex
 from migrator.pipeline.options import Options
 from migrator.pipeline.selection import Selection
-from migrator.pipeline.sinks import Recorder, RunSink, SharedSink
-from migrator.pipeline.stores import Homes, Progress, Store
-from migrator.pipeline.walk_totals import Accounts
-
-LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
-AHEAD = 2  # so many pieces of work for each worker are under way
+from migrator.pipeline.sinks import RunSink
+from migrator.pipeline.stores import Store
+from migrator.pipeline.walk_totals import WalkTotals, count_files, leave_out_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +28,7 @@ class PlannedTree:
 
 @dataclass(frozen=True, slots=True)
 class TreeReader:
-    """Reads the runs of a tree and plans it. Holds all it needs, so that it can run anywhere."""
+    """Reads the runs of a tree and plans it. It has all it needs, so it can run anywhere."""
 
     profiles: tuple[transformer.Profile, ...]
     wanted: Callable[[str], bool]  # which artifacts the profiles want to read
@@ -88,21 +79,21 @@ class TreeContext:
 
     options: Options
     selection: Selection
-    homes: Homes
+    experiments: ExperimentIndex
     reader: TreeReader
     entries: Mapping[str, RunEntry]  # by run id, those that count
-    store: Store  # that in which they lie,
-    elsewhere: Mapping[str, Store]  # but for these
+    store: Store  # the first one
+    elsewhere: Mapping[str, Store]  # runs that do not lie in the first store
     inferred: Mapping[str, str]  # runs whose parent is a guess, and why
-    copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]  # of runs, those that don't count
+    copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]  # other directories of a run id
     on_tree: Callable[[PlannedTree], None] | None = None
 
     def store_of(self, run_id: str) -> Store:
-        """Return the store in which the run lies that counts."""
+        """The store that holds the directory of a run that counts."""
         return self.elsewhere.get(run_id, self.store)
 
     def moment(self, planned: PlannedTree, *, with_params: bool) -> transformer.Moment | None:
-        """Return when a tree ran and what it was, where that may help to group it by time."""
+        """When a tree ran and what it was; None where that does not help to group trees by time."""
         parent = self.entries[planned.tree.root_id].parent_run_id
         return transformer.moment_of(
             planned.tree,
@@ -114,281 +105,132 @@ class TreeContext:
 
 
 class TreeWorker:
-    """Reads trees, decides, hands everything to a sink, and keeps accounts of it."""
+    """Reads trees, plans them, hands everything to a sink, and counts it."""
 
-    def __init__(self, context: TreeContext, accounts: Accounts, sink: RunSink) -> None:
+    def __init__(self, context: TreeContext, totals: WalkTotals, sink: RunSink) -> None:
         self._context = context
-        self._accounts = accounts
+        self._totals = totals
         self._sink = sink
 
     def work(self, tree: transformer.Tree) -> None:
         """Read a tree's runs, plan it, and hand over the runs and traces that are wanted."""
-        context, accounts = self._context, self._accounts
-        entries, homes = context.entries, context.homes
+        context, totals = self._context, self._totals
         stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
-        keys = {run_id: homes.home(stores[run_id], entries[run_id]) for run_id in tree.run_ids}
-        wanted = any(key in homes.plans for key in keys.values())
-        read: dict[str, Extracted[RunRecord]] = {}
-        if wanted and any(context.selection.names(entries[run_id]) for run_id in tree.run_ids):
-            read = context.reader.read_all(stores, [entries[run_id] for run_id in tree.run_ids])
-        if not read or not context.selection.takes_runs(each.record for each in read.values()):
-            accounts.runs_left_out.update(tree.run_ids)
-            for run_id in tree.run_ids:
-                count_files(accounts.ledger, stores[run_id], entries[run_id])
-                if keys[run_id] in homes.plans:
-                    leave_out_files(accounts.ledger, stores[run_id], entries[run_id])
+        folders = {
+            run_id: context.experiments.folder_of(stores[run_id], context.entries[run_id])
+            for run_id in tree.run_ids
+        }
+        read = self._read_selected(tree, stores, folders)
+        if read is None:
+            self._leave_out(tree, stores, folders)
             return
         runs: dict[str, RunRecord] = {}
         for run_id in tree.run_ids:
-            extracted = accounts.redactor.mask(read.pop(run_id))
-            plan = homes.plans.get(keys[run_id])
+            entry, folder = context.entries[run_id], folders[run_id]
+            extracted = totals.redactor.mask(read.pop(run_id))
+            plan = context.experiments.plans.get(folder)
             if plan is None:
-                accounts.runs_left_out.add(run_id)
-                count_files(accounts.ledger, stores[run_id], entries[run_id])
+                totals.runs_left_out.add(run_id)
+                count_files(totals.ledger, stores[run_id], entry)
             else:
-                accounts.ledger.add_extracted(extracted)
-                accounts.ledger.add_files_found(extracted)
+                totals.ledger.add_extracted(extracted)
+                totals.ledger.add_files_found(extracted)
             if extracted.record is None:
-                accounts.runs_unread.add(run_id)
+                totals.runs_unread.add(run_id)
                 continue
             run = extracted.record
             if plan is not None:
-                run = self._with_copies(entries[run_id], run, plan)
-                accounts.summaries[keys[run_id]].add_run(run)
-                self.hand_run(stores[run_id], entries[run_id], run, plan)
+                run = self._with_copies(entry, run, plan)
+                totals.summaries[folder].add_run(run)
+                self.hand_over_run(stores[run_id], entry, run, plan)
             runs[run_id] = run
-        root = homes.plans.get(keys[tree.root_id])
-        if root is None or not runs:
-            return
-        if root.record.deleted and "deleted" in context.options.exclude:
+        if folders[tree.root_id] in context.experiments.plans and runs:
+            self._hand_over_traces(tree, runs, folders[tree.root_id])
+
+    def _read_selected(
+        self, tree: transformer.Tree, stores: Mapping[str, Store], folders: Mapping[str, str]
+    ) -> dict[str, Extracted[RunRecord]] | None:
+        """Read the runs of a tree; None if the options leave all of it out."""
+        context = self._context
+        if not any(folder in context.experiments.plans for folder in folders.values()):
+            return None
+        entries = [context.entries[run_id] for run_id in tree.run_ids]
+        if not any(map(context.selection.is_listed, entries)):
+            return None
+        read = context.reader.read_all(stores, entries)
+        if not context.selection.has_recent_run(each.record for each in read.values()):
+            return None
+        return read
+
+    def _leave_out(
+        self, tree: transformer.Tree, stores: Mapping[str, Store], folders: Mapping[str, str]
+    ) -> None:
+        context, totals = self._context, self._totals
+        totals.runs_left_out.update(tree.run_ids)
+        for run_id in tree.run_ids:
+            entry = context.entries[run_id]
+            count_files(totals.ledger, stores[run_id], entry)
+            if folders[run_id] in context.experiments.plans:
+                leave_out_files(totals.ledger, stores[run_id], entry)
+
+    def _hand_over_traces(
+        self, tree: transformer.Tree, runs: Mapping[str, RunRecord], folder: str
+    ) -> None:
+        """Plan a tree whose root's experiment lies in ``folder``, and hand over its traces."""
+        context, totals = self._context, self._totals
+        experiment = context.experiments.plans[folder]
+        if experiment.record.deleted and "deleted" in context.options.exclude:
             runs = {run_id: _deleted(run) for run_id, run in runs.items()}
-        guesses = {each: context.inferred[each] for each in runs if each in context.inferred}
-        planned = context.reader.plan(tree.root_id, runs, tree.children, guesses)
-        if (moment := context.moment(planned, with_params=False)) is not None:
-            accounts.moments.append(moment)
-        accounts.ledger.add_issues(planned.plan.issues)
-        summary = accounts.summaries[keys[tree.root_id]]
+        inferred = {each: context.inferred[each] for each in runs if each in context.inferred}
+        planned = context.reader.plan(tree.root_id, runs, tree.children, inferred)
+        moment = context.moment(planned, with_params=False)
+        if moment is not None:
+            totals.moments.append(moment)
+        totals.ledger.add_issues(planned.plan.issues)
+        summary = totals.summaries[folder]
         summary.add_tree(planned.plan, runs.get(tree.root_id))
         for trace in planned.plan.traces if context.options.traces else ():
             summary.add_trace(trace)
-            accounts.ledger.rebuilt.update(trace_counts_of(trace))
-            self._sink.add_trace(trace, root.target_id)
+            totals.ledger.rebuilt.update(trace_counts_of(trace))
+            self._sink.add_trace(trace, experiment.target_id)
         if context.on_tree is not None:
             context.on_tree(planned)
 
     def _with_copies(self, entry: RunEntry, run: RunRecord, plan: ExperimentPlan) -> RunRecord:
-        """Return a run with what it lacks of its copies in other directories."""
-        accounts, context = self._accounts, self._context
+        """A run with what it lacks of its copies in other directories."""
+        totals, context = self._totals, self._context
         whole = Copy(entry, plan.target_id, run)
         for store, other in context.copies.get(entry.entity_id, ()):
-            plan_there = context.homes.plan_of(store, other)
+            plan_there = context.experiments.plan_of(store, other)
             if plan_there is None:
                 continue
-            extracted = accounts.redactor.mask(context.reader.read(store, other))
-            accounts.ledger.add_extracted(extracted)
-            accounts.ledger.add_files_found(extracted)
-            accounts.copies_read.add(other.path)
+            extracted = totals.redactor.mask(context.reader.read(store, other))
+            totals.ledger.add_extracted(extracted)
+            totals.ledger.add_files_found(extracted)
+            totals.copies_read.add(other.path)
             if extracted.record is not None and context.options.runs:
                 there = Copy(other, plan_there.target_id, extracted.record)
-                whole = unite(Kind.RUN, whole, there, accounts)
+                whole = unite(Kind.RUN, whole, there, totals)
             elif extracted.record is not None:
-                accounts.ledger.left_out.update(counts_of(extracted.record))
+                totals.ledger.left_out.update(counts_of(extracted.record))
         united: RunRecord = whole.record
         return united
 
-    def hand_run(self, store: Store, entry: RunEntry, run: RunRecord, plan: ExperimentPlan) -> None:
+    def hand_over_run(
+        self, store: Store, entry: RunEntry, run: RunRecord, plan: ExperimentPlan
+    ) -> None:
         """Hand over a run that was read, with its location, or count it as left out."""
-        accounts = self._accounts
+        totals = self._totals
         if self._context.options.runs:
             for kind, count in counts_of(run).items():
-                accounts.handed[kind] += count
-            placed = accounts.locations.run(store, entry, run, plan.target_id)
+                totals.handed[kind] += count
+            placed = totals.locations.run(store, entry, run, plan.target_id)
             self._sink.add_run(placed, plan.target_id)
         else:
-            accounts.runs_left_out.add(run.run_id)
-            accounts.ledger.left_out.update(counts_of(run))
+            totals.runs_left_out.add(run.run_id)
+            totals.ledger.left_out.update(counts_of(run))
 
 
 def _deleted(run: RunRecord) -> RunRecord:
-    """Return a run as one that was deleted on its own, whatever became of its experiment."""
+    """A run as if it had been deleted on its own, not with its experiment."""
     return replace(run, lifecycle_stage="deleted", deleted_with_experiment=False)
-
-
-def count_files(ledger: Ledger, store: Store, entry: RunEntry) -> None:
-    """Enter what lies in the directory of a run that is left out, and that no walk has counted."""
-    count = store.source.count_run(entry)
-    ledger.files += count.files
-    ledger.size_bytes += count.size_bytes
-
-
-def leave_out_files(ledger: Ledger, store: Store, entry: Entry) -> None:
-    """Count the files below an entry as left out by the options."""
-    ledger.files_left_out += store.source.count_files(entry)
-
-
-def work_here(
-    forest: transformer.Forest,
-    context: TreeContext,
-    accounts: Accounts,
-    sink: RunSink,
-    progress: Progress,
-    runs: int,
-) -> None:
-    """Work on all trees, which have so many runs, in this process."""
-    worker, done = TreeWorker(context, accounts, sink), 0
-    for tree in forest.trees():
-        worker.work(tree)
-        done += len(tree.run_ids)
-        progress("runs", done, runs)
-
-
-def work_shared(
-    forest: transformer.Forest,
-    context: TreeContext,
-    accounts: Accounts,
-    sink: SharedSink,
-    progress: Progress,
-    runs: int,
-    workers_count: int,
-) -> None:
-    """Let others work on the trees in lots, and take in what they return.
-
-    That is done in the order of the trees, so that the result is the same for every number of
-    workers. They are processes of ours, or those of the executor that the options name. Raises
-    WorkerError.
-    """
-    lots = tuple(_lots(forest))
-    work = LotWork.of(context, accounts.blank(), sink.recorder())
-    pieces = (_piece(forest, context, lot) for lot in lots)
-    done = 0
-    with _executor(context.options, min(workers_count, len(lots))) as (executor, at_once):
-        answers = workers.results(executor, work, pieces, at_once)
-        with closing(answers) as parts:
-            for (part, recorded), lot in zip(parts, lots, strict=True):
-                accounts.add(part)
-                sink.replay(recorded)
-                done += lot.runs
-                progress("runs", done, runs)
-
-
-@contextmanager
-def _executor(options: Options, workers_count: int) -> Iterator[tuple[Executor, int]]:
-    """Yield the executor, and how many pieces of work may be under way."""
-    if options.executor is not None:
-        yield options.executor, AHEAD * options.workers or workers.AT_ONCE
-        return
-    with workers.ProcessExecutor(workers_count) as executor:
-        yield executor, AHEAD * workers_count
-
-
-class Lot(NamedTuple):
-    """Trees that are one piece of work: of those of the forest, in their order, a part."""
-
-    first: int
-    end: int  # of the first tree that is not in it
-    runs: int
-
-
-def _lots(forest: transformer.Forest) -> Iterator[Lot]:
-    first = runs = 0
-    for at, tree in enumerate(forest.trees(), 1):
-        runs += len(tree.run_ids)
-        if runs >= LOT_RUNS or at == len(forest.root_ids):
-            yield Lot(first, at, runs)
-            first, runs = at, 0
-
-
-Answer: TypeAlias = "tuple[Accounts, Any]"  # of a lot, and what the sink is to replay
-
-
-@dataclass(frozen=True, slots=True)
-class LotPiece:
-    """One lot of trees, and what of the context is about its runs."""
-
-    trees: Sequence[transformer.Tree]
-    entries: Mapping[str, RunEntry]
-    elsewhere: Mapping[str, Store]
-    inferred: Mapping[str, str]
-    copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]
-
-
-def _piece(forest: transformer.Forest, context: TreeContext, lot: Lot) -> LotPiece:
-    """Return what a process needs for one lot, and for no other."""
-    root_ids = forest.root_ids[lot.first : lot.end]
-    trees = [forest.tree(root_id) for root_id in root_ids]
-    runs = [run_id for tree in trees for run_id in tree.run_ids]
-    parents = [context.entries[root_id].parent_run_id or "" for root_id in root_ids]
-    return LotPiece(
-        trees,
-        {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
-        {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
-        {r: context.inferred[r] for r in runs if r in context.inferred},
-        {r: _outlined(context.copies[r]) for r in runs if r in context.copies},
-    )
-
-
-def _outlined(
-    copies: Sequence[tuple[Store, RunEntry]],
-) -> Sequence[tuple[Store, RunEntry]]:
-    return [(store.outline(), entry) for store, entry in copies]
-
-
-@dataclass(frozen=True, slots=True)
-class LotWork:
-    """The work on lots in a process that has nothing of ours but this (``workers.Work``)."""
-
-    context: TreeContext  # without any run
-    blank: Accounts
-    recorder: Recorder  # a sink that only records
-    sources: Sequence[Source]
-
-    @classmethod
-    def of(cls, context: TreeContext, blank: Accounts, recorder: Recorder) -> LotWork:
-        """Take from the context what all lots need."""
-        stores = (context.store, *context.elsewhere.values())
-        common = replace(
-            context,
-            options=replace(context.options, executor=None),
-            entries={},
-            store=context.store.outline(),
-            elsewhere={},
-            inferred={},
-            copies={},
-            on_tree=None,
-        )
-        sources = {store.name: store.source.outline() for store in stores}
-        return cls(common, blank, recorder, [sources[name] for name in sorted(sources)])
-
-    def check(self) -> None:
-        """Raise WorkerError where this process doesn't see the sources that we see."""
-        for source in self.sources:
-            missing = source.first_unseen(self.context.homes.plans)
-            if missing is not None:
-                raise WorkerError(
-                    f"The worker on {platform.node()} does not see the source {source.name} as it "
-                    f"is here ({missing} is not there); nothing was changed.",
-                    todo="All workers need it under the same path, on a shared file system.",
-                )
-
-    def do(self, piece: LotPiece) -> Answer:
-        """Return the answer for a lot."""
-        context = replace(
-            self.context,
-            entries=piece.entries,
-            elsewhere=piece.elsewhere,
-            inferred=piece.inferred,
-            copies=piece.copies,
-        )
-        recorder = copy.deepcopy(self.recorder)  # one for each thread
-        return _work_on(piece.trees, context, self.blank.blank(), recorder)
-
-
-def _work_on(
-    trees: Iterable[transformer.Tree], context: TreeContext, accounts: Accounts, recorder: Recorder
-) -> Answer:
-    worker = TreeWorker(context, accounts, recorder)
-    for tree in trees:
-        worker.work(tree)
-    # Only what is in it is sent, not all the experiments that it could be asked for.
-    accounts.summaries = dict(accounts.summaries)
-    return accounts, recorder.recorded()

@@ -1,4 +1,4 @@
-"""The accounts of a walk: all that is counted, and can be counted in parts."""
+"""What a walk counts and collects, whole or in parts that are added up."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 
 from migrator import transformer
 from migrator.issues import Kind
+from migrator.model import Entry, RunEntry
 from migrator.outcome.ledger import Ledger
 from migrator.outcome.summary import ExperimentSummary
 from migrator.pipeline.locations import Locations
 from migrator.pipeline.redaction import Redactor
+from migrator.pipeline.stores import Store
 
 
 @dataclass(slots=True)
-class Accounts:
-    """Everything that working on the trees counts or collects.
+class WalkTotals:
+    """Everything that the work on trees counts or collects.
 
-    A process that does a part of the work fills a ``blank`` one, and ``add`` takes that in. So an
-    account that is added here has to be added to both.
+    A process that does a part of the work fills a ``blank`` one, and ``add`` adds that to the
+    whole. So a field that is added here has to be added to both.
     """
 
     ledger: Ledger
@@ -28,20 +30,18 @@ class Accounts:
     summaries: dict[str, ExperimentSummary] = field(default_factory=dict)  # by directory
     handed: Counter[Kind] = field(default_factory=Counter)  # what of the found went to the sink
     moments: list[transformer.Moment] = field(default_factory=list)
-    runs_unread: set[str] = field(default_factory=set)  # ids of those of which nothing was kept
+    runs_unread: set[str] = field(default_factory=set)  # ids of runs of which nothing was kept
     runs_left_out: set[str] = field(default_factory=set)  # ids; by the options
-    copies_read: set[str] = field(
-        default_factory=set
-    )  # directories; of runs that lie elsewhere too
+    copies_read: set[str] = field(default_factory=set)  # directories of runs that lie elsewhere too
 
-    def blank(self) -> Accounts:
-        """Return accounts of the same experiments in which nothing is counted yet."""
-        return Accounts(
+    def blank(self) -> WalkTotals:
+        """Totals of the same experiments in which nothing is counted yet."""
+        return WalkTotals(
             Ledger(), self.locations.blank(), self.redactor.blank(), _Parts(self.summaries)
         )
 
-    def add(self, part: Accounts) -> None:
-        """Take in the accounts of a part of the work. The order of the parts is kept."""
+    def add(self, part: WalkTotals) -> None:
+        """Add the totals of a part of the work. The order of the parts is kept."""
         self.ledger.add(part.ledger)
         self.locations.add(part.locations)
         self.redactor.add(part.redactor)
@@ -71,3 +71,21 @@ class _Parts(dict[str, ExperimentSummary]):
             whole.lifecycle_stage,
         )
         return self[key]
+
+
+def count_files(ledger: Ledger, store: Store, entry: RunEntry) -> None:
+    """Count the files of a run that is left out, which no walk has counted."""
+    count = store.source.count_run(entry)
+    ledger.files += count.files
+    ledger.size_bytes += count.size_bytes
+
+
+def leave_out_files(ledger: Ledger, store: Store, entry: Entry) -> None:
+    """Count the files below an entity's directory as left out by the options."""
+    ledger.files_left_out += store.source.count_files(entry)
+
+
+def leave_to_other_shards(ledger: Ledger, kind: Kind) -> None:
+    """Count an entity that another shard converts."""
+    ledger.found[kind] += 1
+    ledger.left_out[kind] += 1

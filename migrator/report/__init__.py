@@ -1,1 +1,1 @@
-"""The ledger of a migration and its renderings."""
+"""Renders results as text, JSON, HTML and CSV, and draws trees of runs."""

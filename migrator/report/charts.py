@@ -9,8 +9,8 @@ from datetime import date
 from migrator.outcome.summary import Week, monday
 
 MOST_BARS = 260  # with more weeks than that, one bar stands for several weeks
-FEWEST_BARS = 16  # with fewer, each bar would be as broad as a tile
-LONG_GAP = 13  # more weeks than that without anything are folded into one gap
+FEWEST_BARS = 16  # fewer bars would be too broad
+LONG_GAP = 13  # a longer time without anything is drawn as one narrow gap, in weeks
 MOST_DATES = 7  # labels below a chart
 DIGITS = (1, 2, 4, 5, 8)  # first digits of the number at the top of the scale
 

@@ -1,7 +1,8 @@
-"""The standard streams of one command: they take any text, and they never raise.
+"""Standard streams that accept any text and never raise.
 
-A stream may lack characters (a Windows code page), its disk may be full, its reader may be gone.
-None of this may change what a command says of its target, nor end it with a traceback.
+A stream may be unable to encode a character (a Windows code page), its disk may be full, or its
+reader may be gone. None of this may end a command with a traceback, or change its exit code after
+the target was written.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ NOTHING_WRITTEN = "Nothing was written."
 
 
 class SafeStream(io.TextIOBase):
-    """A text stream that writes what its encoding lacks as Python escapes.
+    """A text stream that writes characters outside its encoding as Python escapes.
 
-    The first error of the stream below ends the writing, and is kept as ``error``. There is no
-    ``buffer``: Click would write UTF-8 into it where the encoding is ASCII.
+    After the first error of the wrapped stream nothing more is written; the error is kept as
+    ``error``. It has no ``buffer``, into which Click would write UTF-8 even if the encoding is
+    ASCII.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -32,12 +34,12 @@ class SafeStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream below."""
+        """The encoding of the wrapped stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     @property
     def is_unicode(self) -> bool:
-        """Whether every character can be shown."""
+        """True if the encoding has every character."""
         return codecs.lookup(self.encoding).name.startswith("utf")
 
     def writable(self) -> bool:
@@ -68,7 +70,7 @@ class SafeStream(io.TextIOBase):
                 self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Send what is still buffered nowhere: Python flushes it at exit, and would fail again."""
+        """Redirect the stream to nowhere: Python flushes its buffer at exit and fail again."""
         self.error = error
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -80,24 +82,24 @@ class SafeStream(io.TextIOBase):
 
 @dataclass(slots=True)
 class Console:
-    """The streams of a command, and what is true of its target while it prints.
+    """The streams of a command, and the state of its target while it prints.
 
-    ``state`` says that in a sentence. ``exit_code`` is None until the command has done its work;
-    from then on neither a failing stream nor an interruption changes it.
+    ``state`` is a sentence, such as "Nothing was written.". ``exit_code`` is None until the command
+    has done its work; after that no failing stream or interruption changes it.
     """
 
-    out: SafeStream | None  # None: the process has no such stream
+    out: SafeStream | None  # None if the process has no such stream
     err: SafeStream | None
     state: str = NOTHING_WRITTEN
     exit_code: int | None = None
 
     def finished(self, state: str, exit_code: int) -> None:
-        """Note that the target is as it was meant to be, before anything is printed."""
+        """Record that the work is done. Call this before printing the result."""
         self.state, self.exit_code = state, exit_code
 
     @property
     def problem(self) -> str | None:
-        """Why a part of the output is lost. A reader that went away (``| head``) has enough."""
+        """Why some output is lost, or None. A reader that left (``| head``) does not count."""
         error = None if self.out is None else self.out.error
         if error is None or error.errno == errno.EPIPE:
             return None
@@ -106,7 +108,7 @@ class Console:
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[Console]:
-    """Put safe streams in the place of standard output and error, until the block ends."""
+    """Replace standard output and error by safe streams until the block ends."""
     before = sys.stdout, sys.stderr
     out, err = (None if stream is None else SafeStream(stream) for stream in before)
     sys.stdout, sys.stderr = out, err

@@ -1,4 +1,4 @@
-"""The experiments of an outcome as a pandas data frame."""
+"""The experiments of an outcome as a pandas data frame, and as CSV."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from migrator.outcome.summary import ExperimentSummary, Outcome
 from migrator.report.printable import csv_cell
 
 COUNTERS = ("roles", "profiles", "left_as_runs")
-LISTS = ("decisions", "weeks", "biggest")  # several values each: they stand in the JSON only
+LISTS = ("decisions", "weeks", "biggest")  # lists have no cell; the JSON report has them
 
 
 def experiments_frame(outcome: Outcome) -> pd.DataFrame:
-    """Return one row per experiment; dates are UTC timestamps, counters become text."""
+    """Return a row per experiment. Dates are UTC timestamps, and counters are text."""
     names = [name for name in ExperimentSummary.__dataclass_fields__ if name not in LISTS]
     rows = []
     for experiment in outcome.experiments:

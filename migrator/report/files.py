@@ -1,4 +1,4 @@
-"""Writes the report of a conversion to a file, and beside it the list of what was rejected."""
+"""Writes the report of a conversion, and beside it the list of rejected items."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from migrator.atomic_files import write_atomically
 from migrator.errors import OptionError
 from migrator.issues import Severity
 from migrator.outcome.summary import Outcome
 from migrator.report.html import html_report
 from migrator.report.printable import printable, printable_json
 from migrator.report.text import convert_text
-from migrator.wholefiles import write_whole
 
 
 def json_report(outcome: Outcome, values: bool = False) -> str:
-    """Return the whole outcome, every issue included, as JSON.
+    """Return the whole outcome with every issue as JSON.
 
-    Each experiment and each issue stands on a line of its own. (What indents every value in
-    ``json`` is Python code: it took most of the time of a store of many experiments.)
+    Each experiment and each issue has a line. Indenting every value with ``json`` took most of the
+    time of a conversion with many experiments.
     """
     encode = json.JSONEncoder(ensure_ascii=False).encode
     lines = []
@@ -33,7 +33,7 @@ def json_report(outcome: Outcome, values: bool = False) -> str:
 
 
 def text_report(outcome: Outcome, values: bool = False) -> str:
-    """Return what ``convert --verbose`` prints."""
+    """Return the text that ``convert --verbose`` prints."""
     return printable(convert_text(outcome, verbose=True, values=values)) + "\n"
 
 
@@ -46,22 +46,22 @@ FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
 
 
 def check_report_path(path: str, endings: Collection[str] = FORMATS) -> None:
-    """Raise OptionError when a report can't be written to ``path`` (before any work is done).
+    """Raise OptionError if no report can be written to ``path``. Call it before the work begins.
 
-    ``endings`` are those that it may have.
+    ``endings`` are the file extensions that the report may have.
     """
     parent = Path(path).resolve().parent
     if not parent.is_dir():
         raise OptionError(
             f"The report can't be written to {path}: there is no directory {parent}.",
-            todo="Make it first, or name another file.",
+            todo="Create it first, or name another file.",
         )
     if Path(path).is_dir():
         raise OptionError(f"The report can't be written to {path}: that is a directory.")
     if Path(path).suffix.lower() not in endings:
         raise OptionError(
-            f"The report's format can't be told from the name {path}.",
-            todo=f"Let it end in {', '.join(endings)}.",
+            f"The name {path} does not show the report's format.",
+            todo=f"Use a name that ends in {', '.join(endings)}.",
         )
     for changed in (Path(path), parent):
         if changed.exists() and not os.access(changed, os.W_OK):
@@ -72,12 +72,12 @@ def check_report_path(path: str, endings: Collection[str] = FORMATS) -> None:
 
 
 def first_report_path(target: Path) -> Path:
-    """Return the name beside the target that its first report has."""
+    """Return the path of the first report of a target, which is beside it."""
     return target.with_name(f"{target.name}.report.json")
 
 
 def free_report_path(target: Path) -> Path:
-    """Return a name beside the target that no earlier report has."""
+    """Return a path beside the target for a report that does not exist yet."""
     path = first_report_path(target)
     number = 2
     while os.path.lexists(path):
@@ -89,28 +89,28 @@ def free_report_path(target: Path) -> Path:
 def write_report(
     outcome: Outcome, path: Path, values: bool = False, like: Sequence[Path] = ()
 ) -> None:
-    """Write the report in the format of the path's ending, and the rejects beside it.
+    """Write the report in the format of the path's extension, and the rejected items beside it.
 
-    ``values`` shows the source's own words with the issues. Nobody may read them who may not read
-    the files ``like``. Raises OSError.
+    With ``values``, issues show the values that the source has. The files grant nobody more than
+    the files ``like`` do. Raises OSError.
     """
     if outcome.ledger.has_rejects:
         rejects = path.with_suffix(".rejects.jsonl")
-        write_whole(rejects, rejects_text(outcome), [path, *like])
+        write_atomically(rejects, rejects_text(outcome), [path, *like])
         outcome.rejects_path = str(rejects)
-    write_whole(path, FORMATS[path.suffix.lower()](outcome, values), like)
+    write_atomically(path, FORMATS[path.suffix.lower()](outcome, values), like)
 
 
 def write_page(outcome: Outcome, path: Path, values: bool = False) -> None:
-    """Write the outcome as an HTML page. Raises OptionError when the file can't be written."""
+    """Write the outcome as an HTML page. Raises OptionError if the file can't be written."""
     try:
-        write_whole(path, html_report(outcome, values))
+        write_atomically(path, html_report(outcome, values))
     except OSError as error:
         raise OptionError(f"{path} can't be written: {error.strerror}.") from error
 
 
 def rejects_text(outcome: Outcome) -> str:
-    """Return a JSON line for each rejection: what ``convert --only`` takes as its list."""
+    """Return a JSON line per rejected item, the list that ``convert --only`` reads."""
     return "".join(
         json.dumps(
             {

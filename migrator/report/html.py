@@ -1,7 +1,7 @@
-"""The outcome as one HTML page: no scripts, nothing loaded, everything escaped.
+"""The outcome as one HTML page, without scripts or files to load; every text is escaped.
 
-It is read on a screen (light and dark), on a phone, and on paper. ``page.html`` is its template,
-``report.css`` is written into it, and its numbers are those of the JSON report.
+The page suits screens (light and dark), phones and paper. ``page.html`` is its template and
+``report.css`` its style. The JSON report has the same numbers.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from migrator.counting import counted
 from migrator.outcome.summary import Outcome
-from migrator.paths import shown as path_text
+from migrator.paths import readable_path
 from migrator.report.charts import short_number
 from migrator.report.page import page_of
 from migrator.report.printable import printable
 
 
 def html_report(outcome: Outcome, values: bool = False) -> str:
-    """Render the page; with ``values``, issues show what the source says."""
+    """Render the page. With ``values``, issues show the values that the source has."""
     return _template().render(page=page_of(outcome, values), outcome=outcome)
 
 
@@ -36,15 +37,15 @@ def _template() -> Template:
     )
     environment.filters |= {
         "thousands": _thousands,
-        "counted": _counted,
-        "path_text": path_text,
+        "counted": counted,
+        "readable_path": readable_path,
         "short_number": short_number,
     }
     return environment.get_template("page.html")
 
 
 def _printable(value: Any) -> Any:
-    """Make control characters of a source's text visible; markup of the template stays."""
+    """Make control characters in a text visible. Markup of the template is left alone."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value)
     return value
@@ -52,7 +53,3 @@ def _printable(value: Any) -> Any:
 
 def _thousands(number: int) -> str:
     return f"{number:,}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

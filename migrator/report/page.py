@@ -8,18 +8,11 @@ from dataclasses import dataclass
 
 from migrator.issues import Code, Issue, Kind, Severity
 from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
-from migrator.paths import shown as text_of
+from migrator.paths import readable_path
 from migrator.report.charts import Chart, bars_of, chart
-from migrator.report.text import (
-    artifacts_text,
-    date_range,
-    files_text,
-    look_links,
-    rebuilt_lines,
-    server_line,
-    size,
-    stay_lines,
-)
+from migrator.report.formats import date_range, size
+from migrator.report.links import Link, server_command, trace_links
+from migrator.report.text import artifacts_text, files_text, kept_lines, rebuilt_lines
 
 PLACES_PER_CODE = 1000  # no browser opens a page with a million rows; the JSON report has all
 LEDGER_COLUMNS = ("found", "converted", "already_there", "merged", "rejected", "left_out")
@@ -83,11 +76,11 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Experiments:
-    """The experiments with runs or traces, the number of the others, and what stays runs."""
+    """The experiments with runs or traces, the number of the others, and trees kept as runs."""
 
     table: Table
     empty: int
-    stay: list[str]
+    kept: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +120,10 @@ class LedgerTable:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The command to type next, and links (name, traces, overview) into the server it starts."""
+    """The command to type next, and links into the server that it starts."""
 
     command: str
-    links: list[tuple[str, str, str]]
+    links: list[Link]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +244,7 @@ def _experiments(outcome: Outcome) -> Experiments:
         for e in shown
     ]
     table = Table("experiments", columns, rows)
-    return Experiments(table, len(outcome.experiments) - len(shown), stay_lines(outcome))
+    return Experiments(table, len(outcome.experiments) - len(shown), kept_lines(outcome))
 
 
 def _experiment_facts(experiment: ExperimentSummary, outcome: Outcome) -> str:
@@ -368,13 +361,13 @@ def _ledger(outcome: Outcome) -> LedgerTable:
 
 def _next(outcome: Outcome) -> Next | None:
     if outcome.target is None:
-        command = ["mlflow-migrate", "convert", *map(text_of, outcome.sources)]
+        command = ["mlflow-migrate", "convert", *map(readable_path, outcome.sources)]
         if not outcome.ledger.files:  # the default target may be the source
             command += ["--to", "sqlite:///migrated.db"]
         return Next(shlex.join(command), [])
     if outcome.dry_run:
         return None
-    return Next(server_line(outcome), look_links(outcome))
+    return Next(server_command(outcome), trace_links(outcome))
 
 
 def _number_cells(*numbers: int) -> list[Cell]:

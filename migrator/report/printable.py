@@ -1,44 +1,44 @@
-"""Text that is safe to print: what a store calls things may hold a terminal's control sequences."""
+"""Makes text safe to print: names in a store may contain control sequences of terminals."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# Controls of C0 and C1 but tab and line feed, marks that turn the direction of writing round, and
-# half characters, which can't be encoded.
+# Control characters except tab and line feed, marks that change the direction of writing, and
+# lone surrogates, which can't be encoded.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
-# What a spreadsheet may take for a formula, on texts from ``_folded``: at the start of a cell, and
-# behind what separates cells where the list separator is another than ours.
+# Where a spreadsheet may see a formula, in texts from ``_folded``: at the start of a cell, and
+# after a character that separates cells if the spreadsheet uses another separator than ours.
 _FORMULA_CELL = re.compile(r"[\t\r\n]|[\s,;|]*[=+\-@]")
 _FORMULA_INSIDE = re.compile(r"[\t\r\n;|]\s*(?=[=+\-@])")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def printable(text: str) -> str:
-    """Return text that controls no terminal but by lines and tabs; the rest is ``\\x1b``."""
+    """Return text whose only control characters are tab and newline; others become ``\\x1b``."""
     return _UNPRINTABLE.sub(_python_escape, text)
 
 
 def one_line(text: str) -> str:
-    """Return a name as printable text in one line."""
+    """Return a name as printable text on one line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def printable_json(text: str) -> str:
-    """Return a JSON document that holds the same and is printable as well."""
+    """Return an equal JSON document whose text is printable."""
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def csv_cell(text: str) -> str:
-    """Return text for a CSV file that a spreadsheet does not take for a formula.
+    """Return a CSV cell that no spreadsheet reads as a formula.
 
-    What may be one gets an apostrophe in front, and so does what would be one if the spreadsheet
-    separated cells by ``;``, tabs or lines. Numbers stay as they are.
+    An apostrophe is put before a formula, also before one that would begin a cell if the
+    spreadsheet separated cells by ``;``, tabs or lines. Numbers are unchanged.
     """
     if _NUMBER.fullmatch(text):
         return text
@@ -51,7 +51,7 @@ def csv_cell(text: str) -> str:
 
 
 def _folded(char: str) -> str:
-    """Return the ASCII character that a spreadsheet may read here; a space for invisible ones."""
+    """Return the ASCII character that a spreadsheet may read; a space for an invisible one."""
     if char in "\t\r\n":
         return char
     if char == "\u2212":  # the minus sign, which has no compatible form

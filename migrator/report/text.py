@@ -1,12 +1,12 @@
-"""The outcome of a scan or a conversion, for people: tables and what to do next."""
+"""The outcome of a scan or a conversion as text: tables, sentences, and what to do next."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from collections import Counter
+from collections.abc import Sequence
 
-from migrator.issues import Code, Kind, Severity
+from migrator.counting import counted
+from migrator.issues import Code, Issue, Kind, Severity
 from migrator.outcome.summary import (
     ArtifactSummary,
     Decision,
@@ -14,30 +14,62 @@ from migrator.outcome.summary import (
     Outcome,
     ServerSummary,
 )
-from migrator.paths import shown as text_of
+from migrator.paths import readable_path
+from migrator.report.formats import date_range, shorten, size, table
+from migrator.report.links import server_command, server_url, trace_links
 from migrator.report.printable import one_line
 
 EXAMPLES_PER_CODE = 3
-LISTED_WHOLE = frozenset({Code.EXPERIMENT_RENAMED})  # without -v too: nobody finds them otherwise
-NEW_IDS = 10  # that are shown on the terminal
-STAY = {  # reason -> (what they are, the flag that includes them)
-    "sweeps": ("hyper-parameter sweeps", "--include sweeps"),
-    "pipelines": ("ML pipelines", "--include pipelines"),
-    "flat": ("runs without nested runs or LLM evidence", "--include flat"),
-    "deleted": ("deleted runs", "--include deleted"),
-    "no-rows": ("runs whose tables hold no row that could be read", ""),
-    "native": ("runs in which MLflow wrote a trace itself; it is linked to them", ""),
-    "unreadable": ("runs that could not be read", ""),
-    "tables": ("runs with tables of evaluations or predictions", "--include tables"),
+LISTED_WHOLE = frozenset({Code.EXPERIMENT_RENAMED})  # even without -v: people need the new names
+MOST_NEW_IDS = 10  # shown without -v
+
+LEDGER_TITLES = {
+    "found": "found",
+    "converted": "converted",
+    "already_there": "already there",
+    "merged": "equal, merged",
+    "rejected": "rejected",
+    "left_out": "left out",
+}
+ALWAYS_SHOWN = frozenset({"found", "converted", "already_there", "rejected"})
+
+# Role of a tree -> its noun in singular and plural, where these are not regular.
+ROLE_NOUNS = {
+    "batch": ("batch", "batches"),
+    "training": ("training run", "training runs"),
+}
+
+# Reason -> what one such tree is, what several are, and the flag that makes traces of them.
+KEPT_AS_RUNS = {
+    "sweeps": ("hyper-parameter sweep", "hyper-parameter sweeps", "--include sweeps"),
+    "pipelines": ("ML pipeline", "ML pipelines", "--include pipelines"),
+    "flat": ("no nested runs, no sign of LLM calls", "", "--include flat"),
+    "deleted": ("deleted", "", "--include deleted"),
+    "no-rows": ("no row of the tables could be read", "", ""),
+    "native": ("MLflow itself wrote a trace, and it is linked", "", ""),
+    "unreadable": ("could not be read", "", ""),
+    "tables": ("table of evaluations or predictions", "tables of evaluations or predictions",
+               "--include tables"),
+}  # fmt: skip
+
+# What became of artifact locations -> a sentence part about their owners.
+LOCATIONS = {
+    "relocated": "rewritten to where the files are: {owners}",
+    "copied": "rewritten to the copies: {owners}",
+    "kept": "unchanged: {owners}",
+    "remote": "unchanged, remote: {owners} ({schemes})",
+    "stale": "unchanged, though the files are elsewhere: {owners} (--artifacts relocate corrects "
+    "them)",
+    "nowhere": "unchanged: {owners} without artifact files",
 }
 
 
 def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: bool = False) -> str:
-    """Return what ``scan`` prints; ``command`` is what to type next.
+    """Render the output of ``scan``; ``command`` is the command to type next.
 
-    ``values`` shows the source's own words with the issues.
+    With ``values``, issues show the values that the source has.
     """
-    sources = ", ".join(map(text_of, outcome.sources))
+    sources = ", ".join(map(readable_path, outcome.sources))
     parts = [
         f"{sources}: {_extent(outcome)}",
         shard_text(outcome),
@@ -45,51 +77,67 @@ def scan_text(outcome: Outcome, command: str, verbose: bool = False, values: boo
         experiments_table(outcome.experiments) if outcome.experiments else "",
         decisions_text(outcome.experiments, verbose),
         issues_text(outcome, verbose, values),
-        would_make(outcome),
+        forecast_text(outcome),
         artifacts_text(outcome),
         f"Next: {command}",
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(filter(None, parts))
 
 
 def convert_text(outcome: Outcome, verbose: bool = False, values: bool = False) -> str:
-    """Return what ``convert`` prints: the ledger, what was rebuilt, the report, where to look.
+    """Render the output of ``convert``: ledger, rebuilt traces, issues, and links.
 
-    ``values`` shows the source's own words with the issues.
+    With ``values``, issues show the values that the source has.
     """
-    done = "Nothing was written (--dry-run)" if outcome.dry_run else f"Wrote {outcome.target}"
-    if not outcome.dry_run and outcome.backup:
-        done += f" (backup: {outcome.backup})"
     parts = [
         shard_text(outcome),
         ledger_table(outcome),
         files_text(outcome),
         rebuilt_text(outcome),
-        artifacts_text(outcome) if outcome.server is None else server_text(outcome.server),
-        new_ids_text(outcome, verbose) if outcome.server is None else "",
+    ]
+    if outcome.server is None:
+        parts += [artifacts_text(outcome), new_ids_text(outcome, verbose)]
+    else:
+        parts.append(server_text(outcome.server))
+    parts += [
         issues_text(outcome, verbose, values),
         redacted_text(outcome),
-        f"{done} in {outcome.seconds:.1f} s. Report: {outcome.report_path}"
-        if outcome.report_path
-        else f"{done} in {outcome.seconds:.1f} s.",
-        f"What was rejected, for convert --only: {outcome.rejects_path}"
-        if outcome.rejects_path
-        else "",
-        "" if outcome.dry_run else look_text(outcome),
+        done_text(outcome),
     ]
-    return "\n\n".join(part for part in parts if part)
+    if outcome.rejects_path:
+        parts.append(f"List of rejected items, for convert --only: {outcome.rejects_path}")
+    if not outcome.dry_run:
+        parts.append(look_text(outcome))
+    return "\n\n".join(filter(None, parts))
+
+
+# ---------------------------------------------------------------------------- what was done
+
+
+def done_text(outcome: Outcome) -> str:
+    """Name the target, its backup, the time taken, and the report."""
+    done = f"Wrote {outcome.target}"
+    if outcome.dry_run:
+        done = "Nothing was written (--dry-run)"
+    elif outcome.backup:
+        done += f" (backup: {outcome.backup})"
+    done += f" in {outcome.seconds:.1f} s."
+    if outcome.report_path:
+        done += f" Report: {outcome.report_path}"
+    return done
 
 
 def server_text(server: ServerSummary) -> str:
-    """Return what a server's API could not keep, and which files were sent to it."""
-    sent = (
-        f"{server.files_sent:,} artifact files, {size(server.bytes_sent)}, were sent to the server."
-    )
-    return "\n".join(part for part in (limits_text(server), sent * bool(server.files_sent)) if part)
+    """List the things that a server's API could not keep, and count the files sent to it."""
+    parts = [limits_text(server)]
+    if server.files_sent:
+        files = counted(server.files_sent, "artifact file was", "artifact files were")
+        parts.append(f"{files} sent to the server, {size(server.bytes_sent)}.")
+    return "\n".join(filter(None, parts))
 
 
 def limits_text(server: ServerSummary) -> str:
-    """Return what a server's API can't keep of the source, and what is done instead."""
+    """List the things that a server's API can't keep, with the reason and the replacement."""
     if not server.limits:
         return ""
     lines = [f"What the API of the server (MLflow {server.version}) can't keep:"]
@@ -101,170 +149,193 @@ def limits_text(server: ServerSummary) -> str:
 
 
 def shard_text(outcome: Outcome) -> str:
-    """Return which part of the sources this is, if it is one."""
+    """Return a sentence about the part of the sources that was converted; "" for the whole."""
     if not outcome.shard_text:
         return ""
-    return f"Shard {outcome.shard_text}; what the others convert is left out here."
-
-
-def ledger_table(outcome: Outcome) -> str:
-    """Return the table of found, converted, already there, rejected (and more where any)."""
-    rows = outcome.ledger.as_rows()
-    columns = ["found", "converted", "already_there", "merged", "rejected", "left_out"]
-    shown = [
-        c
-        for c in columns
-        if c in ("found", "converted", "already_there", "rejected") or any(r[c] for r in rows)
-    ]
-    titles = {"already_there": "already there", "left_out": "left out", "merged": "equal, merged"}
-    return table(
-        ["", *(titles.get(c, c) for c in shown)],
-        [[str(r["kind"]), *(f"{r[c]:,}" for c in shown)] for r in rows],
-    )
-
-
-def entities_table(outcome: Outcome) -> str:
-    """Return the totals of a store per entity."""
-    rows = outcome.ledger.as_rows()
-    return table(
-        ["", "found", "damaged"],
-        [[str(r["kind"]), f"{r['found']:,}", f"{r['rejected']:,}"] for r in rows],
-    )
-
-
-def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
-    """Return one line per experiment: its runs and what they become."""
-    rows = []
-    for e in experiments:
-        name = e.name + (" (deleted)" if e.lifecycle_stage == "deleted" else "")
-        roles = ", ".join(f"{n} {role}" for role, n in e.roles.most_common())
-        tokens = f"{e.input_tokens + e.output_tokens:,}" if e.input_tokens + e.output_tokens else ""
-        rows.append(
-            [
-                e.experiment_id,
-                shorten(name, 40),
-                f"{e.runs:,}",
-                f"{e.trees:,}",
-                str(e.depth or ""),
-                roles,
-                tokens,
-                date_range(e.first_ms, e.last_ms),
-                size(e.size_bytes),
-                f"{e.traces + e.native_traces:,}",
-                f"{e.spans:,}",
-            ]
-        )
-    return table(
-        ["id", "experiment", "runs", "trees", "depth", "role of its trees", "tokens",
-         "dates (UTC)", "artifacts", "traces", "spans"],
-        rows,
-        left={0, 1, 5, 7},
-    )  # fmt: skip
-
-
-def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
-    """Return which profile took which trees and why, an example of each.
-
-    Unless ``verbose``, only those that become traces or look like more than a training run.
-    """
-    lines = []
-    for experiment in experiments:
-        kinds: dict[tuple[object, ...], list[Decision]] = {}
-        for decision in experiment.decisions.values():
-            if verbose or decision.role != "training":
-                what = (decision.role, decision.profile, decision.left_as_runs)
-                key = (*what, decision.example) if verbose else what
-                kinds.setdefault(key, []).append(decision)
-        shown = sorted(kinds.values(), key=lambda ds: -sum(d.trees for d in ds))
-        if shown:
-            lines.append(f"{shorten(experiment.name, 60)}:")
-        for decisions in shown:
-            first = decisions[0]
-            traces = sum(decision.traces for decision in decisions)
-            became = f"{traces:,} trace{'' if traces == 1 else 's'}"
-            if first.left_as_runs is not None:
-                became = f"stays runs ({first.left_as_runs})"
-            trees = sum(decision.trees for decision in decisions)
-            lines.append(
-                f"    {trees:,} {first.role} by {first.profile}: {became}; as {first.example}"
-            )
-            reasons = list(first.reasons) if verbose else [shorten("; ".join(first.reasons), 160)]
-            lines.extend(f"        {reason}" for reason in reasons if reason)
-    return "\n".join(lines)
-
-
-def new_ids_text(outcome: Outcome, verbose: bool) -> str:
-    """Return the experiments that have another id in the target, some of them or all."""
-    changed = outcome.new_ids
-    if not changed:
-        return ""
-    shown = changed if verbose else changed[:NEW_IDS]
-    rows = [[e.experiment_id, str(e.target_id), shorten(e.name, 60)] for e in shown]
-    lines = [
-        "Experiments with a new id (the old one is in tag migrator.source_experiment_id):",
-        table(["old id", "new id", "experiment"], rows, left={0, 1, 2}),
-    ]
-    if len(changed) > len(shown):
-        lines.append(f"… and {len(changed) - len(shown):,} more; -v and the report show all.")
-    return "\n".join(lines)
+    return f"Shard {outcome.shard_text}. Items of the other shards count as left out."
 
 
 def redacted_text(outcome: Outcome) -> str:
-    """Say how many texts ``--redact`` masked, and how many match but stay."""
+    """Count the texts that ``--redact`` masked, and those that it matches but can't mask."""
     lines = []
     if outcome.redacted:
-        kinds = ", ".join(f"{n:,} of {kind}s" for kind, n in sorted(outcome.redacted.items()))
-        lines.append(f"Masked by --redact: {kinds}.")
+        masked = [
+            f"{counted(number, 'text')} in {kind}s"
+            for kind, number in sorted(outcome.redacted.items())
+        ]
+        lines.append(f"Masked by --redact: {', '.join(masked)}.")
     if outcome.redaction_stayed:
+        matches = counted(outcome.redaction_stayed, "text matches", "texts match")
         lines.append(
-            "Not masked, though --redact matches, because other things refer to them (ids, names "
-            f"of experiments and registered models, locations of files): "
-            f"{outcome.redaction_stayed:,}."
+            f"{matches} --redact but can't be masked: ids, names of experiments and registered "
+            "models, and locations of files, which other items refer to."
         )
     return "\n".join(lines)
 
 
-def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
-    """Return the issues by code, with some of their paths (all of them if ``verbose``)."""
-    lines: list[str] = []
-    for code, issues in outcome.ledger.issues_by_code().items():
-        severity = issues[0].severity
-        if severity is Severity.NOTE and not verbose:
-            continue
-        total = sum(issue.count for issue in issues)
-        lines.append(f"{severity.value} {code} ({total:,}): {issues[0].code.meaning}")
-        whole = verbose or issues[0].code in LISTED_WHOLE
-        shown = issues if whole else issues[:EXAMPLES_PER_CODE]
-        for issue in shown:
-            kept = f" Kept: {issue.kept}." if issue.kept else ""
-            sample = f" It reads {issue.sample!r:.400}." if values and issue.sample else ""
-            lines.append("    " + one_line(f"{issue.path}: {issue.message}{sample}{kept}"))
-        if len(issues) > len(shown):
-            lines.append(f"    … and {len(issues) - len(shown):,} more; -v shows all")
-        lines.append(f"    What to do: {issues[0].code.action}")
-    notes = sum(issue.count for issue in outcome.ledger.issues if issue.severity is Severity.NOTE)
-    if notes and not verbose:
-        lines.append(f"{notes:,} notes about things that lose nothing; -v shows them.")
+def look_text(outcome: Outcome) -> str:
+    """Return the command that serves the target, and links that show all of its traces."""
+    where = server_command(outcome) if outcome.server is None else server_url(outcome)
+    lines = ["View the result:", f"    {where}"]
+    links = trace_links(outcome)
+    if links:
+        lines.append("MLflow shows only recent days by default. These links open the full range:")
+    for link in links:
+        lines.append(f"    {link.experiment}: {link.traces}")
+        if link.overview:
+            lines.append(f"        {link.overview}")
     return "\n".join(lines)
 
 
-def would_make(outcome: Outcome) -> str:
-    """Return what ``convert`` would make of the runs, and what it leaves as runs."""
+# --------------------------------------------------------------------------------- the ledger
+
+
+def ledger_table(outcome: Outcome) -> str:
+    """Return the ledger: a line per kind of item, and the columns that have a number."""
+    rows = outcome.ledger.as_rows()
+    columns = [
+        name for name in LEDGER_TITLES if name in ALWAYS_SHOWN or any(row[name] for row in rows)
+    ]
+    lines = [[str(row["kind"]), *(f"{row[name]:,}" for name in columns)] for row in rows]
+    return table(["", *(LEDGER_TITLES[name] for name in columns)], lines)
+
+
+def entities_table(outcome: Outcome) -> str:
+    """Return the number of items of each kind in the sources, and how many are damaged."""
+    rows = outcome.ledger.as_rows()
+    lines = [[str(row["kind"]), f"{row['found']:,}", f"{row['rejected']:,}"] for row in rows]
+    return table(["", "found", "damaged"], lines)
+
+
+def files_text(outcome: Outcome) -> str:
+    """Count the regular files of the sources by what became of them; empty for databases."""
+    ledger = outcome.ledger
+    if not ledger.files:
+        return ""
+    text = (
+        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
+        f"artifacts + {ledger.files_ignored:,} ignored"
+    )
+    if ledger.files_left_out:
+        text += f" + {ledger.files_left_out:,} left out"
+    return text
+
+
+def new_ids_text(outcome: Outcome, verbose: bool) -> str:
+    """Return the experiments whose id in the target is new: the first ten, or all."""
+    changed = outcome.new_ids
+    if not changed:
+        return ""
+    shown = changed if verbose else changed[:MOST_NEW_IDS]
+    rows = [[e.experiment_id, str(e.target_id), shorten(e.name, 60)] for e in shown]
+    lines = [
+        "Experiments with a new id (the old one is in tag migrator.source_experiment_id):",
+        table(["old id", "new id", "experiment"], rows, left=(0, 1, 2)),
+    ]
+    if len(changed) > len(shown):
+        lines.append(f"… and {len(changed) - len(shown):,} more; -v and the report list all.")
+    return "\n".join(lines)
+
+
+# --------------------------------------------------------------------- experiments and their trees
+
+
+def experiments_table(experiments: Sequence[ExperimentSummary]) -> str:
+    """Return a line per experiment: its runs, their roles, and the traces made of them."""
+    return table(
+        ["id", "experiment", "runs", "trees", "depth", "role of its trees", "tokens",
+         "dates (UTC)", "artifacts", "traces", "spans"],
+        map(_experiment_row, experiments),
+        left=(0, 1, 5, 7),
+    )  # fmt: skip
+
+
+def _experiment_row(experiment: ExperimentSummary) -> list[str]:
+    name = experiment.name
+    if experiment.lifecycle_stage == "deleted":
+        name += " (deleted)"
+    tokens = experiment.input_tokens + experiment.output_tokens
+    return [
+        experiment.experiment_id,
+        shorten(name, 40),
+        f"{experiment.runs:,}",
+        f"{experiment.trees:,}",
+        str(experiment.depth or ""),
+        ", ".join(f"{number} {role}" for role, number in experiment.roles.most_common()),
+        f"{tokens:,}" if tokens else "",
+        date_range(experiment.first_ms, experiment.last_ms),
+        size(experiment.size_bytes),
+        f"{experiment.traces + experiment.native_traces:,}",
+        f"{experiment.spans:,}",
+    ]
+
+
+def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
+    """List the trees of each experiment by their result, with reasons and an example.
+
+    Plain training runs are listed only if ``verbose``.
+    """
+    lines = []
+    for experiment in experiments:
+        groups = _equal_decisions(experiment, verbose)
+        if groups:
+            lines.append(f"{shorten(experiment.name, 60)}:")
+        for decisions in groups:
+            lines.append(f"    {_decision_line(decisions)}")
+            reasons = decisions[0].reasons
+            if not verbose:
+                reasons = (shorten("; ".join(reasons), 160),)
+            lines += [f"        {reason}" for reason in reasons if reason]
+    return "\n".join(lines)
+
+
+def _equal_decisions(experiment: ExperimentSummary, verbose: bool) -> list[list[Decision]]:
+    """Group decisions of equal role, profile and result; the group with most trees is first."""
+    groups: dict[tuple[object, ...], list[Decision]] = {}
+    for decision in experiment.decisions.values():
+        key: tuple[object, ...] = (decision.role, decision.profile, decision.left_as_runs)
+        if verbose:
+            key = (*key, decision.example)
+        elif decision.role == "training":
+            continue
+        groups.setdefault(key, []).append(decision)
+    return sorted(groups.values(), key=_trees_of, reverse=True)
+
+
+def _trees_of(decisions: Sequence[Decision]) -> int:
+    return sum(decision.trees for decision in decisions)
+
+
+def _decision_line(decisions: Sequence[Decision]) -> str:
+    """Return ``800 workflows (profile x) → 800 traces, e.g. 0010…``."""
+    first = decisions[0]
+    singular, plural = ROLE_NOUNS.get(first.role, (first.role, ""))
+    trees = counted(_trees_of(decisions), singular, plural)
+    profile = f" (profile {first.profile})" if first.profile else ""
+    became = counted(sum(decision.traces for decision in decisions), "trace")
+    if first.left_as_runs is not None:
+        became = f"kept as runs ({first.left_as_runs})"
+    return f"{trees}{profile} → {became}, e.g. {first.example}"
+
+
+def forecast_text(outcome: Outcome) -> str:
+    """Count the runs and traces that ``convert`` would write, and the trees kept as runs."""
     rebuilt = outcome.ledger.rebuilt
-    native = sum(e.native_traces for e in outcome.experiments)
+    native = sum(experiment.native_traces for experiment in outcome.experiments)
     runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
     lines = [
-        f"convert would write {runs:,} runs, and rebuild {rebuilt[Kind.TRACE]:,} traces with "
-        f"{rebuilt[Kind.SPAN]:,} spans from them."
+        f"convert would write {counted(runs, 'run')}, and rebuild "
+        f"{counted(rebuilt[Kind.TRACE], 'trace')} with {counted(rebuilt[Kind.SPAN], 'span')} from "
+        "them."
     ]
     if native:
-        lines.append(f"{native:,} traces that MLflow wrote itself are carried over.")
-    return "\n".join([*lines, *stay_lines(outcome)])
+        lines.append(f"It would also write {counted(native, 'trace')} that MLflow itself recorded.")
+    return "\n".join([*lines, *kept_lines(outcome)])
 
 
 def rebuilt_text(outcome: Outcome) -> str:
-    """Return what was rebuilt from runs, and what stayed runs."""
-    return "\n".join([*rebuilt_lines(outcome), *stay_lines(outcome)])
+    """Count the traces that were rebuilt from runs, and the trees kept as runs."""
+    return "\n".join([*rebuilt_lines(outcome), *kept_lines(outcome)])
 
 
 def rebuilt_lines(outcome: Outcome) -> list[str]:
@@ -272,223 +343,134 @@ def rebuilt_lines(outcome: Outcome) -> list[str]:
     rebuilt = outcome.ledger.rebuilt
     if not rebuilt[Kind.TRACE]:
         return []
-    profiles: dict[str, int] = {}
+    profiles: Counter[str] = Counter()
     for experiment in outcome.experiments:
-        for profile, n in experiment.profiles.items():
-            profiles[profile] = profiles.get(profile, 0) + n
-    by = ", ".join(f"{n} trees by {p}" for p, n in sorted(profiles.items()))
-    return [
-        f"Rebuilt from runs: {rebuilt[Kind.TRACE]:,} traces with {rebuilt[Kind.SPAN]:,} spans"
-        + (f" ({by})." if by else ".")
-    ]
+        profiles.update(experiment.profiles)
+    traces, spans = counted(rebuilt[Kind.TRACE], "trace"), counted(rebuilt[Kind.SPAN], "span")
+    line = f"Rebuilt from runs: {traces} with {spans}"
+    if profiles:
+        trees = [f"{counted(n, 'tree')} by {name}" for name, n in sorted(profiles.items())]
+        line += f" ({', '.join(trees)})"
+    return [f"{line}."]
 
 
-def stay_lines(outcome: Outcome) -> list[str]:
-    """Return a line for each reason why trees stay runs, with the flag that includes them."""
+def kept_lines(outcome: Outcome) -> list[str]:
+    """Return a line per reason for which trees were kept as runs, with the flag that changes it."""
     lines = []
-    for reason, n in sorted(outcome.left_as_runs.items()):
-        what, flag = STAY.get(reason, (reason, ""))
-        how = f"; {flag} makes traces of them" if flag else ""
-        lines.append(f"{n:,} {'tree stays' if n == 1 else 'trees stay'} runs: {what}{how}.")
+    for reason, number in sorted(outcome.left_as_runs.items()):
+        singular, plural, flag = KEPT_AS_RUNS.get(reason, (reason, "", ""))
+        what = singular if number == 1 else plural or singular
+        line = f"{counted(number, 'tree')} kept as runs ({what})"
+        if flag:
+            line += f"; {flag} makes traces of them too"
+        lines.append(f"{line}.")
     workflows, steps = outcome.groups_by_time
     if steps:
-        lines.append(
-            f"{steps:,} {'tree looks' if steps == 1 else 'trees look'} like the steps of "
-            f"{workflows:,} workflow(s) or request(s), by time alone; --group-by-time joins them."
-        )
+        trees = counted(steps, "tree looks like a step", "trees look like steps")
+        of = counted(workflows, "workflow or request", "workflows or requests")
+        lines.append(f"{trees} of {of}, by time alone; --group-by-time joins them.")
     if outcome.orphans:
-        lines.append(
-            f"{outcome.orphans:,} run(s) look like steps that lost their workflow; --adopt-orphans "
-            "puts them back."
+        runs = counted(
+            outcome.orphans,
+            "run looks like a step without its workflow",
+            "runs look like steps without their workflow",
         )
+        lines.append(f"{runs}; --adopt-orphans attaches orphaned steps to the workflow before.")
     return lines
 
 
 def _extent(outcome: Outcome) -> str:
-    """How much there is: the files of file stores, rows alone where the sources are databases."""
+    """How much there is: the files of file stores, rows where the sources are databases."""
     ledger = outcome.ledger
-    extent = []
     if ledger.files:
-        extent.append(f"{ledger.files:,} files")
+        extent = counted(ledger.files, "file")
     else:
-        rows = sum(ledger.found.values())
-        extent.append("1 row" if rows == 1 else f"{rows:,} rows")
-    if ledger.size_bytes:
-        extent.append(size(ledger.size_bytes))
-    return ", ".join(extent)
+        extent = counted(sum(ledger.found.values()), "row")
+    return f"{extent}, {size(ledger.size_bytes)}" if ledger.size_bytes else extent
 
 
-def files_text(outcome: Outcome) -> str:
-    """What became of every regular file of the sources; empty where they are databases."""
-    ledger = outcome.ledger
-    if not ledger.files:
-        return ""
-    left = f" + {ledger.files_left_out:,} left out" if ledger.files_left_out else ""
-    return (
-        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
-        f"artifacts + {ledger.files_ignored:,} ignored{left}"
-    )
+# ---------------------------------------------------------------------------------- artifacts
 
 
 def artifacts_text(outcome: Outcome) -> str:
-    """Return where artifacts lie, what became of the recorded locations, and what to keep."""
+    """Count artifact locations by result, and name the directories that must be kept."""
     summary = outcome.artifacts
     if not any(summary.locations.values()):
         return ""
-    lines = []
-    for fate, (before, after) in _FATES.items():
-        if fate in summary.locations:
-            of = ", ".join(counted(n, kind) for kind, n in summary.locations[fate].items())
-            lines.append(f"{before} {of}{after or _schemes(fate, summary)}")
-    text = "Artifact locations: " + "; ".join(lines) + "."
+    text = f"Artifact locations: {'; '.join(_location_parts(summary))}."
     if summary.unserved:
+        were = counted(summary.unserved, "of them was", "of them were")
         text += (
-            f" {summary.unserved:,} of them went through a server (mlflow-artifacts:) and now name "
-            "its files directly; --artifacts keep leaves them to a server."
+            f" {were} served by an MLflow server (mlflow-artifacts:) and now name the files "
+            "directly; --artifacts keep leaves them as they are."
         )
     if summary.files_copied or summary.files_there or summary.files_failed:
-        text += (
-            f"\nCopied {summary.files_copied:,} files, {size(summary.bytes_copied)}, to "
-            f"{summary.choice.removeprefix('copy:')}; {summary.files_there:,} were there already"
-        )
-        failed = summary.files_failed
-        text += f", {failed:,} could not be read." if failed else "."
+        text += f"\n{_copied(summary)}"
     if summary.stay_in:
+        directories = sorted(summary.stay_in)
+        keep = "that directory" if len(directories) == 1 else "these directories"
         text += (
-            f"\nArtifacts still lie in {' and '.join(sorted(summary.stay_in))}: keep "
-            f"{'it' if len(summary.stay_in) == 1 else 'them'}, or copy them out with "
-            "--artifacts copy:DIR."
+            f"\nThe database points to files in {' and '.join(directories)}; keep {keep}, or copy "
+            "the files with --artifacts copy:DIR."
         )
     return text
 
 
-_FATES = {  # what became of locations -> the words before and after whose they are
-    "relocated": ("rewritten to where the files are:", ""),
-    "copied": ("rewritten to the copies:", ""),
-    "kept": ("as recorded:", ""),
-    "remote": ("remote, as recorded:", ""),
-    "stale": (
-        "as recorded, though the files lie elsewhere:",
-        " (--artifacts relocate corrects them)",
-    ),
-    "nowhere": ("as recorded, leading nowhere, with no files found:", ""),
-}
-
-
-def _schemes(fate: str, summary: ArtifactSummary) -> str:
+def _location_parts(summary: ArtifactSummary) -> list[str]:
     schemes = ", ".join(f"{scheme}: {n:,}" for scheme, n in sorted(summary.remote.items()))
-    return f" ({schemes})" if fate == "remote" else ""
+    parts = []
+    for became, text in LOCATIONS.items():
+        owners = summary.locations.get(became)
+        if owners is not None:
+            named = ", ".join(counted(number, kind) for kind, number in owners.items())
+            parts.append(text.format(owners=named, schemes=schemes))
+    return parts
 
 
-def counted(n: int, kind: str) -> str:
-    """Return a number with its noun, such as ``1 trace`` and ``2 traces``."""
-    return f"{n:,} {kind}{'' if n == 1 else 's'}"
+def _copied(summary: ArtifactSummary) -> str:
+    directory = summary.choice.removeprefix("copy:")
+    there = counted(summary.files_there, "was already there", "were already there")
+    text = f"Copied {counted(summary.files_copied, 'file')}, {size(summary.bytes_copied)}, to "
+    text += f"{directory}; {there}"
+    if summary.files_failed:
+        text += f", {summary.files_failed:,} could not be read"
+    return f"{text}."
 
 
-def look_text(outcome: Outcome) -> str:
-    """Return the exact server line, and links that show history (views open on 7 days)."""
-    where = server_line(outcome) if outcome.server is None else _address(outcome)
-    lines = ["Look at it:", f"    {where}"]
-    links = look_links(outcome)
-    if links:
-        lines.append("MLflow's views open on the last days. These links show all of the history:")
-    for name, traces, overview in links:
-        lines.append(f"    {name}: {traces}")
-        lines += [f"        {overview}"] if overview else []
+# ------------------------------------------------------------------------------------- issues
+
+
+def issues_text(outcome: Outcome, verbose: bool, values: bool = False) -> str:
+    """Return the issues by code, each with three paths, or all if ``verbose``.
+
+    Notes are only counted unless ``verbose``.
+    """
+    lines: list[str] = []
+    for issues in outcome.ledger.issues_by_code().values():
+        if verbose or issues[0].severity is not Severity.NOTE:
+            lines += _issue_lines(issues, verbose, values)
+    notes = sum(issue.count for issue in outcome.ledger.issues if issue.severity is Severity.NOTE)
+    if notes and not verbose:
+        them = "it" if notes == 1 else "them"
+        lines.append(f"{counted(notes, 'note')}, nothing lost; -v lists {them}.")
     return "\n".join(lines)
 
 
-def server_line(outcome: Outcome) -> str:
-    """Return the command that serves the target."""
-    uri = shlex.quote(outcome.target or "")
-    return f"mlflow server --backend-store-uri {uri} --port 5000"
-
-
-def _address(outcome: Outcome) -> str:
-    """Return where the server is: the target itself, or that of ``server_line``."""
-    return "http://127.0.0.1:5000" if outcome.server is None else outcome.target or ""
-
-
-def look_links(outcome: Outcome) -> list[tuple[str, str, str]]:
-    """Return experiment, address of all its traces and of its overview ("" without times).
-
-    Of the five experiments with the most traces, deleted ones aside; the addresses are those of
-    ``server_line``.
-    """
-    sharers: dict[int, list[ExperimentSummary]] = {}  # several sources may share an experiment
-    stages: dict[int, str] = {}  # of the first of them, which is the target's
-    for experiment in outcome.experiments:
-        stage = stages.setdefault(experiment.target_id, experiment.lifecycle_stage)
-        if stage != "deleted" and experiment.traces + experiment.native_traces:
-            sharers.setdefault(experiment.target_id, []).append(experiment)
-    links = []
-    for target_id, of in sorted(
-        sharers.items(), key=lambda item: -sum(e.traces + e.native_traces for e in item[1])
-    )[:5]:
-        base = f"{_address(outcome)}/#/experiments/{target_id}"
-        first = [e.first_ms for e in of if e.first_ms is not None]
-        last = [e.last_ms for e in of if e.last_ms is not None]
-        traces, overview = f"{base}/traces?startTimeLabel=ALL", ""
-        if first and last:
-            # MLflow carries the range on from tab to tab, and 3.9's Overview fails on "ALL".
-            start, end = _iso(min(first) - 60_000), _iso(max(last) + 60_000)
-            span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
-            traces = f"{base}/traces?{span}"
-            overview = f"{base}/overview/usage?{span}"  # 3.17 has no bare /overview
-        links.append((of[0].target_name, traces, overview))
-    return links
-
-
-# ------------------------------------------------------------------------- small pieces
-
-
-def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], left: set[int] | None = None
-) -> str:
-    """Return an aligned text table; the first column and those in ``left`` are left-aligned."""
-    lefts = {0} if left is None else left
-    lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    out = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if i in lefts else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        out.append("  ".join(cells).rstrip())
-    out.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(out)
-
-
-def size(n: int) -> str:
-    """Return a number of bytes for people, in binary units."""
-    if n < 1024:
-        return f"{n} B"
-    value = float(n)
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if value < 1024:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1024:.1f} TiB"
-
-
-def shorten(text: str, limit: int) -> str:
-    """Return ``text`` in one line of at most ``limit`` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def date_range(first_ms: int | None, last_ms: int | None) -> str:
-    """Return ``2024-05-01 … 2024-05-03`` (UTC), or one date."""
-    if first_ms is None or last_ms is None:
-        return ""
-    first, last = _iso(first_ms)[:10], _iso(last_ms)[:10]
-    return first if first == last else f"{first} … {last}"
-
-
-def _iso(time_ms: int) -> str:
-    try:
-        moment = datetime.fromtimestamp(time_ms / 1000, tz=timezone.utc)
-    except (OverflowError, ValueError, OSError):  # beyond the year 9999
-        return "9999-12-31T23:59:59.000Z"
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03d}Z"
+def _issue_lines(issues: Sequence[Issue], verbose: bool, values: bool) -> list[str]:
+    code = issues[0].code
+    total = sum(issue.count for issue in issues)
+    lines = [f"{code.severity.value} {code.value} ({total:,}): {code.meaning}"]
+    shown = issues
+    if not verbose and code not in LISTED_WHOLE:
+        shown = issues[:EXAMPLES_PER_CODE]
+    for issue in shown:
+        text = f"{issue.path}: {issue.message}"
+        if values and issue.sample:
+            text += f" It reads {issue.sample!r:.400}."
+        if issue.kept:
+            text += f" Kept: {issue.kept}."
+        lines.append(f"    {one_line(text)}")
+    if len(issues) > len(shown):
+        lines.append(f"    … and {len(issues) - len(shown):,} more; -v lists all")
+    lines.append(f"    What to do: {code.action}")
+    return lines

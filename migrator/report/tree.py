@@ -1,4 +1,4 @@
-"""Draws trees of runs, and beside them the traces that they become."""
+"""Draws trees of runs with the traces that are made of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from migrator import conventions
 from migrator.model import RunRecord, SpanPlan, TracePlan, TreePlan
 from migrator.report.printable import one_line
 
-DEEPEST = 40  # levels drawn with lines; deeper ones say their depth
+DEEPEST = 40  # levels drawn with lines; deeper runs show their depth as a number
 SHOWN_ORIGINS = ("inputs", "outputs")
+SHOWN_METADATA = {conventions.TRACE_SESSION: "session", conventions.TRACE_USER: "user"}
 
 
 def run_tree(
     root_id: str, runs: Mapping[str, RunRecord], children: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Return one line per run: name, status, duration, id."""
+    """Return a line per run: name, status, duration, id."""
     ordered = _by_start(runs, children)
     return [
         f"{indent}{_run_line(runs.get(run_id), run_id)}  {run_id}"
@@ -32,15 +33,14 @@ def show_text(
     children: Mapping[str, Sequence[str]],
     verbose: bool = False,
 ) -> str:
-    """Return the tree of runs and, beside each run, the span that it becomes.
+    """Return the tree of runs with the span of each run beside it, and the role with its reasons.
 
-    Below it stand the role and why it was taken for that. ``verbose`` names the origin of every
-    field, not only of inputs and outputs.
+    Inputs and outputs are shown with their origin, and with ``verbose`` all other fields too.
     """
     right: defaultdict[str | None, list[str]] = defaultdict(list)
     for trace in plan.traces:
         _spans_by_run(trace, right, verbose)
-    rows: list[tuple[str, str]] = []
+    rows: list[tuple[str, str]] = []  # a run, and a line about its spans
     for run_id, indent in _walk(plan.root_run_id, _by_start(runs, children)):
         left = indent + _run_line(runs.get(run_id), run_id)
         beside = right.pop(run_id, [""])
@@ -55,7 +55,7 @@ def show_text(
     lines += ["", f"Role: {plan.role.value}{profile}"]
     lines += [f"    {reason}" for reason in plan.reasons]
     if not plan.traces:
-        lines.append(f"It stays runs ({plan.left_as_runs}).")
+        lines.append(f"It is kept as runs ({plan.left_as_runs}).")
     lines += [f"{issue.code.value}: {issue.message}" for issue in plan.issues]
     return "\n".join(lines)
 
@@ -63,7 +63,7 @@ def show_text(
 def _spans_by_run(
     trace: TracePlan, lines: defaultdict[str | None, list[str]], verbose: bool
 ) -> None:
-    """Add the lines of a trace's spans to those of the runs that they were rebuilt from."""
+    """Add a line per span of a trace to the lines of the run that the span was made from."""
     below: defaultdict[str, list[str]] = defaultdict(list)
     spans = {span.span_id: span for span in trace.spans}
     for span in trace.spans:
@@ -76,21 +76,14 @@ def _spans_by_run(
         owner = span.run_id or owner
         if span is root:
             lines[owner].append(f"{trace.trace_id}  {trace.status}  {moment(root.start_ns)}")
-            lines[owner] += [
-                f"{word} {trace.metadata[key]}"
-                for key, word in (
-                    (conventions.TRACE_SESSION, "session"),
-                    (conventions.TRACE_USER, "user"),
-                )
-                if key in trace.metadata
-            ]
+            for key, word in SHOWN_METADATA.items():
+                if key in trace.metadata:
+                    lines[owner].append(f"{word} {trace.metadata[key]}")
         lines[owner].append(indent + span_line(span, root.start_ns))
         pad = " " * len(indent) + "    "
-        lines[owner] += [
-            f"{pad}{what} from {origin}"
-            for what, origin in sorted(span.origins.items())
-            if verbose or what in SHOWN_ORIGINS
-        ]
+        for field, origin in sorted(span.origins.items()):
+            if verbose or field in SHOWN_ORIGINS:
+                lines[owner].append(f"{pad}{field} from {origin}")
     for assessment in trace.assessments:
         lines[root.run_id].append(
             f"{assessment.type} {assessment.name} = {assessment.value!r} ({assessment.source_type})"
@@ -118,7 +111,7 @@ def _by_start(
 
 
 def span_line(span: SpanPlan, origin_ns: int) -> str:
-    """Return one span in a line; its start is relative to ``origin_ns``."""
+    """Return a line about a span; its start is relative to ``origin_ns``."""
     line = (
         f"{one_line(span.name)}  {span.type}  +{duration(span.start_ns - origin_ns)}"
         f"  {duration(span.end_ns - span.start_ns)}  {span.status}"
@@ -134,7 +127,7 @@ def span_line(span: SpanPlan, origin_ns: int) -> str:
 
 
 def moment(time_ns: int) -> str:
-    """Return a time in ns since the epoch as UTC text with milliseconds."""
+    """Return a time in ns since 1970 as UTC text with milliseconds."""
     try:
         when = datetime.fromtimestamp(time_ns // 10**9, tz=timezone.utc)
     except (OverflowError, ValueError, OSError):
@@ -143,7 +136,7 @@ def moment(time_ns: int) -> str:
 
 
 def duration(length_ns: int) -> str:
-    """Return a length of time for people."""
+    """Return a duration with a suitable unit: ``350 ms``, ``1.25 s``, ``3.0 min``."""
     if abs(length_ns) < 1_000_000:
         return f"{length_ns / 1000:.0f} µs"
     if abs(length_ns) < 1_000_000_000:
@@ -154,9 +147,9 @@ def duration(length_ns: int) -> str:
 
 
 def _walk(root_id: str, children: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Return every id with its indentation, parents first."""
+    """Return each id with the lines drawn before it, parents first."""
     lines: list[tuple[str, str]] = []
-    stack = [(root_id, "", "", 1)]  # id, what stands before it, what stands below it, level
+    stack = [(root_id, "", "", 1)]  # id, lines before it, lines before its children, level
     while stack:
         each, before, inner, level = stack.pop()
         lines.append((each, before))

@@ -29,7 +29,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from migrator import addresses
+from migrator import addresses, encoding
 from migrator import conventions as conv
 from migrator.tracker.costs import sums
 from migrator.tracker.guard import Guard
@@ -86,7 +86,7 @@ class Place:
     @property
     def is_server(self) -> bool:
         """Whether it is reached over a network."""
-        return addresses.is_server(self.uri)
+        return addresses.is_http(self.uri)
 
     def experiment_id(self, name: str) -> str:
         """Return the id of the experiment, which is made if it isn't there."""
@@ -140,13 +140,13 @@ class Place:
         found = sums(spans)
         total, metadata = found["total"], info.trace_metadata
         if total["calls"]:
-            metadata[conv.TRACE_USAGE] = conv.encode(
+            metadata[conv.TRACE_USAGE] = encoding.encode(
                 {key: total[key] for key in ("input_tokens", "output_tokens", "total_tokens")}
             )
         if total["cost_usd"] is not None:
-            metadata[conv.TRACE_COST] = conv.encode({"total_cost": total["cost_usd"]})
+            metadata[conv.TRACE_COST] = encoding.encode({"total_cost": total["cost_usd"]})
         sizes = json.loads(metadata.get(conv.SIZE_STATS, "{}"))
-        metadata[conv.SIZE_STATS] = conv.encode({**sizes, "num_spans": len(spans)})
+        metadata[conv.SIZE_STATS] = encoding.encode({**sizes, "num_spans": len(spans)})
         values = {
             conv.FEEDBACK_TOKENS: total["total_tokens"],
             conv.FEEDBACK_COST: total["cost_usd"],

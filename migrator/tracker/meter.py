@@ -18,6 +18,7 @@ from mlflow.entities import AssessmentSource, AssessmentSourceType, Feedback
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.tracker.config import Redact
 from migrator.tracker.delivery import now_ms
 from migrator.tracker.prices import Cost, PriceTable
@@ -179,7 +180,7 @@ def _say_totals(trace_id: str, total: Tally) -> None:
         if trace is None:
             return
         if total.priced:
-            trace.info.trace_metadata[conv.TRACE_COST] = conv.encode(total.cost())
+            trace.info.trace_metadata[conv.TRACE_COST] = encoding.encode(total.cost())
         for name, value in sorted(feedback.items()):
             trace.info.assessments.append(
                 new_feedback(trace_id, name, value, AssessmentSourceType.CODE, conv.FEEDBACK_SOURCE)
@@ -194,7 +195,7 @@ def new_feedback(
         name=name, value=value, trace_id=trace_id, create_time_ms=now_ms(),
         source=AssessmentSource(source_type=source, source_id=source_id), **more,
     )  # fmt: skip
-    feedback.assessment_id = conv.assessment_id_of(trace_id, name, source_id)
+    feedback.assessment_id = encoding.assessment_id_of(trace_id, name, source_id)
     return feedback
 
 

@@ -30,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses
 from migrator import conventions as conv
+from migrator.counting import counted
 from migrator.credentials import masked
 from migrator.errors import SourceError, TargetError
 from migrator.tracker.delivery import Place, why_silent
@@ -61,8 +62,8 @@ class Pushed:
     @property
     def sent(self) -> str:
         """What was sent, such as ``2 traces and 1 run``."""
-        traces = "1 trace" if self.traces == 1 else f"{self.traces:,} traces"
-        runs = "1 run" if self.runs == 1 else f"{self.runs:,} runs"
+        traces = counted(self.traces, "trace")
+        runs = counted(self.runs, "run")
         return f"{traces} and {runs}"
 
     def as_dict(self) -> dict[str, int]:
@@ -264,13 +265,13 @@ def _revision(path: Path) -> str:
 def _check_target(target: str, limit_s: float) -> None:
     """Raise TargetError unless a server answers at the address."""
     addresses.refuse_mistaken(target, TargetError, _TARGET)
-    if not addresses.is_server(target):
+    if not addresses.is_http(target):
         shown = masked(target)
         raise TargetError(
             f"{shown} is not the address of a server, and push sends to servers only.",
             todo=_TARGET,
         )
-    if not addresses.is_server_address(target):
+    if not addresses.is_server_url(target):
         raise TargetError(f"{masked(target)} is not the address of a server.", todo=_TARGET)
     if reason := why_silent(target, limit_s):
         raise TargetError(

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.tracker.guard import Guard
 from migrator.tracker.usage import Usage, model_of, usage_of
 
@@ -378,7 +379,7 @@ class TrackedSpan:
             self.failed = True
             stack = "" if error is None else "".join(tracebacks.format_exception(error))
             clean = self.sink.redact or (lambda text: text)
-            message, stack = clean(conv.clean_text(message)), clean(conv.clean_text(stack))
+            message, stack = clean(encoding.clean_text(message)), clean(encoding.clean_text(stack))
             self._live.add_event(
                 SpanEvent(
                     name="exception",
@@ -471,13 +472,13 @@ def plain(value: Any) -> Any:
     Objects become what MLflow's own encoder makes of them (models their fields, the rest text).
     """
     if isinstance(value, str):
-        return conv.clean_text(value)
+        return encoding.clean_text(value)
     if value is None or isinstance(value, bool):
         return value
     if type(value) is dict and all(type(item) is str for pair in value.items() for item in pair):
         # Prompts and answers, mostly: half the time of the general way.
-        return {conv.clean_text(key): conv.clean_text(item) for key, item in value.items()}
-    return conv.sanitize(_jsonable(value, 0))
+        return {encoding.clean_text(key): encoding.clean_text(item) for key, item in value.items()}
+    return encoding.sanitize(_jsonable(value, 0))
 
 
 def _jsonable(value: Any, depth: int) -> Any:

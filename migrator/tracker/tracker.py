@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import SpanType
 from migrator.tracker.config import LEVELS, TrackerConfig
 from migrator.tracker.guard import Guard
@@ -511,15 +512,15 @@ class MLFlowTracker:
                 if trace is None:
                     return
                 if session:
-                    trace.info.trace_metadata[conv.TRACE_SESSION] = conv.cut(
+                    trace.info.trace_metadata[conv.TRACE_SESSION] = encoding.cut(
                         str(session), conv.METADATA_CHARS
                     )
                 if user:
-                    trace.info.trace_metadata[conv.TRACE_USER] = conv.cut(
+                    trace.info.trace_metadata[conv.TRACE_USER] = encoding.cut(
                         str(user), conv.METADATA_CHARS
                     )
                 for key, value in tags.items():
-                    trace.info.tags[key] = conv.cut(str(value), conv.TRACE_TAG_CHARS)
+                    trace.info.tags[key] = encoding.cut(str(value), conv.TRACE_TAG_CHARS)
 
     def _assess(
         self, trace_id: str | None, make: Callable[[str], Any], what: tuple[str, ...]
@@ -537,7 +538,7 @@ class MLFlowTracker:
         assessment = make(wanted)
         with InMemoryTraceManager.get_instance().get_trace(wanted) as trace:
             if trace is not None:  # still open: it goes along with the trace
-                assessment.assessment_id = conv.assessment_id_of(wanted, *what, str(now_ms()))
+                assessment.assessment_id = encoding.assessment_id_of(wanted, *what, str(now_ms()))
                 trace.info.assessments.append(assessment)
                 return
         self.flush(self.config.server_timeout_s)

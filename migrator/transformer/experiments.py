@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.errors import TargetError
 from migrator.issues import Code, Issue, Kind
 from migrator.model import ExperimentPlan, ExperimentRecord
@@ -221,7 +222,7 @@ class _Planner:
             self._issue(
                 Code.EXPERIMENT_RENAMED,
                 record,
-                f'Experiment {record.experiment_id} "{conv.cut(record.name, 300)}": '
+                f'Experiment {record.experiment_id} "{encoding.cut(record.name, 300)}": '
                 f"{self._reason(each, holder, merged=merged)}.",
                 f'the experiment, as "{name}"',
             )
@@ -240,9 +241,8 @@ class _Planner:
             other = holder.record
             what = "has the same name"
             if other.name != each.record.name:
-                what = (
-                    f'has the name "{conv.cut(other.name, 300)}", which is the same to the target'
-                )
+                name = encoding.cut(other.name, 300)
+                what = f'has the name "{name}", which is the same to the target'
             where = f" of {other.path}" if holder.source != each.source else ""
             return f"experiment {other.experiment_id}{where} {what} and {_advantage(holder, each)}"
         if merged:
@@ -357,7 +357,7 @@ def _identity(record: ExperimentRecord) -> tuple[str, str]:
 
 
 def _fitting_name(record: ExperimentRecord) -> str:
-    return conv.cut(conv.clean_text(record.name), NAME_CHARS)
+    return encoding.cut(encoding.clean_text(record.name), NAME_CHARS)
 
 
 def _is_name_of(record: ExperimentRecord, there: str | None) -> bool:
@@ -373,4 +373,4 @@ def _is_name_of(record: ExperimentRecord, there: str | None) -> bool:
 
 def _suffixed(name: str, suffix: str) -> str:
     end = f" ({suffix})"
-    return conv.cut(name, NAME_CHARS - len(end)) + end
+    return encoding.cut(name, NAME_CHARS - len(end)) + end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import Json
 from migrator.transformer.found import Found, Judged
 from migrator.transformer.profiles import AssessmentRule, Source
@@ -25,11 +25,11 @@ def judgements(view: RunView) -> Iterator[Judged]:
                 continue
             seen.add((found.place, found.key))
             yield Judged(
-                name=conv.cut(_name(rule, found), NAME_CHARS),
+                name=encoding.cut(_name(rule, found), NAME_CHARS),
                 value=value,
                 type=rule.type,
                 source_type=rule.source_type,
-                source_id=conv.cut(_text(view, rule.source_id) or found.origin, NAME_CHARS),
+                source_id=encoding.cut(_text(view, rule.source_id) or found.origin, NAME_CHARS),
                 rationale=_text(view, rule.rationale),
                 origin=found.origin,
                 recorded=recorded,
@@ -39,7 +39,7 @@ def judgements(view: RunView) -> Iterator[Judged]:
 def _name(rule: AssessmentRule, found: Found) -> str:
     if rule.name:
         return rule.name
-    return conv.clean_text(found.stem if found.place == "artifact" else found.key)
+    return encoding.clean_text(found.stem if found.place == "artifact" else found.key)
 
 
 def _read_value(found: Found, how: str) -> tuple[Json, str]:
@@ -63,5 +63,5 @@ def _text(view: RunView, sources: Sequence[Source]) -> str:
     for source in sources:
         for found in view.all(source):
             if isinstance(found.value, (str, int, float)) and str(found.value).strip():
-                return conv.clean_text(str(found.value).strip())
+                return encoding.clean_text(str(found.value).strip())
     return ""

@@ -40,26 +40,29 @@ class ArtifactChoice:
     directory: str | None = None  # absolute; of ``copy`` only
 
     @classmethod
-    def parse(cls, text: str) -> ArtifactChoice:
-        """Read ``auto``, ``relocate``, ``keep`` or ``copy:DIR``.
-
-        Raises OptionError for anything else.
-        """
+    def parse(cls, given: str | ArtifactChoice) -> ArtifactChoice:
+        """Parse ``auto``, ``relocate``, ``keep`` or ``copy:DIR``. Raises OptionError."""
+        if isinstance(given, ArtifactChoice):
+            return given
         for mode in ("auto", "relocate", "keep"):
-            if text == mode:
+            if given == mode:
                 return cls(mode)
-        directory = text.removeprefix("copy:")
-        if directory == text or not directory or "\x00" in directory:
+        directory = given.removeprefix("copy:")
+        if directory == given or not directory or "\x00" in directory:
             raise OptionError(
-                f"--artifacts {text!r} is not understood.",
+                f"--artifacts {given!r} is not a valid choice.",
                 todo="Give auto, relocate, keep, or copy: and a directory, as in copy:./artifacts.",
             )
         if "://" in directory or directory.startswith("file:"):
             raise OptionError(
-                f"--artifacts {text!r}: copies go to a directory of this machine, not to a URI.",
+                f"--artifacts {given!r}: copies go to a directory of this machine, not to a URI.",
                 todo="Give its path, as in copy:./artifacts.",
             )
         return cls("copy", os.path.normpath(Path(directory).expanduser().absolute()))
+
+    def __str__(self) -> str:
+        """The choice as it is given on the command line."""
+        return self.mode if self.directory is None else f"copy:{self.directory}"
 
 
 def is_moved(experiments: Iterable[Location], owners: Iterable[Location]) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     AssessmentRecord,
@@ -148,12 +149,12 @@ class _Native:
         if usage is not None:
             self.metadata.setdefault(conv.TRACE_USAGE, trace_totals.usage_json(usage))
         if conv.TRACE_COST not in self.metadata and (cost := trace_totals.total_cost(spans)):
-            self.metadata[conv.TRACE_COST] = conv.encode(cost)
+            self.metadata[conv.TRACE_COST] = encoding.encode(cost)
 
     def _assessments(self) -> tuple[AssessmentRecord, ...]:
         """The recorded assessments in the order of their ids, with values that MLflow can send."""
         return tuple(
-            replace(each, value=conv.sanitize(each.value), error=conv.sanitize(each.error))
+            replace(each, value=encoding.sanitize(each.value), error=encoding.sanitize(each.error))
             for each in sorted(self.record.assessments, key=lambda each: each.assessment_id)
         )
 
@@ -186,7 +187,7 @@ class _Native:
         if conv.SPAN_INPUTS in root.attributes:
             return trace_totals.request_preview(trace_totals.decoded(root, conv.SPAN_INPUTS))
         recorded = self.metadata.get(conv.TRACE_INPUTS)
-        return conv.preview(recorded) if recorded else own
+        return encoding.preview(recorded) if recorded else own
 
     def _response_preview(self, root: SpanPlan) -> str | None:
         own = self.record.response_preview
@@ -195,7 +196,7 @@ class _Native:
         if conv.SPAN_OUTPUTS in root.attributes:
             return trace_totals.response_preview(trace_totals.decoded(root, conv.SPAN_OUTPUTS))
         recorded = self.metadata.get(conv.TRACE_OUTPUTS)
-        return conv.preview(recorded) if recorded else own
+        return encoding.preview(recorded) if recorded else own
 
     # ------------------------------------------------------------------------------ spans
 
@@ -259,7 +260,7 @@ class _Native:
             name or tops[0].record.name,
             min(span.record.start_ns for span in tops),
             max(ends.values()),
-            {conv.SPAN_TYPE: conv.encode(SpanType.CHAIN)},
+            {conv.SPAN_TYPE: encoding.encode(SpanType.CHAIN)},
         )
 
     def _inferred_root(
@@ -269,7 +270,7 @@ class _Native:
     ) -> SpanPlan:
         """Make the only span of a trace without spans, from what the trace itself says."""
         record = self.record
-        attributes = {f"{conv.LEGACY}inferences": conv.encode([conv.INFERRED_ROOT])}
+        attributes = {f"{conv.LEGACY}inferences": encoding.encode([conv.INFERRED_ROOT])}
         for attribute, key, preview in (
             (conv.SPAN_INPUTS, conv.TRACE_INPUTS, record.request_preview),
             (conv.SPAN_OUTPUTS, conv.TRACE_OUTPUTS, record.response_preview),
@@ -297,7 +298,7 @@ class _Native:
         self, name: str, start_ns: int, end_ns: int, attributes: Mapping[str, str]
     ) -> SpanPlan:
         """Make a root span that MLflow did not write; its status is the trace's."""
-        span_id = conv.span_id_of(self.trace_id, "root")
+        span_id = encoding.span_id_of(self.trace_id, "root")
         status = self.record.status if self.record.status in ("OK", "ERROR") else "UNSET"
         events: tuple[SpanEvent, ...] = ()
         if status == "ERROR":  # without the event MLflow's page shows the span as healthy
@@ -320,7 +321,7 @@ class _Native:
                     continue
                 self._changed(f"two spans have the id {record.span_id}")
                 number = len(seen)
-                span_id = conv.span_id_of(self.trace_id, f"{record.span_id}/{number}")
+                span_id = encoding.span_id_of(self.trace_id, f"{record.span_id}/{number}")
             seen[span_id] = record
             parent = record.parent_span_id
             opened.append(
@@ -359,11 +360,11 @@ class _Native:
     def _plan_span(
         self, record: SpanRecord, span_id: str, parent_id: str | None, end_ns: int
     ) -> SpanPlan:
-        attributes = {conv.SPAN_REQUEST_ID: conv.encode(self.trace_id)}
+        attributes = {conv.SPAN_REQUEST_ID: encoding.encode(self.trace_id)}
         for key, text in record.attributes.items():
             if key != conv.SPAN_REQUEST_ID:
-                attributes[conv.clean_text(key)] = self._harmless(key, text)
-        attributes.setdefault(conv.SPAN_TYPE, conv.encode(SpanType.UNKNOWN))
+                attributes[encoding.clean_text(key)] = self._harmless(key, text)
+        attributes.setdefault(conv.SPAN_TYPE, encoding.encode(SpanType.UNKNOWN))
         try:
             kind = json.loads(attributes[conv.SPAN_TYPE])
         except ValueError:
@@ -371,19 +372,19 @@ class _Native:
         status = record.status if record.status in ("OK", "ERROR", "UNSET") else "UNSET"
         events = tuple(
             SpanEvent(
-                conv.clean_text(event.name),
+                encoding.clean_text(event.name),
                 event.time_ns,
-                {conv.clean_text(k): conv.sanitize(v) for k, v in event.attributes.items()},
+                {encoding.clean_text(k): encoding.sanitize(v) for k, v in event.attributes.items()},
             )
             for event in record.events
         )
         return SpanPlan(
             span_id=span_id,
             parent_span_id=parent_id,
-            name=conv.clean_text(record.name),
+            name=encoding.clean_text(record.name),
             type=kind if isinstance(kind, str) and kind else SpanType.UNKNOWN,
             status=status,
-            status_message=conv.clean_text(record.status_message),
+            status_message=encoding.clean_text(record.status_message),
             start_ns=record.start_ns,
             end_ns=end_ns,
             attributes=attributes,
@@ -395,24 +396,24 @@ class _Native:
         try:
             value = json.loads(text)
         except ValueError:
-            return conv.clean_text(text)  # MLflow hands it out as it is
+            return encoding.clean_text(text)  # MLflow hands it out as it is
         except RecursionError:
             self._changed(f"attribute {key} is nested too deeply")
-            return json.dumps(conv.clean_text(text), ensure_ascii=False)
-        harmless = conv.sanitize(value)
+            return json.dumps(encoding.clean_text(text), ensure_ascii=False)
+        harmless = encoding.sanitize(value)
         if harmless == value:
-            return conv.clean_text(text)
+            return encoding.clean_text(text)
         self._changed(f"attribute {key} holds a value that MLflow's API can't send")
-        return conv.encode(harmless)
+        return encoding.encode(harmless)
 
 
 def _clean(texts: Mapping[str, str]) -> dict[str, str]:
     """A copy without characters that no database can store."""
-    return {key: conv.clean_text(value) for key, value in texts.items()}
+    return {key: encoding.clean_text(value) for key, value in texts.items()}
 
 
 def _cut_preview(text: str) -> str:
-    return conv.cut(conv.clean_text(text), conv.PREVIEW_CHARS)
+    return encoding.cut(encoding.clean_text(text), conv.PREVIEW_CHARS)
 
 
 def _parents_first(tops: Sequence[_Open], below: Mapping[str, Sequence[_Open]]) -> list[_Open]:
@@ -429,7 +430,7 @@ def _parents_first(tops: Sequence[_Open], below: Mapping[str, Sequence[_Open]]) 
 def _span_id(trace_id: str, span_id: str) -> str:
     if re.fullmatch(r"[0-9a-f]{16}", span_id) and span_id != "0" * 16:
         return span_id
-    return conv.span_id_of(trace_id, span_id)
+    return encoding.span_id_of(trace_id, span_id)
 
 
 def _ns(time_ms: int) -> int:
@@ -449,7 +450,7 @@ def _json_of(texts: Sequence[str | None]) -> str | None:
         except (ValueError, RecursionError):
             continue
         return text
-    return conv.encode(max(said, key=len)) if said else None
+    return encoding.encode(max(said, key=len)) if said else None
 
 
 def _add_sizes(metadata: dict[str, str], contents: Sequence[str]) -> None:
@@ -465,7 +466,7 @@ def _add_sizes(metadata: dict[str, str], contents: Sequence[str]) -> None:
         if stats.get("num_spans") != len(contents):
             metadata[conv.MIGRATOR_SOURCE_SIZE_STATS] = said
             metadata[conv.SIZE_STATS] = (
-                conv.encode({**stats, "num_spans": len(contents)})
+                encoding.encode({**stats, "num_spans": len(contents)})
                 if stats
                 else sizes[conv.SIZE_STATS]
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import Json, RunRecord, SpanEvent, SpanType
 from migrator.transformer.clocks import EARLIEST_MS, LATEST_MS, MS
 from migrator.transformer.found import NO_TOKENS, Duration, Found, Judged, Status, Step, Tokens
@@ -233,8 +233,8 @@ class RunSource(NodeSource):
     def name(self, place: Place) -> Answer:
         rule = self._rule(place, is_naming=True)
         if rule is not None and rule.name is not None and (name := self.view.fill(rule.name)):
-            return Answer(conv.clean_text(name), f"profile {self.view.profile.name}")
-        name = conv.clean_text(self.run.name).strip()
+            return Answer(encoding.clean_text(name), f"profile {self.view.profile.name}")
+        name = encoding.clean_text(self.run.name).strip()
         return Answer(name, "run name") if name else Answer(self.run.run_id, "run id")
 
     # --------------------------------------------------------------------------- times
@@ -342,7 +342,7 @@ class RunSource(NodeSource):
     def content(self) -> Content:
         inputs, given = self.view.inputs()
         outputs, got = self.view.outputs()
-        if not given and len(got) == 1 and conv.is_chat(outputs):
+        if not given and len(got) == 1 and encoding.is_chat(outputs):
             inputs, outputs = _split_chat(outputs)
             given = got if inputs is not None else ()
         origins = {}
@@ -366,7 +366,7 @@ class RunSource(NodeSource):
             return SpanType.CHAIN
         has_model = self.view.first("model") is not None
         inputs = content.inputs
-        if isinstance(inputs, Mapping) and conv.is_chat(inputs.get("messages")):
+        if isinstance(inputs, Mapping) and encoding.is_chat(inputs.get("messages")):
             return SpanType.CHAT_MODEL if has_usage or has_model else SpanType.CHAIN
         # inputs.json and outputs.json are any step's; a prompt, a model or tokens are an LLM's.
         if has_usage or any("prompt" in found.stem for found in self.view.inputs()[1]):
@@ -443,7 +443,7 @@ class StepSource(NodeSource):
         return f"{self.run.run_id}/{self.step.key}"
 
     def name(self, place: Place) -> Answer:
-        name = conv.clean_text(self.step.name).strip() or self.step.key
+        name = encoding.clean_text(self.step.name).strip() or self.step.key
         return Answer(name, self.step.origins.get("name", "its place in the run"))
 
     def times(self) -> Times:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import Json
 from migrator.transformer.choosing import ReadTree
 from migrator.transformer.found import Status, Step
@@ -82,7 +82,7 @@ def stories(tree: ReadTree, unit: str, natives: NativeTraces) -> Iterable[Story]
     has_rows = view.profile.steps == TABLE_ROWS
     is_apart = has_rows or not tree.live.children.get(unit)
     if not (steps and is_apart):
-        yield Story(conv.trace_id_of(unit), _nodes(tree, unit, natives))
+        yield Story(encoding.trace_id_of(unit), _nodes(tree, unit, natives))
         return
     for number, step in enumerate(steps):
         nodes: list[Node] = []
@@ -90,7 +90,7 @@ def stories(tree: ReadTree, unit: str, natives: NativeTraces) -> Iterable[Story]
         if len(steps) > 1:
             nodes[0].inferences.append(f"one of {len(steps)} calls that the run recorded")
         is_first = number == 0 and not has_rows
-        yield Story(conv.trace_id_of(unit if is_first else f"{unit}/{step.key}"), nodes)
+        yield Story(encoding.trace_id_of(unit if is_first else f"{unit}/{step.key}"), nodes)
 
 
 def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.transformer.found import Status
 from migrator.transformer.node_sources import RunSource, has_only_zeros, usage_of
 from migrator.transformer.nodes import Node
@@ -17,7 +17,7 @@ from migrator.transformer.values import as_number
 def set_span_ids(nodes: Sequence[Node], trace_id: str) -> None:
     """Derive the span ids from the keys of the nodes, so that they are the same in every run."""
     for node in nodes:
-        node.span_id = conv.span_id_of(trace_id, node.source.key())
+        node.span_id = encoding.span_id_of(trace_id, node.source.key())
         for child in node.children:
             child.parent_span_id = node.span_id
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
 from migrator.transformer.found import Duration, Found, Tokens
@@ -178,8 +178,8 @@ class RunView:
         if found is None:
             return ""
         value = found.value
-        text = value if isinstance(value, str) else conv.encode(value)
-        text = conv.clean_text(text).strip()
+        text = value if isinstance(value, str) else encoding.encode(value)
+        text = encoding.clean_text(text).strip()
         return text if limit is None else text[:limit]
 
     def history(self, name: str) -> tuple[str, tuple[MetricPoint, ...]] | None:
@@ -270,12 +270,12 @@ class RunView:
             if value is None:
                 continue
             if not isinstance(value, str):
-                is_chat = conv.is_chat(value)
+                is_chat = encoding.is_chat(value)
                 if is_chat or found.place == "artifact":  # it says all by itself, or nothing
                     if parts:
                         continue
                     return ({"messages": value} if is_chat else value), (found,)
-                value = conv.encode(value)
+                value = encoding.encode(value)
             if _is_new(value, found.stem, parts):
                 parts[found.stem] = Found(parse_chat(value), found.place, found.key)
         if parts:
@@ -312,7 +312,7 @@ class RunView:
             if match is None:
                 continue
             values = found.value if isinstance(found.value, Mapping) else {"value": found.value}
-            attributes = {str(key): conv.sanitize(value) for key, value in values.items()}
+            attributes = {str(key): encoding.sanitize(value) for key, value in values.items()}
             events.append(SpanEvent(match[1], int(match[2]) * 1_000_000, attributes))
         return tuple(sorted(events, key=lambda event: (event.time_ns, event.name)))
 
@@ -361,7 +361,7 @@ def _joined(parts: Mapping[str, Found]) -> Json:
     """Join the parts of an input: as a chat if they are one, else as an object by their stems."""
     if len(parts) == 1:
         (only,) = parts.values()
-        if conv.is_chat(only.value):
+        if encoding.is_chat(only.value):
             return {"messages": only.value}
     if len(parts) == 2:
         system = next((stem for stem in parts if stem in SYSTEM_STEMS), None)

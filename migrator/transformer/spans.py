@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import Json, Role, RunRecord, SpanEvent, SpanPlan, SpanType
 from migrator.transformer.found import Found, Status
 from migrator.transformer.node_sources import Content
@@ -69,7 +70,7 @@ def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
         status_message=message,
         start_ns=node.start_ns,
         end_ns=node.end_ns,
-        attributes=conv.encode_all(attributes),
+        attributes=encoding.encode_all(attributes),
         events=events,
         run_id=source.run.run_id,
         origins=dict(node.origins),
@@ -187,7 +188,7 @@ def _exception(status: Status, time_ns: int) -> SpanEvent:
         "exception.stacktrace": status.stack_trace,
     }
     return SpanEvent(
-        "exception", time_ns, {key: conv.sanitize(value) for key, value in attributes.items()}
+        "exception", time_ns, {key: encoding.sanitize(value) for key, value in attributes.items()}
     )
 
 
@@ -196,4 +197,4 @@ def _status_message(failure: SpanEvent) -> str:
     message = str(failure.attributes["exception.message"])
     kind = str(failure.attributes["exception.type"])
     text = message if message.startswith(kind) else f"{kind}: {message}"
-    return conv.cut(text, conv.PREVIEW_CHARS)
+    return encoding.cut(text, conv.PREVIEW_CHARS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.transformer.found import Found, Status
 from migrator.transformer.profiles import normalise
 from migrator.transformer.run_view import RunView
@@ -53,7 +53,7 @@ def _failure(view: RunView) -> _Failure:
         error_type = ""
     file = next((found for found in view.every("error") if is_error(found.value)), None)
     if not message and file is not None:
-        text = file.value if isinstance(file.value, str) else conv.encode(file.value)
+        text = file.value if isinstance(file.value, str) else encoding.encode(file.value)
         message = text.strip()
     if message and not error_type:
         error_type = _exception_name(message)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
 from migrator.transformer.values import as_number
 
@@ -71,7 +72,7 @@ def totals(
     }
     return tuple(
         AssessmentRecord(
-            assessment_id=conv.assessment_id_of(trace_id, name, conv.FEEDBACK_SOURCE),
+            assessment_id=encoding.assessment_id_of(trace_id, name, conv.FEEDBACK_SOURCE),
             name=name,
             type="feedback",
             value=value,
@@ -102,7 +103,7 @@ def _topmost(spans: Sequence[SpanPlan], key: str) -> list[Mapping[str, Json]]:
 
 def contents_of(trace_id: str, spans: Sequence[SpanPlan]) -> tuple[str, ...]:
     """The JSON text of each span, as it will be written."""
-    return tuple([conv.span_content(trace_id, span) for span in spans])
+    return tuple([encoding.span_content(trace_id, span) for span in spans])
 
 
 def size_metadata(contents: Sequence[str]) -> dict[str, str]:
@@ -168,12 +169,12 @@ def linked_prompts(text: str | None) -> tuple[str, ...]:
 
 def request_preview(value: Json) -> str | None:
     """The text of the trace list for inputs: the last user message, a lone text, or JSON."""
-    return conv.preview(_gist(value, "user"))
+    return encoding.preview(_gist(value, "user"))
 
 
 def response_preview(value: Json) -> str | None:
     """The text of the trace list for outputs: the answer, a lone text, or JSON."""
-    return conv.preview(_gist(value, "assistant"))
+    return encoding.preview(_gist(value, "assistant"))
 
 
 def _gist(value: Json, role: str) -> Json:
@@ -185,7 +186,7 @@ def _gist(value: Json, role: str) -> Json:
     choices = value.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
         messages = [choices[0].get("message")]
-    if conv.is_chat(messages):
+    if encoding.is_chat(messages):
         assert isinstance(messages, Sequence)
         chat = [message for message in messages if isinstance(message, Mapping)]
         last = next((m for m in reversed(chat) if m.get("role") == role), chat[-1])

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
 from migrator.transformer import passes, timing, trace_totals
@@ -56,7 +57,7 @@ def _trace_plan(
     if usage is not None:
         metadata[conv.TRACE_USAGE] = trace_totals.usage_json(usage)
     if cost:
-        metadata[conv.TRACE_COST] = conv.encode(cost)
+        metadata[conv.TRACE_COST] = encoding.encode(cost)
     metadata.update(_session_and_user(nodes[0], views, trace, issues))
     judged = tuple(_assessments(trace.trace_id, nodes))
     judged += trace_totals.totals(trace.trace_id, usage, cost, end_ms, judged)
@@ -104,7 +105,7 @@ def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
     """The response in the trace list: the root's outputs or error, else the last answer."""
     response = trace_totals.response_preview(nodes[0].outputs)
     if response is None and root.status == "ERROR":
-        response = conv.preview(root.status_message)
+        response = encoding.preview(root.status_message)
     if response is not None:
         return response
     answers: list[tuple[int, str]] = []
@@ -119,7 +120,7 @@ def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
 
 def _tags(nodes: Sequence[Node], root: SpanPlan, trace: TraceFacts) -> dict[str, str]:
     tags = {
-        conv.TRACE_NAME: conv.cut(root.name, conv.TRACE_TAG_CHARS),
+        conv.TRACE_NAME: encoding.cut(root.name, conv.TRACE_TAG_CHARS),
         conv.SPANS_LOCATION: conv.SPANS_IN_DATABASE,
         conv.MIGRATOR_ROLE: trace.role.value,
         conv.MIGRATOR_PROFILE: nodes[0].view.profile.name,
@@ -128,7 +129,7 @@ def _tags(nodes: Sequence[Node], root: SpanPlan, trace: TraceFacts) -> dict[str,
     if trace.version:
         tags[conv.MIGRATOR_VERSION] = trace.version
     if inferences := _counted(node.inferences for node in nodes):
-        tags[conv.MIGRATOR_INFERENCES] = conv.cut(inferences, conv.TRACE_TAG_CHARS)
+        tags[conv.MIGRATOR_INFERENCES] = encoding.cut(inferences, conv.TRACE_TAG_CHARS)
     if any(node.no_end and not node.view.run.end_ms for node in nodes):
         tags[conv.MIGRATOR_UNFINISHED] = "true"
     return tags
@@ -193,7 +194,7 @@ def _fitting_id(value: str) -> str:
 
     Two long ids that begin alike stay two.
     """
-    fit = conv.clean_text(value).strip().replace("'", "_")
+    fit = encoding.clean_text(value).strip().replace("'", "_")
     if len(fit) <= conv.METADATA_CHARS:
         return fit
     digest = hashlib.sha256(fit.encode()).hexdigest()[:16]
@@ -221,7 +222,7 @@ def _assessment(trace_id: str, node: Node, judged: Judged, created_ms: int) -> A
         assessment_id=f"a-{digest.hexdigest()[:32]}",
         name=judged.name,
         type=judged.type,
-        value=conv.sanitize(judged.value),
+        value=encoding.sanitize(judged.value),
         error=None,
         source_type=judged.source_type,
         source_id=judged.source_id,

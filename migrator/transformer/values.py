@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import Json, MetricPoint
 from migrator.transformer.verdicts import plain_words
 
@@ -85,7 +85,7 @@ def parse_chat(text: Json) -> Json:
     """Parse a text that holds a list of chat messages; anything else comes back unchanged."""
     if isinstance(text, str):
         value = parse_json(text)
-        if conv.is_chat(value):
+        if encoding.is_chat(value):
             return value
     return text
 

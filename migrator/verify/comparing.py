@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
-from migrator import __version__, addresses, pipeline
+from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, pipeline
 from migrator.errors import OptionError
 from migrator.loader.rest import open_server
 from migrator.outcome.summary import Outcome
@@ -15,9 +14,9 @@ from migrator.verify.rest import RestComparer
 
 
 def verify(
-    sources: Sequence[str],
-    against: str,
-    options: pipeline.Options,
+    sources: pipeline.Paths = DEFAULT_SOURCE,
+    against: str = DEFAULT_TARGET,
+    options: pipeline.Options | None = None,
     progress: pipeline.Progress = pipeline.no_progress,
 ) -> VerifyResult:
     """Read the sources again, and compare what they should have become with the target.
@@ -29,50 +28,48 @@ def verify(
         result = verify(["mlruns"], "sqlite:///mlflow.db", pipeline.Options())
         assert result.same, result.as_text()
     """
-    if options.shard != (1, 1):
+    options = options or pipeline.Options()
+    if not options.shard.is_whole:
         raise OptionError(
             "verify compares complete sources, and a shard is only a part of one.",
             todo="Verify when all shards are converted, without a shard.",
         )
-    if addresses.is_server(against):
+    if addresses.is_http(against):
         return _verify_server(sources, against, options, progress)
-    copies = options.artifacts.startswith("copy:")
+    copies = options.artifacts.mode == "copy"
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
         stores = pipeline.open_stores(places, progress)
         comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
-        migration = pipeline.Migration(
+        walked = pipeline.walk_sources(
             stores,
             options,
             comparer,
             Outcome(__version__, tuple(store.name for store in stores), against),
-            existing=comparer.experiments(),
-            largest_id=comparer.largest_id,
-            name_key=comparer.collation_key,
-            progress=progress,
+            pipeline.TargetFacts(
+                comparer.experiments(), comparer.largest_id, comparer.collation_key
+            ),
+            pipeline.Observer(progress=progress),
         )
-        migration.run()
-        comparer.compare_copies(migration.locations.copies)
-        return migration.redactor.value(comparer.finish())
+        comparer.compare_copies(walked.locations.copies)
+        return walked.redactor.value(comparer.finish())
 
 
 def _verify_server(
-    sources: Sequence[str], against: str, options: pipeline.Options, progress: pipeline.Progress
+    sources: pipeline.Paths, against: str, options: pipeline.Options, progress: pipeline.Progress
 ) -> VerifyResult:
     # MLflow's client would retry for minutes at a server that is gone.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     open_server(against, to_read=True)
-    whole = options.artifacts != "keep"  # then they were sent, and are compared
+    whole = options.artifacts.mode != "keep"  # then they were sent, and are compared
     with pipeline.fetched(sources, options, progress, whole=whole) as places:
         stores = pipeline.open_stores(places, progress)
         comparer = RestComparer(against, files=whole)
-        migration = pipeline.Migration(
+        walked = pipeline.walk_sources(
             stores,
             options,
             comparer,
             Outcome(__version__, tuple(store.name for store in stores), against),
-            existing=comparer.experiments(),
-            largest_id=None,
-            progress=progress,
+            pipeline.TargetFacts(comparer.experiments(), largest_id=None),
+            pipeline.Observer(progress=progress),
         )
-        migration.run()
-        return migration.redactor.value(comparer.finish())
+        return walked.redactor.value(comparer.finish())

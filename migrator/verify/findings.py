@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions
+from migrator.counting import counted
 from migrator.issues import Kind
 from migrator.model import Counts, TracePlan
-from migrator.report.text import table
+from migrator.report.formats import table
 from migrator.verify.reading import Unreadable
 from migrator.verify.values import Point, point_text
 
@@ -102,7 +103,7 @@ class VerifyResult:
     def _recounted_text(self) -> str:
         if not self.recounted:
             return ""
-        traces = "1 trace" if self.recounted == 1 else f"{self.recounted:,} traces"
+        traces = counted(self.recounted, "trace")
         return (
             f"{conventions.SIZE_STATS} of {traces} has another number of spans than in the source "
             f"(kept as {conventions.MIGRATOR_SOURCE_SIZE_STATS}). That is not a difference "

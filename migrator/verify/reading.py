@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from migrator import conventions, databases
+from migrator import databases, encoding
 from migrator.errors import TargetError
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -68,7 +68,7 @@ def broken(shown: str, error: BaseException) -> TargetError:
     from mlflow.exceptions import MlflowException
 
     cause = database_error(error) or error
-    said = conventions.cut(_CAUSE.sub(r"\1", databases.first_line(cause)), 200)
+    said = encoding.cut(_CAUSE.sub(r"\1", databases.first_line(cause)), 200)
     if cause is error and not isinstance(error, (MlflowException, OSError)):
         said = f"{type(error).__name__}: {said}"
     why, todo = next(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from migrator import conventions
+from migrator import encoding
 from migrator.errors import TargetError
 from migrator.issues import Kind
 from migrator.model import AssessmentRecord
@@ -101,12 +101,12 @@ def compare_assessment(of: Entity | None, record: AssessmentRecord, found: Any) 
         of.differs("type", record.type, type(found).__name__.lower())
         return
     of.check("name", record.name, found.name)
-    value = conventions.sanitize(record.value)
+    value = encoding.sanitize(record.value)
     of.check("value", canonical(value), canonical(body.value))
     error = getattr(body, "error", None)
     of.check(
         "error",
-        canonical(without_none(conventions.sanitize(record.error))),
+        canonical(without_none(encoding.sanitize(record.error))),
         canonical(None if error is None else without_none(error.to_dictionary())),
     )
     of.check("source_type", record.source_type, found.source.source_type)

@@ -1,4 +1,4 @@
-"""Work that is shared: by processes of ours, by a Dask cluster, or by any other executor."""
+"""Shares work among processes, a Dask cluster, or any other executor."""
 
 from migrator.workers.pool import (
     AT_ONCE,

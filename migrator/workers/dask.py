@@ -1,7 +1,6 @@
-"""A Dask cluster as an executor whose futures always end.
+"""A Dask cluster as an executor that notices when no worker is left.
 
-``distributed``'s own client executor waits for as long as it takes when no worker is left. This
-one tells when that is so.
+The executor of a ``distributed`` client waits for ever in that case.
 """
 
 from __future__ import annotations
@@ -24,39 +23,39 @@ from migrator.errors import OptionError, WorkerError
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
-PATIENCE_SECONDS = 30.0  # without any worker; one that is started anew is back sooner
+PATIENCE_SECONDS = 30.0  # without any worker; a restarted worker is back sooner
 
 
 class DaskExecutor(Executor):
-    """The executor of a client, with a check that what is under way can end."""
+    """The executor of a Dask client that can check whether calls under way will end."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._inner = client.get_executor(pure=False)
         self._patience = PATIENCE_SECONDS
-        self._seen = time.monotonic()  # when there was a worker
+        self._seen = time.monotonic()  # when the last worker was seen
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Have a call done by any worker. One that dies meanwhile is replaced by another."""
+        """Run a call on any worker. If the worker dies, Dask runs the call on another."""
         future: Future[T] = self._inner.submit(fn, *args, **kwargs)
         return future
 
     def threads(self) -> int:
-        """Return how many calls the cluster does at once. Raises WorkerError without a worker."""
+        """Return the number of calls that run at once. Raises WorkerError without a worker."""
         while not (threads := self._threads()):
             self.check()
             time.sleep(0.2)
         return threads
 
     def check(self) -> None:
-        """Raise WorkerError when there has been no worker for long, or there is no scheduler."""
+        """Raise WorkerError if there was no worker for 30 seconds, or the scheduler is gone."""
         if self._threads():
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > self._patience:
             raise WorkerError(
                 f"The Dask cluster {self._client.scheduler.addr} has had no worker for "
                 f"{self._patience:.0f} s; nothing was changed.",
-                todo="Start some (dask worker ADDRESS), and try again.",
+                todo="Start workers (dask worker ADDRESS) and try again.",
             )
 
     def _threads(self) -> int:
@@ -65,16 +64,16 @@ class DaskExecutor(Executor):
         except (OSError, RuntimeError) as error:  # the connection is gone, or was closed
             raise WorkerError(
                 f"The Dask scheduler is gone ({error}); nothing was changed.",
-                todo="Start it again, and try again.",
+                todo="Start it and try again.",
             ) from error
 
 
 @contextmanager
 def connect(address: str) -> Iterator[DaskExecutor]:
-    """Yield the executor of a cluster, given its scheduler's address or scheduler file.
+    """Yield the executor of a cluster, given the scheduler's address or its scheduler file.
 
-    Raises OptionError where ``distributed`` is not installed or the address is none, WorkerError
-    where no scheduler answers, or a worker can't do our work.
+    Raises OptionError if ``distributed`` is not installed or the address is invalid, and
+    WorkerError if no scheduler answers or a worker has another version of mlflow-migrate.
     """
     try:
         from distributed import Client
@@ -84,7 +83,7 @@ def connect(address: str) -> Iterator[DaskExecutor]:
         ) from error
     address = _address(address)
     with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # of other versions of what we don't use
+        warnings.simplefilter("ignore")  # about versions of packages that we don't use
         _greet(address)
         client: Any = Client(  # type: ignore[no-untyped-call]  # distributed has no types
             address, timeout=CONNECT_SECONDS, set_as_default=False, name="mlflow-migrate"
@@ -100,7 +99,7 @@ def connect(address: str) -> Iterator[DaskExecutor]:
 
 
 def _address(given: str) -> str:
-    """Return the address that a scheduler file names, or what was given."""
+    """Return the address in a scheduler file; anything else is returned as given."""
     path = Path(given)
     if "://" in given or not (path.suffix == ".json" or path.is_file()):
         return given
@@ -117,7 +116,7 @@ def _address(given: str) -> str:
 def _greet(address: str) -> None:
     """Raise OptionError or WorkerError unless a scheduler answers.
 
-    A ``Client`` that fails to connect takes its time, and complains when it is thrown away.
+    A ``Client`` would take longer to fail, and log errors when it is discarded.
     """
     from distributed import rpc
 
@@ -127,18 +126,18 @@ def _greet(address: str) -> None:
             return await asyncio.wait_for(other.identity(), CONNECT_SECONDS)
 
     try:
-        with ThreadPoolExecutor(1) as thread:  # there may be an event loop in this one
+        with ThreadPoolExecutor(1) as thread:  # this thread may have an event loop
             found = thread.submit(asyncio.run, identity()).result()["type"]
     except (ValueError, TypeError) as error:  # the latter for TLS that is not configured
         raise OptionError(
-            f"--dask {address} is no address that can be used: {error}.",
+            f"--dask {address} is not a valid address: {error}.",
             todo="Give the scheduler's as tcp://host:8786, or name its scheduler file.",
         ) from error
     except (OSError, asyncio.TimeoutError) as error:
         raise WorkerError(
             f"No Dask scheduler answered at {address} within {CONNECT_SECONDS:.0f} s; nothing "
             "was changed.",
-            todo="Is it running, and can it be reached from here?",
+            todo="Check that it runs and can be reached from here.",
         ) from error
     if found != "Scheduler":
         raise OptionError(
@@ -147,25 +146,25 @@ def _greet(address: str) -> None:
 
 
 def version() -> str:
-    """Return the version of mlflow-migrate, on a worker."""
+    """Return the version of mlflow-migrate. It is called on a worker."""
     return __version__
 
 
 def _check_versions(client: Any) -> None:
-    """Raise WorkerError for the first worker without this mlflow-migrate."""
+    """Raise WorkerError if a worker does not have this version of mlflow-migrate."""
     for worker, found in sorted(client.run(version, on_error="return").items()):
         if found != __version__:
             has = f"mlflow-migrate {found}" if isinstance(found, str) else f"none ({found})"
             raise WorkerError(
                 f"The Dask worker {worker} has {has}, this is mlflow-migrate {__version__}; "
                 "nothing was changed.",
-                todo="Install the same one on every worker.",
+                todo="Install the same version on every worker.",
             )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what Dask logs of lost connections from the terminal: we say it ourselves."""
+    """Silence Dask's log about lost connections; our own errors report them."""
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

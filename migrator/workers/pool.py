@@ -1,9 +1,9 @@
-"""Work done by any ``concurrent.futures`` executor: answered in order, a bounded part at a time.
+"""Runs work on any ``concurrent.futures`` executor; results come in order, memory is bounded.
 
-``ProcessExecutor`` is the default one. What all pieces of the work have in common can be big, and
-an executor does not say which of its processes has it already. So a piece travels without it; a
-process that lacks it asks for it, and the piece is sent once more with it. A process that joins
-late, or takes the place of one that died, needs nothing else.
+``ProcessExecutor`` is the default executor. The data that all pieces of the work share can be big,
+and an executor does not tell which of its processes already has them. So a piece is sent without
+them, and a process that lacks them asks for the piece again with them. A process that joins late
+or replaces a dead one therefore needs no special treatment.
 """
 
 from __future__ import annotations
@@ -32,71 +32,71 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from migrator import __version__
 from migrator.errors import MigrateError, WorkerError
-from migrator.signals import ENDING
+from migrator.signals import ENDING_SIGNALS
 
 P_contra = TypeVar("P_contra", contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
 P = TypeVar("P")
 T = TypeVar("T")
 
-AT_ONCE = 64  # pieces under way where nobody says how many workers there are
-_LOOK_SECONDS = 1.0
+AT_ONCE = 64  # pieces under way if the number of workers is unknown
+_LOOK_SECONDS = 1.0  # between two checks of an executor that detects loss
 
-# The work that this process did last, by its digest: most pieces belong to the same.
+# The shared data of this process's last piece, by digest: most pieces belong to the same work.
 _last: tuple[str, Any] = ("", None)
 
 
 class Work(Protocol[P_contra, T_co]):
-    """What the pieces have in common. It is pickled, once; so are the pieces and their answers."""
+    """The shared data and the function of all pieces. Pieces and results are pickled too."""
 
     def check(self) -> None:
-        """Raise MigrateError where this process can't do the work; called once in each."""
+        """Raise MigrateError if this process can't do the work. Called once in each process."""
 
     def do(self, piece: P_contra, /) -> T_co:
-        """Return the answer for a piece. Threads may call this at the same time."""
+        """Return the result of a piece. Several threads may call this at the same time."""
 
 
 @runtime_checkable
 class DetectsLoss(Protocol):
-    """An executor that knows when it will never answer."""
+    """An executor that notices when its calls will never end."""
 
     def check(self) -> None:
-        """Raise WorkerError when what is under way can't end. Called while it is waited for."""
+        """Raise WorkerError if calls under way can't end. Called repeatedly while waiting."""
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-# ------------------------------------------------------------------------ processes of ours
+# ----------------------------------------------------------------------- our own processes
 
 
 class ProcessExecutor(ProcessPoolExecutor):
-    """Processes that end with the ``with`` block, whatever they are doing, or with this process.
+    """A process pool whose processes end with the ``with`` block, or with this process.
 
-    ``method`` is a start method of ``multiprocessing``: by default ``fork`` where it is safe.
+    ``method`` is a start method of ``multiprocessing``; the default is ``fork`` if that is safe.
     """
 
     def __init__(self, workers: int, method: str | None = None) -> None:
         self._context = _Context(method or start_method())
         context: Any = self._context
-        with _signals_held():  # multiprocessing's own helper may start here
+        with _signals_held():  # may start a helper process of multiprocessing
             super().__init__(workers, mp_context=context, initializer=_begin)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Have a call done by one of the processes, which are started when they are needed.
+        """Run a call in one of the processes, which are started when they are needed.
 
-        A process that starts inherits the signals that are held here, so that Ctrl-C does not
-        reach it before ``_begin`` has made it ignore that.
+        A new process inherits the blocked signals, so that Ctrl-C can't reach it before ``_begin``
+        ignores SIGINT.
         """
         with _signals_held():
             return super().submit(fn, *args, **kwargs)
 
     def call(self, fn: Callable[..., T], /, *args: Any) -> T:
-        """Have a call done and wait for it. Raises what it raises, WorkerError if it is lost."""
+        """Run a call and wait for it. Raises its exception, or WorkerError if its process died."""
         future = self.submit(fn, *args)
         try:
             return future.result()
@@ -105,23 +105,23 @@ class ProcessExecutor(ProcessPoolExecutor):
 
     @property
     def started(self) -> tuple[str, int]:
-        """The start method, and how many processes were started."""
+        """The start method, and the number of processes that were started."""
         return self._context.get_start_method(), len(self._context.started)
 
     def loss(self) -> WorkerError:
-        """Return the error that says how the process ended that broke the pool."""
-        self.shutdown(wait=True)  # the pool has ended the other processes by SIGTERM then
+        """Return an error about the process whose end broke the pool."""
+        self.shutdown(wait=True)  # the pool ends the other processes by SIGTERM
         codes = [process.exitcode for process in self._context.started]
         first = next(
             (code for code in codes if code not in (None, -signal.SIGTERM)), -signal.SIGTERM
         )
         return WorkerError(
             f"A worker process {_how_it_ended(first)} and its work is lost; nothing was changed.",
-            todo="Was memory short? With --workers 1 all work is done in one process.",
+            todo="Check the free memory. With --workers 1 one process does all the work.",
         )
 
     def stop(self) -> None:
-        """End the processes, whatever they are doing."""
+        """Kill the processes, even if they are working."""
         for process in self._context.started:
             if process.is_alive():
                 process.kill()
@@ -132,22 +132,22 @@ class ProcessExecutor(ProcessPoolExecutor):
 
 
 def start_method() -> str:
-    """Return how to start processes: by fork where it is safe, because it costs next to nothing.
+    """Return ``fork``, which is fast, if it is safe, otherwise ``spawn``.
 
-    A child forked beside other threads may inherit a lock that nobody will ever release.
+    It is not safe beside other threads: a child may inherit a lock that no thread releases.
     """
     safe = sys.platform.startswith("linux") and threading.active_count() == 1
     return "fork" if safe else "spawn"
 
 
 class _Context:
-    """A context of ``multiprocessing`` that knows which processes were started by it."""
+    """A context of ``multiprocessing`` that keeps the processes it started."""
 
     def __init__(self, method: str) -> None:
         self._context: Any = multiprocessing.get_context(method)
         self.started: list[BaseProcess] = []
 
-    def Process(self, **how: Any) -> BaseProcess:  # the name that is called
+    def Process(self, **how: Any) -> BaseProcess:  # called by this name
         process: BaseProcess = self._context.Process(**how)
         self.started.append(process)
         return process
@@ -158,11 +158,11 @@ class _Context:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let signals that end the command wait until the block ends (where the system can)."""
+    """Block the signals that end a command until the block ends (not on Windows)."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         yield
     finally:
@@ -170,19 +170,19 @@ def _signals_held() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Prepare a process of ours for its work.
+    """Prepare a worker process.
 
-    Ctrl-C, which a terminal sends to all processes, is left to the parent, which then ends this
-    one. The other signals end it at once: a handler that it inherited by fork would not. It ends
-    too when the parent is gone, even if that was killed: a pool's processes wait for one another
-    otherwise, because each holds both ends of their pipes.
+    A terminal sends Ctrl-C to all processes. Workers ignore it, because the parent ends them. The
+    other signals end a worker at once, without the handlers that it inherited by fork. A worker
+    also ends when its parent is gone, even if that was killed; otherwise the workers of a pool
+    would wait for one another, because each holds both ends of their pipes.
     """
-    for number in ENDING:
+    for number in ENDING_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -208,17 +208,16 @@ def _how_it_ended(code: int) -> str:
 def results(
     executor: Executor, work: Work[P, T], pieces: Iterable[P], at_once: int = AT_ONCE
 ) -> Generator[T, None, None]:
-    """Yield the answer for each piece, in order. ``at_once`` bounds how many are under way.
+    """Yield the result of each piece in order, with at most ``at_once`` pieces under way.
 
-    Raises what the work raises, and WorkerError for whatever keeps the executor from doing it: a
-    process that died, a future that was cancelled. The executor stays open; closing the iterator
-    cancels what is under way.
+    Raises the exceptions of the work, and WorkerError if the executor fails: a process died, a
+    future was cancelled. The executor stays open. Closing the iterator cancels pending pieces.
     """
     common = (__version__, pickle.dumps(work, pickle.HIGHEST_PROTOCOL))
     token = hashlib.sha256(common[1]).hexdigest()
     under_way: deque[tuple[bytes, Future[bytes]]] = deque()
     left = iter(pieces)
-    first = at_once  # nobody has what they have in common yet
+    first = at_once  # the first pieces carry the shared data
     try:
         while True:
             for piece in left:
@@ -254,7 +253,7 @@ def _submit(
 ) -> Future[bytes]:
     try:
         return executor.submit(answer_piece, token, common, piece)
-    except RuntimeError as error:  # it is broken, or was shut down
+    except RuntimeError as error:  # the executor is broken or shut down
         raise _loss(executor, error) from error
 
 
@@ -264,7 +263,7 @@ def _wait(executor: Executor, future: Future[bytes]) -> bytes:
             return future.result(_LOOK_SECONDS if isinstance(executor, DetectsLoss) else None)
         except MigrateError:
             raise
-        except (CancelledError, Exception) as error:  # an executor's own are any
+        except (CancelledError, Exception) as error:  # an executor may raise any exception
             if isinstance(error, TimeoutError) and not future.done():
                 if isinstance(executor, DetectsLoss):
                     executor.check()
@@ -273,19 +272,20 @@ def _wait(executor: Executor, future: Future[bytes]) -> bytes:
 
 
 def _loss(executor: Executor, error: BaseException) -> WorkerError:
-    """Return the error to raise for one of the executor's own."""
+    """Return a WorkerError for an exception of the executor."""
     if isinstance(executor, ProcessExecutor) and isinstance(error, BrokenExecutor):
         return executor.loss()
     said = " ".join(str(error).split())
     return WorkerError(
-        f"A part of the work was lost by its executor ({type(error).__name__}"
+        f"The executor lost a part of the work ({type(error).__name__}"
         f"{f': {said}' if said else ''}); nothing was changed.",
-        todo="Do all workers have this Python environment, and memory enough? Then try again.",
+        todo="Check that all workers have this Python environment and enough memory, and try "
+        "again.",
     )
 
 
 def answer_piece(token: str, common: tuple[str, bytes] | None, piece: bytes) -> bytes:
-    """Do a piece of the work, in any process; return nothing where it lacks what all have."""
+    """Return the pickled result of a piece; b"" if this process lacks the shared data."""
     global _last
     try:
         known, work = _last
@@ -297,12 +297,12 @@ def answer_piece(token: str, common: tuple[str, bytes] | None, piece: bytes) -> 
                 raise WorkerError(
                     f"The worker on {platform.node()} has mlflow-migrate {__version__}, this is "
                     f"{version}; nothing was changed.",
-                    todo="Install the same one everywhere.",
+                    todo="Install the same version everywhere.",
                 )
             work = pickle.loads(packed)
             work.check()
             _last = (token, work)
         answer = (False, work.do(pickle.loads(piece)))
-    except Exception as error:  # noqa: BLE001  # raised again where it is waited for
+    except Exception as error:  # noqa: BLE001  # raised again by the parent
         return pickle.dumps((True, error))
     return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)

@@ -711,7 +711,7 @@ def test_convert_says_what_was_rewritten_and_what_to_keep(tmp_path: Path) -> Non
     result = CliRunner().invoke(main, ["convert", str(source), "--to", uri_of(source)])
     assert result.exit_code == 0, result.output
     assert "to where the files are: 1 experiment, 1 run, 1 logged model" in result.output
-    assert f"Artifacts still lie in {source}: keep it" in result.output
+    assert f"The database points to files in {source}; keep that directory" in result.output
     assert "--artifacts copy:DIR" in result.output
 
 

@@ -10,8 +10,7 @@ from mlflow import MlflowClient
 
 from migrator import pipeline
 from migrator.model import Json
-from migrator.pipeline import trees
-from migrator.pipeline import walk as migration
+from migrator.pipeline import lots
 from migrator.transformer.profiles import load_profiles
 from migrator.transformer.verdicts import NO, YES, verdict
 from tests.support.planskit import run, trace
@@ -152,8 +151,8 @@ def mixed(*sources: Path, **options: Any) -> list[tuple[str, str]]:
 def test_a_name_with_values_of_several_types_is_an_issue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr(migration, "FEW_RUNS", 0)
-    monkeypatch.setattr(trees, "LOT_RUNS", 1)
+    monkeypatch.setattr(lots, "FEW_RUNS", 0)
+    monkeypatch.setattr(lots, "LOT_RUNS", 1)
     root = tmp_path / "mlruns"
     for exp in ("7", "8", "9"):
         write_experiment(root, exp, f"exp {exp}")

@@ -85,7 +85,7 @@ def test_scan_says_what_is_there_and_what_to_type_next(store: Path) -> None:
     result = run("scan", str(store))
     assert result.exit_code == 0, result.output
     assert "agents" in result.output
-    assert "1 traces with 2 spans" in result.output
+    assert "1 trace with 2 spans" in result.output
     assert f"mlflow-migrate convert {store}" in result.output
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, WorkerError
-from migrator.pipeline import trees
+from migrator.pipeline import lots
 from tests.convert.test_workers import STORES, comparable, data
 from tests.support.fixturekit import store
 
@@ -90,7 +90,7 @@ def running(directory: Path, workers: int) -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def small_lots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees, "LOT_RUNS", 3)
+    monkeypatch.setattr(lots, "LOT_RUNS", 3)
 
 
 @pytest.fixture(scope="module")
@@ -229,10 +229,10 @@ def test_a_worker_without_mlflow_migrate_is_named(tmp_path: Path) -> None:
     ("given", "code", "said"),
     [
         ("tcp://127.0.0.1:9", 1, "No Dask scheduler answered at tcp://127.0.0.1:9 within 5 s"),
-        ("localhost", 2, "is no address that can be used"),
-        ("http://127.0.0.1:8786", 2, "is no address that can be used"),
+        ("localhost", 2, "is not a valid address"),
+        ("http://127.0.0.1:8786", 2, "is not a valid address"),
         ("absent.json", 2, "can't be read as a scheduler file (FileNotFoundError"),
-        ("", 2, "is no address that can be used"),
+        ("", 2, "is not a valid address"),
     ],
 )
 def test_a_bad_address_is_one_sentence(given: str, code: int, said: str) -> None:

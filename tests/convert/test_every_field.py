@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from migrator import conventions, extractor, model
+from migrator import encoding, extractor, model
 from migrator.loader import Writer, open_target
 from migrator.model import (
     AssessmentRecord,
@@ -227,7 +227,7 @@ OTHER_VALUES: Mapping[tuple[type, str], Any] = {
     (TracePlan, "status"): "OK",
     (TracePlan, "usage"): TokenUsage(1, 2, 3),
     (TracePlan, "contents"): tuple(
-        conventions.span_content(SAMPLE.rebuilt.trace_id, span) for span in SAMPLE.rebuilt.spans
+        encoding.span_content(SAMPLE.rebuilt.trace_id, span) for span in SAMPLE.rebuilt.spans
     ),
     (SpanPlan, "span_id"): "00000000000000d4",
     (SpanPlan, "type"): "AGENT",
@@ -455,16 +455,17 @@ def write_rare_fields(root: Path) -> None:
 
 def read_all(root: Path) -> Iterator[object]:
     """Yield every record of a store."""
-    index = extractor.index(extractor.open_source(str(root)))
-    for entry in index.experiments:
-        yield extractor.read_experiment(entry).record
-    for run in index.runs:
-        yield extractor.read_run(run, lambda path: True).record
-    for entry in index.datasets:
-        yield extractor.read_dataset(entry).record
-    for entry in index.logged_models:
-        yield extractor.read_logged_model(entry).record
-    for entry in index.registered_models:
-        yield extractor.read_registered_model(entry).record
-    for trace in index.traces:
-        yield extractor.read_trace(trace).record
+    with extractor.open_source(str(root)) as source:
+        index = source.index()
+        for entry in index.experiments:
+            yield source.read_experiment(entry).record
+        for run in index.runs:
+            yield source.read_run(run, lambda path: True).record
+        for entry in index.datasets:
+            yield source.read_dataset(entry).record
+        for entry in index.logged_models:
+            yield source.read_logged_model(entry).record
+        for entry in index.registered_models:
+            yield source.read_registered_model(entry).record
+        for trace in index.traces:
+            yield source.read_trace(trace).record

@@ -20,7 +20,7 @@ from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError
 from migrator.issues import Code, Kind, Severity
-from migrator.pipeline import walk as migration
+from migrator.pipeline import shards
 from migrator.pipeline.selection import Shard
 from migrator.verify import verify
 from tests.support import fixturekit, storekit
@@ -102,7 +102,7 @@ def test_with_any_options_the_shards_are_the_whole(choice: Any, tmp_path: Path) 
 def ids(shard: int, parts: int, count: int) -> list[str]:
     """Return run ids that a shard takes."""
     candidates = (f"{number:032x}" for number in itertools.count(1))
-    return list(itertools.islice(filter(Shard(shard, parts).takes, candidates), count))
+    return list(itertools.islice(filter(Shard(shard, parts).has, candidates), count))
 
 
 def rejected(outcome: Any) -> set[tuple[str, str | None]]:
@@ -113,11 +113,11 @@ def rejected(outcome: Any) -> set[tuple[str, str | None]]:
 def test_every_name_is_in_one_shard_and_shards_are_of_about_equal_size() -> None:
     names = [f"{number:032x}" for number in range(2_000)]
     for parts in (1, 2, 7):
-        taken = Counter(k for n in names for k in range(1, parts + 1) if Shard(k, parts).takes(n))
+        taken = Counter(k for n in names for k in range(1, parts + 1) if Shard(k, parts).has(n))
         assert sum(taken.values()) == len(names)
         assert min(taken.values()) > len(names) / parts * 0.8
-    assert Shard(1, 3).takes("a\udc80") in (True, False)  # a name that is not text
-    assert [Shard(k, 4).takes("f" * 32) for k in (1, 2, 3, 4)] == [True, False, False, False]
+    assert Shard(1, 3).has("a\udc80") in (True, False)  # a name that is not text
+    assert [Shard(k, 4).has("f" * 32) for k in (1, 2, 3, 4)] == [True, False, False, False]
 
 
 def test_what_refers_to_things_of_another_shard_is_not_refused(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_an_experiment_of_mixed_runs_gets_the_kind_that_the_whole_gives_it(
     kinds = {row[2] for row in whole["experiment_tags"] if row[0] == "mlflow.experimentKind"}
     assert kinds == {1, 4}
     assert shared == whole
-    monkeypatch.setattr(migration, "SAMPLE_TREES", 5)  # of a big experiment: near enough
+    monkeypatch.setattr(shards, "SAMPLE_TREES", 5)  # of a big experiment: near enough
     _, sampled, _ = both([root], tmp_path, parts=4)
     kinds = {row[2] for row in sampled["experiment_tags"] if row[0] == "mlflow.experimentKind"}
     assert 4 in kinds and 3 not in kinds
@@ -258,7 +258,7 @@ def test_a_bad_shard_is_a_usage_error(command: str, value: str) -> None:
 
 
 def test_a_bad_shard_and_copies_are_option_errors(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"--shard 5/4: there is no such part"):
+    with pytest.raises(OptionError, match=r"--shard '5/4' is not K/N"):
         pipeline.scan([STORES[0]], pipeline.Options(shard=(5, 4)))
     with pytest.raises(OptionError, match=r"copy:.* and --shard"):
         convert([STORES[0]], tmp_path / "x.db", shard=(1, 4), artifacts=f"copy:{tmp_path}/files")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ import pytest
 
 from migrator import pipeline
 from migrator.errors import OptionError, WorkerError
-from migrator.pipeline import trees
-from migrator.pipeline import walk as migration
+from migrator.pipeline import lots, trees
 from migrator.workers import ProcessExecutor, pool, results
 from tests.support.fixturekit import materialise, store
 
@@ -30,8 +29,8 @@ STORES = ("2.22.5-agents", "2.22.5-server", "3.1.4-models")
 @pytest.fixture
 def small_lots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the fixtures' few runs be shared as tens of thousands are."""
-    monkeypatch.setattr(migration, "FEW_RUNS", 0)
-    monkeypatch.setattr(trees, "LOT_RUNS", 3)
+    monkeypatch.setattr(lots, "FEW_RUNS", 0)
+    monkeypatch.setattr(lots, "LOT_RUNS", 3)
 
 
 def data(path: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -204,9 +203,9 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, method: str, number: sign
 CONVERT = """
 import sys, time
 from migrator.cli import main
-from migrator.pipeline import trees, walk
+from migrator.pipeline import lots, trees
 from tests.convert.test_workers import hold
-walk.FEW_RUNS, trees.LOT_RUNS = 0, 3
+lots.FEW_RUNS, lots.LOT_RUNS = 0, 3
 trees.TreeWorker.work = lambda *_: hold(sys.argv.pop())
 main(["convert", sys.argv[1], "--to", sys.argv[2], "--schema", "3.9", "--workers", "2"])
 """
@@ -382,15 +381,15 @@ def test_a_worker_that_does_not_see_the_source_is_an_error_that_says_so(
         options = pipeline.Options(executor=executor)
         assert pipeline.scan([str(source)], options).exit_code == 0
         first = next(each for each in sorted(source.iterdir()) if (each / "meta.yaml").exists())
-        share = trees.work_shared
+        share = lots._work_shared
 
         def hide(*args: Any) -> None:  # after the walk, before any worker looks
             first.rename(hidden)
             share(*args)
 
-        monkeypatch.setattr(migration, "work_shared", hide)
+        monkeypatch.setattr(lots, "_work_shared", hide)
         with pytest.raises(WorkerError, match=r"The worker on .* does not see the source") as error:
-            pipeline.scan([str(source)], replace(options, since="2000-01-01"))
+            pipeline.scan([str(source)], pipeline.Options(executor=executor, since="2000-01-01"))
     assert f"({first.name} is not there)" in str(error.value)
 
 

@@ -29,8 +29,8 @@ from migrator import signals as interrupts
 from migrator.cli import main
 from migrator.issues import Code
 from migrator.outcome.summary import Outcome
-from migrator.pipeline import commands
-from migrator.pipeline import walk as migration
+from migrator.pipeline import commands, lots
+from migrator.pipeline.closing import Walked
 from migrator.pipeline.trees import TreeWorker
 from tests.support.damagekit import Spot, build, edit
 from tests.support.loaderkit import copy_template, execute, names_beside, query, tables
@@ -203,7 +203,7 @@ def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
         time.sleep(5)  # in a process of its own, which nobody waits for
 
     with monkeypatch.context() as patch:
-        patch.setattr(migration, "FEW_RUNS", 0)
+        patch.setattr(lots, "FEW_RUNS", 0)
         patch.setattr(TreeWorker, "work", linger)
         pid = forked(lambda: convert(store, folder / "m.db", SCHEMA_39, workers=2))
         while not ready.exists():
@@ -220,23 +220,23 @@ def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
 
 
 @pytest.mark.usefixtures("default_signals")
-@pytest.mark.parametrize("number", interrupts.ENDING)
+@pytest.mark.parametrize("number", interrupts.ENDING_SIGNALS)
 def test_a_signal_ends_with_130_and_nothing_is_left(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     ready = tmp_path / "ready"
-    finish = pipeline.Migration.check_handed
+    finish = Walked.check_handed
 
-    def wait(migration: pipeline.Migration) -> None:
-        finish(migration)
+    def wait(walked: Walked) -> None:
+        finish(walked)
         ready.touch()
         time.sleep(30)
 
-    monkeypatch.setattr(pipeline.Migration, "check_handed", wait)
+    monkeypatch.setattr(Walked, "check_handed", wait)
 
     def work() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for ending in set(interrupts.ENDING) - {signal.SIGINT}:
+        for ending in set(interrupts.ENDING_SIGNALS) - {signal.SIGINT}:
             signal.signal(ending, signal.SIG_DFL)  # nohup would have one ignored
         main(["convert", str(store), "--to", f"sqlite:///{tmp_path}/m.db", "--schema", "3.9"])
 
@@ -254,15 +254,15 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     ready, sent = tmp_path / "ready", tmp_path / "sent"
-    finish = pipeline.Migration.check_handed
+    finish = Walked.check_handed
 
-    def wait(migration: pipeline.Migration) -> None:
-        finish(migration)
+    def wait(walked: Walked) -> None:
+        finish(walked)
         ready.touch()
         while not sent.exists():
             time.sleep(0.01)
 
-    monkeypatch.setattr(pipeline.Migration, "check_handed", wait)
+    monkeypatch.setattr(Walked, "check_handed", wait)
 
     def work() -> None:
         signal.signal(number, signal.SIG_IGN)
@@ -443,7 +443,7 @@ def test_a_directory_of_a_run_that_nobody_looks_into_stops_the_conversion(
     from migrator.extractor.filestore import runs
 
     monkeypatch.setattr(runs, "_metrics", lambda log, folder: {})
-    with pytest.raises(LedgerError, match=r"directories: \d+ were not looked into"):
+    with pytest.raises(LedgerError, match=r"directories: \d+ not read"):
         convert(store, tmp_path / "m.db")
     assert not (tmp_path / "m.db").exists()
 

@@ -266,15 +266,10 @@ class Fuzzed:
     def read(self) -> tuple[Outcome, dict[str, Any]]:
         sink = Keep()
         outcome = Outcome("fuzz", (str(self.root),), None)
-        migration = pipeline.Migration(
-            pipeline.open_stores([FileStoreSource.open(str(self.root))]),
-            pipeline.Options(),
-            sink,
-            outcome,
-        )
-        migration.run()
-        migration.check_handed()
-        outcome.ledger.add_outcome(migration.handed, {})
+        stores = pipeline.open_stores([FileStoreSource.open(str(self.root))])
+        walked = pipeline.walk_sources(stores, pipeline.Options(), sink, outcome)
+        walked.check_handed()
+        outcome.ledger.add_outcome(walked.handed, {})
         return outcome, sink.kept
 
     def check(self, changed: set[Path]) -> None:

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migrator import signals as interrupts
+from migrator.atomic_files import common_mode, create_partial, write_atomically
 from migrator.cli import main
 from migrator.loader.sqlite import staging
-from migrator.wholefiles import common_mode, open_partial, write_whole
 from tests.support.storekit import write_experiment, write_run
 
 RUN = "1" * 32
@@ -128,11 +128,11 @@ def test_an_export_and_a_profile_follow_no_link(store: Path, tmp_path: Path) -> 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "r.txt"
-    write_whole(path, "old")
+    write_atomically(path, "old")
     with pytest.raises(TypeError):
-        write_whole(path, None)  # type: ignore[arg-type]
+        write_atomically(path, None)  # type: ignore[arg-type]
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    handle, partial = open_partial(path)
+    handle, partial = create_partial(path)
     os.close(handle)
     assert partial.parent == tmp_path and partial.name.startswith(".r.txt.")
 
@@ -160,7 +160,7 @@ main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("number", interrupts.ENDING)
+@pytest.mark.parametrize("number", interrupts.ENDING_SIGNALS)
 def test_a_signal_to_all_processes_ends_them_quietly(
     store: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -189,9 +189,9 @@ def test_a_signal_that_is_ignored_stays_ignored(store: Path, tmp_path: Path) -> 
     """``nohup mlflow-migrate convert …``: closing the terminal must not end it."""
     code = (
         "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from migrator.pipeline import Migration\ncheck = Migration.check_handed\n"
+        "from migrator.pipeline.closing import Walked\ncheck = Walked.check_handed\n"
         "def hang_up(self):\n    os.kill(os.getpid(), signal.SIGHUP)\n    check(self)\n"
-        "Migration.check_handed = hang_up\nfrom migrator.cli import main\nmain(sys.argv[1:])\n"
+        "Walked.check_handed = hang_up\nfrom migrator.cli import main\nmain(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", code, "convert", str(store), "--schema", "3.9", "--to"]
     done = subprocess.run([*command, f"sqlite:///{tmp_path}/m.db"], capture_output=True, text=True)

@@ -200,7 +200,7 @@ def test_stopping_at_the_first_reject_writes_nothing(
 ) -> None:
     result = convert(store, "--on-error", "stop", *dry)
     assert result.exit_code == 1
-    assert "metric-line-malformed" in result.output and "Mend the lines" in result.output
+    assert "metric-line-malformed" in result.output and "Fix the lines" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns"}
 
 

@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from migrator import signals as interrupts
 from migrator.cli import main
 from migrator.loader.sqlite import merge, staging
-from migrator.pipeline import Migration, commands
+from migrator.pipeline import commands
+from migrator.pipeline.closing import Walked
 from migrator.report import files
 from tests.damage.test_damage import tree_hash
 from tests.support.damagekit import Spot, build
@@ -142,7 +143,7 @@ def interrupted(call: Callable[..., Any], number: signal.Signals) -> Callable[..
 
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("number", interrupts.ENDING)
+@pytest.mark.parametrize("number", interrupts.ENDING_SIGNALS)
 def test_a_signal_comes_too_late_once_the_target_is_there(
     store: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, existing: bool
 ) -> None:
@@ -163,8 +164,8 @@ def test_a_signal_comes_too_late_once_the_target_is_there(
 def test_a_signal_before_the_target_is_there_leaves_nothing(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = Migration.check_written
-    monkeypatch.setattr(Migration, "check_written", interrupted(check, signal.SIGTERM))
+    check = Walked.check_written
+    monkeypatch.setattr(Walked, "check_written", interrupted(check, signal.SIGTERM))
     result = convert(store)
     assert result.exit_code == 130 and "untouched" in result.output
     assert names_beside(tmp_path / "m.db") == ["mlruns"]

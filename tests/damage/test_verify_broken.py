@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
-from migrator.pipeline import Migration
+from migrator.pipeline import forest
 from tests.support import fixturekit
 from tests.support.damagekit import Spot, build
 from tests.support.mlflow_server import Server
@@ -83,12 +84,12 @@ def test_a_database_with_any_page_damaged(written: Path, target: Path) -> None:
 def test_a_database_that_is_cut_off_while_it_is_read(
     written: Path, target: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    def cut(migration: Migration) -> None:
+    def cut(*args: Any) -> Any:
         os.truncate(target, int(target.stat().st_size * share) // PAGE_BYTES * PAGE_BYTES)
-        trees(migration)
+        return trees(*args)
 
-    trees = Migration._trees
-    monkeypatch.setattr(Migration, "_trees", cut)
+    trees = forest.hand_over_trees
+    monkeypatch.setattr("migrator.pipeline.walk.hand_over_trees", cut)
     assert "is damaged: database disk image is malformed" in sentence(verified(written, target))
 
 

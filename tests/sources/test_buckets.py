@@ -362,11 +362,11 @@ def test_show_export_and_check_take_addresses(bucket: ObjectStore, tmp_path: Pat
 def test_several_processes_read_one_mirror(
     bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from migrator.pipeline import walk as migration
+    from migrator.pipeline import lots
 
     address = bucket.upload(fixturekit.store("2.22.5-sweeps"), "mlruns")
     convert(address, tmp_path / "one.db")
-    monkeypatch.setattr(migration, "FEW_RUNS", 0)
+    monkeypatch.setattr(lots, "FEW_RUNS", 0)
     convert(address, tmp_path / "two.db", Options(workers=2))
     assert rows(tmp_path / "one.db") == rows(tmp_path / "two.db")
 

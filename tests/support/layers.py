@@ -15,10 +15,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
     ("outcome",),
-    ("addresses", "conventions", "databases", "encoding", "workers"),
-    ("model",),
-    ("errors", "issues", "paths", "signals", "wholefiles"),
-    ("credentials",),
+    ("databases", "encoding", "workers"),
+    ("addresses", "model"),
+    ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
+    ("counting", "credentials"),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 

@@ -18,7 +18,7 @@ from migrator.model import (
     SourceIndex,
     TraceRecord,
 )
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 
 def kept_of(record: object) -> Counter[Kind]:
@@ -94,7 +94,7 @@ def assert_closed(result: Extracted[Any]) -> None:
         )
     for issue in result.issues:
         assert issue.message and issue.count > 0
-        f"{shown(issue.path)}{issue.message}{issue.kept}".encode()
+        f"{readable_path(issue.path)}{issue.message}{issue.kept}".encode()
 
 
 def read_all(

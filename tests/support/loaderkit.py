@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.loader import PublishOptions, Writer, Written, open_target
 from migrator.loader import schema as schemas
 from migrator.model import (
@@ -145,12 +145,12 @@ def registered_model(**changes: Any) -> RegisteredModelRecord:
 
 def span(trace_id: str, name: str, parent: SpanPlan | None, **changes: Any) -> SpanPlan:
     attributes = {
-        conventions.SPAN_REQUEST_ID: conventions.encode(trace_id),
-        conventions.SPAN_TYPE: conventions.encode(changes.get("type", "CHAIN")),
+        conventions.SPAN_REQUEST_ID: encoding.encode(trace_id),
+        conventions.SPAN_TYPE: encoding.encode(changes.get("type", "CHAIN")),
         **changes.pop("attributes", {}),
     }
     plan = SpanPlan(
-        span_id=conventions.span_id_of(trace_id, name),
+        span_id=encoding.span_id_of(trace_id, name),
         parent_span_id=parent.span_id if parent else None,
         name=name,
         type="CHAIN",
@@ -166,8 +166,8 @@ def span(trace_id: str, name: str, parent: SpanPlan | None, **changes: Any) -> S
 def trace(name: str = "run", **changes: Any) -> TracePlan:
     """A workflow of four spans, one of them failed, with tokens, cost, session and feedback."""
     run_id = hex_id(name)
-    trace_id = conventions.trace_id_of(run_id)
-    encode = conventions.encode
+    trace_id = encoding.trace_id_of(run_id)
+    encode = encoding.encode
     root = span(
         trace_id,
         "workflow",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -21,6 +22,7 @@ from migrator.loader import schema
 from migrator.loader.networked import publish
 from migrator.loader.networked.connection import initialise
 from migrator.outcome.summary import Outcome
+from migrator.pipeline import forest
 from migrator.verify import verify
 from tests.convert.test_two_sources import OTHERS
 from tests.support import fixturekit, spanlesskit, sql_servers
@@ -574,17 +576,17 @@ def test_verify_says_in_a_sentence_that_the_server_ended_its_connection(
     database = postgresql.empty()
     source, uri = fixturekit.store("2.4.2-predictions"), postgresql.uri(database)
     convert(source, uri)
-    trees = pipeline.Migration._trees
+    trees = forest.hand_over_trees
 
-    def end_it(migration: pipeline.Migration) -> None:
+    def end_it(*args: Any) -> Any:
         of_it = f"FROM pg_stat_activity WHERE datname = '{database}'"
         postgresql.execute(
             f"SELECT pg_terminate_backend(pid) {of_it}",
             f"ALTER DATABASE {database} RENAME TO {database}_gone",
         )
-        trees(migration)
+        return trees(*args)
 
-    monkeypatch.setattr(pipeline.Migration, "_trees", end_it)
+    monkeypatch.setattr("migrator.pipeline.walk.hand_over_trees", end_it)
     with pytest.raises(TargetError) as caught:
         verify([str(source)], uri, pipeline.Options())
     text = str(caught.value)

@@ -22,7 +22,7 @@ from mlflow.entities.trace_metrics import AggregationType, MetricAggregation, Me
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from migrator import conventions as conv
-from migrator import pipeline
+from migrator import encoding, pipeline
 from migrator.tracker import MLFlowTracker
 from migrator.tracker.costs import summary
 from tests.support import fixturekit, storekit, trackerkit
@@ -171,7 +171,7 @@ def feedback(trace: Any) -> dict[str, tuple[Any, ...]]:
             Dollars(each.feedback.value),
             each.source.source_type,
             each.source.source_id,
-            each.assessment_id == conv.assessment_id_of(
+            each.assessment_id == encoding.assessment_id_of(
                 trace.info.trace_id, each.name, conv.FEEDBACK_SOURCE
             ),
         )

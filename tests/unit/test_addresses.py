@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from migrator.addresses import is_server, is_server_address, refuse_mistaken
+from migrator.addresses import is_http, is_server_url, refuse_mistaken
 from migrator.cli import main
 from migrator.credentials import masked
 from migrator.errors import OptionError, TargetError
@@ -46,10 +46,10 @@ def test_other_addresses_are_left_to_those_who_take_them(given: str) -> None:
 
 
 def test_which_addresses_are_those_of_servers() -> None:
-    assert is_server("HTTP://h") and is_server("http:/h") and not is_server("h:5000")
-    assert is_server_address("http://h:5000/prefix") and is_server_address("HTTPS://h")
+    assert is_http("HTTP://h") and is_http("http:/h") and not is_http("h:5000")
+    assert is_server_url("http://h:5000/prefix") and is_server_url("HTTPS://h")
     for wrong in ("http://", "http://h:port", "http://h?x=1", "sqlite:///m.db", "h:5000"):
-        assert not is_server_address(wrong)
+        assert not is_server_url(wrong)
     assert masked("http://me:s3cret@h:1/x") == "http://h:1/x"
     assert masked("me:s3cret@h:1") == "me:***@h:1"
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError
 
 from migrator import databases
 from migrator.cli import main
-from migrator.credentials import hidden, masked, without_credentials
+from migrator.credentials import masked, without_credentials, without_secrets
 from migrator.errors import MigrateError, TargetError
 from tests.support.storekit import write_experiment, write_run
 
@@ -58,9 +58,12 @@ def test_a_message_is_shown_without_the_secrets_of_its_addresses() -> None:
     expected = "HTTPError at 'https://h/api', from s3://K:***@b/x: see user@example.com"
     assert without_credentials(text) == expected
     assert str(MigrateError(text)) == expected
+    assert without_credentials("It is at http://h/x?key=S3CRET. Go.") == (
+        "It is at http://h/x?key=***. Go."
+    )
     example = "Write postgresql://user:password@host/database"
     assert without_credentials(example) == example
-    assert hidden('host "p/w" or p%2Fw; a is no secret', ["p/w", "a b"]) == (
+    assert without_secrets('host "p/w" or p%2Fw; a is no secret', ["p/w", "a b"]) == (
         'host "***" or ***; a is no secret'
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.wholefiles import common_mode, open_partial, write_whole
+from migrator.atomic_files import common_mode, create_partial, write_atomically
 
 
 def mode_of(path: Path) -> int:
@@ -19,7 +19,7 @@ def test_a_file_keeps_the_permissions_of_what_it_replaces(tmp_path: Path) -> Non
     path = tmp_path / "report.json"
     path.write_text("old")
     path.chmod(0o640)
-    write_whole(path, "new ü")
+    write_atomically(path, "new ü")
     assert path.read_text(encoding="utf-8") == "new ü"
     assert mode_of(path) == 0o640
     assert list(tmp_path.iterdir()) == [path]
@@ -32,7 +32,7 @@ def test_nobody_may_read_it_who_may_not_read_the_files_it_is_made_of(tmp_path: P
         path.chmod(mode)
     assert common_mode([shared, secret, tmp_path / "missing"]) == 0o600
     assert common_mode([]) == 0o666
-    write_whole(tmp_path / "report", "text", [shared, secret])
+    write_atomically(tmp_path / "report", "text", [shared, secret])
     assert mode_of(tmp_path / "report") == 0o600
 
 
@@ -41,7 +41,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     precious.write_text("mine")
     link = tmp_path / "report.json"
     link.symlink_to(precious)
-    write_whole(link, "new")
+    write_atomically(link, "new")
     assert not link.is_symlink()
     assert precious.read_text() == "mine"
 
@@ -57,13 +57,13 @@ def test_what_was_there_stays_when_writing_fails(
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="no space"):
-        write_whole(path, "new")
+        write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_two_partial_files_have_two_names(tmp_path: Path) -> None:
-    first, second = (open_partial(tmp_path / "m.db") for _ in range(2))
+    first, second = (create_partial(tmp_path / "m.db") for _ in range(2))
     for handle, _ in (first, second):
         os.close(handle)
     assert first[1] != second[1]
@@ -71,5 +71,5 @@ def test_two_partial_files_have_two_names(tmp_path: Path) -> None:
 
 
 def test_half_characters_are_written_as_escapes(tmp_path: Path) -> None:
-    write_whole(tmp_path / "text", "a\ud800")
+    write_atomically(tmp_path / "text", "a\ud800")
     assert (tmp_path / "text").read_text() == "a\\ud800"

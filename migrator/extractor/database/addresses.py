@@ -7,6 +7,7 @@ import re
 import urllib.parse
 
 from migrator import databases
+from migrator.addresses import is_database_server
 from migrator.credentials import masked
 from migrator.errors import SourceError, TargetError
 
@@ -21,7 +22,7 @@ def is_database(text: str) -> bool:
     >>> is_database("sqlite:///mlflow.db"), is_database("./mlruns")
     (True, False)
     """
-    if _SQLITE.match(text) or databases.is_server(text):
+    if _SQLITE.match(text) or is_database_server(text):
         return True
     path = _expanded(text)
     if not os.path.isfile(path):  # a pipe would block
@@ -90,7 +91,7 @@ def server_name(uri: str) -> str:
         url = databases.server_url(uri)
     except TargetError as error:
         raise SourceError(error.what, todo=error.todo) from None
-    return databases.shown(url.set(drivername=url.get_backend_name()))
+    return masked(str(url.set(drivername=url.get_backend_name())))
 
 
 def is_same_database(first: str, second: str) -> bool:
@@ -103,7 +104,7 @@ def is_same_database(first: str, second: str) -> bool:
 
 
 def _place_of(text: str) -> tuple[object, ...] | None:
-    if databases.is_server(text):
+    if is_database_server(text):
         try:
             url = databases.server_url(text)
         except TargetError:

@@ -16,7 +16,7 @@ from migrator.extractor.filestore.artifacts import has_files
 from migrator.extractor.locations import describe_location, local_path
 from migrator.issues import Kind
 from migrator.model import Entry, Location
-from migrator.paths import path_of
+from migrator.paths import openable_path
 
 _FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
 
@@ -78,7 +78,7 @@ class ArtifactPlaces:
 
     def _places(self, tail: tuple[str, ...]) -> Iterator[str]:
         for root in self.roots:
-            yield os.path.join(root, *map(path_of, tail))
+            yield os.path.join(root, *map(openable_path, tail))
 
     def _home(self, tail: tuple[str, ...]) -> str:
-        return str(Path(self.folder, "mlruns", *map(path_of, tail)))
+        return str(Path(self.folder, "mlruns", *map(openable_path, tail)))

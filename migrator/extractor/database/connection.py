@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from migrator import databases
+from migrator.addresses import is_database_server
 from migrator.errors import SourceError, TargetError
 
 WAIT_SECONDS = 10.0  # for another process's write to end
@@ -53,7 +54,7 @@ class Database:
     def __init__(self, location: str) -> None:
         """Connect to a SQLite file by its path, or to a server by its URI."""
         self._session: _Session
-        if databases.is_server(location):
+        if is_database_server(location):
             self._session = _ServerSession(location)
         else:
             self._session = _SqliteSession(location)

@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from migrator import conventions, databases
+from migrator import conventions
+from migrator.addresses import is_database_server
 from migrator.errors import SourceError
 from migrator.extractor.database import addresses, schema
 from migrator.extractor.database.artifacts import ArtifactPlaces
@@ -61,7 +62,7 @@ class DatabaseSource(Source):
 
         Raises SourceError for one that can't be read or is not MLflow's.
         """
-        if databases.is_server(text):
+        if is_database_server(text):
             location, name = text, addresses.server_name(text)
             places = ArtifactPlaces(os.getcwd(), ())
         else:

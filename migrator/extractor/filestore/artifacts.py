@@ -37,7 +37,7 @@ from migrator.model import (
     SourceIndex,
     TraceRecord,
 )
-from migrator.paths import path_of, shown
+from migrator.paths import openable_path, readable_path
 
 # What lies between an experiment's directory and an entity's (FileStore, 2.14 and 3.0 on).
 _FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
@@ -63,14 +63,14 @@ def find_artifact_dir(
     two parts, links resolved, are the entity's own as MLflow makes them: a store must not be able
     to make us read any directory that it names.
     """
-    served = [os.path.join(root, *map(path_of, parts)) for root in artifact_roots]
+    served = [os.path.join(root, *map(openable_path, parts)) for root in artifact_roots]
     if own is not None and holds_files:
         other = next((path for path in served if has_files(path)), None)
         if other is not None and _sizes(own) != _sizes(other):
             log.add(
                 Code.ARTIFACTS_IN_TWO_PLACES,
                 own,
-                f"There are artifacts here and, not the same, in {shown(other)}.",
+                f"There are artifacts here and, not the same, in {readable_path(other)}.",
                 kept="those here",
             )
         return own
@@ -118,7 +118,7 @@ def locate_inside(
     uri: str, kind: Kind, entry: Entry, artifact_roots: Sequence[str], inside: tuple[str, ...]
 ) -> Location:
     """What a location ``inside`` an entity's artifacts leads to."""
-    below = [path_of(part) for part in inside]
+    below = [openable_path(part) for part in inside]
     places = [os.path.join(p, *below) for p in own_places(kind, entry, artifact_roots)]
     recorded = local_path(uri)
     candidates = places if recorded is None else [*places, recorded]
@@ -189,7 +189,7 @@ def _recorded(path: str, key: str | None) -> str:
 
 def own_places(kind: Kind, entry: Entry, artifact_roots: Sequence[str]) -> tuple[str, ...]:
     """The directories in which an entity's artifacts may lie, the best one first."""
-    tail = [path_of(part) for part in _tail(kind, entry)]
+    tail = [openable_path(part) for part in _tail(kind, entry)]
     return (f"{entry.path}/artifacts", *(os.path.join(root, *tail) for root in artifact_roots))
 
 
@@ -294,7 +294,7 @@ def _walk(
                 size = os.lstat(file).st_size
             except OSError:
                 size = 0
-            found.append((ArtifactFile(shown(prefix + name), size), file))
+            found.append((ArtifactFile(readable_path(prefix + name), size), file))
         todo += [(child, f"{prefix}{name}/") for name, child in listing.dirs]
     return found, anything
 

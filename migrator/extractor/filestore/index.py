@@ -47,7 +47,7 @@ from migrator.extractor.filestore.scanning import (
 from migrator.extractor.source import FileCount
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 _OWN = frozenset({"tags", "datasets"})  # of these, what no other experiment can hold as well
 _VALUE_BYTES = 10_000  # of a tag that holds an id
@@ -192,7 +192,7 @@ class _Walk:
                 + (f", and no experiment {owner!r} is there." if home is None else "."),
                 "" if home is None else f"as a run of experiment {owner}, which its {META} names",
                 Kind.RUN,
-                shown(name),
+                readable_path(name),
             )
         )
 
@@ -237,7 +237,7 @@ class _Walk:
     def _experiment(
         self, path: str, name: str, listing: Listing, bound: str, *, in_trash: bool, depth: int
     ) -> None:
-        experiment_id = shown(name)
+        experiment_id = readable_path(name)
         self.experiments.append(Entry(experiment_id, *_place(path, experiment_id), None, in_trash))
         if depth:
             self.issues.append(
@@ -312,14 +312,14 @@ class _Walk:
         if parent is None and not os.path.isdir(f"{path}/tags"):  # in other letters, perhaps
             tags = [child for each, child in scan(path, bound).dirs if each.lower() == "tags"]
             parent = _value(tags[0], "mlflow.parentRunId", bound) if tags else None
-        run_id = shown(name)
+        run_id = readable_path(name)
         if not _RUN_ID.fullmatch(run_id):
             run_id = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
             self.issues.append(
                 Issue(
                     Code.RUN_ID_CHANGED,
                     path,
-                    f"MLflow does not accept {shown(name)!r} as a run id.",
+                    f"MLflow does not accept {readable_path(name)!r} as a run id.",
                     f"the run, as {run_id}",
                     Kind.RUN,
                     run_id,
@@ -344,7 +344,7 @@ class _Walk:
                 self._ignore(child, bound)
                 return
             self._count_all(inner, bound)
-            entity_id = shown(name)
+            entity_id = readable_path(name)
             place = (entity_id, *_place(child, entity_id))
             if folder == "traces":
                 run_id = _value(f"{child}/request_metadata", "mlflow.sourceRun", bound)
@@ -372,7 +372,9 @@ class _Walk:
                 self._ignore(child, self.root)
             else:
                 self._count_all(inner, self.root)
-                self.registered_models.append(Entry(shown(name), *_place(child, shown(name))))
+                self.registered_models.append(
+                    Entry(readable_path(name), *_place(child, readable_path(name)))
+                )
 
     # -- counting
 

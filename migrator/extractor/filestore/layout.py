@@ -15,7 +15,7 @@ import re
 from migrator.extractor.filestore.junk_names import is_junk_folder
 from migrator.extractor.filestore.scanning import FileTooLarge, Listing, read_bytes, scan
 from migrator.model import Entry, RunEntry
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 META = "meta.yaml"
 TRASH = ".trash"
@@ -188,7 +188,7 @@ def bound_of(run: RunEntry) -> str:
 
 @functools.lru_cache(1 << 8)  # thousands of runs lie in one experiment
 def _bound(above: str, experiment_id: str | None, in_trash: bool) -> str:
-    if shown(os.path.basename(above)) != experiment_id:
+    if readable_path(os.path.basename(above)) != experiment_id:
         return above  # it lies beside the experiments
     store = os.path.dirname(above)
     return os.path.dirname(store) if in_trash else store

@@ -12,7 +12,7 @@ from migrator.errors import SourceError
 from migrator.extractor.filestore.junk_names import is_junk_folder
 from migrator.extractor.filestore.layout import MODELS, TRASH, is_store, meta_of
 from migrator.extractor.filestore.scanning import Listing, reason, scan
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 _FILE_TODO = "Give the path of the mlruns directory itself."
 
@@ -37,11 +37,11 @@ def open_store(location: str) -> str:
     _explain_part(path, listing)
     below = _stores_below(path)
     if below:
-        listed = "".join(f"\n  {shown(store)}" for store in below[:5])
+        listed = "".join(f"\n  {readable_path(store)}" for store in below[:5])
         more = "\n  …" if len(below) > 5 else ""
         one = len(below) == 1
         raise SourceError(
-            f"{shown(path)} is not an MLflow file store, but "
+            f"{readable_path(path)} is not an MLflow file store, but "
             f"{'there is one' if one else f'there are at least {len(below)}'} below it.",
             todo=("Give its path:" if one else "Give their paths, all in one call:")
             + listed
@@ -51,12 +51,12 @@ def open_store(location: str) -> str:
         raise _nothing(path)
     if inner is not None:
         raise SourceError(
-            f"{shown(inner)} holds no MLflow experiment.",
+            f"{readable_path(inner)} holds no MLflow experiment.",
             todo="Check the path: a file store holds a directory for each experiment, "
             "with a meta.yaml in it.",
         )
     raise SourceError(
-        f"{shown(path)} is not an MLflow file store: it holds neither experiments nor a "
+        f"{readable_path(path)} is not an MLflow file store: it holds neither experiments nor a "
         "directory mlruns.",
         todo="Give the path of the mlruns directory.",
     )
@@ -64,7 +64,7 @@ def open_store(location: str) -> str:
 
 def _nothing(path: str) -> SourceError:
     return SourceError(
-        f"{shown(path)} is empty: there is nothing to migrate.",
+        f"{readable_path(path)} is empty: there is nothing to migrate.",
         todo="Check that this is the directory in which MLflow wrote your runs.",
     )
 
@@ -106,21 +106,21 @@ def _unquoted(rest: str) -> str:
 
 def root_listing(path: str) -> Listing:
     if not os.path.lexists(path):
-        beside = _database_beside(path)
         raise SourceError(
-            f"{masked(shown(path))} does not exist.", todo=beside or "Check the path."
+            f"{masked(readable_path(path))} does not exist.",
+            todo=_database_beside(path) or "Check the path.",
         )
     if not os.path.exists(path):
         raise SourceError(
-            f"{shown(path)} is a link that leads nowhere, or can't be followed.",
+            f"{readable_path(path)} is a link that leads nowhere, or can't be followed.",
             todo="Check what it points to, and the permissions on the way.",
         )
     if not os.path.isdir(path):
-        raise SourceError(f"{shown(path)} is not a directory.", todo=_FILE_TODO)
+        raise SourceError(f"{readable_path(path)} is not a directory.", todo=_FILE_TODO)
     listing = scan(path, path)
     if listing.error is not None:
         raise SourceError(
-            f"{shown(path)} can't be read: {reason(listing.error)}.",
+            f"{readable_path(path)} can't be read: {reason(listing.error)}.",
             todo="Give yourself read permission on it, or run as the user who owns it.",
         )
     return listing
@@ -135,7 +135,7 @@ def _database_beside(path: str) -> str:
     if not os.path.isfile(database):  # a pipe would block
         return ""
     shortest = os.path.relpath(database)
-    name = shlex.quote(shown(shortest if len(shortest) < len(database) else database))
+    name = shlex.quote(readable_path(shortest if len(shortest) < len(database) else database))
     return (
         f"There is a database beside it: mlflow-migrate scan {name} shows what it holds, and "
         f"mlflow-migrate convert {name} --to sqlite:///migrated.db makes traces of its nested runs."
@@ -154,20 +154,20 @@ def _explain_part(path: str, listing: Listing) -> None:
         above, scan(above, above)
     ):
         raise SourceError(
-            f"{shown(path)} is a part of a file store.",
-            todo=f"Give the store itself: {shown(above)}",
+            f"{readable_path(path)} is a part of a file store.",
+            todo=f"Give the store itself: {readable_path(above)}",
         )
     if about == "run":
         raise SourceError(
-            f"{shown(path)} is a run, not a file store.",
-            todo=f"Give the store itself: {shown(os.path.dirname(os.path.dirname(path)))}",
+            f"{readable_path(path)} is a run, not a file store.",
+            todo=f"Give the store itself: {readable_path(os.path.dirname(os.path.dirname(path)))}",
         )
     for _, child in listing.dirs[:20]:
         for _, grandchild in scan(child, path).dirs[:20]:
             if {name for name, _ in scan(grandchild, path).dirs} == {"artifacts"}:
                 raise SourceError(
-                    f"{shown(path)} looks like the artifact directory of a server or database: "
-                    "it holds artifacts, but no runs.",
+                    f"{readable_path(path)} looks like the artifact directory of a server or "
+                    "database: it holds artifacts, but no runs.",
                     todo=_database_beside(path)
                     or "Give the directory that holds the runs (mlruns, with a meta.yaml in "
                     "each run), or the database: sqlite:///mlflow.db, postgresql://…",

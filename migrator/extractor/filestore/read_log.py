@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
 from typing import TypeVar
 
+from migrator.counting import counted
 from migrator.extractor.filestore.junk_names import (
     copied_from,
     is_junk,
@@ -33,7 +34,7 @@ from migrator.extractor.filestore.scanning import (
 )
 from migrator.issues import Code, Issue, Kind, Severity
 from migrator.model import Extracted
-from migrator.paths import is_utf8, shown
+from migrator.paths import is_utf8, readable_path
 
 T = TypeVar("T")
 
@@ -142,7 +143,7 @@ class ReadLog:
             self.add(
                 Code.STAND_IN_READ,
                 os.path.join(path, name),
-                f"There is no {wanted}, but {shown(name)}.",
+                f"There is no {wanted}, but {readable_path(name)}.",
                 kept="as if it were that",
             )
         return listing._replace(
@@ -240,7 +241,8 @@ class ReadLog:
                     self.add(
                         Code.CONFLICT_COPY,
                         file,
-                        f"It is a copy of {shown(original)} that a sync tool or file manager made.",
+                        f"It is a copy of {readable_path(original)} that a sync tool or file "
+                        "manager made.",
                         kept="the original",
                     )
                 else:
@@ -323,7 +325,7 @@ class ReadLog:
 
     def name(self, name: str, path: str, kind: Kind) -> str:
         """A key as text; bytes that are not UTF-8 are shown as ``\\xff``, and named."""
-        readable = shown(name)
+        readable = readable_path(name)
         if readable != name and not is_utf8(name):
             self.add(
                 Code.NAME_UNDECODABLE,
@@ -427,7 +429,7 @@ class ReadLog:
 
 def ignored_files(folder: str, names: Sequence[str], entity_id: str = "") -> Issue:
     """An issue that names the files of a folder that are not MLflow's."""
-    listed = ", ".join(shown(name) for name in names[:5])
+    listed = ", ".join(readable_path(name) for name in names[:5])
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     path = os.path.join(folder, names[0]) if len(names) == 1 else folder
     verb = "is not a file" if len(names) == 1 else "are not files"
@@ -437,9 +439,9 @@ def ignored_files(folder: str, names: Sequence[str], entity_id: str = "") -> Iss
 
 def ignored_tree(path: str, tree: TreeContents, entity_id: str = "") -> list[Issue]:
     """Issues that name a directory that is not MLflow's, and what in it could not be read."""
-    some = f": {', '.join(shown(name) for name in tree.names)}" if tree.names else ""
+    some = f": {', '.join(readable_path(name) for name in tree.names)}" if tree.names else ""
     more = ", …" if tree.files > len(tree.names) else ""
-    files = "1 file" if tree.files == 1 else f"{tree.files:,} files"
+    files = counted(tree.files, "file")
     message = f"The directory is not of MLflow's layout; it holds {files}{some}{more}."
     code = Code.DIRECTORY_IGNORED
     if tree.meta_files:

@@ -35,7 +35,7 @@ from migrator.model import (
     RunEntry,
     RunRecord,
 )
-from migrator.paths import path_of
+from migrator.paths import openable_path
 
 Metrics: TypeAlias = "Mapping[str, tuple[MetricPoint, ...]]"  # by key
 
@@ -371,7 +371,7 @@ def _input_type(log: ReadLog, meta: Meta, source_id: str, run: RunEntry) -> str 
     if word in _INPUT_FOLDERS:
         return word
     for source_type, folder in _INPUT_FOLDERS.items():
-        if os.path.isdir(os.path.join(run.folder, folder, path_of(source_id))):
+        if os.path.isdir(os.path.join(run.folder, folder, openable_path(source_id))):
             meta.unknown_value("source_type", given, f"as {source_type}, which has this id")
             return source_type
     log.add(

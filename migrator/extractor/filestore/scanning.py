@@ -11,7 +11,7 @@ import stat
 from typing import NamedTuple
 
 from migrator.extractor.filestore.junk_names import are_plain
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 MAX_LINKS = 3  # on one path: to an experiment, to a run in it and to that run's params
 MAX_LINKED_PATHS = 250  # behind one link; see _has_too_many_links
@@ -135,7 +135,7 @@ def follow(path: str, bound: str) -> LinkTarget | SpecialEntry:
     is_directory = stat.S_ISDIR(mode)
     if not is_below(target, os.path.realpath(bound)):
         kind = "directory" if is_directory else "file"
-        what = f"a link to a {kind} out of the store, to {shown(target)}"
+        what = f"a link to a {kind} out of the store, to {readable_path(target)}"
         return SpecialEntry(name, path, what, is_link=True)
     if not is_directory and not stat.S_ISREG(mode):
         what = f"a link to {_special_file(target)} inside the store"

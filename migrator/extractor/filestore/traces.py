@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.extractor.filestore.artifacts import find_artifact_dir
 from migrator.extractor.filestore.junk_names import is_junk
 from migrator.extractor.filestore.layout import store_of
@@ -329,7 +329,7 @@ class SpanReader:
         raw_id = context.get("span_id")
         span_id = _span_id(raw_id)
         if span_id is None:
-            span_id = conventions.span_id_of(self._trace_id, f"#{position}")
+            span_id = encoding.span_id_of(self._trace_id, f"#{position}")
             self._repaired(Code.SPAN_REPAIRED, f"Span {position} has no id.", f"as {span_id}")
         attributes = _attributes(raw)
         start_ns, end_ns = _first_ns(raw, _STARTS), _first_ns(raw, _ENDS)
@@ -380,7 +380,7 @@ class SpanReader:
             self._log.merged[Kind.SPAN] += 1
             return
         if other is not None:
-            new_id = conventions.span_id_of(self._trace_id, f"{span_id}#{position}")
+            new_id = encoding.span_id_of(self._trace_id, f"{span_id}#{position}")
             self._repaired(
                 Code.SPAN_TWICE, f"Span {position} has the id {span_id} of another.", f"as {new_id}"
             )

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from migrator import conventions
+from migrator import encoding
 from migrator.databases import widest_collation_key
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.rows import COLUMNS, KINDS
@@ -260,7 +260,7 @@ def _fitted(text: str, limits: ColumnLimits, column: _Column) -> tuple[str, Code
             reasons.append(f"holds characters that the column's charset {limits.charset} lacks")
     if column.chars is not None and len(fitted) > column.chars:
         reasons.append(f"is {len(fitted):,} characters long, and the column holds {column.chars:,}")
-        code, fitted = Code.LOAD_TEXT_CUT, conventions.cut(fitted, column.chars)
+        code, fitted = Code.LOAD_TEXT_CUT, encoding.cut(fitted, column.chars)
     if column.octets is not None and len(fitted.encode()) > column.octets:
         size = len(fitted.encode())
         reasons.append(f"is {size:,} bytes long, and the column holds {column.octets:,}")

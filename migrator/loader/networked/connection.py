@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from migrator import databases
+from migrator.credentials import masked
 from migrator.databases import reporting
 from migrator.errors import TargetError
 from migrator.loader import schema as schemas
@@ -36,7 +37,7 @@ def schema_revision(url: URL, db: Connection, wanted: str) -> str | None:
     """
     import sqlalchemy
 
-    shown = databases.shown(url)
+    shown = masked(str(url))
     dialect = dialect_of(url)
     place = Place(
         shown,
@@ -65,6 +66,6 @@ def initialise(url: URL, revision: str) -> None:
             schemas.create_on(engine, revision)
         elif there != revision:
             raise TargetError(
-                f"{databases.shown(url)} was made by another MLflow while the conversion ran.",
+                f"{masked(str(url))} was made by another MLflow while the conversion ran.",
                 todo="Convert again.",
             )

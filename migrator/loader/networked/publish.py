@@ -28,7 +28,7 @@ from migrator.loader.sqlite import audit, merge, staging
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.files import DatabaseFile
 from migrator.outcome.written import Written
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
@@ -71,7 +71,7 @@ def publish(staged: Staged, database: ServerDatabase, options: PublishOptions) -
         mirror = DatabaseFile(file.path, database.schema)
         merge_options = PublishOptions(backup=False, check_rejects=options.check_rejects)
         written = merge.merge(staged, mirror, merge_options)
-        db.execute("ATTACH DATABASE ? AS target", (shown(file.path),))
+        db.execute("ATTACH DATABASE ? AS target", (readable_path(file.path),))
         try:
             _Send(db, database, tables, written, options.on_progress).run()
         finally:

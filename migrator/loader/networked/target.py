@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator import databases
+from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
@@ -110,18 +111,18 @@ def open_networked(uri: str, wanted: str) -> NetworkedTarget:
     if collation is not None and collation[0] != "utf8mb4":
         if revision is None:
             raise TargetError(
-                f"{databases.shown(url)} has charset {collation[0]}, which can't hold all text.",
+                f"{masked(str(url))} has charset {collation[0]}, which can't hold all text.",
                 todo=f"While it is empty: ALTER DATABASE {url.database} CHARACTER SET utf8mb4 "
                 "COLLATE utf8mb4_bin",
             )
         if collation[0] not in _CHARSETS:
             raise TargetError(
-                f"{databases.shown(url)} has charset {collation[0]}, which this tool doesn't know.",
+                f"{masked(str(url))} has charset {collation[0]}, which this tool doesn't know.",
                 todo="Convert into a database with charset utf8mb4.",
             )
     path = str(_private_directory() / f"{url.get_backend_name()}-{Path(str(url.database)).name}")
     return NetworkedTarget(
-        databases.shown(url), path, revision is not None, revision, wanted, url, collation
+        masked(str(url)), path, revision is not None, revision, wanted, url, collation
     )
 
 
@@ -129,7 +130,7 @@ def _check_revision(url: URL, revision: str, wanted: str) -> None:
     if revision == wanted:
         return
     chain = schemas.chain()
-    uri, version = databases.shown(url), schemas.installed_mlflow()
+    uri, version = masked(str(url)), schemas.installed_mlflow()
     found, want = schemas.maker(revision), schemas.maker(wanted)
     if revision not in chain:
         raise TargetError(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.issues import Code
 from migrator.loader.rest.connection import Connection, Refused
 from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord, TracePlan
@@ -56,7 +56,7 @@ def of_trace(server: Connection, plan: TracePlan, there: Any) -> str:
         trace = server.call(server.store.get_trace, plan.trace_id, allow_partial=True)
     except Refused:  # its spans are not in the database
         return ""
-    ours = conventions.span_id_of(plan.trace_id, "root")
+    ours = encoding.span_id_of(plan.trace_id, "root")
     spans_there = {span.span_id for span in trace.data.spans} - {ours}
     spans = {span.span_id for span in plan.spans} - {ours}
     return "it has other spans there" if spans and spans_there and not spans & spans_there else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from migrator import addresses, conventions
+from migrator import addresses, conventions, encoding
 from migrator.credentials import masked, without_credentials
 from migrator.errors import MigrateError, TargetError
 from migrator.issues import Code
@@ -47,7 +47,7 @@ def open_server(uri: str, *, to_read: bool = False) -> Connection:
     ``to_read`` is for a connection that only reads; it changes the messages. Raises TargetError.
     """
     addresses.refuse_mistaken(uri, TargetError, _HOW)
-    if not addresses.is_server_address(uri):
+    if not addresses.is_server_url(uri):
         raise TargetError(f"{masked(uri)} is not the address of a server.", todo=_HOW)
     connection = Connection(uri.rstrip("/"), to_read=to_read)
     connection.check()
@@ -224,7 +224,7 @@ class Connection:
 
     def _line(self, error: Exception) -> str:
         text = without_credentials(str(error).replace(self.uri, self.shown))
-        return conventions.cut((text.splitlines() or [""])[0], 300).rstrip(".")
+        return encoding.cut((text.splitlines() or [""])[0], 300).rstrip(".")
 
     # ------------------------------------------------------------------------ listing
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.errors import TargetError
 from migrator.loader.rest.connection import Connection
 from migrator.model import ExperimentPlan
@@ -142,4 +142,4 @@ class TargetExperiment:
 
 def fields_tag(fields: Mapping[str, Any]) -> str:
     """Return the text of the tag that keeps fields which the API lacks."""
-    return conventions.encode({key: value for key, value in fields.items() if value is not None})
+    return encoding.encode({key: value for key, value in fields.items() if value is not None})

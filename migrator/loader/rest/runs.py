@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
+from migrator.counting import counted
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
@@ -146,7 +147,7 @@ def create(server: Connection, job: RunJob) -> None:
         made = server.call(
             server.store.create_run,
             job.experiment.experiment_id,
-            conventions.clean_text(run.user_id),
+            encoding.clean_text(run.user_id),
             run.start_ms or 0,
             [RunTag(conventions.MIGRATOR_SOURCE_RUN, run.run_id)],
             _name_of(run),
@@ -157,7 +158,7 @@ def create(server: Connection, job: RunJob) -> None:
 
 
 def _name_of(run: RunRecord) -> str:
-    return conventions.clean_text(run.name) or run.run_id
+    return encoding.clean_text(run.name) or run.run_id
 
 
 def look(server: Connection, job: RunJob) -> None:
@@ -171,7 +172,7 @@ def look(server: Connection, job: RunJob) -> None:
     job.points_there = {
         key: _history(server, job.new_id, key) for key in points if key in there.data.metrics
     }
-    params = {k: conventions.clean_text(v)[:PARAM_CHARS] for k, v in run.params.items()}
+    params = {k: encoding.clean_text(v)[:PARAM_CHARS] for k, v in run.params.items()}
     job.clash = clashes.of_run(there, run.start_ms, params, points, job.points_there)
     if not job.clash:
         return
@@ -264,7 +265,7 @@ def _lacking(
     own = job.run.params if kind is Kind.PARAM else job.run.tags
     lacking, differ = [], []
     for key, whole in wanted.items():
-        value = conventions.clean_text(whole)
+        value = encoding.clean_text(whole)
         if len(value) > limit:
             job.written.issue(
                 Code.SERVER_VALUE_CUT, kind, f"{job.run.run_id}/{key}",
@@ -439,10 +440,10 @@ def send_files(
             why = str(error)
     if not why:
         return len(files), sum(size for _, _, size in files)
-    counted = "1 artifact" if len(files) == 1 else f"{len(files):,} artifacts"
+    unsent = counted(len(files), "artifact")
     written.issue(
         Code.SERVER_ARTIFACTS_LEFT, owner.kind, owner.entity_id,
-        f"{counted} of {owner.kind.value} {owner.entity_id} not sent: {why}.", path=owner.path,
+        f"{unsent} of {owner.kind.value} {owner.entity_id} not sent: {why}.", path=owner.path,
     )  # fmt: skip
     return 0, 0
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.issues import Code, Kind
 from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
@@ -266,9 +266,9 @@ def _cut(job: TraceJob, kind: Kind, values: Mapping[str, str], limit: int) -> di
 def _span(plan: TracePlan, span: SpanPlan, experiment_id: str) -> Any:
     from mlflow.entities import Span
 
-    content = json.loads(conventions.span_content(plan.trace_id, span))
+    content = json.loads(encoding.span_content(plan.trace_id, span))
     if conventions.SPAN_EXPERIMENT_ID in span.attributes:
-        content["attributes"][conventions.SPAN_EXPERIMENT_ID] = conventions.encode(experiment_id)
+        content["attributes"][conventions.SPAN_EXPERIMENT_ID] = encoding.encode(experiment_id)
     return Span.from_dict(content)
 
 
@@ -284,7 +284,7 @@ def _assessment(plan: TracePlan, record: AssessmentRecord) -> Any:
         "last_update_time_ms": record.last_updated_ms,
         "metadata": dict(record.metadata) if record.metadata else None,
     }
-    value = conventions.sanitize(record.value)
+    value = encoding.sanitize(record.value)
     made: Any
     if record.type == "expectation":
         made = Expectation(value=value, **shared)

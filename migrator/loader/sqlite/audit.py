@@ -15,7 +15,7 @@ from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.rows import COLUMNS, KINDS
 from migrator.loader.schema import PROMOTED
-from migrator.paths import path_of
+from migrator.paths import openable_path
 
 _EXAMPLES = 5
 _LOOKERS = 2
@@ -228,7 +228,7 @@ def check_sound(db: sqlite3.Connection) -> None:
     releases Python's lock while it works.
     """
     databases = db.execute("PRAGMA database_list")
-    path = path_of(next(file for _, name, file in databases if name == "main"))
+    path = openable_path(next(file for _, name, file in databases if name == "main"))
     db.execute("PRAGMA shrink_memory").close()  # its cache's memory is for the other connections
     names = sorted((name for (name,) in db.execute(_TABLES)), key=lambda name: -count(db, name))
     todo: deque[Callable[[sqlite3.Connection], Iterable[str]]] = deque([_dangling])

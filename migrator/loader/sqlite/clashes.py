@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.owners import ROOTS, is_shared, owner_of
 from migrator.loader.rows import KINDS
@@ -126,7 +126,7 @@ def leave_out(db: sqlite3.Connection) -> Written:
     row of each entity.
     """
     db.create_function(
-        _OUR_ROOT, 1, lambda trace_id: conventions.span_id_of(trace_id, "root"), deterministic=True
+        _OUR_ROOT, 1, lambda trace_id: encoding.span_id_of(trace_id, "root"), deterministic=True
     )
     _find_other_points(db)
     left_out = Written()

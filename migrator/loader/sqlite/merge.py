@@ -18,7 +18,7 @@ from migrator.loader.sqlite import audit, clashes, staging
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.files import DatabaseFile, connect, reporting
 from migrator.outcome.written import Written
-from migrator.paths import shown
+from migrator.paths import readable_path
 
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
 _EXAMPLES = 3
@@ -60,7 +60,7 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
     db, joined = staged.db, staged.joined
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
-    db.execute("ATTACH DATABASE ? AS target", (shown(target.path),))
+    db.execute("ATTACH DATABASE ? AS target", (readable_path(target.path),))
     db.execute("PRAGMA target.synchronous=FULL")
     result = Written()
     db.execute("BEGIN IMMEDIATE")

@@ -7,8 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from migrator.atomic_files import common_mode
 from migrator.loader.sqlite.files import reporting
-from migrator.wholefiles import common_mode
 
 try:
     import fcntl

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator import addresses, databases
+from migrator import addresses
 from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.loader import schema
@@ -33,13 +33,13 @@ def upgrade_database(uri: str) -> UpgradeResult:
     backup. It stays locked meanwhile, so that no other process's rows are lost. Raises TargetError;
     the database is then as it was.
     """
-    if databases.is_server(uri):
+    if addresses.is_database_server(uri):
         shown = masked(uri)
         raise TargetError(
             f"{shown} is on a server, and this command upgrades only SQLite files.",
             todo=f"Make a backup (pg_dump, mysqldump), then: mlflow db upgrade {shown}",
         )
-    if addresses.is_server_address(uri):
+    if addresses.is_server_url(uri):
         raise TargetError(
             f"{masked(uri)} is an MLflow server, and its database can't be reached from here.",
             todo="Where the server runs, upgrade its database: mlflow-migrate upgrade for a SQLite "

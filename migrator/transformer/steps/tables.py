@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from migrator import conventions as conv
+from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanType
 from migrator.transformer.found import Found, Judged, Status, Step
@@ -150,7 +150,7 @@ def _as_run(view: RunView, row: Row) -> RunRecord:
         elif isinstance(value, str):
             params[key] = value
         elif value is not None and value != [] and not _is_nan(value):
-            params[key] = conv.encode(value)
+            params[key] = encoding.encode(value)
     return replace(run, params=params, metrics=metrics, tags={}, artifacts=(), texts={})
 
 
@@ -171,12 +171,12 @@ def _scores(row: Row, where: str, view: RunView) -> Iterator[Judged]:
         judge = view.first("judge_model") if of_judge else None
         by = str(judge.value) if judge else f"{match['name']}{match['version'] or ''}"
         yield Judged(
-            name=conv.cut(match["name"], 250),
+            name=encoding.cut(match["name"], 250),
             value=value,
             type="feedback",
             source_type="LLM_JUDGE" if of_judge else "CODE",
-            source_id=conv.cut(by, 250),
-            rationale=conv.clean_text(str(reason).strip()) if of_judge else "",
+            source_id=encoding.cut(by, 250),
+            rationale=encoding.clean_text(str(reason).strip()) if of_judge else "",
             origin=f"{where}, {key}",
         )
 

@@ -48,10 +48,10 @@ def open_database(uri: str) -> Database:
     """
     largest_id = conventions.INT64_MAX
     collation_key = databases.collation_key(None)
-    if databases.is_server(uri):
+    if addresses.is_database_server(uri):
         largest_id = databases.LARGEST_EXPERIMENT_ID
         url = databases.server_url(uri)
-        shown, upgrade = databases.shown(url), "mlflow db upgrade"
+        shown, upgrade = masked(str(url)), "mlflow db upgrade"
         revision, collation = _server_state(url)
         collation_key = databases.collation_key(collation)
         opened = databases.read_only_url(url).render_as_string(hide_password=False)
@@ -157,7 +157,7 @@ def _server_state(url: URL) -> tuple[str, tuple[str, str] | None]:
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table("alembic_version"):
                 raise TargetError(
-                    f"{databases.shown(url)} holds no tables of MLflow.",
+                    f"{masked(str(url))} holds no tables of MLflow.",
                     todo="Give the database that was converted to.",
                 )
             found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.credentials import masked
 from migrator.issues import Kind
 from migrator.verify.findings import Entity, Findings
@@ -76,7 +76,7 @@ class Server:
 
         The API cuts values to ``limit`` characters.
         """
-        cleaned = {key: conventions.clean_text(value) for key, value in expected.items()}
+        cleaned = {key: encoding.clean_text(value) for key, value in expected.items()}
         self.exceptions["value-length"] += sum(len(value) > limit for value in cleaned.values())
         cut = {key: value[:limit] for key, value in cleaned.items()}
         of.mapping(kind, _LABELS[kind], cut, found, allowed=_SERVER_TAGS)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, encoding
 from migrator.issues import Kind
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
 from migrator.verify.findings import MISSING, NOTHING, Entity
@@ -121,7 +121,7 @@ def _served_assessment(server: Server, record: AssessmentRecord, found: Any) -> 
     """
     served = replace(record, run_id=found.run_id, valid=found.valid)
     value = getattr(getattr(found, record.type, None), "value", None)
-    if value != conventions.sanitize(record.value):
+    if value != encoding.sanitize(record.value):
         return served
     is_other_number = canonical(value) != canonical(record.value)  # 13 is served as 13.0
     server.exceptions["assessment-numbers"] += is_other_number
@@ -133,9 +133,9 @@ def _served_assessment(server: Server, record: AssessmentRecord, found: Any) -> 
 
 def _expected_span(plan: TracePlan, span: SpanPlan, experiment_id: str) -> dict[str, Any]:
     """Return the span's content with the experiment id of the server."""
-    content: dict[str, Any] = json.loads(conventions.span_content(plan.trace_id, span))
+    content: dict[str, Any] = json.loads(encoding.span_content(plan.trace_id, span))
     if conventions.SPAN_EXPERIMENT_ID in content["attributes"]:
-        number = conventions.encode(experiment_id)
+        number = encoding.encode(experiment_id)
         content["attributes"][conventions.SPAN_EXPERIMENT_ID] = number
     return content
 

@@ -250,7 +250,7 @@ def test_what_cannot_be_read_is_named_with_its_reason_and_the_rest_is_done(tmp_p
     good = write(tmp_path, IMPORT, "z_good.py")
     result = run(tmp_path, "--write")
     assert result.exit_code == 3
-    for name, _, reason in (*UNREADABLE, ("pipe.py", b"", "no regular file")):
+    for name, _, reason in (*UNREADABLE, ("pipe.py", b"", "not a regular file")):
         (line,) = [line for line in result.stderr.splitlines() if f"{name}: skipped" in line]
         assert reason in line
     assert good.read_text(encoding="utf-8") == NEW_IMPORT
@@ -266,7 +266,7 @@ UNREADABLE = [
     ("long.py", IMPORT.encode() + b"#" * 1_000_000, "not rewritten"),
     ("nul.py", b"x = '\0'\n", "null bytes"),
     ("old.py", b"x = 1\nprint 'x'\n", "line 2"),
-    ("sheet.ipynb", b'{"cells": 3}', "no notebook"),
+    ("sheet.ipynb", b'{"cells": 3}', "not a notebook"),
 ]
 
 
@@ -307,7 +307,7 @@ def test_notebook_is_listed_by_cell_and_not_rewritten(tmp_path: Path) -> None:
 
 def test_path_that_is_not_there_is_an_error_and_no_path_is_usage(tmp_path: Path) -> None:
     missing = run(tmp_path / "nowhere")
-    assert missing.exit_code == 1 and "isn't there" in missing.output
+    assert missing.exit_code == 1 and "does not exist" in missing.output
     assert run().exit_code == 2
 
 

@@ -16,6 +16,7 @@ from migrator.errors import LedgerError, OptionError, TargetError
 from migrator.issues import Code, Kind
 from migrator.loader import Writer, open_target, schema
 from migrator.loader.rows import COLUMNS, metric_rows
+from migrator.loader.sqlite.target import open_sqlite
 from migrator.model import InputRecord, LoggedModelMetric, MetricPoint
 from tests.support.loaderkit import (
     T0,
@@ -55,7 +56,7 @@ def test_importing_the_loader_imports_neither_mlflow_nor_sqlalchemy() -> None:
 
 
 def test_a_missing_file_is_a_new_target(tmp_path: Path) -> None:
-    target = open_target(f"sqlite:///{tmp_path}/new.db", "3.9")
+    target = open_sqlite(f"sqlite:///{tmp_path}/new.db", schema.MLFLOW_39)
     assert not target.exists
     assert target.revision is None
     assert target.experiments() == ()
@@ -223,7 +224,7 @@ def test_the_chain_read_from_files_is_mlflows_own() -> None:
 def test_an_existing_target_tells_its_experiments(tmp_path: Path) -> None:
     path = tmp_path / "my.db"
     load(path)
-    target = open_target(f"sqlite:///{path}", "3.9")
+    target = open_sqlite(f"sqlite:///{path}", schema.MLFLOW_39)
     assert target.experiments() == ((0, "Default"), (1, "agents"))
     assert target.revision == schema.MLFLOW_39
 

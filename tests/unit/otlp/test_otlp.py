@@ -35,7 +35,7 @@ from migrator.errors import TargetError
 from migrator.extractor.filestore import FileStoreSource
 from migrator.model import TracePlan
 from migrator.otlp import receivers
-from migrator.pipeline import walk as migration
+from migrator.pipeline import lots
 from tests.support import browserkit, fixturekit
 
 AGENTS, GENAI = "2.22.5-agents", "3.5.1-genai"
@@ -55,7 +55,7 @@ def plans_of(name: str) -> dict[str, TracePlan]:
     stores = pipeline.open_stores([FileStoreSource.open(str(fixturekit.store(name)))])
     kept = Kept()
     outcome = pipeline.commands._outcome(stores, pipeline.Options(), None)
-    pipeline.Migration(stores, pipeline.Options(workers=1), kept, outcome).run()
+    pipeline.walk_sources(stores, pipeline.Options(workers=1), kept, outcome)
     return kept.plans
 
 
@@ -170,7 +170,7 @@ def test_spans_speak_the_genai_conventions(tmp_path: Path) -> None:
 def test_any_number_of_workers_writes_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration, "FEW_RUNS", 0)
+    monkeypatch.setattr(lots, "FEW_RUNS", 0)
     for workers in ("1", "3"):
         export(AGENTS, tmp_path / f"{workers}.pb", "--workers", workers)
     assert (tmp_path / "1.pb").read_bytes() == (tmp_path / "3.pb").read_bytes() != b""
@@ -305,7 +305,7 @@ def test_addresses_and_files_that_can_not_be(tmp_path: Path) -> None:
     assert "exists" in refusal(str(taken)) and taken.read_text() == "mine"
     assert "can't be written" in refusal(str(tmp_path / "none" / "x.pb"))
     assert "can't be sent to" in refusal("grpc://localhost:4317")
-    assert "goes with a URL" in refusal(str(tmp_path / "x.pb"), "--header", "a=b")
+    assert "needs a URL" in refusal(str(tmp_path / "x.pb"), "--header", "a=b")
     assert "is not NAME=VALUE" in refusal("http://127.0.0.1:9", "--header", "a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken.json"]
 
@@ -341,7 +341,7 @@ def test_a_retry_after_header_neither_fails_nor_waits_for_long(
 def test_a_redirect_is_reported_and_not_followed(code: int) -> None:
     there = {"Location": "https://user:pw@other.example/v1/traces?key=1"}
     with answering((code, there, b"")) as (url, asked):
-        assert "it redirects to https://other.example/v1/traces?key=***" in refusal(url)
+        assert "it redirects to https://other.example/v1/traces?key=***." in refusal(url)
     assert len(asked) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -105,7 +106,7 @@ def drawn_value(hint: Any) -> Any:
 
 
 def masked(record: Any, pattern: str = SECRET) -> Any:
-    return Redactor([pattern]).mask(Extracted(record, {}, {}, ())).record
+    return Redactor([re.compile(pattern)]).mask(Extracted(record, {}, {}, ())).record
 
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
@@ -118,7 +119,7 @@ def test_every_text_of_a_record_is_masked(kind: Any) -> None:
 
 def test_every_text_of_an_issue_is_masked() -> None:
     issue = Issue(Code.FILE_IGNORED, f"/x/{SECRET}", SECRET, SECRET, None, "1", 1, SECRET)
-    (found,) = Redactor([SECRET]).mask(Extracted(None, {}, {}, (issue,))).issues
+    (found,) = Redactor([re.compile(SECRET)]).mask(Extracted(None, {}, {}, (issue,))).issues
     assert (found.path, found.entity_id, found.code) == ("/x/[REDACTED]", "1", Code.FILE_IGNORED)
     assert {found.message, found.kept, found.sample} == {"[REDACTED]"}
 
@@ -272,8 +273,8 @@ def test_what_matches_and_stays_is_counted(tmp_path: Path) -> None:
     write_run(root, "1", RUN, params={"a": "acme"}, artifact_uri="s3://acme/x")
     result = run("convert", root, "--to", f"sqlite:///{tmp_path}/m.db", "--redact", "acme")
     assert result.exit_code == 0, result.output
-    assert "Masked by --redact: 1 of runs." in result.output
-    assert "locations of files): 2." in result.output
+    assert "Masked by --redact: 1 text in runs." in result.output
+    assert "2 texts match --redact but can't be masked" in result.output
 
 
 def test_copies_are_refused_because_they_would_hold_what_is_to_be_masked(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from migrator.conventions import encode, span_content
+from migrator.encoding import encode, span_content
 from tests.support.planskit import LLM, run, trace
 
 

@@ -78,7 +78,7 @@ def test_new_begins_a_profile_that_is_well_formed(tmp_path: Path) -> None:
     assert run("check", str(path)).exit_code == 0
     assert path.read_text() == template("my-tool", "typed-nodes", str(path))
     again = run("new", "my-tool", "--to", str(path))
-    assert again.exit_code == 2 and "is there already" in again.output
+    assert again.exit_code == 2 and "exists already" in again.output
     assert run("new", "my-tool").output == template("my-tool", "generic", "my-tool.toml")
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from migrator import conventions as conv
+from migrator import encoding
 from migrator.model import Json, RunRecord, TreePlan
 from migrator.transformer import PlanOptions
 from migrator.transformer.trace_totals import decoded
@@ -206,7 +207,7 @@ def test_a_profile_that_is_passed_over_by_keys_would_not_have_taken_the_tree(
         patch.setattr("migrator.transformer.roles.may_recognise", lambda *args: True)
         assert repr(plans(*records, options=EVERYTHING)) == repr(made)
     for trace in (trace for tree in made for trace in tree.traces):
-        texts = tuple(conv.span_content(trace.trace_id, span) for span in trace.spans)
+        texts = tuple(encoding.span_content(trace.trace_id, span) for span in trace.spans)
         assert trace.contents == texts
 
 
@@ -238,12 +239,12 @@ def test_with_everything_included_nothing_that_was_logged_is_dropped(
             taken = " ".join(o for s in mine for o in s.origins.values())
             for place, values in (("param", record.params), ("tag", record.tags)):
                 for key, value in values.items():
-                    at = conv.clean_text(f"{prefix}{place}.{key}")
+                    at = encoding.clean_text(f"{prefix}{place}.{key}")
                     if at in kept:
-                        assert conv.clean_text(value) in kept[at]
+                        assert encoding.clean_text(value) in kept[at]
                     else:  # it is a standard key: the input, the model, the session, …
                         assert f"{place} {key}" in taken
             for key, points in record.metrics.items():
-                assert conv.sanitize(last_value(points)) in kept[f"{prefix}metric.{key}"]
+                assert encoding.sanitize(last_value(points)) in kept[f"{prefix}metric.{key}"]
             if record.artifacts:
                 assert [each.path for each in record.artifacts] in kept[f"{prefix}artifacts"]

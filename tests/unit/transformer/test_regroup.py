@@ -142,7 +142,7 @@ def test_grouping_is_off_and_scan_says_that_it_would_apply(flat_store: Path) -> 
     assert all(not p.traces for p in plans.values())
     assert outcome.groups_by_time == (1, 2)
     text = CliRunner().invoke(main, ["scan", str(flat_store)]).output
-    assert "2 trees look like the steps of 1 workflow(s)" in text
+    assert "2 trees look like steps of 1 workflow or request, by time alone" in text
 
 
 def test_grouped_runs_become_one_trace_that_says_so(flat_store: Path) -> None:

@@ -1,0 +1,187 @@
+"""The commands that write or compare a target: convert, verify, upgrade."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from migrator import DEFAULT_SOURCE, DEFAULT_TARGET
+from migrator.cli.app import EXIT_REJECTS, Command
+from migrator.cli.options import (
+    CONVERT_OPTIONS,
+    DASK,
+    OUTPUT_OPTIONS,
+    SHARD,
+    SOURCES,
+    VALUES,
+    options_of,
+    with_executor,
+    with_options,
+)
+from migrator.cli.output import console, drawn_progress, print_json, say
+
+
+@click.command(
+    cls=Command, short_help="Write file stores into an MLflow database, nested runs as traces."
+)
+@SOURCES
+@click.option(
+    "--to", default=DEFAULT_TARGET, show_default=True, metavar="URI",
+    help="The database to write: sqlite:///relative.db, sqlite:////absolute.db, "
+    "postgresql://user:password@host/database or mysql://…; or a running MLflow server, "
+    "http://host:5000.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Do everything except write.")
+@click.option(
+    "--schema", metavar="3.9|latest",
+    help="The schema of a new database; by default that of the installed MLflow.",
+)  # fmt: skip
+@click.option(
+    "--report", metavar="FILE",
+    help="Where to write the report: .json, .html or .txt. By default JSON, beside the target; "
+    "for a server, in the current directory.",
+)  # fmt: skip
+@click.option(
+    "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
+    help="What to do when something can't be converted: skip it, list it and go on (exit code 3), "
+    "or stop and write nothing.",
+)  # fmt: skip
+@click.option("--no-backup", is_flag=True, help="Do not back up an existing SQLite file first.")
+@with_options(*CONVERT_OPTIONS)
+@SHARD
+@DASK
+@with_options(*OUTPUT_OPTIONS)
+@VALUES
+def convert(
+    sources: tuple[str, ...],
+    to: str,
+    dry_run: bool,
+    schema: str | None,
+    report: str | None,
+    on_error: str,
+    no_backup: bool,
+    dask: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    values: bool,
+    **selected: Any,
+) -> None:
+    """Write file stores into an MLflow database, with their nested runs as traces.
+
+    \b
+    mlflow-migrate convert ./mlruns --to sqlite:///mlflow.db
+
+    A new database appears only when it is complete; an existing one is backed up and changed in
+    one transaction. On a server (PostgreSQL, MySQL) each experiment is one transaction, and there
+    is no backup. The source is only read. Converting again changes nothing.
+
+    Exit codes: 0 all converted; 1 could not run, nothing written; 2 wrong usage; 3 converted, but
+    something was rejected and is listed in the report, or the report could not be written; 130
+    interrupted, target untouched (a server then has the experiments that were complete). They
+    describe the target even if the output can't be printed (a full disk, a closed pipe).
+    """
+    from migrator import pipeline
+    from migrator.report.text import convert_text
+
+    console().state = "The target is untouched."
+    with (
+        with_executor(options_of(selected), dask) as options,
+        drawn_progress(quiet or as_json) as progress,
+    ):
+        outcome = pipeline.convert(
+            sources or (DEFAULT_SOURCE,),
+            to,
+            options,
+            schema=schema,
+            dry_run=dry_run,
+            report=report,
+            values=values,
+            backup=not no_backup,
+            stop_on_error=on_error == "stop",
+            progress=progress,
+            say=lambda text: None if quiet else say(text, err=True),
+        )
+        if not dry_run:
+            report_is = f" Report: {outcome.report_path}" if outcome.report_path else ""
+            console().finished(f"{outcome.done}.{report_is}", outcome.exit_code)
+    if as_json:
+        print_json(outcome.as_dict(values))
+    elif not quiet:
+        # without a report this is the only place where all issues are named
+        say(convert_text(outcome, verbose or outcome.report_problem is not None, values))
+    if outcome.report_problem is not None:
+        say(f"Error: {outcome.report_problem}", err=True)
+    sys.exit(outcome.exit_code)
+
+
+@click.command(cls=Command, short_help="Compare a converted database with its source.")
+@SOURCES
+@click.option(
+    "--against",
+    "--to",
+    "against",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    metavar="URI",
+    help="The database.",
+)
+@with_options(*CONVERT_OPTIONS)
+@with_options(*OUTPUT_OPTIONS)
+def verify(
+    sources: tuple[str, ...],
+    against: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selected: Any,
+) -> None:
+    """Read the source and a converted database again, and list where they differ.
+
+    \b
+    mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
+
+    The database is read through MLflow's own client, by one process, whatever --workers is. Use
+    the same options as for convert. Exit code 3 if anything differs.
+    """
+    from migrator.verify import verify as compare
+
+    with drawn_progress(quiet or as_json) as progress:
+        result = compare(
+            sources or (DEFAULT_SOURCE,), against, options_of(selected), progress=progress
+        )
+    if as_json:
+        print_json(result.as_dict())
+    elif not quiet:
+        say(result.as_text(verbose))
+    sys.exit(EXIT_REJECTS if result.total else 0)
+
+
+@click.command(cls=Command, short_help="Upgrade a converted database to the installed MLflow.")
+@click.argument("uri", default=DEFAULT_TARGET)
+def upgrade(uri: str) -> None:
+    """Upgrade a converted database to the schema of the installed, newer MLflow.
+
+    \b
+    mlflow-migrate upgrade sqlite:///mlflow.db
+
+    Makes a backup beside it, runs MLflow's own upgrade, and fills the columns (model, provider
+    and cost of spans) that only newer releases have and MLflow's upgrade leaves empty. Otherwise a
+    newer MLflow that opens the database upgrades it by itself, without a backup. Older releases
+    refuse an upgraded database.
+    """
+    from migrator import pipeline
+    from migrator.counting import counted
+
+    result = pipeline.upgrade(uri)
+    if result.backup_path is None:
+        say(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
+        return
+    done = f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}"
+    console().finished(f"{done}.", 0)
+    say(
+        f"{done}; filled model, provider or cost of {counted(result.spans_filled, 'span')}.\n"
+        f"Backup: {result.backup_path}"
+    )

@@ -1,0 +1,190 @@
+"""The options that several commands share, and their values.
+
+The parameters have the names of the fields of ``pipeline.Options``, which parses their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from migrator.errors import OptionError
+
+if TYPE_CHECKING:
+    from migrator.pipeline import Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+GROUPS = click.Choice(["sweeps", "pipelines", "flat", "deleted", "tables"])
+
+
+TRACE_OPTIONS = (
+    click.option(
+        "--include", multiple=True, type=GROUPS,
+        help="Make traces of these too; by default they stay runs only.",
+    ),
+    click.option(
+        "--exclude", multiple=True, type=GROUPS,
+        help="Make no traces of these. With deleted, MLflow's own traces of deleted things are "
+        "left out as well.",
+    ),
+    click.option("--profile", metavar="NAME", help="Use only this profile for run trees."),
+    click.option(
+        "--role", "roles", multiple=True, metavar="EXPERIMENT=ROLE",
+        help="What all trees of an experiment (name or id) are: workflow, session, batch, "
+        "call, sweep, pipeline or training; may be repeated.",
+    ),
+    click.option(
+        "--group-by-time", is_flag=True,
+        help="Join flat runs to their workflow, and workflows to their request, by time.",
+    ),
+    click.option(
+        "--adopt-orphans", is_flag=True,
+        help="Attach orphaned steps to the workflow that ran just before them.",
+    ),
+    click.option(
+        "--profile-file", "profile_files", multiple=True, metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Add a profile of your own (TOML); may be repeated.",
+    ),
+)  # fmt: skip
+"""What becomes a trace, and how."""
+
+CHOICE_OPTIONS = (
+    click.option(
+        "--since", metavar="DATE",
+        help="Only runs and traces that started or ended on or after DATE (2024-05-31, or with a "
+        "time; UTC), and those still open.",
+    ),
+    click.option(
+        "--only", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+        help="Only what this list names: the rejects file of an earlier conversion.",
+    ),
+)  # fmt: skip
+"""Which part of the source is taken."""
+
+
+def _negated(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    return not value
+
+
+KIND_OPTIONS = (
+    click.option(
+        "--no-runs", "runs", is_flag=True, callback=_negated,
+        help="Leave the runs out, write traces only.",
+    ),
+    click.option(
+        "--no-traces", "traces", is_flag=True, callback=_negated,
+        help="Leave traces out, write runs only.",
+    ),
+)  # fmt: skip
+"""Which kinds of things are taken."""
+
+TARGET_OPTIONS = (
+    click.option(
+        "--on-conflict", type=click.Choice(["fail", "merge", "rename"]), default="fail",
+        show_default=True,
+        help="What to do when the target has another experiment of the same name or id.",
+    ),
+    click.option(
+        "--experiment-kind", type=click.Choice(["auto", "genai", "keep"]), default="auto",
+        show_default=True,
+        help="Which experiments MLflow opens in its GenAI view: auto marks those that hold "
+        "mostly traces, genai all, keep none.",
+    ),
+)  # fmt: skip
+"""What a target decides."""
+
+EXPERIMENT = click.option(
+    "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
+    help="Only this experiment; may be repeated.",
+)  # fmt: skip
+ARTIFACTS = click.option(
+    "--artifacts", default="auto", show_default=True,
+    metavar="auto|relocate|keep|copy:DIR",
+    help="What becomes of recorded artifact locations: relocate points those that lead nowhere to "
+    "where the files are, keep leaves all as they are, copy copies the files into DIR. auto "
+    "relocates if the store was moved.",
+)  # fmt: skip
+WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N",
+    help="Number of processes that read; by default one for each core. The result does not depend "
+    "on it.",
+)  # fmt: skip
+REDACT = click.option(
+    "--redact", multiple=True, metavar="PATTERN",
+    help="Mask what matches this regular expression in every value, key and file name; may be "
+    "repeated. Ids, locations, and names of experiments and registered models stay.",
+)  # fmt: skip
+
+SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, REDACT)
+EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, WORKERS, *CHOICE_OPTIONS, REDACT)
+SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
+CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS, WORKERS,
+                   *CHOICE_OPTIONS, REDACT)  # fmt: skip
+
+
+def with_options(*added: Callable[[F], F]) -> Callable[[F], F]:
+    """A decorator that adds these options to a command, in this order."""
+
+    def add(command: F) -> F:
+        for option in reversed(added):
+            command = option(command)
+        return command
+
+    return add
+
+
+SHARD = click.option(
+    "--shard", default="1/1", metavar="K/N",
+    help="Only the K-th of N parts of about equal size. Separate jobs can convert the parts into "
+    "one database, in any order.",
+)  # fmt: skip
+DASK = click.option(
+    "--dask", metavar="ADDRESS",
+    help="Let a Dask cluster read: tcp://host:8786, or its scheduler file. The result is the same. "
+    "Needs the extra: mlflow-migrate[dask].",
+)  # fmt: skip
+
+
+OUTPUT_OPTIONS = (
+    click.option(
+        "--json", "as_json", is_flag=True,
+        help="Print everything as JSON, for machines; -q and -v change nothing then.",
+    ),
+    click.option(
+        "-q", "--quiet", is_flag=True, help="Print only errors, and what another option asks for.",
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Print every issue and note."),
+)  # fmt: skip
+
+SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+VALUES = click.option(
+    "--values", is_flag=True,
+    help="Show the damaged values themselves with the issues; they may be secret.",
+)  # fmt: skip
+
+
+def options_of(selected: dict[str, Any]) -> Options:
+    """The options of a command, from the parameters that click parsed. Raises OptionError."""
+    from migrator.pipeline import Options
+
+    return Options(**selected)
+
+
+@contextmanager
+def with_executor(options: Options, dask: str | None) -> Iterator[Options]:
+    """Yield the options with the executor of a Dask cluster, if one is named."""
+    if dask is None:
+        yield options
+        return
+    from migrator.workers import dask as cluster
+
+    if options.workers:
+        raise OptionError("--workers and --dask: the cluster itself says how many it has.")
+    with cluster.connect(dask) as executor:
+        yield replace(options, executor=executor, workers=executor.threads())

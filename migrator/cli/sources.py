@@ -1,0 +1,204 @@
+"""The commands that read a store: scan, show, export."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from migrator import DEFAULT_SOURCE
+from migrator.cli.app import Command
+from migrator.cli.options import (
+    DASK,
+    EXPORT_OPTIONS,
+    OUTPUT_OPTIONS,
+    SCAN_OPTIONS,
+    SHARD,
+    SHOW_OPTIONS,
+    SOURCES,
+    VALUES,
+    options_of,
+    with_executor,
+    with_options,
+)
+from migrator.cli.output import console, drawn_progress, print_json, say
+from migrator.credentials import masked
+
+if TYPE_CHECKING:
+    from migrator.pipeline import PlannedTree
+
+
+@click.command(
+    cls=Command, short_help="Show what a store holds, what is damaged, what convert would do."
+)
+@SOURCES
+@with_options(*SCAN_OPTIONS)
+@SHARD
+@DASK
+@with_options(*OUTPUT_OPTIONS)
+@VALUES
+@click.option("--csv", "as_csv", is_flag=True, help="Print one CSV line per experiment.")
+@click.option("--tree", metavar="NAME_OR_ID", help="Draw the run trees of this experiment.")
+@click.option("--html", metavar="FILE", help="Also write the result as an HTML page.")
+def scan(
+    sources: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    values: bool,
+    as_csv: bool,
+    tree: str | None,
+    html: str | None,
+    dask: str | None,
+    **selected: Any,
+) -> None:
+    """Show what a file store holds, what is damaged, and what convert would make of it.
+
+    \b
+    mlflow-migrate scan ./mlruns
+    mlflow-migrate scan ./mlruns --tree my-experiment
+    mlflow-migrate scan ./mlruns --html mlruns.html
+
+    SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, or an address
+    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'); several sources are scanned as
+    one. Nothing is written except the page that --html names.
+    """
+    from migrator import extractor, pipeline
+    from migrator.report.files import check_report_path, write_page
+    from migrator.report.text import scan_text
+
+    if html is not None:
+        check_report_path(html, (".html", ".htm"))
+
+    trees: list[PlannedTree] = []
+    options = options_of(selected | ({"experiments": (tree,)} if tree else {}))
+    with (
+        with_executor(options, dask) as chosen,
+        drawn_progress(quiet or as_json or as_csv) as progress,
+    ):
+        outcome = pipeline.scan(
+            sources or (DEFAULT_SOURCE,),
+            chosen,
+            on_tree=trees.append if tree else None,
+            progress=progress,
+        )
+    if as_json:
+        print_json(outcome.as_dict(values))
+    elif as_csv:
+        from migrator.report.csv import experiments_csv
+
+        say(experiments_csv(outcome), nl=False)
+    elif tree:
+        _print_trees(trees)
+    elif not quiet:
+        command = ["mlflow-migrate", "convert", *map(masked, sources)]
+        if any(map(extractor.is_database, sources)):  # the default target may be the source
+            command += ["--to", "sqlite:///migrated.db"]
+        say(scan_text(outcome, shlex.join(command), verbose, values))
+    if html is not None:
+        pipeline.check_outside(outcome.sources, "--html", html)
+        write_page(outcome, Path(html), values)
+        console().state = f"Wrote {html}."
+        if not quiet:
+            say(f"Wrote {html}.", err=True)
+    sys.exit(outcome.exit_code)
+
+
+@click.command(cls=Command, short_help="Draw a run's tree beside the trace that it becomes.")
+@click.argument("run_id")
+@SOURCES
+@with_options(*SHOW_OPTIONS)
+@click.option("-v", "--verbose", is_flag=True, help="Show where every field came from.")
+def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) -> None:
+    """Draw the tree of a run and, beside it, the trace that it becomes.
+
+    \b
+    mlflow-migrate show 3f2a91 ./mlruns
+
+    RUN_ID may be shortened. Each span is shown with its type, start, duration, status, tokens,
+    and where its inputs and outputs came from.
+    """
+    from migrator import pipeline
+    from migrator.report.tree import show_text
+
+    planned = pipeline.show(run_id, sources or (DEFAULT_SOURCE,), options_of(selected))
+    say(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
+
+
+@click.command(cls=Command, short_help="Send traces to other tools as OpenTelemetry (OTLP).")
+@SOURCES
+@click.option(
+    "--otlp", "to", required=True, metavar="FILE|URL",
+    help="Where to send them: a new file (.json, .jsonl, else protobuf), or a receiver's address.",
+)  # fmt: skip
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME=VALUE",
+    help="A header for the receiver, such as Authorization=…; may be repeated.",
+)  # fmt: skip
+@with_options(*EXPORT_OPTIONS)
+@with_options(*OUTPUT_OPTIONS)
+def export(
+    sources: tuple[str, ...],
+    to: str,
+    headers: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selected: Any,
+) -> None:
+    """Send traces to Jaeger, Phoenix, Langfuse, Tempo and others, as OpenTelemetry (OTLP).
+
+    \b
+    mlflow-migrate export ./mlruns --otlp traces.jsonl
+    mlflow-migrate export ./mlruns --otlp http://localhost:4318
+
+    Rebuilt traces and those that MLflow wrote are sent, with the GenAI semantic conventions. For
+    an MLflow server add --header x-mlflow-experiment-id=ID. Ids are the same each time.
+    """
+    from migrator import pipeline
+    from migrator.counting import counted
+    from migrator.report.text import issues_text
+
+    pairs = [tuple(header.split("=", 1)) for header in headers]
+    for pair in pairs:
+        if len(pair) != 2:
+            # the text itself may be a secret
+            raise click.BadParameter("A value is not NAME=VALUE.", param_hint="--header")
+    with drawn_progress(quiet or as_json) as progress:
+        sent = pipeline.export(
+            sources or (DEFAULT_SOURCE,),
+            to,
+            options_of(selected),
+            headers=[(pair[0], pair[1]) for pair in pairs],
+            progress=progress,
+        )
+        traces, spans = counted(sent.traces, "trace"), counted(sent.spans, "span")
+        done = f"Sent {traces} with {spans} to {masked(to)}."
+        console().finished(done, sent.outcome.exit_code)
+    if as_json:
+        counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
+        print_json(
+            {"to": sent.outcome.target, **counts, "issues": sent.outcome.as_dict()["issues"]}
+        )
+    elif not quiet:
+        if sent.without_spans:
+            done += f" Left out: {counted(sent.without_spans, 'trace')} without spans."
+        issues = issues_text(sent.outcome, verbose, False)
+        say("\n\n".join(part for part in (issues, done) if part))
+    sys.exit(sent.outcome.exit_code)
+
+
+def _print_trees(trees: list[PlannedTree]) -> None:
+    from migrator.counting import counted
+    from migrator.report.tree import run_tree
+
+    for planned in trees:
+        plan = planned.plan
+        became = f"kept as runs: {plan.left_as_runs}"
+        if plan.traces:
+            became = counted(len(plan.traces), "trace")
+        say("\n".join(run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)))
+        say(f"    = {plan.role.value}, {became}")

@@ -1,0 +1,14 @@
+"""Numbers with their nouns, in singular or plural."""
+
+from __future__ import annotations
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return a number and its noun: ``counted(3, "trace")`` is ``3 traces``.
+
+    Without ``plural`` the noun gets an s. A verb may go with the noun:
+    ``counted(1, "tree was kept", "trees were kept")`` is ``1 tree was kept``.
+    """
+    if number == 1:
+        return f"1 {singular}"
+    return f"{number:,} {plural or singular + 's'}"

@@ -1,0 +1,240 @@
+"""The experiments: which are taken, what they become, and what kind they are."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from migrator import conventions, transformer
+from migrator.errors import OptionError
+from migrator.issues import Code, Issue, Kind
+from migrator.model import Entry, ExperimentPlan, ExperimentRecord, RunEntry
+from migrator.outcome.ledger import counts_of
+from migrator.outcome.summary import ExperimentSummary
+from migrator.paths import readable_path
+from migrator.pipeline.stores import Store, ranked
+from migrator.pipeline.walk_context import WalkContext
+from migrator.pipeline.walk_totals import leave_out_files
+
+
+class _Read(NamedTuple):
+    """An experiment that was read."""
+
+    store: Store
+    entry: Entry
+    record: ExperimentRecord
+
+
+class _Planned(NamedTuple):
+    """An experiment, and what it becomes."""
+
+    store: Store
+    entry: Entry
+    plan: ExperimentPlan
+
+
+def hand_over_experiments(context: WalkContext) -> None:
+    """Read, plan and hand over the selected experiments; fills ``context.experiments.plans``.
+
+    Raises OptionError for an experiment that the options name and the sources lack.
+    """
+    read = _read_selected(context)
+    target = context.target
+    by_path, issues = transformer.plan_experiments(
+        _with_contents(context, read),
+        target.existing,
+        context.options.on_conflict,
+        target.largest_id,
+        target.collation_key,
+    )
+    context.totals.ledger.add_issues(issues)
+    groups: dict[int, list[_Planned]] = defaultdict(list)
+    for store, entry, record in read:
+        plan = by_path[record.path]
+        context.experiments.plans[entry.path] = plan
+        context.totals.summaries[entry.path] = ExperimentSummary.of(readable_path(store.name), plan)
+        groups[plan.target_id].append(_Planned(store, entry, plan))
+    for group in groups.values():
+        _hand_over(context, group)
+
+
+def _read_selected(context: WalkContext) -> list[_Read]:
+    read: list[_Read] = []
+    known: set[str] = set()
+    totals = context.totals
+    listed = _listed_folders(context)
+    for store in context.stores:
+        for entry in ranked(store.index.experiments):
+            extracted = totals.redactor.mask(store.source.read_experiment(entry))
+            record = extracted.record
+            if record is not None:
+                known |= {record.name, record.experiment_id}
+                is_unlisted = listed is not None and entry.path not in listed
+                if is_unlisted or not _is_named(record, context.options.experiments):
+                    leave_out_files(totals.ledger, store, entry)
+                    context.outcome.left_out_experiments += 1
+                    continue
+                read.append(_Read(store, entry, record))
+            totals.ledger.add_extracted(extracted)
+    for name in context.options.experiments:
+        if name not in known:
+            raise unknown_experiment(name)
+    return read
+
+
+def unknown_experiment(name: str) -> OptionError:
+    """The error for an option that names an experiment which the sources lack."""
+    return OptionError(
+        f"The source has no experiment with the name or id {name!r}.",
+        todo="'mlflow-migrate scan' lists them.",
+    )
+
+
+def _is_named(record: ExperimentRecord, names: Sequence[str]) -> bool:
+    return not names or record.name in names or record.experiment_id in names
+
+
+def _listed_folders(context: WalkContext) -> set[str] | None:
+    """The directories of experiments in which ``--only`` lists something; None without a list."""
+    selection, experiments = context.selection, context.experiments
+    if context.options.only is None:
+        return None
+    folders: set[str] = set()
+    has_registered_model = False
+    for store in context.stores:
+        index = store.index
+        for entry in (*index.runs, *index.traces, *index.datasets, *index.logged_models):
+            if selection.is_listed(entry):
+                folders.add(experiments.folder_of(store, entry))
+        folders.update(e.path for e in index.experiments if selection.is_listed(e))
+        has_registered_model |= any(map(selection.is_listed, index.registered_models))
+    if not folders and not has_registered_model:
+        raise OptionError(
+            f"Nothing that {context.options.only.file} lists is in the source.",
+            todo="Give the source of the conversion that wrote the list.",
+        )
+    return folders
+
+
+def _with_contents(
+    context: WalkContext, read: Sequence[_Read]
+) -> list[transformer.FoundExperiment]:
+    """The experiments; those that share a name in a source with what decides between them."""
+    found = [transformer.FoundExperiment(store.number, record) for store, _, record in read]
+    collation_key = context.target.collation_key
+
+    def name_in_source(each: transformer.FoundExperiment) -> tuple[int, str]:
+        return each.source, collation_key(each.record.name)
+
+    sharing = Counter(map(name_in_source, found))
+    twins = {each.record.path for each in found if sharing[name_in_source(each)] > 1}
+    if not twins:
+        return found
+    folder_of = context.experiments.folder_of
+    runs: defaultdict[str, list[RunEntry]] = defaultdict(list)
+    other_items: Counter[str] = Counter()
+    stores = {store.number: store for store in context.stores}
+    for store in context.stores:
+        index = store.index
+        for run in index.runs:
+            runs[folder_of(store, run)].append(run)
+        for entry in (*index.traces, *index.logged_models, *index.datasets):
+            other_items[folder_of(store, entry)] += 1
+    with_contents = []
+    for each in found:
+        path = each.record.path
+        if path in twins:
+            each = replace(
+                each,
+                runs=len(runs[path]),
+                other_items=other_items[path],
+                newest_run_ms=_newest_start_ms(stores[each.source], runs[path]),
+            )
+        with_contents.append(each)
+    return with_contents
+
+
+def _newest_start_ms(store: Store, entries: Sequence[RunEntry]) -> int | None:
+    """When the newest of some runs started, in ms; None if none can be read."""
+    records = [each.record for each in store.source.read_runs(entries, lambda path: False)]
+    return max((run.start_ms or 0 for run in records if run is not None), default=None)
+
+
+def _hand_over(context: WalkContext, group: Sequence[_Planned]) -> None:
+    """Hand over one experiment of the target, which several of the sources may share."""
+    (store, entry, first), *others = group
+    location = context.totals.locations.experiment(store, entry, first)
+    if not all(each.plan.record.deleted for each in group):
+        # Of a deleted experiment and an active one, MLflow has to show the runs.
+        first = replace(first, record=replace(first.record, lifecycle_stage="active"))
+    first = replace(first, artifact_location=location)
+    plans = [each.plan for each in others]
+    tags = _united_tags(context, first, plans)
+    found: dict[str, str] = {}  # a tag that only another source has was found as well
+    for plan in (first, *plans):
+        found.update({key: tags[key] for key in plan.record.tags})
+    context.sink.add_experiment(replace(first, record=replace(first.record, tags=found), tags=tags))
+
+
+def _united_tags(
+    context: WalkContext, first: ExperimentPlan, others: Sequence[ExperimentPlan]
+) -> dict[str, str]:
+    """The tags of the first experiment, with those that it lacks of the others. Counts both."""
+    ledger, handed = context.totals.ledger, context.totals.handed
+    tags = dict(first.tags)
+    handed.update(counts_of(first.record))
+    for plan in others:
+        ledger.merged[Kind.EXPERIMENT] += 1
+        for key, value in plan.record.tags.items():
+            if key not in tags:
+                tags[key] = value
+                handed[Kind.EXPERIMENT_TAG] += 1
+                continue
+            ledger.merged[Kind.EXPERIMENT_TAG] += 1
+            if tags[key] != value:
+                issue = Issue(
+                    Code.EXPERIMENT_TAG_DIFFERS,
+                    plan.record.path,
+                    f"Tag {key!r} of experiment {plan.record.name!r} has another value in "
+                    f"{first.record.path}.",
+                    "the value there",
+                    Kind.EXPERIMENT_TAG,
+                    plan.record.experiment_id,
+                    sample=f"{value!r}, and {tags[key]!r} there",
+                )
+                ledger.add_issues([issue])
+    return tags
+
+
+def set_experiment_kinds(context: WalkContext, sampled: Mapping[str, ExperimentSummary]) -> None:
+    """Mark the experiments that MLflow is to open in its GenAI view.
+
+    With ``auto`` that is decided from ``sampled``: summaries by the experiment's directory.
+    """
+    wanted = context.options.experiment_kind
+    if wanted == "keep":
+        return
+    summaries: dict[int, list[ExperimentSummary]] = defaultdict(list)
+    tags: dict[int, dict[str, str]] = defaultdict(dict)
+    for folder, summary in (context.totals.summaries if wanted == "genai" else sampled).items():
+        summaries[summary.target_id].append(summary)
+        tags[summary.target_id].update(context.experiments.plans[folder].tags)
+    for target_id, of_target in summaries.items():
+        kind: str | None = conventions.EXPERIMENT_KIND_GENAI
+        if wanted == "auto":
+            kind = transformer.experiment_kind(
+                tags[target_id],
+                sum(s.trees - s.left_as_runs.get("deleted", 0) for s in of_target),
+                sum(map(_trees_with_traces, of_target)),
+                sum(s.native_traces for s in of_target),
+            )
+        if kind is not None:
+            context.sink.set_experiment_tag(target_id, conventions.EXPERIMENT_KIND, kind)
+
+
+def _trees_with_traces(summary: ExperimentSummary) -> int:
+    """How many trees of runs have a trace: one rebuilt, or one that MLflow wrote."""
+    bare = sum(n for why, n in summary.left_as_runs.items() if why != "native")
+    return summary.trees - bare

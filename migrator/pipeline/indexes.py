@@ -1,0 +1,74 @@
+"""What lies where in the sources: the experiment of each entity, and all runs by id."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+
+from migrator.model import Entry, ExperimentPlan, RunEntry
+from migrator.pipeline.stores import Store, ranked
+
+
+class ExperimentIndex:
+    """Which experiment of the sources an entity belongs to, and what that experiment becomes."""
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self.plans: dict[str, ExperimentPlan] = {}  # of the selected ones, by their directory
+        self._folders: set[str] = set()  # directories of all experiments, selected or not
+        self._by_id: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
+        for store in stores:
+            for entry in ranked(store.index.experiments):
+                self._folders.add(entry.path)
+                self._by_id.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
+
+    def plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
+        """The plan of an entity's experiment; None if the options leave that out."""
+        return self.plans.get(self.folder_of(store, entry))
+
+    def folder_of(self, store: Store, entry: Entry) -> str:
+        """The directory of the experiment that an entity belongs to; empty if there is none.
+
+        A run lies directly in it, all else in a folder of it, such as ``traces``. Where an entity
+        lies elsewhere, its experiment is found by id. An id may occur twice in a store, in folders
+        of the user's own.
+        """
+        if entry.folder in self._folders:
+            return entry.folder
+        above = os.path.dirname(entry.folder)  # noqa: PTH120  # a Path for each costs more
+        if above in self._folders:
+            return above
+        return self._by_id.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
+
+
+class RunIndex:
+    """All runs of the sources by id, and the directories that hold them.
+
+    Several directories may have the same run id. The first counts: a selected one, an active one,
+    one of an earlier source. The others are its ``copies``.
+    """
+
+    def __init__(self, stores: Sequence[Store], experiments: ExperimentIndex) -> None:
+        self.entries: dict[str, RunEntry] = {}  # those that count
+        self.copies: defaultdict[str, list[tuple[Store, RunEntry]]] = defaultdict(list)
+        self.first_store = stores[0]
+        self.elsewhere: dict[str, Store] = {}  # runs that do not lie in the first store
+        self.in_other_shards: set[str] = set()
+        found = [(store, entry) for store in stores for entry in ranked(store.index.runs)]
+        # The sort is stable: among the selected ones the order stays.
+        found.sort(key=lambda each: experiments.plan_of(*each) is None)
+        for store, entry in found:
+            if entry.entity_id in self.entries:
+                self.copies[entry.entity_id].append((store, entry))
+                continue
+            self.entries[entry.entity_id] = entry
+            if store is not self.first_store:
+                self.elsewhere[entry.entity_id] = store
+
+    def store_of(self, run_id: str) -> Store:
+        """The store that holds the directory of a run that counts."""
+        return self.elsewhere.get(run_id, self.first_store)
+
+    def has(self, run_id: str) -> bool:
+        """Whether there is such a run, and it belongs to this shard."""
+        return run_id in self.entries and run_id not in self.in_other_shards
