@@ -62,8 +62,9 @@ def scan(
     mlflow-migrate scan ./mlruns --tree my-experiment
     mlflow-migrate scan ./mlruns --html mlruns.html
 
-    SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, or an address
-    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'); several sources are scanned as
+    SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, an address
+    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'), or a tracking database
+    (mlflow.db, sqlite:///mlflow.db, postgresql://…, mysql://…). Several sources are scanned as
     one. Nothing is written except the page that --html names.
     """
     from migrator import extractor, pipeline
