@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from migrator.extractor import buckets
 from migrator.extractor.database import DatabaseSource
-from migrator.extractor.database.addresses import is_database, is_same_database
+from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
 from migrator.extractor.locations import describe_location, path_parts, scheme_of
@@ -29,6 +29,7 @@ __all__ = [
     "open_source",
     "path_parts",
     "scheme_of",
+    "sqlite_uri",
 ]
 
 
