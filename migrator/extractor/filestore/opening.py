@@ -138,7 +138,8 @@ def _database_beside(path: str) -> str:
     name = shlex.quote(readable_path(shortest if len(shortest) < len(database) else database))
     return (
         f"There is a database beside it: mlflow-migrate scan {name} shows what it holds, and "
-        f"mlflow-migrate convert {name} --to sqlite:///migrated.db makes traces of its nested runs."
+        f"mlflow-migrate convert {name} --to sqlite:///migrated.db makes traces of its nested runs "
+        "(or --in-place, in the database itself)."
     )
 
 
