@@ -59,6 +59,7 @@ class Database:
         else:
             self._session = _SqliteSession(location)
         self._depth = 0
+        self._empty: dict[str, bool] = {}
         tables: dict[str, list[str]] = {}
         for table, column in self._session.columns():
             tables.setdefault(table, []).append(column)
@@ -72,6 +73,12 @@ class Database:
     def has(self, table: str, *columns: str) -> bool:
         """Whether there is a table, with all of these columns."""
         return table in self.tables and set(columns) <= set(self.tables[table])
+
+    def is_empty(self, table: str) -> bool:
+        """Whether a table had no row when it was first asked for; it is asked for once."""
+        if table not in self._empty:
+            self._empty[table] = not self.rows(f"SELECT 1 FROM {self.name(table)} LIMIT 1")
+        return self._empty[table]
 
     def name(self, identifier: str) -> str:
         """A table's or column's name as SQL text."""

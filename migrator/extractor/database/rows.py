@@ -171,7 +171,7 @@ def select(
     ``key`` is the column that holds the owner's key; ``where`` narrows the rows (``c``).
     """
     found: dict[object, list[dict[str, Any]]] = defaultdict(list)
-    if not database.has(table, key):
+    if not database.has(table, key) or database.is_empty(table):
         return found
     names = [key, *columns]
     listed = ", ".join(_column(database, table, column) for column in names)
@@ -195,7 +195,7 @@ def select_pairs(
 ) -> dict[object, list[Row]]:
     """Read rows of many owners as tuples of ``columns``, by owner, in no order."""
     found: dict[object, list[Row]] = defaultdict(list)
-    if not database.has(table, key):
+    if not database.has(table, key) or database.is_empty(table):
         return found
     listed = ", ".join(_column(database, table, column) for column in (key, *columns))
     for some in _chunks(keys):
@@ -212,7 +212,7 @@ def select_pairs(
 def count(database: Database, child: Child, keys: Sequence[object]) -> dict[object, int]:
     """Count the rows of a table that belong to owners, by owner, without reading them."""
     found: dict[object, int] = {}
-    if not database.has(child.table, child.column):
+    if not database.has(child.table, child.column) or database.is_empty(child.table):
         return found
     column = f"c.{database.name(child.column)}"
     for some in _chunks(keys):
