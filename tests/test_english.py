@@ -30,18 +30,6 @@ HABITS = {
     "write singular or plural": re.compile(r"[a-z]\(s\)(?!\w)"),
 }  # fmt: skip
 
-# Files that still have such habits. Take a file out once it is clean; none is ever added.
-TO_DO = {
-    "migrator/tracker/config.py",
-    "migrator/tracker/delivery.py",
-    "migrator/tracker/meter.py",
-    "migrator/tracker/prices.py",
-    "migrator/tracker/push.py",
-    "migrator/tracker/spans.py",
-    "migrator/tracker/tracker.py",
-    "migrator/tracker/usage.py",
-}
-
 
 def texts(path: Path) -> Iterator[tuple[int, str, bool]]:
     """Yield each text of a file with its line, and whether it is a docstring."""
@@ -114,14 +102,7 @@ FILES = files()
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_is_in_plain_english(path: Path) -> None:
     found = findings(path)
-    if path.relative_to(ROOT).as_posix() in TO_DO:
-        assert found, "It is clean: remove it from TO_DO."
-    else:
-        assert not found, "\n".join(found)
-
-
-def test_the_list_names_files_that_are_there() -> None:
-    assert {path.relative_to(ROOT).as_posix() for path in FILES} >= TO_DO
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(

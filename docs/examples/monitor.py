@@ -15,6 +15,7 @@ import mlflow
 from mlflow.genai import evaluate, scorer
 
 LIMIT_USD = 0.01
+PAGE = 100  # traces read, and judged, at a time
 
 
 @scorer
@@ -31,20 +32,30 @@ def within_budget(trace: Any) -> bool:
 
 
 def judge_new(uri: str, experiment_name: str) -> int:
-    """Judge the traces of an experiment that aren't judged yet; return how many they were."""
+    """Judge the traces of an experiment that aren't judged yet, and count them."""
     mlflow.set_tracking_uri(uri)
     experiment = mlflow.set_experiment(experiment_name)
-    traces = mlflow.MlflowClient().search_traces(
-        locations=[experiment.experiment_id], max_results=500, order_by=["timestamp_ms DESC"]
-    )
-    new = [
-        trace
-        for trace in traces
-        if trace.data.spans and "answered" not in {a.name for a in trace.info.assessments}
-    ]
-    if new:
-        evaluate(data=new, scorers=[answered, within_budget])
-    return len(new)
+    judged = 0
+    page_token = None
+    while True:
+        page = mlflow.MlflowClient().search_traces(
+            locations=[experiment.experiment_id],
+            max_results=PAGE,
+            order_by=["timestamp_ms DESC"],
+            page_token=page_token,
+        )
+        new = [trace for trace in page if trace.data.spans and not is_judged(trace)]
+        if new:
+            evaluate(data=new, scorers=[answered, within_budget])
+            judged += len(new)
+        page_token = page.token
+        if not page_token:
+            return judged
+
+
+def is_judged(trace: Any) -> bool:
+    """Whether an earlier run of this script has judged the trace."""
+    return any(assessment.name == "answered" for assessment in trace.info.assessments)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -56,6 +57,9 @@ class Command(click.Command):
                 raise click.UsageError(f"{first} and {second} clash: give one of them.", ctx)
 
 
+COMPLETION = "_MLFLOW_MIGRATE_COMPLETE"  # set while a shell asks for completions
+
+
 class CommandGroup(click.Group):
     """A group of such commands."""
 
@@ -71,6 +75,8 @@ class Commands(CommandGroup):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command with streams that take any text, and report where output was lost."""
+        if COMPLETION in os.environ:  # Click writes the script as bytes, which safe streams lack
+            return super().main(*args, **extra)
         with safe_streams() as console:
             try:
                 return super().main(*args, **extra, obj=console)

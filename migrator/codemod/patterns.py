@@ -46,6 +46,7 @@ PUT_TOGETHER = "a database: sqlite:///..., after `mlflow-migrate convert` has mo
 
 LOGGERS = frozenset({"log_metric", "log_metrics"})
 WRITERS = frozenset({"log_text", "log_dict", "log_param", "set_tag"})
+FILE_WRITERS = frozenset({"log_text", "log_dict"})
 STARTERS = frozenset({"start_run", "create_run"})
 # Calls of MLflow that take a tracking URI as their first argument, or by these names.
 TAKERS = frozenset({"set_tracking_uri", "set_registry_uri", "MlflowClient", "MLflowClient"})
@@ -57,6 +58,7 @@ A_COUNT = re.compile(
 A_TEXT = re.compile(
     r"(?:^|/)(?:prompts?|responses?|inputs|outputs|error|completion|messages)(?:\.(?:txt|json|md))?$"
 )
+AN_ERROR = re.compile(r"(?:^|/)error$")  # a tag, not a file with a prompt
 A_USAGE = re.compile(r"(?:input|output|prompt|completion|total)_tokens$")
 SIMPLE_LITERAL = re.compile(r"[uU]?(?:'[^'\\\n]*'|\"[^\"\\\n]*\")$")
 STORE_PATH = re.compile(r"(?:file:|(?!\w+://))(?:.*/)?mlruns/?$")
@@ -193,7 +195,9 @@ class _Finder:
         elif self.uses_mlflow and last in LOGGERS and _any(A_COUNT, node):
             yield self._finding(node, TOKENS)
         elif self.uses_mlflow and last in WRITERS and _any(A_TEXT, node):
-            yield self._finding(node, TEXTS)
+            is_error_tag = last not in FILE_WRITERS and _any(AN_ERROR, node)
+            if not is_error_tag:
+                yield self._finding(node, TEXTS)
         elif name == "getattr" and _any(A_USAGE, node) and "usage" in ast.unparse(node).lower():
             yield self._finding(node, USAGE)
 

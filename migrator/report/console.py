@@ -51,9 +51,7 @@ class SafeStream(io.TextIOBase):
     def fileno(self) -> int:
         return self._stream.fileno()
 
-    def write(self, text: str | bytes) -> int:
-        if isinstance(text, bytes):  # Click writes a shell's completion script so
-            text = text.decode()
+    def write(self, text: str) -> int:
         shown = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
         if self.error is None:
             try:

@@ -23,7 +23,8 @@ LEVELS = ("minimal", "standard", "full")
 IGNORED_KEYS = frozenset({"retention_days", "redact_pii"})
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
-Redact = bool | Sequence[str] | Callable[[str], str]
+KEYS_ONLY = "keys"
+Redact = bool | str | Sequence[str] | Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,12 @@ class TrackerConfig:
     async_logging: bool = True  # write in a thread of its own
     server_timeout_s: float = 3.0  # how long a server may keep a workflow waiting
     sampling_ratio: float = 1.0  # share of workflows that is traced
-    redact: Redact = False  # True: keys, tokens, mail addresses; patterns; or a function
+    redact: Redact = KEYS_ONLY  # keys: values of api_key, password, ...; true: texts, too
     fallback_uri: str = DEFAULT_URI  # where traces go when the server can't take them
     prices: str | None = None  # a TOML file that replaces the built-in table
 
     def __post_init__(self) -> None:
-        """Raise ``OptionError`` for a value that can't be meant."""
+        """Raise ``OptionError`` for an unusable value."""
         _one_of("artifact_level", self.artifact_level, LEVELS)
         if not 0 < self.server_timeout_s <= 600:
             raise OptionError(
@@ -64,11 +65,11 @@ class TrackerConfig:
                 todo=f"Give a SQLite database, such as {DEFAULT_URI}.",
             )
         if self.enabled:
-            _refuse_file_store(self.tracking_uri)
+            _check_uri(self.tracking_uri)
 
     @staticmethod
     def of(given: object = None, /, **overrides: Any) -> TrackerConfig:
-        """Return the settings that ``given`` holds, ``overrides`` taking precedence.
+        """Read the settings that ``given`` holds; ``overrides`` go before them.
 
         ``given`` is None (disabled), a ``TrackerConfig``, a mapping or an object with the settings
         as keys or attributes (or with the whole configuration around them:
@@ -112,12 +113,12 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
-        raise OptionError(f"{path} holds no mapping.", todo="It needs observability.mlflow.")
+        raise OptionError(f"{path} does not hold a mapping.", todo="It needs observability.mlflow.")
     return content
 
 
 def _block(content: Any, where: str) -> Any:
-    """Return the block of settings, which may lie inside a workflow's whole configuration."""
+    """Find the block of settings, which may lie inside a workflow's whole configuration."""
     block = content
     for outer in (_at(content, "config"), content):
         if _has(outer, "observability"):
@@ -129,7 +130,7 @@ def _block(content: Any, where: str) -> Any:
         elif _has(content, "flow") or _has(content, "nodes"):
             block = None  # a workflow without an observability block: not tracked
     if isinstance(block, str | bytes | int | float | list | tuple | set):
-        raise OptionError(f"observability.mlflow of {where} is no mapping.")
+        raise OptionError(f"observability.mlflow of {where} is not a mapping.")
     return {} if block is None else block
 
 
@@ -142,7 +143,7 @@ def _at(holder: Any, key: str) -> Any:
 
 
 def _typed(key: str, value: Any) -> Any:
-    """Return ``value`` as the type of setting ``key``, or raise ``OptionError``."""
+    """Convert ``value`` to the type of setting ``key``. Raises ``OptionError``."""
     if key in ("enabled", "log_prompts", "log_artifacts", "async_logging"):
         return _bool(key, value)
     if key in ("server_timeout_s", "sampling_ratio"):
@@ -157,6 +158,8 @@ def _typed(key: str, value: Any) -> Any:
             return tuple(str(name) for name in value)
         return _bool(key, value)
     if key == "redact":
+        if value == KEYS_ONLY:
+            return KEYS_ONLY
         if isinstance(value, str) and value.lower() not in TRUE + FALSE:
             return (value,)
         if callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)):
@@ -184,8 +187,8 @@ def _one_of(key: str, value: str, known: Sequence[str]) -> None:
         raise OptionError(f"{key} is {value!r}.", todo=f"Give one of {', '.join(known)}.")
 
 
-def _refuse_file_store(uri: str) -> None:
-    """Raise ``OptionError`` for a file store, and for what is neither a server nor a database."""
+def _check_uri(uri: str) -> None:
+    """Raise ``OptionError`` for a place that traces can't be written to."""
     addresses.refuse_mistaken(
         uri, OptionError, f"Set tracking_uri to {DEFAULT_URI}, or to a server: http://host:5000."
     )

@@ -1,8 +1,14 @@
-"""Tokens and dollars of a stored trace, migrated or new, by node, model and provider."""
+"""Tokens and dollars of a trace, migrated or new, by node, model and provider.
+
+Counted is what MLflow counts: of spans that lie inside one another and both have tokens, the outer
+one. The tracker writes no such pairs; some integrations do (an agent's span with the sum of its
+calls).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow.tracing.client import TracingClient
@@ -10,9 +16,49 @@ from mlflow.tracing.client import TracingClient
 from migrator import conventions as conv
 from migrator.tracker.usage import usage_of
 
+CALLS = "calls"  # attribute of a tracked span with tokens of its own: how many calls they are
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Tokens and dollars of a whole trace."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_usd: float | None = None  # None: no price is known
+    output_usd: float | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def usage(self) -> dict[str, int]:
+        """Convert to the form of ``mlflow.trace.tokenUsage``."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
+    def cost(self) -> dict[str, float] | None:
+        """Convert to the form of ``mlflow.trace.cost``; None where no price is known."""
+        if self.input_usd is None or self.output_usd is None:
+            return None
+        return cost_attribute(self.input_usd, self.output_usd)
+
+
+def cost_attribute(input_usd: float, output_usd: float) -> dict[str, float]:
+    """Convert dollars to the form of ``mlflow.llm.cost``, rounded to a billionth."""
+    return {
+        "input_cost": round(input_usd, 9),
+        "output_cost": round(output_usd, 9),
+        "total_cost": round(input_usd + output_usd, 9),
+    }
+
 
 def summary(tracking_uri: str, trace_id: str) -> dict[str, Any]:
-    """Return the sums of a trace: ``total``, ``by_node``, ``by_model``, ``by_provider``.
+    """Sum up a stored trace: ``total``, ``by_node``, ``by_model``, ``by_provider``.
 
     Each holds ``calls``, ``input_tokens``, ``output_tokens``, ``total_tokens`` and ``cost_usd``
     (None where no price is known). ``unpriced_models`` are those whose calls the cost leaves out.
@@ -22,22 +68,71 @@ def summary(tracking_uri: str, trace_id: str) -> dict[str, Any]:
     return {"trace_id": trace_id, **sums(trace.data.spans)}
 
 
+def counted(spans: Sequence[Any]) -> list[Any]:
+    """Choose the spans whose tokens count: those with tokens and none around them that has some."""
+    parents = {span.span_id: span.parent_id for span in spans}
+    with_tokens = {
+        span.span_id for span in spans if usage_of(span.get_attribute(conv.SPAN_USAGE)) is not None
+    }
+    inside: dict[str, bool] = {}  # by span: whether it or one around it has tokens
+    chosen = []
+    for span in spans:
+        if span.span_id in with_tokens and not _is_inside(
+            span.parent_id, parents, with_tokens, inside
+        ):
+            chosen.append(span)
+    return chosen
+
+
+def _is_inside(
+    span_id: str | None, parents: Mapping[str, str | None], with_tokens: set[str],
+    inside: dict[str, bool],
+) -> bool:  # fmt: skip
+    """Return True if this span, or one around it, has tokens; ``inside`` keeps the answers."""
+    path: list[str] = []
+    answer = False
+    while span_id is not None and span_id in parents:
+        if span_id in inside:
+            answer = inside[span_id]
+            break
+        path.append(span_id)
+        if span_id in with_tokens:
+            answer = True
+            break
+        span_id = parents[span_id]
+    for each in path:
+        inside[each] = answer
+    return answer
+
+
+def totals(spans: Sequence[Any]) -> Totals:
+    """Add up a trace's calls."""
+    input_tokens = output_tokens = 0
+    input_usd = output_usd = 0.0
+    is_priced = False
+    for span in counted(spans):
+        usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
+        if usage is not None:
+            input_tokens += usage.input_tokens
+            output_tokens += usage.output_tokens
+        cost = span.get_attribute(conv.SPAN_COST)
+        if isinstance(cost, Mapping) and cost.get("total_cost") is not None:
+            is_priced = True
+            of_input = float(cost.get("input_cost", cost["total_cost"]))
+            input_usd += of_input
+            output_usd += float(cost["total_cost"]) - of_input
+    if not is_priced:
+        return Totals(input_tokens, output_tokens)
+    return Totals(input_tokens, output_tokens, input_usd, output_usd)
+
+
 def sums(spans: Sequence[Any]) -> dict[str, Any]:
-    """Return the sums of a trace's spans; tokens count where no span below has any."""
+    """Add up a trace's calls, in all and by node, model and provider."""
     by_id = {span.span_id: span for span in spans}
-    counted = {span.span_id for span in spans if usage_of(span.get_attribute(conv.SPAN_USAGE))}
-    above: set[str] = set()  # spans with tokens below them
-    for span_id in counted:
-        parent = by_id.get(by_id[span_id].parent_id)
-        while parent is not None and parent.span_id not in above:
-            above.add(parent.span_id)
-            parent = by_id.get(parent.parent_id)
     total = _row()
     by: dict[str, dict[str, dict[str, Any]]] = {"node": {}, "model": {}, "provider": {}}
     unpriced: set[str] = set()
-    for span in spans:
-        if span.span_id not in counted or span.span_id in above:
-            continue
+    for span in counted(spans):
         model = _text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL)
         names = {
             "node": _node(span, by_id),
@@ -52,7 +147,9 @@ def sums(spans: Sequence[Any]) -> dict[str, Any]:
             _add(by[kind].setdefault(name, _row()), span, cost)
     return {
         "total": total,
-        **{f"by_{kind}": dict(sorted(rows.items())) for kind, rows in by.items()},
+        "by_node": dict(sorted(by["node"].items())),
+        "by_model": dict(sorted(by["model"].items())),
+        "by_provider": dict(sorted(by["provider"].items())),
         "unpriced_models": sorted(unpriced),
     }
 
@@ -67,12 +164,17 @@ def _add(row: dict[str, Any], span: Any, cost: float | None) -> None:
     usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
     if usage is None:
         return
-    row["calls"] += 1
+    row["calls"] += _calls(span)
     row["input_tokens"] += usage.input_tokens
     row["output_tokens"] += usage.output_tokens
     row["total_tokens"] += usage.total_tokens
     if cost is not None:
         row["cost_usd"] = round((row["cost_usd"] or 0.0) + cost, 9)
+
+
+def _calls(span: Any) -> int:
+    said = span.get_attribute(CALLS)
+    return said if isinstance(said, int) and said > 0 else 1
 
 
 def _cost(span: Any) -> float | None:
@@ -89,7 +191,7 @@ def _text(span: Any, *keys: str) -> str:
 
 
 def _node(span: Any, by_id: Mapping[str, Any]) -> str:
-    """Return the name of the node a span belongs to: marked so, or just below the root."""
+    """Name the node that a span belongs to: one marked as a node, or the one below the root."""
     chain = [span]
     while (parent := by_id.get(chain[-1].parent_id)) is not None:
         chain.append(parent)

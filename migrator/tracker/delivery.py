@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import mlflow
@@ -31,7 +31,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses, encoding
 from migrator import conventions as conv
-from migrator.tracker.costs import sums
+from migrator.tracker.costs import totals
+from migrator.tracker.finishing import Calls, Finisher, write_totals
 from migrator.tracker.guard import Guard
 
 T = TypeVar("T")
@@ -40,15 +41,15 @@ SPANS_A_CALL = 500
 PATIENCE = 20  # times server_timeout_s that a server may take which still answers probes
 
 
-class Silent(Exception):
+class ServerTimeout(Exception):
     """A server that doesn't do what it is asked within its time."""
 
 
 # How a place says that it can't take something. Anything else is a defect of ours.
-REFUSALS = (MlflowException, OSError, SQLAlchemyError, Silent)
+REFUSALS = (MlflowException, OSError, SQLAlchemyError, ServerTimeout)
 
 
-class Later(Generic[T]):
+class BackgroundCall(Generic[T]):
     """A call in a daemon thread: one that may never come back must not keep anybody waiting."""
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -66,11 +67,11 @@ class Later(Generic[T]):
             self._done.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait, and tell whether the call is over."""
+        """Wait. True if the call is over."""
         return self._done.wait(seconds)
 
     def result(self) -> T:
-        """Return what the call returned, or raise what it raised."""
+        """Get the call's result, or raise the error that it raised."""
         if self._error is not None:
             raise self._error
         return self._result
@@ -89,7 +90,7 @@ class Place:
         return addresses.is_http(self.uri)
 
     def experiment_id(self, name: str) -> str:
-        """Return the id of the experiment, which is made if it isn't there."""
+        """Get the id of the experiment, which is made if it isn't there."""
         if name not in self.experiments:
             client = MlflowClient(self.uri)
             found = client.get_experiment_by_name(name)
@@ -104,12 +105,12 @@ class Place:
         trace: Any,
         prompts: Sequence[Any] = (),
         *,
-        shared: bool = False,
+        shared_by: Finisher | None = None,
     ) -> None:
         """Write a whole trace, to the experiment of that name; without one it stays in its own.
 
-        A trace that is there already is written over. Of a ``shared`` one other processes have
-        written spans: their tokens and dollars count, too.
+        A trace that is there already is written over. With ``shared_by`` other processes have
+        written spans of it: their tokens and dollars count as well.
 
         Spans first: the store adds the tokens of spans to a trace's, and ``start_trace`` then sets
         the right sum (MLflow 3.9, ``SqlAlchemyStore.log_spans``).
@@ -124,8 +125,8 @@ class Place:
                 client.log_spans(location, spans[start : start + SPANS_A_CALL])
         except NotImplementedError:  # a server on a file store: spans go to the artifacts, below
             pass
-        if shared:
-            self._count_in(client, trace.info)
+        if shared_by is not None:
+            self._count_stored(client, trace.info, shared_by)
         info = client.start_trace(trace.info)
         if info.tags.get(conv.SPANS_LOCATION) != conv.SPANS_IN_DATABASE:
             client._upload_trace_data(info, trace.data)
@@ -134,37 +135,33 @@ class Place:
                 client=client, trace_id=info.trace_id, prompts=prompts, synchronous=True
             )
 
-    def _count_in(self, client: TracingClient, info: Any) -> None:
-        """Set a trace's totals to those of all its spans that are there by now."""
+    def _count_stored(self, client: TracingClient, info: Any, finisher: Finisher) -> None:
+        """Set a trace's totals to those of all its spans that are stored by now."""
         spans = client.get_trace(info.trace_id).data.spans
-        found = sums(spans)
-        total, metadata = found["total"], info.trace_metadata
-        if total["calls"]:
-            metadata[conv.TRACE_USAGE] = encoding.encode(
-                {key: total[key] for key in ("input_tokens", "output_tokens", "total_tokens")}
-            )
-        if total["cost_usd"] is not None:
-            metadata[conv.TRACE_COST] = encoding.encode({"total_cost": total["cost_usd"]})
-        sizes = json.loads(metadata.get(conv.SIZE_STATS, "{}"))
-        metadata[conv.SIZE_STATS] = encoding.encode({**sizes, "num_spans": len(spans)})
-        values = {
-            conv.FEEDBACK_TOKENS: total["total_tokens"],
-            conv.FEEDBACK_COST: total["cost_usd"],
-        }
-        for feedback in info.assessments:
-            if (
-                values.get(feedback.name) is not None
-                and feedback.source.source_id == conv.FEEDBACK_SOURCE
-            ):
-                feedback.feedback.value = feedback.value = values[feedback.name]
+        separated = finisher.separated(spans)
+        if separated:
+            client.log_spans(info.experiment_id, separated)
+            by_id = {span.span_id: span for span in [*spans, *separated]}
+            spans = list(by_id.values())
+        write_totals(info, totals(spans))
+        sizes = json.loads(info.trace_metadata.get(conv.SIZE_STATS, "{}"))
+        info.trace_metadata[conv.SIZE_STATS] = encoding.encode({**sizes, "num_spans": len(spans)})
 
     def write_spans(self, experiment: str, spans: Sequence[Any]) -> None:
         """Write spans of a trace whose root is in another process."""
         TracingClient(self.uri).log_spans(self.experiment_id(experiment), list(spans))
 
+    def add_late_spans(self, spans: Sequence[Any], finisher: Finisher) -> None:
+        """Write spans that ended after their trace was written, and count them in."""
+        client = TracingClient(self.uri)
+        info = client.get_trace(spans[0].trace_id).info
+        client.log_spans(info.experiment_id, list(spans))
+        self._count_stored(client, info, finisher)
+        client.start_trace(info)
+
 
 def why_silent(uri: str, limit_s: float) -> str | None:
-    """Ask a server for one experiment; return what is wrong with it, None if it answers.
+    """Ask a server for one experiment. Says why it can't take traces; None if it answers.
 
     The question needs a login where the server wants one, and a database that works. No retries;
     at most ``limit_s``, name resolution included.
@@ -181,11 +178,15 @@ def why_silent(uri: str, limit_s: float) -> str | None:
         if code >= 400:
             return f"it answers {code}"
         try:
-            return None if isinstance(response.json(), dict) else "it answers, but is no MLflow"
+            return (
+                None
+                if isinstance(response.json(), dict)
+                else "it answers, but is not an MLflow server"
+            )
         except ValueError:
-            return "it answers, but is no MLflow"
+            return "it answers, but is not an MLflow server"
 
-    call = Later(ask)
+    call = BackgroundCall(ask)
     if not call.wait(limit_s):
         return f"it doesn't answer within {limit_s:g} s"
     try:
@@ -201,26 +202,39 @@ def why_silent(uri: str, limit_s: float) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A trace, or spans of another process's trace, on the way.
-
-    ``stays`` is for traces that no tracker opened: they keep their experiment, except in the
-    fallback, which has others.
-    """
+    """A trace on the way, or spans of a trace that is written elsewhere or was written before."""
 
     experiment: str
-    stays: bool = False
-    shared: bool = False  # other processes write spans of it, too
+    finisher: Finisher
+    calls: Calls
     trace: Any = None
     prompts: tuple[Any, ...] = ()
     spans: tuple[Any, ...] = ()
+    keeps_experiment: bool = False  # opened by nobody's tracker; the fallback has other experiments
+    is_shared: bool = False  # other processes write spans of it as well
+    is_late: bool = False  # spans of a trace that was written before they ended
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the trace that it holds, or that its spans belong to."""
+        found: str = self.spans[0].trace_id if self.trace is None else self.trace.info.trace_id
+        return found
+
+    def finished(self) -> Parcel:
+        """Complete the trace or the spans: calls, totals, masks."""
+        if self.trace is not None:
+            return replace(self, trace=self.finisher.trace(self.trace, self.calls))
+        return replace(self, spans=tuple(self.finisher.spans(self.spans, self.calls)))
 
     def write(self, place: Place, *, is_fallback: bool = False) -> None:
         """Write it."""
         if self.trace is not None:
-            stays = self.stays and not is_fallback
-            place.write(
-                None if stays else self.experiment, self.trace, self.prompts, shared=self.shared
-            )
+            keeps = self.keeps_experiment and not is_fallback
+            experiment = None if keeps else self.experiment
+            shared_by = self.finisher if self.is_shared else None
+            place.write(experiment, self.trace, self.prompts, shared_by=shared_by)
+        elif self.is_late:
+            place.add_late_spans(self.spans, self.finisher)
         else:
             place.write_spans(self.experiment, self.spans)
 
@@ -238,16 +252,32 @@ class Delivery:
         self.delivered = 0
         self.in_fallback = 0
         self.lost = 0
+        self.guard = Guard()
+        self.writing = threading.RLock()  # held while a parcel is written, and during a fork
         self._limit_s = limit_s
         self._in_background = in_background
-        self.guard = Guard()
+        self._fallback_ids: set[str] = set()
+        self._says_fork = False
+        self._start_queue()
+        atexit.register(self.flush)
+
+    def _start_queue(self) -> None:
         self._queue: queue.SimpleQueue[Parcel | threading.Event] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
-        self._pid = os.getpid()
         self._lock = threading.RLock()  # reentrant: a signal handler may put, too
         self._waiting = 0
-        self._fallback_ids: set[str] = set()
-        atexit.register(self.flush)
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child: what is queued is the parent's, and so is the thread.
+
+        A child may end without running any handler of ours (``os._exit``), so it writes directly.
+        """
+        self.writing = threading.RLock()
+        self.guard.after_fork()
+        self._start_queue()
+        if self._in_background:
+            self._in_background = False
+            self._says_fork = True
 
     @property
     def current(self) -> Place:
@@ -255,7 +285,7 @@ class Delivery:
         return self.fallback if self.fallen_back else self.place
 
     def place_of(self, trace_id: str) -> Place:
-        """Return where a trace was written, or would be."""
+        """Find where a trace was written, or would be."""
         if trace_id in self._fallback_ids or (self.fallen_back and not self.delivered):
             return self.fallback
         return self.place
@@ -286,15 +316,21 @@ class Delivery:
         mlflow.set_experiment(experiment_id=found)
         return found
 
-    def put(self, parcel: Parcel) -> None:
-        """Write a parcel, now or in the background."""
-        if not self._in_background:
+    def put(self, parcel: Parcel, *, at_once: bool = False) -> None:
+        """Write a parcel in the background, or ``at_once`` where somebody waits for it."""
+        if self._says_fork:
+            self._says_fork = False
+            self.guard.say(
+                "fork",
+                "Tracking: process %d was forked; it writes its traces directly, not in the "
+                "background, so that none is lost when it ends.",
+                os.getpid(),
+            )
+        if at_once or not self._in_background:
             self._deliver(parcel)
             return
-        if self._pid != os.getpid():  # forked: the parent has what was queued, and the thread
-            self._queue, self._worker, self._pid = queue.SimpleQueue(), None, os.getpid()
-            self._lock, self._waiting = threading.RLock(), 0
-        self._waiting += 1
+        with self._lock:
+            self._waiting += 1
         self._queue.put(parcel)
         if self._worker is None or not self._worker.is_alive():
             with self._lock:
@@ -305,8 +341,8 @@ class Delivery:
                     self._worker.start()
 
     def flush(self, seconds: float | None = None) -> bool:
-        """Wait until all that was put is written; tell whether it is."""
-        if self._worker is None or not self._worker.is_alive() or self._pid != os.getpid():
+        """Wait until all that was put is written. False if ``seconds`` weren't enough."""
+        if self._worker is None or not self._worker.is_alive():
             return True
         done = threading.Event()
         self._queue.put(done)
@@ -319,24 +355,32 @@ class Delivery:
                 item.set()
                 continue
             self._deliver(item)
-            self._waiting -= 1
+            with self._lock:
+                self._waiting -= 1
 
     def _deliver(self, parcel: Parcel) -> None:
-        with self.guard.during("write a trace"):
+        with self.guard.during("write a trace"), self.writing:
             try:
-                if not self.fallen_back and self._accepted(parcel):
-                    self.delivered += 1
+                finished = parcel.finished()
+                if self._goes_to_place(finished) and self._accepted(finished):
+                    self.delivered += finished.trace is not None
                     return
-                parcel.write(self.fallback, is_fallback=True)
+                finished.write(self.fallback, is_fallback=True)
             except BaseException:
                 self.lost += 1
                 raise
-            self.in_fallback += 1
-            if parcel.trace is not None:
-                self._fallback_ids.add(parcel.trace.info.trace_id)
+            if finished.trace is not None:
+                self.in_fallback += 1
+                self._fallback_ids.add(finished.trace_id)
+
+    def _goes_to_place(self, parcel: Parcel) -> bool:
+        """Late spans go where their trace went; all else to the place that takes traces now."""
+        if parcel.is_late:
+            return parcel.trace_id not in self._fallback_ids
+        return not self.fallen_back
 
     def _accepted(self, parcel: Parcel) -> bool:
-        """Write to the configured place; tell whether it took it. Falls back if it is gone.
+        """Write to the configured place. False if it didn't take it; falls back if it is gone.
 
         Raises what the place raises when it is the fallback itself.
         """
@@ -357,18 +401,18 @@ class Delivery:
         return True
 
     def _within(self, work: Callable[[], T]) -> T:
-        """Do ``work``; at a server as long as it answers. Raises ``Silent`` when it doesn't."""
+        """Do ``work``; at a server as long as it answers. Raises ``ServerTimeout``."""
         if not self.place.is_server:
             return work()
         if reason := why_silent(self.place.uri, self._limit_s):
-            raise Silent(reason)
-        call = Later(work)
+            raise ServerTimeout(reason)
+        call = BackgroundCall(work)
         for _ in range(PATIENCE):
             if call.wait(self._limit_s):
                 return call.result()
             if reason := why_silent(self.place.uri, self._limit_s):
-                raise Silent(reason)
-        raise Silent(f"it took more than {PATIENCE * self._limit_s:g} s")
+                raise ServerTimeout(reason)
+        raise ServerTimeout(f"it took more than {PATIENCE * self._limit_s:g} s")
 
     def _fall_back(self, reason: str) -> None:
         self.fallen_back = reason
@@ -385,9 +429,9 @@ _deliveries_lock = threading.Lock()
 
 
 def delivery_to(uri: str, fallback_uri: str, limit_s: float, in_background: bool) -> Delivery:
-    """Return the process's delivery to a place: applications make a tracker for each workflow.
+    """Get the delivery to a place, one in a process: applications make many trackers.
 
-    So one thread writes to it, and a server that is gone is waited for, and warned of, once.
+    This way one thread writes to it, and a server that is gone is waited for, and warned of, once.
     """
     key = (uri, fallback_uri, limit_s, in_background)
     with _deliveries_lock:
@@ -396,10 +440,21 @@ def delivery_to(uri: str, fallback_uri: str, limit_s: float, in_background: bool
         return _deliveries[key]
 
 
+def flush_all(seconds: float | None = None) -> None:
+    """Wait until every delivery of the process has written what was put."""
+    for delivery in all_deliveries():
+        delivery.flush(seconds)
+
+
+def all_deliveries() -> list[Delivery]:
+    """List the deliveries of the process."""
+    return list(_deliveries.values())
+
+
 def _cause(error: Exception) -> str:
     return str(error).partition("\n")[0][:300] or type(error).__name__
 
 
 def now_ms() -> int:
-    """Return the time in milliseconds since the epoch."""
+    """Read the clock, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000

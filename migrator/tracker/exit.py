@@ -5,42 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import weakref
 from types import FrameType
 
-from migrator.tracker.delivery import Later
-from migrator.tracker.spans import Sink
+from migrator.tracker.delivery import BackgroundCall
+from migrator.tracker.sink import sinks
 
-SECONDS = 8.0  # at most; container runtimes kill 10 s after they have asked
-_sinks: weakref.WeakSet[Sink] = weakref.WeakSet()
+MAX_WAIT_S = 8.0  # container runtimes kill 10 s after they have asked
 
 
-def on_sigterm(sink: Sink) -> None:
-    """End and send the sink's open traces on SIGTERM, and then end as without us.
+def handle_sigterm() -> None:
+    """End and send the open traces of all sinks on SIGTERM, and then end as without us.
 
     Only where nobody else handles the signal, and only from the main thread: Python allows no
     other. (At a normal exit or an exception ``with`` blocks end the spans, and ``atexit`` flushes.)
     """
-    _sinks.add(sink)
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    ):
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     # In a thread: the one that was interrupted may hold a lock that ending a span needs.
-    Later(_send_all).wait(SECONDS)
+    BackgroundCall(_send_all).wait(MAX_WAIT_S)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
 def _send_all() -> None:
-    for sink in list(_sinks):
+    for sink in list(sinks):
         with sink.lock:
             spans = list(sink.open.values())
         for span in reversed(spans):  # the innermost first
             span.fail("SystemExit", "the process was terminated (SIGTERM)")
             span.end()
-        sink.delivery.flush(SECONDS)
+        sink.delivery.flush(MAX_WAIT_S)

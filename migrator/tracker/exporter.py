@@ -1,7 +1,7 @@
-"""How the tracker sits in MLflow's tracing: one exporter and one span processor for the process.
+"""How the tracker sits in MLflow's tracing: one exporter for the process.
 
 MLflow 3.9 to 3.17. Beside its public API this touches ``tracing.provider`` (the processor that
-holds the exporter), ``InMemoryTraceManager`` (traces that are not finished) and four methods of
+holds the exporter), ``InMemoryTraceManager`` (traces that are not finished) and three methods of
 ``MlflowV3SpanExporter``; the tests run on both ends of that range.
 """
 
@@ -11,131 +11,241 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
-import mlflow
 from mlflow import start_span_no_context as start_span_no_context
 from mlflow.entities import NoOpSpan as NoOpSpan
+from mlflow.entities import Span
 from mlflow.tracing import provider as provider
-from mlflow.tracing.config import get_config
+from mlflow.tracing.constant import SpanAttributeKey, TraceTagKey
 from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
+from mlflow.tracing.utils import encode_span_id, get_otel_attribute, maybe_get_request_id
 
-from migrator.tracker.delivery import Parcel
-
-if TYPE_CHECKING:
-    from migrator.tracker.spans import Sink
+from migrator.tracker.delivery import Parcel, flush_all
+from migrator.tracker.sink import Sink
+from migrator.tracker.usage import Call
 
 # MLflow forgets a trace that is open for an hour. A workflow may take longer.
 OPEN_TRACE_S = 14 * 24 * 3600
 MAX_TRACES = 10_000
 
 
+class _Queues:
+    """Stands where MLflow looks for its own queue, so that its flush waits for ours."""
+
+    def flush(self, terminate: bool = False) -> None:
+        """Wait until everything that was queued is written."""
+        flush_all()
+
+    def is_active(self) -> bool:
+        """True: MLflow asks before it flushes."""
+        return True
+
+
 class Exporter(MlflowV3SpanExporter):  # type: ignore[misc]  # mlflow is not typed
     """Hands each finished trace, whole, to the delivery of the tracker that opened it."""
 
-    def _export_spans_incrementally(self, spans: Sequence[Any]) -> None:
-        manager = InMemoryTraceManager.get_instance()
+    def __init__(self, tracking_uri: str) -> None:
+        super().__init__(tracking_uri)
+        self._async_queue = _Queues()
+
+    def export(self, spans: Sequence[Any]) -> None:
+        """Called by MLflow's processor with each span that has ended."""
         for span in spans:
-            trace_id = manager.get_mlflow_trace_id_from_otel_id(span.context.trace_id)
-            if trace_id is None:
-                continue
-            with manager.get_trace(trace_id) as trace:
-                remote = trace is not None and trace.is_remote_trace
-            if remote:  # its root ends in another process, so it goes alone
-                super()._export_spans_incrementally([span])
+            self._ended(span)
+
+    def _ended(self, span: Any) -> None:
+        trace_id = get_otel_attribute(span, SpanAttributeKey.REQUEST_ID)
+        if trace_id is None:
+            return
+        manager = InMemoryTraceManager.get_instance()
+        with manager.get_trace(trace_id) as trace:
+            is_known = trace is not None
+            is_remote = is_known and trace.is_remote_trace
+            parent_id = None if span._parent is None else encode_span_id(span._parent.span_id)
+            parent_is_elsewhere = is_known and parent_id not in trace.span_dict
+            here = list(trace.span_dict.values()) if is_remote and parent_is_elsewhere else []
+        if not is_known:
+            _send_late(Span(span))
+        elif is_remote:
+            _send_remote(trace_id, here)
+        elif parent_id is None:
+            self._export_root(manager, span)
+
+    def _export_root(self, manager: Any, span: Any) -> None:
+        """Let MLflow take the trace out of its memory; it then calls ``_log_trace``."""
+        export_now = getattr(self, "_do_export_trace", None)  # newer: else it waits for open spans
+        if export_now is None:
+            self._export_traces([span])
+        else:
+            export_now(manager, span)
 
     def _should_log_async(self) -> bool:
         return False
 
-    def _log_spans(self, experiment_id: str, spans: list[Any], workspace: Any = None) -> None:
-        sink = seat.sink_of(spans[0].trace_id)
-        if sink is not None:
-            frozen = tuple(span.to_immutable_span() for span in spans)
-            sink.delivery.put(Parcel(sink.experiment, spans=frozen))
-
     def _log_trace(self, trace: Any, prompts: Sequence[Any] = (), workspace: Any = None) -> None:
         trace_id = trace.info.trace_id
-        sink, ours = seat.release(trace_id)
-        if sink is not None:
-            shared = trace_id in sink.shared
-            sink.shared.discard(trace_id)
-            sink.delivery.put(
-                Parcel(sink.experiment, not ours, shared, trace=trace, prompts=tuple(prompts))
+        owned = router.release(trace_id)
+        sink = owned.sink or router.latest
+        if sink is None:
+            return
+        parcel = Parcel(
+            sink.experiment,
+            sink.finisher,
+            owned.calls,
+            trace=trace,
+            prompts=tuple(prompts),
+            keeps_experiment=owned.sink is None,
+            is_shared=trace_id in sink.shared,
+        )
+        sink.shared.discard(trace_id)
+        # mlflow.genai.evaluate reads the trace as soon as the workflow has returned.
+        is_awaited = (
+            TraceTagKey.EVAL_REQUEST_ID in trace.info.tags
+            or maybe_get_request_id(is_evaluate=True) is not None
+        )
+        sink.delivery.put(parcel, at_once=is_awaited)
+
+
+def _send_remote(trace_id: str, spans: Sequence[Any]) -> None:
+    """Send spans whose root is in another process: all below one that continued its trace."""
+    owned = router.trace(trace_id)
+    sink = owned.sink or router.latest
+    ended = [span for span in spans if span.end_time_ns is not None]
+    new = [span for span in ended if span.span_id not in owned.sent]
+    if sink is None or not new:
+        return
+    owned.sent.update(span.span_id for span in new)
+    calls = {span.span_id: owned.calls.pop(span.span_id, []) for span in new}
+    frozen = tuple(span.to_immutable_span() for span in new)
+    sink.delivery.put(Parcel(sink.experiment, sink.finisher, calls, spans=frozen))
+
+
+def _send_late(span: Any) -> None:
+    """Send a span that ended after its trace was written."""
+    sink, calls = router.late(span.trace_id, span.span_id)
+    if sink is None:
+        sink = router.latest
+        is_late = False
+    else:
+        is_late = True
+    if sink is not None:
+        sink.delivery.put(
+            Parcel(
+                sink.experiment, sink.finisher, {span.span_id: calls}, spans=(span,),
+                is_late=is_late,
             )
+        )  # fmt: skip
 
 
-class Seat:
+@dataclass(slots=True)
+class OwnedTrace:
+    """What is known of a trace that is open in this process."""
+
+    sink: Sink | None = None  # of the tracker that opened it
+    calls: dict[str, list[Call]] = field(default_factory=dict)  # by the span that reported them
+    sent: set[str] = field(default_factory=set)  # spans of a remote trace that are written
+
+
+class Router:
     """Which tracker a trace belongs to, and whether MLflow's tracing still goes through us."""
 
     def __init__(self) -> None:
+        self.latest: Sink | None = None  # gets traces that no tracker opened
         self._lock = threading.RLock()
-        self._sinks: OrderedDict[str, Sink] = OrderedDict()
-        self._latest: Sink | None = None
+        self._open: OrderedDict[str, OwnedTrace] = OrderedDict()
+        self._written: OrderedDict[str, Sink] = OrderedDict()
+        self._late_calls: dict[str, list[Call]] = {}
         self._exporter: Exporter | None = None
-        self.summed: dict[int, Sink] = {}  # spans of ours that end now, by ``id``
 
     def take(self, sink: Sink) -> None:
-        """Route MLflow's traces through the tracker's exporter and processor.
+        """Route MLflow's traces through the tracker's exporter.
 
         Called before each root: ``mlflow.set_tracking_uri`` and ``mlflow.tracing.reset`` build
         MLflow's tracing anew.
         """
-        self._latest = sink
-        tracer = provider.provider.get()
-        processors = getattr(
-            getattr(tracer, "_active_span_processor", None), "_span_processors", ()
-        )
-        if self._exporter is None or all(
-            getattr(processor, "span_exporter", None) is not self._exporter
-            for processor in processors
-        ):
-            os.environ.setdefault("MLFLOW_TRACE_BUFFER_TTL_SECONDS", str(OPEN_TRACE_S))
-            os.environ.setdefault("MLFLOW_TRACE_BUFFER_MAX_SIZE", str(MAX_TRACES))
-            provider._get_tracer(__name__)  # builds the provider if there is none
-            with self._lock:
-                self._exporter = self._exporter or Exporter(sink.delivery.current.uri)
-                for processor in provider.provider.get()._active_span_processor._span_processors:
-                    if isinstance(getattr(processor, "span_exporter", None), MlflowV3SpanExporter):
-                        # Newer MLflows batch spans in a thread of their own before exporting.
-                        batcher = getattr(processor, "_batch_delegate", None)
-                        if batcher is not None:
-                            processor._batch_delegate = None
-                            batcher.shutdown()
-                        processor.span_exporter = self._exporter
-        others = get_config().span_processors or []
-        if on_span_end not in others:
-            mlflow.tracing.configure(span_processors=[*others, on_span_end])
+        self.latest = sink
+        for processor in _processors():
+            if self._exporter is not None and processor.span_exporter is self._exporter:
+                return
+        os.environ.setdefault("MLFLOW_TRACE_BUFFER_TTL_SECONDS", str(OPEN_TRACE_S))
+        os.environ.setdefault("MLFLOW_TRACE_BUFFER_MAX_SIZE", str(MAX_TRACES))
+        provider._get_tracer(__name__)  # builds the provider if there is none
+        with self._lock:
+            self._exporter = self._exporter or Exporter(sink.delivery.current.uri)
+            for processor in _processors():
+                if isinstance(processor.span_exporter, MlflowV3SpanExporter):
+                    # Newer MLflows batch spans in a thread of their own before exporting.
+                    batcher = getattr(processor, "_batch_delegate", None)
+                    if batcher is not None:
+                        processor._batch_delegate = None
+                        batcher.shutdown()
+                    processor.span_exporter = self._exporter
 
     def own(self, trace_id: str, sink: Sink) -> None:
         """Remember whose trace this is."""
         with self._lock:
-            self._sinks[trace_id] = sink
-            while len(self._sinks) > MAX_TRACES:
-                self._sinks.popitem(last=False)
+            self.trace(trace_id).sink = sink
 
-    def sink_of(self, trace_id: str) -> Sink | None:
-        """Return whose trace it is; one that no tracker opened is the latest tracker's."""
-        return self._sinks.get(trace_id, self._latest)
-
-    def release(self, trace_id: str) -> tuple[Sink | None, bool]:
-        """Return whose trace it was, and whether a tracker opened it."""
+    def trace(self, trace_id: str) -> OwnedTrace:
+        """Get what is known of an open trace."""
         with self._lock:
-            ours = trace_id in self._sinks
-            return self._sinks.pop(trace_id, self._latest), ours
+            found = self._open.setdefault(trace_id, OwnedTrace())
+            while len(self._open) > MAX_TRACES:
+                self._open.popitem(last=False)
+            return found
+
+    def report(self, trace_id: str, span_id: str, calls: list[Call]) -> None:
+        """Note the calls that a span has reported so far; the list may grow until it ends."""
+        with self._lock:
+            if trace_id in self._written:
+                self._late_calls[span_id] = calls
+            else:
+                self.trace(trace_id).calls[span_id] = calls
+
+    def release(self, trace_id: str) -> OwnedTrace:
+        """Take a trace that has ended out of the open ones."""
+        with self._lock:
+            owned = self._open.pop(trace_id, None) or OwnedTrace()
+            sink = owned.sink or self.latest
+            if sink is not None:
+                self._written[trace_id] = sink
+            while len(self._written) > MAX_TRACES:
+                self._written.popitem(last=False)
+            # A span that is still open may report more calls while these are being written.
+            calls = {span_id: list(each) for span_id, each in owned.calls.items()}
+            return OwnedTrace(owned.sink, calls)
+
+    def late(self, trace_id: str, span_id: str) -> tuple[Sink | None, list[Call]]:
+        """Get the sink that wrote a trace, None for one of another process, and late calls."""
+        with self._lock:
+            return self._written.get(trace_id), self._late_calls.pop(span_id, [])
+
+    def open_traces(self) -> list[tuple[str, Sink]]:
+        """List the traces that are open and whose they are."""
+        with self._lock:
+            return [
+                (trace_id, owned.sink)
+                for trace_id, owned in self._open.items()
+                if owned.sink is not None
+            ]
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, what is the parent's to write."""
+        self._lock = threading.RLock()
+        self._open.clear()
+        self._written.clear()
+        self._late_calls.clear()
 
 
-seat = Seat()
+def _processors() -> list[Any]:
+    """List MLflow's span processors that export; empty before its tracing is set up."""
+    tracer = provider.provider.get()
+    active = getattr(tracer, "_active_span_processor", None)
+    found = getattr(active, "_span_processors", ())
+    return [processor for processor in found if hasattr(processor, "span_exporter")]
 
 
-def on_span_end(span: Any) -> None:
-    """Complete a span of whatever origin: model, provider and cost, totals, redaction."""
-    own = seat.summed.get(id(span))
-    if own is not None:  # its tracker knew all of it
-        with own.guard.during("redact a span"):
-            own.clean(span)
-        return
-    sink = seat.sink_of(span.trace_id)
-    if sink is not None:
-        with sink.guard.during("complete a span"):
-            sink.complete(span)
+router = Router()

@@ -1,4 +1,4 @@
-"""The one place where the tracker's own errors end: logged once, never the workflow's."""
+"""The one place where the tracker's own errors end: logged once, never raised to the workflow."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ class Guard:
         self._said: set[str] = set()
         self._lock = threading.RLock()
 
+    def after_fork(self) -> None:
+        """Take a new lock in a forked child: another thread of the parent may have held the old."""
+        self._lock = threading.RLock()
+
     def during(self, what: str) -> Guarded:
-        """Return a context in which an ``Exception`` is logged as an error of ``what`` and ends."""
+        """A context in which an ``Exception`` ends: it is logged as a failure to do ``what``."""
         return Guarded(self, what)
 
     def caught(self, what: str, error: BaseException) -> None:
@@ -43,7 +47,7 @@ class Guard:
 
 
 class Guarded:
-    """What ``Guard.during`` returns. A class: half the cost of a generator, on every span."""
+    """The context of ``Guard.during``. A class: half the cost of a generator, on every span."""
 
     __slots__ = ("_guard", "_what")
 

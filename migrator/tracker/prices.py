@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Cost:
 
     @property
     def total_usd(self) -> float:
-        """Both together."""
+        """Input and output together."""
         return self.input_usd + self.output_usd
 
 
@@ -60,7 +61,7 @@ class PriceTable:
         self._found: dict[str, Price | None] = {}
 
     def price(self, model: str) -> Price | None:
-        """Return the price of ``model``, None for one that the table doesn't know."""
+        """Look up the price of ``model``; None for one that the table doesn't know."""
         if model not in self._found:
             if len(self._found) > 10_000:  # names that are made up on the fly
                 self._found.clear()
@@ -76,7 +77,7 @@ class PriceTable:
         return self._found[model]
 
     def cost(self, model: str, input_tokens: int, output_tokens: int) -> Cost | None:
-        """Return what a call of ``model`` costs, None where there is no price."""
+        """Price a call of ``model``; None where there is no price."""
         price = self.price(model)
         if price is None:
             return None
@@ -87,7 +88,7 @@ class PriceTable:
 
 
 def load_prices(path: str | None = None) -> PriceTable:
-    """Return the table in the TOML file ``path``, or the built-in one.
+    """Load the table in the TOML file ``path``, or the built-in one.
 
     The file has a table for each provider and in it, by model, ``{ input = ..., output = ... }``
     in US dollars for a million tokens. Raises ``OptionError`` where it doesn't.
@@ -116,15 +117,22 @@ def _table(text: str, where: str) -> PriceTable:
     prices: dict[str, Price] = {}
     for provider, models in content.items():
         if not isinstance(models, dict):
-            raise OptionError(f"{provider!r} in {where} is no table of a provider's models.")
+            raise OptionError(f"{provider!r} in {where} is not a table of a provider's models.")
         for model, price in models.items():
             try:
-                prices[model.lower()] = Price(
-                    provider, float(price["input"]), float(price["output"])
-                )
+                found = Price(provider, _dollars(price["input"]), _dollars(price["output"]))
             except (KeyError, TypeError, ValueError) as error:
                 raise OptionError(
                     f"{provider}.{model} in {where} is {price!r}.",
                     todo="Give { input = ..., output = ... }, dollars for a million tokens.",
                 ) from error
+            prices[model.lower()] = found
     return PriceTable(prices)
+
+
+def _dollars(value: Any) -> float:
+    """Read a price. Raises ``ValueError`` for one that is negative, infinite or not a number."""
+    dollars = float(value)
+    if isinstance(value, bool) or not math.isfinite(dollars) or dollars < 0:
+        raise ValueError(f"{value!r} is not a price")
+    return dollars

@@ -158,7 +158,7 @@ class _Sender:
                 self.pushed.traces += 1
 
     def so_far(self) -> str:
-        """Say what the server has been given, and what to do for the rest."""
+        """Sentences for messages: what was sent, and how to send the rest."""
         unfinished = ""
         if self._unfinished is not None:
             unfinished = (

@@ -4,68 +4,23 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import inspect
 import json
-import threading
 import time
 import traceback as tracebacks
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from migrator import conventions as conv
 from migrator import encoding
-from migrator.tracker.guard import Guard
-from migrator.tracker.usage import Usage, model_of, usage_of
-
-if TYPE_CHECKING:
-    from migrator.tracker.delivery import Delivery
-    from migrator.tracker.meter import Meter, Tally
+from migrator.tracker.langchain import step_below
+from migrator.tracker.sink import Sink
+from migrator.tracker.usage import Call, Usage, model_of, usage_of
+from migrator.tracker.values import plain, text_of
 
 WORKFLOW, NODE, SPAN = "workflow", "node", "span"
-TAG_CHARS = 500  # what the legacy tracker showed of a prompt when files were switched off
 MAX_CHUNKS = 1000  # events on one span; the joined output has all
-
-
-@dataclass(eq=False)
-class Sink:
-    """What the spans of one tracker share: where they go and how they are completed."""
-
-    delivery: Delivery
-    experiment: str
-    experiment_id: str
-    meter: Meter
-    guard: Guard
-    redact: Callable[[str], str] | None
-    tracing: Any  # the module ``exporter``, which needs MLflow; looked up once, not for each span
-    open: dict[int, TrackedSpan] = field(default_factory=dict)  # in the order they were opened
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    shared: set[str] = field(default_factory=set)  # traces whose context went to other processes
-
-    def complete(self, span: Any) -> None:
-        """Called with every span of the tracker's traces just before it ends."""
-
-        def model_around() -> str | None:
-            node = innermost(self, NODE)
-            inside = node is not None and node.trace_id == span.trace_id
-            return (node.attributes or {}).get(conv.PLAIN_MODEL) if node and inside else None
-
-        self.meter.complete(span, model_around)
-        self.clean(span)
-
-    def clean(self, span: Any) -> None:
-        """Redact a span that is about to end."""
-        if self.redact is not None:
-            from migrator.tracker.meter import redact_span
-
-            redact_span(span, self.redact)
-
-    def opened(self, kind: str) -> list[TrackedSpan]:
-        """Return the open spans of a kind, the oldest first."""
-        with self.lock:
-            return [span for span in self.open.values() if span.kind == kind]
 
 
 # The innermost open span of the tracker in this thread or task.
@@ -73,11 +28,11 @@ _scope: contextvars.ContextVar[TrackedSpan | None] = contextvars.ContextVar("sco
 
 
 def innermost(sink: Sink, kind: str | None = None) -> TrackedSpan | None:
-    """Return the innermost open span (of a kind) around the caller.
+    """Find the innermost open span (of a kind) around the caller.
 
     In a thread that was started without its starter's context nothing is around the caller: then
-    it is the only open one of its kind, and None when there are several. Never a guess: the legacy
-    tracker kept one "current node" for all threads, and metrics landed on the wrong one.
+    it is the only open span of its kind, and None when there are several. Never a guess: the
+    legacy tracker kept one "current node" for all threads, and metrics landed on the wrong one.
     """
     span = _scope.get()
     while span is not None:
@@ -86,8 +41,14 @@ def innermost(sink: Sink, kind: str | None = None) -> TrackedSpan | None:
         span = span.outer
     if kind is None:
         return None
-    several = sink.opened(kind)
-    return several[0] if len(several) == 1 else None
+    candidates = open_spans(sink, kind)
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def open_spans(sink: Sink, kind: str) -> list[TrackedSpan]:
+    """List the open spans of a kind, the oldest first."""
+    with sink.lock:
+        return [span for span in sink.open.values() if span.kind == kind]
 
 
 class SpanApi(Protocol):
@@ -111,13 +72,13 @@ class SpanApi(Protocol):
     ) -> None: ...
 
     def set_inputs(self, inputs: Any) -> None:
-        """Say what went in."""
+        """Record what went in."""
 
     def set_outputs(self, outputs: Any) -> None:
-        """Say what came out."""
+        """Record what came out."""
 
     def set_attribute(self, key: str, value: Any) -> None:
-        """Note something else."""
+        """Record another fact."""
 
     def record_usage(
         self,
@@ -131,7 +92,7 @@ class SpanApi(Protocol):
         """Add the tokens of a call, read from a response or given."""
 
     def record_exception(self, error: BaseException) -> None:
-        """Say that it failed, without raising."""
+        """Record that it failed, without raising."""
 
 
 class NoSpan:
@@ -171,44 +132,61 @@ class NoSpan:
 NO_SPAN = NoSpan()
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a span begins with; inputs and attributes as JSON values."""
+
+    kind: str  # WORKFLOW, NODE or SPAN
+    name: str
+    span_type: str
+    inputs: Any = None
+    attributes: Mapping[str, Any] | None = None
+    on_start: Callable[[TrackedSpan], None] | None = None
+
+
 class TrackedSpan:
     """An open span of a trace. Enter it in the thread or task whose work it covers."""
 
     __slots__ = (
-        "_calls", "_leave", "_live", "_scope_token", "attributes", "chunks", "ended", "failed",
-        "inputs", "kind", "name", "on_start", "outer", "sampled", "sink", "span_id", "span_type",
-        "trace_id",
+        "_begin", "_calls", "_free_ns", "_leave", "_live", "_scope_token", "chunks", "ended",
+        "failed", "is_sampled", "outer", "sink", "span_id", "trace_id",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        sink: Sink,
-        kind: str,
-        name: str,
-        span_type: str,
-        inputs: Any = None,
-        attributes: Mapping[str, Any] | None = None,
-        on_start: Callable[[TrackedSpan], None] | None = None,
-        sampled: bool = True,
-    ) -> None:
+    def __init__(self, sink: Sink, begin: Start, *, is_sampled: bool = True) -> None:
         self.sink = sink
-        self.kind = kind
-        self.name = name
-        self.span_type = span_type
-        self.inputs = inputs
-        self.attributes = attributes
-        self.on_start = on_start
-        self.sampled = sampled
+        self.is_sampled = is_sampled
         self.outer: TrackedSpan | None = None
         self.ended = False
         self.failed = False
         self.chunks = 0
         self.trace_id: str | None = None  # tr- and 32 hex digits; None when nothing is traced
         self.span_id: str | None = None  # 16 hex digits; None when nothing is traced
+        self._begin = begin
         self._live: Any = None
-        self._calls: list[tuple[str | None, str | None, Usage]] = []
+        self._calls: list[Call] = []
+        self._free_ns = 0  # when the last thing inside it ended: a reported call began after that
         self._leave: Callable[[], None] | None = None
         self._scope_token: contextvars.Token[TrackedSpan | None] | None = None
+
+    @property
+    def kind(self) -> str:
+        """WORKFLOW, NODE or SPAN."""
+        return self._begin.kind
+
+    @property
+    def name(self) -> str:
+        """The span's name."""
+        return self._begin.name
+
+    @property
+    def span_type(self) -> str:
+        """MLflow's type of the span."""
+        return self._begin.span_type
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What it began with, as Python values: reading the span's own means parsing JSON."""
+        return self._begin.attributes or {}
 
     # ------------------------------------------------------------------------------- life
     def __enter__(self) -> TrackedSpan:
@@ -229,39 +207,48 @@ class TrackedSpan:
         self.end()
 
     def start(self) -> None:
-        """Start it, below the span around the caller, or the only open workflow."""
+        """Start it, below the span around the caller, or below the only open workflow."""
         tracing = self.sink.tracing
         self.outer = _scope.get()
         parent = None
         around = tracing.provider.get_current_otel_span().get_span_context()
         if not around.is_valid:
-            if self.kind != WORKFLOW and (workflow := innermost(self.sink, WORKFLOW)) is not None:
+            if not tracing.provider.is_tracing_enabled():  # mlflow.tracing.disable()
+                # MLflow counts the spans that would be started: mlflow.genai.evaluate asks so
+                # whether the workflow traces itself.
+                tracing.provider.start_detached_span(self.name)
+                return
+            workflow = None if self.kind == WORKFLOW else innermost(self.sink, WORKFLOW)
+            if workflow is not None:
                 self.outer, parent = workflow, workflow._live
-                self.sampled = workflow.sampled
+                self.is_sampled = workflow.is_sampled
             else:
-                tracing.seat.take(self.sink)
-        elif not around.trace_flags.sampled:
-            self.sampled = False
-        if not self.sampled:
+                tracing.router.take(self.sink)
+        elif around.trace_flags.sampled:
+            parent = step_below(f"{around.span_id:016x}")
+        else:
+            self.is_sampled = False
+        if not self.is_sampled:
             return
         is_root = not around.is_valid and parent is None
         live = tracing.start_span_no_context(
             self.name,
             span_type=self.span_type,
             parent_span=parent,
-            inputs=plain(self.inputs) if self.inputs is not None else None,
-            attributes=self.attributes,
+            inputs=self._begin.inputs,
+            attributes=self._begin.attributes,
             experiment_id=self.sink.experiment_id if is_root else None,
         )
         if live is None or isinstance(live, tracing.NoOpSpan):  # MLflow's tracing is switched off
             return
         self._live, self.trace_id, self.span_id = live, live.trace_id, live.span_id
+        self._free_ns = time.time_ns()
         with self.sink.lock:
             self.sink.open[id(self)] = self
         if is_root:
-            tracing.seat.own(live.trace_id, self.sink)
-        if self.on_start is not None:
-            self.on_start(self)
+            tracing.router.own(live.trace_id, self.sink)
+        if self._begin.on_start is not None:
+            self._begin.on_start(self)
 
     def attach(self) -> None:
         """Make it the span around what this thread or task does next."""
@@ -270,7 +257,7 @@ class TrackedSpan:
             provider = self.sink.tracing.provider
             token = provider.set_span_in_context(self._live)
             self._leave = functools.partial(provider.detach_span_from_context, token)
-        elif not self.sampled:
+        elif not self.is_sampled:
             self._leave = _attach_unsampled()
 
     def detach(self) -> None:
@@ -303,21 +290,14 @@ class TrackedSpan:
         self.ended = True
         if self._live is None:
             return
-        sink, live = self.sink, self._live
-        with sink.guard.during("end a span"):
-            tally = self._write_usage()
-            with sink.lock:
-                sink.open.pop(id(self), None)
-            if tally is None:
-                live.end()
-                return
-            # What we know of our own span isn't read back from its attributes.
-            sink.meter.sum_up(self.trace_id, self.span_id, live.parent_id, tally)
-            sink.tracing.seat.summed[id(live)] = sink
-            try:
-                live.end()
-            finally:
-                sink.tracing.seat.summed.pop(id(live), None)
+        with self.sink.guard.during("end a span"):
+            with self.sink.lock:
+                self.sink.open.pop(id(self), None)
+            if self._calls:
+                self._report()
+            self._live.end()
+            if self.outer is not None:
+                self.outer._free_ns = time.time_ns()
 
     # ---------------------------------------------------------------------------- content
     @property
@@ -326,19 +306,19 @@ class TrackedSpan:
         return self._live
 
     def set_inputs(self, inputs: Any) -> None:
-        """Say what went in."""
+        """Record what went in."""
         with self.sink.guard.during("record inputs"):
             if self._live is not None:
                 self._live.set_inputs(plain(inputs))
 
     def set_outputs(self, outputs: Any) -> None:
-        """Say what came out."""
+        """Record what came out."""
         with self.sink.guard.during("record outputs"):
             if self._live is not None:
                 self._live.set_outputs(plain(outputs))
 
     def set_attribute(self, key: str, value: Any) -> None:
-        """Note something else."""
+        """Record another fact."""
         with self.sink.guard.during("record an attribute"):
             if self._live is not None:
                 self._live.set_attribute(key, plain(value))
@@ -360,11 +340,40 @@ class TrackedSpan:
             usage = None if response is None else usage_of(response)
             if usage is None:
                 usage = Usage(max(0, int(input_tokens or 0)), max(0, int(output_tokens or 0)))
-            self._calls.append((model or model_of(response), provider, usage))
+            self.record_call(usage, model or model_of(response), provider)
+
+    def record_call(
+        self,
+        usage: Usage,
+        model: str | None,
+        provider: str | None = None,
+        prompt: Any = None,
+        response: Any = None,
+    ) -> None:
+        """Add a call. Where spans with tokens are inside, it becomes a child span of its own."""
+        if self._live is None:
+            return
+        now_ns = time.time_ns()
+        started_ns, self._free_ns = self._free_ns, now_ns
+        self._calls.append(
+            Call(
+                usage,
+                text_of(model) if model else None,
+                text_of(provider) if provider else None,
+                started_ns,
+                now_ns,
+                plain(prompt),
+                plain(response),
+            )
+        )
+        self._report()
+
+    def _report(self) -> None:
+        self.sink.tracing.router.report(self.trace_id, self.span_id, self._calls)
 
     def record_exception(self, error: BaseException) -> None:
-        """Say that it failed, without raising."""
-        self.fail(type(error).__name__, str(error), error)
+        """Record that it failed, without raising."""
+        self.fail(type(error).__name__, text_of(error), error)
 
     def fail(self, kind: str, message: str, error: BaseException | None = None) -> None:
         """Mark it as failed: status ERROR and an event ``exception``, which MLflow's views need.
@@ -378,8 +387,7 @@ class TrackedSpan:
 
             self.failed = True
             stack = "" if error is None else "".join(tracebacks.format_exception(error))
-            clean = self.sink.redact or (lambda text: text)
-            message, stack = clean(encoding.clean_text(message)), clean(encoding.clean_text(stack))
+            message, stack = encoding.clean_text(message), encoding.clean_text(stack)
             self._live.add_event(
                 SpanEvent(
                     name="exception",
@@ -403,51 +411,18 @@ class TrackedSpan:
                 return
             from mlflow.entities import SpanEvent
 
-            text = json.dumps(plain(chunk), ensure_ascii=False)
+            value = json.dumps(plain(chunk), ensure_ascii=False)
             self._live.add_event(
                 SpanEvent(
                     name=f"mlflow.chunk.item.{self.chunks - 1}",
                     timestamp=time.time_ns(),
-                    attributes={
-                        "mlflow.chunk.value": self.sink.redact(text) if self.sink.redact else text
-                    },
+                    attributes={"mlflow.chunk.value": value},
                 )
             )
 
-    def _write_usage(self) -> Tally | None:
-        """Write the calls' tokens, unless spans below have said them already.
-
-        Returns their sum; None where there is nothing to count.
-        """
-        if not self._calls:
-            return None
-        meter, known = self.sink.meter, self.attributes or {}
-        # Python's own values, not the span's: reading those means parsing JSON, for every node.
-        model, provider = known.get(conv.PLAIN_MODEL), known.get(conv.PLAIN_PROVIDER)
-        for name, seller, _ in reversed(self._calls):
-            model, provider = name or model, seller or provider
-        provider = provider or meter.provider_of(model)
-        facts: dict[str, Any] = {}
-        if model and model != known.get(conv.PLAIN_MODEL):
-            facts[conv.PLAIN_MODEL] = facts[conv.SPAN_MODEL] = model
-        if provider and provider != known.get(conv.PLAIN_PROVIDER):
-            facts[conv.PLAIN_PROVIDER] = facts[conv.SPAN_PROVIDER] = provider
-        # Each call by its own price.
-        tally = meter.tally([(name or model, usage) for name, _, usage in self._calls])
-        counted = bool(tally.usage.total_tokens)
-        if counted and meter.has_below(self.trace_id, self.span_id):
-            facts["reported_tokens"] = tally.usage.as_attribute()
-        elif counted:
-            facts[conv.SPAN_USAGE] = tally.usage.as_attribute()
-            if tally.priced:
-                facts[conv.SPAN_COST] = cost = tally.cost()
-                facts[conv.PLAIN_COST] = cost["total_cost"]
-        self._live.set_attributes(facts)
-        return tally if counted else None
-
 
 def _attach_unsampled() -> Callable[[], None]:
-    """Put a span that isn't recorded around the caller; return what undoes it.
+    """Put a span that isn't recorded around the caller. Call the result to undo it.
 
     All that starts below such a span isn't recorded, either.
     """
@@ -464,221 +439,3 @@ def _attach_unsampled() -> Callable[[], None]:
     context = set_span_in_context(span, context=provider.get_current_context())
     api = provider.get_context_api()
     return functools.partial(api.detach, api.attach(context))
-
-
-def plain(value: Any) -> Any:
-    """Return ``value`` as JSON values that MLflow's REST layer can carry.
-
-    Objects become what MLflow's own encoder makes of them (models their fields, the rest text).
-    """
-    if isinstance(value, str):
-        return encoding.clean_text(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if type(value) is dict and all(type(item) is str for pair in value.items() for item in pair):
-        # Prompts and answers, mostly: half the time of the general way.
-        return {encoding.clean_text(key): encoding.clean_text(item) for key, item in value.items()}
-    return encoding.sanitize(_jsonable(value, 0))
-
-
-def _jsonable(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if depth > 60:
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item, depth + 1) for item in value]
-    from mlflow.tracing.utils import TraceJSONEncoder
-
-    try:
-        return json.loads(json.dumps(value, cls=TraceJSONEncoder))
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
-
-
-# ----------------------------------------------------------------------------- functions
-def arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
-    """Return a call's arguments by name, without ``self`` and ``cls``."""
-    try:
-        bound = inspect.signature(function).bind_partial(*args, **kwargs).arguments
-    except (TypeError, ValueError):
-        return {"args": list(args), **kwargs}
-    return {key: value for key, value in bound.items() if key not in ("self", "cls")}
-
-
-def joined(chunks: list[Any]) -> Any:
-    """Return a stream's output in one: text joined, anything else as a list."""
-    texts = [
-        chunk if isinstance(chunk, str) else getattr(chunk, "content", None) for chunk in chunks
-    ]
-    if texts and all(isinstance(text, str) for text in texts):
-        return "".join(text for text in texts if text is not None)
-    return chunks
-
-
-class Traced:
-    """Makes the traced form of a function; ``open_span`` gives the span of one call."""
-
-    def __init__(
-        self,
-        open_span: Callable[[Callable[..., Any], Any, Any], TrackedSpan | NoSpan],
-        record: Callable[[Any], Any],
-    ) -> None:
-        self._open = open_span
-        self._record = record
-
-    def wrap(self, function: Any) -> Any:
-        """Return ``function`` (or class or static method, coroutine, generator) traced."""
-        if isinstance(function, classmethod | staticmethod):
-            return type(function)(self.wrap(function.__func__))
-        if inspect.isasyncgenfunction(function):
-            return self._async_generator(function)
-        if inspect.isgeneratorfunction(function):
-            return self._generator(function)
-        if inspect.iscoroutinefunction(function):
-            return self._coroutine(function)
-        return self._function(function)
-
-    def _function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self._open(function, args, kwargs) as span:
-                result = function(*args, **kwargs)
-                self._outputs(span, result)
-                return result
-
-        return wrapper
-
-    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self._open(function, args, kwargs) as span:
-                result = await function(*args, **kwargs)
-                self._outputs(span, result)
-                return result
-
-        return wrapper
-
-    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            span = self._open(function, args, kwargs)
-            inner = function(*args, **kwargs)
-            if isinstance(span, NoSpan):
-                return (yield from inner)
-            stream = Stream(span, self._record)
-            sent: Any = None
-            thrown: BaseException | None = None
-            try:
-                while True:
-                    with span.active():  # only while the generator runs, not its consumer
-                        try:
-                            chunk = inner.send(sent) if thrown is None else inner.throw(thrown)
-                        except StopIteration as stop:
-                            return stop.value
-                    sent = thrown = None
-                    stream.add(chunk)
-                    try:
-                        sent = yield chunk
-                    except GeneratorExit:
-                        stream.closed_early()
-                        with span.active():
-                            inner.close()
-                        raise
-                    except BaseException as error:  # noqa: BLE001  thrown in by the consumer
-                        thrown = error
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                span.record_exception(error)
-                raise
-            finally:
-                stream.end()
-
-        return wrapper
-
-    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            span = self._open(function, args, kwargs)
-            inner = function(*args, **kwargs)
-            if isinstance(span, NoSpan):
-                async for chunk in inner:
-                    yield chunk
-                return
-            stream = Stream(span, self._record)
-            sent: Any = None
-            thrown: BaseException | None = None
-            try:
-                while True:
-                    with span.active():
-                        try:
-                            chunk = await (
-                                inner.asend(sent) if thrown is None else inner.athrow(thrown)
-                            )
-                        except StopAsyncIteration:
-                            return
-                    sent = thrown = None
-                    stream.add(chunk)
-                    try:
-                        sent = yield chunk
-                    except GeneratorExit:
-                        stream.closed_early()
-                        with span.active():
-                            await inner.aclose()
-                        raise
-                    except BaseException as error:  # noqa: BLE001  thrown in by the consumer
-                        thrown = error
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                span.record_exception(error)
-                raise
-            finally:
-                stream.end()
-
-        return wrapper
-
-    def _outputs(self, span: TrackedSpan | NoSpan, result: Any) -> None:
-        if isinstance(span, NoSpan):
-            return
-        span.set_outputs(self._record(result))
-        with span.sink.guard.during("read tokens"):
-            if span.span_type in ("LLM", "CHAT_MODEL") and usage_of(result) is not None:
-                span.record_usage(result)
-
-
-class Stream:
-    """What a generator has yielded, on its one span."""
-
-    def __init__(self, span: TrackedSpan, record: Callable[[Any], Any]) -> None:
-        self._span = span
-        self._record = record
-        self._chunks: list[Any] = []
-        with span.sink.guard.during("start a span"):
-            span.start()
-
-    def add(self, chunk: Any) -> None:
-        """Note an item."""
-        self._chunks.append(chunk)
-        recorded = self._record(chunk)
-        if recorded is not None:
-            self._span.add_chunk(recorded)
-
-    def closed_early(self) -> None:
-        """Note that the consumer stopped before the end."""
-        self._span.set_attribute("closed_early", True)
-
-    def end(self) -> None:
-        """End the span with the joined output."""
-        with self._span.sink.guard.during("join a stream"):
-            self._span.set_attribute("chunk_count", len(self._chunks))
-            self._span.set_outputs(self._record(joined(self._chunks)))
-            if self._span.span_type in ("LLM", "CHAT_MODEL"):
-                for chunk in reversed(self._chunks):  # counts come with the last chunk
-                    if usage_of(chunk) is not None:
-                        self._span.record_usage(chunk)
-                        break
-        self._span.end()

@@ -6,36 +6,58 @@ import contextvars
 import functools
 import importlib
 import importlib.util
-import inspect
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from migrator import conventions as conv
 from migrator import encoding
 from migrator.model import SpanType
 from migrator.tracker.config import LEVELS, TrackerConfig
+from migrator.tracker.functions import Traced, arguments
 from migrator.tracker.guard import Guard
+from migrator.tracker.masking import Masker
 from migrator.tracker.prices import PriceTable, load_prices
+from migrator.tracker.sink import sinks
 from migrator.tracker.spans import (
     NO_SPAN,
     NODE,
     SPAN,
-    TAG_CHARS,
     WORKFLOW,
     NoSpan,
-    Sink,
-    Traced,
+    Start,
     TrackedSpan,
-    arguments,
     innermost,
-    plain,
+    open_spans,
 )
+from migrator.tracker.usage import Usage, model_of, usage_of
+from migrator.tracker.values import attribute_of, items_of, plain, text_of
+
+if TYPE_CHECKING:
+    from migrator.tracker.delivery import Delivery
+    from migrator.tracker.finishing import Finisher
 
 F = TypeVar("F", bound=Callable[..., Any])
+TAG_CHARS = 500  # what the legacy tracker showed of a prompt when files were switched off
+
+
+@dataclass(eq=False)
+class TrackerSink:
+    """What the spans of one tracker share (see ``sink.Sink``)."""
+
+    delivery: Delivery
+    experiment: str
+    experiment_id: str
+    guard: Guard
+    finisher: Finisher
+    tracing: Any
+    open: dict[int, TrackedSpan] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    shared: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +96,16 @@ class MLFlowTracker:
             settings.setdefault("enabled", True)
         self.config = TrackerConfig.of(mlflow_config, **settings)
         self._workflow = workflow_config
-        self._name = str(_at(workflow_config, "flow", "name") or "workflow")
-        self._provider: str | None = _at(workflow_config, "config", "llm", "provider")
+        self._name = text_of(attribute_of(workflow_config, "flow", "name") or "workflow")
+        provider = attribute_of(workflow_config, "config", "llm", "provider")
+        self._provider = None if provider is None else text_of(provider)
         self._guard = Guard()
-        self._sink: Sink | None = None
+        self._sink: TrackerSink | None = None
         self._last_trace_id: str | None = None
         if self.config.enabled:
-            prices = load_prices(self.config.prices)
+            prices, masker = load_prices(self.config.prices), Masker(self.config.redact)
             with self._guard.during("set up tracking"):
-                self._sink = self._set_up(prices)
+                self._sink = self._set_up(prices, masker)
 
     # -------------------------------------------------------------------------- the legacy calls
     def track_workflow(
@@ -93,20 +116,21 @@ class MLFlowTracker:
         user: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> TrackedSpan | NoSpan:
-        """Return the context of one execution: one trace, named ``workflow_{flow.name}``."""
+        """Track one execution, in a ``with`` block: one trace, named ``workflow_{flow.name}``."""
         if self._sink is None:
             return NO_SPAN
         flow = self._workflow
-        nodes = _at(flow, "nodes")
+        nodes = attribute_of(flow, "nodes")
         facts = {
             "workflow_name": self._name,
-            "workflow_version": _at(flow, "flow", "version"),
-            "schema_version": _at(flow, "schema_version"),
-            "global_model": _at(flow, "config", "llm", "model"),
-            "global_temperature": _at(flow, "config", "llm", "temperature"),
-            "node_count": len(nodes) if isinstance(nodes, Sequence) else None,
+            "workflow_version": attribute_of(flow, "flow", "version"),
+            "schema_version": attribute_of(flow, "schema_version"),
+            "global_model": attribute_of(flow, "config", "llm", "model"),
+            "global_temperature": attribute_of(flow, "config", "llm", "temperature"),
+            "node_count": len(items_of(nodes)) if isinstance(nodes, Sequence) else None,
         }
-        all_tags = dict(tags or {})
+        shown_tags = plain(tags)
+        all_tags = shown_tags if isinstance(shown_tags, dict) else {}
         if self.config.run_name:
             all_tags.setdefault("run_name", self.config.run_name)
 
@@ -114,31 +138,33 @@ class MLFlowTracker:
             self._last_trace_id = span.trace_id
             self._label(span, session, user, all_tags)
 
-        return TrackedSpan(
-            self._sink,
+        begin = Start(
             WORKFLOW,
             f"workflow_{self._name}",
             SpanType.WORKFLOW,
-            self._shown(inputs, "minimal"),
-            {key: value for key, value in facts.items() if value is not None},
+            self._recordable(inputs, "minimal"),
+            {key: plain(value) for key, value in facts.items() if value is not None},
             started,
-            sampled=self.config.sampling_ratio >= 1 or random.random() < self.config.sampling_ratio,
         )
+        ratio = self.config.sampling_ratio
+        is_sampled = ratio >= 1 or random.random() < ratio
+        return TrackedSpan(self._sink, begin, is_sampled=is_sampled)
 
     def finalize_workflow(
         self, final_state: Mapping[str, Any] | None = None, status: str = "success"
     ) -> None:
-        """Record what the workflow came to, inside ``track_workflow``."""
+        """Record the workflow's result, inside ``track_workflow``."""
         if self._sink is None:
             return
         workflow = innermost(self._sink, WORKFLOW)
         if workflow is None:
             self._outside("finalize_workflow", "workflow")
             return
-        workflow.set_outputs(self._shown(final_state, "minimal"))
-        workflow.set_attribute("status", status)
-        if status != "success":
-            workflow.fail("WorkflowError", status)
+        workflow.set_outputs(self._recordable(final_state, "minimal"))
+        said = text_of(status)
+        workflow.set_attribute("status", said)
+        if said != "success":
+            workflow.fail("WorkflowError", said)
 
     def track_node(
         self,
@@ -147,35 +173,29 @@ class MLFlowTracker:
         tools: Sequence[Any] | None = None,
         node_config: object = None,
     ) -> TrackedSpan | NoSpan:
-        """Return the context of one node: a span named ``node_id``, AGENT when it has tools.
+        """Track one node, in a ``with`` block: a span named ``node_id``, AGENT when it has tools.
 
         What the block raises is recorded, and raised: the legacy tracker swallowed it, and the
         workflow went on as if the node had succeeded.
         """
         if self._sink is None:
             return NO_SPAN
-        attributes: dict[str, Any] = {"node_id": node_id}
-        if model:
-            attributes[conv.PLAIN_MODEL] = attributes[conv.SPAN_MODEL] = str(model)
-        if self._provider and model:
-            attributes[conv.PLAIN_PROVIDER] = attributes[conv.SPAN_PROVIDER] = self._provider
-        if tools:
-            attributes["tools"] = [
-                tool if isinstance(tool, str) else str(getattr(tool, "name", tool))
-                for tool in tools
-            ]
+        name = text_of(node_id)
+        attributes: dict[str, Any] = {"node_id": name}
+        if model is not None and (model_name := text_of(model)):
+            attributes[conv.PLAIN_MODEL] = attributes[conv.SPAN_MODEL] = model_name
+            if self._provider:
+                attributes[conv.PLAIN_PROVIDER] = attributes[conv.SPAN_PROVIDER] = self._provider
+        tool_names = [_tool_name(tool) for tool in items_of(tools)] if tools is not None else []
+        if tool_names:
+            attributes["tools"] = tool_names
         for key in ("log_prompts", "log_artifacts"):  # the node's word goes before the workflow's
-            if (own := _at(node_config, key)) is not None:
-                attributes[key] = bool(own)
+            if (own := attribute_of(node_config, key)) is not None:
+                attributes[key] = own is True or text_of(own).lower() in ("true", "1")
         if self.config.artifact_level == "full" and node_config is not None:
             attributes["node_config"] = plain(node_config)
-        return TrackedSpan(
-            self._sink,
-            NODE,
-            str(node_id),
-            SpanType.AGENT if tools else SpanType.LLM,
-            attributes=attributes,
-        )
+        span_type = SpanType.AGENT if tool_names else SpanType.LLM
+        return TrackedSpan(self._sink, Start(NODE, name, span_type, attributes=attributes))
 
     def log_node_metrics(
         self,
@@ -192,6 +212,10 @@ class MLFlowTracker:
 
         ``usage`` takes a model's response, or its usage, instead of counts: dictionaries and
         objects of LangChain, OpenAI, Anthropic and Google are read.
+
+        Every call counts. Only one that a span inside the node has recorded already, with the same
+        tokens (``tracker.llm``, an integration of MLflow), is not counted again. Where spans inside
+        the node have tokens, too, its own calls become child spans beside them.
         """
         if self._sink is None:
             return
@@ -199,16 +223,20 @@ class MLFlowTracker:
         if node is None:
             self._outside("log_node_metrics", "node")
             return
-        node.record_usage(
-            usage, input_tokens=input_tokens, output_tokens=output_tokens, model=model
-        )
-        if retries:
-            node.set_attribute("retries", int(retries))
-        own = node.attributes or {}
-        if prompt is not None and (shown := self._shown(prompt, "standard", own)) is not None:
-            node.set_inputs({"prompt": shown})
-        if response is not None and (shown := self._shown(response, "standard", own)) is not None:
-            node.set_outputs(_json_or_text(shown))
+        with self._guard.during("record a call"):
+            counts = None if usage is None else usage_of(usage)
+            if counts is None:
+                counts = Usage(max(0, int(input_tokens or 0)), max(0, int(output_tokens or 0)))
+            shown_prompt = self._recordable(prompt, "standard", node.attributes)
+            shown_response = self._recordable(response, "standard", node.attributes)
+            answer = _json_or_text(shown_response)
+            node.record_call(counts, model or model_of(usage), prompt=shown_prompt, response=answer)
+            if retries:
+                node.set_attribute("retries", int(retries))
+            if shown_prompt is not None:
+                node.set_inputs({"prompt": shown_prompt})
+            if answer is not None:
+                node.set_outputs(answer)
 
     # ------------------------------------------------------------------------- spans of other kinds
     def span(
@@ -218,28 +246,29 @@ class MLFlowTracker:
         inputs: Any = None,
         **attributes: Any,
     ) -> TrackedSpan | NoSpan:
-        """Return the context of a step of any kind, below whatever is around the caller."""
+        """Track a step of any kind, in a ``with`` block, below whatever is around the caller."""
         if self._sink is None:
             return NO_SPAN
-        return TrackedSpan(
-            self._sink, SPAN, name, span_type, self._shown(inputs, "standard"), attributes
-        )
+        shown = self._recordable(inputs, "standard")
+        facts = {key: plain(value) for key, value in attributes.items()}
+        return TrackedSpan(self._sink, Start(SPAN, text_of(name), span_type, shown, facts))
 
     def tool(self, name: str, inputs: Any = None) -> TrackedSpan | NoSpan:
-        """Return the context of a tool call."""
+        """Track a tool call, in a ``with`` block."""
         return self.span(name, SpanType.TOOL, inputs)
 
     def retriever(self, name: str, query: Any = None) -> TrackedSpan | NoSpan:
-        """Return the context of a retrieval; outputs are documents with ``page_content``."""
+        """Track a retrieval, in a ``with`` block; outputs are documents with ``page_content``."""
         return self.span(name, SpanType.RETRIEVER, query)
 
     def llm(
         self, name: str, model: str, provider: str | None = None, inputs: Any = None
     ) -> TrackedSpan | NoSpan:
-        """Return the context of a model call; ``record_usage(response)`` on it counts tokens."""
-        attributes = {conv.PLAIN_MODEL: model, conv.SPAN_MODEL: model}
-        if provider:
-            attributes |= {conv.PLAIN_PROVIDER: provider, conv.SPAN_PROVIDER: provider}
+        """Track a model call, in a ``with`` block; ``record_usage(response)`` counts tokens."""
+        model_name = text_of(model)
+        attributes = {conv.PLAIN_MODEL: model_name, conv.SPAN_MODEL: model_name}
+        if provider is not None and (seller := text_of(provider)):
+            attributes |= {conv.PLAIN_PROVIDER: seller, conv.SPAN_PROVIDER: seller}
         return self.span(name, SpanType.CHAT_MODEL, inputs, **attributes)
 
     @overload
@@ -275,11 +304,11 @@ class MLFlowTracker:
                 inputs = arguments(wrapped, args, kwargs)
             return self.span(name or wrapped.__name__, span_type, inputs, **(attributes or {}))
 
-        decorate = Traced(open_span, lambda value: self._shown(value, "standard")).wrap
+        decorate = Traced(open_span, lambda value: self._recordable(value, "standard")).wrap
         return decorate if function is None else decorate(function)
 
     def get_trace_decorator(self, name: str, **attributes: Any) -> Callable[[F], F]:
-        """Return ``trace(name=..., attributes=...)``, by its name in the later release."""
+        """Do what ``trace(name=..., attributes=...)`` does; its name in the later release."""
         return self.trace(name=name, attributes=attributes)
 
     def track_provider_call(self, provider: str, model: str, response: Any) -> None:
@@ -298,7 +327,7 @@ class MLFlowTracker:
             around.record_exception(error)
 
     def bind(self, function: F) -> F:
-        """Return ``function`` so that a thread that calls it works below the span around us now.
+        """Make a form of ``function`` that works below the span around us now, in any thread.
 
         Needed only where several workflows run at once: with one, its threads find it.
         """
@@ -312,7 +341,7 @@ class MLFlowTracker:
 
     # ----------------------------------------------------------------------------- labels and marks
     def set_session(self, session: str | None = None, user: str | None = None) -> None:
-        """Say to which session, or user, the workflow around the caller belongs."""
+        """Set the session, or the user, of the workflow around the caller."""
         if self._sink is not None and (workflow := innermost(self._sink, WORKFLOW)) is not None:
             self._label(workflow, session, user, {})
 
@@ -327,7 +356,7 @@ class MLFlowTracker:
         trace_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Say how good a trace is; ``source`` is HUMAN, LLM_JUDGE or CODE.
+        """Record how good a trace is; ``source`` is HUMAN, LLM_JUDGE or CODE.
 
         Without ``trace_id``: the workflow around the caller, or the last one.
         """
@@ -358,7 +387,7 @@ class MLFlowTracker:
         source_id: str = "default",
         trace_id: str | None = None,
     ) -> None:
-        """Say what a trace should have come to."""
+        """Record what a trace should have come to."""
         if self._sink is None:
             return
         with self._guard.during("log an expectation"):
@@ -377,7 +406,7 @@ class MLFlowTracker:
 
     # --------------------------------------------------------------------------- other processes
     def headers(self) -> dict[str, str]:
-        """Return HTTP headers that carry the span around the caller to another process."""
+        """Make HTTP headers that carry the span around the caller to another process."""
         if self._sink is None:
             return {}
         with self._guard.during("carry the context"):
@@ -398,12 +427,12 @@ class MLFlowTracker:
             return
         from mlflow.tracing.distributed import set_tracing_context_from_http_request_headers
 
-        from migrator.tracker.exporter import seat
+        from migrator.tracker.exporter import router
 
         carrier = set_tracing_context_from_http_request_headers(found)
         entered = False
         with self._guard.during("take over the context"):
-            seat.take(self._sink)
+            router.take(self._sink)
             carrier.__enter__()
             entered = True
         try:
@@ -415,7 +444,7 @@ class MLFlowTracker:
 
     # -------------------------------------------------------------------------------- questions
     def status(self) -> Status:
-        """Say where traces go now, and what has become of those so far."""
+        """Report where traces go now, and what has become of those so far."""
         if self._sink is None:
             return Status(False, errors=self._guard.errors, last_error=self._guard.last)
         delivery = self._sink.delivery
@@ -435,7 +464,7 @@ class MLFlowTracker:
         )
 
     def cost_summary(self, trace_id: str | None = None) -> dict[str, Any]:
-        """Return tokens and dollars of a trace, in all and by node, model and provider.
+        """Add up tokens and dollars of a trace, in all and by node, model and provider.
 
         Without ``trace_id``: the last workflow's. Empty when there is none, or tracking is off.
         """
@@ -451,11 +480,11 @@ class MLFlowTracker:
         return {}
 
     def get_workflow_cost_summary(self, trace_id: str | None = None) -> dict[str, Any]:
-        """Return ``cost_summary``, by its name in the later release."""
+        """Do what ``cost_summary`` does; its name in the later release."""
         return self.cost_summary(trace_id)
 
     def flush(self, seconds: float | None = None) -> bool:
-        """Wait until finished traces are written (``seconds`` at most); tell whether they are."""
+        """Wait until finished traces are written. False if ``seconds`` weren't enough."""
         return self._sink is None or self._sink.delivery.flush(seconds)
 
     @property
@@ -464,23 +493,26 @@ class MLFlowTracker:
         return self._last_trace_id
 
     # ---------------------------------------------------------------------------------- inside
-    def _set_up(self, prices: PriceTable) -> Sink:
+    def _set_up(self, prices: PriceTable, masker: Masker) -> TrackerSink:
         from migrator.tracker import exporter
         from migrator.tracker.delivery import delivery_to
-        from migrator.tracker.exit import on_sigterm
-        from migrator.tracker.meter import Meter, redactor
+        from migrator.tracker.exit import handle_sigterm
+        from migrator.tracker.finishing import Finisher
+        from migrator.tracker.forks import handle_forks
 
         config = self.config
         delivery = delivery_to(
             config.tracking_uri, config.fallback_uri, config.server_timeout_s, config.async_logging
         )
         experiment_id = delivery.connect(config.experiment_name)
-        sink = Sink(
-            delivery, config.experiment_name, experiment_id, Meter(prices, self._provider),
-            self._guard, redactor(config.redact), exporter,
-        )  # fmt: skip
-        exporter.seat.take(sink)
-        on_sigterm(sink)
+        finisher = Finisher(prices, self._provider, masker)
+        sink = TrackerSink(
+            delivery, config.experiment_name, experiment_id, self._guard, finisher, exporter
+        )
+        sinks.add(sink)
+        exporter.router.take(sink)
+        handle_sigterm()
+        handle_forks()
         self._autolog()
         return sink
 
@@ -495,12 +527,7 @@ class MLFlowTracker:
 
                 if importlib.util.find_spec(f"mlflow.{name}") is None:
                     raise ModuleNotFoundError(f"MLflow {mlflow.__version__} has no mlflow.{name}")
-                autolog = importlib.import_module(f"mlflow.{name}").autolog
-                # Otherwise LangChain's callbacks run in other threads than a graph's coroutines,
-                # and a node's span is no parent of the calls in it: their tokens count twice.
-                inline = "run_tracer_inline"
-                has_inline = inline in inspect.signature(autolog).parameters
-                autolog(**{inline: True} if has_inline else {})
+                importlib.import_module(f"mlflow.{name}").autolog()
 
     def _label(
         self, span: TrackedSpan, session: str | None, user: str | None, tags: Mapping[str, str]
@@ -512,15 +539,13 @@ class MLFlowTracker:
                 if trace is None:
                     return
                 if session:
-                    trace.info.trace_metadata[conv.TRACE_SESSION] = encoding.cut(
-                        str(session), conv.METADATA_CHARS
+                    trace.info.trace_metadata[conv.TRACE_SESSION] = _cut(
+                        session, conv.METADATA_CHARS
                     )
                 if user:
-                    trace.info.trace_metadata[conv.TRACE_USER] = encoding.cut(
-                        str(user), conv.METADATA_CHARS
-                    )
+                    trace.info.trace_metadata[conv.TRACE_USER] = _cut(user, conv.METADATA_CHARS)
                 for key, value in tags.items():
-                    trace.info.tags[key] = encoding.cut(str(value), conv.TRACE_TAG_CHARS)
+                    trace.info.tags[text_of(key)] = _cut(value, conv.TRACE_TAG_CHARS)
 
     def _assess(
         self, trace_id: str | None, make: Callable[[str], Any], what: tuple[str, ...]
@@ -535,7 +560,7 @@ class MLFlowTracker:
         wanted = trace_id or (workflow.trace_id if workflow else None) or self._last_trace_id
         if wanted is None:
             return
-        assessment = make(wanted)
+        assessment = self._sink.finisher.assessment(make(wanted))
         with InMemoryTraceManager.get_instance().get_trace(wanted) as trace:
             if trace is not None:  # still open: it goes along with the trace
                 assessment.assessment_id = encoding.assessment_id_of(wanted, *what, str(now_ms()))
@@ -544,28 +569,28 @@ class MLFlowTracker:
         self.flush(self.config.server_timeout_s)
         TracingClient(self._sink.delivery.place_of(wanted).uri).log_assessment(wanted, assessment)
 
-    def _shown(self, value: Any, level: str, own: Mapping[str, Any] | None = None) -> Any:
-        """Return what may be recorded of a value that the legacy tracker wrote at ``level``.
+    def _recordable(self, value: Any, level: str, own: Mapping[str, Any] | None = None) -> Any:
+        """Choose what may be recorded of a value that the legacy tracker wrote at ``level``.
 
-        Whole when files of that level were to be written; a text's beginning when only prompts
-        were to be shown; None otherwise.
+        All of it where files of that level were to be written; a text's beginning where only
+        prompts were to be shown; None otherwise. As JSON values, within the limits of ``plain``.
         """
         if value is None:
             return None
         settings = own or {}
-        whole = settings.get("log_artifacts", self.config.log_artifacts) and LEVELS.index(
-            level
-        ) <= LEVELS.index(self.config.artifact_level)
-        if whole:
-            return value
+        is_within_level = LEVELS.index(level) <= LEVELS.index(self.config.artifact_level)
+        if is_within_level and settings.get("log_artifacts", self.config.log_artifacts):
+            return plain(value)
         if level == "standard" and settings.get("log_prompts", self.config.log_prompts):
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            text = plain(value)
+            if not isinstance(text, str):
+                text = json.dumps(text, ensure_ascii=False)
             return text if len(text) <= TAG_CHARS else text[:TAG_CHARS] + "..."
         return None
 
     def _outside(self, call: str, kind: str) -> None:
         assert self._sink is not None
-        several = len(self._sink.opened(kind))
+        several = len(open_spans(self._sink, kind))
         if several > 1:
             self._guard.say(
                 call,
@@ -582,17 +607,19 @@ class MLFlowTracker:
         return self.config.sampling_ratio < 1
 
 
-def _at(holder: Any, *keys: str) -> Any:
-    """Return what lies at a path of keys or attributes, None where it ends."""
-    for key in keys:
-        holder = holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
-        if holder is None:
-            return None
-    return holder
+def _tool_name(tool: Any) -> str:
+    if isinstance(tool, str):
+        return tool
+    name = attribute_of(tool, "name")
+    return text_of(tool if name is None else name)
+
+
+def _cut(value: Any, limit: int) -> str:
+    return encoding.cut(text_of(value), limit)
 
 
 def _json_or_text(value: Any) -> Any:
-    """Return a response as JSON where it is a JSON object or list, as in migrated traces."""
+    """Parse a response that is a JSON object or list, as in migrated traces."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(value)

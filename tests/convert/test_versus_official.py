@@ -388,7 +388,7 @@ def old_id_for_client(case: Case, theirs: Any, ours: Any, d: Difference) -> bool
 def open_trace_closed(case: Case, theirs: Any, ours: Any, d: Difference) -> bool:
     unfinished = (conventions.MIGRATOR_UNFINISHED, d.theirs["request_id"])
     root = root_of(case, d.theirs["request_id"])
-    closed = "STATE_UNSPECIFIED" if root is None else root["status"]
+    closed = "STATE_UNSPECIFIED" if root is None or root["status"] == "UNSET" else root["status"]
     return theirs == "IN_PROGRESS" and ours == closed and unfinished in case.ours["trace_tags"]
 
 
@@ -403,17 +403,6 @@ def usage_from_spans(case: Case, theirs: Any, ours: Any, d: Difference) -> bool:
 
 def schema_version(case: Case, theirs: Any, ours: Any, d: Difference) -> bool:
     return d.theirs["key"] == conventions.SCHEMA_VERSION and (theirs, ours) == ("2", "3")
-
-
-def sizes_of_spans(case: Case, theirs: Any, ours: Any, d: Difference) -> bool:
-    spans = spans_of(case, d.theirs["request_id"])
-    if d.theirs["key"] == conventions.SIZE_BYTES:
-        return bool(spans) and int(ours) >= sum(len(span["content"].encode()) for span in spans)
-    if d.theirs["key"] != conventions.SIZE_STATS:
-        return False
-    mine, other = json.loads(ours), json.loads(theirs)
-    longest = max((len(span["content"].encode()) for span in spans), default=0)
-    return bool(mine["num_spans"] == other["num_spans"] == len(spans) and mine["max"] == longest)
 
 
 KNOWN = (
@@ -513,13 +502,6 @@ KNOWN = (
         schema_version,
         "2.14.3-traces",
     ),
-    Known(
-        "trace_request_metadata",
-        ("value",),
-        "Sizes are those of the spans as the database holds them.",
-        sizes_of_spans,
-        "3.5.1-genai",
-    ),
 )
 
 
@@ -558,6 +540,7 @@ OF_TRACES = {
 # ... and these are all the tags and metadata that we add to something that theirs has too.
 OUR_EXPERIMENT_TAGS = {conventions.EXPERIMENT_KIND}
 OUR_TRACE_TAGS = {
+    conventions.MIGRATOR_INFERENCES,  # of a root span that we made
     conventions.MIGRATOR_VERSION,
     conventions.MIGRATOR_UNFINISHED,
     conventions.SPANS_LOCATION,

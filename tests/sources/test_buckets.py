@@ -356,7 +356,7 @@ def test_show_export_and_check_take_addresses(bucket: ObjectStore, tmp_path: Pat
     profile = tmp_path / "mine.toml"
     profile.write_text(printed("profiles", "new", "mine")[1])
     code, text = printed("profiles", "check", str(profile), address)
-    assert (code, "of 1 trees" in text) == (0, True), text
+    assert (code, "of 1 tree " in text) == (0, True), text
 
 
 def test_several_processes_read_one_mirror(

@@ -394,7 +394,7 @@ def test_what_is_refused_before_any_work(server: Server, tmp_path: Path) -> None
     unknown = server.admin.set(drivername=server.kind, host="no.such.host.invalid")
     assert "can't be reached" in refusal(unknown.render_as_string(hide_password=False), tmp_path)
     other = server.uri("x", "+nodriver")
-    assert "not one that this tool" in refusal(other, tmp_path)
+    assert "can't be used by this tool" in refusal(other, tmp_path)
     foreign = server.empty()
     server.execute("CREATE TABLE orders (id INTEGER)", database=foreign)
     assert "not a database of MLflow" in refusal(server.uri(foreign), tmp_path)
@@ -493,7 +493,7 @@ def test_uris_that_mean_no_database_are_refused(tmp_path: Path) -> None:
         "mariadb://me:{}@localhost/x": "calls this kind of server mysql",
         "postgresql://me:{}@localhost": "names no database",
         "postgresql://me:{}@localhost:port/x": "is not a database URI",
-        "mysql+aiomysql://me:{}@localhost/x": "not one that this tool can write with",
+        "mysql+aiomysql://me:{}@localhost/x": "can't be used by this tool",
     }.items():
         assert word in refusal(uri.format(quote(PASSWORD, safe="")), tmp_path)
 

@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_legacy_tracker_and_3_9() -> None:
         True, True, "standard"
     )  # fmt: skip
     assert (config.autolog_enabled, config.async_logging) == (False, True)
-    assert (config.server_timeout_s, config.sampling_ratio, config.redact) == (3.0, 1.0, False)
+    assert (config.server_timeout_s, config.sampling_ratio, config.redact) == (3.0, 1.0, "keys")
 
 
 def test_legacy_file_keeps_working(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_whole_configurations_are_looked_into_whatever_they_are_made_of() -> Non
     for given in (SimpleNamespace(config=None, flow=None), SimpleNamespace(observability=None)):
         assert not TrackerConfig.of(given).enabled
     for wrong in ({"mlflow": "yes"}, {"observability": {"mlflow": [1]}}, 7):
-        with pytest.raises(OptionError, match="no mapping"):
+        with pytest.raises(OptionError, match="not a mapping"):
             TrackerConfig.of(wrong)
 
 
@@ -135,6 +135,21 @@ def test_file_store_is_refused_with_the_command_that_moves_it(uri: str) -> None:
         MLFlowTracker({"enabled": True, "tracking_uri": uri})
     assert "sqlite:///mlflow.db" in str(error.value)
     assert not TrackerConfig.of({"enabled": False, "tracking_uri": uri}).enabled  # not used
+
+
+@pytest.mark.parametrize(
+    ("uri", "advice"),
+    [
+        ("localhost:5000", "http://localhost:5000"),
+        ("mlflow.example.org:80/x", "http://mlflow.example.org:80/x"),
+        ("databricks", "a Databricks workspace"),
+        ("databricks://profile", "a Databricks workspace"),
+    ],
+)
+def test_place_that_cannot_be_written_is_told_for_what_it_is(uri: str, advice: str) -> None:
+    with pytest.raises(OptionError) as error:
+        MLFlowTracker({"enabled": True, "tracking_uri": uri})
+    assert advice in str(error.value)
 
 
 def test_names_of_integrations_are_a_list_or_a_text() -> None:
@@ -190,8 +205,12 @@ def test_price_of_another_model_is_never_taken(name: str, price: float | None) -
 
 @pytest.mark.parametrize(
     "text",
-    ["[a", "[a]\nm = 1\n", "[a]\nm = { input = 1 }\n", '[a]\nm = { input = "x", output = 1 }\n'],
-)
+    [
+        "[a", "[a]\nm = 1\n", "[a]\nm = { input = 1 }\n", '[a]\nm = { input = "x", output = 1 }\n',
+        "[a]\nm = { input = -1, output = 1 }\n", "[a]\nm = { input = 1, output = nan }\n",
+        "[a]\nm = { input = inf, output = 1 }\n", "[a]\nm = { input = true, output = 1 }\n",
+    ],
+)  # fmt: skip
 def test_unusable_price_table_is_an_option_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "prices.toml"
     path.write_text(text, encoding="utf-8")

@@ -12,10 +12,13 @@ import mlflow
 import pytest
 
 pytest.importorskip("langgraph", reason="needs langgraph (the extra `langgraph`)")
+pytest.importorskip("langchain", reason="needs langchain (the extra `langgraph`)")
 pytest.importorskip("langchain_core", reason="needs langchain-core (the extra `langgraph`)")
 
+from langchain.agents import create_agent
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 
 from migrator.tracker import MLFlowTracker
@@ -195,3 +198,58 @@ def test_model_that_does_not_say_its_name_takes_the_nodes(tmp_path: Path) -> Non
     with track.track_workflow({}), track.track_node("a", MINI):
         GenericFakeChatModel(messages=iter([reply])).invoke("q")
     assert track.cost_summary()["by_model"][MINI]["calls"] == 1
+
+
+@tool  # type: ignore[untyped-decorator,unused-ignore]  # langchain may not be typed
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def consume(agent: Any, call: str) -> None:
+    given = {"messages": [("user", "1 + 2")]}
+    if call == "ainvoke":
+        await agent.ainvoke(given)
+    elif call == "astream":
+        async for _ in agent.astream(given, stream_mode="updates"):
+            pass
+    else:
+        async for _ in agent.astream_events(given, version="v2"):
+            pass
+
+
+class ToolModel(OfflineModel):
+    """An offline model that accepts tools."""
+
+    def bind_tools(self, tools: Any, **options: Any) -> Any:
+        return self
+
+
+@pytest.mark.parametrize("call", ["ainvoke", "astream", "astream_events"])
+def test_steps_of_an_agent_in_coroutines_lie_beside_one_another(call: str, tmp_path: Path) -> None:
+    track = trackerkit.tracker(tmp_path, autolog_enabled=True)
+    asked = [{"name": "add", "args": {"a": 1, "b": 2}, "id": "c1"}]
+    replies = [
+        AIMessage(content="", usage_metadata=USAGE, tool_calls=asked),
+        AIMessage(content="three", usage_metadata=USAGE),
+    ]
+
+    # A stream of the offline model would leave out what tools it asks for.
+    model = ToolModel(messages=iter(replies), model=MINI, disable_streaming=True)
+
+    async def workflow() -> None:
+        with track.track_workflow({"q": "1 + 2"}):
+            await consume(create_agent(model, [add]), call)
+
+    asyncio.run(workflow())
+    trace = trackerkit.only(track)
+    chains = [
+        chain(trace, span)[1:]
+        for span in trace.data.spans
+        if span.span_type in ("CHAT_MODEL", "TOOL")
+    ]
+    assert sorted(chains) == [
+        [step, "LangGraph", "workflow_article_writer"] for step in ("model", "model", "tools")
+    ]
+    assert trace.info.token_usage["total_tokens"] == 30
+    assert {a.name: a.value for a in trace.info.assessments}["total_tokens"] == 30

@@ -161,6 +161,31 @@ def test_token_counts_are_read_from_any_response(response: Any, tmp_path: Path) 
         assert found[name].get_attribute("mlflow.chat.tokenUsage") == USAGE
 
 
+ANTHROPIC = {
+    "input_tokens": 100, "output_tokens": 20,
+    "cache_read_input_tokens": 900, "cache_creation_input_tokens": 50,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recorded", [100, 1050])  # MLflow 3.9 and 3.17 say of the same answer
+def test_cached_tokens_of_anthropic_count_and_a_report_of_them_is_no_second_call(
+    recorded: int, tmp_path: Path
+) -> None:
+    track = tracker(tmp_path)
+    with track.track_workflow({}), track.track_node("a", "claude-sonnet-4-5"):
+        with mlflow.start_span("Messages.create", span_type="CHAT_MODEL") as span:
+            span.set_outputs({"model": "claude-sonnet-4-5", "usage": ANTHROPIC})
+            span.set_attribute(
+                "mlflow.chat.tokenUsage",
+                {"input_tokens": recorded, "output_tokens": 20, "total_tokens": recorded + 20},
+            )
+        track.log_node_metrics(usage=SimpleNamespace(usage=SimpleNamespace(**ANTHROPIC)))
+    trace = only(track)
+    assert trace.info.token_usage["input_tokens"] == 1050
+    assert track.cost_summary()["total"]["total_tokens"] == 1070
+    assert len(trace.data.spans) == 3
+
+
 def test_zero_tokens_are_not_captured_tokens(tmp_path: Path) -> None:
     track = tracker(tmp_path)
     with track.track_workflow({}), track.track_node("a", FLASH):
@@ -414,6 +439,30 @@ def test_stream_that_is_left_early_or_fails_still_ends_its_span(tmp_path: Path) 
     assert found["broken"].outputs == "a"
     assert found["two_way"].outputs == "firstsentcaught"
     assert parent(trace, "after") == "workflow_article_writer"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_abandoned_async_stream_is_no_error(waits: bool, tmp_path: Path) -> None:
+    track = tracker(tmp_path)
+
+    @track.trace(name="stream")
+    async def stream() -> AsyncIterator[str]:
+        for word in ("a", "b", "c"):
+            await asyncio.sleep(0)
+            yield word
+
+    async def main() -> None:
+        with track.track_workflow({}):
+            async for _ in stream():
+                break
+            if waits:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    found = spans(only(track))
+    assert found["stream"].status.status_code == SpanStatusCode.OK
+    assert found["stream"].outputs == "a"
+    assert found["stream"].get_attribute("closed_early") is True
 
 
 def test_span_is_not_active_while_the_consumer_of_a_stream_runs(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def write(folder: Path, text: str | bytes, name: str = "app.py") -> Path:
         (MLFLOW + 'mlflow.log_metric(f"{node}_tokens", 1)\n', ["token-metric"]),
         (MLFLOW + 'mlflow.log_text(text, "prompt.txt")\n', ["prompt-artifact"]),
         (MLFLOW + 'mlflow.set_tag("response", text[:500])\n', ["prompt-artifact"]),
+        (MLFLOW + 'mlflow.log_text(text, "error.txt")\n', ["prompt-artifact"]),
         ('getattr(r.usage_metadata, "input_tokens", 0)\n', ["usage-by-getattr"]),
     ],
 )
@@ -87,6 +88,7 @@ def test_legacy_pattern_is_listed(text: str, codes: list[str], tmp_path: Path) -
         MLFLOW + 'mlflow.log_metric("loss", 1)\nmlflow.log_metric("tokens_per_second", 1)\n',
         MLFLOW + 'mlflow.log_param("prompt_version", 3)\n',
         'log_metric("total_tokens", 3)\nset_tag("prompt", "x")\n',  # no MLflow in sight
+        MLFLOW + 'mlflow.set_tag("error", str(error))\n',
         'getattr(config, "max_tokens", 0)\nopen("mlruns")\n',
     ],
 )
