@@ -71,6 +71,71 @@ class Code(str, Enum):
         "No action needed. The file stays where it is.",
     )
 
+    # extractor: databases
+    SCHEMA_UNEXPECTED = (
+        "schema-unexpected",
+        Severity.DEGRADED,
+        "The tables of a database are not those of the revision that it names, or the revision is "
+        "newer than this program: an upgrade was interrupted, or someone changed the schema. What "
+        "is there was read.",
+        "Compare the counts with a backup; use a newer release of this program if there is one.",
+    )
+    TABLE_NOT_CARRIED = (
+        "table-not-carried",
+        Severity.DEGRADED,
+        "A table of a database holds rows that have no place in what is converted (evaluation "
+        "datasets, scorers, webhooks, jobs, a table of someone's own).",
+        "Nothing if you don't need them; else keep the old database, or copy them by MLflow's API.",
+    )
+    COLUMN_NOT_CARRIED = (
+        "column-not-carried",
+        Severity.DEGRADED,
+        "A table of a database has a column with values that this program does not know.",
+        "Nothing if you don't need it; else use a newer release of this program.",
+    )
+    ROW_WITHOUT_OWNER = (
+        "row-without-owner",
+        Severity.REJECTED,
+        "Rows of a database belong to a run, experiment, model or trace that is not there.",
+        "Nothing if the owner was deleted on purpose; else restore it from a backup.",
+    )
+    ROW_DAMAGED = (
+        "row-damaged",
+        Severity.REJECTED,
+        "A row of a database lacks what it needs, or has a key or number of another type.",
+        "Fix the row in a copy of the database and convert that.",
+    )
+    ROW_TWICE = (
+        "row-twice",
+        Severity.REJECTED,
+        "Two rows of a database have the same key and different values; a constraint was lost.",
+        "Delete the wrong one in a copy of the database and convert that.",
+    )
+    ROW_REPEATED = (
+        "row-repeated",
+        Severity.NOTE,
+        "Two rows of a database are equal; a constraint was lost.",
+        "Nothing; one of them was taken.",
+    )
+    ROW_VANISHED = (
+        "row-vanished",
+        Severity.REJECTED,
+        "A row was there when its table was listed and gone when it was to be read.",
+        "Convert again when nothing else changes the database.",
+    )
+    COLUMN_VALUE_CONVERTED = (
+        "column-value-converted",
+        Severity.DEGRADED,
+        "A value in a database has another type than its column; it was converted.",
+        "Check the value; --values shows it.",
+    )
+    COLUMN_VALUE_UNUSABLE = (
+        "column-value-unusable",
+        Severity.DEGRADED,
+        "A value in a database has a type that its column can't have; it was left out.",
+        "Fix the value in a copy of the database and convert that.",
+    )
+
     # pipeline: the same entity more than once
     ENTITY_REPEATED = (
         "entity-repeated",

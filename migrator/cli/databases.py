@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET
 from migrator.cli.app import EXIT_REJECTS, Command
@@ -33,6 +34,11 @@ from migrator.cli.output import console, drawn_progress, print_json, say, say_re
     "postgresql://user:password@host/database or mysql://…; or a running MLflow server, "
     "http://host:5000.",
 )  # fmt: skip
+@click.option(
+    "--in-place", is_flag=True,
+    help="Add the traces to SOURCE itself, a SQLite database: after a backup, in one transaction. "
+    "Nothing that is there is changed.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Do everything except write.")
 @click.option(
     "--schema", metavar="3.9|latest",
@@ -54,9 +60,10 @@ from migrator.cli.output import console, drawn_progress, print_json, say, say_re
 @DASK
 @with_options(*OUTPUT_OPTIONS)
 @VALUES
-def convert(
+def convert(  # noqa: PLR0913  # a parameter for each option
     sources: tuple[str, ...],
     to: str,
+    in_place: bool,
     dry_run: bool,
     schema: str | None,
     report: str | None,
@@ -73,6 +80,7 @@ def convert(
 
     \b
     mlflow-migrate convert ./mlruns --to sqlite:///mlflow.db
+    mlflow-migrate convert mlflow.db --in-place
 
     A new database appears only when it is complete; an existing one is backed up and changed in
     one transaction. On a server (PostgreSQL, MySQL) each experiment is one transaction, and there
@@ -87,6 +95,9 @@ def convert(
     from migrator.report.headline import losses
     from migrator.report.text import Style, convert_text
 
+    context = click.get_current_context()
+    if in_place and context.get_parameter_source("to") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--in-place and --to clash: give one of them.", context)
     console().state = "The target is untouched."
     with (
         with_executor(options_of(selected), dask) as options,
@@ -102,6 +113,7 @@ def convert(
             values=values,
             backup=not no_backup,
             stop_on_error=on_error == "stop",
+            in_place=in_place,
             progress=progress,
             say=lambda text: None if quiet else say(text, err=True),
         )

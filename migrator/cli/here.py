@@ -56,5 +56,8 @@ def _database_text() -> str:
         return ""
     return (
         f"{path} is a database. convert adds to it what is new, after a backup. To view it:\n"
-        f"    mlflow server --backend-store-uri {DEFAULT_TARGET} --port 5000"
+        f"    mlflow server --backend-store-uri {DEFAULT_TARGET} --port 5000\n"
+        "To see which of its runs would become traces, and to add these traces:\n"
+        f"    mlflow-migrate scan {path}\n"
+        f"    mlflow-migrate convert {path} --in-place"
     )

@@ -39,6 +39,8 @@ NOT_REPEATED = {"sources", "as_json", "quiet", "verbose", "values", "color"}
 
 def convert_command(sources: Sequence[str]) -> str:
     """The command that converts what was scanned, with the options that ``scan`` was given."""
+    from migrator import extractor
+
     context = click.get_current_context()
     words = ["mlflow-migrate", "convert", *map(masked, sources)]
     shared = {option.name for option in convert.params} - NOT_REPEATED
@@ -52,6 +54,8 @@ def convert_command(sources: Sequence[str]) -> str:
             continue
         for one in value if isinstance(value, tuple) else (value,):
             words += [option.opts[-1], str(one)]
+    if any(map(extractor.is_database, sources)):  # the default target may be the source
+        words += ["--to", "sqlite:///migrated.db"]
     return shlex.join(words)
 
 
@@ -86,8 +90,9 @@ def scan(
     mlflow-migrate scan ./mlruns --tree my-experiment
     mlflow-migrate scan ./mlruns --html mlruns.html
 
-    SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, or an address
-    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'); several sources are scanned as
+    SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, an address
+    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'), or a tracking database
+    (mlflow.db, sqlite:///mlflow.db, postgresql://…, mysql://…). Several sources are scanned as
     one. Nothing is written except the page that --html names.
     """
     from migrator import pipeline

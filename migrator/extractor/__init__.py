@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from migrator.extractor import buckets
+from migrator.extractor.database import DatabaseSource
+from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
 from migrator.extractor.locations import (
@@ -28,11 +30,14 @@ __all__ = [
     "artifact_files",
     "describe_location",
     "fetches_texts",
+    "is_database",
+    "is_same_database",
     "moved_locations",
     "open_source",
     "parts_below",
     "path_parts",
     "scheme_of",
+    "sqlite_uri",
 ]
 
 
@@ -49,7 +54,7 @@ def open_source(
     whole: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Iterator[Source]:
-    """Open the source that a user means: a folder, a ``file:`` URI, or an address of a bucket.
+    """Open the source that a user means: a folder, a ``file:`` URI, a bucket or a database.
 
     ``wanted`` chooses the artifacts whose text will be read, by relative path; with ``whole``,
     all artifact files must be readable, because they are copied. What the source needs while it
@@ -57,6 +62,9 @@ def open_source(
     """
     if buckets.is_bucket(text):
         with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
+            yield source
+    elif is_database(text):
+        with DatabaseSource.open(text) as source:
             yield source
     else:
         yield FileStoreSource.open(text)

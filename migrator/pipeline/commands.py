@@ -15,6 +15,13 @@ from migrator.loader import rest as server
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
+from migrator.pipeline.in_place import (
+    NewTraces,
+    check_whole,
+    count_as_there,
+    in_place_options,
+    in_place_target,
+)
 from migrator.pipeline.locations import is_below
 from migrator.pipeline.options import Options, Paths, as_texts
 from migrator.pipeline.sinks import Discard
@@ -54,6 +61,7 @@ class _TargetSettings:
     dry_run: bool
     backup: bool
     stop_on_error: bool
+    in_place: bool = False  # the source is the target, and only traces are added
 
     def check_rejects(self, issues: Sequence[Issue]) -> None:
         """Raise RejectedError for the first rejection, if that is to end the conversion."""
@@ -135,6 +143,7 @@ def convert(
     values: bool = False,
     backup: bool = True,
     stop_on_error: bool = False,
+    in_place: bool = False,
     progress: Progress = no_progress,
     say: Say = lambda text: None,
 ) -> Outcome:
@@ -143,14 +152,18 @@ def convert(
     The report goes to ``report``, or to a new file beside the target, which is not written if
     nothing is new and nothing is rejected; ``values`` shows the
     source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
-    conversion. Raises SourceError, OptionError, TargetError, RejectedError, and LedgerError (a
-    defect); the target is untouched then.
+    conversion. With ``in_place`` the source is a SQLite database, which gets the traces made of
+    its runs, and ``to`` is ignored. Raises SourceError, OptionError, TargetError, RejectedError,
+    and LedgerError (a defect); the target is untouched then.
 
     A server (``http://…``) is written through its API. What that can't keep is passed to ``say``
     before anything is written, and what an error leaves half done the next conversion completes.
     """
     options = options or Options()
-    target = _TargetSettings(to, schema, dry_run, backup, stop_on_error)
+    if in_place:
+        to = in_place_target(as_texts(sources))
+        options = in_place_options(options)
+    target = _TargetSettings(to, schema, dry_run, backup, stop_on_error, in_place)
     reporting = _ReportSettings(None if report is None else str(report), values)
     if reporting.path is not None:
         check_report_path(reporting.path)
@@ -168,6 +181,8 @@ def _convert_into_database(
     progress: Progress,
 ) -> Outcome:
     began = time.monotonic()
+    if not settings.in_place:
+        check_apart(sources, settings.uri)
     target = loader.open_target(settings.uri, settings.schema)
     whole = not settings.dry_run and options.artifacts.mode == "copy"
     with (
@@ -176,8 +191,11 @@ def _convert_into_database(
     ):
         stores = open_stores(places, progress, options.artifacts_at)
         outcome = _outcome(stores, options, target=target.uri)
-        check_outside(outcome.sources, "--to", target.path)
-        check_outside(outcome.sources, "--report", reporting.path or str(target.report_base))
+        if settings.in_place:
+            check_whole(stores)
+        else:
+            check_outside(outcome.sources, "--to", target.path)
+            check_outside(outcome.sources, "--report", reporting.path or str(target.report_base))
         outcome.dry_run = settings.dry_run
         facts = TargetFacts(
             target.experiments(),
@@ -191,17 +209,24 @@ def _convert_into_database(
             walked.check_handed()
             settings.check_rejects(outcome.ledger.issues)
             name_sources(stores, outcome)
-            outcome.ledger.add_outcome(walked.handed, {})
+            if settings.in_place:
+                outcome.ledger.add_outcome({}, walked.handed)
+                count_as_there(outcome)
+            else:
+                outcome.ledger.add_outcome(walked.handed, {})
             outcome.seconds = time.monotonic() - began
             if reporting.path is not None:
                 reporting.write(outcome, Path(reporting.path))
             return outcome
         with loader.Writer(target) as writer:
-            walked = walk_sources(stores, options, writer, outcome, facts, observer)
+            new = NewTraces(writer)
+            sink = new if settings.in_place else writer
+            walked = walk_sources(stores, options, sink, outcome, facts, observer)
             walked.check_handed()
             _copy_artifacts(walked, progress)
             progress("checking", 0, 0)
             written = writer.finish()
+            written.already_there.update(new.stayed)
             walked.check_written(written)
             rejected = walked.redactor.issues(written.issues)
             settings.check_rejects([*outcome.ledger.issues, *rejected])
@@ -214,7 +239,10 @@ def _convert_into_database(
                     on_progress=lambda done, total: progress("publishing experiments", done, total),
                 )
             )
+        result.already_there.update(new.stayed)
         walked.add_result(result)
+        if settings.in_place:
+            count_as_there(outcome)
         name_sources(stores, outcome)
         outcome.backup = result.backup_path
         outcome.unchanged = result.unchanged and not outcome.artifacts.files_copied
@@ -271,6 +299,17 @@ def check_outside(sources: Sequence[str], option: str, path: str) -> None:
             raise OptionError(
                 f"{option} {path} lies inside the source {root}, which is only read.",
                 todo="Choose a place outside of it.",
+            )
+
+
+def check_apart(sources: Paths, to: str) -> None:
+    """Raise OptionError where the database that is to be written is one of the sources."""
+    for source in as_texts(sources):
+        if extractor.is_same_database(source, to):
+            raise OptionError(
+                f"--to {masked(to)} is the source itself, which is only read.",
+                todo="Name another database (--to sqlite:///migrated.db), or add the traces to it: "
+                "--in-place",
             )
 
 

@@ -20,11 +20,20 @@ def scan_headline(outcome: Outcome) -> str:
     ledger = outcome.ledger
     sources = ", ".join(map(readable_path, outcome.sources))
     experiments = counted(ledger.found[Kind.EXPERIMENT], "experiment")
-    files = f"{counted(ledger.files, 'file')}, {size(ledger.size_bytes)}"
+    extent = _extent(ledger)
     if not sum(ledger.found.values()):
-        return f"{sources}: no experiments ({files}); nothing to convert."
+        return f"{sources}: no experiments ({extent}); nothing to convert."
     items = _items({kind: n for kind, n in ledger.found.items() if kind is not Kind.EXPERIMENT})
-    return f"{sources}: {items or 'no runs'} in {experiments} ({files}); {damage(ledger)}."
+    return f"{sources}: {items or 'no runs'} in {experiments} ({extent}); {damage(ledger)}."
+
+
+def _extent(ledger: Ledger) -> str:
+    """How much there is: the files of file stores, or rows where the sources are databases."""
+    if ledger.files:
+        extent = counted(ledger.files, "file")
+    else:
+        extent = counted(sum(ledger.found.values()), "row")
+    return f"{extent}, {size(ledger.size_bytes)}" if ledger.size_bytes else extent
 
 
 def convert_headline(outcome: Outcome) -> str:

@@ -356,14 +356,15 @@ def _ledger(outcome: Outcome) -> LedgerTable:
     columns = (Column(""), *(Column(titles[name], "n") for name in names))
     rows = [[Cell(str(row["kind"])), *(Cell(f"{row[name]:,}") for name in names)] for row in counts]
     lines = [files_text(outcome), *rebuilt_lines(outcome), *artifacts_text(outcome).splitlines()]
-    return LedgerTable(Table("ledger", columns, rows), lines)
+    return LedgerTable(Table("ledger", columns, rows), [line for line in lines if line])
 
 
 def _next(outcome: Outcome) -> Next | None:
     if outcome.target is None:
-        return Next(
-            shlex.join(["mlflow-migrate", "convert", *map(readable_path, outcome.sources)]), []
-        )
+        command = ["mlflow-migrate", "convert", *map(readable_path, outcome.sources)]
+        if not outcome.ledger.files:  # the default target may be the source
+            command += ["--to", "sqlite:///migrated.db"]
+        return Next(shlex.join(command), [])
     if outcome.dry_run:
         return None
     return Next(server_command(outcome), trace_links(outcome)[:MOST_LINKS])

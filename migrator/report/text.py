@@ -233,8 +233,10 @@ def entities_table(outcome: Outcome) -> str:
 
 
 def files_text(outcome: Outcome) -> str:
-    """Count the regular files of the sources by what became of them."""
+    """Count the regular files of the sources by what became of them; empty for databases."""
     ledger = outcome.ledger
+    if not ledger.files:
+        return ""
     text = (
         f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
         f"artifacts + {ledger.files_ignored:,} ignored"

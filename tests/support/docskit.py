@@ -6,6 +6,7 @@ A page is one session. Comments that a reader doesn't see say what a block needs
   begins (``old/mlruns=2.9.2-moved`` puts it elsewhere, ``s3://lab/old/mlruns=2.9.2-moved`` into a
   bucket that is there for the page; several are parted by spaces), or
   ``mlflow.db=empty``, an empty database, which takes MLflow long to make;
+  ``mlflow.db=2.9.2-database``, a database that is a fixture, with its artifacts in ``mlruns``;
   ``db.example.com=postgresql``: an empty database ``mlflow`` of ``ana:secret`` on a real server,
   without which the page is skipped).
 - ``<!-- file: my-tool.toml -->`` before a block: its text is that file.
@@ -148,6 +149,11 @@ class Session:
                 continue
             if fixture == "empty":
                 trackerkit.database(folder, place)
+                continue
+            if fixture in fixturekit.databases():
+                copy = fixturekit.database(fixture, folder.parent / "fixtures")
+                (copy.parent / "mlruns").rename(folder / "mlruns")
+                copy.rename(folder / place)
                 continue
             copy = fixturekit.materialise(fixture, folder.parent / "fixtures")
             if place.startswith(f"s3://{objectkit.BUCKET}/"):

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from pathlib import Path
 
 FIXTURES = Path(__file__).resolve().parent.parent.parent / "fixtures"
 
 
 def names() -> list[str]:
-    """Return the names of all fixtures, sorted."""
+    """Return the names of all fixtures that are file stores, sorted."""
     return sorted(path.parent.name for path in FIXTURES.glob("*/empty-folders.txt"))
+
+
+def databases() -> list[str]:
+    """The names of all fixtures that are databases, sorted."""
+    return sorted(path.parent.name for path in FIXTURES.glob("*/mlflow.sql"))
+
+
+def database(name: str, tmp_path: Path) -> Path:
+    """Make the SQLite file of a fixture, with the artifacts beside it, below ``tmp_path``."""
+    target = tmp_path / name
+    shutil.copytree(FIXTURES / name, target)
+    script = target / "mlflow.sql"
+    path = target / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(script.read_bytes().decode())  # with its CRLF
+    script.unlink()
+    return path
 
 
 def store(name: str) -> Path:

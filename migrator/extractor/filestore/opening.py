@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import urllib.parse
 
 from migrator import addresses
@@ -82,16 +83,12 @@ def _local_path(location: str) -> str:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z]:|[^/\\])", location)
     if scheme is None or os.path.lexists(location):
         return os.path.abspath(os.path.expanduser(location))
-    if scheme[1].lower() == "sqlite":
-        raise SourceError(
-            f"{masked(location)} is a database, not a file store.",
-            todo=f"To write into it, put --to before it: --to {masked(location)}",
-        )
     if scheme[1].lower() != "file":
         raise SourceError(
             f"{masked(location)} is not a local directory.",
-            todo="Only file stores are read: give the path of the mlruns directory, or an address "
-            "that fsspec reads (pip install 'mlflow-migrate[remote]').",
+            todo="Give the path of an mlruns directory, a database (sqlite:///mlflow.db, "
+            "postgresql://…, mysql://…), or an address that fsspec reads (pip install "
+            "'mlflow-migrate[remote]').",
         )
     rest = re.sub(r"^//(?:localhost)?(?=/|$)", "", location[5:])
     if rest.startswith("//") and os.path.isdir(_unquoted(rest[2:])):
@@ -117,16 +114,17 @@ def _unquoted(rest: str) -> str:
 
 def root_listing(path: str) -> Listing:
     if not os.path.lexists(path):
-        raise SourceError(f"{masked(readable_path(path))} does not exist.", todo="Check the path.")
+        raise SourceError(
+            f"{masked(readable_path(path))} does not exist.",
+            todo=_database_beside(path) or "Check the path.",
+        )
     if not os.path.exists(path):
         raise SourceError(
             f"{readable_path(path)} is a link that leads nowhere, or can't be followed.",
             todo="Check what it points to, and the permissions on the way.",
         )
     if not os.path.isdir(path):
-        raise SourceError(
-            f"{readable_path(path)} is not a directory.{_database(path)}", todo=_FILE_TODO
-        )
+        raise SourceError(f"{readable_path(path)} is not a directory.", todo=_FILE_TODO)
     listing = scan(path, path)
     if listing.error is not None:
         raise SourceError(
@@ -136,15 +134,21 @@ def root_listing(path: str) -> Listing:
     return listing
 
 
-def _database(path: str) -> str:
-    if not os.path.isfile(path):  # a pipe would block
+def _database_beside(path: str) -> str:
+    """What to do where MLflow's default database lies beside a directory; empty if it does not.
+
+    MLflow 3.7 and later write there, unless they are told otherwise.
+    """
+    database = os.path.join(os.path.dirname(path), "mlflow.db")
+    if not os.path.isfile(database):  # a pipe would block
         return ""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(16)
-    except OSError:
-        return ""
-    return " It is a SQLite database." if head.startswith(b"SQLite format 3") else ""
+    shortest = os.path.relpath(database)
+    name = shlex.quote(readable_path(shortest if len(shortest) < len(database) else database))
+    return (
+        f"There is a database beside it: mlflow-migrate scan {name} shows what it holds, and "
+        f"mlflow-migrate convert {name} --to sqlite:///migrated.db makes traces of its nested runs "
+        "(or --in-place, in the database itself)."
+    )
 
 
 def _is_empty(listing: Listing) -> bool:
@@ -173,8 +177,9 @@ def _explain_part(path: str, listing: Listing) -> None:
                 raise SourceError(
                     f"{readable_path(path)} looks like the artifact directory of a server or "
                     "database: it holds artifacts, but no runs.",
-                    todo="Give the directory that holds the runs (mlruns, with a meta.yaml in "
-                    "each run), or migrate the database with `mlflow db upgrade`.",
+                    todo=_database_beside(path)
+                    or "Give the directory that holds the runs (mlruns, with a meta.yaml in "
+                    "each run), or the database: sqlite:///mlflow.db, postgresql://…",
                 )
 
 

@@ -91,7 +91,7 @@ def read_trace(entry: TraceEntry, places: ArtifactPlaces = NO_PLACES) -> Extract
     timestamp_ms = info.ms("timestamp_ms")
     if timestamp_ms is None:
         timestamp_ms = info.iso("request_time")
-    reader = _Spans(log, entry.entity_id, spans_path or "", timestamp_ms or 0)
+    reader = SpanReader(log, entry.entity_id, spans_path or "", timestamp_ms or 0)
     _refer(log, folders.get("artifacts"))
     if spans_path is not None:
         reader.read()
@@ -241,7 +241,7 @@ def _refer(log: ReadLog, own: str | None) -> None:
 # ---------------------------------------------------------------------------------- the spans
 
 
-class _Spans:
+class SpanReader:
     """The spans of one ``traces.json``, in whatever form it has."""
 
     def __init__(self, log: ReadLog, trace_id: str, path: str, begin_ms: int) -> None:
@@ -265,7 +265,7 @@ class _Spans:
         for position, span in enumerate(self._parse(data)):
             self._log.found[Kind.SPAN] += 1
             if isinstance(span, dict):
-                self._add(span, position)
+                self.add(span, position)
             else:
                 self._reject(f"Span {position} is not an object.")
 
@@ -322,7 +322,7 @@ class _Spans:
     def _repaired(self, code: Code, message: str, kept: str) -> None:
         self._log.add(code, self._path, message, kept=kept, kind=Kind.SPAN)
 
-    def _add(self, raw: dict[str, Any], position: int) -> None:
+    def add(self, raw: dict[str, Any], position: int) -> None:
         """Take a span; what it lacks is derived and named."""
         context = raw.get("context")
         context = context if isinstance(context, dict) else raw

@@ -1,0 +1,185 @@
+"""A tracking database as a source. Plain values: each process opens its own connection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from migrator import conventions
+from migrator.addresses import is_database_server
+from migrator.errors import SourceError
+from migrator.extractor.database import addresses, schema
+from migrator.extractor.database.artifacts import ArtifactFolders
+from migrator.extractor.database.connection import Database, connect, disconnect
+from migrator.extractor.database.index import EXPERIMENTS, Indexer
+from migrator.extractor.database.models import read_logged_model, read_registered_model
+from migrator.extractor.database.rows import column_of, pages
+from migrator.extractor.database.runs import RunReader, read_dataset, read_experiment
+from migrator.extractor.database.traces import read_trace
+from migrator.extractor.filestore import artifacts as files
+from migrator.extractor.source import Source, StoredFile, Wanted
+from migrator.issues import Kind
+from migrator.model import (
+    DatasetRecord,
+    Entry,
+    ExperimentRecord,
+    Extracted,
+    Location,
+    LoggedModelRecord,
+    RegisteredModelRecord,
+    RunEntry,
+    RunRecord,
+    SourceIndex,
+    TraceEntry,
+    TraceRecord,
+)
+
+
+@dataclass(frozen=True)
+class DatabaseSource(Source):
+    """A tracking database: a SQLite file, or one on a PostgreSQL or MySQL server.
+
+    ``location`` is the absolute path of the file, or the server's URI with its password;
+    ``shown`` is the same without it.
+
+    Example::
+
+        with DatabaseSource.open("sqlite:///old.db") as source:
+            for run in source.read_runs(source.index().runs, lambda path: False):
+                print(run.record)
+    """
+
+    location: str = field(repr=False)
+    shown: str
+    places: ArtifactFolders
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, text: str) -> Iterator[DatabaseSource]:
+        """Connect to the database that a user means, and close the connection at the end.
+
+        Raises SourceError for one that can't be read or is not MLflow's.
+        """
+        if is_database_server(text):
+            location, name = text, addresses.server_name(text)
+            places = ArtifactFolders(os.getcwd(), ())
+        else:
+            location = name = addresses.sqlite_path(text)
+            places = ArtifactFolders.beside(os.path.dirname(location))
+        try:
+            schema.check(connect(location), name)
+            yield cls(location, name, places)
+        finally:
+            disconnect(location)
+
+    @property
+    def name(self) -> str:
+        return self.shown
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return (self.name, *self.places.roots)
+
+    @property
+    def _database(self) -> Database:
+        return connect(self.location)
+
+    def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
+        return Indexer(self._database, self.name, on_progress).index()
+
+    def read_experiment(self, entry: Entry) -> Extracted[ExperimentRecord]:
+        with self._database.snapshot():
+            return read_experiment(self._database, self.name, entry)
+
+    def read_runs(
+        self, entries: Sequence[RunEntry], wanted: Wanted
+    ) -> Iterator[Extracted[RunRecord]]:
+        return RunReader(self._database, self.name, self.places, wanted).read(entries)
+
+    def read_dataset(self, entry: Entry) -> Extracted[DatasetRecord]:
+        return read_dataset(self._database, self.name, entry)
+
+    def read_trace(self, entry: TraceEntry) -> Extracted[TraceRecord]:
+        with self._database.snapshot():
+            return read_trace(self._database, self.name, self.places, entry)
+
+    def read_logged_model(self, entry: Entry) -> Extracted[LoggedModelRecord]:
+        with self._database.snapshot():
+            return read_logged_model(self._database, self.name, self.places, entry)
+
+    def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
+        with self._database.snapshot():
+            return read_registered_model(self._database, self.name, entry)
+
+    def experiment_locations(self, index: SourceIndex) -> Iterator[Location]:
+        entries = {entry.entity_id: entry for entry in index.experiments}
+        columns = ["c.experiment_id", column_of(self._database, EXPERIMENTS, "artifact_location")]
+        for key, uri in pages(self._database, "", columns, EXPERIMENTS, "experiment_id"):
+            entry = entries.get(str(key))
+            if entry is not None:
+                yield self.places.experiment(entry, uri if isinstance(uri, str) else "")
+
+    def owner_locations(self, index: SourceIndex) -> Iterator[Location]:
+        database = self._database
+        tag = f"{database.name('key')} = '{conventions.ARTIFACT_LOCATION}'"
+        for kind, entries, table, key, column, source in (
+            (Kind.RUN, index.runs, "runs", "run_uuid", "artifact_uri", ""),
+            (
+                Kind.LOGGED_MODEL, index.logged_models, "logged_models", "model_id",
+                "artifact_location", "",
+            ),
+            (
+                Kind.TRACE, index.traces, "trace_info", "request_id", "",
+                f"LEFT JOIN trace_tags t ON t.request_id = c.request_id AND t.{tag}",
+            ),
+        ):  # fmt: skip
+            if not entries:
+                continue
+            by_id = {entry.entity_id: entry for entry in entries}
+            uri_column = column_of(database, table, column) if column else "t.value"
+            columns = [f"c.{database.name(key)}", uri_column]
+            for entity_id, uri in pages(database, source, columns, table, key):
+                entry = by_id.get(entity_id)
+                if entry is not None:
+                    yield self.places.first_look(kind, entry, uri if isinstance(uri, str) else "")
+
+    def locate_experiment(self, entry: Entry, uri: str) -> Location:
+        return self.places.experiment(entry, uri)
+
+    def locate_run(self, entry: Entry, run: RunRecord) -> Location:
+        return self.places.owner(Kind.RUN, entry, run.artifact_uri, run.artifact_dir)
+
+    def locate_logged_model(self, entry: Entry, model: LoggedModelRecord) -> Location:
+        uri, found = model.artifact_location, model.artifact_dir
+        return self.places.owner(Kind.LOGGED_MODEL, entry, uri, found)
+
+    def locate_trace(self, entry: Entry, trace: TraceRecord) -> Location:
+        found = os.path.dirname(trace.spans_path) if trace.spans_path else None
+        uri = trace.tags.get(conventions.ARTIFACT_LOCATION, "")
+        return self.places.owner(Kind.TRACE, entry, uri, found)
+
+    def locate_inside(
+        self, uri: str, kind: Kind, entry: Entry, inside: tuple[str, ...]
+    ) -> Location:
+        return self.places.inside(uri, kind, entry, inside)
+
+    def artifact_files(self, directory: str) -> Iterator[StoredFile]:
+        return files.artifact_files(directory, self.artifact_bound(directory))
+
+    def artifact_bound(self, directory: str) -> str:
+        for root in self.places.roots:
+            if directory.startswith(root + os.sep):
+                return root
+        return directory
+
+    def first_unseen(self, places: Iterable[str]) -> str | None:
+        try:
+            found = self._database.rows("SELECT experiment_id FROM experiments")
+        except (SourceError, OSError):
+            found = []
+        there = {str(row[0]) for row in found}
+        prefix = f"{self.name}/{EXPERIMENTS}/"
+        named = [place for place in places if place.startswith(prefix)]
+        return min((p for p in named if p[len(prefix) :] not in there), default=None)
