@@ -110,7 +110,7 @@ NO_CALLS: dict[str, dict[str, Any]] = {
                               "target": "overdue"},
                    "metrics": {"accuracy": 0.8},
                    "texts": {"classification_report.txt": "precision recall f1 support 1 2 3"}},
-    "encoder": {"params": {"model_name": "distilbert-base-uncased", "text": "a fine map, I liked it"},
+    "encoder": {"params": {"model_name": "distilbert-base-uncased", "text": "a fine map"},
                 "metrics": {"f1": 0.9}},
     "ingestion": {"params": {"embedding_model": "text-embedding-3-small", "chunk_size": "500"},
                   "metrics": {"n_chunks": 88.0, "processing_time_seconds": 9.0}},
