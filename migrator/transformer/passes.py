@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from migrator import encoding
-from migrator.transformer.found import Status
+from migrator.transformer.found import Status, Tokens
 from migrator.transformer.node_sources import Counted, RunSource, has_only_zeros, usage_of
 from migrator.transformer.nodes import Node
 from migrator.transformer.values import as_number
@@ -98,12 +98,16 @@ def set_models(nodes: Sequence[Node]) -> None:
 def set_usage(nodes: Sequence[Node]) -> None:
     """Find the tokens of each span: a run's own count only where no span below it has one."""
     for node in reversed(nodes):
+        whole = _whole_tokens(node)
+        if whole is not None:  # a span's usage covers all below it
+            for child in node.children:
+                child.usage = {}
         counts = [total for child in node.children if (total := _total(child)) is not None]
         node.tokens_below = sum(counts) if counts else None
         counted = node.source.usage(node.tokens_below)
-        if node.whole_tokens is not None:
+        if whole is not None:
             why = "tokens: some counts belong to no single call; the run's span has the whole"
-            counted = Counted(node.whole_tokens, "metric histories", why)
+            counted = Counted(whole, "metric histories", why)
         node.usage = usage_of(counted.tokens)
         if counted.inference:
             node.inferences.append(counted.inference)
@@ -111,6 +115,14 @@ def set_usage(nodes: Sequence[Node]) -> None:
             node.inferences.append("tokens: all counts are 0, taken as not captured")
         if node.usage:
             node.origins["tokens"] = counted.origin
+
+
+def _whole_tokens(node: Node) -> Tokens | None:
+    """The tokens of all calls of a run that can't be assigned, unless runs below it count too."""
+    for child in node.children:
+        if child.source.is_run and (child.usage or child.tokens_below is not None):
+            return None
+    return node.whole_tokens
 
 
 def _total(node: Node) -> float | None:

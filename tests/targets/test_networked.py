@@ -397,7 +397,7 @@ def test_what_is_refused_before_any_work(server: Server, tmp_path: Path) -> None
     assert "can't be used by this tool" in refusal(other, tmp_path)
     foreign = server.empty()
     server.execute("CREATE TABLE orders (id INTEGER)", database=foreign)
-    assert "not a database of MLflow" in refusal(server.uri(foreign), tmp_path)
+    assert "not a database of an MLflow tracking store" in refusal(server.uri(foreign), tmp_path)
 
 
 def test_another_schema_is_refused(server: Server, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
         (lambda: answering(500), "answers 500"),
         (lambda: answering(401), "refuses the login (401)"),
         (lambda: answering(403), "refuses the login (403)"),
-        (lambda: answering(200, b"<html>hello</html>"), "is no MLflow"),
+        (lambda: answering(200, b"<html>hello</html>"), "is not an MLflow"),
         (no_name, "can't be reached"),
     ],
     ids=["closed", "black hole", "500", "401", "403", "no mlflow", "no name"],
