@@ -35,10 +35,8 @@ def database(tmp_path: Path) -> Path:
     return upgraded("2.9.2-database", tmp_path)
 
 
-def in_place(path: Path, *, backup: bool = True, dry_run: bool = False) -> Outcome:
-    return pipeline.convert(
-        [str(path)], options=OPTIONS, in_place=True, backup=backup, dry_run=dry_run
-    )
+def in_place(path: Path, *, dry_run: bool = False) -> Outcome:
+    return pipeline.convert([str(path)], options=OPTIONS, in_place=True, dry_run=dry_run)
 
 
 def statements(path: Path) -> Counter[str]:
