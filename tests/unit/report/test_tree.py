@@ -68,7 +68,7 @@ def test_spans_stand_beside_the_run_with_tokens_and_errors() -> None:
     assert "├─ call  LLM  +0 µs  5.00 s  OK  10 → 5 tokens" in text
     assert "(ValueError: boom)" in text
     assert "feedback quality = 0.75 (LLM_JUDGE)" in text
-    assert "It stays runs" not in text
+    assert "It is kept as runs" not in text
 
 
 def test_a_span_with_only_a_total_shows_that() -> None:
