@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.pop("COLUMNS", None)  # of pytest-xdist; without a terminal, lines are not broken
 
 
 @pytest.hookimpl(tryfirst=True)

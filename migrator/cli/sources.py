@@ -53,7 +53,8 @@ def convert_command(sources: Sequence[str]) -> str:
             words.append(option.opts[-1])
             continue
         for one in value if isinstance(value, tuple) else (value,):
-            words += [option.opts[-1], str(one)]
+            # A pattern may be the very secret that it masks.
+            words += [option.opts[-1], "PATTERN" if name == "redact" else str(one)]
     if any(map(extractor.is_database, sources)):  # the default target may be the source
         words += ["--to", "sqlite:///migrated.db"]
     return shlex.join(words)

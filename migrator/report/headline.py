@@ -29,10 +29,10 @@ def scan_headline(outcome: Outcome) -> str:
 
 def _extent(ledger: Ledger) -> str:
     """How much there is: the files of file stores, or rows where the sources are databases."""
-    if ledger.files:
-        extent = counted(ledger.files, "file")
-    else:
-        extent = counted(sum(ledger.found.values()), "row")
+    rows = sum(ledger.found.values())
+    if ledger.files or not rows:
+        return f"{counted(ledger.files, 'file')}, {size(ledger.size_bytes)}"
+    extent = counted(rows, "row")
     return f"{extent}, {size(ledger.size_bytes)}" if ledger.size_bytes else extent
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.fixturekit import FIXTURES, materialise, names, store
+from tests.support.fixturekit import FIXTURES, databases, materialise, names, store
 
 README = (FIXTURES / "README.md").read_text(encoding="utf-8")
 NAMES = names()
@@ -115,15 +115,18 @@ def spans_of(trace: Path) -> list[dict[str, Any]]:
 def test_the_readme_has_a_row_for_every_fixture_and_no_other() -> None:
     rows = re.findall(r"^\| `([^`]+)` \| ([\d.]+) \|", README, re.MULTILINE)
     assert sorted(name for name, _ in rows) == NAMES
+    assert all(f"`{name}`" in README for name in databases())
     folders = {path.name for path in FIXTURES.iterdir() if (path / "mlruns").exists()}
-    assert folders == set(NAMES)
+    assert folders == {*NAMES, *databases()}
     for name, version in rows:
         assert name.startswith(f"{version}-")
 
 
 def test_make_knows_every_fixture() -> None:
     source = (FIXTURES / "make.py").read_text(encoding="utf-8")
-    assert sorted(re.findall(r'^    "([\d.]+-[a-z-]+)": Fixture', source, re.MULTILINE)) == NAMES
+    assert sorted(re.findall(r'^    "([\d.]+-[a-z-]+)": Fixture', source, re.MULTILINE)) == sorted(
+        [*NAMES, *databases()]
+    )
 
 
 def test_the_fixtures_are_small() -> None:

@@ -205,7 +205,7 @@ def test_an_experiment_of_mixed_runs_gets_the_kind_that_the_whole_gives_it(
 def test_shards_into_a_database_in_use_rename_what_clashes_like_the_whole(tmp_path: Path) -> None:
     others = tmp_path / "others" / "mlruns"
     root = tmp_path / "mlruns"
-    storekit.write_experiment(others, "1", "first")
+    storekit.write_experiment(others, "1", "first", creation_ms=storekit.START_MS - 1)
     storekit.write_run(others, "1", "a" * 32)
     storekit.write_experiment(root, "2", "first")
     storekit.write_experiment(root, "1", "second")

@@ -538,7 +538,7 @@ OF_TRACES = {
     "entity_associations": "source_id",
 }
 # ... and these are all the tags and metadata that we add to something that theirs has too.
-OUR_EXPERIMENT_TAGS = {conventions.EXPERIMENT_KIND}
+OUR_EXPERIMENT_TAGS = {conventions.EXPERIMENT_KIND, conventions.MIGRATOR_SOURCE_NAME}
 OUR_TRACE_TAGS = {
     conventions.MIGRATOR_INFERENCES,  # of a root span that we made
     conventions.MIGRATOR_VERSION,

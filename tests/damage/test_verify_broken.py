@@ -137,7 +137,7 @@ def test_an_upgrade_of_a_damaged_database_changes_nothing(written: Path, target:
 def test_a_damaged_database_is_not_a_source(target: Path) -> None:
     target.write_bytes(target.read_bytes()[:5000])
     for command in (("scan", target), ("show", "1", target)):
-        assert "is not a directory" in sentence(run(*command))
+        assert "is a damaged SQLite database" in sentence(run(*command))
 
 
 def test_a_damaged_database_is_not_sent(

@@ -380,8 +380,8 @@ def test_scan_finds_the_database_beside_no_file_store(mlruns: str, beside: Path)
 def test_the_next_command_of_scan_is_one_that_works(beside: Path) -> None:
     result = CliRunner().invoke(main, ["scan", "mlflow.db"])
     assert result.exit_code == 0
-    next_line = next(line for line in result.stdout.splitlines() if line.startswith("Next: "))
-    command = next_line.removeprefix("Next: mlflow-migrate ").split()
+    lines = result.stdout.splitlines()
+    command = lines[lines.index("Plan:") + 1].strip().removeprefix("mlflow-migrate ").split()
     assert CliRunner().invoke(main, [*command, "--schema", "3.9"]).exit_code == 0
     assert rows(beside.parent / "migrated.db", "SELECT COUNT(*) FROM runs") == [(82,)]
     assert "files" not in result.stdout.splitlines()[0]

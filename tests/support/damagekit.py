@@ -867,7 +867,7 @@ def the_meta_of_an_experiment_is_empty(spot: Spot) -> None:
     (spot.folder / "meta.yaml").write_bytes(b"")
 
 
-@damage(Code.EXPERIMENT_REBUILT, differs=("experiment/name",))
+@damage(Code.EXPERIMENT_REBUILT, differs=("experiment/name", "experiment/tag/migrator.*"))
 def an_experiment_has_no_name(spot: Spot) -> None:
     drop(spot.folder / "meta.yaml", "name")
 

@@ -229,7 +229,7 @@ def test_role_of_an_experiment_can_be_given_by_name_or_id(flat_store: Path) -> N
 def test_role_given_twice_the_wrong_way_is_a_usage_error(flat_store: Path) -> None:
     for value, says in (
         ("agents", "EXPERIMENT=ROLE"),
-        ("agents=king", "one of workflow"),
+        ("agents=king", "Choose the role from workflow"),
         ("nobody=call", "no experiment with the name or id 'nobody'"),
     ):
         result = CliRunner().invoke(main, ["scan", str(flat_store), "--role", value])
