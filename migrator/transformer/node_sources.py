@@ -20,6 +20,7 @@ from migrator.transformer.chat_messages import Turn
 from migrator.transformer.clocks import EARLIEST_MS, LATEST_MS, MS
 from migrator.transformer.found import NO_TOKENS, Duration, Found, Judged, Status, Step, Tokens
 from migrator.transformer.judgements import judgements
+from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import Source, SpanRule, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
@@ -420,7 +421,11 @@ class RunSource(NodeSource):
         return all(self.view.has(source) for source in rule.has)
 
     def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
-        return self.view.model() if has_usage or not is_named_below else None
+        found = self.view.model() if has_usage or not is_named_below else None
+        if found is None or span_type in MODEL_TYPES:
+            return found
+        is_vendor = kind_of_model(str(found.value)) is ModelKind.VENDOR
+        return None if is_vendor else found  # all that is known of a call, but no workflow's model
 
     def names_model(self) -> bool:
         return self.view.model() is not None

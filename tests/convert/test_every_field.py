@@ -16,6 +16,7 @@ import dataclasses
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -393,6 +394,9 @@ def test_the_sample_has_every_kind_of_record_and_is_written_as_it_is(written: Pa
     assert differences(SAMPLE, written) == 0
 
 
+@pytest.mark.skipif(
+    not version("mlflow").startswith("3.9."), reason="verify opens the schema of 3.9 with 3.9 only"
+)
 @pytest.mark.parametrize("field", FIELDS, ids=id_of)
 def test_a_change_of_any_field_reaches_the_database_and_verify(
     field: tuple[type, str], written: Path, tmp_path: Path
