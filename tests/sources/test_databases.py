@@ -8,6 +8,7 @@ import pickle
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ from migrator.outcome.summary import Outcome
 from migrator.verify import verify
 from tests.support import databasekit, fixturekit
 from tests.support.databasekit import DAMAGES, HARMLESS, LLM, NEW, OLD, Damage, execute, rows
+
+# What is converted here has the schema of 3.9, which verify opens with 3.9 only. Beside newer
+# releases test_database_revisions and test_in_place read databases.
+pytestmark = pytest.mark.skipif(
+    not version("mlflow").startswith("3.9."), reason="verify opens the schema of 3.9 with 3.9 only"
+)
 
 ONE_WORKER = pipeline.Options(workers=1)
 

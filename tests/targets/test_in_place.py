@@ -112,6 +112,8 @@ def test_twice_is_once_and_new_runs_get_traces(database: Path) -> None:
         "INSERT INTO params SELECT key, value, 'f' || substr(run_uuid, 2) FROM params "
         "WHERE run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = 6 AND "
         "substr(run_uuid, 1, 1) <> 'f')",
+        "INSERT INTO params SELECT 'question', 'What is new?', run_uuid FROM runs "
+        "WHERE experiment_id = 6 AND substr(run_uuid, 1, 1) = 'f'",
     )
     before = rows(database, "SELECT COUNT(*) FROM trace_info")
     in_place(database)
@@ -218,5 +220,5 @@ def test_the_command(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hint.exit_code == 2 and "--in-place" in hint.stderr
     result = run("mlflow.db", "--in-place")
     assert result.exit_code == 0, result.output
-    assert "(backup: " in result.stdout
+    assert "Backup: " in result.stdout
     assert "Artifact locations" not in result.stdout
