@@ -84,7 +84,11 @@ def stand_in(name: str, names: frozenset[str]) -> str | None:
         lambda each: copied_from(each, frozenset({name})) is not None,
         lambda each: each.lower() in {plain + ending for ending in _BACKUP_ENDINGS},
     )
-    return next((each for test in tests for each in near if test(each)), None)
+    for test in tests:
+        for each in near:
+            if test(each):
+                return each
+    return None
 
 
 @functools.lru_cache(1 << 12)  # keys are the same in thousands of runs

@@ -687,7 +687,9 @@ def _content(value: Meta) -> tuple[Json, str]:
 def _finite(value: Json) -> Json:
     """Replace NaN and infinities by the texts that protobuf has for them."""
     if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+        if math.isnan(value):
+            return "NaN"
+        return "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
