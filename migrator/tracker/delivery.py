@@ -27,6 +27,7 @@ from mlflow.tracing.utils import add_size_stats_to_trace_metadata
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses, encoding
@@ -432,12 +433,23 @@ def delivery_to(uri: str, fallback_uri: str, limit_s: float, in_background: bool
     """Get the delivery to a place, one in a process: applications make many trackers.
 
     This way one thread writes to it, and a server that is gone is waited for, and warned of, once.
+    A relative path is meant from the current directory, also after the process leaves it.
     """
-    key = (uri, fallback_uri, limit_s, in_background)
+    key = (_absolute(uri), _absolute(fallback_uri), limit_s, in_background)
     with _deliveries_lock:
         if key not in _deliveries:
             _deliveries[key] = Delivery(*key)
         return _deliveries[key]
+
+
+def _absolute(uri: str) -> str:
+    """Name a SQLite file by its whole path: MLflow keeps one open database for each URI."""
+    if not uri.startswith("sqlite:"):
+        return uri
+    url = make_url(uri)
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        return uri
+    return url.set(database=os.path.abspath(url.database)).render_as_string(hide_password=False)
 
 
 def flush_all(seconds: float | None = None) -> None:

@@ -553,7 +553,7 @@ def test_what_can_not_be_kept_is_said_before_anything_is_written(
     original = click.echo
 
     def echo(text: str = "", **how: Any) -> None:
-        if how.get("err"):
+        if how.get("file") is sys.stderr:
             before.append(str(server.rows() == empty))
         original(text, **how)
 

@@ -738,6 +738,22 @@ def test_cost_summary_sums_by_node_model_and_provider(tmp_path: Path) -> None:
     assert track.get_workflow_cost_summary(first) == summary
 
 
+def test_relative_path_is_meant_from_the_directory_where_the_tracker_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = "sqlite:///tracked.db"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        track = trackerkit.tracker(tmp_path, tracking_uri=uri)
+        monkeypatch.chdir(tmp_path)
+        with track.track_workflow({"of": name}):
+            pass
+        assert track.flush(60)
+        (trace,) = trackerkit.stored(f"sqlite:///{tmp_path / name / 'tracked.db'}")
+        assert trace.data.spans[0].inputs == {"of": name}
+
+
 def test_traces_written_in_the_foreground_are_the_same(tmp_path: Path) -> None:
     track = tracker(tmp_path, async_logging=False)
     with track.track_workflow({}), track.track_node("a", FLASH):

@@ -152,6 +152,7 @@ def test_both_forms_give_the_same_trace(tmp_path: Path, monkeypatch: pytest.Monk
     assert new.write_article("Cities") == state
     assert new.report() == said
     assert new.tracker.flush(60)
+    assert (new.tracker.status().delivered, new.tracker.status().fallback_reason) == (1, None)
     old_trace, new_trace = trackerkit.stored(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert nodes(old_trace) == nodes(new_trace) and len(nodes(new_trace)) == 3
     assert old_trace.info.token_usage == new_trace.info.token_usage
