@@ -13,8 +13,8 @@ from migrator.issues import Kind
 from migrator.model import Counts, TracePlan
 from migrator.report.artifacts import hollow_lines
 from migrator.report.formats import table
-from migrator.verify.reading import Unreadable
-from migrator.verify.values import Point, point_text
+from migrator.verification.reading import Unreadable
+from migrator.verification.values import Point, point_text
 
 MAX_DIFFERENCES = 1000  # that a result keeps
 MISSING = "(missing)"
