@@ -42,7 +42,13 @@ expects none (MLflow shows them run by run only).
 
 from migrator.verification.comparing import verify
 from migrator.verification.database import DatabaseComparer
-from migrator.verification.findings import MAX_DIFFERENCES, MISSING, NOTHING, Difference, VerifyResult
+from migrator.verification.findings import (
+    MAX_DIFFERENCES,
+    MISSING,
+    NOTHING,
+    Difference,
+    VerifyResult,
+)
 from migrator.verification.rest import RestComparer
 
 __all__ = [

@@ -34,7 +34,13 @@ from migrator.model import (
     TokenUsage,
     TracePlan,
 )
-from migrator.verification import MAX_DIFFERENCES, MISSING, DatabaseComparer, Difference, VerifyResult
+from migrator.verification import (
+    MAX_DIFFERENCES,
+    MISSING,
+    DatabaseComparer,
+    Difference,
+    VerifyResult,
+)
 from migrator.verification.database import runs, traces
 
 pytestmark = pytest.mark.xdist_group("convert_verify")

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent / "migrator"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
+    ("results",),
     ("verification",),
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
