@@ -205,12 +205,9 @@ class Locations:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            roots = list(store.source.folders)
-            roots += [change.new for change in store.source.root_changes]
-            for root in roots:
-                if is_below(location.found, root):
-                    self.summary.stay_in.add(readable_path(store.source.named(root)))
-                    break
+            root = _root_of(location.found, store)
+            if root is not None:
+                self.summary.stay_in.add(readable_path(store.source.named(root)))
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
@@ -282,6 +279,15 @@ class Locations:
         has_place = entry.in_trash or location.relative or location.has_files
         by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
+
+
+def _root_of(found: str, store: Store) -> str | None:
+    """The directory of a store's artifacts that a path lies in, by its text or by its links."""
+    roots = (*store.source.folders, *(change.new for change in store.source.root_changes))
+    for root in roots:  # nearly always the text says so, and links need many requests
+        if found.startswith(root + os.sep):
+            return root
+    return next((root for root in roots if is_below(found, root)), None)
 
 
 def is_below(path: str, directory: str) -> bool:
