@@ -41,6 +41,9 @@ class Window:
     def length_ns(self) -> int:
         return self.end_ns - self.start_ns
 
+    def covers(self, other: Window) -> bool:
+        return self.start_ns <= other.start_ns and other.end_ns <= self.end_ns
+
     def gap_ns(self, other: Window) -> int:
         """Length of the pause between two windows; 0 when they meet."""
         return max(0, other.start_ns - self.end_ns, self.start_ns - other.end_ns)
@@ -64,6 +67,8 @@ def corrections(nodes: Sequence[Recorded]) -> dict[int, Correction]:
     root = _root_window(windows)
     if root is None or len(windows) < 2:
         return {}
+    if all(map(root.covers, windows.values())):
+        return {}  # nearly every trace
     longest_ns = max(LONGEST, root.length_ns)
     corrected: dict[int, Correction] = {}
     for index, window in windows.items():

@@ -39,7 +39,10 @@ class RowsOf:
 
 def tables_by_tag(run: RunRecord) -> frozenset[str]:
     """Paths of the tables that ``mlflow.log_table`` wrote, by the tag it leaves on the run."""
-    entries = parse_json(run.tags.get(LOGGED_ARTIFACTS, ""))
+    text = run.tags.get(LOGGED_ARTIFACTS)
+    if not text:
+        return frozenset()  # nearly every run
+    entries = parse_json(text)
     paths: set[str] = set()
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         return frozenset()

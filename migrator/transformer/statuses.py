@@ -47,9 +47,9 @@ def _failure(view: RunView) -> _Failure:
     error_type = view.text("error_type", 250)
     message = view.text("error_message")
     stack_trace = view.text("stack_trace")
-    if message.lower() in NO_MESSAGES or not is_error(message):
+    if message and (message.lower() in NO_MESSAGES or not is_error(message)):
         message = ""
-    if not is_error(error_type):
+    if error_type and not is_error(error_type):
         error_type = ""
     file = next((found for found in view.every("error") if is_error(found.value)), None)
     if not message and file is not None:
