@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
 from migrator.transformer.fingerprints import fingerprint
-from migrator.transformer.profile_index import spellings
+from migrator.transformer.profile_index import shape_of
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
@@ -68,8 +68,7 @@ class Keyed(NamedTuple):
 
     @classmethod
     def of(cls, run: RunRecord) -> Keyed:
-        places = {"param": run.params, "metric": run.metrics, "tag": run.tags}
-        return cls(run, {place: spellings(tuple(names)) for place, names in places.items()})
+        return cls(run, shape_of(run).spelled)
 
     def may_have(self, sources: Sequence[Source]) -> bool:
         """False when a key is missing that a source names; True says nothing for sure."""

@@ -21,7 +21,7 @@ from migrator.transformer.model_names import (
     kind_of_model,
     kind_of_model_key,
 )
-from migrator.transformer.profile_index import ProfileIndex, index_of, matching, spellings
+from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
     AssessmentRule,
     Profile,
@@ -86,7 +86,8 @@ class RunView:
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
     index: ProfileIndex = field(init=False)
-    _keys: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    shape: Shape = field(init=False)
+    _program: Program = field(init=False)
     _fields: dict[str, Sequence[Found]] | None = None  # by field, in the order of its sources
     _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of fields with several values
     _of_root: list[tuple[str, int, Found]] | None = None
@@ -97,6 +98,8 @@ class RunView:
 
     def __post_init__(self) -> None:
         self.index = index_of(self.profile)
+        self.shape = shape_of(self.run)
+        self._program = self.index.program(self.shape)
 
     # ------------------------------------------------------------------ looking up
 
@@ -112,13 +115,7 @@ class RunView:
             paths = [path for path in self.run.texts if source.pattern.match(path)]
             inside = [self._artifact(path, source.path) for path in sorted(paths, key=natural)]
             return [found for found in inside if found is not None]
-        names: Sequence[str]
-        if source.pattern is None:  # nearly always, and nearly always there is nothing
-            name = self._spelling(source.place).get(source.key)
-            names = () if name is None else (name,)
-        else:
-            names = matching(source, tuple(self._names(source.place)))
-        return [Found(self._value(source.place, name), source.place, name) for name in names]
+        return [self._found(source.place, key) for key in self.shape.keys_at(source)]
 
     def has(self, source: Source) -> bool:
         """Whether ``source`` has a value, or an artifact of that name is listed."""
@@ -128,18 +125,11 @@ class RunView:
         if source.place in ("field", "artifact"):
             return bool(self.all(source))
         view = self.root if source.of_root and self.root is not None else self
-        if source.pattern is None:
-            return source.key in view._spelling(source.place)
-        return bool(matching(source, tuple(view._names(source.place))))
+        return bool(view.shape.keys_at(source))
 
-    def judging(self) -> list[tuple[AssessmentRule, Source]]:
+    def judging(self) -> Sequence[tuple[AssessmentRule, Source]]:
         """The assessment rules that may find something, with the source, in the profile's order."""
-        index = self.index
-        places = list(index.judging_elsewhere)
-        for place in ("param", "metric", "tag"):
-            places += index.judging_among(place, tuple(self._names(place)))
-        rules = self.profile.assessments
-        return [(rules[rule], rules[rule].sources[source]) for rule, source in sorted(places)]
+        return self._program.judging
 
     def every(self, name: str) -> Sequence[Found]:
         """All that the field's sources find, in their order."""
@@ -167,25 +157,30 @@ class RunView:
 
     def _collect(self) -> dict[str, Sequence[Found]]:
         """Find the values of all fields at once, from the run's keys and files."""
-        run, index = self.run, self.index
+        fields: dict[str, Sequence[Found]] = {}
+        for name, keys in self._program.fields.items():
+            fields[name] = [self._found(place, key) for _, place, key in keys]
+            if len(keys) > 1:
+                self._ranks[name] = [each.rank for each in keys]
+        for name, others in self._elsewhere().items():
+            ranks = [each.rank for each in self._program.fields.get(name, ())]
+            own = zip(ranks, fields.get(name, ()), strict=True)
+            fields[name] = self._in_order(name, [*own, *others])
+        return fields
+
+    def _elsewhere(self) -> dict[str, list[tuple[int, Found]]]:
+        """The values of fields that are in files of the run or in the tree's root, with ranks."""
         fields: dict[str, list[tuple[int, Found]]] = {}
-        for name, rank, key in index.fields_among("param", tuple(run.params)):
-            fields.setdefault(name, []).append((rank, Found(run.params[key], "param", key)))
-        for name, rank, key in index.fields_among("metric", tuple(run.metrics)):
-            last = Found(last_value(run.metrics[key]), "metric", key)
-            fields.setdefault(name, []).append((rank, last))
-        for name, rank, key in index.fields_among("tag", tuple(run.tags)):
-            fields.setdefault(name, []).append((rank, Found(run.tags[key], "tag", key)))
-        tables = tables_by_tag(run)
-        for path in sorted(run.texts, key=natural):
-            for name, rank, source in index.sources_at(path):
+        tables = tables_by_tag(self.run)
+        for path in sorted(self.run.texts, key=natural):
+            for name, rank, source in self.index.sources_at(path):
                 if path in tables and name not in TABLE_FIELDS:
                     continue  # a whole table is no one's prompt
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
-        return {name: self._in_order(name, entries) for name, entries in fields.items()}
+        return fields
 
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
         """Sort a field's values by the rank of their source, each value once."""
@@ -235,7 +230,7 @@ class RunView:
             rank = MODEL_RANKS[kind_of_model(str(found.value))]
             ranked.append((rank, 0, found))
         for place, values in (("param", self.run.params), ("tag", self.run.tags)):
-            for plain, key in self._spelling(place).items():
+            for plain, key in self.shape.spelled[place].items():
                 if (place, key) in known or plain.startswith("mlflow_"):
                     continue
                 for rank, value in _models_at(plain, values[key]):
@@ -302,21 +297,11 @@ class RunView:
         text = re.sub(r"\{([^}]*)\}", put, template)
         return None if missing else text
 
-    def _names(self, place: str) -> Mapping[str, object]:
-        if place == "param":
-            return self.run.params
-        return self.run.metrics if place == "metric" else self.run.tags
-
-    def _spelling(self, place: str) -> Mapping[str, str]:
-        known = self._keys.get(place)
-        if known is None:
-            self._keys[place] = known = spellings(tuple(self._names(place)))
-        return known
-
-    def _value(self, place: str, key: str) -> Json:
+    def _found(self, place: str, key: str) -> Found:
+        """The value of a param, metric or tag of the run."""
         if place == "metric":
-            return last_value(self.run.metrics[key])
-        return (self.run.params if place == "param" else self.run.tags)[key]
+            return Found(last_value(self.run.metrics[key]), place, key)
+        return Found((self.run.params if place == "param" else self.run.tags)[key], place, key)
 
     def _artifact(self, path: str, inside: tuple[str, ...]) -> Found | None:
         value = self.parsed(path)
