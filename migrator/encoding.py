@@ -108,7 +108,8 @@ def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
 _QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # a text as JSON
 
 
-_ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode
+# Values are trees of JSON, so there is no circle to look for.
+_ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 def sanitize(value: Json) -> Json:

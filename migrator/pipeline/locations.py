@@ -56,6 +56,7 @@ class Locations:
         self.choice = choice
         self._told = told
         self._changes = [root for store in stores for root in store.source.root_changes]
+        self._roots = {store.number: _roots_of(store) for store in stores}
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
@@ -205,9 +206,10 @@ class Locations:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            root = _root_of(location.found, store)
-            if root is not None:
-                self.summary.stay_in.add(readable_path(store.source.named(root)))
+            for root, shown in self._roots[store.number].items():
+                if _is_in(location.found, root):
+                    self.summary.stay_in.add(shown)
+                    break
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
@@ -248,7 +250,7 @@ class Locations:
 
     def _told_location(self, location: Location) -> str | None:
         """The location that the user's changes make of a recorded one; None without any."""
-        if self.choice.mode == "keep":
+        if self.choice.mode == "keep" or not self._told:
             return None
         for place in extractor.moved_locations(location.recorded, self._told):
             return place if "://" in place else transformer.local_uri(place)
@@ -281,13 +283,15 @@ class Locations:
         return by_default or self.summary.decided[store.name] != "keep"
 
 
-def _root_of(found: str, store: Store) -> str | None:
-    """The directory of a store's artifacts that a path lies in, by its text or by its links."""
-    roots = (*store.source.folders, *(change.new for change in store.source.root_changes))
-    for root in roots:  # nearly always the text says so, and links need many requests
-        if found.startswith(root + os.sep):
-            return root
-    return next((root for root in roots if is_below(found, root)), None)
+def _roots_of(store: Store) -> dict[str, str]:
+    """The directories that hold a store's artifacts, each as it is shown."""
+    roots = [*store.source.folders, *(change.new for change in store.source.root_changes)]
+    return {root: readable_path(store.source.named(root)) for root in roots}
+
+
+def _is_in(path: str, directory: str) -> bool:
+    """Whether a path lies in a directory: by its text, nearly always, else by its links."""
+    return path.startswith(directory + os.sep) or is_below(path, directory)
 
 
 def is_below(path: str, directory: str) -> bool:

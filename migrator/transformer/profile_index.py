@@ -9,11 +9,12 @@ makes one index for each profile and process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from migrator.model import RunRecord
-from migrator.transformer.profiles import AssessmentRule, Profile, Source, normalise
+from migrator.transformer.profiles import AssessmentRule, Profile, Source, SpanRule, normalise
 
 MOST_NAMES = 10_000  # single keys and paths that a memo holds
 MOST_SHAPES = 1_000  # shapes that are kept for the next run,
@@ -55,6 +56,7 @@ class Program(NamedTuple):
 
     fields: Mapping[str, tuple[FieldKey, ...]]  # in the order of the field's sources, each key once
     judging: tuple[tuple[AssessmentRule, Source], ...]  # that may find something
+    spans: tuple[SpanRule, ...]  # whose keys the runs have; ``has`` is what else they need
 
 
 class Shape:
@@ -172,6 +174,7 @@ class ProfileIndex:
         return Program(
             {name: tuple(keys.values()) for name, keys in fields.items()},
             tuple((rules[rule], rules[rule].sources[at]) for rule, at in sorted(judging)),
+            tuple(self._span_rules(shape)),
         )
 
     def _fields_among(self, shape: Shape) -> Iterator[tuple[FieldAt, FieldKey]]:
@@ -179,6 +182,12 @@ class ProfileIndex:
             for plain in sorted(spelled):
                 for found in self.fields_of(place, plain):
                     yield found, FieldKey(found.rank, place, spelled[plain])
+
+    def _span_rules(self, shape: Shape) -> Iterator[SpanRule]:
+        for rule in self.profile.spans:
+            own = [source for source in rule.has if _is_of_run(source)]
+            if all(map(shape.keys_at, own)):
+                yield replace(rule, has=tuple(each for each in rule.has if each not in own))
 
     def sources_at(self, path: str) -> tuple[FieldSource, ...]:
         """Look up the sources that match the path of a run's own artifact."""
@@ -222,5 +231,9 @@ def _matches(source: Source, place: str, key: str) -> bool:
 
 def _is_own_key(source: Source) -> bool:
     """Whether a source is one key of the run itself, not a pattern, a file or a field."""
-    is_own = source.place in ("param", "metric", "tag") and not source.of_root
-    return is_own and source.pattern is None
+    return _is_of_run(source) and source.pattern is None
+
+
+def _is_of_run(source: Source) -> bool:
+    """Whether a source is a param, a metric or a tag of the run itself."""
+    return source.place in ("param", "metric", "tag") and not source.of_root

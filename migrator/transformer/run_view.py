@@ -26,6 +26,7 @@ from migrator.transformer.profiles import (
     AssessmentRule,
     Profile,
     Source,
+    SpanRule,
     normalise,
     parse_source,
 )
@@ -131,6 +132,10 @@ class RunView:
         """The assessment rules that may find something, with the source, in the profile's order."""
         return self._program.judging
 
+    def span_rules(self) -> Sequence[SpanRule]:
+        """The profile's span rules that the run's own keys fit; ``has`` is what else they need."""
+        return self._program.spans
+
     def every(self, name: str) -> Sequence[Found]:
         """All that the field's sources find, in their order."""
         if self._fields is None:
@@ -229,12 +234,12 @@ class RunView:
         for found in listed:
             rank = MODEL_RANKS[kind_of_model(str(found.value))]
             ranked.append((rank, 0, found))
-        for place, values in (("param", self.run.params), ("tag", self.run.tags)):
-            for plain, key in self.shape.spelled[place].items():
-                if (place, key) in known or plain.startswith("mlflow_"):
-                    continue
-                for rank, value in _models_at(plain, values[key]):
-                    ranked.append((rank, 1, Found(value, place, key)))
+        for place, plain, key in _keys_of_models(self.shape):
+            if (place, key) in known:
+                continue
+            text = (self.run.params if place == "param" else self.run.tags)[key]
+            for rank, value in _models_at(plain, text):
+                ranked.append((rank, 1, Found(value, place, key)))
         provider = self.first("provider")
         if provider is not None and kind_of_model(str(provider.value)) is not ModelKind.UNKNOWN:
             ranked.append((MODEL_RANKS[ModelKind.VENDOR], 2, provider))  # all there may be
@@ -505,6 +510,18 @@ def _is_said(value: Json) -> bool:
     return not (isinstance(value, str) and value.strip().lower() in EMPTY_WORDS)
 
 
+@lru_cache(1 << 10)
+def _keys_of_models(shape: Shape) -> tuple[tuple[str, str, str], ...]:
+    """The params and tags that may name a model: the place, and both forms of the key."""
+    keys: list[tuple[str, str, str]] = []
+    for place in ("param", "tag"):
+        for plain, key in shape.spelled[place].items():
+            may_hold = kind_of_model_key(plain) is not None or _SETTINGS_KEY.search(plain)
+            if not plain.startswith("mlflow_") and (may_hold or _may_hold_version(plain)):
+                keys.append((place, plain, key))
+    return tuple(keys)
+
+
 def _models_at(key: str, text: str) -> list[tuple[int, str]]:
     """The models that the value of a key names, each with its rank; ``key`` is normalised."""
     if "{" in text[:2] or "\n" in text:
@@ -527,10 +544,12 @@ def _is_versioned_llm(key: str, text: str) -> bool:
     """Whether a value under any name is an LLM's with its version, such as ``gpt-4o``."""
     if not 2 <= len(text) <= 60 or not text[0].isalpha() or not _VERSIONED.fullmatch(text):
         return False
+    return _may_hold_version(key) and kind_of_model(text) is ModelKind.LLM
+
+
+def _may_hold_version(key: str) -> bool:
     parts = key.split("_")
-    if not (NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)):
-        return False
-    return kind_of_model(text) is ModelKind.LLM
+    return NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
 
 
 def _models_inside(text: str) -> list[tuple[int, str]]:

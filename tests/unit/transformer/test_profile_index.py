@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -96,6 +97,11 @@ def test_a_compiled_profile_reads_what_its_sources_say(
         for rule in profile.assessments:
             judging += [(rule, each) for each in rule.sources if is_judging(each, record)]
         assert list(view.judging()) == judging
+        fitting = [rule for rule in profile.spans if all(map(view.has, rule.has))]
+        kept = [rule for rule in view.span_rules() if all(map(view.has, rule.has))]
+        assert [replace(rule, has=()) for rule in kept] == [
+            replace(rule, has=()) for rule in fitting
+        ]
 
 
 def test_runs_with_the_same_keys_share_what_was_compiled_for_them() -> None:
