@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MS = 1_000_000  # ns
 SECOND = 1_000_000_000
@@ -20,8 +21,7 @@ AFTER = 60 * SECOND  # work that a root left behind begins within a minute
 LONGEST = 7 * 86_400 * SECOND  # work above a week is not believed, nor is such a pause
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """When a node of a trace ran, as recorded. Parents come before children."""
 
     parent: int | None  # index of the parent, None for the root
@@ -30,8 +30,7 @@ class Recorded:
     is_open: bool = False  # more may have been recorded after its end
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A stretch of time."""
 
     start_ns: int

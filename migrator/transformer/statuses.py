@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from migrator import encoding
 from migrator.transformer.found import Found, Status
@@ -13,8 +13,7 @@ from migrator.transformer.values import ERROR_WORDS, NO_MESSAGES, OK_WORDS, is_e
 from migrator.transformer.verdicts import verdict
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(NamedTuple):
     """What a run logged about an error, if anything; empty texts where it logged nothing."""
 
     type: str
