@@ -164,8 +164,11 @@ class RunView:
         """Find the values of all fields at once, from the run's keys and files."""
         fields: dict[str, Sequence[Found]] = {}
         for name, keys in self._program.fields.items():
-            fields[name] = [self._found(place, key) for _, place, key in keys]
-            if len(keys) > 1:
+            if len(keys) == 1:
+                (only,) = keys
+                fields[name] = (self._found(only.place, only.key),)
+            else:
+                fields[name] = [self._found(each.place, each.key) for each in keys]
                 self._ranks[name] = [each.rank for each in keys]
         for name, others in self._elsewhere().items():
             ranks = [each.rank for each in self._program.fields.get(name, ())]
