@@ -19,6 +19,9 @@ from migrator.pipeline.stores import Store
 from migrator.pipeline.walk_totals import WalkTotals, count_files, leave_out_files
 
 
+_NO_NAMES = transformer.KnownNames()
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedTree:
     """One tree of runs, read, and what becomes of it."""
@@ -69,7 +72,7 @@ class TreeReader:
 
         ``inferred`` says why, by the id of a run whose parent is a guess.
         """
-        known_names = transformer.KnownNames()
+        known_names = _NO_NAMES
         root = runs.get(root_id)
         if self.known_names and not children and root is not None:
             known_names = self.known_names.get(str(Path(root.path).parent), known_names)
