@@ -18,7 +18,6 @@ from migrator.pipeline.sinks import RunSink
 from migrator.pipeline.stores import Store
 from migrator.pipeline.walk_totals import WalkTotals, count_files, leave_out_files
 
-
 _NO_NAMES = transformer.KnownNames()
 
 
