@@ -24,6 +24,8 @@ class Node:
     parent: int | None  # index into the trace's nodes, always smaller than the node's own
     children: list[Node] = field(default_factory=list)
     records_calls: bool = False  # some of the children are calls that its run recorded
+    has_own_call: bool = False  # its run's own tokens are those of a call, which is a child
+    is_own_call: bool = False  # it is that child
 
     inferences: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)  # where each part of the span stands
@@ -103,7 +105,7 @@ def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:
         run_id, parent = stack.pop()
         index = len(nodes)
         source = RunSource(tree.views[run_id], natives)
-        node = _add(nodes, source, parent)
+        node = add_node(nodes, source, parent)
         if run_id in tree.live.inferred:
             node.inferences.append(f"parent: {tree.live.inferred[run_id]}")
         steps = tree.steps_of(source.view)
@@ -125,13 +127,14 @@ def _add_steps(
     while todo:
         step, above = todo.pop()
         index = len(nodes)
-        _add(nodes, StepSource(source.view, source.natives, step), above)
+        add_node(nodes, StepSource(source.view, source.natives, step), above)
         if above is not None:
             nodes[above].records_calls = True
         todo.extend((below, index) for below in reversed(step.steps))
 
 
-def _add(nodes: list[Node], source: NodeSource, parent: int | None) -> Node:
+def add_node(nodes: list[Node], source: NodeSource, parent: int | None) -> Node:
+    """Append a node below the one at index ``parent``."""
     node = Node(source, parent)
     nodes.append(node)
     if parent is not None:

@@ -104,7 +104,7 @@ def set_usage(nodes: Sequence[Node]) -> None:
                 child.usage = {}
         counts = [total for child in node.children if (total := _total(child)) is not None]
         node.tokens_below = sum(counts) if counts else None
-        counted = node.source.usage(node.tokens_below)
+        counted = Counted() if node.has_own_call else node.source.usage(node.tokens_below)
         if whole is not None:
             why = "tokens: some counts belong to no single call; the run's span has the whole"
             counted = Counted(whole, "metric histories", why)

@@ -15,13 +15,15 @@ from migrator.transformer import passes, timing, trace_totals
 from migrator.transformer.clocks import MS
 from migrator.transformer.found import Judged
 from migrator.transformer.nodes import Node
+from migrator.transformer.own_calls import add_own_calls
 from migrator.transformer.run_view import RunView
 from migrator.transformer.spans import TraceFacts, plan_span
 from migrator.transformer.values import natural
 
 
-def plan_trace(nodes: Sequence[Node], trace: TraceFacts, issues: list[Issue]) -> TracePlan:
-    """Plan a trace. The nodes are as they were built; ``issues`` grows by what is found wrong."""
+def plan_trace(nodes: list[Node], trace: TraceFacts, issues: list[Issue]) -> TracePlan:
+    """Plan a trace of nodes as they were built; ``nodes`` and ``issues`` grow by what is found."""
+    add_own_calls(nodes)
     is_dated = timing.set_times(nodes)
     if not is_dated:
         issues.append(
