@@ -23,7 +23,7 @@ SAME_COST_USD = 1e-9  # costs that differ by less are the same sum
 def add_own_calls(nodes: list[Node]) -> None:
     """Add a node for the own call of each run whose tokens are not the sum of those below it.
 
-    A run's tokens that are that sum, or that its keys call totals, are no further call.
+    Tokens that are that sum, or that their keys call totals, were counted below already.
     """
     totals: list[float | None] = [None] * len(nodes)
     below: list[list[float]] = [[] for _ in nodes]
