@@ -448,7 +448,11 @@ class RunSource(NodeSource):
         return {"messages": [dict(message.raw) for message in turn[0].before]}
 
     def notes(self) -> Sequence[str]:
-        return ()
+        loose = self.view.loose().all()
+        if not loose:
+            return ()
+        names = ", ".join(found.origin for found in loose)
+        return (f"text: no profile lists {names}; taken for a text of the call by its form",)
 
     def events(self) -> tuple[SpanEvent, ...]:
         # Where a profile reads steps, its files of events are those steps.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from migrator.transformer.profiles import Profile, Source, normalise
+from migrator.transformer.profiles import Profile, Source, normalise, sources_beside_fields
 
 MOST_NAMES = 10_000  # single keys and paths that a memo holds
 MOST_KEY_SETS = 1_000  # sets of a run's keys that a memo holds,
@@ -66,6 +66,7 @@ class ProfileIndex:
         """Sources of assessments that are patterns, files, fields or the root's."""
         self._fields_by_name: dict[tuple[str, str], tuple[FieldAt, ...]] = {}
         self._fields_by_names: dict[tuple[str, tuple[str, ...]], tuple[FieldKey, ...]] = {}
+        self._unlisted_by_names: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
         self._sources_by_path: dict[str, tuple[FieldSource, ...]] = {}
         self._judging_by_names: dict[tuple[str, tuple[str, ...]], tuple[JudgingSource, ...]] = {}
 
@@ -107,6 +108,35 @@ class ProfileIndex:
             if _has_room(self._fields_by_names, names):
                 self._fields_by_names[place, names] = found
         return found
+
+    def lists(self, field: str) -> bool:
+        """Whether the profile has sources for a field."""
+        return field in self.profile.fields
+
+    def fields_of_param(self, name: str) -> list[str]:
+        """Look up the fields that a param of a name, as it is spelled, is a source of."""
+        return [each.field for each in self.fields_of("param", normalise(name))]
+
+    def unlisted_among(self, place: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Look up which of a run's own keys are sources of no field."""
+        found = self._unlisted_by_names.get((place, names))
+        if found is None:
+            listed = {each.key for each in self.fields_among(place, names)}
+            found = tuple(
+                name
+                for name in sorted(names)
+                if name not in listed and not self._is_used_elsewhere(place, normalise(name))
+            )
+            if _has_room(self._unlisted_by_names, names):
+                self._unlisted_by_names[place, names] = found
+        return found
+
+    def _is_used_elsewhere(self, place: str, key: str) -> bool:
+        """Whether a (normalised) key is for an assessment, an attribute or a tag of the trace."""
+        return any(
+            source.place == place and (source.key == key or _matches(source, place, key))
+            for source in sources_beside_fields(self.profile)
+        )
 
     def sources_at(self, path: str) -> tuple[FieldSource, ...]:
         """Look up the sources that match the path of a run's own artifact."""

@@ -176,7 +176,7 @@ def _run_facts(node: Node, used: Sequence[Found]) -> dict[str, Json]:
 
 def _logged(run: RunRecord, prefix: str, used: Sequence[Found]) -> dict[str, Json]:
     """All that a run logged, by key, except for the params and tags that were used."""
-    taken = {(found.place, found.key) for found in used}
+    taken = {(found.place, found.key) for found in used if not found.inside}
     facts: dict[str, Json] = {}
     for key, text in sorted(run.params.items()):
         if ("param", key) not in taken:
