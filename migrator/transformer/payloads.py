@@ -7,7 +7,7 @@ of OpenAI's chat completions, completions and responses, of Anthropic's messages
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from migrator.model import Json
@@ -84,47 +84,56 @@ def is_chat_log(value: Json) -> bool:
 
 def answer_of(body: Mapping[str, Json]) -> Part | None:
     """The answer in the body that an API responded with; None when it is not such a body."""
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
-        if {"message", "text", "delta"} & choices[0].keys():
-            return Part("outputs", "", body)  # MLflow's chat view shows the body itself
-        return None
-    candidates = body.get("candidates")
-    if isinstance(candidates, list) and candidates and isinstance(candidates[0], Mapping):
-        content = candidates[0].get("content")
-        text = _texts_in(content.get("parts")) if isinstance(content, Mapping) else ""
-        return Part("outputs", "candidates", text) if text else None
-    if body.get("role") == "assistant" or body.get("type") == "message":
-        text = _texts_in(body.get("content"))
-        return Part("outputs", "content", text) if text else None
-    if body.get("object") == "response" and isinstance(body.get("output"), list):
-        texts = [_texts_in(item.get("content")) for item in body["output"] if _is_object(item)]
-        text = "\n".join(text for text in texts if text)
-        return Part("outputs", "output", text) if text else None
-    if isinstance(body.get("message"), Mapping) and "model" in body:  # Ollama's chat
-        text = body["message"].get("content")
-        return Part("outputs", "message", text) if isinstance(text, str) and text else None
+    choice = _first_object(body.get("choices"))
+    if choice is not None:  # MLflow's chat view shows the body itself
+        has_answer = not {"message", "text", "delta"}.isdisjoint(choice)
+        return Part("outputs", "", body) if has_answer else None
+    for inside, text in _answers_in(body):
+        if text:
+            return Part("outputs", inside, text)
     return None
+
+
+def _answers_in(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """Yield the texts that the shapes of Google, Anthropic, OpenAI's responses and Ollama hold."""
+    candidate = _first_object(body.get("candidates"))
+    content = candidate.get("content") if candidate is not None else None
+    if isinstance(content, Mapping):
+        yield "candidates", _texts_in(content.get("parts"))
+    if body.get("role") == "assistant" or body.get("type") == "message":
+        yield "content", _texts_in(body.get("content"))
+    output = body.get("output")
+    if body.get("object") == "response" and isinstance(output, list):
+        items = [item for item in output if isinstance(item, Mapping)]
+        yield "output", "\n".join(filter(None, (_texts_in(item.get("content")) for item in items)))
+    message = body.get("message")
+    if isinstance(message, Mapping) and "model" in body:
+        yield "message", _texts_in(message.get("content"))
 
 
 def response_facts(body: Mapping[str, Json]) -> list[Part]:
     """The model and the tokens in the body of a response."""
     parts: list[Part] = []
-    for name in ("model", "modelVersion"):
-        if isinstance(body.get(name), str):
-            parts.append(Part("model", name, body[name]))
-            break
-    for holder in ("usage", "usageMetadata", ""):
-        counts = body.get(holder) if holder else body
-        if not isinstance(counts, Mapping):
-            continue
-        for field, names in USAGE_KEYS.items():
-            name = next((each for each in names if as_number(counts.get(each)) is not None), None)
-            if name is not None:
-                parts.append(Part(field, f"{holder}.{name}" if holder else name, counts[name]))
-        if len(parts) > 1:
-            break
+    name = next((each for each in ("model", "modelVersion") if each in body), None)
+    if name is not None and isinstance(body[name], str):
+        parts.append(Part("model", name, body[name]))
+    holder = next((each for each in ("usage", "usageMetadata") if each in body), "")
+    counts = body[holder] if holder else body
+    if not isinstance(counts, Mapping):
+        return parts
+    for field, names in USAGE_KEYS.items():
+        known = [each for each in names if as_number(counts.get(each)) is not None]
+        if known:
+            inside = f"{holder}.{known[0]}" if holder else known[0]
+            parts.append(Part(field, inside, counts[known[0]]))
     return parts
+
+
+def _first_object(value: Json) -> Mapping[str, Json] | None:
+    """The first item of a list, if that is an object."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return value[0]
+    return None
 
 
 def only_row(value: Json) -> Json:
@@ -175,7 +184,3 @@ def _texts_in(content: Json) -> str:
         return ""
     texts = [part.get("text") for part in content if isinstance(part, Mapping)]
     return "\n".join(text for text in texts if isinstance(text, str) and text)
-
-
-def _is_object(value: Json) -> bool:
-    return isinstance(value, Mapping)
