@@ -13,6 +13,7 @@ from migrator.pipeline.commands import (
     show,
     upgrade,
 )
+from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
@@ -21,6 +22,7 @@ from migrator.pipeline.walk_context import Observer, TargetFacts
 
 __all__ = [
     "Exported",
+    "Learned",
     "Observer",
     "Options",
     "Paths",
@@ -32,6 +34,7 @@ __all__ = [
     "convert",
     "export",
     "fetched",
+    "learn",
     "no_progress",
     "open_stores",
     "scan",
