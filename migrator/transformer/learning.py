@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from migrator.counting import counted
 from migrator.model import Json, RunRecord
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import is_chat_log
@@ -324,10 +325,10 @@ class _Finding:
             if unit is not None and key.source.startswith("metric:"):
                 self._add(unit, key, "as long as the runs were open")
                 return
-        for key in self._free("metric:"):
-            if HINTS["duration"].search(key.name):
-                self._add(_unit_by_name(key.name), key, "its name is that of a duration")
-                return
+        named = [key for key in self._free("metric:") if HINTS["duration"].search(key.name)]
+        if named:  # the longest holds the others
+            key = max(named, key=lambda each: (median(each.numbers().values()), each.source))
+            self._add(_unit_by_name(key.name), key, "its name is that of a duration")
 
     def _costs(self) -> None:
         for key in self._free():
@@ -473,7 +474,8 @@ def _example(value: Json) -> str:
 
 # --------------------------------------------------------------------------- recognition
 
-TELLING = ("inputs", "outputs", "input_tokens", "output_tokens", "total_tokens", "model", "session")
+TELLING = ("inputs", "outputs", "input_tokens", "output_tokens", "total_tokens", "session")
+"""The fields whose sources tell a tree of LLM work; a model's name stands on training, too."""
 MOST_CONDITIONS = 3
 
 
@@ -482,10 +484,12 @@ def _recognition(
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
     """Groups of sources, on the root and on a run below it, that the trees have."""
     telling = [each for name in TELLING for each in found if each.field == name]
+    models = [each for each in found if each.field == "model"]
+    conditional = [*telling, *models]
     root: list[tuple[str, ...]] = []
     below: list[tuple[str, ...]] = []
     covered: set[str] = set()
-    for each in telling:
+    for each in telling or models:
         key = keys[each.source]
         trees = {tree_of[run_id] for run_id in key.values}
         if trees <= covered:
@@ -494,7 +498,7 @@ def _recognition(
         is_on_root = len(key.roots) >= MOST_RUNS * len(trees)
         runs = key.roots if is_on_root else set(key.values) - key.roots
         conditions = [
-            other.source for other in telling if runs and runs <= keys[other.source].values.keys()
+            other.source for other in conditional if runs and runs <= keys[other.source].values.keys()
         ]
         wanted = tuple(_without_insides([each.source, *conditions])[:MOST_CONDITIONS])
         (root if is_on_root else below).append(wanted)
@@ -512,8 +516,8 @@ def _without_insides(sources: Iterable[str]) -> list[str]:
 def proposed_toml(name: str, proposal: Proposal, experiment: str) -> str:
     """Write a proposal as a profile that explains itself."""
     lines = [
-        f"# Proposed from {proposal.runs} runs in {proposal.trees} trees of experiment "
-        f"{_quoted(experiment)}.",
+        f"# Proposed from {counted(proposal.runs, 'run')} in {counted(proposal.trees, 'tree')} of "
+        f"experiment {_quoted(experiment)}.",
         "# Read it, correct it, and check it again. Each line says how many runs it is from.",
         f"name = {_quoted(name)}",
         f"description = {_quoted(f'Learnt from the runs of {experiment}.')}",
@@ -540,7 +544,7 @@ def proposed_toml(name: str, proposal: Proposal, experiment: str) -> str:
 
 
 def _comment(each: Suggestion) -> str:
-    return f"# {each.source}: {each.runs} runs; {each.why}. Example: {_quoted(each.example)}"
+    return f"# {each.source}: {counted(each.runs, 'run')}; {each.why}. Example: {_quoted(each.example)}"
 
 
 def _quoted(text: str) -> str:
