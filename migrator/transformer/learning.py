@@ -498,7 +498,9 @@ def _recognition(
         is_on_root = len(key.roots) >= MOST_RUNS * len(trees)
         runs = key.roots if is_on_root else set(key.values) - key.roots
         conditions = [
-            other.source for other in conditional if runs and runs <= keys[other.source].values.keys()
+            other.source
+            for other in conditional
+            if runs and runs <= keys[other.source].values.keys()
         ]
         wanted = tuple(_without_insides([each.source, *conditions])[:MOST_CONDITIONS])
         (root if is_on_root else below).append(wanted)
@@ -544,7 +546,8 @@ def proposed_toml(name: str, proposal: Proposal, experiment: str) -> str:
 
 
 def _comment(each: Suggestion) -> str:
-    return f"# {each.source}: {counted(each.runs, 'run')}; {each.why}. Example: {_quoted(each.example)}"
+    why = f"{counted(each.runs, 'run')}; {each.why}"
+    return f"# {each.source}: {why}. Example: {_quoted(each.example)}"
 
 
 def _quoted(text: str) -> str:

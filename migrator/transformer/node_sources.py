@@ -116,6 +116,11 @@ class NodeSource(ABC):
     is_run: ClassVar[bool]
 
     @property
+    def is_of_tool(self) -> bool:
+        """Whether it is a tool's call that a run lists."""
+        return False
+
+    @property
     def run(self) -> RunRecord:
         return self.view.run
 
@@ -472,6 +477,10 @@ class StepSource(NodeSource):
     step: Step
 
     is_run = False
+
+    @property
+    def is_of_tool(self) -> bool:
+        return self.step.type == SpanType.TOOL
 
     def key(self) -> str:
         return f"{self.run.run_id}/{self.step.key}"

@@ -81,6 +81,18 @@ def _blame(node: Node, root: Status, because: str) -> None:
     node.inferences.append(f"status: {because}")
 
 
+def set_previous(nodes: Sequence[Node]) -> None:
+    """Name for each step the one before it, where its profile says that steps go on from one."""
+    for parent in nodes:
+        before: Node | None = None
+        for child in parent.children:
+            if not child.source.is_run:
+                continue
+            if child.view.profile.inputs_from_sibling:
+                child.previous = before
+            before = child
+
+
 # ----------------------------------------------------------------------------------- models
 
 

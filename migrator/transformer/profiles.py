@@ -47,7 +47,7 @@ else:  # pragma: no cover
 
 FIELDS = (
     "inputs", "maybe_inputs", "not_inputs", "outputs", "maybe_outputs", "maybe_calls", "documents",
-    "calls",
+    "calls", "call_inputs", "call_outputs", "tool_calls", "linked_prompt", "linked_model",
     "model", "provider", "tools", "tool_name", "agent_name", "kind", "turn", "case", "session",
     "user", "input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens",
     "cost_usd", "input_cost_usd", "output_cost_usd", "duration_ns", "duration_us", "duration_ms",
@@ -86,6 +86,7 @@ ASSESSMENT_VALUES = ("as-is", "yes-no")
 PROFILE_KEYS = (
     "name", "order", "description", "extends", "role", "steps", "opt_in", "recognise", "fields",
     "attributes", "tags", "spans", "assessments", "failed_step", "failed_step_is",
+    "inputs_from_sibling",
 )  # fmt: skip
 """The keys that may stand at the top of a profile's TOML."""
 
@@ -165,6 +166,7 @@ class Profile:
     extends: frozenset[str] = frozenset()  # all profiles above it
     failed_step: re.Pattern[str] | None = None  # its group is a step's name in an error message
     failed_step_is: Source | None = None  # where a step has that name
+    inputs_from_sibling: bool = False  # a step without inputs was given what the last one answered
     attributes: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of spans, by name
     tags: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of traces, by key
     own: Mapping[str, tuple[Source, ...]] = field(
@@ -504,6 +506,8 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
     assessments = tuple(_assessment_rule(table) for table in top.tables("assessments"))
     failed_step = _failed_step(top)
     failed_step_is = _failed_step_is(top)
+    inherits = base is not None and base.inputs_from_sibling
+    inputs_from_sibling = top.take("inputs_from_sibling", bool, inherits)
     top.done(PROFILE_KEYS)
     named = {**own_fields, **_labelled("attributes", own_attributes), **_labelled("tags", own_tags)}
     named["[[recognise]]"] = tuple(_sources_of_groups(recognise))
@@ -528,6 +532,7 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
         extends=base.extends | {base.name} if base else frozenset(),
         failed_step=failed_step,
         failed_step_is=failed_step_is,
+        inputs_from_sibling=inputs_from_sibling,
         attributes=attributes,
         tags=tags,
         own=own,
