@@ -13,6 +13,7 @@ from migrator.pipeline.commands import (
     show,
     upgrade,
 )
+from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
@@ -23,6 +24,7 @@ from migrator.pipeline.walk_context import Observer, TargetFacts
 __all__ = [
     "BaseSink",
     "Exported",
+    "Learned",
     "Observer",
     "Options",
     "Paths",
@@ -35,6 +37,7 @@ __all__ = [
     "convert",
     "export",
     "fetched",
+    "learn",
     "no_progress",
     "open_stores",
     "scan",

@@ -9,6 +9,7 @@ from migrator.transformer.experiments import (
     experiment_kind,
     plan_experiments,
 )
+from migrator.transformer.learning import Learner, Proposal, proposed_toml
 from migrator.transformer.locations import (
     SERVED,
     ArtifactChoice,
@@ -41,11 +42,13 @@ __all__ = [
     "Forest",
     "FoundExperiment",
     "KnownNames",
+    "Learner",
     "Moment",
     "OnConflict",
     "PlanOptions",
     "Profile",
     "ProfileUsage",
+    "Proposal",
     "RunTree",
     "Tree",
     "adopt_orphans",
@@ -65,6 +68,7 @@ __all__ = [
     "plan_experiments",
     "plan_native_trace",
     "plan_tree",
+    "proposed_toml",
     "recognised_by",
     "recognised_names",
     "template",

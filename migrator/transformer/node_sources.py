@@ -116,6 +116,11 @@ class NodeSource(ABC):
     is_run: ClassVar[bool]
 
     @property
+    def is_of_tool(self) -> bool:
+        """Whether it is a tool's call that a run lists."""
+        return False
+
+    @property
     def run(self) -> RunRecord:
         return self.view.run
 
@@ -448,7 +453,11 @@ class RunSource(NodeSource):
         return {"messages": [dict(message.raw) for message in turn[0].before]}
 
     def notes(self) -> Sequence[str]:
-        return ()
+        loose = self.view.loose().all()
+        if not loose:
+            return ()
+        names = ", ".join(found.origin for found in loose)
+        return (f"text: no profile lists {names}; taken for a text of the call by its form",)
 
     def events(self) -> tuple[SpanEvent, ...]:
         # Where a profile reads steps, its files of events are those steps.
@@ -468,6 +477,10 @@ class StepSource(NodeSource):
     step: Step
 
     is_run = False
+
+    @property
+    def is_of_tool(self) -> bool:
+        return self.step.type == SpanType.TOOL
 
     def key(self) -> str:
         return f"{self.run.run_id}/{self.step.key}"

@@ -21,8 +21,10 @@ from migrator.transformer.model_names import (
     kind_of_model,
     kind_of_model_key,
 )
+from migrator.transformer.payloads import is_chat_log
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
+    UNLISTED,
     AssessmentRule,
     Profile,
     Source,
@@ -30,13 +32,19 @@ from migrator.transformer.profiles import (
     normalise,
     parse_source,
 )
-from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.prose import Prose, asks, kind_of_text
+from migrator.transformer.unlisted import (
+    LAST,
+    LooseTexts,
+    call_entries,
+    facts_of_responses,
+    loose_texts,
+)
 from migrator.transformer.values import (
     EMPTY_WORDS,
     as_number,
     last_value,
     natural,
-    parse_chat,
     parse_json,
     transcript,
     words,
@@ -50,6 +58,7 @@ NOT_OF_THE_CALL = words(
 )
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 
+BY_MODEL = words("assistant ai bot chatbot generated")
 OF_A_STUDY = words(
     "model training train classification regression metrics dataset data evaluation eval feature "
     "features run experiment test validation"
@@ -92,6 +101,8 @@ class RunView:
     _fields: dict[str, Sequence[Found]] | None = None  # by field, in the order of its sources
     _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of fields with several values
     _of_root: list[tuple[str, int, Found]] | None = None
+    _listed_made: tuple[Json, tuple[Found, ...]] | None = None
+    _loose: LooseTexts | None = None
     _inputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _outputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
@@ -174,6 +185,10 @@ class RunView:
             ranks = [each.rank for each in self._program.fields.get(name, ())]
             own = zip(ranks, fields.get(name, ()), strict=True)
             fields[name] = self._in_order(name, [*own, *others])
+        for name, others in self._calls_under_other_names(fields).items():
+            founds = fields.get(name, ())
+            before = zip(self._ranks.get(name, (0,) * len(founds)), founds, strict=True)
+            fields[name] = self._in_order(name, [*before, *others])
         return fields
 
     def _elsewhere(self) -> dict[str, list[tuple[int, Found]]]:
@@ -182,7 +197,7 @@ class RunView:
         tables = tables_by_tag(self.run)
         for path in sorted(self.run.texts, key=natural):
             for name, rank, source in self.index.sources_at(path):
-                if path in tables and name not in TABLE_FIELDS:
+                if name == UNLISTED or (path in tables and name not in TABLE_FIELDS):
                     continue  # a whole table is no one's prompt
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
@@ -190,14 +205,28 @@ class RunView:
             fields.setdefault(name, []).append((rank, found))
         return fields
 
+    def _calls_under_other_names(
+        self, fields: Mapping[str, Sequence[Found]]
+    ) -> dict[str, list[tuple[int, Found]]]:
+        """What whole calls give to the fields: those under unlisted names, and listed responses."""
+        if self.profile.steps is not None:
+            return {}
+        listed = [*fields.get("outputs", ()), *fields.get("maybe_outputs", ())]
+        is_root = self.root is None  # tables of nested runs are evaluations, be it of one case
+        entries = call_entries(self.run, self.index, is_table_a_call=is_root)
+        found: dict[str, list[tuple[int, Found]]] = {}
+        for entry in [*entries, *facts_of_responses(listed)]:
+            found.setdefault(entry.field, []).append((LAST, entry.found))
+        return found
+
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
         """Sort a field's values by the rank of their source, each value once."""
         if len(entries) == 1:
             return (entries[0][1],)
         entries.sort(key=_rank)  # stable: natural order within a source
-        unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
+        unique: dict[tuple[str, str, str, int], tuple[int, Found]] = {}
         for rank, found in entries:  # two values of one JSON file are two, one value twice is one
-            unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
+            unique.setdefault((*found.at, id(found.value)), (rank, found))
         self._ranks[name] = [rank for rank, _ in unique.values()]
         return [found for _, found in unique.values()]
 
@@ -351,17 +380,23 @@ class RunView:
             self._outputs_made = self._outputs()
         return self._outputs_made
 
-    def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
-        ignored = {(found.place, found.key) for found in self.every("not_inputs")}
-        ignored.update((found.place, found.key) for found in self.best("outputs"))
-        candidates = [
-            found for found in self.every("inputs") if (found.place, found.key) not in ignored
-        ]
+    def _listed_inputs(self) -> tuple[Json, tuple[Found, ...]]:
+        """Inputs from the profile's sources and from whole calls."""
+        if self._listed_made is None:
+            self._listed_made = self._find_listed_inputs()
+        return self._listed_made
+
+    def _find_listed_inputs(self) -> tuple[Json, tuple[Found, ...]]:
+        ignored = {found.at for found in self.every("not_inputs")}
+        ignored.update(found.at for found in self.best("outputs"))
+        candidates = [found for found in self.every("inputs") if found.at not in ignored]
         candidates += [
             found
             for found in self._maybe("maybe_inputs")
-            if (found.place, found.key) not in ignored
+            if found.at not in ignored and not _is_by_model(found)
         ]
+        if any(not found.inside for found in candidates):  # a whole call only replaces the listed
+            candidates = [found for found in candidates if not found.inside]
         parts: dict[str, Found] = {}
         for found in candidates:
             value = found.value
@@ -375,12 +410,19 @@ class RunView:
                     return ({"messages": value} if is_chat else value), (found,)
                 value = encoding.encode(value)
             if _is_new(value, found.stem, parts):
-                parts[found.stem] = Found(parse_chat(value), found.place, found.key)
-        if parts:
-            return _joined(parts), tuple(parts.values())
+                parts[found.stem] = found._replace(value=_as_chat(value))
+        return (_joined(parts), tuple(parts.values())) if parts else (None, ())
+
+    def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
+        listed = self._listed_inputs()
+        if listed[1]:
+            return listed
         asked, _, note = self._note()
         if asked and note:
             return dict(asked), (note,)
+        loose = self.loose()
+        if texts := (*loose.asked, *loose.unclear):
+            return {found.stem: found.value for found in texts}, texts
         return None, ()
 
     def _outputs(self) -> tuple[Json, tuple[Found, ...]]:
@@ -393,7 +435,36 @@ class RunView:
         _, answer, note = self._note()
         if answer is not None and note:
             return answer, (note,)
+        if answered := self.loose().answered:
+            return answered[0].value, answered[:1]
         return None, ()
+
+    def loose(self) -> LooseTexts:
+        """Texts under unlisted names, where the profile's names and whole calls lead to nothing.
+
+        Where only a question is known, or only an answer, they complete it.
+        """
+        if self._loose is None:
+            self._loose = self._find_loose()
+        return self._loose
+
+    def _find_loose(self) -> LooseTexts:
+        if self.profile.steps is not None or self.every("calls") or self.turn() is not None:
+            return LooseTexts()
+        is_asked = bool(self._listed_inputs()[1])
+        is_answered = bool(self._answers())
+        if is_asked and is_answered:
+            return LooseTexts()
+        model = self.model()
+        names_llm = model is not None and kind_of_model(str(model.value)) is ModelKind.LLM
+        texts = loose_texts(self.run, self.index, names_llm=names_llm or is_asked or is_answered)
+        if is_asked:  # an uncertain name that does not ask may hold the answer itself
+            has_question = any(asks(str(each.value)) for each in self._listed_inputs()[1])
+            is_sure = has_question or bool(self._ranked("inputs"))
+            return LooseTexts(answered=texts.answered if names_llm and is_sure else ())
+        if is_answered:
+            return LooseTexts(asked=texts.asked)
+        return texts
 
     def _maybe(self, name: str) -> list[Found]:
         """The values of a field of uncertain names that read as texts, and mean nothing else."""
@@ -401,25 +472,22 @@ class RunView:
         if not founds:
             return []
         assert self._fields is not None
-        taken: set[tuple[str, str]] = set()
+        taken: set[tuple[str, str, str]] = set()
         for other, values in self._fields.items():
             if not other.startswith("maybe_"):
-                taken.update((found.place, found.key) for found in values)
-        return [
-            found
-            for found in founds
-            if (found.place, found.key) not in taken and _is_text_of_the_call(found)
-        ]
+                taken.update(found.at for found in values)
+        return [found for found in founds if found.at not in taken and _is_text_of_the_call(found)]
 
     def _answers(self) -> tuple[Found, ...]:
         """The values that the outputs are made of: of a chat's history only the run's answer."""
         listed = self._best_of([each for each in self._ranked("outputs") if not _is_chat(each[1])])
         if listed:
             return listed
-        if maybe := self._maybe("maybe_outputs"):
+        by_model = [found for found in self._maybe("maybe_inputs") if _is_by_model(found)]
+        if maybe := (*self._maybe("maybe_outputs"), *by_model):
             return (maybe[0],)
         if (turn := self.turn()) is not None and turn[0].answer is not None:
-            return (Found(turn[0].answer, turn[1].place, turn[1].key),)
+            return (turn[1]._replace(value=turn[0].answer),)
         return ()
 
     def turn(self) -> tuple[Turn, Found] | None:
@@ -433,7 +501,7 @@ class RunView:
     def _questions(self) -> list[str]:
         """The texts that the run logged as asked, beside any chat."""
         texts = []
-        for found in self.inputs()[1]:
+        for found in self._listed_inputs()[1]:
             is_framing = found.stem in SYSTEM_STEMS or "prompt" in found.stem
             if isinstance(found.value, str) and found.value.strip() and not is_framing:
                 texts.append(found.value)
@@ -589,9 +657,26 @@ def _is_text_of_the_call(found: Found) -> bool:
         return False
     if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
         return False
-    value = found.value
+    value = _as_chat(found.value)
+    if encoding.is_chat(value):
+        return True
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
     return any(isinstance(text, str) and kind_of_text(text) >= Prose.PROSE for text in texts)
+
+
+def _is_by_model(found: Found) -> bool:
+    """Whether an uncertain name says that the model wrote the text: ``bot_text``."""
+    return not BY_MODEL.isdisjoint(found.stem.split("_"))
+
+
+def _as_chat(value: Json) -> Json:
+    """A chat that was logged as text, in the form of MLflow's chats; anything else unchanged."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    parsed = parse_json(value)
+    if encoding.is_chat(parsed):
+        return parsed
+    return [each.as_chat() for each in messages_of(parsed)] if is_chat_log(parsed) else value
 
 
 _source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few
