@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from migrator import pipeline, transformer
 from migrator.cli import main
 from migrator.errors import SourceError
-from migrator.extractor import buckets as remote
+from migrator.extractor import mirrors
 from migrator.extractor.filestore.must_fetch import must_fetch
 from migrator.issues import Code
 from migrator.outcome.summary import Outcome
@@ -449,7 +449,7 @@ def test_letters_that_the_disk_does_not_tell_apart(
         return open(path, mode)  # noqa: PTH123
 
     monkeypatch.setattr(os, "mkdir", mkdir)
-    monkeypatch.setattr(remote, "open", open_new, raising=False)
+    monkeypatch.setattr(mirrors, "open", open_new, raising=False)
     outcome = convert(address, tmp_path / "folded.db")
     named = [i.path for i in outcome.ledger.issues if i.code is Code.OBJECT_NAME_UNUSABLE]
     assert named == [f"{address}/1/{RUN}/{name}" for name in refused]
@@ -710,7 +710,7 @@ def test_azure_and_others_get_the_locations_that_mlflow_knows() -> None:
             "wasbs://box@lab.blob.core.windows.net/p/mlruns/1",
         ),
     ):
-        mirror = remote.Mirror(base, "/tmp/m", "mlruns", account)
+        mirror = mirrors.Mirror(base, "/tmp/m", "mlruns", account)
         assert mirror.address("/tmp/m/mlruns/1") == expected
         assert mirror.address("/tmp/mirror") is None
         assert mirror.local(mirror.named("/tmp/m/mlruns/1/x")) == "/tmp/m/mlruns/1/x"

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
     ("outcome",),
-    ("databases", "encoding", "workers"),
+    ("databases", "encoding", "object_stores", "workers"),
     ("addresses", "model"),
     ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
     ("counting", "credentials"),
