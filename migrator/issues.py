@@ -817,6 +817,31 @@ class Code(str, Enum):
         "No action needed.",
     )
 
+    # artifacts in object stores and behind servers
+    ARTIFACTS_NOT_LOOKED_AT = (
+        "artifacts-not-looked-at",
+        Severity.DEGRADED,
+        "Artifacts in an object store or behind a server could not be looked at: a package, the "
+        "credentials or the network is missing, or the place does not exist. Runs were converted "
+        "without them; the summary counts the traces that are hollow because of it.",
+        "Do what the message says and convert into a new database; or give the place that has the "
+        "files with --artifacts-at OLD=NEW.",
+    )
+    ARTIFACTS_BEYOND_LIMIT = (
+        "artifacts-beyond-limit",
+        Severity.DEGRADED,
+        "Artifacts that a profile or trace needs were not fetched from an object store or server, "
+        "because all together have more bytes than --fetch-limit allows.",
+        "Give a higher --fetch-limit and convert into a new database.",
+    )
+    ARTIFACT_CHANGED = (
+        "artifact-changed",
+        Severity.NOTE,
+        "An artifact in an object store or behind a server changed between listing and reading. "
+        "What was there when it was read was taken.",
+        "Convert again when nothing writes there, if the earlier content matters.",
+    )
+
     # artifact locations: --artifacts copy:DIR
     ARTIFACT_NOT_COPIED = (
         "artifact-not-copied",

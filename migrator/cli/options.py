@@ -141,7 +141,12 @@ ARTIFACTS = click.option(
 ARTIFACTS_AT = click.option(
     "--artifacts-at", multiple=True, metavar="OLD=NEW",
     help="Artifacts whose recorded locations begin with OLD are in NEW, as in "
-    "mlflow-artifacts:/=/srv/mlartifacts; may be repeated, and the longest OLD counts.",
+    "mlflow-artifacts:/=/srv/mlartifacts; may be repeated, and the longest OLD counts. NEW is a "
+    "directory, a bucket (s3://new/mlflow) or an MLflow server (http://host:5000).",
+)  # fmt: skip
+FETCH_LIMIT = click.option(
+    "--fetch-limit", default="10GB", show_default=True, metavar="SIZE",
+    help="Fetch at most so much of artifacts in object stores and behind servers; 0 looks at none.",
 )  # fmt: skip
 WORKERS = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N",
@@ -154,9 +159,9 @@ REDACT = click.option(
     "repeated. Ids, locations, and names of experiments and registered models stay.",
 )  # fmt: skip
 
-SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, REDACT)
-EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, WORKERS, *CHOICE_OPTIONS,
-                  REDACT)  # fmt: skip
+SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, FETCH_LIMIT, REDACT)
+EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, FETCH_LIMIT, WORKERS,
+                  *CHOICE_OPTIONS, REDACT)  # fmt: skip
 SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
 CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS,
                    ARTIFACTS_AT, WORKERS, *CHOICE_OPTIONS, REDACT)  # fmt: skip

@@ -17,6 +17,7 @@ RATE_AFTER_S = 1.0  # a rate of less time is a guess
 STAGES = {
     "walking": "Finding runs",
     "listing": "Listing objects",
+    "listing artifacts": "Listing artifacts",
     "fetching": "Fetching objects",
     "runs": "Reading runs",
     "traces": "Reading traces",

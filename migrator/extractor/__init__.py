@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from migrator.extractor import buckets
+from migrator.extractor.artifact_proxy import proxy_root
 from migrator.extractor.database import DatabaseSource
 from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
 from migrator.extractor.filestore import FileStoreSource
@@ -20,30 +21,29 @@ from migrator.extractor.locations import (
     path_parts,
     scheme_of,
 )
+from migrator.extractor.remote_artifacts import Reading, RemoteArtifacts, look_at_artifacts
 from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Wanted
 
 __all__ = [
     "FileCount",
+    "Reading",
+    "RemoteArtifacts",
     "Source",
     "StoredFile",
     "Wanted",
     "artifact_files",
     "describe_location",
-    "fetches_texts",
     "is_database",
     "is_same_database",
+    "look_at_artifacts",
     "moved_locations",
     "open_source",
     "parts_below",
     "path_parts",
+    "proxy_root",
     "scheme_of",
     "sqlite_uri",
 ]
-
-
-def fetches_texts(text: str) -> bool:
-    """Whether ``open_source`` fetches artifact texts at once, so that it needs ``wanted``."""
-    return buckets.is_bucket(text)
 
 
 @contextmanager

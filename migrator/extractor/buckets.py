@@ -154,7 +154,7 @@ def list_objects(remote: RemoteFolder, root: str, name: str) -> list[Object]:
     Raises SourceError where it is a file, and whatever the provider's package raises.
     """
     objects = []
-    for key, info in remote.filesystem.find(root, detail=True).items():
+    for key, info in remote.own_filesystem.find(root, detail=True).items():
         if key.rstrip("/") == root:
             if info["type"] == "file" and info.get("size"):
                 raise SourceError(
@@ -162,7 +162,8 @@ def list_objects(remote: RemoteFolder, root: str, name: str) -> list[Object]:
                     todo="Give the address of the mlruns folder itself.",
                 )
             continue
-        path = f"{name}/{key.removeprefix(f'{root}/')}"
+        below = key.removeprefix(f"{root}/")
+        path = f"{name}/{below}" if name else below
         size = info.get("size")
         known = 1 if size is None else size  # without a known size it may hold something
         objects.append(Object(key, path, known, _changed(info), size is not None))

@@ -14,7 +14,7 @@ from migrator.pipeline.commands import (
     upgrade,
 )
 from migrator.pipeline.options import Options, Paths
-from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
+from migrator.pipeline.stores import Opened, Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
@@ -22,6 +22,7 @@ from migrator.pipeline.walk_context import Observer, TargetFacts
 __all__ = [
     "Exported",
     "Observer",
+    "Opened",
     "Options",
     "Paths",
     "PlannedTree",

@@ -121,7 +121,7 @@ def scan(
     began = time.monotonic()
     options = options or Options()
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=None)
         observer = Observer(on_tree, progress)
         walked = walk_sources(stores, options, Discard(), outcome, observer=observer)
@@ -189,7 +189,7 @@ def _convert_into_database(
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
         fetched(sources, options, progress, whole=whole) as places,
     ):
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=target.uri)
         if settings.in_place:
             check_whole(stores)
@@ -269,7 +269,7 @@ def _convert_into_server(
             point_of_no_return() as committing,
             fetched(sources, options, progress, whole=whole) as places,
         ):
-            stores = open_stores(places, progress, options.artifacts_at)
+            stores = open_stores(places)
             outcome = _outcome(stores, options, target=connection.shown)
             outcome.dry_run = settings.dry_run
             if reporting.path is not None:
@@ -347,7 +347,7 @@ def export(
             todo="Leave it out, or convert with it.",
         )
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=masked(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
@@ -410,7 +410,7 @@ def show(
     """
     options = options or Options()
     with fetched(sources, options) as places:
-        stores = open_stores(places, told=options.artifacts_at)
+        stores = open_stores(places)
         run_id = _complete_id(run_id, stores, as_texts(sources))
         wanted: list[PlannedTree] = []
 

@@ -26,6 +26,7 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
+from migrator.object_stores import mlflow_location
 from migrator.outcome.summary import ArtifactSummary
 from migrator.paths import openable_path, readable_path
 from migrator.pipeline.artifact_roots import recorded_prefix
@@ -209,7 +210,7 @@ class Locations:
             roots += [change.new for change in store.source.root_changes]
             for root in roots:
                 if is_below(location.found, root):
-                    self.summary.stay_in.add(readable_path(store.source.named(root)))
+                    self.summary.stay_in.add(readable_path(store.named(root)))
                     break
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
@@ -244,6 +245,9 @@ class Locations:
         location = store.source.locate_run(entry, run)
         if location.exists or not location.recorded:
             return ""
+        moved = extractor.moved_locations(location.recorded, store.source.root_changes)
+        if any(map(os.path.isdir, moved)):
+            return ""  # looked at, and empty
         is_elsewhere = self.choice.mode == "auto" and self.summary.decided[store.name] == "keep"
         if location.scheme == "file" and location.own_form and not is_elsewhere:
             return ""
@@ -254,7 +258,7 @@ class Locations:
         if self.choice.mode == "keep":
             return None
         for place in extractor.moved_locations(location.recorded, self._told):
-            return place if "://" in place else transformer.local_uri(place)
+            return mlflow_location(place) if "://" in place else transformer.local_uri(place)
         return None
 
     def _count_root(self, store: Store, location: Location) -> None:
@@ -268,8 +272,9 @@ class Locations:
             return
         for change in store.source.root_changes:
             if location.found in extractor.moved_locations(location.recorded, [change]):
-                shown = replace(change, new=readable_path(store.source.named(change.new)))
-                self.summary.roots[shown] += 1
+                shown = replace(change, new=readable_path(store.named(change.new)))
+                if shown.old != shown.new:  # else it is a bucket that was only read
+                    self.summary.roots[shown] += 1
                 return
 
     def _should_rewrite(self, store: Store, entry: Entry, location: Location) -> bool:

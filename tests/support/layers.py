@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = ("loader", "verify", "tracker", "extractor.rest")
+IMPORTS_MLFLOW = ("loader", "verify", "tracker", "extractor.rest", "extractor.artifact_proxy")
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 

@@ -52,7 +52,9 @@ class Kept(pipeline.sinks.Discard):
 
 
 def plans_of(name: str) -> dict[str, TracePlan]:
-    stores = pipeline.open_stores([FileStoreSource.open(str(fixturekit.store(name)))])
+    stores = pipeline.open_stores(
+        pipeline.Opened([FileStoreSource.open(str(fixturekit.store(name)))])
+    )
     kept = Kept()
     outcome = pipeline.commands._outcome(stores, pipeline.Options(), None)
     pipeline.walk_sources(stores, pipeline.Options(workers=1), kept, outcome)
