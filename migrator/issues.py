@@ -416,8 +416,8 @@ class Code(str, Enum):
         "A trace has no spans: they were never written, or its traces.json is missing or "
         "unreadable. It got a root span with the facts that the trace itself records, marked as "
         "inferred.",
-        "Put traces.json into the trace's artifacts directory, or into mlartifacts beside the "
-        "store, and convert again.",
+        "If traces.json is elsewhere, say where with --artifacts-at OLD=NEW; convert into a new "
+        "database.",
     )
     TRACE_ROOT_ADDED = (
         "trace-root-added",
@@ -519,6 +519,15 @@ class Code(str, Enum):
         "A symbolic link leads out of the store, in a circle, or nowhere. Links out of a store "
         "are never followed.",
         "Replace the link by the files themselves, or convert the store that it leads to as a "
+        "second source.",
+    )
+    LINKS_TOO_MANY = (
+        "links-too-many",
+        Severity.REJECTED,
+        "A symbolic link to a directory is behind three others, or behind links by which more "
+        "than 250 paths lead to it. It was not followed, because directories that link to one "
+        "another would be read without end.",
+        "Remove links that are not needed, or give the directory that the link leads to as a "
         "second source.",
     )
     ARTIFACT_LINK = (
@@ -799,8 +808,9 @@ class Code(str, Enum):
     ARTIFACTS_IN_TWO_PLACES = (
         "artifacts-in-two-places",
         Severity.DEGRADED,
-        "A run has artifacts both in its directory and in a server's mlartifacts. The database "
-        "points only to those in its directory.",
+        "A run has artifacts both in its directory and, not the same, in another place: a server's "
+        "mlartifacts, or where --artifacts-at says. The database points only to those in its "
+        "directory.",
         "Move the others into the run's artifacts directory.",
     )
     ARTIFACT_UNREADABLE = (
@@ -942,8 +952,8 @@ class Code(str, Enum):
         Severity.DEGRADED,
         "The spans of a trace are missing: there is no traces.json in its directory or among a "
         "server's artifacts.",
-        "If the artifacts are elsewhere, put them beside the store as mlartifacts and convert "
-        "again.",
+        "If the trace's artifacts are elsewhere, say where with --artifacts-at OLD=NEW and convert "
+        "into a new database.",
     )
     TRACE_NEVER_ENDED = (
         "trace-never-ended",

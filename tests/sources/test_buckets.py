@@ -249,19 +249,26 @@ def test_which_files_are_fetched(path: str, size_bytes: int, fetched: bool) -> N
     assert must_fetch(path, size_bytes, wanted) is fetched
 
 
-def test_traces_whose_spans_are_lost_name_no_folder_of_ours(
+def test_traces_whose_spans_are_lost_record_what_is_known_of_their_location(
     bucket: ObjectStore, tmp_path: Path
 ) -> None:
     root = small_store(tmp_path / "mlruns")
-    bare, damaged = "tr-" + "a" * 32, "tr-" + "b" * 32
-    storekit.write_trace(root, "1", bare)
-    (root / "1" / "traces" / bare / "tags" / "mlflow.artifactLocation").unlink(missing_ok=True)
-    (root / "1" / "traces" / bare / "artifacts" / "traces.json").unlink()
+    silent, emptied, damaged = (f"tr-{letter * 32}" for letter in "abc")
+    for trace_id in (silent, emptied):
+        storekit.write_trace(root, "1", trace_id)
+        (root / "1" / "traces" / trace_id / "artifacts" / "traces.json").unlink()
+    (root / "1" / "traces" / silent / "tags" / "mlflow.artifactLocation").unlink()
     storekit.write_trace(root, "1", damaged, traces_json=b"\0\1")
     address = bucket.upload(root, "mlruns")
     convert(address, tmp_path / "x.db")
-    spans = {row[0] for row in rows(tmp_path / "x.db")["spans"]}
-    assert {bare, damaged} <= spans
+    found = rows(tmp_path / "x.db")
+    assert {silent, emptied, damaged} <= {row[0] for row in found["spans"]}
+    tags = {(row[2], row[0]): row[1] for row in found["trace_tags"]}
+    place = "mlflow.artifactLocation"
+    assert tags[damaged, place] == f"{address}/1/traces/{damaged}/artifacts"  # its file is there
+    old = f"file:///home/ana/mlruns/1/traces/{emptied}/artifacts"
+    assert tags[emptied, place] == old  # the only hint: a bucket has no empty folder for it
+    assert (silent, place) not in tags  # it records none, and none is invented
     assert b"mlflow-migrate-" not in (tmp_path / "x.db").read_bytes()
 
 

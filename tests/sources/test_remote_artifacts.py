@@ -327,7 +327,7 @@ def test_without_the_extra_the_run_converts(bucket: ObjectStore, tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["hollow_traces"] == {f"s3://{BUCKET}/mlflow": 1}
+    assert said["artifacts"]["hollow_traces"] == {f"s3://{BUCKET}/mlflow": 1}
     assert "pip install 'mlflow-migrate[s3]'" in done.stdout
 
 
