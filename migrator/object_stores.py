@@ -98,7 +98,7 @@ class RemoteFolder:
         self.address = self.scheme + address[len(match[1]) :]
         self._own = threading.local()
         self.filesystem = self._open()
-        self.root: str = self.filesystem._strip_protocol(self.address).rstrip("/")
+        self.root: str = self.key_of(self.address).rstrip("/")
         azure = EXTRAS.get(self.scheme) == "azure"
         self.account = getattr(self.filesystem, "account_name", None) if azure else None
 
@@ -126,6 +126,10 @@ class RemoteFolder:
         if not hasattr(self._own, "filesystem"):
             self._own.filesystem = self._open()
         return self._own.filesystem
+
+    def key_of(self, address: str) -> str:
+        """What the file system calls an address below this folder, or beside it."""
+        return str(self.filesystem._strip_protocol(address))
 
     def get(self, key: str, to: str, check: Callable[[], None]) -> None:
         """Write a file's content into a local file; ``check`` is called meanwhile and may raise."""

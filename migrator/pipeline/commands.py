@@ -378,15 +378,25 @@ def _files_of(copy: ArtifactCopy) -> Iterator[extractor.StoredFile]:
 def _copy_artifacts(walked: Walked, progress: Progress) -> None:
     """Make the copies that were decided, before anything refers to them. Raises TargetError."""
     locations = walked.locations
-    if locations.choice.directory is None:
+    directory = locations.choice.directory
+    if directory is None:
         return
-    result = loader.copy_artifacts(
-        locations.copies,
-        locations.choice.directory,
-        _files_of,
-        protected=[folder for store in walked.stores for folder in store.source.folders[1:]],
-        on_progress=lambda done, total: progress("copying artifacts, bytes", done, total),
-    )
+
+    def on_progress(done: int, total: int) -> None:
+        progress("copying artifacts, bytes", done, total)
+
+    if locations.choice.is_remote:
+        result = loader.copy_to_object_store(
+            locations.copies, directory, _files_of, on_progress=on_progress
+        )
+    else:
+        result = loader.copy_artifacts(
+            locations.copies,
+            directory,
+            _files_of,
+            protected=[folder for store in walked.stores for folder in store.source.folders[1:]],
+            on_progress=on_progress,
+        )
     summary = locations.summary
     summary.files_copied, summary.bytes_copied = result.files, result.bytes
     summary.files_there, summary.files_failed = result.already_there, result.failed

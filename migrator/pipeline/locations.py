@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
 
 from migrator import conventions, extractor, transformer
@@ -26,7 +25,7 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
-from migrator.object_stores import mlflow_location
+from migrator.object_stores import WRITING, RemoteFolder, explained, mlflow_location
 from migrator.outcome.summary import ArtifactSummary
 from migrator.paths import openable_path, readable_path
 from migrator.pipeline.artifact_roots import recorded_prefix
@@ -60,6 +59,7 @@ class Locations:
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
+        self._account = _account_of(choice)
         summary.choice = str(choice)
         for store in stores:
             mode: str = choice.mode
@@ -70,11 +70,11 @@ class Locations:
                 )
                 mode = "keep" if is_elsewhere else "relocate"
             summary.decided[store.name] = mode
-            if choice.directory is not None and is_below(choice.directory, store.index.root):
+            if choice.directory is not None and _is_inside(choice.directory, store):
                 raise OptionError(
                     f"--artifacts copy:{choice.directory} lies inside the source "
-                    f"{store.index.root}, which is only read.",
-                    todo="Choose a directory outside of it.",
+                    f"{store.name}, which is only read.",
+                    todo="Choose a place outside of it.",
                 )
 
     def blank(self) -> Locations:
@@ -149,7 +149,10 @@ class Locations:
                 kind, store, entry = owner
                 location = store.source.locate_inside(uri, kind, entry, inside)
                 copied = self._copied.get((kind, entry.entity_id))
-                copy_to = None if copied is None else str(Path(copied, *map(openable_path, inside)))
+                copy_to = None
+                if copied is not None:
+                    place = transformer.place_below(copied, *map(openable_path, inside))
+                    copy_to = self._copy_location(place)
                 rewrite = self._should_rewrite(store, entry, location)
                 address = store.address
             else:
@@ -189,7 +192,7 @@ class Locations:
         uri, fate = transformer.place(
             location,
             rewrite=rewrite,
-            copy_to=copy_to,
+            copy_to=None if copy_to is None else self._copy_location(copy_to),
             told=self._told_location(location),
             address=store.address,
         )
@@ -215,6 +218,12 @@ class Locations:
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
+
+    def _copy_location(self, place: str) -> str:
+        """The location by which MLflow opens a copy."""
+        if "://" in place:
+            return mlflow_location(place, self._account)
+        return transformer.local_uri(place)
 
     def count_hollow(
         self, trace: TracePlan, runs: Mapping[str, RunRecord], places: Mapping[str, RunPlace]
@@ -287,6 +296,21 @@ class Locations:
         has_place = entry.in_trash or location.relative or location.has_files
         by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
+
+
+def _account_of(choice: transformer.ArtifactChoice) -> str | None:
+    """Azure's account, for the locations of copies there. Raises OptionError."""
+    if choice.directory is None or not choice.is_remote:
+        return None
+    with explained(choice.directory, OptionError, WRITING):
+        return RemoteFolder(choice.directory, OptionError).account
+
+
+def _is_inside(directory: str, store: Store) -> bool:
+    """Whether copies would go into a source."""
+    if "://" in directory:
+        return extractor.parts_below(directory, store.name) is not None
+    return is_below(directory, store.index.root)
 
 
 def is_below(path: str, directory: str) -> bool:

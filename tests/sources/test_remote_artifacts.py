@@ -1,4 +1,4 @@
-"""Artifacts of a database or store that lie in a bucket, behind a server, or where the user says."""
+"""Artifacts of a source that lie in a bucket, behind a server, or where the user says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,8 +20,10 @@ import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
-from migrator.errors import OptionError
-from migrator.issues import Code, Issue
+from migrator.errors import MigrateError, OptionError, SourceError
+from migrator.issues import Code, Issue, Kind
+from migrator.loader import copy_to_object_store
+from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.verify import verify
 from tests.support import databasekit, fixturekit, objectkit, trackerkit
@@ -47,7 +50,8 @@ LOCATIONS = (
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    trackerkit.database(tmp_path_factory.mktemp("template"))  # made outside of what is watched
     with objectkit.running() as store:
         yield store
 
@@ -96,7 +100,7 @@ def recorded(tmp_path: Path, location: str, *, client: MlflowClient | None = Non
 
 
 def database_at(root: str, tmp_path: Path) -> tuple[Path, Path]:
-    """A database of 2.22 whose locations begin with ``root``, and the directory of its artifacts."""
+    """A database of 2.22 whose locations begin with ``root``, and its artifacts' directory."""
     path = fixturekit.database("2.22.5-database", tmp_path)
     files = (path.parent / "mlruns").rename(tmp_path / "files")
     databasekit.execute(
@@ -289,6 +293,122 @@ def test_native_traces_behind_a_server_are_read(
     shutil.rmtree(files)
     convert(source, at=(f"mlflow-artifacts:/={proxy.uri}",))
     check_native(source)
+
+
+# ------------------------------------------------------------------------- copied
+
+
+COPIES = f"copy:s3://{BUCKET}/new/mlflow"
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_artifacts_are_copied_to_a_bucket(place: str, bucket: ObjectStore, tmp_path: Path) -> None:
+    if place == "disk":
+        made, at = recorded(tmp_path, (tmp_path / "old" / "1").as_uri()), ()
+    else:
+        made = recorded(tmp_path, f"s3://{BUCKET}/old/1")
+        at = (f"s3://{BUCKET}/old=s3://{BUCKET}/old",)
+    outcome = convert(made.path, artifacts=COPIES, at=at)
+    assert (outcome.artifacts.files_copied, outcome.artifacts.files_there) == (5, 0)
+    client = client_of(made.path)
+    experiment = client.get_run(made.root).info.experiment_id
+    location = f"s3://{BUCKET}/new/mlflow/{experiment}"
+    assert client.get_experiment(experiment).artifact_location == location
+    assert client.get_run(made.root).info.artifact_uri == f"{location}/{made.root}/artifacts"
+    shutil.rmtree(tmp_path / "old", ignore_errors=True)
+    for key in bucket.state():
+        if key.startswith("old/"):
+            bucket.client.delete_object(Bucket=BUCKET, Key=key)
+    check(made, tmp_path)
+
+
+def test_a_copy_to_a_bucket_that_was_killed_continues(bucket: ObjectStore, tmp_path: Path) -> None:
+    made = recorded(tmp_path, (tmp_path / "old" / "1").as_uri())
+    bucket.delay_seconds = 0.3
+    child = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "migrator.cli", "convert", str(made.path)),
+            *(f"--to={target_of(made.path)}", f"--artifacts={COPIES}"),
+        ],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while bucket.calls["put"] < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    bucket.delay_seconds = 0.0
+    there = set(bucket.state())
+    assert there and not Path(target_of(made.path)[10:]).exists()
+    outcome = convert(made.path, artifacts=COPIES)
+    assert outcome.artifacts.files_there == len(there)
+    assert outcome.artifacts.files_copied == 5 - len(there)
+    check(made, tmp_path)
+    again = convert(made.path, artifacts=COPIES)
+    assert (again.artifacts.files_there, again.artifacts.files_copied) == (5, 0)
+
+
+def test_a_copy_that_differs_is_replaced_and_verify_sees_it(
+    bucket: ObjectStore, tmp_path: Path
+) -> None:
+    made = recorded(tmp_path, (tmp_path / "old" / "1").as_uri())
+    convert(made.path, artifacts=COPIES)
+    (key,) = [key for key in bucket.state() if key.endswith("prompt.txt")]
+    bucket.put(key, b"Whom")  # as long as the artifact is
+    options = pipeline.Options(workers=1, include="flat", artifacts=COPIES)
+    result = verify([str(made.path)], target_of(made.path), options)
+    assert [each.field for each in result.differences] == ["artifact prompt.txt"]
+    outcome = convert(made.path, artifacts=COPIES)
+    (issue,) = named(outcome, Code.ARTIFACT_COPY_REPLACED)
+    assert issue.path == f"{BUCKET}/{key}"
+    check(made, tmp_path)
+
+
+def test_an_object_whose_checksum_says_nothing_is_read_back() -> None:
+    pytest.importorskip("fsspec")
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    copies = [ArtifactCopy(Kind.RUN, "r", "unused", "unused", "memory://lab/1/r/artifacts")]
+    files = [("a.txt", __file__, Path(__file__).stat().st_size)]
+    first = copy_to_object_store(copies, "memory://lab", lambda copy: files)
+    second = copy_to_object_store(copies, "memory://lab", lambda copy: files)
+    assert (first.files, second.files, second.already_there) == (1, 0, 1)
+    memory.pipe("/lab/1/r/artifacts/a.txt", b"x" * files[0][2])
+    third = copy_to_object_store(copies, "memory://lab", lambda copy: files)
+    assert (third.files, len(third.issues)) == (1, 1)
+    memory.rm("/lab", recursive=True)
+
+
+def test_a_bucket_that_takes_no_copies_leaves_no_database(
+    bucket: ObjectStore, tmp_path: Path
+) -> None:
+    made = recorded(tmp_path, (tmp_path / "old" / "1").as_uri())
+    with pytest.raises(MigrateError, match="s3://not-there/x"):
+        convert(made.path, artifacts="copy:s3://not-there/x")
+    assert not Path(target_of(made.path)[10:]).exists()
+
+
+def test_a_told_place_that_can_not_be_read_ends_a_copy(bucket: ObjectStore, tmp_path: Path) -> None:
+    made = moved_to_proxy(tmp_path)
+    with pytest.raises(SourceError, match="nothing listens there"):
+        convert(made.path, artifacts=COPIES, at=("mlflow-artifacts:/=http://127.0.0.1:9",))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("copy:http://host/x", "not to any other URI"),
+        ("copy:file:///x", "not to any other URI"),
+        ("copy:sftp://ana:secret@host/x", "holds a password"),
+    ],
+)
+def test_other_places_for_copies_are_refused(given: str, words: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        pipeline.Options(artifacts=given)
+    assert words in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 # ------------------------------------------------------------------------- what goes wrong
