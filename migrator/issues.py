@@ -189,6 +189,16 @@ class Code(str, Enum):
         "is needed.",
     )
 
+    # archives
+    ARCHIVE_ENTRY_REFUSED = (
+        "archive-entry-refused",
+        Severity.REJECTED,
+        "An entry of an archive leads out of it (an absolute name, .., a link), is a device or "
+        "pipe, or has the name of an entry of another kind. It was not unpacked.",
+        "If it belongs to MLflow, pack it under a plain name and convert again. Otherwise no "
+        "action is needed.",
+    )
+
     # loader
     TARGET_DIFFERS = (
         "target-differs",

@@ -19,6 +19,7 @@ STAGES = {
     "listing": "Listing objects",
     "listing artifacts": "Listing artifacts",
     "fetching": "Fetching objects",
+    "unpacking": "Unpacking entries",
     "runs": "Reading runs",
     "traces": "Reading traces",
     "copying artifacts, bytes": "Copying artifacts",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from migrator.extractor import buckets
+from migrator.extractor import archives, buckets
 from migrator.extractor.artifact_proxy import proxy_root
 from migrator.extractor.database import DatabaseSource
 from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
@@ -54,7 +54,8 @@ def open_source(
     whole: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Iterator[Source]:
-    """Open the source that a user means: a folder, a ``file:`` URI, a bucket or a database.
+    """Open the source that a user means: a folder, a ``file:`` URI, a bucket, an archive or a
+    database.
 
     ``wanted`` chooses the artifacts whose text will be read, by relative path; with ``whole``,
     all artifact files must be readable, because they are copied. What the source needs while it
@@ -62,6 +63,9 @@ def open_source(
     """
     if buckets.is_bucket(text):
         with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
+            yield source
+    elif archives.is_archive(text):
+        with archives.open_archive(text, wanted, whole=whole, progress=progress) as source:
             yield source
     elif is_database(text):
         with DatabaseSource.open(text) as source:

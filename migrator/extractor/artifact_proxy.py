@@ -28,7 +28,7 @@ _CERTIFICATE = (
     "http:// for a server without TLS."
 )
 _NO_PROXY = (
-    "Start the server with --serve-artifacts and the --artifacts-destination of before, or give "
+    "Start the server with --serve-artifacts and the --artifacts-destination that it had, or give "
     "the directory or bucket of that destination."
 )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from migrator.extractor.filestore.must_fetch import must_fetch
 from migrator.extractor.filestore.source import FileStoreSource
 from migrator.extractor.mirrors import (
     Mirror,
+    MirroredSource,
     Object,
     check_room,
     fetch,
@@ -30,48 +31,20 @@ from migrator.extractor.mirrors import (
 )
 from migrator.extractor.source import Progress, Wanted
 from migrator.issues import Code, Issue
-from migrator.model import Entry, Location, RunRecord, SourceIndex
+from migrator.model import Entry, Location, RunRecord
 from migrator.object_stores import RemoteFolder, explained, first_line, is_object_store
 
 BESIDE = "mlartifacts"  # what belongs to a store and lies beside it
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
 
 
-@dataclass(frozen=True)
-class BucketSource(FileStoreSource):
+class BucketSource(MirroredSource):
     """A file store whose ``root`` lies in a mirror of an address."""
-
-    mirror: Mirror | None = None  # never None; a field after those with defaults needs one
-
-    def named(self, text: str) -> str:
-        return self._mirror.named(text)
-
-    def local(self, name: str) -> str:
-        return self._mirror.local(name)
-
-    def address(self, path: str) -> str | None:
-        return self._mirror.address(path)
-
-    def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
-        """Also counts and names the objects that have no place in the mirror."""
-        index, mirror = FileStoreSource.index(self, on_progress), self._mirror
-        return replace(
-            index,
-            files=index.files + mirror.files,
-            size_bytes=index.size_bytes + mirror.size_bytes,
-            ignored_files=index.ignored_files + mirror.files,
-            issues=(*index.issues, *mirror.issues),
-        )
 
     def locate_run(self, entry: Entry, run: RunRecord) -> Location:
         """Also finds a run's empty folder of artifacts, which no bucket can have."""
         location = FileStoreSource.locate_run(self, entry, run)
         return replace(location, found=location.found or location.home)
-
-    @property
-    def _mirror(self) -> Mirror:
-        assert self.mirror is not None
-        return self.mirror
 
 
 @contextlib.contextmanager

@@ -14,12 +14,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from migrator.errors import SourceError
+from migrator.extractor.filestore.source import FileStoreSource
 from migrator.extractor.source import Progress
 from migrator.issues import Code, Issue
+from migrator.model import SourceIndex
 from migrator.object_stores import mlflow_location
 from migrator.signals import point_of_no_return
 
@@ -112,6 +114,38 @@ class Mirror:
             return None
         below = path[len(self.folder) + 1 :].replace(os.sep, "/")
         return mlflow_location(f"{self.base}/{below}", self.account)
+
+
+@dataclass(frozen=True)
+class MirroredSource(FileStoreSource):
+    """A file store whose ``root`` lies in a mirror."""
+
+    mirror: Mirror | None = None  # never None; a field after those with defaults needs one
+
+    def named(self, text: str) -> str:
+        return self._mirror.named(text)
+
+    def local(self, name: str) -> str:
+        return self._mirror.local(name)
+
+    def address(self, path: str) -> str | None:
+        return self._mirror.address(path)
+
+    def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
+        """Also counts and names what has no place in the mirror."""
+        index, mirror = FileStoreSource.index(self, on_progress), self._mirror
+        return replace(
+            index,
+            files=index.files + mirror.files,
+            size_bytes=index.size_bytes + mirror.size_bytes,
+            ignored_files=index.ignored_files + mirror.files,
+            issues=(*index.issues, *mirror.issues),
+        )
+
+    @property
+    def _mirror(self) -> Mirror:
+        assert self.mirror is not None
+        return self.mirror
 
 
 def place(

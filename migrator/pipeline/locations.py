@@ -63,7 +63,9 @@ class Locations:
         summary.choice = str(choice)
         for store in stores:
             mode: str = choice.mode
-            if mode == "auto":
+            if not store.source.has_lasting_files and mode in ("auto", "relocate"):
+                mode = _packed_mode(store, mode)
+            elif mode == "auto":
                 is_elsewhere = transformer.is_metadata_only(
                     store.source.experiment_locations(store.index),
                     store.source.owner_locations(store.index),
@@ -189,11 +191,13 @@ class Locations:
                 owner = transformer.native_trace_id(owner)
             copy_to = transformer.copy_place(directory, kind, target_id, owner)
         rewrite = self._should_rewrite(store, entry, location)
+        told = self._told_location(location)
+        opens_files = store.source.has_lasting_files or copy_to is not None or told is None
         uri, fate = transformer.place(
-            location,
+            location if opens_files else replace(location, found=None, has_files=False),
             rewrite=rewrite,
             copy_to=None if copy_to is None else self._copy_location(copy_to),
-            told=self._told_location(location),
+            told=told,
             address=store.address,
         )
         self.summary.add(fate.value, kind)
@@ -208,6 +212,8 @@ class Locations:
             if location.has_files:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
+        elif not store.source.has_lasting_files:
+            return uri, fate
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
             roots = list(store.source.folders)
             roots += [change.new for change in store.source.root_changes]
@@ -293,9 +299,21 @@ class Locations:
         entities, whose files MLflow moved into ``.trash``, and relative ones, because a database
         is opened from anywhere.
         """
+        if not store.source.has_lasting_files:
+            return False
         has_place = entry.in_trash or location.relative or location.has_files
         by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
+
+
+def _packed_mode(store: Store, mode: str) -> str:
+    """What becomes of the locations of an archive. Raises OptionError for ``relocate``."""
+    if mode == "relocate":
+        raise OptionError(
+            f"--artifacts relocate: MLflow can't open artifacts in the archive {store.name}.",
+            todo="Give copy: and a directory, as in copy:./artifacts, or unpack the archive.",
+        )
+    return "keep"
 
 
 def _account_of(choice: transformer.ArtifactChoice) -> str | None:

@@ -51,7 +51,9 @@ class ArtifactFolders:
 
     def experiment(self, entry: Entry, uri: str) -> Location:
         """What an experiment's recorded location leads to."""
-        apart = next(filter(os.path.isdir, moved_locations(uri, self.changes)), None)
+        recorded = local_path(uri)
+        candidates = moved_locations(uri, self.changes) + ([] if recorded is None else [recorded])
+        apart = next(filter(os.path.isdir, candidates), None)
         return self._describe(uri, (entry.entity_id,), apart, holds_files=apart is not None)
 
     def owner(self, kind: Kind, entry: Entry, uri: str, found: str | None) -> Location:
