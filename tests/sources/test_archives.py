@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from click.testing import CliRunner
@@ -21,7 +23,7 @@ from migrator.errors import OptionError, SourceError
 from migrator.extractor import archives
 from migrator.issues import Code, Issue
 from migrator.outcome.summary import Outcome
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import fixturekit
 from tests.support.storekit import write_experiment, write_run
 
@@ -262,10 +264,13 @@ def test_an_archive_without_a_store_is_refused(tmp_path: Path) -> None:
 def test_only_what_is_read_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = packed(small_store(tmp_path / "mlruns"), tmp_path / "batch.tar.gz")
     copied: list[str] = []
-    real = archives.shutil.copyfileobj
-    monkeypatch.setattr(
-        archives.shutil, "copyfileobj", lambda a, b, n: (copied.append(b.name), real(a, b, n))
-    )
+    real = shutil.copyfileobj
+
+    def watch(source: IO[bytes], to: IO[bytes], length: int) -> None:
+        copied.append(to.name)
+        real(source, to, length)
+
+    monkeypatch.setattr(shutil, "copyfileobj", watch)
     pipeline.scan([str(archive)], ONE)
     assert any(name.endswith("prompt.txt") for name in copied)
     assert not any(name.endswith("model.bin") for name in copied)

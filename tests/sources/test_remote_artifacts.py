@@ -25,7 +25,7 @@ from migrator.issues import Code, Issue, Kind
 from migrator.loader import copy_to_object_store
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import databasekit, fixturekit, objectkit, trackerkit
 from tests.support.mlflow_server import Server
 from tests.support.objectkit import BUCKET, ObjectStore
@@ -303,8 +303,9 @@ COPIES = f"copy:s3://{BUCKET}/new/mlflow"
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])
 def test_artifacts_are_copied_to_a_bucket(place: str, bucket: ObjectStore, tmp_path: Path) -> None:
+    at: tuple[str, ...] = ()
     if place == "disk":
-        made, at = recorded(tmp_path, (tmp_path / "old" / "1").as_uri()), ()
+        made = recorded(tmp_path, (tmp_path / "old" / "1").as_uri())
     else:
         made = recorded(tmp_path, f"s3://{BUCKET}/old/1")
         at = (f"s3://{BUCKET}/old=s3://{BUCKET}/old",)
