@@ -135,9 +135,9 @@ ARTIFACTS = click.option(
     "--artifacts", default="auto", show_default=True,
     metavar="auto|relocate|keep|copy:DIR",
     help="What becomes of recorded artifact locations: relocate points those that lead nowhere to "
-    "where the files are, keep leaves all as they are, copy copies the files into DIR, a "
-    "directory or an address such as s3://bucket/prefix. auto "
-    "relocates, except in a store whose files are all elsewhere.",
+    "where the files are, keep leaves all as they are, copy copies the files into DIR, which is a "
+    "directory or an address such as s3://bucket/prefix. auto relocates, except in a store "
+    "whose files are all elsewhere.",
 )  # fmt: skip
 ARTIFACTS_AT = click.option(
     "--artifacts-at", multiple=True, metavar="OLD=NEW",
