@@ -25,6 +25,11 @@ _NOT_REMOTE = frozenset({"file", "local", "http", "https"})
 _ALIASES = {"s3a": "s3", "gcs": "gs"}  # MLflow's names of them
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _BLOB = re.compile(r"(?P<container>[^@/]+)@(?P<account>[^./]+)\.blob\.[^/]+(?P<path>/.*)?")
+_LOGINS = {  # what the provider's package reads
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or aws configure",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
+    "azure": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
 _AT_ONCE = 32  # requests; threads that only wait
 _AT_ONCE_OF_OWN = 8  # where each thread needs its own connection
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -194,9 +199,11 @@ def explained(address: str, kind: type[MigrateError], doing: str = READING) -> I
                 f"{shown} can't be fetched: {tempfile.gettempdir()} is full.",
                 todo="Make room, or set TMPDIR to a folder on another disk.",
             ) from None
+        login = _LOGINS.get(EXTRAS.get(scheme, ""))
+        how = "" if login is None else f" ({login})"
         raise kind(
             f"{shown} can't be {doing}: {type(error).__name__}: {said(error)}.",
-            todo="Check the credentials and the network; nothing was written.",
+            todo=f"Check the credentials{how} and the network.",
         ) from None
 
 

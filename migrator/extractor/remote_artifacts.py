@@ -148,27 +148,28 @@ def _remote_locations(
     A few owners of each experiment tell which those are: reading all locations of a large file
     store takes as long as reading its runs.
     """
-    owners: list[Entry] = [*index.runs, *index.logged_models, *index.traces]
-    home_of = {entry.entity_id: entry.experiment_id for entry in owners}
-    sample = {*_sample(index.runs), *_sample(index.logged_models), *_sample(index.traces)}
+    sample: dict[str, str | None] = {}  # id -> experiment
+    for entries in (index.runs, index.logged_models, index.traces):
+        sample.update(_sample(entries))
     remote = set()
     for location in source.owner_locations(index.of_owners(lambda e: e.entity_id in sample)):
         owner = _OWNER.match(location.recorded)
         if owner is not None and _changes_of(location.recorded, told):
-            remote.add(home_of.get(owner["tail"].split("/")[-2]))
+            remote.add(sample.get(owner["tail"].split("/")[-2]))
     if not remote:
         return
     for location in source.owner_locations(index.of_owners(lambda e: e.experiment_id in remote)):
         yield location.recorded
 
 
-def _sample(entries: Sequence[Entry]) -> Iterator[str]:
-    """The ids of a few entries of each experiment: the first, the last, and one between them."""
+def _sample(entries: Sequence[Entry]) -> Iterator[tuple[str, str | None]]:
+    """Yield a few ids of each experiment, with it: the first, the last, and one between them."""
     homes: dict[str | None, list[str]] = defaultdict(list)
     for entry in entries:
         homes[entry.experiment_id].append(entry.entity_id)
-    for of_home in homes.values():
-        yield from (of_home[0], of_home[len(of_home) // 2], of_home[-1])
+    for home, ids in homes.items():
+        for entity_id in (ids[0], ids[len(ids) // 2], ids[-1]):
+            yield entity_id, home
 
 
 def _roots(
@@ -203,6 +204,8 @@ def _changes_of(uri: str, told: Sequence[RootChange]) -> list[RootChange]:
     bucket = _BUCKET.match(uri)
     if bucket is None or scheme_of(uri) not in EXTRAS.keys() | _AZURE:
         return []
+    if parts_below(uri, bucket[0]) is None:
+        return []  # it has .. in it, say
     return [RootChange(bucket[0], bucket[0])]
 
 

@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 
 from migrator import pipeline
 from migrator.errors import MigrateError, OptionError, SourceError
+from migrator.extractor.artifact_proxy import PROXY_API, ArtifactProxy
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import copy_to_object_store
 from migrator.model import ArtifactCopy
@@ -295,6 +296,61 @@ def test_native_traces_behind_a_server_are_read(
     check_native(source)
 
 
+@pytest.mark.parametrize(
+    ("variables", "header"),
+    [
+        (
+            {"MLFLOW_TRACKING_USERNAME": "ana", "MLFLOW_TRACKING_PASSWORD": "pw"},
+            "Basic YW5hOnB3",
+        ),
+        ({"MLFLOW_TRACKING_TOKEN": "abc"}, "Bearer abc"),
+    ],
+)
+def test_a_server_gets_the_login_of_mlflows_variables(
+    variables: dict[str, str], header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    asked: list[str | None] = []
+    with contextmanager(answering)(200, '{"files": []}', asked) as address:
+        assert ArtifactProxy(f"{address}{PROXY_API}").files_below("1") == []
+    assert asked == [header]
+
+
+def test_a_listing_that_leads_elsewhere_stays_below(tmp_path: Path) -> None:
+    listing = '{"files": [{"path": "../.."}, {"path": "/etc/passwd"}, {"path": 7}, "x", {}]}'
+    with contextmanager(answering)(200, listing) as address:
+        found = ArtifactProxy(f"{address}{PROXY_API}").files_below("1/run/artifacts")
+    assert found == [("1/run/artifacts/passwd", None)]
+
+
+def test_artifacts_in_a_bucket_are_sent_to_a_server(
+    proxy: Server, bucket: ObjectStore, tmp_path: Path
+) -> None:
+    made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
+    options = pipeline.Options(workers=1, rename={"agents": f"sent to {proxy.port}"})
+    outcome = pipeline.convert([str(made.path)], proxy.uri, options)
+    assert outcome.server is not None
+    assert outcome.server.files_sent == 5
+    new_id = outcome.server.ids["run"][made.call]
+    (tmp_path / "sent").mkdir()
+    target = str(tmp_path / "sent")
+    found = Path(MlflowClient(proxy.uri).download_artifacts(new_id, "", target))
+    texts = {p.relative_to(found).as_posix(): p.read_text() for p in found.rglob("*.*")}
+    assert texts == PROMPT
+
+
+def test_a_location_with_dots_is_not_followed(bucket: ObjectStore, tmp_path: Path) -> None:
+    made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
+    uri = f"s3://{BUCKET}/mlflow/../1/{made.root}/artifacts"
+    databasekit.execute(
+        made.path, f"UPDATE runs SET artifact_uri = '{uri}' WHERE run_uuid = '{made.root}'"
+    )
+    outcome = convert(made.path)
+    assert outcome.exit_code == 0
+    assert client_of(made.path).get_run(made.root).info.artifact_uri == uri
+
+
 # ------------------------------------------------------------------------- copied
 
 
@@ -434,7 +490,8 @@ def test_without_credentials_the_run_converts(
     monkeypatch.setenv("HOME", "/nonexistent")
     outcome, message = hollow(made.path)
     assert f"s3://{BUCKET} can't be read: NoCredentialsError" in message
-    assert "Check the credentials" in message
+    assert "Check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or" in message
+    assert message.endswith("and the network.")
     assert outcome.artifacts.hollow == {f"s3://{BUCKET}/mlflow": 1}
 
 
@@ -506,11 +563,13 @@ def test_the_limit_on_size_is_kept_and_named(bucket: ObjectStore, tmp_path: Path
     assert client_of(made.path).get_trace(made.trace).data.spans[0].outputs == {"answer": "In May"}
 
 
-def answering(status: int, text: str) -> Iterator[str]:
-    """The address of a server that answers everything alike."""
+def answering(status: int, text: str, asked: list[str | None] | None = None) -> Iterator[str]:
+    """The address of a server that answers everything alike, and notes the logins in ``asked``."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if asked is not None:
+                asked.append(self.headers["Authorization"])
             self.send_response(status)
             self.end_headers()
             self.wfile.write(text.encode())
