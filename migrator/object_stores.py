@@ -199,6 +199,12 @@ def explained(address: str, kind: type[MigrateError], doing: str = READING) -> I
                 f"{shown} can't be fetched: {tempfile.gettempdir()} is full.",
                 todo="Make room, or set TMPDIR to a folder on another disk.",
             ) from None
+        if "certificate" in str(error).lower():
+            raise kind(
+                f"{shown} can't be {doing}: the certificate of its server is not accepted "
+                f"({said(error)}).",
+                todo="Make its authority known (AWS_CA_BUNDLE, or SSL_CERT_FILE for other stores).",
+            ) from None
         login = _LOGINS.get(EXTRAS.get(scheme, ""))
         how = "" if login is None else f" ({login})"
         raise kind(

@@ -150,7 +150,8 @@ class ArtifactProxy:
         low = text.lower()
         if "certificate" in low or "ssl" in low:
             reason = re.search(r"certificate verify failed[^()\n]*|wrong version number", text)
-            why = f"its certificate or TLS is not accepted ({reason[0] if reason else 'SSL error'})"
+            said = "SSL error" if reason is None else reason[0].strip()
+            why = f"its certificate or TLS is not accepted ({said})"
             return SourceError(f"{self._place} can't be read: {why}.", todo=_CERTIFICATE)
         if "refused" in low:
             why = "nothing listens there (connection refused)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.verification import verify
 from tests.support import databasekit, fixturekit, objectkit, trackerkit
+from tests.support.certificates import self_signed
 from tests.support.mlflow_server import Server
 from tests.support.objectkit import BUCKET, ObjectStore
 from tests.support.storekit import write_experiment, write_run
@@ -563,7 +565,12 @@ def test_the_limit_on_size_is_kept_and_named(bucket: ObjectStore, tmp_path: Path
     assert client_of(made.path).get_trace(made.trace).data.spans[0].outputs == {"answer": "In May"}
 
 
-def answering(status: int, text: str, asked: list[str | None] | None = None) -> Iterator[str]:
+def answering(
+    status: int,
+    text: str,
+    asked: list[str | None] | None = None,
+    certificate: Path | None = None,
+) -> Iterator[str]:
     """The address of a server that answers everything alike, and notes the logins in ``asked``."""
 
     class Answer(BaseHTTPRequestHandler):
@@ -578,8 +585,13 @@ def answering(status: int, text: str, asked: list[str | None] | None = None) -> 
             """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as httpd:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
+        scheme = "http" if certificate is None else "https"
+        yield f"{scheme}://127.0.0.1:{httpd.server_port}"
         httpd.shutdown()
 
 
@@ -608,12 +620,30 @@ def test_nobody_listens(tmp_path: Path) -> None:
     assert "http://127.0.0.1:9 can't be read: nothing listens there" in message
 
 
-def test_a_certificate_that_fails_is_named(tmp_path: Path) -> None:
+def test_a_server_without_tls_is_named(tmp_path: Path) -> None:
     made = moved_to_proxy(tmp_path)
-    with contextmanager(answering)(200, "{}") as address:  # which speaks no TLS
+    with contextmanager(answering)(200, "{}") as address:
         _, message = hollow(made.path, f"mlflow-artifacts:/={address.replace('http', 'https')}")
-    assert "its certificate or TLS is not accepted" in message
-    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in message
+    assert "its certificate or TLS is not accepted (" in message
+    assert "give http:// for a server without TLS" in message
+
+
+def test_a_certificate_that_fails_is_named(
+    bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed(tmp_path)
+    made = moved_to_proxy(tmp_path)
+    with contextmanager(answering)(200, '{"files": []}', certificate=certificate) as address:
+        _, message = hollow(made.path, f"mlflow-artifacts:/={address}")
+        assert "(certificate verify failed: self-signed certificate)" in message
+        assert "Set MLFLOW_TRACKING_SERVER_CERT_PATH" in message
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
+        assert ArtifactProxy(f"{address}{PROXY_API}").files_below("1") == []
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        options = pipeline.Options(artifacts_at="mlflow-artifacts:/=s3://lab")
+        (issue,) = named(pipeline.scan([str(made.path)], options), Code.ARTIFACTS_NOT_LOOKED_AT)
+        assert "the certificate of its server is not accepted" in issue.message
+        assert "AWS_CA_BUNDLE" in issue.message
 
 
 def moved_to_proxy(tmp_path: Path) -> Recorded:
