@@ -850,8 +850,9 @@ class Code(str, Enum):
     ARTIFACTS_BEYOND_LIMIT = (
         "artifacts-beyond-limit",
         Severity.DEGRADED,
-        "Artifacts that a profile or trace needs were not fetched from an object store or server, "
-        "because all together have more bytes than --fetch-limit allows.",
+        "Artifacts that a profile or trace needs, or that were to be sent to a server, were not "
+        "fetched from an object store or server: all together have more bytes than --fetch-limit "
+        "allows.",
         "Give a higher --fetch-limit and convert into a new database.",
     )
     ARTIFACT_CHANGED = (

@@ -251,20 +251,23 @@ class _Collected:
     def _fill(
         self, mirror: Mirror, side: _Side, places: Sequence[_Owners], *, is_whole: bool
     ) -> None:
-        wanted: list[Object] = []
-        others: list[Object] = []
-        for object_, kind, path in self._listed(side, places):
-            is_wanted = is_whole or _must_fetch(kind, path, object_, self.reading.wanted)
-            (wanted if is_wanted and object_.size else others).append(object_)
-        if not wanted and not others:
+        listed = list(self._listed(side, places))
+        if not listed:
             side.check()
-        if is_whole:
-            self._check_limit(wanted)
-        wanted = self._within_limit(mirror, wanted)
+        needed_objects = [
+            object_
+            for object_, kind, path in listed
+            if _must_fetch(kind, path, object_, self.reading.wanted)
+        ]
+        objects = [object_ for object_, _, _ in listed]
+        if is_whole and not self._fits(objects, mirror):
+            is_whole, objects = False, needed_objects  # the others must not seem to be there
+        wanted = self._within_limit(mirror, objects if is_whole else needed_objects)
         needed = {object_.path for object_ in wanted}
-        placed, refused = place(mirror, [*wanted, *others])
+        left_out = {object_.path for object_ in needed_objects} - needed
+        placed, refused = place(mirror, [o for o in objects if o.path not in left_out])
         self.issues += [issue for each, issue in refused if is_whole or each.path in needed]
-        wanted = [object_ for object_ in placed if object_.path in needed]
+        wanted = [object_ for object_ in placed if object_.size and object_.path in needed]
         check_room(mirror.folder, wanted)
         fetched = fetch(side.remote, mirror, wanted, self.reading.progress)
         lost_code = Code.ARTIFACT_NOT_COPIED if is_whole else Code.ARTIFACT_UNREADABLE
@@ -293,14 +296,22 @@ class _Collected:
                         yield object_, *found
                 progress("listing artifacts", done, len(places))
 
-    def _check_limit(self, wanted: Sequence[Object]) -> None:
-        needed = self.fetched_bytes + sum(object_.size for object_ in wanted)
-        if needed > self.reading.limit_bytes:
-            raise SourceError(
-                f"All artifacts are to be fetched, and have {needed:,} bytes; the limit is "
-                f"{self.reading.limit_bytes:,}.",
-                todo="Give a higher --fetch-limit.",
-            )
+    def _fits(self, objects: Sequence[Object], mirror: Mirror) -> bool:
+        """Whether all objects may be fetched; otherwise it is named.
+
+        Raises SourceError where they must be, because they are copied.
+        """
+        size_bytes = self.fetched_bytes + sum(object_.size for object_ in objects)
+        if size_bytes <= self.reading.limit_bytes:
+            return True
+        message = (
+            f"All artifacts are to be fetched, and have {size_bytes:,} bytes; the limit is "
+            f"{self.reading.limit_bytes:,}."
+        )
+        if self.reading.is_strict:
+            raise SourceError(message, todo="Give a higher --fetch-limit.")
+        self.issues.append(Issue(Code.ARTIFACTS_BEYOND_LIMIT, mirror.base, message))
+        return False
 
     def _within_limit(self, mirror: Mirror, wanted: Sequence[Object]) -> list[Object]:
         """The objects that may still be fetched; the number of the others is named."""

@@ -342,6 +342,33 @@ def test_artifacts_in_a_bucket_are_sent_to_a_server(
     assert texts == PROMPT
 
 
+def test_what_exceeds_the_limit_is_not_sent_but_traces_have_their_texts(
+    bucket: ObjectStore, tmp_path: Path
+) -> None:
+    made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
+    options = pipeline.Options(fetch_limit=1000)
+    with pipeline.fetched(str(made.path), options, whole=True) as opened:
+        (store,) = pipeline.open_stores(opened)
+        codes = [issue.code for issue in store.index.issues]
+        assert codes == [Code.ARTIFACTS_BEYOND_LIMIT]
+        runs = {entry.entity_id: entry for entry in store.index.runs}
+        call = store.source.read_run(runs[made.call], lambda path: True).record
+        assert call is not None
+        assert call.texts == {name: PROMPT[name] for name in ("prompt.txt", "response.txt")}
+        assert [file.path for file in call.artifacts] == ["prompt.txt", "response.txt"]
+    with (
+        pytest.raises(SourceError, match="Give a higher --fetch-limit"),
+        pipeline.fetched(
+            str(made.path),
+            pipeline.Options(
+                fetch_limit=1000, artifacts=COPIES, artifacts_at=f"s3://{BUCKET}=s3://{BUCKET}"
+            ),
+            whole=True,
+        ) as opened,
+    ):
+        pipeline.open_stores(opened)
+
+
 def test_a_location_with_dots_is_not_followed(bucket: ObjectStore, tmp_path: Path) -> None:
     made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
     uri = f"s3://{BUCKET}/mlflow/../1/{made.root}/artifacts"
@@ -562,7 +589,9 @@ def test_the_limit_on_size_is_kept_and_named(bucket: ObjectStore, tmp_path: Path
     outcome = convert(made.path, fetch_limit="200")
     (issue,) = named(outcome, Code.ARTIFACTS_BEYOND_LIMIT)
     assert issue.message == "1 file would exceed the limit of 200 bytes."
-    assert client_of(made.path).get_trace(made.trace).data.spans[0].outputs == {"answer": "In May"}
+    root = client_of(made.path).get_trace(made.trace).data.spans[0]
+    assert (root.inputs, root.outputs) == (None, {"answer": "In May"})
+    assert not named(outcome, Code.ARTIFACT_NOT_TEXT)  # which a file without content would be
 
 
 def answering(
