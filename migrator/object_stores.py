@@ -26,7 +26,7 @@ _ALIASES = {"s3a": "s3", "gcs": "gs"}  # MLflow's names of them
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _BLOB = re.compile(r"(?P<container>[^@/]+)@(?P<account>[^./]+)\.blob\.[^/]+(?P<path>/.*)?")
 _LOGINS = {  # what the provider's package reads
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or aws configure",
+    "s3": "AWS_PROFILE, AWS_ACCESS_KEY_ID with its secret key, or aws configure",
     "gcs": "GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
     "azure": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }

@@ -226,10 +226,8 @@ class Locations:
         return uri, fate
 
     def _copy_location(self, place: str) -> str:
-        """The location by which MLflow opens a copy."""
-        if "://" in place:
-            return mlflow_location(place, self._account)
-        return transformer.local_uri(place)
+        """The location by which MLflow opens a copy in an object store; a path as it is."""
+        return mlflow_location(place, self._account) if "://" in place else place
 
     def count_hollow(
         self, trace: TracePlan, runs: Mapping[str, RunRecord], places: Mapping[str, RunPlace]

@@ -123,9 +123,9 @@ def place(
     ``rewrite``: a location that leads nowhere is replaced by the place of the files. (One of the
     owner's own form also when there is only an empty directory.) Where nothing is recorded, the
     owner's place in the store is written: MLflow reads an empty location as its working directory.
-    ``copy_to`` is the location that a copy of the files will have. ``told`` is the location
-    that the user's own change of root makes of the recorded one: it is written also where no
-    files were found. ``address`` makes a location of a path in the source.
+    ``copy_to`` is the absolute path, or MLflow's location, that a copy of the files will have.
+    ``told`` is the location that the user's own change of root makes of the recorded one: it is
+    written also where no files were found. ``address`` makes a location of a path in the source.
     """
     here = location.found is not None and (
         location.has_files or location.own_form or not location.recorded
@@ -137,7 +137,7 @@ def place(
     ):
         return location.recorded, Fate.REMOTE
     if copy_to is not None and here:
-        return copy_to, Fate.COPIED
+        return _copied_location(copy_to), Fate.COPIED
     if location.exists:
         return location.recorded, Fate.KEPT
     if not location.recorded:
@@ -147,11 +147,15 @@ def place(
     return location.recorded, Fate.STALE if location.has_files else Fate.NOWHERE
 
 
+def _copied_location(copy_to: str) -> str:
+    return copy_to if "://" in copy_to else local_uri(copy_to)
+
+
 def _told_place(
     location: Location, copy_to: str | None, told: str, address: Callable[[str], str]
 ) -> tuple[str, Fate]:
     if copy_to is not None:
-        return copy_to, Fate.COPIED
+        return _copied_location(copy_to), Fate.COPIED
     if location.has_files and location.found is not None:
         return address(location.found), Fate.RELOCATED
     return told, Fate.RELOCATED

@@ -519,7 +519,9 @@ def test_without_credentials_the_run_converts(
     monkeypatch.setenv("HOME", "/nonexistent")
     outcome, message = hollow(made.path)
     assert f"s3://{BUCKET} can't be read: NoCredentialsError" in message
-    assert "Check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or" in message
+    assert (
+        "Check the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID with its secret key, or" in message
+    )
     assert message.endswith("and the network.")
     assert outcome.artifacts.hollow == {f"s3://{BUCKET}/mlflow": 1}
 
