@@ -18,6 +18,7 @@ STAGES = {
     "walking": "Finding runs",
     "listing": "Listing objects",
     "fetching": "Fetching objects",
+    "reading the server": "Reading the server",
     "runs": "Reading runs",
     "traces": "Reading traces",
     "copying artifacts, bytes": "Copying artifacts",

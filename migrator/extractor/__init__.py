@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from migrator import addresses
 from migrator.extractor import buckets
 from migrator.extractor.database import DatabaseSource
 from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
@@ -20,9 +22,11 @@ from migrator.extractor.locations import (
     path_parts,
     scheme_of,
 )
+from migrator.extractor.rest.source import REQUESTS_AT_ONCE, Reading, ServerSource
 from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Wanted
 
 __all__ = [
+    "REQUESTS_AT_ONCE",
     "FileCount",
     "Source",
     "StoredFile",
@@ -32,6 +36,7 @@ __all__ = [
     "fetches_texts",
     "is_database",
     "is_same_database",
+    "is_server",
     "moved_locations",
     "open_source",
     "parts_below",
@@ -43,7 +48,12 @@ __all__ = [
 
 def fetches_texts(text: str) -> bool:
     """Whether ``open_source`` fetches artifact texts at once, so that it needs ``wanted``."""
-    return buckets.is_bucket(text)
+    return buckets.is_bucket(text) or is_server(text)
+
+
+def is_server(text: str) -> bool:
+    """Whether a source is the address of an MLflow server, and not a local file of that name."""
+    return addresses.is_http(text) and not os.path.lexists(text)
 
 
 @contextmanager
@@ -53,16 +63,21 @@ def open_source(
     wanted: Wanted = lambda path: False,
     whole: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    requests: int = REQUESTS_AT_ONCE,
 ) -> Iterator[Source]:
-    """Open the source that a user means: a folder, a ``file:`` URI, a bucket or a database.
+    """Open the source that a user means: a folder, ``file:`` URI, bucket, database or server.
 
     ``wanted`` chooses the artifacts whose text will be read, by relative path; with ``whole``,
-    all artifact files must be readable, because they are copied. What the source needs while it
-    is open (a mirror, connections) is removed when the block ends. Raises SourceError.
+    all artifact files must be readable, because they are copied. A server gets up to ``requests``
+    requests at once. What the source needs while it is open (a mirror, connections) is removed
+    when the block ends. Raises SourceError.
     """
     if buckets.is_bucket(text):
         with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
             yield source
+    elif is_server(text):
+        with ServerSource.connect(text, Reading(wanted, whole, requests, progress)) as served:
+            yield served
     elif is_database(text):
         with DatabaseSource.open(text) as source:
             yield source

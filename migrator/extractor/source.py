@@ -90,6 +90,11 @@ class Source(ABC):
         """The location by which MLflow opens a file, None where that is the local path."""
         return None
 
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """What the place holds and does not give, as sentences; known before anything is read."""
+        return ()
+
     # -- what is in it
 
     @abstractmethod

@@ -14,7 +14,7 @@ from pathlib import Path
 from re import Pattern
 from typing import Any, Literal, TypeAlias, get_args
 
-from migrator import transformer
+from migrator import extractor, transformer
 from migrator.errors import OptionError
 from migrator.model import Role, RootChange
 from migrator.pipeline.artifact_roots import parsed_changes
@@ -72,6 +72,8 @@ class Options:
     """Roots of recorded artifact locations, and where they are now."""
     workers: int
     """Processes that read; 0 for one for each core. With an executor: how many it has."""
+    requests: int
+    """Requests that a source which is a server gets at once."""
     executor: Executor | None
     """Reads in place of our own processes, in ``scan`` and ``convert``."""
     roles: tuple[tuple[str, Role], ...]
@@ -105,6 +107,7 @@ class Options:
         artifacts: str | transformer.ArtifactChoice = "auto",
         artifacts_at: str | RootChange | Mapping[str, str] | Iterable[str | RootChange] = (),
         workers: int | None = None,
+        requests: int = extractor.REQUESTS_AT_ONCE,
         executor: Executor | None = None,
         roles: Mapping[str, str | Role] | Iterable[str | tuple[str, str | Role]] = (),
         group_by_time: bool = False,
@@ -132,6 +135,7 @@ class Options:
             "artifacts": transformer.ArtifactChoice.parse(artifacts),
             "artifacts_at": parsed_changes(artifacts_at),
             "workers": _worker_count(workers),
+            "requests": _request_count(requests),
             "executor": executor,
             "roles": _roles(roles),
             "group_by_time": group_by_time,
@@ -256,6 +260,14 @@ def _worker_count(workers: int | None) -> int:
             todo="Give 1 or more, or leave it out for one for each core.",
         )
     return workers
+
+
+def _request_count(requests: int) -> int:
+    if requests < 1:
+        raise OptionError(
+            f"--requests {requests} is not a number of requests.", todo="Give 1 or more."
+        )
+    return requests
 
 
 def _roles(

@@ -70,7 +70,9 @@ def fetched(
     with ExitStack() as opened:
         yield [
             opened.enter_context(
-                extractor.open_source(name, wanted=wanted, whole=whole, progress=progress)
+                extractor.open_source(
+                    name, wanted=wanted, whole=whole, progress=progress, requests=options.requests
+                )
             )
             for name in names
         ]

@@ -16,13 +16,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
     ("outcome",),
     ("databases", "encoding", "workers"),
-    ("addresses", "model"),
+    ("addresses", "http_client", "model"),
     ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
     ("counting", "credentials"),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = ("loader", "verify", "tracker", "extractor.rest")
+IMPORTS_MLFLOW = ("loader", "verify", "tracker")
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 

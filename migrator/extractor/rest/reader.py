@@ -1,0 +1,313 @@
+"""Reads everything that a server's API gives into a mirror.
+
+Every list is read in pages, deleted items too. The number of requests that cost the most, those
+for metric histories, follows the number of keys: one request asks for a key of many runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from migrator.extractor.filestore.traces import SPANS
+from migrator.extractor.rest import rows
+from migrator.extractor.rest.client import API, API_3, PAGES, Client, Refused
+from migrator.extractor.rest.files import ArtifactMirror, Owner
+from migrator.extractor.rest.mirror import Mirror
+from migrator.extractor.rest.values import integer, items
+from migrator.issues import Issue, Kind
+
+Json = Mapping[str, Any]
+
+_PAGE = 1000  # experiments or runs
+_TRACES_A_PAGE = 500  # what MLflow allows
+_MODELS_A_PAGE = 50  # likewise
+_EXPERIMENTS_A_SEARCH = 100
+_RUNS_A_HISTORY = 20  # 2.9 allows no more, later releases 100
+_POINTS = 25_000  # at which MLflow cuts the answer for several runs, without a word
+_PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"  # which a search leaves out by default
+
+
+class _Series(NamedTuple):
+    """A metric key, and the last point that each of some runs has of it."""
+
+    key: str
+    last: dict[str, Json]  # by run id
+
+
+class Reader:
+    """Reads one server once: call ``read``."""
+
+    def __init__(
+        self,
+        client: Client,
+        mirror: Mirror,
+        artifacts: ArtifactMirror,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        """``on_progress`` gets the number of runs and traces so far."""
+        self._client = client
+        self._mirror = mirror
+        self._artifacts = artifacts
+        self._on_progress = on_progress
+        self._done = 0
+        self._has_bulk = True  # until the server says that it has not
+
+    def read(self) -> tuple[Issue, ...]:
+        """Read everything; the result names artifacts that can't be had. Raises SourceError."""
+        experiments = list(self._experiments())
+        for at in range(0, len(experiments), _EXPERIMENTS_A_SEARCH):
+            some = experiments[at : at + _EXPERIMENTS_A_SEARCH]
+            self._runs(some)
+            self._logged_models(some)
+            self._traces(some)
+        self._registry()
+        return tuple(self._artifacts.issues)
+
+    def _count(self, number: int) -> None:
+        self._done += number
+        self._on_progress(self._done)
+
+    # ------------------------------------------------------------------------ experiments
+
+    def _experiments(self) -> Iterator[str]:
+        body = {"view_type": "ALL", "max_results": _PAGE}
+        for page in self._must_pages("experiments", "POST", f"{API}/experiments/search", body):
+            for experiment in page:
+                key = integer(experiment.get("experiment_id"))
+                if self._mirror.add_entity("experiments", rows.experiment(experiment)):
+                    tags = rows.tags(experiment.get("tags"), experiment_id=key)
+                    self._mirror.add("experiment_tags", tags)
+                    yield str(key)
+
+    def _must_pages(
+        self, name: str, method: str, path: str, body: Json
+    ) -> Iterator[list[dict[str, Any]]]:
+        try:
+            yield from self._client.pages(name, method, path, body)
+        except Refused as error:
+            raise self._client.failed(f"it answers {error.status} to {path}: {error}") from error
+
+    # -------------------------------------------------------------------------------- runs
+
+    def _runs(self, experiments: Sequence[str]) -> None:
+        body = {
+            "experiment_ids": experiments,
+            "run_view_type": "ALL",
+            "max_results": _PAGE,
+            # New runs come last, so that pages don't shift while runs are written.
+            "order_by": ["attributes.start_time ASC"],
+        }
+        for page in self._must_pages("runs", "POST", f"{API}/runs/search", body):
+            new = []
+            for run in page:
+                info = run.get("info") or {}
+                row = rows.run(info)
+                if self._mirror.add_entity("runs", row):
+                    new.append((str(row["run_uuid"]), run))
+                    self._run_parts(str(row["run_uuid"]), str(row["experiment_id"]), run)
+            for points in self._client.each(self._history, _series_of(new)):
+                self._mirror.add("metrics", points)
+            self._artifacts.add_all(_owner_of_run(run_id, run) for run_id, run in new)
+            self._count(len(new))
+
+    def _run_parts(self, run_id: str, experiment_id: str, run: Json) -> None:
+        data, add = run.get("data") or {}, self._mirror.add
+        add("params", rows.tags(data.get("params"), run_uuid=run_id))
+        add("tags", rows.tags(data.get("tags"), run_uuid=run_id))
+        inputs, outputs = run.get("inputs") or {}, run.get("outputs") or {}
+        for given in items(inputs.get("dataset_inputs")):
+            dataset = rows.dataset(given.get("dataset") or {}, experiment_id)
+            self._mirror.add_entity("datasets", dataset)
+            edge = rows.edge("DATASET", dataset["dataset_uuid"], "RUN", run_id)
+            add("inputs", [edge])
+            add("input_tags", rows.input_tags(given.get("tags"), edge["input_uuid"]))
+        for model in items(inputs.get("model_inputs")):
+            add("inputs", [rows.edge("RUN_INPUT", run_id, "MODEL_INPUT", model.get("model_id"))])
+        for model in items(outputs.get("model_outputs")):
+            edge = rows.edge("RUN_OUTPUT", run_id, "MODEL_OUTPUT", model.get("model_id"))
+            add("inputs", [{**edge, "step": integer(model.get("step", 0))}])
+
+    # ------------------------------------------------------------------------------ metrics
+
+    def _history(self, series: _Series) -> list[dict[str, Any]]:
+        """All points of a metric of some runs.
+
+        The last point, which the run itself shows, must be among them; otherwise the history was
+        cut, and the run is asked for alone.
+        """
+        found = self._bulk(series)
+        points = []
+        for run_id, last in series.last.items():
+            own = found.get(run_id, [])
+            if not _has_point(own, last):
+                own = self._own_history(run_id, series.key)
+            if not _has_point(own, last):  # written since, or there is only this one
+                own.append(last)
+            points += [rows.metric(point, run_id, series.key) for point in own]
+        return points
+
+    def _bulk(self, series: _Series) -> dict[str, list[Json]]:
+        if not self._has_bulk or len(series.last) == 1:
+            return {}
+        params = {
+            "run_id": list(series.last),
+            "metric_key": series.key,
+            "max_results": _POINTS,
+        }
+        try:
+            answer = self._client.ask("GET", f"{PAGES}/metrics/get-history-bulk", params=params)
+        except Refused:
+            self._has_bulk = False
+            return {}
+        points = items(answer.get("metrics"))
+        if len(points) >= _POINTS:
+            return {}
+        found: dict[str, list[Json]] = {}
+        for point in points:
+            found.setdefault(str(point.get("run_id")), []).append(point)
+        return found
+
+    def _own_history(self, run_id: str, key: str) -> list[Json]:
+        params = {"run_id": run_id, "metric_key": key, "max_results": _POINTS}
+        points: list[Json] = []
+        for page in self._must_pages("metrics", "GET", f"{API}/metrics/get-history", params):
+            points += page
+        return points
+
+    # ------------------------------------------------------------------------------- models
+
+    def _logged_models(self, experiments: Sequence[str]) -> None:
+        body = {"experiment_ids": experiments, "max_results": _MODELS_A_PAGE}
+        for page in self._optional_pages("models", "POST", f"{API}/logged-models/search", body):
+            owners = []
+            for model in page:
+                row = rows.logged_model(model.get("info") or {})
+                if not self._mirror.add_entity("logged_models", row):
+                    continue
+                parts = rows.LoggedModelParts(model)
+                self._mirror.add("logged_model_params", parts.params())
+                self._mirror.add("logged_model_tags", parts.tags())
+                self._mirror.add("logged_model_metrics", parts.metrics())
+                place = (str(row["experiment_id"]), str(row["model_id"]))
+                owners.append(Owner(Kind.LOGGED_MODEL, *place, str(row["artifact_location"])))
+            self._artifacts.add_all(owners)
+
+    def _optional_pages(
+        self, name: str, method: str, path: str, body: Json
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Pages of what older servers don't have: nothing then."""
+        try:
+            yield from self._client.pages(name, method, path, body)
+        except Refused as error:
+            if not error.is_unknown:
+                raise self._client.failed(
+                    f"it answers {error.status} to {path}: {error}"
+                ) from error
+
+    # ------------------------------------------------------------------------------- traces
+
+    def _traces(self, experiments: Sequence[str]) -> None:
+        for page in self._trace_pages(experiments):
+            new = []
+            for trace in page:
+                row = rows.trace(trace)
+                if self._mirror.add_entity("trace_info", row):
+                    parts = rows.TraceParts(trace)
+                    self._mirror.add("trace_tags", parts.tags())
+                    self._mirror.add("trace_request_metadata", parts.metadata())
+                    self._mirror.add("assessments", parts.assessments())
+                    new.append(parts)
+            for parts, data in self._client.each(self._spans, new):
+                self._add_spans(parts, data)
+            self._count(len(new))
+
+    def _trace_pages(self, experiments: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+        """Pages of traces: by the API of 3.x where there is one, else by that of 2.14."""
+        shared = {"max_results": _TRACES_A_PAGE, "order_by": ["timestamp_ms ASC"]}
+        locations = []
+        for key in experiments:
+            place = {"experiment_id": key}
+            locations.append({"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": place})
+        body = {**shared, "locations": locations}
+        try:
+            yield from self._client.pages("traces", "POST", f"{API_3}/traces/search", body)
+        except Refused as error:
+            if not error.is_unknown:
+                why = f"it answers {error.status} to {API_3}/traces/search: {error}"
+                raise self._client.failed(why) from error
+        else:
+            return
+        body = {**shared, "experiment_ids": experiments}
+        yield from self._optional_pages("traces", "GET", f"{API}/traces", body)
+
+    def _spans(self, parts: rows.TraceParts) -> tuple[rows.TraceParts, dict[str, Any]]:
+        """A trace and the answer for its spans; an empty one if the server has or gives none."""
+        try:
+            path = f"{PAGES}/get-trace-artifact"
+            return parts, self._client.ask("GET", path, params={"request_id": parts.trace_id})
+        except Refused:
+            return parts, {}
+
+    def _add_spans(self, parts: rows.TraceParts, data: dict[str, Any]) -> None:
+        """Put spans where MLflow has them: in rows, or in the trace's artifact."""
+        if not data:
+            return
+        if parts.has_spans_in_rows:
+            self._mirror.add("spans", parts.spans(data))
+            return
+        owner = Owner(Kind.TRACE, parts.experiment_id, parts.trace_id, parts.artifact_location)
+        self._artifacts.add_text(owner, SPANS, json.dumps(data))
+
+    # ----------------------------------------------------------------------------- registry
+
+    def _registry(self) -> None:
+        for chosen in ({}, {"filter": _PROMPTS}):
+            body = {"max_results": _PAGE, **chosen}
+            path = f"{API}/registered-models/search"
+            for page in self._optional_pages("registered_models", "GET", path, body):
+                for model in page:
+                    self._registered_model(model)
+            path = f"{API}/model-versions/search"
+            for page in self._optional_pages("model_versions", "GET", path, body):
+                for version in page:
+                    row = rows.model_version(version)
+                    if self._mirror.add_entity("model_versions", row):
+                        key = {"name": row["name"], "version": row["version"]}
+                        tags = rows.tags(version.get("tags"), **key)
+                        self._mirror.add("model_version_tags", tags)
+
+    def _registered_model(self, model: Json) -> None:
+        if not self._mirror.add_entity("registered_models", rows.registered_model(model)):
+            return
+        name = model.get("name")
+        self._mirror.add("registered_model_tags", rows.tags(model.get("tags"), name=name))
+        self._mirror.add("registered_model_aliases", rows.aliases(model))
+
+
+def _series_of(runs: Iterable[tuple[str, Json]]) -> Iterator[_Series]:
+    """The histories to ask for: each key once for up to ``_RUNS_A_HISTORY`` runs."""
+    open_series: dict[str, _Series] = {}
+    for run_id, run in runs:
+        for last in items((run.get("data") or {}).get("metrics")):
+            key = str(last.get("key"))
+            series = open_series.setdefault(key, _Series(key, {}))
+            series.last[run_id] = last
+            if len(series.last) == _RUNS_A_HISTORY:
+                yield open_series.pop(key)
+    yield from open_series.values()
+
+
+def _has_point(points: Iterable[Json], last: Json) -> bool:
+    wanted = (integer(last.get("timestamp")), integer(last.get("step", 0)))
+    return any(
+        (integer(point.get("timestamp")), integer(point.get("step", 0))) == wanted
+        for point in points
+    )
+
+
+def _owner_of_run(run_id: str, run: Json) -> Owner:
+    info = run.get("info") or {}
+    location = str(info.get("artifact_uri") or "")
+    return Owner(Kind.RUN, str(info.get("experiment_id")), run_id, location)
