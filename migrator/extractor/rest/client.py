@@ -177,8 +177,8 @@ class Client:
             return self.ask(method, path, **request)
         except Refused as error:
             raise self.failed(
-                f"it answers {error.status} to {method} {path}: {error}",
-                "See the server's log, and read it again when that is solved.",
+                f"it answers {error.status} to {path}: {error}",
+                "See the server's log, and read it again.",
             ) from error
 
     def pages(

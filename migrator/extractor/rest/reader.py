@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from migrator.errors import SourceError
 from migrator.extractor.filestore.traces import SPANS
 from migrator.extractor.rest import rows
 from migrator.extractor.rest.client import API, API_3, PAGES, Client, Refused
@@ -26,7 +27,26 @@ _MODELS_A_PAGE = 50  # likewise
 _EXPERIMENTS_A_SEARCH = 100
 _RUNS_A_HISTORY = 20  # 2.9 allows no more, later releases 100
 _POINTS = 25_000  # at which MLflow cuts the answer for several runs, without a word
+_MODELS_SINCE = (3, 0)
 _PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"  # which a search leaves out by default
+
+
+class _Run(NamedTuple):
+    """A run as the API gives it."""
+
+    run_id: str
+    experiment_id: str
+    given: Json
+
+    @property
+    def owner(self) -> Owner:
+        location = str((self.given.get("info") or {}).get("artifact_uri") or "")
+        return Owner(Kind.RUN, self.experiment_id, self.run_id, location)
+
+    @property
+    def last_points(self) -> list[Json]:
+        """The last point of each of its metrics."""
+        return items((self.given.get("data") or {}).get("metrics"))
 
 
 class _Series(NamedTuple):
@@ -87,7 +107,11 @@ class Reader:
         try:
             yield from self._client.pages(name, method, path, body)
         except Refused as error:
-            raise self._client.failed(f"it answers {error.status} to {path}: {error}") from error
+            raise self._refused(path, error) from error
+
+    def _refused(self, path: str, error: Refused) -> SourceError:
+        why = f"it answers {error.status} to {path}: {error}"
+        return self._client.failed(why, "See the server's log, and read it again.")
 
     # -------------------------------------------------------------------------------- runs
 
@@ -105,17 +129,33 @@ class Reader:
                 info = run.get("info") or {}
                 row = rows.run(info)
                 if self._mirror.add_entity("runs", row):
-                    new.append((str(row["run_uuid"]), run))
-                    self._run_parts(str(row["run_uuid"]), str(row["experiment_id"]), run)
+                    run_id, experiment_id = str(row["run_uuid"]), str(row["experiment_id"])
+                    data = run.get("data") or {}
+                    self._mirror.add("params", rows.tags(data.get("params"), run_uuid=run_id))
+                    self._mirror.add("tags", rows.tags(data.get("tags"), run_uuid=run_id))
+                    new.append(_Run(run_id, experiment_id, run))
+            for run_id, experiment_id, run in self._client.each(self._with_models, new):
+                self._links(run_id, experiment_id, run)
             for points in self._client.each(self._history, _series_of(new)):
                 self._mirror.add("metrics", points)
-            self._artifacts.add_all(_owner_of_run(run_id, run) for run_id, run in new)
+            self._artifacts.add_all(run.owner for run in new)
             self._count(len(new))
 
-    def _run_parts(self, run_id: str, experiment_id: str, run: Json) -> None:
-        data, add = run.get("data") or {}, self._mirror.add
-        add("params", rows.tags(data.get("params"), run_uuid=run_id))
-        add("tags", rows.tags(data.get("tags"), run_uuid=run_id))
+    def _with_models(self, run: _Run) -> _Run:
+        """A run with its logged models: a search leaves those out that it used (3.9), or all."""
+        if (0, 0) < self._client.release < _MODELS_SINCE:
+            return run
+        try:
+            answer = self._client.ask("GET", f"{API}/runs/get", params={"run_id": run.run_id})
+        except Refused as error:
+            if error.is_unknown:  # deleted for good since
+                return run
+            raise self._refused(f"{API}/runs/get", error) from error
+        return run._replace(given=answer.get("run") or run.given)
+
+    def _links(self, run_id: str, experiment_id: str, run: Json) -> None:
+        """Add the datasets and models that a run used, and the models that it made."""
+        add = self._mirror.add
         inputs, outputs = run.get("inputs") or {}, run.get("outputs") or {}
         for given in items(inputs.get("dataset_inputs")):
             dataset = rows.dataset(given.get("dataset") or {}, experiment_id)
@@ -202,9 +242,7 @@ class Reader:
             yield from self._client.pages(name, method, path, body)
         except Refused as error:
             if not error.is_unknown:
-                raise self._client.failed(
-                    f"it answers {error.status} to {path}: {error}"
-                ) from error
+                raise self._refused(path, error) from error
 
     # ------------------------------------------------------------------------------- traces
 
@@ -235,8 +273,7 @@ class Reader:
             yield from self._client.pages("traces", "POST", f"{API_3}/traces/search", body)
         except Refused as error:
             if not error.is_unknown:
-                why = f"it answers {error.status} to {API_3}/traces/search: {error}"
-                raise self._client.failed(why) from error
+                raise self._refused(f"{API_3}/traces/search", error) from error
         else:
             return
         body = {**shared, "experiment_ids": experiments}
@@ -286,14 +323,14 @@ class Reader:
         self._mirror.add("registered_model_aliases", rows.aliases(model))
 
 
-def _series_of(runs: Iterable[tuple[str, Json]]) -> Iterator[_Series]:
+def _series_of(runs: Iterable[_Run]) -> Iterator[_Series]:
     """The histories to ask for: each key once for up to ``_RUNS_A_HISTORY`` runs."""
     open_series: dict[str, _Series] = {}
-    for run_id, run in runs:
-        for last in items((run.get("data") or {}).get("metrics")):
+    for run in runs:
+        for last in run.last_points:
             key = str(last.get("key"))
             series = open_series.setdefault(key, _Series(key, {}))
-            series.last[run_id] = last
+            series.last[run.run_id] = last
             if len(series.last) == _RUNS_A_HISTORY:
                 yield open_series.pop(key)
     yield from open_series.values()
@@ -305,9 +342,3 @@ def _has_point(points: Iterable[Json], last: Json) -> bool:
         (integer(point.get("timestamp")), integer(point.get("step", 0))) == wanted
         for point in points
     )
-
-
-def _owner_of_run(run_id: str, run: Json) -> Owner:
-    info = run.get("info") or {}
-    location = str(info.get("artifact_uri") or "")
-    return Owner(Kind.RUN, str(info.get("experiment_id")), run_id, location)

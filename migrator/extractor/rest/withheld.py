@@ -24,8 +24,7 @@ _WITHHELD = (
         "be told from none."
     ),
     Withheld(
-        "Spans that lie in the server's database are given from 3.9 on; traces whose spans an older "
-        "server keeps there are named.",
+        "Spans in the database of a server before 3.9 are not given; their traces are named.",
         ((3, 2), (3, 9)),
     ),
     Withheld(
