@@ -116,6 +116,7 @@ def scan(
             chosen,
             on_tree=trees.append if tree else None,
             progress=progress,
+            say=lambda text: None if quiet else say(text, err=True),
         )
     if as_json:
         print_json(outcome.as_dict(values))

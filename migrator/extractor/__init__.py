@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from migrator import addresses
 from migrator.extractor import buckets
@@ -36,6 +37,7 @@ __all__ = [
     "fetches_texts",
     "is_database",
     "is_same_database",
+    "is_same_server",
     "is_server",
     "moved_locations",
     "open_source",
@@ -54,6 +56,25 @@ def fetches_texts(text: str) -> bool:
 def is_server(text: str) -> bool:
     """Whether a source is the address of an MLflow server, and not a local file of that name."""
     return addresses.is_http(text) and not os.path.lexists(text)
+
+
+def is_same_server(first: str, second: str) -> bool:
+    """Whether two texts are addresses of one server, whoever logs in.
+
+    >>> is_same_server("http://ana:secret@localhost:5000/", "http://127.0.0.1:5000")
+    True
+    """
+    return is_server(first) and is_server(second) and _address(first) == _address(second)
+
+
+def _address(uri: str) -> tuple[object, ...] | None:
+    try:
+        parts = urlsplit(uri)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:  # the port is not a number
+        return None
+    is_local = parts.hostname in ("localhost", "::1") or str(parts.hostname).startswith("127.")
+    return "localhost" if is_local else parts.hostname, port, parts.path.rstrip("/")
 
 
 @contextmanager

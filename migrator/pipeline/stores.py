@@ -14,13 +14,19 @@ from migrator.model import Entry, RootChange, SourceIndex
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.artifact_roots import check_told
 from migrator.pipeline.options import Options, Paths, as_texts
+from migrator.report.text import withheld_text
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
+Say = Callable[[str], None]
 E = TypeVar("E", bound=Entry)
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+def say_nothing(text: str) -> None:
+    """Print nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +92,19 @@ def open_stores(
     sources: Sequence[extractor.Source],
     progress: Progress = no_progress,
     told: Sequence[RootChange] = (),
+    say: Say = say_nothing,
 ) -> list[Store]:
     """Walk every source once, and look for artifacts that lie apart from their runs.
 
-    ``told`` is where the user says that artifacts are. Raises SourceError when a source can't be
+    ``told`` is where the user says that artifacts are. What a source holds and does not give is
+    passed to ``say`` before it is read. Raises SourceError when a source can't be
     listed, and OptionError when no source records a location below a root that was told.
     """
     stores: dict[str, Store] = {}
     for source in sources:
         if source.name not in stores:
+            if source.withheld:
+                say(withheld_text(source.name, source.withheld))
             index = source.index(lambda runs: progress("walking", runs, 0))
             complete, index = source.find_artifacts(index, told)
             stores[source.name] = Store(len(stores), index, complete)

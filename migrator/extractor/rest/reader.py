@@ -308,12 +308,21 @@ class Reader:
                     self._registered_model(model)
             path = f"{API}/model-versions/search"
             for page in self._optional_pages("model_versions", "GET", path, body):
-                for version in page:
-                    row = rows.model_version(version)
+                for version, storage in self._client.each(self._storage, page):
+                    row = {**rows.model_version(version), "storage_location": storage}
                     if self._mirror.add_entity("model_versions", row):
                         key = {"name": row["name"], "version": row["version"]}
                         tags = rows.tags(version.get("tags"), **key)
                         self._mirror.add("model_version_tags", tags)
+
+    def _storage(self, version: Json) -> tuple[Json, Any]:
+        """A version, and where its files are: its source may name a logged model only."""
+        key = {"name": version.get("name"), "version": version.get("version")}
+        try:
+            path = f"{API}/model-versions/get-download-uri"
+            return version, self._client.ask("GET", path, params=key).get("artifact_uri")
+        except Refused:  # deleted since, or of a release without it
+            return version, None
 
     def _registered_model(self, model: Json) -> None:
         if not self._mirror.add_entity("registered_models", rows.registered_model(model)):

@@ -244,14 +244,16 @@ def _trace_experiment(given: Json) -> Any:
 
 def trace(given: Json) -> Row:
     """Row of ``trace_info``, of a trace as either API gives it (2.14 and 3.0)."""
+    status = given.get("state", given.get("status"))
+    taken_ms = duration_ms(given.get("execution_duration", given.get("execution_time_ms")))
+    if status == "IN_PROGRESS":  # 2.14 sends 0
+        taken_ms = taken_ms or None
     return {
         "request_id": _trace_id(given),
         "experiment_id": _trace_experiment(given),
         "timestamp_ms": time_ms(given.get("request_time", given.get("timestamp_ms"))),
-        "execution_time_ms": duration_ms(
-            given.get("execution_duration", given.get("execution_time_ms"))
-        ),
-        "status": given.get("state", given.get("status")),
+        "execution_time_ms": taken_ms,
+        "status": status,
         "client_request_id": given.get("client_request_id"),
         "request_preview": given.get("request_preview"),
         "response_preview": given.get("response_preview"),

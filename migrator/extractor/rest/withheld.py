@@ -32,6 +32,7 @@ _WITHHELD = (
         "read.",
         ((3, 0), (99, 0)),
     ),
+    Withheld("Whole numbers in assessments come as 17.0.", ((3, 2), (99, 0))),
     Withheld(
         "Only one workspace is read: the default one, or that in MLFLOW_WORKSPACE.",
         ((3, 10), (99, 0)),
