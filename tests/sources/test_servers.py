@@ -24,7 +24,7 @@ from migrator import extractor, pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, SourceError
 from migrator.extractor.rest import reader
-from migrator.issues import Code
+from migrator.issues import Code, Kind
 from migrator.outcome.summary import Outcome
 from migrator.verify import verify
 from tests.support import fixturekit
@@ -188,8 +188,10 @@ def test_small_pages_and_cut_histories_lose_nothing(
     agents: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     converted(agents, tmp_path / "large.db")
-    for name, value in (("_PAGE", 3), ("_TRACES_A_PAGE", 2), ("_MODELS_A_PAGE", 2),
-                        ("_EXPERIMENTS_A_SEARCH", 2), ("_RUNS_A_HISTORY", 2), ("_POINTS", 2)):  # fmt: skip
+    for name, value in (
+        ("_PAGE", 3), ("_TRACES_A_PAGE", 2), ("_MODELS_A_PAGE", 2),
+        ("_EXPERIMENTS_A_SEARCH", 2), ("_RUNS_A_HISTORY", 2), ("_POINTS", 2),
+    ):  # fmt: skip
         monkeypatch.setattr(reader, name, value)
     converted(agents, tmp_path / "small.db")
     assert contents(tmp_path / "small.db") == contents(tmp_path / "large.db")
@@ -333,7 +335,7 @@ def test_a_server_without_the_newer_parts_of_the_api(proxy: Proxy, tmp_path: Pat
     assert {"logged model", "run input", "assessment"} <= lost
     of_models = {"logged model param", "logged model tag", "logged model metric", "run output"}
     assert lost <= {"logged model", "run input", "assessment"} | of_models
-    assert found[next(kind for kind in found if kind.value == "trace")] == 4
+    assert found[Kind.TRACE] == 4
 
 
 # ----------------------------------------------------------------------------------- in place
@@ -358,11 +360,12 @@ def test_in_place_adds_traces_and_changes_nothing_else(agents: str, running: Ser
         "WHERE m.key = 'mlflow.sourceRun'"
     )
     assert linked == [(32,)]
-    rows = outcome.ledger.as_rows()
-    assert [row for row in rows if row["already_there"] != row["found"]] == []
+    ledger = outcome.ledger.as_rows()
+    assert [row for row in ledger if row["already_there"] != row["found"]] == []
     again = pipeline.convert([agents], options=pipeline.Options(workers=1), in_place=True)
     assert running.rows() == after
-    assert sum(again.ledger.rebuilt.values()) == 0
+    assert sum(again.ledger.rebuilt_new.values()) == 0
+    assert again.ledger.rebuilt_already_there[Kind.TRACE] == 32
 
 
 def test_in_place_is_completed_after_an_interruption(agents: str, running: Server) -> None:
@@ -373,7 +376,7 @@ def test_in_place_is_completed_after_an_interruption(agents: str, running: Serve
 
     def dies(method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
         nonlocal sent
-        sent += method == "POST" and path == "/api/3.0/mlflow/traces"
+        sent += method == "POST" and path == "/v1/traces"
         return Answer(0) if sent >= 9 else None
 
     with proxied(agents) as proxy:
@@ -405,7 +408,8 @@ def test_in_place_writes_nothing_in_a_dry_run(agents: str, running: Server) -> N
     before = running.rows()
     chosen = pipeline.Options(workers=1)
     outcome = pipeline.convert([agents], options=chosen, in_place=True, dry_run=True)
-    assert sum(row["already_there"] for row in outcome.ledger.as_rows()) > 0
+    assert outcome.ledger.already_there[Kind.RUN] == 79  # without the deleted experiment's
+    assert outcome.ledger.rebuilt[Kind.TRACE] == 32
     assert running.rows() == before
 
 

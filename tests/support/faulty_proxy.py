@@ -12,6 +12,9 @@ from typing import Any
 import requests
 
 
+_NOT_PASSED_ON = ("host", "authorization", "connection", "content-length", "transfer-encoding")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the proxy says itself. A ``status`` of 0 closes the connection without a word."""
@@ -71,7 +74,11 @@ def proxied(target: str) -> Iterator[Proxy]:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 answer = proxy.fault(self.command, self.path, dict(self.headers))
                 if answer is None:
-                    headers = {"Content-Type": self.headers.get("Content-Type") or ""}
+                    headers = {
+                        name: value
+                        for name, value in self.headers.items()
+                        if name.lower() not in _NOT_PASSED_ON
+                    }
                     got = session.request(
                         self.command, target + self.path, data=body, headers=headers
                     )

@@ -171,32 +171,29 @@ class Client:
             raise self._not_mlflow(200)
         return value
 
-    def must(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        """Like ``ask``, but an answer that is an error ends the reading: SourceError."""
-        try:
-            return self.ask(method, path, **request)
-        except Refused as error:
-            raise self.failed(
-                f"it answers {error.status} to {path}: {error}",
-                "See the server's log, and read it again.",
-            ) from error
+    def refused(self, path: str, error: Refused) -> SourceError:
+        """The error where an answer that is an error ends the reading."""
+        why = f"it answers {error.status} to {path}: {error}"
+        return self.failed(why, "See the server's log, and convert again.")
 
     def pages(
         self, items: str, method: str, path: str, body: Mapping[str, Any]
     ) -> Iterator[list[dict[str, Any]]]:
         """Yield the lists ``items`` of all pages. The first may raise Refused, all SourceError."""
+        argument = "json" if method == "POST" else "params"
+        answer = self.ask(method, path, **{argument: dict(body)})
         token = None
-        ask = self.ask
         while True:
-            sent = {**body, **({} if token is None else {"page_token": token})}
-            answer = ask(method, path, **{"json" if method == "POST" else "params": sent})
             yield [each for each in answer.get(items) or () if isinstance(each, dict)]
             last, token = token, answer.get("next_page_token")
             if not token:
                 return
             if token == last:
-                raise self.failed(f"{method} {path} gives the same page again and again")
-            ask = self.must
+                raise self.failed(f"{path} gives the same page again and again")
+            try:
+                answer = self.ask(method, path, **{argument: {**body, "page_token": token}})
+            except Refused as error:
+                raise self.refused(path, error) from error
 
     def fetch(self, path: str, params: Mapping[str, Any], to: str) -> None:
         """Write the content of an answer into a file. Raises Refused, SourceError and OSError."""

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from migrator.errors import SourceError
 from migrator.extractor.filestore.traces import SPANS
 from migrator.extractor.rest import rows
 from migrator.extractor.rest.client import API, API_3, PAGES, Client, Refused
@@ -107,11 +106,7 @@ class Reader:
         try:
             yield from self._client.pages(name, method, path, body)
         except Refused as error:
-            raise self._refused(path, error) from error
-
-    def _refused(self, path: str, error: Refused) -> SourceError:
-        why = f"it answers {error.status} to {path}: {error}"
-        return self._client.failed(why, "See the server's log, and read it again.")
+            raise self._client.refused(path, error) from error
 
     # -------------------------------------------------------------------------------- runs
 
@@ -125,17 +120,16 @@ class Reader:
         }
         for page in self._must_pages("runs", "POST", f"{API}/runs/search", body):
             new = []
-            for run in page:
-                info = run.get("info") or {}
-                row = rows.run(info)
+            for given in page:
+                row = rows.run(given.get("info") or {})
+                run = _Run(str(row["run_uuid"]), str(row["experiment_id"]), given)
                 if self._mirror.add_entity("runs", row):
-                    run_id, experiment_id = str(row["run_uuid"]), str(row["experiment_id"])
-                    data = run.get("data") or {}
-                    self._mirror.add("params", rows.tags(data.get("params"), run_uuid=run_id))
-                    self._mirror.add("tags", rows.tags(data.get("tags"), run_uuid=run_id))
-                    new.append(_Run(run_id, experiment_id, run))
-            for run_id, experiment_id, run in self._client.each(self._with_models, new):
-                self._links(run_id, experiment_id, run)
+                    data = given.get("data") or {}
+                    self._mirror.add("params", rows.tags(data.get("params"), run_uuid=run.run_id))
+                    self._mirror.add("tags", rows.tags(data.get("tags"), run_uuid=run.run_id))
+                    new.append(run)
+            for run in self._client.each(self._with_models, new):
+                self._links(run)
             for points in self._client.each(self._history, _series_of(new)):
                 self._mirror.add("metrics", points)
             self._artifacts.add_all(run.owner for run in new)
@@ -150,15 +144,15 @@ class Reader:
         except Refused as error:
             if error.is_unknown:  # deleted for good since
                 return run
-            raise self._refused(f"{API}/runs/get", error) from error
+            raise self._client.refused(f"{API}/runs/get", error) from error
         return run._replace(given=answer.get("run") or run.given)
 
-    def _links(self, run_id: str, experiment_id: str, run: Json) -> None:
+    def _links(self, run: _Run) -> None:
         """Add the datasets and models that a run used, and the models that it made."""
-        add = self._mirror.add
-        inputs, outputs = run.get("inputs") or {}, run.get("outputs") or {}
+        add, run_id = self._mirror.add, run.run_id
+        inputs, outputs = run.given.get("inputs") or {}, run.given.get("outputs") or {}
         for given in items(inputs.get("dataset_inputs")):
-            dataset = rows.dataset(given.get("dataset") or {}, experiment_id)
+            dataset = rows.dataset(given.get("dataset") or {}, run.experiment_id)
             self._mirror.add_entity("datasets", dataset)
             edge = rows.edge("DATASET", dataset["dataset_uuid"], "RUN", run_id)
             add("inputs", [edge])
@@ -242,7 +236,7 @@ class Reader:
             yield from self._client.pages(name, method, path, body)
         except Refused as error:
             if not error.is_unknown:
-                raise self._refused(path, error) from error
+                raise self._client.refused(path, error) from error
 
     # ------------------------------------------------------------------------------- traces
 
@@ -273,7 +267,7 @@ class Reader:
             yield from self._client.pages("traces", "POST", f"{API_3}/traces/search", body)
         except Refused as error:
             if not error.is_unknown:
-                raise self._refused(f"{API_3}/traces/search", error) from error
+                raise self._client.refused(f"{API_3}/traces/search", error) from error
         else:
             return
         body = {**shared, "experiment_ids": experiments}
