@@ -24,7 +24,7 @@ from migrator.extractor.locations import (
     scheme_of,
 )
 from migrator.extractor.rest.source import REQUESTS_AT_ONCE, Reading, ServerSource
-from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Wanted
+from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Takes, Wanted
 
 __all__ = [
     "REQUESTS_AT_ONCE",
@@ -85,19 +85,22 @@ def open_source(
     whole: bool = False,
     progress: Progress = lambda stage, done, total: None,
     requests: int = REQUESTS_AT_ONCE,
+    takes: Takes = lambda experiment_id, name, is_deleted: True,
 ) -> Iterator[Source]:
     """Open the source that a user means: a folder, ``file:`` URI, bucket, database or server.
 
     ``wanted`` chooses the artifacts whose text will be read, by relative path; with ``whole``,
     all artifact files must be readable, because they are copied. A server gets up to ``requests``
-    requests at once. What the source needs while it is open (a mirror, connections) is removed
-    when the block ends. Raises SourceError.
+    requests at once, and is asked only for what is in experiments that ``takes`` chooses. What the
+    source needs while it is open (a mirror, connections) is removed when the block ends. Raises
+    SourceError.
     """
     if buckets.is_bucket(text):
         with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
             yield source
     elif is_server(text):
-        with ServerSource.connect(text, Reading(wanted, whole, requests, progress)) as served:
+        reading = Reading(wanted, whole, requests, takes, progress)
+        with ServerSource.connect(text, reading) as served:
             yield served
     elif is_database(text):
         with DatabaseSource.open(text) as source:

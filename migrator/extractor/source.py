@@ -39,6 +39,7 @@ from migrator.model import (
 )
 
 Wanted = Callable[[str], bool]  # of an artifact's relative path: must its text be read?
+Takes = Callable[[str, str, bool], bool]  # id, name, is deleted: is this experiment converted?
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 
 

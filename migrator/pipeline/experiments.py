@@ -16,7 +16,7 @@ from migrator.model import Entry, ExperimentPlan, ExperimentRecord, RunEntry
 from migrator.outcome.ledger import counts_of
 from migrator.outcome.summary import ExperimentSummary
 from migrator.paths import readable_path
-from migrator.pipeline.options import Options
+from migrator.pipeline.options import Options, fits_experiment
 from migrator.pipeline.stores import Store, ranked
 from migrator.pipeline.walk_context import WalkContext
 from migrator.pipeline.walk_totals import leave_out_files
@@ -95,7 +95,7 @@ def _check_names(context: WalkContext, known: Sequence[ExperimentRecord]) -> Non
     options = context.options
     literal = [name for name in options.not_experiments if not _WILDCARDS & set(name)]
     for name in (*options.experiments, *literal):
-        if not any(_fits(record, name) for record in known):
+        if not any(fits_experiment(name, each.experiment_id, each.name) for each in known):
             raise unknown_experiment(name)
     models = {entry.entity_id for s in context.stores for entry in s.index.registered_models}
     new_names = dict(options.rename)
@@ -124,17 +124,9 @@ def unknown_experiment(name: str) -> OptionError:
 
 
 def _is_selected(record: ExperimentRecord, options: Options) -> bool:
-    """Whether the options take an experiment, as far as its name, id and state decide."""
-    if record.deleted and not options.deleted:
-        return False
-    if any(_fits(record, name) for name in options.not_experiments):
-        return False
-    return not options.experiments or any(_fits(record, name) for name in options.experiments)
-
-
-def _fits(record: ExperimentRecord, name: str) -> bool:
-    """Whether an experiment has this name or id, or a name that fits the pattern."""
-    return name in (record.name, record.experiment_id) or fnmatchcase(record.name, name)
+    """Whether the options take an experiment."""
+    identity, name = record.experiment_id, record.name
+    return options.takes_experiment(identity, name, is_deleted=record.deleted)
 
 
 def _listed_folders(context: WalkContext) -> set[str] | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from re import Pattern
 from typing import Any, Literal, TypeAlias, get_args
@@ -157,6 +158,15 @@ class Options:
         if profile is not None or self.profile_files:
             self._check_profiles()
 
+    def takes_experiment(self, experiment_id: str, name: str, *, is_deleted: bool) -> bool:
+        """Whether an experiment is taken, as far as its id, name and state decide."""
+        if is_deleted and not self.deleted:
+            return False
+        if any(fits_experiment(each, experiment_id, name) for each in self.not_experiments):
+            return False
+        chosen = any(fits_experiment(each, experiment_id, name) for each in self.experiments)
+        return chosen or not self.experiments
+
     def _refuse_contradictions(self) -> None:
         if not self.runs and not self.traces:
             raise OptionError(
@@ -230,6 +240,11 @@ class Options:
             raise OptionError(
                 f'There is no profile "{self.profile}".', todo=f"There are {', '.join(names)}."
             )
+
+
+def fits_experiment(pattern: str, experiment_id: str, name: str) -> bool:
+    """Whether an experiment has this name or id, or a name that fits the pattern."""
+    return pattern in (name, experiment_id) or fnmatchcase(name, pattern)
 
 
 def as_texts(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:

@@ -73,11 +73,20 @@ def fetched(
         profiles = transformer.load_profiles(options.profile_files)
         choice = transformer.PlanOptions(include=options.include, profile=options.profile)
         wanted = transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p))
+
+    def takes(experiment_id: str, title: str, is_deleted: bool) -> bool:
+        return options.takes_experiment(experiment_id, title, is_deleted=is_deleted)
+
     with ExitStack() as opened:
         yield [
             opened.enter_context(
                 extractor.open_source(
-                    name, wanted=wanted, whole=whole, progress=progress, requests=options.requests
+                    name,
+                    wanted=wanted,
+                    whole=whole,
+                    progress=progress,
+                    requests=options.requests,
+                    takes=takes,
                 )
             )
             for name in names

@@ -319,6 +319,16 @@ def test_no_more_requests_at_once_than_allowed(proxy: Proxy) -> None:
         pipeline.Options(requests=0)
 
 
+def test_only_experiments_that_are_chosen_are_read(proxy: Proxy, tmp_path: Path) -> None:
+    pipeline.convert([proxy.uri], f"sqlite:///{tmp_path}/one.db",
+                     pipeline.Options(workers=1, experiments=("chat",)))  # fmt: skip
+    chosen = [path for path in proxy.seen if path.endswith("/runs/get")]
+    assert len(chosen) == 3  # of seven
+    with contextlib.closing(sqlite3.connect(tmp_path / "one.db")) as db:
+        assert db.execute("SELECT COUNT(*) FROM runs").fetchone() == (3,)
+        assert db.execute("SELECT COUNT(*) FROM trace_info").fetchone() == (4,)
+
+
 def test_a_server_without_the_newer_parts_of_the_api(proxy: Proxy, tmp_path: Path) -> None:
     """As 2.22 has it: traces by the API of 2.14, no logged models, no bulk histories."""
     whole = converted(proxy.uri, tmp_path / "whole.db").ledger.found

@@ -16,6 +16,7 @@ from migrator.extractor.rest.client import API, API_3, PAGES, Client, Refused
 from migrator.extractor.rest.files import ArtifactMirror, Owner
 from migrator.extractor.rest.mirror import Mirror
 from migrator.extractor.rest.values import integer, items
+from migrator.extractor.source import Takes
 from migrator.issues import Issue, Kind
 
 Json = Mapping[str, Any]
@@ -63,12 +64,17 @@ class Reader:
         client: Client,
         mirror: Mirror,
         artifacts: ArtifactMirror,
+        takes: Takes,
         on_progress: Callable[[int], None],
     ) -> None:
-        """``on_progress`` gets the number of runs and traces so far."""
+        """``takes`` chooses the experiments whose contents are read.
+
+        ``on_progress`` gets the number of runs and traces so far.
+        """
         self._client = client
         self._mirror = mirror
         self._artifacts = artifacts
+        self._takes = takes
         self._on_progress = on_progress
         self._done = 0
         self._has_bulk = True  # until the server says that it has not
@@ -91,6 +97,7 @@ class Reader:
     # ------------------------------------------------------------------------ experiments
 
     def _experiments(self) -> Iterator[str]:
+        """Read all experiments, and yield the ids of those whose contents are to be read."""
         body = {"view_type": "ALL", "max_results": _PAGE}
         for page in self._must_pages("experiments", "POST", f"{API}/experiments/search", body):
             for experiment in page:
@@ -98,7 +105,9 @@ class Reader:
                 if self._mirror.add_entity("experiments", rows.experiment(experiment)):
                     tags = rows.tags(experiment.get("tags"), experiment_id=key)
                     self._mirror.add("experiment_tags", tags)
-                    yield str(key)
+                    is_deleted = experiment.get("lifecycle_stage") == "deleted"
+                    if self._takes(str(key), str(experiment.get("name")), is_deleted):
+                        yield str(key)
 
     def _must_pages(
         self, name: str, method: str, path: str, body: Json

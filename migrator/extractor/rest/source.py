@@ -24,7 +24,7 @@ from migrator.extractor.rest.files import ArtifactMirror
 from migrator.extractor.rest.mirror import Mirror, artifact_root_in, database_in
 from migrator.extractor.rest.reader import Reader
 from migrator.extractor.rest.withheld import withheld
-from migrator.extractor.source import Progress, Source, Wanted
+from migrator.extractor.source import Progress, Source, Takes, Wanted
 from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     Entry,
@@ -44,11 +44,12 @@ REQUESTS_AT_ONCE = 4  # a server that other people use should not feel it
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a server is read: which artifacts, how many requests at once, who is told."""
+    """How a server is read: which artifacts and experiments, how many requests at once."""
 
     wanted: Wanted
     whole: bool
     requests: int
+    takes: Takes
     progress: Progress
 
 
@@ -117,7 +118,7 @@ class ServerSource(DatabaseSource):
         try:
             mirror = Mirror(os.path.dirname(root))
             artifacts = ArtifactMirror(client, root, reading.wanted, whole=reading.whole)
-            issues = Reader(client, mirror, artifacts, on_progress).read()
+            issues = Reader(client, mirror, artifacts, reading.takes, on_progress).read()
             mirror.close()
         except (OSError, sqlite3.Error) as error:
             raise SourceError(
