@@ -25,7 +25,7 @@ from migrator.pipeline.in_place import (
 )
 from migrator.pipeline.locations import is_below
 from migrator.pipeline.options import Options, Paths, as_texts
-from migrator.pipeline.sinks import Discard
+from migrator.pipeline.sinks import Discard, Sink
 from migrator.pipeline.stores import (
     Progress,
     Say,
@@ -113,13 +113,15 @@ def scan(
     options: Options | None = None,
     *,
     on_tree: Callable[[PlannedTree], None] | None = None,
+    sink: Sink | None = None,
     progress: Progress = no_progress,
     say: Say = say_nothing,
 ) -> Outcome:
     """Find out what ``convert`` would do with the sources, without a target.
 
-    ``on_tree`` is called with each tree of runs and what becomes of it. What a server does not
-    give is passed to ``say`` before it is read. Raises SourceError and OptionError.
+    ``on_tree`` is called with each tree of runs and what becomes of it. ``sink`` gets every item
+    that ``convert`` would write. What a server does not give is passed to ``say`` before it is
+    read. Raises SourceError and OptionError.
     """
     began = time.monotonic()
     options = options or Options()
@@ -127,7 +129,7 @@ def scan(
         stores = open_stores(places, progress, options.artifacts_at, say)
         outcome = _outcome(stores, options, target=None)
         observer = Observer(on_tree, progress)
-        walked = walk_sources(stores, options, Discard(), outcome, observer=observer)
+        walked = walk_sources(stores, options, sink or Discard(), outcome, observer=observer)
         walked.check_handed()
         name_sources(stores, outcome)
     outcome.ledger.add_outcome(walked.handed, {})

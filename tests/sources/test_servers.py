@@ -26,7 +26,7 @@ from migrator.errors import OptionError, SourceError
 from migrator.extractor.rest import reader
 from migrator.issues import Code, Kind
 from migrator.outcome.summary import Outcome
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import fixturekit
 from tests.support.faulty_proxy import Answer, Proxy, proxied
 from tests.support.mlflow_server import Server, View, _compare

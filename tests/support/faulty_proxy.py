@@ -11,7 +11,6 @@ from typing import Any
 
 import requests
 
-
 _NOT_PASSED_ON = ("host", "authorization", "connection", "content-length", "transfer-encoding")
 
 
