@@ -430,6 +430,11 @@ def test_a_server_is_not_its_own_target(genai: str) -> None:
     assert "is the source itself" in result.stderr and "--in-place" in result.stderr
 
 
+def test_a_server_is_not_compared_with_itself(genai: str) -> None:
+    result = run("verify", genai, "--against", f"{genai}/")
+    assert result.exit_code == 2 and "is the source itself" in result.stderr
+
+
 def test_in_place_refuses_what_is_deleted(genai: str) -> None:
     result = run("convert", genai, "--in-place", "--include", "deleted")
     assert result.exit_code == 2
@@ -543,16 +548,42 @@ def test_spans_and_artifacts_that_the_server_refuses_cost_only_themselves(
     assert not outcome.ledger.has_rejects
 
 
-def test_a_file_name_can_not_lead_out_of_its_folder(proxy: Proxy, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (["../../../../evil.json"], "leads out"),
+        (["/evil.json"], "leads out"),
+        (["inputs", "inputs/evil.json"], "can't have this name"),
+        (["e" * 300], "can't have this name"),
+    ],
+    ids=["above", "root", "file and folder", "long"],
+)
+def test_a_file_name_that_is_unusable_costs_only_the_file(
+    paths: list[str], words: str, proxy: Proxy, tmp_path: Path
+) -> None:
     def evil(path: str, body: bytes) -> bytes:
         if not path.endswith("artifacts/list"):
             return body
-        return json.dumps({"files": [{"path": "../../../../evil.json", "file_size": 2}]}).encode()
+        return json.dumps({"files": [{"path": each, "file_size": 2} for each in paths]}).encode()
 
     proxy.changed = evil
     outcome = converted(proxy.uri, tmp_path / "new.db")
     named = [i for i in outcome.ledger.issues if i.code is Code.SERVER_ARTIFACTS_UNREADABLE]
-    assert len(named) == 7 and "leads out" in named[0].message
+    assert len(named) == 7 and all(words in issue.message for issue in named)
+
+
+def test_answers_of_another_shape_are_no_crash(proxy: Proxy, tmp_path: Path) -> None:
+    def odd(path: str, body: bytes) -> bytes:
+        if not path.endswith("/runs/search"):
+            return body
+        answer = json.loads(body)
+        answer["runs"] += ["text", {"info": ["list"]}, {"info": {"run_id": 7, "status": {}}}]
+        return json.dumps(answer).encode()
+
+    proxy.changed = odd
+    outcome = converted(proxy.uri, tmp_path / "new.db")
+    assert outcome.ledger.converted[Kind.RUN] == 7
+    assert outcome.exit_code == 3
 
 
 # ------------------------------------------------------------------------------------- login

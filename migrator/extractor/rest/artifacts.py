@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from migrator.extractor.rest.client import API, PAGES, Client
 from migrator.extractor.rest.values import integer, items
@@ -43,12 +44,9 @@ class ServedArtifacts:
     @classmethod
     def of_model(cls, client: Client, model_id: str) -> ServedArtifacts:
         """The artifacts of a logged model (3.0 and later)."""
-        return cls(
-            client,
-            (f"{API}/logged-models/{model_id}/artifacts/directories", "artifact_directory_path"),
-            (f"{PAGES}/logged-models/{model_id}/artifacts/files", "artifact_file_path"),
-            {},
-        )
+        place = f"logged-models/{quote(model_id, safe='')}/artifacts"
+        listing = (f"{API}/{place}/directories", "artifact_directory_path")
+        return cls(client, listing, (f"{PAGES}/{place}/files", "artifact_file_path"), {})
 
     def files(self) -> Iterator[ServedFile]:
         """Yield every file. Raises Refused and SourceError."""

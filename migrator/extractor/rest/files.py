@@ -6,6 +6,7 @@ the server records, so that they are found as those of a ``mlartifacts`` beside 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from migrator.extractor.rest.client import Client, Refused
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Entry
 from migrator.paths import openable_path
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Owner(NamedTuple):
@@ -78,19 +81,27 @@ class ArtifactMirror:
         if any(part in ("", ".", "..") or "\x00" in part or os.sep in part for part in parts):
             message = "The name of the file leads out of the artifacts."
             return self._issue(owner, file.path, message)
-        path = self._place(owner, parts)
+        try:
+            self._write(owner, served, file)
+        except Refused as error:
+            message = f"The server does not give the file ({error.status}): {error}."
+            return self._issue(owner, file.path, message)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
+            message = f"The file can't have this name here: {error.strerror}."
+            return self._issue(owner, file.path, message)
+        return None
+
+    def _write(self, owner: Owner, served: ServedArtifacts, file: ServedFile) -> None:
+        path = self._place(owner, file.path.split("/"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         fits = file.size_bytes <= TEXT_LIMIT_BYTES
         if self._whole or (fits and self._wanted(file.path)):
-            try:
-                served.fetch(file, path)
-            except Refused as error:
-                message = f"The server does not give the file ({error.status}): {error}."
-                return self._issue(owner, file.path, message)
-        else:
-            with open(path, "wb") as sparse:
-                sparse.truncate(file.size_bytes)
-        return None
+            served.fetch(file, path)
+            return
+        with open(path, "wb") as sparse:
+            sparse.truncate(file.size_bytes)
 
     def add_text(self, owner: Owner, name: str, text: str) -> None:
         """Add a file with this content. Raises OSError."""

@@ -15,7 +15,7 @@ from migrator.extractor.rest import rows
 from migrator.extractor.rest.client import API, API_3, PAGES, Client, Refused
 from migrator.extractor.rest.files import ArtifactMirror, Owner
 from migrator.extractor.rest.mirror import Mirror
-from migrator.extractor.rest.values import integer, items
+from migrator.extractor.rest.values import fields, integer, items
 from migrator.extractor.source import Takes
 from migrator.issues import Issue, Kind
 
@@ -40,13 +40,13 @@ class _Run(NamedTuple):
 
     @property
     def owner(self) -> Owner:
-        location = str((self.given.get("info") or {}).get("artifact_uri") or "")
+        location = str(fields(self.given.get("info")).get("artifact_uri") or "")
         return Owner(Kind.RUN, self.experiment_id, self.run_id, location)
 
     @property
     def last_points(self) -> list[Json]:
         """The last point of each of its metrics."""
-        return items((self.given.get("data") or {}).get("metrics"))
+        return items(fields(self.given.get("data")).get("metrics"))
 
 
 class _Series(NamedTuple):
@@ -130,10 +130,10 @@ class Reader:
         for page in self._must_pages("runs", "POST", f"{API}/runs/search", body):
             new = []
             for given in page:
-                row = rows.run(given.get("info") or {})
+                row = rows.run(fields(given.get("info")))
                 run = _Run(str(row["run_uuid"]), str(row["experiment_id"]), given)
                 if self._mirror.add_entity("runs", row):
-                    data = given.get("data") or {}
+                    data = fields(given.get("data"))
                     self._mirror.add("params", rows.tags(data.get("params"), run_uuid=run.run_id))
                     self._mirror.add("tags", rows.tags(data.get("tags"), run_uuid=run.run_id))
                     new.append(run)
@@ -154,14 +154,14 @@ class Reader:
             if error.is_unknown:  # deleted for good since
                 return run
             raise self._client.refused(f"{API}/runs/get", error) from error
-        return run._replace(given=answer.get("run") or run.given)
+        return run._replace(given=fields(answer.get("run")) or run.given)
 
     def _links(self, run: _Run) -> None:
         """Add the datasets and models that a run used, and the models that it made."""
         add, run_id = self._mirror.add, run.run_id
-        inputs, outputs = run.given.get("inputs") or {}, run.given.get("outputs") or {}
+        inputs, outputs = fields(run.given.get("inputs")), fields(run.given.get("outputs"))
         for given in items(inputs.get("dataset_inputs")):
-            dataset = rows.dataset(given.get("dataset") or {}, run.experiment_id)
+            dataset = rows.dataset(fields(given.get("dataset")), run.experiment_id)
             self._mirror.add_entity("datasets", dataset)
             edge = rows.edge("DATASET", dataset["dataset_uuid"], "RUN", run_id)
             add("inputs", [edge])
@@ -226,7 +226,7 @@ class Reader:
         for page in self._optional_pages("models", "POST", f"{API}/logged-models/search", body):
             owners = []
             for model in page:
-                row = rows.logged_model(model.get("info") or {})
+                row = rows.logged_model(fields(model.get("info")))
                 if not self._mirror.add_entity("logged_models", row):
                     continue
                 parts = rows.LoggedModelParts(model)

@@ -17,6 +17,7 @@ from typing import Any
 from migrator import conventions
 from migrator.extractor.rest.values import (
     duration_ms,
+    fields,
     integer,
     items,
     metric_value,
@@ -150,13 +151,11 @@ class LoggedModelParts:
 
     @property
     def _info(self) -> Json:
-        info: Json = self.given.get("info") or {}
-        return info
+        return fields(self.given.get("info"))
 
     @property
     def _data(self) -> Json:
-        data: Json = self.given.get("data") or {}
-        return data
+        return fields(self.given.get("data"))
 
     def _rows(self, value: Any, prefix: str) -> list[Row]:
         key, experiment_id = self._info.get("model_id"), self._info.get("experiment_id")
@@ -237,8 +236,7 @@ def _trace_id(given: Json) -> Any:
 
 
 def _trace_experiment(given: Json) -> Any:
-    location = given.get("trace_location") or {}
-    place = location.get("mlflow_experiment") or {}
+    place = fields(fields(given.get("trace_location")).get("mlflow_experiment"))
     return integer(place.get("experiment_id", given.get("experiment_id")))
 
 
@@ -322,8 +320,8 @@ class TraceParts:
 
     def _assessment(self, given: Json) -> Row:
         feedback, expectation = given.get("feedback"), given.get("expectation")
-        source = given.get("source") or {}
-        error = (feedback or {}).get("error")
+        source = fields(given.get("source"))
+        error = fields(feedback).get("error")
         metadata = given.get("metadata")
         return {
             "assessment_id": given.get("assessment_id"),

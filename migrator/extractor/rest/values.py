@@ -58,6 +58,11 @@ def metric_value(value: Any) -> tuple[Any, int]:
     return value, 0
 
 
+def fields(value: Any) -> Mapping[str, Any]:
+    """The fields of an object; none where there is no object."""
+    return value if isinstance(value, dict) else {}
+
+
 def items(value: Any) -> list[Mapping[str, Any]]:
     """The objects of a list; nothing where there is no list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
