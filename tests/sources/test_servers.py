@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from click.testing import CliRunner, Result
 
 from migrator import extractor, pipeline
@@ -533,6 +534,24 @@ def test_a_busy_server_is_asked_again(
 
     proxy.fault = busy
     assert converted(proxy.uri, tmp_path / "new.db").exit_code == 0
+
+
+def test_answers_are_utf8_whatever_type_they_claim(
+    genai: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    """MLflow 3.17 sends spans as a text, for which HTTP's own encoding would be Latin-1."""
+
+    def as_text(method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
+        if "get-trace-artifact" not in path:
+            return None
+        spans = requests.get(genai + path, timeout=60).json()
+        body = json.dumps(spans, ensure_ascii=False).encode()
+        return Answer(200, body, {"Content-Type": "text/plain"})
+
+    converted(genai, tmp_path / "whole.db")
+    proxy.fault = as_text
+    converted(proxy.uri, tmp_path / "text.db")
+    assert contents(tmp_path / "text.db") == contents(tmp_path / "whole.db")
 
 
 def test_spans_and_artifacts_that_the_server_refuses_cost_only_themselves(

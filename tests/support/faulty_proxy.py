@@ -81,7 +81,8 @@ def proxied(target: str) -> Iterator[Proxy]:
                     got = session.request(
                         self.command, target + self.path, data=body, headers=headers
                     )
-                    answer = Answer(got.status_code, proxy.changed(path, got.content))
+                    kind = {"Content-Type": got.headers.get("Content-Type", "")}
+                    answer = Answer(got.status_code, proxy.changed(path, got.content), kind)
             finally:
                 proxy.leave()
             if answer.status == 0:

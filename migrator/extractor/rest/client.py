@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import json
 import os
 import re
 from collections import deque
@@ -163,10 +164,7 @@ class Client:
         refuses the login, or does not answer in JSON.
         """
         answer = self._send(method, path, **request)
-        try:
-            value = answer.json()
-        except ValueError:
-            value = None
+        value = _json_of(answer)
         if not isinstance(value, dict):
             raise self._not_mlflow(200)
         return value
@@ -247,13 +245,22 @@ class Client:
         return self.failed(why, "Check the address, and that the server runs and can be reached.")
 
     def _reason_in(self, answer: requests.Response) -> str:
-        try:
-            value = answer.json()
-        except ValueError:
-            value = None
+        value = _json_of(answer)
         reason = value.get("message") if isinstance(value, dict) else None
         text = " ".join(str(reason or answer.reason or "no reason given").split())
         return without_secrets(text[:_MAX_REASON_CHARS].rstrip(". "), self._secrets)
+
+
+def _json_of(answer: requests.Response) -> Any:
+    """The JSON value of an answer, None where it is not JSON.
+
+    It is UTF-8 whatever the type of its content is: MLflow 3.17 sends spans as text, which
+    ``requests`` would take for Latin-1.
+    """
+    try:
+        return json.loads(answer.content)
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Bearer(AuthBase):
