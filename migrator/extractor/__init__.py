@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from migrator import addresses
 from migrator.extractor import buckets
-from migrator.extractor.database import DatabaseSource
 from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
@@ -23,8 +22,15 @@ from migrator.extractor.locations import (
     path_parts,
     scheme_of,
 )
-from migrator.extractor.rest.source import REQUESTS_AT_ONCE, Reading, ServerSource
-from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Takes, Wanted
+from migrator.extractor.source import (
+    REQUESTS_AT_ONCE,
+    FileCount,
+    Progress,
+    Source,
+    StoredFile,
+    Takes,
+    Wanted,
+)
 
 __all__ = [
     "REQUESTS_AT_ONCE",
@@ -99,10 +105,14 @@ def open_source(
         with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
             yield source
     elif is_server(text):
+        from migrator.extractor.rest.source import Reading, ServerSource  # loads requests
+
         reading = Reading(wanted, whole, requests, takes, progress)
         with ServerSource.connect(text, reading) as served:
             yield served
     elif is_database(text):
+        from migrator.extractor.database.source import DatabaseSource  # most sources are files
+
         with DatabaseSource.open(text) as source:
             yield source
     else:

@@ -40,6 +40,7 @@ from migrator.model import (
 
 Wanted = Callable[[str], bool]  # of an artifact's relative path: must its text be read?
 Takes = Callable[[str, str, bool], bool]  # id, name, is deleted: is this experiment converted?
+REQUESTS_AT_ONCE = 4  # to a server: people who use it should not feel it
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 
 

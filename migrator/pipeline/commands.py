@@ -11,7 +11,6 @@ from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, ext
 from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.issues import Issue, Severity
-from migrator.loader import rest as server
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
@@ -35,12 +34,6 @@ from migrator.pipeline.stores import (
     no_progress,
     open_stores,
     say_nothing,
-)
-from migrator.pipeline.through_rest import (
-    RestConversion,
-    check_rest_options,
-    convert_through_rest,
-    report_base,
 )
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
@@ -174,6 +167,8 @@ def convert(
     if reporting.path is not None:
         check_report_path(reporting.path)
     if addresses.is_http(to):
+        from migrator.pipeline.through_rest import check_rest_options
+
         check_rest_options(options, schema, backup)
         return _convert_into_server(sources, options, target, reporting, progress, say)
     return _convert_into_database(sources, options, target, reporting, progress, say)
@@ -269,6 +264,10 @@ def _convert_into_server(
     progress: Progress,
     say: Say,
 ) -> Outcome:
+    # Most targets are files, and what writes to a server takes a while to load.
+    from migrator.loader import rest as server
+    from migrator.pipeline.through_rest import RestConversion, convert_through_rest, report_base
+
     if not settings.in_place:
         check_apart(sources, settings.uri)
     connection = server.open_server(settings.uri)

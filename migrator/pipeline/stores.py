@@ -14,7 +14,6 @@ from migrator.model import Entry, RootChange, SourceIndex
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.artifact_roots import check_told
 from migrator.pipeline.options import Options, Paths, as_texts
-from migrator.report.text import withheld_text
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 Say = Callable[[str], None]
@@ -113,6 +112,8 @@ def open_stores(
     for source in sources:
         if source.name not in stores:
             if source.withheld:
+                from migrator.report.text import withheld_text  # needed for servers only
+
                 say(withheld_text(source.name, source.withheld))
             index = source.index(lambda runs: progress("walking", runs, 0))
             complete, index = source.find_artifacts(index, told)

@@ -39,8 +39,6 @@ from migrator.model import (
 )
 from migrator.signals import point_of_no_return
 
-REQUESTS_AT_ONCE = 4  # a server that other people use should not feel it
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
