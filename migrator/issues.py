@@ -136,6 +136,22 @@ class Code(str, Enum):
         "Fix the value in a copy of the database and convert that.",
     )
 
+    # extractor: servers
+    SERVER_WITHHOLDS = (
+        "server-withholds",
+        Severity.NOTE,
+        "The API of an MLflow server does not give this, so it can't be converted from a server.",
+        "Nothing if you don't need it; else convert the database behind the server, which has it.",
+    )
+    SERVER_ARTIFACTS_UNREADABLE = (
+        "server-artifacts-unreadable",
+        Severity.DEGRADED,
+        "An MLflow server does not list the artifacts of a run or logged model, or does not send "
+        "one of the files. Profiles don't see them, and they are not copied.",
+        "See the server's log: it may lack access to the bucket or directory. Or give the files "
+        "with --artifacts-at.",
+    )
+
     # pipeline: the same entity more than once
     ENTITY_REPEATED = (
         "entity-repeated",

@@ -154,18 +154,22 @@ WORKERS = click.option(
     help="Number of processes that read; by default one for each core. The result does not depend "
     "on it.",
 )  # fmt: skip
+REQUESTS = click.option(
+    "--requests", type=click.IntRange(min=1), default=4, show_default=True, metavar="N",
+    help="Number of requests at once to a source that is an MLflow server (http://…).",
+)  # fmt: skip
 REDACT = click.option(
     "--redact", multiple=True, metavar="PATTERN",
     help="Mask what matches this regular expression in every value, key and file name; may be "
     "repeated. Ids, locations, and names of experiments and registered models stay.",
 )  # fmt: skip
 
-SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, FETCH_LIMIT, REDACT)
+SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, FETCH_LIMIT, REQUESTS, REDACT)
 EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, FETCH_LIMIT, WORKERS,
-                  *CHOICE_OPTIONS, REDACT)  # fmt: skip
+                  REQUESTS, *CHOICE_OPTIONS, REDACT)  # fmt: skip
 SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
 CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS,
-                   ARTIFACTS_AT, WORKERS, *CHOICE_OPTIONS, REDACT)  # fmt: skip
+                   ARTIFACTS_AT, WORKERS, REQUESTS, *CHOICE_OPTIONS, REDACT)  # fmt: skip
 
 
 def with_options(*added: Callable[[F], F]) -> Callable[[F], F]:

@@ -18,6 +18,7 @@ STAGES = {
     "listing artifacts": "Listing artifacts",
     "fetching": "Fetching objects",
     "unpacking": "Unpacking entries",
+    "reading the server": "Reading the server",
     "runs": "Reading runs",
     "traces": "Reading traces",
     "copying artifacts, bytes": "Copying artifacts",

@@ -93,9 +93,9 @@ def scan(
 
     SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, an address
     such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'), an archive of a file store
-    (.tar, .tar.gz, .zip), or a tracking database (mlflow.db, sqlite:///mlflow.db, postgresql://…,
-    mysql://…). Several sources are scanned as one. Nothing is written except the page that
-    --html names.
+    (.tar, .tar.gz, .zip), a tracking database (mlflow.db, sqlite:///mlflow.db, postgresql://…,
+    mysql://…), or a tracking server (http://host:5000). Several sources are scanned as one.
+    Nothing is written except the page that --html names.
     """
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page
@@ -117,6 +117,7 @@ def scan(
             chosen,
             on_tree=trees.append if tree else None,
             progress=progress,
+            say=lambda text: None if quiet else say(text, err=True),
         )
     if as_json:
         print_json(outcome.as_dict(values))

@@ -39,6 +39,8 @@ from migrator.model import (
 )
 
 Wanted = Callable[[str], bool]  # of an artifact's relative path: must its text be read?
+Takes = Callable[[str, str, bool], bool]  # id, name, is deleted: is this experiment converted?
+REQUESTS_AT_ONCE = 4  # to a server: people who use it should not feel it
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 
 
@@ -92,6 +94,11 @@ class Source(ABC):
     def address(self, path: str) -> str | None:
         """The location by which MLflow opens a file, None where that is the local path."""
         return None
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """What the place holds and does not give, as sentences; known before anything is read."""
+        return ()
 
     # -- what is in it
 

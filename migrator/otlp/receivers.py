@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import os
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -23,18 +20,16 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import InvalidHeader
-from urllib3.util.retry import Retry
 
 from migrator import addresses
 from migrator.atomic_files import create_partial
 from migrator.counting import counted
 from migrator.credentials import masked, without_secrets
 from migrator.errors import OptionError, TargetError
+from migrator.http_client import failure_reason, retries, without_retry_warnings
 
 _RETRIED = (429, 502, 503, 504)  # statuses that OTLP defines as retryable
 _TRIES = 5
-_BACKOFF_S, _MAX_WAIT_S = 0.5, 30.0
 _TIMEOUT_S = 30.0
 _MIN_SECRET_LENGTH = 6  # masking "1" or "OK" would make the message unreadable
 _MAX_REASON_LENGTH = 400  # some receivers answer with a whole page
@@ -180,8 +175,9 @@ class HttpReceiver:
             ) from None
         self._request.headers["Content-Type"] = "application/x-protobuf"
         self._session = requests.Session()
-        self._session.mount("http://", HTTPAdapter(max_retries=_retries()))
-        self._session.mount("https://", HTTPAdapter(max_retries=_retries()))
+        adapter = HTTPAdapter(max_retries=retries(_TRIES - 1, ["POST"], _RETRIED))
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
 
     def send(self, data: TracesData) -> None:
         """Send the spans of some traces. Raises TargetError unless all were accepted."""
@@ -189,7 +185,7 @@ class HttpReceiver:
         request.prepare_body(data.SerializeToString(), None)
         settings = self._session.merge_environment_settings(str(request.url), {}, None, None, None)
         try:
-            with _without_retry_warnings():
+            with without_retry_warnings():
                 response = self._session.send(
                     request,
                     timeout=_TIMEOUT_S,
@@ -197,7 +193,8 @@ class HttpReceiver:
                     **settings,
                 )
         except OSError as error:  # every RequestException is one
-            raise self._failed(_reason(error)) from None
+            reason = failure_reason(error, _TIMEOUT_S, "REQUESTS_CA_BUNDLE")
+            raise self._failed(reason) from None
         if response.is_redirect:
             raise self._failed(f"it redirects to {masked(response.headers['Location'])}")
         if not 200 <= response.status_code < 300:
@@ -250,44 +247,6 @@ class HttpReceiver:
         )
 
 
-class _Retry(Retry):
-    """urllib3's rules, except that a receiver can't make us wait for long or fail by its header."""
-
-    def parse_retry_after(self, retry_after: str) -> float:
-        """Read ``Retry-After`` in seconds, at most ``_MAX_WAIT_S``; 0 when it is not valid."""
-        try:
-            return min(super().parse_retry_after(retry_after), _MAX_WAIT_S)
-        except InvalidHeader:
-            return 0.0
-
-
-def _retries() -> Retry:
-    return _Retry(
-        total=_TRIES - 1,
-        other=0,  # errors of TLS: they would be the same again
-        allowed_methods=["POST"],
-        status_forcelist=_RETRIED,
-        backoff_factor=_BACKOFF_S,
-        backoff_max=_MAX_WAIT_S,
-        raise_on_status=False,  # the last answer is reported
-    )
-
-
-@contextmanager
-def _without_retry_warnings() -> Iterator[None]:
-    """Keep urllib3 from logging every retry: its text has the URL with all that is secret."""
-    logger = logging.getLogger("urllib3.connectionpool")
-    logger.addFilter(_is_not_warning)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_not_warning)
-
-
-def _is_not_warning(record: logging.LogRecord) -> bool:
-    return record.levelno != logging.WARNING
-
-
 def _secrets_of(url: str, headers: Mapping[str, str]) -> list[str]:
     """List the words of headers and of a URL's query and password that may be secret."""
     address, _, query = url.partition("?")
@@ -301,40 +260,6 @@ def _with_path(url: str) -> str:
     """Add OTLP's path to a URL that has none."""
     parts = urlsplit(url)
     return url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1/traces"))
-
-
-def _reason(error: OSError) -> str:
-    """Explain in a few words why a request failed; texts of requests would show the URL."""
-    whom = "the proxy" if isinstance(error, requests.exceptions.ProxyError) else "it"
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"its TLS certificate is not trusted ({cause.verify_message}); the environment "
-                "variable REQUESTS_CA_BUNDLE names a file of certificates to trust"
-            )
-        if isinstance(cause, ssl.SSLError):
-            detail = (cause.reason or "unknown error").replace("_", " ").lower()
-            return f"TLS failed ({detail}); does {whom} speak https://?"
-        if isinstance(cause, requests.Timeout | TimeoutError):
-            return f"{whom} did not answer within {_TIMEOUT_S:g} s"
-        if isinstance(cause, OSError) and cause.strerror:
-            return f"no connection to {whom}: {cause.strerror}"
-    if isinstance(error, requests.RequestException):
-        return f"no connection to {whom} ({type(error).__name__})"
-    return str(error)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and the errors that led to it; urllib3 keeps some in ``args``."""
-    waiting, seen = [error], set[int]()
-    while waiting:
-        cause = waiting.pop(0)
-        if id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        linked = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
-        waiting += [each for each in linked if isinstance(each, BaseException)]
 
 
 def as_json(data: TracesData) -> dict[str, Any]:

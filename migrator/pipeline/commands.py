@@ -15,22 +15,25 @@ from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
 from migrator.pipeline.in_place import (
-    NewTraces,
+    SharedNewTraces,
     check_whole,
     count_as_there,
     in_place_options,
     in_place_target,
+    without_own_traces,
 )
 from migrator.pipeline.locations import is_below
 from migrator.pipeline.options import Options, Paths, as_texts
 from migrator.pipeline.sinks import Discard, Sink
 from migrator.pipeline.stores import (
     Progress,
+    Say,
     Store,
     fetched,
     name_sources,
     no_progress,
     open_stores,
+    say_nothing,
 )
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
@@ -105,16 +108,18 @@ def scan(
     on_tree: Callable[[PlannedTree], None] | None = None,
     sink: Sink | None = None,
     progress: Progress = no_progress,
+    say: Say = say_nothing,
 ) -> Outcome:
     """Find out what ``convert`` would do with the sources, without a target.
 
     ``on_tree`` is called with each tree of runs and what becomes of it. ``sink`` gets every item
-    that ``convert`` would write. Raises SourceError and OptionError.
+    that ``convert`` would write. What a server does not give is passed to ``say`` before it is
+    read. Raises SourceError and OptionError.
     """
     began = time.monotonic()
     options = options or Options()
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places)
+        stores = open_stores(places, say)
         outcome = _outcome(stores, options, target=None)
         observer = Observer(on_tree, progress)
         walked = walk_sources(stores, options, sink or Discard(), outcome, observer=observer)
@@ -138,24 +143,25 @@ def convert(
     stop_on_error: bool = False,
     in_place: bool = False,
     progress: Progress = no_progress,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = say_nothing,
 ) -> Outcome:
     """Write the sources into the database at ``to``, completely or not at all.
 
     The report goes to ``report``, or to a new file beside the target, which is not written if
     nothing is new and nothing is rejected; ``values`` shows the
     source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
-    conversion. With ``in_place`` the source is a SQLite database, which gets the traces made of
-    its runs, and ``to`` is ignored. Raises SourceError, OptionError, TargetError, RejectedError,
-    and LedgerError (a defect); the target is untouched then.
+    conversion. With ``in_place`` the source is a SQLite database or a server, which gets the
+    traces made of its runs, and ``to`` is ignored. Raises SourceError, OptionError, TargetError,
+    RejectedError, and LedgerError (a defect); the target is untouched then.
 
     A server (``http://…``) is written through its API. What that can't keep is passed to ``say``
     before anything is written, and what an error leaves half done the next conversion completes.
+    What a server as the source does not give is passed to ``say`` before it is read.
     """
     options = options or Options()
     if in_place:
         to = in_place_target(as_texts(sources))
-        options = in_place_options(options)
+        options = in_place_options(options, to)
     target = _TargetSettings(to, schema, dry_run, backup, stop_on_error, in_place)
     reporting = _ReportSettings(None if report is None else str(report), values)
     if reporting.path is not None:
@@ -165,7 +171,7 @@ def convert(
 
         check_rest_options(options, schema, backup)
         return _convert_into_server(sources, options, target, reporting, progress, say)
-    return _convert_into_database(sources, options, target, reporting, progress)
+    return _convert_into_database(sources, options, target, reporting, progress, say)
 
 
 def _convert_into_database(
@@ -174,6 +180,7 @@ def _convert_into_database(
     settings: _TargetSettings,
     reporting: _ReportSettings,
     progress: Progress,
+    say: Say,
 ) -> Outcome:
     began = time.monotonic()
     if not settings.in_place:
@@ -184,7 +191,7 @@ def _convert_into_database(
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
         fetched(sources, options, progress, whole=whole) as places,
     ):
-        stores = open_stores(places)
+        stores = open_stores(places, say)
         outcome = _outcome(stores, options, target=target.uri)
         if settings.in_place:
             check_whole(stores)
@@ -214,7 +221,7 @@ def _convert_into_database(
                 reporting.write(outcome, Path(reporting.path))
             return outcome
         with loader.Writer(target) as writer:
-            new = NewTraces(writer)
+            new = SharedNewTraces(writer)
             sink = new if settings.in_place else writer
             walked = walk_sources(stores, options, sink, outcome, facts, observer)
             walked.check_handed()
@@ -255,12 +262,14 @@ def _convert_into_server(
     settings: _TargetSettings,
     reporting: _ReportSettings,
     progress: Progress,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Outcome:
     # Most targets are files, and what writes to a server takes a while to load.
     from migrator.loader import rest as server
     from migrator.pipeline.through_rest import RestConversion, convert_through_rest, report_base
 
+    if not settings.in_place:
+        check_apart(sources, settings.uri)
     connection = server.open_server(settings.uri)
     whole = not settings.dry_run and options.artifacts.mode != "keep"  # they are sent as well
     try:
@@ -268,12 +277,14 @@ def _convert_into_server(
             point_of_no_return() as committing,
             fetched(sources, options, progress, whole=whole) as places,
         ):
-            stores = open_stores(places)
+            stores = open_stores(places, say)
             outcome = _outcome(stores, options, target=connection.shown)
             outcome.dry_run = settings.dry_run
             if reporting.path is not None:
                 check_outside(outcome.sources, "--report", reporting.path)
-            conversion = RestConversion(stores, connection, options, progress)
+            if settings.in_place:
+                stores = [without_own_traces(store) for store in stores]
+            conversion = RestConversion(stores, connection, options, progress, settings.in_place)
             convert_through_rest(conversion, outcome, settings.check_rejects, say)
             committing()
             name_sources(stores, outcome)
@@ -302,9 +313,9 @@ def check_outside(sources: Sequence[str], option: str, path: str) -> None:
 
 
 def check_apart(sources: Paths, to: str) -> None:
-    """Raise OptionError where the database that is to be written is one of the sources."""
+    """Raise OptionError where the database or server to be written is one of the sources."""
     for source in as_texts(sources):
-        if extractor.is_same_database(source, to):
+        if extractor.is_same_database(source, to) or extractor.is_same_server(source, to):
             raise OptionError(
                 f"--to {masked(to)} is the source itself, which is only read.",
                 todo="Name another database (--to sqlite:///migrated.db), or add the traces to it: "

@@ -15,7 +15,7 @@ from migrator.model import Entry, ExperimentPlan, ExperimentRecord, RunEntry
 from migrator.outcome.ledger import counts_of
 from migrator.outcome.summary import ExperimentSummary
 from migrator.paths import readable_path
-from migrator.pipeline.options import fits
+from migrator.pipeline.options import Options, fits_experiment
 from migrator.pipeline.stores import Store, ranked
 from migrator.pipeline.walk_context import WalkContext
 from migrator.pipeline.walk_totals import leave_out_files
@@ -78,7 +78,7 @@ def _read_selected(context: WalkContext) -> list[_Read]:
             if record is not None:
                 known.append(record)
                 is_unlisted = listed is not None and entry.path not in listed
-                if is_unlisted or not options.takes(record):
+                if is_unlisted or not _is_selected(record, options):
                     leave_out_files(totals.ledger, store, entry)
                     context.outcome.left_out_experiments += 1
                     continue
@@ -94,7 +94,7 @@ def _check_names(context: WalkContext, known: Sequence[ExperimentRecord]) -> Non
     options = context.options
     literal = [name for name in options.not_experiments if not _WILDCARDS & set(name)]
     for name in (*options.experiments, *literal):
-        if not any(fits(record, name) for record in known):
+        if not any(fits_experiment(name, each.experiment_id, each.name) for each in known):
             raise unknown_experiment(name)
     models = {entry.entity_id for s in context.stores for entry in s.index.registered_models}
     new_names = dict(options.rename)
@@ -120,6 +120,12 @@ def unknown_experiment(name: str) -> OptionError:
         f"The source has no experiment with the name or id {name!r}.",
         todo="'mlflow-migrate scan' lists them.",
     )
+
+
+def _is_selected(record: ExperimentRecord, options: Options) -> bool:
+    """Whether the options take an experiment."""
+    identity, name = record.experiment_id, record.name
+    return options.takes_experiment(identity, name, is_deleted=record.deleted)
 
 
 def _listed_folders(context: WalkContext) -> set[str] | None:

@@ -1,8 +1,8 @@
-"""Adding traces to the database that holds their runs (``convert mlflow.db --in-place``).
+"""Adding traces to the database or server that holds their runs (``convert … --in-place``).
 
-The database is source and target. Only the traces made of its runs go to the loader, which merges
-them after a backup and in one transaction. Everything else stays as it is, and counts as already
-there.
+It is source and target. Only the traces made of its runs go to the loader: into a database, where
+they are merged after a backup and in one transaction, or through a server's API. Everything else
+stays as it is, and counts as already there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from migrator import addresses, extractor, transformer
+from migrator import addresses, conventions, extractor, transformer
 from migrator.credentials import masked
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Code, Kind
@@ -27,15 +27,17 @@ from migrator.model import (
 from migrator.outcome.ledger import counts_of, trace_counts_of
 from migrator.outcome.summary import ArtifactSummary, Outcome
 from migrator.pipeline.options import Options
-from migrator.pipeline.sinks import Recorder, SharedSink
+from migrator.pipeline.sinks import Recorder, SharedSink, Sink
 from migrator.pipeline.stores import Store
 
 
 def in_place_target(sources: Sequence[str]) -> str:
     """The target of a conversion in place: the one source. Raises OptionError."""
+    if len(sources) == 1 and extractor.is_server(sources[0]):
+        return sources[0]
     if len(sources) != 1 or not extractor.is_database(sources[0]):
         raise OptionError(
-            "--in-place takes one source, which is a SQLite database.",
+            "--in-place takes one source, which is a SQLite database or an MLflow server.",
             todo="Write: mlflow-migrate convert mlflow.db --in-place",
         )
     if addresses.is_database_server(sources[0]):
@@ -47,8 +49,17 @@ def in_place_target(sources: Sequence[str]) -> str:
     return extractor.sqlite_uri(sources[0])
 
 
-def in_place_options(options: Options) -> Options:
-    """The options of a conversion in place: runs and locations stay. Raises OptionError."""
+def in_place_options(options: Options, target: str) -> Options:
+    """The options of a conversion in place: runs and locations stay. Raises OptionError.
+
+    On a server what is deleted stays out too: it would have to be restored first.
+    """
+    is_server = extractor.is_server(target)
+    if is_server and "deleted" in options.include:
+        raise OptionError(
+            "--in-place and --include deleted: a server takes no traces of what is deleted.",
+            todo="Leave out one of the two.",
+        )
     for name, is_given in (
         ("--no-runs", not options.runs),
         ("--no-traces", not options.traces),
@@ -61,7 +72,12 @@ def in_place_options(options: Options) -> Options:
                 f"{name} and --in-place: only traces are added, nothing else is changed.",
                 todo="Leave out one of the two.",
             )
-    return replace(options, runs=False, artifacts=transformer.ArtifactChoice("keep"))
+    return replace(
+        options,
+        runs=False,
+        artifacts=transformer.ArtifactChoice("keep"),
+        deleted=options.deleted and not is_server,
+    )
 
 
 def check_whole(stores: Sequence[Store]) -> None:
@@ -75,10 +91,28 @@ def check_whole(stores: Sequence[Store]) -> None:
                 )
 
 
+def without_own_traces(store: Store) -> Store:
+    """A server's store without the traces that conversions in place made of its runs.
+
+    A server has no transactions, so an earlier conversion may have ended in the middle of a run. Of
+    a run with a trace by MLflow none is made, so ours must not be taken for one: they are planned
+    again, and what is complete on the server is found there and stays.
+    """
+    run_ids = {entry.entity_id for entry in store.index.runs}
+    others = []
+    for entry in store.index.traces:
+        trace = store.source.read_trace(entry).record if entry.source_run_id in run_ids else None
+        tags = {} if trace is None else trace.tags
+        is_own = conventions.MIGRATOR_DIGEST in tags
+        if not is_own or tags.get(conventions.MIGRATOR_ROOT_RUN) not in run_ids:
+            others.append(entry)
+    return replace(store, index=replace(store.index, traces=tuple(others)))
+
+
 class NewTraces:
     """A sink that hands on the traces made of runs, and what they need; all else stays."""
 
-    def __init__(self, sink: SharedSink) -> None:
+    def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self.stayed: Counter[Kind] = Counter()
 
@@ -113,13 +147,31 @@ class NewTraces:
         """Leave a registered model as it is."""
         self.stayed.update(counts_of(record))
 
+
+class SharedNewTraces(NewTraces):
+    """The same for a sink for which other processes prepare runs and traces made of them."""
+
+    def __init__(self, sink: SharedSink) -> None:
+        super().__init__(sink)
+        self._shared = sink
+
     def recorder(self) -> Recorder:
-        """A recorder of the sink: other processes prepare runs and traces made of them."""
-        return self._sink.recorder()
+        """A recorder of the sink."""
+        return self._shared.recorder()
 
     def replay(self, recorded: Any) -> None:
         """Add what a recorder prepared."""
-        self._sink.replay(recorded)
+        self._shared.replay(recorded)
+
+
+class TracesOnly(NewTraces):
+    """The same without the experiments, which are there: for what looks at traces only."""
+
+    def add_experiment(self, plan: ExperimentPlan) -> None:
+        """Leave an experiment as it is."""
+
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
+        """Leave out the kind of an experiment."""
 
 
 def count_as_there(outcome: Outcome) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from re import Pattern
 from typing import Any, Literal, TypeAlias, get_args
 
-from migrator import transformer
+from migrator import extractor, transformer
 from migrator.errors import OptionError
-from migrator.model import ExperimentRecord, Role, RootChange
+from migrator.model import Role, RootChange
 from migrator.pipeline.artifact_roots import parsed_changes
 from migrator.pipeline.redaction import compiled
 from migrator.pipeline.selection import RejectsList, Shard, parsed_end, parsed_time
@@ -78,6 +78,8 @@ class Options:
     """Bytes of artifacts that may be fetched from object stores and servers; 0 for none."""
     workers: int
     """Processes that read; 0 for one for each core. With an executor: how many it has."""
+    requests: int
+    """Requests that a source which is a server gets at once."""
     executor: Executor | None
     """Reads in place of our own processes, in ``scan`` and ``convert``."""
     roles: tuple[tuple[str, Role], ...]
@@ -112,6 +114,7 @@ class Options:
         artifacts_at: str | RootChange | Mapping[str, str] | Iterable[str | RootChange] = (),
         fetch_limit: int | str = "10GB",
         workers: int | None = None,
+        requests: int = extractor.REQUESTS_AT_ONCE,
         executor: Executor | None = None,
         roles: Mapping[str, str | Role] | Iterable[str | tuple[str, str | Role]] = (),
         group_by_time: bool = False,
@@ -140,6 +143,7 @@ class Options:
             "artifacts_at": parsed_changes(artifacts_at),
             "fetch_limit": _byte_count(fetch_limit),
             "workers": _worker_count(workers),
+            "requests": _request_count(requests),
             "executor": executor,
             "roles": _roles(roles),
             "group_by_time": group_by_time,
@@ -161,13 +165,14 @@ class Options:
         if profile is not None or self.profile_files:
             self._check_profiles()
 
-    def takes(self, record: ExperimentRecord) -> bool:
-        """Whether an experiment is taken, as far as its name, id and state decide."""
-        if record.deleted and not self.deleted:
+    def takes_experiment(self, experiment_id: str, name: str, *, is_deleted: bool) -> bool:
+        """Whether an experiment is taken, as far as its id, name and state decide."""
+        if is_deleted and not self.deleted:
             return False
-        if any(fits(record, name) for name in self.not_experiments):
+        if any(fits_experiment(each, experiment_id, name) for each in self.not_experiments):
             return False
-        return not self.experiments or any(fits(record, name) for name in self.experiments)
+        chosen = any(fits_experiment(each, experiment_id, name) for each in self.experiments)
+        return chosen or not self.experiments
 
     def _refuse_contradictions(self) -> None:
         if not self.runs and not self.traces:
@@ -244,9 +249,9 @@ class Options:
             )
 
 
-def fits(record: ExperimentRecord, name: str) -> bool:
+def fits_experiment(pattern: str, experiment_id: str, name: str) -> bool:
     """Whether an experiment has this name or id, or a name that fits the pattern."""
-    return name in (record.name, record.experiment_id) or fnmatchcase(record.name, name)
+    return pattern in (name, experiment_id) or fnmatchcase(name, pattern)
 
 
 def as_texts(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
@@ -288,6 +293,14 @@ def _worker_count(workers: int | None) -> int:
             todo="Give 1 or more, or leave it out for one for each core.",
         )
     return workers
+
+
+def _request_count(requests: int) -> int:
+    if requests < 1:
+        raise OptionError(
+            f"--requests {requests} is not a number of requests.", todo="Give 1 or more."
+        )
+    return requests
 
 
 def _roles(

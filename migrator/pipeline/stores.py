@@ -17,11 +17,16 @@ from migrator.pipeline.artifact_roots import check_told
 from migrator.pipeline.options import Options, Paths, as_texts
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
+Say = Callable[[str], None]
 E = TypeVar("E", bound=Entry)
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+def say_nothing(text: str) -> None:
+    """Print nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,10 @@ def fetched(
         wanted, whole, options.artifacts.mode == "copy", options.fetch_limit, progress
     )
     told = options.artifacts_at
+
+    def takes(experiment_id: str, title: str, is_deleted: bool) -> bool:
+        return options.takes_experiment(experiment_id, title, is_deleted=is_deleted)
+
     with ExitStack() as opened:
 
         def look(source: extractor.Source, index: SourceIndex) -> extractor.RemoteArtifacts:
@@ -99,7 +108,14 @@ def fetched(
 
         places = [
             opened.enter_context(
-                extractor.open_source(name, wanted=wanted, whole=whole, progress=progress)
+                extractor.open_source(
+                    name,
+                    wanted=wanted,
+                    whole=whole,
+                    progress=progress,
+                    requests=options.requests,
+                    takes=takes,
+                )
             )
             for name in dict.fromkeys(as_texts(sources))
         ]
@@ -113,7 +129,10 @@ def _only_taken(source: extractor.Source, index: SourceIndex, options: Options) 
     taken = set()
     for entry in index.experiments:
         record = source.read_experiment(entry).record
-        if record is not None and options.takes(record):
+        if record is None:
+            continue
+        identity, name = record.experiment_id, record.name
+        if options.takes_experiment(identity, name, is_deleted=record.deleted):
             taken.add(entry.entity_id)
     return index.of_owners(lambda entry: entry.experiment_id in taken)
 
@@ -130,15 +149,20 @@ def _wanted_artifacts(options: Options) -> extractor.Wanted:
     return lambda path: chosen()(path)
 
 
-def open_stores(opened: Opened) -> list[Store]:
+def open_stores(opened: Opened, say: Say = say_nothing) -> list[Store]:
     """Walk every source once, and look for artifacts that lie apart from their runs.
 
-    Raises SourceError when a source can't be listed, and OptionError when no source records a
-    location below a root that was told.
+    What a source holds and does not give is passed to ``say`` before it is read. Raises SourceError
+    when a source can't be listed, and OptionError when no source records a location below a root
+    that was told.
     """
     walked: dict[str, tuple[extractor.Source, SourceIndex]] = {}
     for source in opened.sources:
         if source.name not in walked:
+            if source.withheld:
+                from migrator.report.text import withheld_text  # needed for servers only
+
+                say(withheld_text(source.name, source.withheld))
             index = source.index(lambda runs: opened.progress("walking", runs, 0))
             walked[source.name] = source, index
     check_told(list(walked.values()), opened.told)

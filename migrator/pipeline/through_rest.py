@@ -12,21 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from migrator import extractor, transformer
+from migrator import conventions, extractor, transformer
 from migrator.errors import OptionError
 from migrator.issues import Issue, Kind
 from migrator.loader import rest as server
 from migrator.outcome.summary import Outcome, ServerLimit, ServerSummary
 from migrator.paths import readable_path
 from migrator.pipeline.closing import Walked
+from migrator.pipeline.in_place import NewTraces, TracesOnly, count_as_there
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Sink
-from migrator.pipeline.stores import Progress, Store
+from migrator.pipeline.stores import Progress, Say, Store
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
 from migrator.report.text import limits_text
-
-Say = Callable[[str], None]
 
 
 def check_rest_options(options: Options, schema: str | None, backup: bool) -> None:
@@ -66,6 +65,14 @@ class RestConversion:
     connection: server.Connection
     options: Options
     progress: Progress
+    in_place: bool = False  # the server is the source, and only traces are added
+
+    def existing(self) -> dict[int, server.ServedExperiment]:
+        """The experiments of the server by the ids of plans: in place these are its own."""
+        found = server.existing_experiments(self.connection)
+        if self.in_place:
+            return {int(each.experiment_id): each for each in found}
+        return {_handle(each): each for each in found}
 
     def walk(
         self, sink: Sink, outcome: Outcome, there: Mapping[int, server.ServedExperiment]
@@ -74,7 +81,7 @@ class RestConversion:
         existing = [each.as_existing(handle) for handle, each in there.items()]
         facts = TargetFacts(
             existing,
-            largest_id=None,
+            largest_id=conventions.INT64_MAX if self.in_place else None,
             experiments_of_runs=server.RunLocations(self.connection, there).experiments_of,
         )
         observer = Observer(progress=self.progress)
@@ -95,18 +102,20 @@ def convert_through_rest(
     """
     began = time.monotonic()
     connection, options = conversion.connection, conversion.options
-    there = {_handle(each): each for each in server.existing_experiments(connection)}
+    there = conversion.existing()
     survey = server.Survey()
     is_dry = outcome.dry_run
     trial = outcome if is_dry else Outcome(outcome.version, outcome.sources, outcome.target)
     trial.server = summary = ServerSummary(connection.version)
-    walked = conversion.walk(survey, trial, there)
+    walked = conversion.walk(TracesOnly(survey) if conversion.in_place else survey, trial, there)
     check_rejects(trial.ledger.issues)
     summary.limits = tuple(
         ServerLimit(limit.name, limit.what, n, limit.why, limit.instead)
         for limit, n in survey.found(connection.release)
     )
-    if is_dry:
+    if is_dry and conversion.in_place:
+        outcome.ledger.add_outcome({}, walked.handed)
+    elif is_dry:
         outcome.ledger.add_outcome(walked.handed, {})
     else:
         if summary.limits:
@@ -119,8 +128,11 @@ def convert_through_rest(
             files_of=_files_of(conversion.stores) if sends_files else None,
             progress=conversion.progress,
             runs_in_all=trial.ledger.found[Kind.RUN],
+            in_place=conversion.in_place,
         )
         _write(conversion, publisher, outcome, there, summary)
+    if conversion.in_place:
+        count_as_there(outcome)
     outcome.seconds = time.monotonic() - began
 
 
@@ -131,8 +143,10 @@ def _write(
     there: Mapping[int, server.ServedExperiment],
     summary: ServerSummary,
 ) -> None:
-    walked = conversion.walk(publisher, outcome, there)
+    new = NewTraces(publisher)
+    walked = conversion.walk(new if conversion.in_place else publisher, outcome, there)
     result = publisher.finish()
+    result.already_there.update(new.stayed)
     walked.add_result(result)
     summary.files_sent, summary.bytes_sent = result.files_sent, result.bytes_sent
     summary.ids = {kind.value: dict(ids) for kind, ids in result.ids.items() if ids}

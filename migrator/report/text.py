@@ -134,6 +134,12 @@ def server_text(server: ServerSummary) -> str:
     return "\n".join(filter(None, parts))
 
 
+def withheld_text(name: str, sentences: Sequence[str]) -> str:
+    """What a source holds and does not give; printed before it is read."""
+    listed = "".join(f"\n    {sentence}" for sentence in sentences)
+    return f"What the API of {name} does not give:{listed}"
+
+
 def limits_text(server: ServerSummary) -> str:
     """List the things that a server's API can't keep, with the reason and the replacement."""
     if not server.limits:

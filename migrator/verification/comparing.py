@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, pipeline
+from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, pipeline
+from migrator.credentials import masked
 from migrator.errors import OptionError
 from migrator.loader.rest import open_server
 from migrator.outcome.summary import Outcome
+from migrator.pipeline.options import as_texts
 from migrator.verification.database import DatabaseComparer
 from migrator.verification.findings import VerifyResult
 from migrator.verification.rest import RestComparer
@@ -63,6 +65,12 @@ def verify(
 def _verify_server(
     sources: pipeline.Paths, against: str, options: pipeline.Options, progress: pipeline.Progress
 ) -> VerifyResult:
+    for source in as_texts(sources):
+        if extractor.is_same_server(source, against):
+            raise OptionError(
+                f"--against {masked(against)} is the source itself.",
+                todo="Give what it was converted into.",
+            )
     # MLflow's client would retry for minutes at a server that is gone.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     open_server(against, to_read=True)

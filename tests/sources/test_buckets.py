@@ -487,7 +487,6 @@ def failing(source: str) -> str:
         ("s3://lab/mlruns/1", "is a part of a file store. Give the store itself: s3://lab/mlruns"),
         ("zip://mlruns::s3://lab/a.zip", "chain"),
         ("nonsense://lab/mlruns", "nonsense://lab/mlruns is not a local directory"),
-        ("http://localhost:5000", "is the address of an MLflow server, which can be a target"),
         ("local:///tmp", "is not a local directory"),
     ],
 )

@@ -17,16 +17,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
     ("outcome",),
     ("databases", "encoding", "object_stores", "workers"),
-    ("addresses", "model"),
+    ("addresses", "http_client", "model"),
     ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
     ("counting", "credentials"),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = (
-    *("loader", "verification", "tracker"),
-    *("extractor.rest", "extractor.artifact_proxy"),
-)
+IMPORTS_MLFLOW = ("loader", "verification", "tracker", "extractor.artifact_proxy")
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 

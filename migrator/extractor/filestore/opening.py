@@ -7,7 +7,6 @@ import re
 import shlex
 import urllib.parse
 
-from migrator import addresses
 from migrator.credentials import masked
 from migrator.errors import SourceError
 from migrator.extractor.filestore.junk_names import is_junk_folder
@@ -73,13 +72,6 @@ def _nothing(path: str) -> SourceError:
 def _local_path(location: str) -> str:
     if not location.strip() or "\x00" in location:
         raise SourceError("The source is empty.", todo="Give the path of an mlruns directory.")
-    if addresses.is_http(location) and not os.path.lexists(location):
-        raise SourceError(
-            f"{masked(location)} is the address of an MLflow server, which can be a target (--to) "
-            "but not a source.",
-            todo="Give the directory in which the server keeps its runs (mlruns, from its option "
-            "--backend-store-uri).",
-        )
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z]:|[^/\\])", location)
     if scheme is None or os.path.lexists(location):
         return os.path.abspath(os.path.expanduser(location))

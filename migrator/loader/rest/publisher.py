@@ -59,16 +59,19 @@ class Publisher:
         files_of: Files | None = None,
         progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
         runs_in_all: int = 0,
+        in_place: bool = False,
     ) -> None:
         """``there`` are the experiments of the server by the ids of the plans.
 
-        ``files_of`` lists a directory of artifacts; without it none are sent.
+        ``files_of`` lists a directory of artifacts; without it none are sent. With ``in_place``
+        the runs are the server's own, which traces refer to by the ids that they have.
         """
         self._server = server
         self._there = there
         self._files_of = files_of
         self._progress = progress
         self._in_all = runs_in_all
+        self._in_place = in_place
         self._result = Written()
         self._experiments: dict[int, TargetExperiment] = {}
         self._datasets: dict[int, _Datasets] = {}
@@ -344,7 +347,10 @@ class Publisher:
         return own in self._clashing or plan.metadata.get(conventions.SOURCE_RUN) in self._clashing
 
     def _write_trace(self, job: TraceJob) -> None:
-        traces.write(self._server, job, self._ids.runs)
+        runs_there = self._ids.runs
+        if self._in_place:
+            runs_there = {run_id: run_id for run_id in job.plan.run_ids}
+        traces.write(self._server, job, runs_there)
         self._server.count_written("traces")
 
     # --------------------------------------------------------------------------- models

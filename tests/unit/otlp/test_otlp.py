@@ -23,7 +23,7 @@ from mlflow.entities import ViewType
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from migrator import otlp, pipeline
+from migrator import http_client, otlp, pipeline
 from migrator.cli import main
 from migrator.errors import TargetError
 from migrator.extractor.filestore import FileStoreSource
@@ -292,7 +292,7 @@ def test_a_receiver_that_refuses_is_named_with_its_answer(monkeypatch: pytest.Mo
     partial.partial_success.error_message = "too old"
     with answering((200, {}, partial.SerializeToString())) as (url, _):
         assert "it rejected 3 spans: too old. Nothing was sent." in refusal(url)
-    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    monkeypatch.setattr(http_client, "BACKOFF_S", 0.0)
     assert "no connection to it: Connection refused." in refusal("http://127.0.0.1:9")
 
 
@@ -315,7 +315,7 @@ def test_a_long_answer_is_shortened_after_its_secrets_are_masked() -> None:
 
 
 def test_a_receiver_that_stays_busy_is_asked_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    monkeypatch.setattr(http_client, "BACKOFF_S", 0.0)
     with answering((429, {}, b"slow down")) as (url, asked):
         assert "it answered 429 Too Many Requests: slow down." in refusal(url)
     assert len(asked) == 5
@@ -326,7 +326,7 @@ def test_a_receiver_that_stays_busy_is_asked_five_times(monkeypatch: pytest.Monk
 def test_a_retry_after_header_neither_fails_nor_waits_for_long(
     retry_after: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receivers, "_MAX_WAIT_S", 0.1)
+    monkeypatch.setattr(http_client, "MAX_WAIT_S", 0.1)
     began = time.monotonic()
     with answering((503, {"Retry-After": retry_after}, b""), (200, {}, b"")) as (url, asked):
         export(AGENTS, url)
@@ -354,7 +354,7 @@ def test_rejected_spans_are_read_from_an_answer_in_json_too() -> None:
 
 
 def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    monkeypatch.setattr(http_client, "BACKOFF_S", 0.0)
     monkeypatch.setattr(receivers, "_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -383,7 +383,7 @@ def test_errors_of_tls_are_one_sentence_and_not_tried_again(tmp_path: Path) -> N
 def test_no_message_shows_a_secret(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(receivers, "_BACKOFF_S", 0.0)
+    monkeypatch.setattr(http_client, "BACKOFF_S", 0.0)
     secret = "s3cret-t0ken"
     header = ("--header", f"Authorization=Bearer {secret}")
     with answering((403, {}, f"bad: Bearer {secret}".encode())) as (url, asked):

@@ -1,0 +1,1 @@
+"""An MLflow tracking server as a source, read through its REST API."""
