@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 from migrator.issues import Kind
 from migrator.model import (
+    Asset,
+    AssetEntry,
     DatasetRecord,
     Entry,
     ExperimentRecord,
@@ -134,6 +136,10 @@ class Source(ABC):
     @abstractmethod
     def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
         """Read a registered model or prompt with its versions."""
+
+    def read_asset(self, entry: AssetEntry) -> Extracted[Asset]:
+        """Read an evaluation dataset, scorer or webhook. File stores list none."""
+        raise NotImplementedError(f"{type(self).__name__} lists no {entry.kind.value}")
 
     # -- where its artifacts are
 

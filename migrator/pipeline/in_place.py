@@ -17,6 +17,7 @@ from migrator.credentials import masked
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Code, Kind
 from migrator.model import (
+    Asset,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -111,6 +112,10 @@ class NewTraces:
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Leave a registered model as it is."""
+        self.stayed.update(counts_of(record))
+
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Leave an evaluation dataset, scorer or webhook as it is."""
         self.stayed.update(counts_of(record))
 
     def recorder(self) -> Recorder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from migrator.counting import counted
 from migrator.errors import SourceError
 from migrator.extractor.database.connection import Database
 from migrator.issues import Code, Issue, Kind
@@ -64,6 +65,19 @@ KNOWN: Mapping[str, frozenset[str]] = {
         "created_timestamp last_updated_timestamp source_type source_id run_id span_id rationale "
         "overrides valid assessment_metadata experiment_id trace_timestamp_ms aggregate_value "
         "is_numeric_value",
+        "entity_associations": "association_id source_type source_id destination_type "
+        "destination_id created_time",
+        "evaluation_datasets": "dataset_id name schema profile digest created_time "
+        "last_update_time created_by last_updated_by workspace",
+        "evaluation_dataset_tags": "dataset_id key value",
+        "evaluation_dataset_records": "dataset_record_id dataset_id inputs expectations outputs "
+        "tags source source_id source_type created_time last_update_time created_by "
+        "last_updated_by input_hash",
+        "scorers": "experiment_id scorer_name scorer_id",
+        "scorer_versions": "scorer_id scorer_version serialized_scorer creation_time",
+        "webhooks": "webhook_id name description url status secret creation_timestamp "
+        "last_updated_timestamp deleted_timestamp workspace",
+        "webhook_events": "webhook_id entity action",
     }.items()
 }
 
@@ -156,6 +170,22 @@ class SchemaReport:
                 yield from self._columns(table)
             elif table not in DERIVED:
                 yield from self._table(table)
+        yield from self._other_links()
+
+    def _other_links(self) -> Iterator[Issue]:
+        """Name links whose source is neither a trace nor an evaluation dataset."""
+        table = "entity_associations"
+        if not self.database.has(table, "source_type", "source_id"):
+            return
+        count = self._count(table, " WHERE source_type NOT IN ('trace', 'evaluation_dataset')")
+        if count:
+            yield Issue(
+                Code.TABLE_NOT_CARRIED,
+                f"{self.name}/{table}",
+                f"{counted(count, 'link')} of other entities than traces and evaluation datasets "
+                "have no place in what is converted.",
+                count=count,
+            )
 
     def _revision(self) -> Iterator[Issue]:
         database = self.database
@@ -263,7 +293,17 @@ CHILDREN: tuple[Child, ...] = (
     Child("trace_request_metadata", Kind.TRACE_METADATA, "request_id", "trace_info", "request_id"),
     Child("spans", Kind.SPAN, "trace_id", "trace_info", "request_id"),
     Child("assessments", Kind.ASSESSMENT, "trace_id", "trace_info", "request_id"),
-)
+    Child("entity_associations", Kind.TRACE_LINK, "source_id", "trace_info", "request_id",
+          "c.source_type = 'trace'"),
+    Child("entity_associations", Kind.EVALUATION_DATASET_LINK, "source_id",
+          "evaluation_datasets", "dataset_id", "c.source_type = 'evaluation_dataset'"),
+    Child("evaluation_dataset_tags", Kind.EVALUATION_DATASET_TAG, "dataset_id",
+          "evaluation_datasets", "dataset_id"),
+    Child("evaluation_dataset_records", Kind.EVALUATION_ITEM, "dataset_id",
+          "evaluation_datasets", "dataset_id"),
+    Child("scorer_versions", Kind.SCORER_VERSION, "scorer_id", "scorers", "scorer_id"),
+    Child("webhook_events", Kind.WEBHOOK_EVENT, "webhook_id", "webhooks", "webhook_id"),
+)  # fmt: skip
 
 # Owners that belong to an experiment themselves.
 OF_EXPERIMENT: Mapping[str, tuple[str, Kind]] = {
@@ -271,6 +311,7 @@ OF_EXPERIMENT: Mapping[str, tuple[str, Kind]] = {
     "datasets": ("dataset_uuid", Kind.DATASET),
     "logged_models": ("model_id", Kind.LOGGED_MODEL),
     "trace_info": ("request_id", Kind.TRACE),
+    "scorers": ("scorer_id", Kind.SCORER),
 }
 
 
@@ -320,8 +361,9 @@ def _orphan_issue(path: str, child: Child, count: int, keys: Iterable[object]) -
     text = ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
     what = f"{child.column} names" if child.owner != "experiments" else "experiment_id names"
     verb = "belongs" if count == 1 else "belong"
+    is_part = child.table not in OF_EXPERIMENT
     return Issue(
-        Code.ROW_WITHOUT_OWNER,
+        Code.ROW_LEFT_OVER if is_part else Code.ROW_WITHOUT_OWNER,
         path,
         f"{count:,} {'row' if count == 1 else 'rows'} {verb} to nothing: {what} no row of "
         f"{child.owner} that is there ({text}).",

@@ -12,6 +12,7 @@ from migrator import conventions, extractor
 from migrator.issues import Kind
 from migrator.model import (
     ArtifactCopy,
+    Asset,
     DatasetRecord,
     ExistingExperiment,
     ExperimentPlan,
@@ -20,6 +21,7 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
+from migrator.verify.database.assets import compare_asset
 from migrator.verify.database.models import compare_logged_model, compare_registered_model
 from migrator.verify.database.opening import open_database
 from migrator.verify.database.runs import RunComparison
@@ -136,6 +138,11 @@ class DatabaseComparer:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
         if not self._is_second(Kind.REGISTERED_MODEL, record.name):
             compare_registered_model(self._database, self._findings, record)
+
+    @reading
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Expect an evaluation dataset, scorer or webhook with its parts."""
+        compare_asset(self._database, self._findings, record, experiment_id)
 
     @reading
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
