@@ -622,9 +622,7 @@ class TracePlan:
         own += [("prompt_version", prompt) for prompt in self.prompts]
         found = {(link.kind, link.target_id): link for link in self.links}
         for kind, target_id in own:
-            found.setdefault(
-                (kind, target_id), LinkRecord(kind, target_id, self.timestamp_ms)
-            )
+            found.setdefault((kind, target_id), LinkRecord(kind, target_id, self.timestamp_ms))
         return tuple(found.values())
 
 

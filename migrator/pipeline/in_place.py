@@ -1,8 +1,8 @@
 """Adding traces to the database that holds their runs (``convert mlflow.db --in-place``).
 
 The database is source and target. Only the traces made of its runs go to the loader, which merges
-them after a backup and in one transaction. Everything else stays as it is, and counts as already
-there.
+them into a SQLite file after a backup and in one transaction, and into a database on a server in
+one transaction for each experiment. Everything else stays as it is, and counts as already there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from migrator import addresses, extractor, transformer
-from migrator.credentials import masked
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Code, Kind
 from migrator.model import (
@@ -36,15 +35,11 @@ def in_place_target(sources: Sequence[str]) -> str:
     """The target of a conversion in place: the one source. Raises OptionError."""
     if len(sources) != 1 or not extractor.is_database(sources[0]):
         raise OptionError(
-            "--in-place takes one source, which is a SQLite database.",
+            "--in-place takes one source, which is a database.",
             todo="Write: mlflow-migrate convert mlflow.db --in-place",
         )
     if addresses.is_database_server(sources[0]):
-        raise OptionError(
-            f"--in-place: {masked(sources[0])} is on a server, and only SQLite files can be "
-            "converted in place.",
-            todo="Convert it into another database with --to.",
-        )
+        return sources[0]
     return extractor.sqlite_uri(sources[0])
 
 

@@ -86,13 +86,13 @@ _LINK = (
 )
 _SOME_TRACE = "FROM trace_info ORDER BY request_id LIMIT 1"
 ASSETS: tuple[str, ...] = (
-    f"{_DATASET}('d-1', 'questions', '{{\"inputs\": {{}}}}', '{{\"num_records\": 2}}', 'abc', 1760000000000, "
-    "1760000000001, 'ada', 'bob')",
+    f"""{_DATASET}('d-1', 'questions', '{{"inputs": {{}}}}', '{{"num_records": 2}}', 'abc',
+    1760000000000, 1760000000001, 'ada', 'bob')""",
     f"{_DATASET}('d-2', 'empty', NULL, NULL, NULL, 1760000000009, 1760000000010, NULL, NULL)",
     "INSERT INTO evaluation_dataset_tags VALUES ('d-1', 'team', 'a'), ('d-1', 'hard', 'yes')",
-    f"""{_ITEM}('r-1', 'd-1', '{{"question": "Who?"}}', '{{"answer": "Ada"}}', '{{"answer": "Bob"}}',
-    '{{"hard": "yes"}}', '{{"source_type": "HUMAN"}}', 's-1', 'HUMAN', 1760000000002, 1760000000003,
-    'ada', 'bob', 'aaaa')""",
+    f"""{_ITEM}('r-1', 'd-1', '{{"question": "Who?"}}', '{{"answer": "Ada"}}',
+    '{{"answer": "Bob"}}', '{{"hard": "yes"}}', '{{"source_type": "HUMAN"}}', 's-1', 'HUMAN',
+    1760000000002, 1760000000003, 'ada', 'bob', 'aaaa')""",
     f"""{_ITEM}('r-2', 'd-1', '{{"question": "Wann?"}}', NULL, NULL, NULL, NULL, NULL, NULL,
     1760000000004, 1760000000005, NULL, NULL, 'bbbb')""",
     f"{_LINK} VALUES ('a-1', 'evaluation_dataset', 'd-1', 'experiment', '1', 1760000000006)",
@@ -100,15 +100,15 @@ ASSETS: tuple[str, ...] = (
     f"{_LINK} SELECT 'a-3', 'trace', request_id, 'run', 'f00d' , 1760000000008 {_SOME_TRACE}",
     f"{_LINK} SELECT 'a-4', 'trace', request_id, 'prompt_version', 'greeting/1', 1760000000009 "
     f"{_SOME_TRACE}",
-    "INSERT INTO scorers VALUES (1, 'polite', 's-1'), (2, 'polite', 's-2')",
+    "INSERT INTO scorers VALUES (1, 'polite', 's-1'), (2, 'short', 's-2')",
     "INSERT INTO scorer_versions VALUES ('s-1', 1, '{\"name\": \"polite\"}', 1760000000010), "
-    "('s-1', 2, '{\"name\": \"polite\", \"v\": 2}', 1760000000011), "
+    '(\'s-1\', 2, \'{"name": "polite", "v": 2}\', 1760000000011), '
     "('s-2', 1, '{}', 1760000000012)",
     "INSERT INTO webhooks VALUES ('w-1', 'notify', 'tells us', 'https://example.com/hook', "
     "'ACTIVE', NULL, 1760000000013, 1760000000014, NULL), ('w-2', 'old', NULL, "
     "'https://example.com/old', 'DISABLED', NULL, 1760000000015, 1760000000016, 1760000000017)",
     "INSERT INTO webhook_events VALUES ('w-1', 'model_version', 'created'), "
-    "('w-1', 'prompt', 'created')",
+    "('w-1', 'prompt_alias', 'deleted')",
 )
 """What MLflow 3.5 keeps beside runs and traces, for a database of that release."""
 
@@ -267,7 +267,7 @@ DAMAGES: tuple[Damage, ...] = (
            Code.DATASET_DAMAGED, "/datasets:", 2),
     Damage("a version without a number", TRACES, [*without_constraints("model_versions"),
            "UPDATE model_versions SET version = 'one' WHERE rowid = 1"],
-           Code.MODEL_VERSION_DAMAGED, "/model_versions/", 2),
+           Code.MODEL_VERSION_DAMAGED, "/model_versions/", 1),
     Damage("an alias that leads nowhere", TRACES,
            ["UPDATE registered_model_aliases SET version = 99 WHERE rowid = 1"],
            Code.ALIAS_DANGLING, "/registered_model_aliases/"),

@@ -129,9 +129,7 @@ def _json_text(log: RowLog, row: Fields, column: str, kind: Kind) -> str | None:
     return None
 
 
-def read_links(
-    database: Database, log: RowLog, where: str, kind: Kind
-) -> tuple[LinkRecord, ...]:
+def read_links(database: Database, log: RowLog, where: str, kind: Kind) -> tuple[LinkRecord, ...]:
     """The links of a trace or evaluation dataset; ``where`` says which of the two it is."""
     table, source_id = "entity_associations", log.entity_id
     columns = ("destination_type", "destination_id", "created_time")
@@ -150,9 +148,7 @@ def read_links(
     return tuple(found[key] for key in sorted(found))
 
 
-def _scorer(
-    database: Database, log: RowLog, entry: AssetEntry, row: Fields
-) -> ScorerRecord | None:
+def _scorer(database: Database, log: RowLog, entry: AssetEntry, row: Fields) -> ScorerRecord | None:
     table, kind, scorer_id = "scorer_versions", Kind.SCORER_VERSION, entry.entity_id
     columns = sorted(KNOWN[table] - {"scorer_id"})
     found: dict[int, ScorerVersionRecord] = {}

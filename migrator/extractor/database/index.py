@@ -12,7 +12,7 @@ from migrator import conventions
 from migrator.extractor.database.connection import Database
 from migrator.extractor.database.models import registry_folder
 from migrator.extractor.database.rows import column_of, pages, type_of
-from migrator.extractor.database.schema import SchemaReport, orphans
+from migrator.extractor.database.schema import Orphans, SchemaReport
 from migrator.issues import Code, Issue, Kind
 from migrator.model import AssetEntry, Entry, RunEntry, SourceIndex, TraceEntry
 
@@ -57,7 +57,7 @@ class Indexer:
                 issues=(
                     *self._issues,
                     *SchemaReport(self._database, self._name).issues(),
-                    *orphans(self._database, self._name),
+                    *Orphans(self._database, self._name).issues(),
                 ),
             )
         self._on_progress(len(runs))
@@ -127,9 +127,7 @@ class Indexer:
         columns = ["c.scorer_id", "c.experiment_id", "NULL"]
         for scorer_id, home, _ in self._once("scorers", "scorer_id", "", columns, Kind.SCORER):
             folder = self._folders[home]
-            yield AssetEntry(
-                scorer_id, folder, f"scorers:{scorer_id}", home, False, Kind.SCORER
-            )
+            yield AssetEntry(scorer_id, folder, f"scorers:{scorer_id}", home, False, Kind.SCORER)
 
     def _webhooks(self) -> Iterator[AssetEntry]:
         for entry in self._shared_assets("webhooks", "webhook_id"):
@@ -162,7 +160,7 @@ class Indexer:
         for entity_id, home, value in pages(self._database, source, columns, table, key):
             experiment_id = sys.intern(str(home))
             if experiment_id not in self._folders:
-                continue  # named by ``orphans``
+                continue  # named by ``Orphans``
             if not isinstance(entity_id, str):
                 self._reject(table, entity_id, kind, "a text")
             elif entity_id not in seen:

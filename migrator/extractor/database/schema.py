@@ -6,7 +6,7 @@ helps to name a schema that is newer than this program, or one that an upgrade l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from migrator.counting import counted
@@ -315,75 +315,71 @@ OF_EXPERIMENT: Mapping[str, tuple[str, Kind]] = {
 }
 
 
-def orphans(database: Database, name: str) -> Iterator[Issue]:
-    """Yield an issue for each table with rows that belong to nothing: their owner is not there.
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Finds rows that belong to nothing, and names them; ``name`` is the database's.
 
-    An owner without its experiment counts as not there, and is named too.
+    Parts whose owner is gone are left over from a deletion: MLflow itself leaves links and inputs
+    behind, and a tool without foreign keys leaves the others. An entity whose experiment is gone
+    is lost history, together with its parts.
     """
-    for table, (key, kind) in OF_EXPERIMENT.items():
-        if table not in database.tables:
-            continue
-        yield from _orphans_of(
-            database, name, Child(table, kind, "experiment_id", "experiments", "experiment_id"), key
-        )
-    for child in CHILDREN:
-        if database.has(child.table, child.column):
-            yield from _orphans_of(database, name, child, child.column)
-    if database.has("model_version_tags", "name", "version"):
-        yield from _orphaned_version_tags(database, name)
 
+    database: Database
+    name: str
 
-def _orphans_of(database: Database, name: str, child: Child, shown: str) -> Iterator[Issue]:
-    n = database.name
-    conditions = [child.where] if child.where else []
-    if child.owner not in database.tables:
+    def issues(self) -> Iterator[Issue]:
+        """Yield an issue for each table with such rows."""
+        for table, (key, kind) in OF_EXPERIMENT.items():
+            if table in self.database.tables:
+                entity = Child(table, kind, "experiment_id", "experiments", "experiment_id")
+                yield from self._of(entity, key, Code.ROW_WITHOUT_OWNER)
+        for child in CHILDREN:
+            if self.database.has(child.table, child.column):
+                yield from self._of(child, child.column, Code.ROW_LEFT_OVER)
+        if self.database.has("model_version_tags", "name", "version"):
+            yield from self._version_tags()
+
+    def _of(self, child: Child, shown: str, code: Code) -> Iterator[Issue]:
+        n = self.database.name
+        conditions = [child.where] if child.where else []
         source = f"FROM {n(child.table)} c"
-    else:
-        source = (
-            f"FROM {n(child.table)} c LEFT JOIN {n(child.owner)} o "
-            f"ON o.{n(child.key)} = c.{n(child.column)}"
-        )
-        missing = f"o.{n(child.key)} IS NULL"
+        if child.owner not in self.database.tables:
+            yield from self._found(child, shown, code, source, conditions)
+            return
+        source += f" LEFT JOIN {n(child.owner)} o ON o.{n(child.key)} = c.{n(child.column)}"
+        gone = [*conditions, f"o.{n(child.key)} IS NULL"]
+        yield from self._found(child, shown, code, source, gone)
         if child.owner in OF_EXPERIMENT:
             source += f" LEFT JOIN {n('experiments')} e ON e.experiment_id = o.experiment_id"
-            missing = "e.experiment_id IS NULL"
-        conditions.append(missing)
-    where = " WHERE " + " AND ".join(f"({each})" for each in conditions) if conditions else ""
-    count = database.number(f"SELECT COUNT(*) {source}{where}")
-    if not count:
-        return
-    sample = database.rows(f"SELECT DISTINCT c.{n(shown)} {source}{where} LIMIT 4")
-    yield _orphan_issue(f"{name}/{child.table}", child, count, [row[0] for row in sample])
+            lost = [*conditions, f"o.{n(child.key)} IS NOT NULL", "e.experiment_id IS NULL"]
+            yield from self._found(child, shown, Code.ROW_WITHOUT_OWNER, source, lost)
 
+    def _found(
+        self, child: Child, shown: str, code: Code, source: str, conditions: Sequence[str]
+    ) -> Iterator[Issue]:
+        where = " AND ".join(f"({each})" for each in conditions) or "1 = 1"
+        rows = f"{source} WHERE {where}"
+        count = self.database.number(f"SELECT COUNT(*) {rows}")
+        if not count:
+            return
+        column = self.database.name(shown)
+        sample = self.database.rows(f"SELECT DISTINCT c.{column} {rows} LIMIT 4")
+        listed = sorted(str(row[0]) for row in sample)
+        text = ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
+        rows_belong = counted(count, "row belongs", "rows belong")
+        why = f"{child.column} names no row of {child.owner} that is there"
+        if code is Code.ROW_WITHOUT_OWNER and child.owner != "experiments":
+            why = f"the experiment of their row of {child.owner} is not there"
+        path = f"{self.name}/{child.table}"
+        message = f"{rows_belong} to nothing: {why} ({text})."
+        yield Issue(code, path, message, "", child.kind, count=count)
 
-def _orphan_issue(path: str, child: Child, count: int, keys: Iterable[object]) -> Issue:
-    listed = sorted(str(key) for key in keys)
-    text = ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
-    what = f"{child.column} names" if child.owner != "experiments" else "experiment_id names"
-    verb = "belongs" if count == 1 else "belong"
-    is_part = child.table not in OF_EXPERIMENT
-    return Issue(
-        Code.ROW_LEFT_OVER if is_part else Code.ROW_WITHOUT_OWNER,
-        path,
-        f"{count:,} {'row' if count == 1 else 'rows'} {verb} to nothing: {what} no row of "
-        f"{child.owner} that is there ({text}).",
-        "",
-        child.kind,
-        count=count,
-    )
-
-
-def _orphaned_version_tags(database: Database, name: str) -> Iterator[Issue]:
-    source = (
-        "FROM model_version_tags c LEFT JOIN model_versions o ON o.name = c.name "
-        "AND o.version = c.version LEFT JOIN registered_models m ON m.name = o.name "
-        "WHERE m.name IS NULL"
-    )
-    count = database.number(f"SELECT COUNT(*) {source}")
-    if count:
+    def _version_tags(self) -> Iterator[Issue]:
         child = Child(
             "model_version_tags", Kind.MODEL_VERSION_TAG, "name", "model_versions", "name"
         )
-        sample = database.rows(f"SELECT DISTINCT c.name {source} LIMIT 4")
-        path = f"{name}/model_version_tags"
-        yield _orphan_issue(path, child, count, [row[0] for row in sample])
+        source = (
+            "FROM model_version_tags c LEFT JOIN model_versions o ON o.name = c.name "
+            "AND o.version = c.version LEFT JOIN registered_models m ON m.name = o.name"
+        )
+        yield from self._found(child, "name", Code.ROW_LEFT_OVER, source, ["m.name IS NULL"])

@@ -204,6 +204,7 @@ class TraceComparison:
                 _compare_span(of, plan, span, by_id[span.span_id])
                 _compare_span_row(of, span, experiment_id, rows.get(span.span_id))
 
+
 def _compare_span(of: Entity, plan: TracePlan, span: SpanPlan, found: Any) -> None:
     """Compare a span with what MLflow makes of its content."""
     from mlflow.tracing.otel.translation import translate_loaded_span
