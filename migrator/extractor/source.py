@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from migrator.issues import Kind
 from migrator.model import (
@@ -66,6 +66,9 @@ class Source(ABC):
     """A place that MLflow's records are read from. Nothing in it is ever written or executed."""
 
     # -- what it is
+
+    bulk_runs: ClassVar[int] = 1
+    """How many runs should be read in one call at least: each call costs as much as many runs."""
 
     @property
     @abstractmethod

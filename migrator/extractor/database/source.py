@@ -54,6 +54,8 @@ class DatabaseSource(Source):
                 print(run.record)
     """
 
+    bulk_runs = 50  # about ten queries for all of them
+
     location: str = field(repr=False)
     shown: str
     places: ArtifactFolders
