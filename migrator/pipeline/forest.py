@@ -180,8 +180,8 @@ def _regrouped(context: TreeContext) -> tuple[TreeContext, list[Issue]]:
 
 def _moments(context: TreeContext) -> list[transformer.Moment]:
     """Read and plan all trees that are selected, and note when each ran."""
-    moments = []
-    entries, reader = context.entries, context.reader
+    moments: list[transformer.Moment] = []
+    entries = context.entries
     forest = transformer.build_forest(entries.values())
     selected = (
         tree
@@ -189,10 +189,8 @@ def _moments(context: TreeContext) -> list[transformer.Moment]:
         if context.experiments.plan_of(context.store_of(tree.root_id), entries[tree.root_id])
     )
     for batch in batches(selected, context.store_of):
-        for planned in context.planned(batch):
-            moment = context.moment(planned, with_params=True)
-            if moment is not None:
-                moments.append(moment)
+        found = (context.moment(planned, with_params=True) for planned in context.planned(batch))
+        moments += [moment for moment in found if moment is not None]
     return moments
 
 
