@@ -13,7 +13,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from migrator import pipeline
 from migrator.outcome.summary import Outcome
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import databasekit, fixturekit, sql_servers
 from tests.support.databasekit import execute, rows
 from tests.support.sql_servers import Server

@@ -20,7 +20,7 @@ from migrator.errors import OptionError, SourceError
 from migrator.extractor.database.connection import Database, Row
 from migrator.issues import Issue, Kind, Severity
 from migrator.outcome.summary import Outcome
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import databasekit, fixturekit
 from tests.support.databasekit import DAMAGES, HARMLESS, LLM, NEW, OLD, Damage, execute, rows
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from migrator.issues import Kind
 from migrator.model import Asset, EvaluationDatasetRecord, LinkRecord, ScorerRecord, WebhookRecord
-from migrator.verify.database.opening import Database
-from migrator.verify.findings import MISSING, Entity, Findings
+from migrator.verification.database.opening import Database
+from migrator.verification.findings import MISSING, Entity, Findings
 
 _SAME_NAMES = ("name", "schema", "profile", "digest", "created_by", "last_updated_by")
 _JSON = ("inputs", "expectations", "outputs", "tags", "source")
