@@ -220,6 +220,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "description",
         "url",
         "status",
+        "secret",
         "creation_timestamp",
         "last_updated_timestamp",
         "deleted_timestamp",
@@ -508,6 +509,7 @@ def asset_rows(record: Asset, experiment_id: int | None) -> dict[str, list[Row]]
         record.description,
         record.url,
         record.status,
+        None,  # encrypted with a key of the old server
         record.created_ms,
         record.last_updated_ms,
         record.deleted_ms,

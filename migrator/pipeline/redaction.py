@@ -29,9 +29,10 @@ _IDENTIFIERS = frozenset(
     {"run_id", "experiment_id", "trace_id", "span_id", "parent_span_id", "model_id", "dataset_id"}
     | {"source_run_id", "assessment_id", "overrides", "digest", "dataset_digest"}
     | {"InputRecord.source_id", "ExperimentRecord.name", "RegisteredModelRecord.name"}
-    | {"target_id", "record_id", "scorer_id", "webhook_id", "input_hash", "ScorerRecord.name"}
+    | {"LinkRecord.target_id", "LinkRecord.kind", "record_id", "scorer_id", "webhook_id"}
+    | {"input_hash", "ScorerRecord.name"}
     | {"EvaluationDatasetRecord.name", "ModelVersionRecord.name", "Issue.kind", "Issue.entity_id"}
-    | {"Difference.entity_id", "LinkRecord.kind"}
+    | {"Difference.entity_id"}
     | {"WebhookEventRecord.entity", "WebhookEventRecord.action"}
 )
 _LOCATIONS = frozenset(

@@ -32,6 +32,7 @@ _INCIDENTAL = {
     "inputs": {"input_uuid"},
     "experiments": {"last_update_time"},
     "entity_associations": {"association_id", "created_time"},
+    "webhooks": {"secret"},
 }
 
 
