@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from migrator.outcome.summary import Outcome
 from migrator.verification import verify
 from tests.support import databasekit, fixturekit, sql_servers
 from tests.support.databasekit import execute, rows
+from tests.support.mlflow_server import Server as ServerProcess
 from tests.support.sql_servers import Server
 
 pytestmark = pytest.mark.xdist_group("database_servers")
@@ -198,3 +200,44 @@ def test_in_place_leaves_them_alone(source: Path) -> None:
     assert by_kind(outcome, "already_there") == by_kind(outcome, "found")
     for table, there in before.items():
         assert set(there) <= set(rows(source, f"SELECT * FROM {table}"))
+
+
+def test_a_server_gets_the_links_and_the_others_are_named(source: Path, tmp_path: Path) -> None:
+    """The API makes evaluation datasets, scorers and webhooks with ids and times of its own."""
+    ((trace_id, home),) = rows(
+        source, "SELECT request_id, experiment_id FROM trace_info ORDER BY request_id LIMIT 1"
+    )
+    ((run_id,),) = rows(
+        source,
+        f"SELECT run_uuid FROM runs WHERE experiment_id = {home} AND run_uuid NOT IN (SELECT "
+        "destination_id FROM entity_associations) ORDER BY 1 LIMIT 1",
+    )
+    execute(
+        source,
+        "INSERT INTO entity_associations VALUES "
+        f"('a-5', 'trace', '{trace_id}', 'run', '{run_id}', 1760000000009)",
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    running = ServerProcess(tmp_path, port).start()
+    try:
+        outcome = pipeline.convert([str(source)], running.uri, OPTIONS)
+        assert outcome.exit_code == 3
+        found, rejected = by_kind(outcome, "found"), by_kind(outcome, "rejected")
+        assert rejected == {**found, "trace link": 1}, "the link to a run that is not there"
+        assert outcome.server is not None
+        assert "assets" in {limit.name for limit in outcome.server.limits}
+        client = MlflowClient(running.uri)
+        (run,) = client.search_runs(
+            [each.experiment_id for each in client.search_experiments()],
+            f"tags.`migrator.source_run_id` = '{run_id}'",
+        )
+        linked = client.search_traces(
+            locations=[run.info.experiment_id],
+            filter_string=f"attributes.run_id = '{run.info.run_id}'",
+        )
+        assert trace_id in {trace.info.trace_id for trace in linked}
+        assert verify([str(source)], running.uri, OPTIONS).differences == ()
+    finally:
+        running.kill()
