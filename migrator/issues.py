@@ -99,7 +99,8 @@ class Code(str, Enum):
     COLUMN_NOT_CARRIED = (
         "column-not-carried",
         Severity.DEGRADED,
-        "A table of a database has a column with values that this program does not know.",
+        "A table of a database has a column with values that this program does not know, or names "
+        "workspaces (MLflow 3.10 and later), which are not carried.",
         "Nothing if you don't need it; else use a newer release of this program.",
     )
     ROW_WITHOUT_OWNER = (

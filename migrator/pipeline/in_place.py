@@ -30,6 +30,11 @@ from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Recorder, SharedSink
 from migrator.pipeline.stores import Store
 
+# What is not carried into another database; in place it stays as it is.
+_STAYS = frozenset(
+    {Code.TABLE_NOT_CARRIED, Code.COLUMN_NOT_CARRIED, Code.WEBHOOK_SECRET_LEFT, Code.ROW_LEFT_OVER}
+)
+
 
 def in_place_target(sources: Sequence[str]) -> str:
     """The target of a conversion in place: the one source. Raises OptionError."""
@@ -123,8 +128,9 @@ class NewTraces:
 
 
 def count_as_there(outcome: Outcome) -> None:
-    """Count the runs, which are not handed over, as already there; their locations stay."""
+    """Count the runs, which are not handed over, as already there; all else stays, too."""
     ledger = outcome.ledger
+    ledger.issues = [issue for issue in ledger.issues if issue.code not in _STAYS]
     ledger.already_there.update(ledger.left_out)
     ledger.left_out.clear()
     outcome.artifacts = ArtifactSummary(choice=outcome.artifacts.choice)

@@ -17,6 +17,7 @@ from migrator.outcome.summary import Outcome
 from migrator.verification import verify
 from tests.support import databasekit, fixturekit, sql_servers
 from tests.support.databasekit import execute, rows
+from tests.support.mlflow_server import RELEASE
 from tests.support.mlflow_server import Server as ServerProcess
 from tests.support.sql_servers import Server
 
@@ -194,8 +195,14 @@ def test_the_secret_of_a_webhook_is_never_written(source: Path, tmp_path: Path) 
 def test_in_place_leaves_them_alone(source: Path) -> None:
     pipeline.upgrade(f"sqlite:///{source}")
     tables = ("entity_associations", "evaluation_dataset_records", "scorer_versions", "webhooks")
+    execute(
+        source,
+        "UPDATE webhooks SET secret = 'gAAAAAB-s3cr3t'",
+        "INSERT INTO scorer_versions VALUES ('s-gone', 1, '{}', 1)",
+    )
     before = {table: rows(source, f"SELECT * FROM {table}") for table in tables}
     outcome = pipeline.convert([str(source)], options=pipeline.Options(workers=1), in_place=True)
+    assert not {"row-left-over", "webhook-secret-left"} & set(outcome.ledger.issues_by_code())
     assert outcome.exit_code == 0
     assert by_kind(outcome, "already_there") == by_kind(outcome, "found")
     for table, there in before.items():
@@ -241,3 +248,19 @@ def test_a_server_gets_the_links_and_the_others_are_named(source: Path, tmp_path
         assert verify([str(source)], running.uri, OPTIONS).differences == ()
     finally:
         running.kill()
+
+
+@pytest.mark.skipif(RELEASE < (3, 10), reason="workspaces began with MLflow 3.10")
+def test_what_is_in_another_workspace_is_carried_and_named(source: Path, tmp_path: Path) -> None:
+    pipeline.upgrade(f"sqlite:///{source}")
+    execute(
+        source,
+        "INSERT INTO workspaces (name) VALUES ('team-a')",
+        "UPDATE experiments SET workspace = 'team-a' WHERE experiment_id = 1",
+        "UPDATE evaluation_datasets SET workspace = 'team-a' WHERE dataset_id = 'd-1'",
+    )
+    outcome = pipeline.convert([str(source)], f"sqlite:///{tmp_path}/new.db", OPTIONS)
+    named = [i.path for i in outcome.ledger.issues if i.code.value == "column-not-carried"]
+    name = str(source)
+    assert {f"{name}/experiments.workspace", f"{name}/evaluation_datasets.workspace"} <= {*named}
+    assert by_kind(outcome, "converted") == by_kind(outcome, "found")
