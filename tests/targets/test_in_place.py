@@ -202,6 +202,38 @@ def test_a_database_that_mlflow_cannot_upgrade_is_left_and_the_other_way_is_name
     assert rows(path, "SELECT value FROM latest_metrics") == [(-5.0,)]
 
 
+def test_the_upgrade_of_a_half_upgraded_database_fails_and_changes_nothing(database: Path) -> None:
+    """Its tables are those of 3.9, and its revision is that of 2.22."""
+    execute(database, "UPDATE alembic_version SET version_num = '0584bdc529eb'")
+    assert "mlflow-migrate upgrade" in refused(database)
+    data = database.read_bytes()
+    with pytest.raises(TargetError, match=r"already exists|duplicate column") as error:
+        pipeline.upgrade(f"sqlite:///{database}")
+    assert f"mlflow-migrate convert {database} --to" in str(error.value)
+    assert database.read_bytes() == data
+    assert sorted(path.name for path in database.parent.iterdir()) == ["mlflow.db", "mlruns"]
+
+
+@pytest.mark.parametrize("state", ["newer", "foreign", "truncated", "half-upgraded", "empty"])
+def test_the_command_refuses_what_it_must_not_change(state: str, database: Path) -> None:
+    if state == "newer":
+        execute(database, "UPDATE alembic_version SET version_num = 'feedfeedfeed'")
+    elif state == "foreign":
+        database.unlink()
+        execute(database, "CREATE TABLE songs (title TEXT)")
+    elif state == "truncated":
+        database.write_bytes(database.read_bytes()[:50_000])
+    elif state == "half-upgraded":
+        execute(database, "ALTER TABLE spans RENAME TO _alembic_tmp_spans")
+    else:
+        database.write_bytes(b"")
+    data = database.read_bytes()
+    result = run(str(database), "--in-place")
+    assert result.exit_code == 1 and result.stderr.startswith("Error: "), result.output
+    assert database.read_bytes() == data
+    assert sorted(path.name for path in database.parent.iterdir()) == ["mlflow.db", "mlruns"]
+
+
 def test_a_newer_a_foreign_and_a_half_upgraded_database_are_refused(database: Path) -> None:
     execute(database, "CREATE TABLE _alembic_tmp_runs AS SELECT * FROM runs")
     assert "Such a database is not changed" in refused(database)

@@ -91,10 +91,12 @@ def _upgrade_copy(path: str, copy: str, revision: str) -> None:
     """Upgrade the copy of a database. Raises TargetError where MLflow's migrations can't."""
     try:
         schema.upgrade(copy, revision)
-    except (sqlite3.IntegrityError, TargetError) as error:
+    except (sqlite3.Error, TargetError) as error:
         said = error.what if isinstance(error, TargetError) else str(error)
+        if "disk" in said:
+            raise
         raise TargetError(
-            f"{path}: its rows don't let MLflow's own migrations through, so nothing was changed. "
+            f"{path}: MLflow's own migrations fail on its tables or rows, so nothing was changed. "
             f"They say: {said.rstrip('.')}.",
             todo="Convert it into a new database instead, which needs no upgrade: mlflow-migrate "
             f"convert {path} --to sqlite:///migrated.db",
