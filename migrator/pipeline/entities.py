@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from migrator import __version__, transformer
-from migrator.issues import Kind
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
     AssetEntry,
     Entry,
     EvaluationDatasetRecord,
     ExperimentPlan,
     Extracted,
+    LinkRecord,
     LoggedModelRecord,
     RegisteredModelRecord,
     TraceEntry,
@@ -337,18 +338,30 @@ def _with_linked_experiments(
     context: WalkContext, store: Store, record: EvaluationDatasetRecord
 ) -> EvaluationDatasetRecord:
     """An evaluation dataset that is linked to the target's experiments, of those taken."""
-    links = []
-    for link in record.links:
-        plan = context.experiments.plan_of_id(store, link.target_id)
-        if plan is not None:
-            links.append(replace(link, target_id=str(plan.target_id)))
-    once = tuple({link.target_id: link for link in reversed(links)}.values())
-    left_out, merged = len(record.links) - len(links), len(links) - len(once)
     totals = context.totals
+    links: dict[tuple[str, str], LinkRecord] = {}
+    left_out = 0
+    for link in record.links:
+        if link.kind == "experiment":
+            plan = context.experiments.plan_of_id(store, link.target_id)
+            if plan is None:
+                left_out += 1
+                if not context.experiments.has_id(store, link.target_id):
+                    totals.ledger.add_issues([_link_to_nothing(record, link)])
+                continue
+            link = replace(link, target_id=str(plan.target_id))
+        links.setdefault((link.kind, link.target_id), link)
+    merged = len(record.links) - left_out - len(links)
     totals.handed[Kind.EVALUATION_DATASET_LINK] -= left_out + merged
     totals.ledger.left_out[Kind.EVALUATION_DATASET_LINK] += left_out
     totals.ledger.merged[Kind.EVALUATION_DATASET_LINK] += merged
-    return replace(record, links=once[::-1])
+    return replace(record, links=tuple(links.values()))
+
+
+def _link_to_nothing(record: EvaluationDatasetRecord, link: LinkRecord) -> Issue:
+    message = f"It is linked to experiment {link.target_id}, which is not there."
+    kind = Kind.EVALUATION_DATASET_LINK
+    return Issue(Code.ROW_LEFT_OVER, record.path, message, "", kind, record.dataset_id)
 
 
 def _renamed(record: RegisteredModelRecord, new_names: Mapping[str, str]) -> RegisteredModelRecord:

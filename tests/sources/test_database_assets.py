@@ -122,6 +122,23 @@ def test_one_experiment_takes_what_is_linked_to_it(source: Path, tmp_path: Path)
     assert rows(target, links) == [("1",)]
 
 
+def test_a_link_to_an_experiment_that_is_gone_is_named(source: Path, tmp_path: Path) -> None:
+    execute(
+        source,
+        "UPDATE entity_associations SET destination_id = '77' WHERE association_id = 'a-1'",
+        "INSERT INTO entity_associations VALUES ('a-9', 'evaluation_dataset', 'd-2', 'run', '1', "
+        "9)",
+    )
+    target = tmp_path / "new.db"
+    outcome = pipeline.convert([str(source)], f"sqlite:///{target}", OPTIONS)
+    assert outcome.exit_code == 0
+    (issue,) = outcome.ledger.issues_by_code()["row-left-over"]
+    assert issue.path.endswith("/evaluation_datasets/d-1") and "experiment 77" in issue.message
+    links = "SELECT destination_type, destination_id FROM entity_associations WHERE source_id "
+    assert rows(target, f"{links} = 'd-1'") == [("experiment", "2")]
+    assert rows(target, f"{links} = 'd-2'") == [("run", "1")]
+
+
 def test_links_follow_experiments_that_get_another_id(source: Path, tmp_path: Path) -> None:
     target, other = tmp_path / "new.db", fixturekit.database("2.9.2-database", tmp_path / "other")
     options = pipeline.Options(workers=1, artifacts="keep", on_conflict="rename")
