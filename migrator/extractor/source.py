@@ -70,6 +70,9 @@ class Source(ABC):
     bulk_runs: ClassVar[int] = 1
     """How many runs should be read in one call at least: each call costs as much as many runs."""
 
+    has_lasting_files: ClassVar[bool] = True
+    """Whether its artifacts can be opened where they are after the conversion."""
+
     @property
     @abstractmethod
     def name(self) -> str:
