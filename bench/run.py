@@ -9,6 +9,8 @@ Each argument is a shape of ``bench.stores`` and its size. Rows of the table:
 ``start MLflow``   MLflow imported and the empty schema made by its chain (of these we need neither)
 ``help``           ``mlflow-migrate --help``
 ``scan``, ``convert``   to the schema of MLflow 3.9, runs and traces
+``from SQLite``         the same runs from a database that holds them without traces
+``in place``            their traces added to a copy of that database
 ``convert, newest``     to that of the MLflow of ``--official``, by its own migrations
 ``official``       ``mlflow migrate-filestore`` (runs only)
 
@@ -88,6 +90,13 @@ target.execute("COMMIT")
 print(time.perf_counter() - began)
 """
 
+IN_PLACE = """
+import shutil, sys
+from migrator.cli import main
+shutil.copy(sys.argv[1], sys.argv[2])
+main(["convert", sys.argv[2], "--in-place", "--no-backup", "--schema", "3.9", "-q"])
+"""
+
 START = """
 import sys
 from migrator.loader import schema
@@ -164,8 +173,11 @@ def _environment(command: Command) -> dict[str, str]:
     return {**kept, "PYTHONPYCACHEPREFIX": cache, **command.environment}
 
 
-def commands_for(store: str, converted: str, official: str | None) -> list[Command]:
-    """Return what is measured on one store; ``converted`` is our database of it."""
+def commands_for(store: str, converted: str, runs_only: str, official: str | None) -> list[Command]:
+    """List what is measured on one store.
+
+    ``converted`` is our database of it, ``runs_only`` another one without traces.
+    """
     ours = [sys.executable, "-m", "migrator.cli"]
     to = ["convert", store, "--to", "sqlite:///{out}", "-q", "--schema"]
     commands = [
@@ -178,6 +190,8 @@ def commands_for(store: str, converted: str, official: str | None) -> list[Comma
         Command("help", [*ours, "--help"]),
         Command("scan", [*ours, "scan", store, "-q"]),
         Command("convert", [*ours, *to, "3.9"]),
+        Command("from SQLite", [*ours, "convert", runs_only, *to[2:], "3.9"]),
+        Command("in place", [sys.executable, "-c", IN_PLACE, runs_only, "{out}"]),
     ]  # fmt: skip
     if official:
         newest = str(Path(official).with_name("python"))
@@ -207,10 +221,13 @@ def figures(
     converted = str(Path(folder, f"{shape}-{size}.db"))
     Path(converted).unlink(missing_ok=True)
     files = sum(len(names) for _, _, names in os.walk(store))
-    commands = commands_for(store, converted, official)
+    runs_only = str(Path(folder, f"{shape}-{size}-runs.db"))
+    Path(runs_only).unlink(missing_ok=True)
+    commands = commands_for(store, converted, runs_only, official)
     convert = next(c for c in commands if c.name == "convert")
-    to = [a.replace("{out}", converted) for a in convert.arguments]
-    subprocess.run(to, check=True, stdout=subprocess.DEVNULL)  # warms the cache too
+    for path, more in ((converted, []), (runs_only, ["--no-traces"])):  # warms the cache too
+        to = [a.replace("{out}", path) for a in convert.arguments]
+        subprocess.run([*to, *more], check=True, stdout=subprocess.DEVNULL)
     load = os.getloadavg()[0]
     measured = measure(commands, repeat)
     return {
@@ -245,6 +262,9 @@ def ratios(result: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[tup
             / (2 * (wall["read floor"] + wall["insert floor"]) + wall["start MLflow"]),
         ),
     ]
+    for name in ("from SQLite", "in place"):
+        if name in cpu:
+            found.append((f"{name} / convert, in CPU time", cpu[name] / cpu["convert"]))
     if "official" in wall:
         found.append(("official / convert", wall["official"] / wall["convert"]))
         found.append(("official / convert, in CPU time", cpu["official"] / cpu["convert"]))

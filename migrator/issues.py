@@ -36,6 +36,15 @@ class Kind(str, Enum):
     TRACE_METADATA = "trace metadata"
     SPAN = "span"
     ASSESSMENT = "assessment"
+    TRACE_LINK = "trace link"
+    EVALUATION_DATASET = "evaluation dataset"
+    EVALUATION_DATASET_TAG = "evaluation dataset tag"
+    EVALUATION_ITEM = "evaluation record"
+    EVALUATION_DATASET_LINK = "evaluation dataset link"
+    SCORER = "scorer"
+    SCORER_VERSION = "scorer version"
+    WEBHOOK = "webhook"
+    WEBHOOK_EVENT = "webhook event"
 
 
 class Severity(str, Enum):
@@ -83,21 +92,39 @@ class Code(str, Enum):
     TABLE_NOT_CARRIED = (
         "table-not-carried",
         Severity.DEGRADED,
-        "A table of a database holds rows that have no place in what is converted (evaluation "
-        "datasets, scorers, webhooks, jobs, a table of someone's own).",
+        "A table of a database holds rows that have no place in what is converted (jobs, gateway "
+        "endpoints, review queues, a table of someone's own).",
         "Nothing if you don't need them; else keep the old database, or copy them by MLflow's API.",
     )
     COLUMN_NOT_CARRIED = (
         "column-not-carried",
         Severity.DEGRADED,
-        "A table of a database has a column with values that this program does not know.",
+        "A table of a database has a column with values that this program does not know, or names "
+        "workspaces (MLflow 3.10 and later), which are not carried.",
         "Nothing if you don't need it; else use a newer release of this program.",
     )
     ROW_WITHOUT_OWNER = (
         "row-without-owner",
         Severity.REJECTED,
-        "Rows of a database belong to a run, experiment, model or trace that is not there.",
+        "Runs, traces, models, datasets or scorers of a database belong to an experiment that is "
+        "not there.",
+        "Restore the experiment's row from a backup, or insert one with that id in a copy of the "
+        "database, and convert that.",
+    )
+    ROW_LEFT_OVER = (
+        "row-left-over",
+        Severity.DEGRADED,
+        "Rows of a database are parts (params, tags, metrics, links, …) of a run, model, trace or "
+        "experiment that is not there: it was deleted, and they were left behind. MLflow shows "
+        "them nowhere, and they are not converted.",
         "Nothing if the owner was deleted on purpose; else restore it from a backup.",
+    )
+    WEBHOOK_SECRET_LEFT = (
+        "webhook-secret-left",
+        Severity.DEGRADED,
+        "A webhook has a secret, which is encrypted with a key of the old server; the webhook was "
+        "converted without it, and its calls are not signed.",
+        "Set the secret again: MlflowClient.update_webhook(webhook_id, secret=…).",
     )
     ROW_DAMAGED = (
         "row-damaged",
@@ -302,6 +329,13 @@ class Code(str, Enum):
         "No converted run uses this dataset, and the server's API creates datasets only as inputs "
         "of runs.",
         "No action needed. A SQLite target keeps it.",
+    )
+    SERVER_ASSET_LEFT = (
+        "server-asset-left",
+        Severity.REJECTED,
+        "Evaluation datasets, scorers and webhooks are not sent to a server, whose API makes them "
+        "with ids and times of its own.",
+        "Convert into the server's database instead, or make them anew by MLflow's client.",
     )
     SERVER_ARTIFACTS_LEFT = (
         "server-artifacts-left",

@@ -58,6 +58,14 @@ class TraceEntry(Entry):
 
 
 @dataclass(frozen=True, slots=True)
+class AssetEntry(Entry):
+    """An evaluation dataset, scorer or webhook (``Asset``) that a source lists."""
+
+    kind: Kind = Kind.EVALUATION_DATASET
+    experiment_ids: tuple[str, ...] = ()  # to which an evaluation dataset is linked
+
+
+@dataclass(frozen=True, slots=True)
 class SourceIndex:
     """The entities that one walk over a file store found: a few hundred bytes for each run.
 
@@ -76,6 +84,7 @@ class SourceIndex:
     ignored_files: int  # files outside of entities; each has an issue
     issues: tuple[Issue, ...]
     artifact_files: int = 0  # files outside of entities that are artifacts of one
+    assets: tuple[AssetEntry, ...] = ()
 
     def of_owners(self, is_chosen: Callable[[Entry], bool]) -> SourceIndex:
         """The same without the runs, logged models and traces that are not chosen."""
@@ -372,6 +381,15 @@ class AssessmentRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkRecord:
+    """A link from a trace or evaluation dataset to something else (MLflow 3.5 and later)."""
+
+    kind: str  # run | prompt_version | experiment: ``mlflow.entities.EntityAssociationType``
+    target_id: str  # of a prompt version, "name/version"
+    created_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TraceRecord:
     """A trace that MLflow itself wrote (2.14 and later)."""
 
@@ -389,6 +407,92 @@ class TraceRecord:
     spans: tuple[SpanRecord, ...]
     path: str
     spans_path: str | None  # where traces.json was found
+    links: tuple[LinkRecord, ...] = ()  # that the source keeps apart from tags and metadata
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationItemRecord:
+    """One record of an evaluation dataset. The values of JSON columns are their text."""
+
+    record_id: str
+    inputs: str
+    expectations: str | None
+    outputs: str | None
+    tags: str | None
+    source: str | None
+    source_id: str | None
+    source_type: str | None
+    created_ms: int | None
+    last_updated_ms: int | None
+    created_by: str | None
+    last_updated_by: str | None
+    input_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationDatasetRecord:
+    """An evaluation dataset with its records (MLflow 3.4 and later)."""
+
+    dataset_id: str
+    name: str
+    schema: str | None
+    profile: str | None
+    digest: str | None
+    created_ms: int | None
+    last_updated_ms: int | None
+    created_by: str | None
+    last_updated_by: str | None
+    tags: Mapping[str, str]
+    items: tuple[EvaluationItemRecord, ...]
+    links: tuple[LinkRecord, ...]  # to experiments
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerVersionRecord:
+    """A version of a scorer; ``serialized`` is the scorer as MLflow's JSON."""
+
+    version: int
+    serialized: str
+    created_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerRecord:
+    """A scorer that is registered in an experiment, with its versions."""
+
+    scorer_id: str
+    experiment_id: str
+    name: str
+    versions: tuple[ScorerVersionRecord, ...]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEventRecord:
+    """An event for which a webhook is called."""
+
+    entity: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRecord:
+    """A webhook. Its secret is not read: it is encrypted with a key of the old server."""
+
+    webhook_id: str
+    name: str
+    description: str | None
+    url: str
+    status: str  # ACTIVE | DISABLED
+    created_ms: int | None
+    last_updated_ms: int | None
+    deleted_ms: int | None
+    events: tuple[WebhookEventRecord, ...]
+    path: str
+
+
+Asset: TypeAlias = "EvaluationDatasetRecord | ScorerRecord | WebhookRecord"
 
 
 # --------------------------------------------------------------------- what was decided
@@ -515,9 +619,20 @@ class TracePlan:
     assessments: tuple[AssessmentRecord, ...]
     run_ids: tuple[str, ...]  # runs whose pages list this trace, the source run first
     prompts: tuple[str, ...] = ()  # linked prompt versions, "name/version"
+    links: tuple[LinkRecord, ...] = ()  # that the source keeps, with their times
     native: bool = False
     # encoding.span_content of each span if a worker has computed it, which takes long.
     contents: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def all_links(self) -> tuple[LinkRecord, ...]:
+        """Every link that is written, once: the source's, then those to runs and prompts."""
+        own = [("run", run_id) for run_id in self.run_ids]
+        own += [("prompt_version", prompt) for prompt in self.prompts]
+        found = {(link.kind, link.target_id): link for link in self.links}
+        for kind, target_id in own:
+            found.setdefault((kind, target_id), LinkRecord(kind, target_id, self.timestamp_ms))
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)

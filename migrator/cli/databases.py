@@ -36,8 +36,8 @@ from migrator.cli.output import console, drawn_progress, print_json, say, say_re
 )  # fmt: skip
 @click.option(
     "--in-place", is_flag=True,
-    help="Add the traces to SOURCE itself: a SQLite database (after a backup, in one transaction), "
-    "or an MLflow server, http://host:5000. Nothing that is there is changed.",
+    help="Add the traces to SOURCE itself: a database (a SQLite file after a backup and in one "
+    "transaction), or an MLflow server, http://host:5000. Nothing that is there is changed.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Do everything except write.")
 @click.option(

@@ -23,6 +23,8 @@ from typing import ClassVar, NamedTuple
 
 from migrator.issues import Kind
 from migrator.model import (
+    Asset,
+    AssetEntry,
     DatasetRecord,
     Entry,
     ExperimentRecord,
@@ -66,6 +68,9 @@ class Source(ABC):
     """A place that MLflow's records are read from. Nothing in it is ever written or executed."""
 
     # -- what it is
+
+    bulk_runs: ClassVar[int] = 1
+    """How many runs should be read in one call at least: each call costs as much as many runs."""
 
     has_lasting_files: ClassVar[bool] = True
     """Whether its artifacts can be opened where they are after the conversion."""
@@ -144,6 +149,10 @@ class Source(ABC):
     @abstractmethod
     def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
         """Read a registered model or prompt with its versions."""
+
+    def read_asset(self, entry: AssetEntry) -> Extracted[Asset]:
+        """Read an evaluation dataset, scorer or webhook. File stores list none."""
+        raise NotImplementedError(f"{type(self).__name__} lists no {entry.kind.value}")
 
     # -- where its artifacts are
 

@@ -15,12 +15,17 @@ ROOTS: Mapping[str, str] = {
     "logged_models": "model_id",
     "runs": "run_uuid",
     "registered_models": "name",
+    "evaluation_datasets": "dataset_id",
+    "scorers": "scorer_id",
+    "webhooks": "webhook_id",
     "experiments": "experiment_id",
 }
+# Of these, the ones that belong to no experiment.
+SHARED_ROOTS = frozenset({"registered_models", "evaluation_datasets", "webhooks"})
 _RUN_OF_INPUT = (
     "CASE WHEN {0}.source_type = 'DATASET' THEN {0}.destination_id ELSE {0}.source_id END"
 )
-_NO_KEYS = {  # tables whose references MLflow has not declared as foreign keys
+WITHOUT_KEYS = {  # tables whose references MLflow has not declared as foreign keys
     "inputs": ("runs", _RUN_OF_INPUT.format("s")),
     "input_tags": (
         "runs",
@@ -44,8 +49,8 @@ def owner_of(db: sqlite3.Connection, table: str, database: str = "main") -> Owne
 
     Raises LedgerError for a table of a newer MLflow that refers to none of ``ROOTS``.
     """
-    if table in _NO_KEYS:
-        root, sql = _NO_KEYS[table]
+    if table in WITHOUT_KEYS:
+        root, sql = WITHOUT_KEYS[table]
         return Owner(root, sql.format(database=database), None)
     if table in ROOTS:
         return Owner(table, f"s.{ROOTS[table]}", ROOTS[table])

@@ -12,21 +12,25 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from migrator import encoding
 from migrator.issues import Kind
 from migrator.model import (
     AssessmentRecord,
+    Asset,
     DatasetRecord,
+    EvaluationDatasetRecord,
     ExperimentPlan,
     InputRecord,
+    LinkRecord,
     LoggedModelRecord,
     MetricPoint,
     OutputRecord,
     RegisteredModelRecord,
     RunRecord,
+    ScorerRecord,
     TracePlan,
 )
 
@@ -172,6 +176,34 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "valid",
         "assessment_metadata",
     ),
+    "evaluation_datasets": (
+        "dataset_id",
+        "name",
+        "schema",
+        "profile",
+        "digest",
+        "created_time",
+        "last_update_time",
+        "created_by",
+        "last_updated_by",
+    ),
+    "evaluation_dataset_tags": ("dataset_id", "key", "value"),
+    "evaluation_dataset_records": (
+        "dataset_record_id",
+        "dataset_id",
+        "inputs",
+        "expectations",
+        "outputs",
+        "tags",
+        "source",
+        "source_id",
+        "source_type",
+        "created_time",
+        "last_update_time",
+        "created_by",
+        "last_updated_by",
+        "input_hash",
+    ),
     "entity_associations": (
         "association_id",
         "source_type",
@@ -180,6 +212,20 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "destination_id",
         "created_time",
     ),
+    "scorers": ("experiment_id", "scorer_name", "scorer_id"),
+    "scorer_versions": ("scorer_id", "scorer_version", "serialized_scorer", "creation_time"),
+    "webhooks": (
+        "webhook_id",
+        "name",
+        "description",
+        "url",
+        "status",
+        "secret",
+        "creation_timestamp",
+        "last_updated_timestamp",
+        "deleted_timestamp",
+    ),
+    "webhook_events": ("webhook_id", "entity", "action"),
 }
 
 # The kind of entity that a table's rows are. The rows of other tables are not counted.
@@ -206,6 +252,14 @@ KINDS: Mapping[str, Kind] = {
     "trace_request_metadata": Kind.TRACE_METADATA,
     "spans": Kind.SPAN,
     "assessments": Kind.ASSESSMENT,
+    "entity_associations": Kind.TRACE_LINK,  # those of evaluation datasets have a kind of their own
+    "evaluation_datasets": Kind.EVALUATION_DATASET,
+    "evaluation_dataset_tags": Kind.EVALUATION_DATASET_TAG,
+    "evaluation_dataset_records": Kind.EVALUATION_ITEM,
+    "scorers": Kind.SCORER,
+    "scorer_versions": Kind.SCORER_VERSION,
+    "webhooks": Kind.WEBHOOK,
+    "webhook_events": Kind.WEBHOOK_EVENT,
 }
 
 _MAX_FLOAT = 1.7976931348623157e308  # what SqlAlchemyStore.sanitize_metric_value makes of inf
@@ -419,22 +473,91 @@ def assessment_row(record: AssessmentRecord, trace_id: str) -> Row:
     )
 
 
-def association_rows(plan: TracePlan) -> Iterator[Row]:
-    """Return the rows that link a trace to runs and to prompt versions.
+def association_rows(
+    source_type: str, source_id: str, links: Iterable[LinkRecord]
+) -> Iterator[Row]:
+    """Make the rows that link a trace or evaluation dataset to other entities.
 
-    MLflow stamps them with the time of writing; ours carry the trace's own time.
+    MLflow stamps them with the time of writing; ours carry the source's, or the trace's own time.
     """
-    links = [("run", run_id) for run_id in plan.run_ids]
-    links += [("prompt_version", prompt) for prompt in plan.prompts]
-    for kind, name in dict.fromkeys(links):
+    for link in links:
         yield (
-            derived_id("association", plan.trace_id, kind, name),
-            "trace",
-            plan.trace_id,
-            kind,
-            name,
-            plan.timestamp_ms,
+            derived_id("association", source_id, link.kind, link.target_id),
+            source_type,
+            source_id,
+            link.kind,
+            link.target_id,
+            link.created_ms,
         )
+
+
+def asset_rows(record: Asset, experiment_id: int | None) -> dict[str, list[Row]]:
+    """Make all rows of an evaluation dataset, scorer or webhook, by table."""
+    if isinstance(record, EvaluationDatasetRecord):
+        return _evaluation_rows(record)
+    if isinstance(record, ScorerRecord):
+        return {
+            "scorers": [(experiment_id, record.name, record.scorer_id)],
+            "scorer_versions": [
+                (record.scorer_id, each.version, each.serialized, each.created_ms)
+                for each in record.versions
+            ],
+        }
+    webhook: Row = (
+        record.webhook_id,
+        record.name,
+        record.description,
+        record.url,
+        record.status,
+        None,  # encrypted with a key of the old server
+        record.created_ms,
+        record.last_updated_ms,
+        record.deleted_ms,
+    )
+    events: list[Row] = [(record.webhook_id, each.entity, each.action) for each in record.events]
+    return {"webhooks": [webhook], "webhook_events": events}
+
+
+def _evaluation_rows(record: EvaluationDatasetRecord) -> dict[str, list[Row]]:
+    dataset_id = record.dataset_id
+    dataset: Row = (
+        dataset_id,
+        record.name,
+        record.schema,
+        record.profile,
+        record.digest,
+        record.created_ms,
+        record.last_updated_ms,
+        record.created_by,
+        record.last_updated_by,
+    )
+    items: list[Row] = [
+        (
+            item.record_id,
+            dataset_id,
+            item.inputs,
+            item.expectations,
+            item.outputs,
+            item.tags,
+            item.source,
+            item.source_id,
+            item.source_type,
+            item.created_ms,
+            item.last_updated_ms,
+            item.created_by,
+            item.last_updated_by,
+            item.input_hash,
+        )
+        for item in record.items
+    ]
+    return {
+        "evaluation_datasets": [dataset],
+        "evaluation_dataset_tags": [(dataset_id, k, v) for k, v in record.tags.items()],
+        "evaluation_dataset_records": items,
+        "entity_associations": list(
+            association_rows("evaluation_dataset", dataset_id, record.links)
+        ),
+    }
 
 
 # ------------------------------------------------------------- all rows of a run, or of a trace
@@ -502,7 +625,7 @@ def trace_rows(plan: TracePlan, experiment_id: int) -> TraceRows:
         "trace_metrics": list(usage_rows(plan)),
         "spans": spans,
         "assessments": [assessment_row(each, trace_id) for each in plan.assessments],
-        "entity_associations": list(association_rows(plan)),
+        "entity_associations": list(association_rows("trace", trace_id, plan.all_links)),
     }
     return TraceRows(
         trace_id,

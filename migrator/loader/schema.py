@@ -15,6 +15,7 @@ import logging
 import math
 import re
 import sqlite3
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -243,17 +244,14 @@ def _run(engine: Any, revision: str) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep MLflow and Alembic from printing their progress."""
-    import mlflow  # noqa: F401  # sets up its loggers: before we turn them down
-
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the migrations have loggers of their own
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 def tune(connection: sqlite3.Connection) -> None:

@@ -25,6 +25,7 @@ from migrator.loader.sqlite import audit, staging
 from migrator.loader.sqlite.files import reporting
 from migrator.loader.targets import Target
 from migrator.model import (
+    Asset,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -368,6 +369,11 @@ class Writer:
             [(alias, version, name) for alias, version in record.aliases.items()],
         )
 
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Add an evaluation dataset, scorer or webhook with its parts."""
+        for table, new in rows.asset_rows(record, experiment_id).items():
+            self._put(table, new)
+
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Add a trace, rebuilt or native, with its spans, assessments and links."""
         self._add_trace_rows(rows.trace_rows(plan, experiment_id))
@@ -478,12 +484,10 @@ class Writer:
     def _row_issue(self, code: Code, table: str, row: Row, reason: str) -> Issue:
         named = dict(zip(COLUMNS[table], row, strict=True))
         name = "/".join(str(named[column]) for column in audit.key_columns(self._ready(), table))
-        kind = KINDS.get(table)
-        if table == "inputs" and named["source_type"] == "RUN_OUTPUT":
-            kind = Kind.OUTPUT
+        kind = audit.kind_of(table, named)
         said = kind.value if kind else table
-        trace = audit.TRACE_COLUMNS.get(table)
-        if trace and not self._is_native(named[trace]):
+        trace_id = audit.trace_of(table, named)
+        if trace_id is not None and not self._is_native(trace_id):
             kind = None  # we made it ourselves, so nothing that was found is lost
         return Issue(
             code,

@@ -18,14 +18,17 @@ from migrator.issues import Code, Issue, Kind, Severity
 from migrator.model import (
     Counts,
     DatasetRecord,
+    EvaluationDatasetRecord,
     ExperimentRecord,
     Extracted,
     LoggedModelRecord,
     RegisteredModelRecord,
     RunRecord,
+    ScorerRecord,
     SourceIndex,
     TracePlan,
     TraceRecord,
+    WebhookRecord,
 )
 from migrator.paths import readable_path
 
@@ -95,8 +98,31 @@ def _(item: TraceRecord) -> Counts:
             Kind.TRACE_METADATA: len(item.metadata),
             Kind.SPAN: len(item.spans),
             Kind.ASSESSMENT: len(item.assessments),
+            Kind.TRACE_LINK: len(item.links),
         }
     )
+
+
+@counts_of.register
+def _(item: EvaluationDatasetRecord) -> Counts:
+    return Counter(
+        {
+            Kind.EVALUATION_DATASET: 1,
+            Kind.EVALUATION_DATASET_TAG: len(item.tags),
+            Kind.EVALUATION_ITEM: len(item.items),
+            Kind.EVALUATION_DATASET_LINK: len(item.links),
+        }
+    )
+
+
+@counts_of.register
+def _(item: ScorerRecord) -> Counts:
+    return Counter({Kind.SCORER: 1, Kind.SCORER_VERSION: len(item.versions)})
+
+
+@counts_of.register
+def _(item: WebhookRecord) -> Counts:
+    return Counter({Kind.WEBHOOK: 1, Kind.WEBHOOK_EVENT: len(item.events)})
 
 
 def trace_counts_of(plan: TracePlan) -> Counts:
@@ -108,6 +134,7 @@ def trace_counts_of(plan: TracePlan) -> Counts:
             Kind.TRACE_METADATA: len(plan.metadata),
             Kind.SPAN: len(plan.spans),
             Kind.ASSESSMENT: len(plan.assessments),
+            Kind.TRACE_LINK: len(plan.all_links),
         }
     )
 

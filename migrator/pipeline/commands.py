@@ -150,8 +150,8 @@ def convert(
     The report goes to ``report``, or to a new file beside the target, which is not written if
     nothing is new and nothing is rejected; ``values`` shows the
     source's own words in it. With ``stop_on_error`` the first thing that is rejected ends the
-    conversion. With ``in_place`` the source is a SQLite database or a server, which gets the
-    traces made of its runs, and ``to`` is ignored. Raises SourceError, OptionError, TargetError,
+    conversion. With ``in_place`` the source is a database or a server, which gets the traces made
+    of its runs, and ``to`` is ignored. Raises SourceError, OptionError, TargetError,
     RejectedError, and LedgerError (a defect); the target is untouched then.
 
     A server (``http://…``) is written through its API. What that can't keep is passed to ``say``

@@ -20,11 +20,14 @@ from migrator.model import (
     Counts,
     DatasetRecord,
     Entry,
+    EvaluationDatasetRecord,
     LoggedModelRecord,
     MetricPoint,
     RegisteredModelRecord,
     RunRecord,
+    ScorerRecord,
     TraceRecord,
+    WebhookRecord,
 )
 from migrator.outcome.ledger import counts_of
 from migrator.pipeline.walk_totals import WalkTotals
@@ -170,6 +173,17 @@ def _(first: DatasetRecord, second: DatasetRecord) -> str:
     return "" if same else "with another name or digest"
 
 
+@contradiction.register(EvaluationDatasetRecord)
+@contradiction.register(WebhookRecord)
+def _(first: Any, second: Any) -> str:
+    return "created at another time" if _differ(first.created_ms, second.created_ms) else ""
+
+
+@contradiction.register
+def _(first: ScorerRecord, second: ScorerRecord) -> str:
+    return "with another name" if first.name != second.name else ""
+
+
 def _without_other_versions(first: T, second: T) -> tuple[T, dict[Kind, int]]:
     """A registered model without the versions that differ from those of the first.
 
@@ -252,6 +266,9 @@ _PART_KEYS = {  # fields that hold parts -> what tells these apart
     "spans": ("span_id",),
     "assessments": ("assessment_id",),
     "versions": ("version",),
+    "links": ("kind", "target_id"),
+    "items": ("input_hash",),
+    "events": ("entity", "action"),
 }
 
 
@@ -263,7 +280,7 @@ def _united_parts(
     found: dict[tuple[object, ...], Any] = {}
     for part in (*mine, *other):
         key = tuple(getattr(part, column) for column in _PART_KEYS[name])
-        if key in found and name == "versions":
+        if key in found and hasattr(part, "tags") and name == "versions":
             part = replace(found[key], tags={**part.tags, **found[key].tags})
             found[key] = part
         found.setdefault(key, part)

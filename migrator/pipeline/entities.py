@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from migrator import __version__, transformer
-from migrator.issues import Kind
+from migrator.issues import Code, Issue, Kind
 from migrator.model import (
+    AssetEntry,
     Entry,
+    EvaluationDatasetRecord,
     ExperimentPlan,
     Extracted,
+    LinkRecord,
     LoggedModelRecord,
     RegisteredModelRecord,
     TraceEntry,
@@ -297,6 +300,72 @@ def hand_over_registered_models(entities: EntityReader, runs: RunIndex) -> None:
         if entity is not None:
             record = context.totals.locations.registered_model(entity.record, owners)
             context.sink.add_registered_model(_renamed(record, dict(context.options.rename)))
+
+
+def hand_over_assets(entities: EntityReader) -> None:
+    """Hand over evaluation datasets, scorers and webhooks."""
+    context = entities.context
+    ledger = context.totals.ledger
+    found: defaultdict[tuple[Kind, str], list[Found[AssetEntry]]] = defaultdict(list)
+    for store in context.stores:
+        for entry in store.index.assets:
+            plan = context.experiments.plan_of(store, entry)
+            if entry.kind is Kind.SCORER and plan is None:
+                continue
+            if not _is_selected_asset(context, store, entry):
+                continue
+            if not context.options.shard.has(entry.entity_id):
+                leave_to_other_shards(ledger, entry.kind)
+                continue
+            each = Found(store, entry, plan, store.source.read_asset)
+            found[entry.kind, entry.entity_id].append(each)
+    for (kind, _), of_asset in found.items():
+        entity = entities.read(kind, of_asset)
+        if entity is None:
+            continue
+        record, plan = entity.record, entity.plan
+        if isinstance(record, EvaluationDatasetRecord):
+            record = _with_linked_experiments(context, entity.first.store, record)
+        context.sink.add_asset(record, None if plan is None else plan.target_id)
+
+
+def _is_selected_asset(context: WalkContext, store: Store, entry: AssetEntry) -> bool:
+    """Whether the options take an asset that may belong to several experiments or to none."""
+    if not context.selection.is_listed(entry):
+        return False
+    if entry.kind is Kind.SCORER or not context.options.experiments:
+        return True
+    return any(context.experiments.plan_of_id(store, each) for each in entry.experiment_ids)
+
+
+def _with_linked_experiments(
+    context: WalkContext, store: Store, record: EvaluationDatasetRecord
+) -> EvaluationDatasetRecord:
+    """An evaluation dataset that is linked to the target's experiments, of those taken."""
+    totals = context.totals
+    links: dict[tuple[str, str], LinkRecord] = {}
+    left_out = 0
+    for link in record.links:
+        if link.kind == "experiment":
+            plan = context.experiments.plan_of_id(store, link.target_id)
+            if plan is None:
+                left_out += 1
+                if not context.experiments.has_id(store, link.target_id):
+                    totals.ledger.add_issues([_link_to_nothing(record, link)])
+                continue
+            link = replace(link, target_id=str(plan.target_id))
+        links.setdefault((link.kind, link.target_id), link)
+    merged = len(record.links) - left_out - len(links)
+    totals.handed[Kind.EVALUATION_DATASET_LINK] -= left_out + merged
+    totals.ledger.left_out[Kind.EVALUATION_DATASET_LINK] += left_out
+    totals.ledger.merged[Kind.EVALUATION_DATASET_LINK] += merged
+    return replace(record, links=tuple(links.values()))
+
+
+def _link_to_nothing(record: EvaluationDatasetRecord, link: LinkRecord) -> Issue:
+    message = f"It is linked to experiment {link.target_id}, which is not there."
+    kind = Kind.EVALUATION_DATASET_LINK
+    return Issue(Code.ROW_LEFT_OVER, record.path, message, "", kind, record.dataset_id)
 
 
 def _renamed(record: RegisteredModelRecord, new_names: Mapping[str, str]) -> RegisteredModelRecord:

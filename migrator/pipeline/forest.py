@@ -21,7 +21,7 @@ from migrator.pipeline.known_names import with_known_names
 from migrator.pipeline.lots import TreeWork, work_on_trees
 from migrator.pipeline.shards import sampled_summaries, without_other_shards
 from migrator.pipeline.stores import Store
-from migrator.pipeline.trees import TreeContext, TreeReader, TreeWorker
+from migrator.pipeline.trees import TreeContext, TreeReader, TreeWorker, batches
 from migrator.pipeline.walk_context import WalkContext
 from migrator.pipeline.walk_totals import count_files, leave_out_files
 
@@ -180,22 +180,17 @@ def _regrouped(context: TreeContext) -> tuple[TreeContext, list[Issue]]:
 
 def _moments(context: TreeContext) -> list[transformer.Moment]:
     """Read and plan all trees that are selected, and note when each ran."""
-    moments = []
-    entries, reader = context.entries, context.reader
-    for tree in transformer.build_forest(entries.values()).trees():
-        store = context.store_of(tree.root_id)
-        if context.experiments.plan_of(store, entries[tree.root_id]) is None:
-            continue
-        stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
-        read = reader.read_all(stores, [entries[run_id] for run_id in tree.run_ids])
-        records = [each.record for each in read.values()]
-        runs = {run.run_id: run for run in records if run is not None}
-        if not runs:
-            continue
-        planned = reader.plan(tree.root_id, runs, tree.children)
-        moment = context.moment(planned, with_params=True)
-        if moment is not None:
-            moments.append(moment)
+    moments: list[transformer.Moment] = []
+    entries = context.entries
+    forest = transformer.build_forest(entries.values())
+    selected = (
+        tree
+        for tree in forest.trees()
+        if context.experiments.plan_of(context.store_of(tree.root_id), entries[tree.root_id])
+    )
+    for batch in batches(selected, context.store_of):
+        found = (context.moment(planned, with_params=True) for planned in context.planned(batch))
+        moments += [moment for moment in found if moment is not None]
     return moments
 
 

@@ -1,8 +1,9 @@
 """Adding traces to the database or server that holds their runs (``convert … --in-place``).
 
-It is source and target. Only the traces made of its runs go to the loader: into a database, where
-they are merged after a backup and in one transaction, or through a server's API. Everything else
-stays as it is, and counts as already there.
+It is source and target. Only the traces made of its runs go to the loader, which merges them into
+a SQLite file after a backup and in one transaction, into a database on a server in one transaction
+for each experiment, and into an MLflow server through its API. Everything else stays as it is, and
+counts as already there.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from migrator import addresses, conventions, extractor, transformer
-from migrator.credentials import masked
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Code, Kind
 from migrator.model import (
+    Asset,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -30,6 +31,11 @@ from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Recorder, SharedSink, Sink
 from migrator.pipeline.stores import Store
 
+# What is not carried into another database; in place it stays as it is.
+_STAYS = frozenset(
+    {Code.TABLE_NOT_CARRIED, Code.COLUMN_NOT_CARRIED, Code.WEBHOOK_SECRET_LEFT, Code.ROW_LEFT_OVER}
+)
+
 
 def in_place_target(sources: Sequence[str]) -> str:
     """The target of a conversion in place: the one source. Raises OptionError."""
@@ -37,15 +43,11 @@ def in_place_target(sources: Sequence[str]) -> str:
         return sources[0]
     if len(sources) != 1 or not extractor.is_database(sources[0]):
         raise OptionError(
-            "--in-place takes one source, which is a SQLite database or an MLflow server.",
+            "--in-place takes one source, which is a database or an MLflow server.",
             todo="Write: mlflow-migrate convert mlflow.db --in-place",
         )
     if addresses.is_database_server(sources[0]):
-        raise OptionError(
-            f"--in-place: {masked(sources[0])} is on a server, and only SQLite files can be "
-            "converted in place.",
-            todo="Convert it into another database with --to.",
-        )
+        return sources[0]
     return extractor.sqlite_uri(sources[0])
 
 
@@ -147,6 +149,10 @@ class NewTraces:
         """Leave a registered model as it is."""
         self.stayed.update(counts_of(record))
 
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Leave an evaluation dataset, scorer or webhook as it is."""
+        self.stayed.update(counts_of(record))
+
 
 class SharedNewTraces(NewTraces):
     """The same for a sink for which other processes prepare runs and traces made of them."""
@@ -175,8 +181,9 @@ class TracesOnly(NewTraces):
 
 
 def count_as_there(outcome: Outcome) -> None:
-    """Count the runs, which are not handed over, as already there; their locations stay."""
+    """Count the runs, which are not handed over, as already there; all else stays, too."""
     ledger = outcome.ledger
+    ledger.issues = [issue for issue in ledger.issues if issue.code not in _STAYS]
     ledger.already_there.update(ledger.left_out)
     ledger.left_out.clear()
     outcome.artifacts = ArtifactSummary(choice=outcome.artifacts.choice)

@@ -26,6 +26,14 @@ class ExperimentIndex:
         """The plan of an entity's experiment; None if the options leave that out."""
         return self.plans.get(self.folder_of(store, entry))
 
+    def has_id(self, store: Store, experiment_id: str) -> bool:
+        """Whether a store has an active experiment of this id, selected or not."""
+        return (store.number, False, experiment_id) in self._by_id
+
+    def plan_of_id(self, store: Store, experiment_id: str) -> ExperimentPlan | None:
+        """The plan of an active experiment of a store by its id, likewise."""
+        return self.plans.get(self._by_id.get((store.number, False, experiment_id), ""))
+
     def folder_of(self, store: Store, entry: Entry) -> str:
         """The directory of the experiment that an entity belongs to; empty if there is none.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from migrator import transformer
-from migrator.pipeline.trees import TreeContext
+from migrator.pipeline.trees import TreeContext, batches
 
 SAMPLED_TREES = 20  # nested trees that are read of an experiment
 SAMPLED_RUNS = 100  # a tree with more runs is not read
@@ -34,22 +34,14 @@ def with_known_names(context: TreeContext, forest: transformer.Forest) -> TreeCo
             calls_left -= len(calls)
             sample = [*sample, *calls]
         names = transformer.KnownNames()
-        for root_id in sample:
-            names |= _names_in(context, forest.tree(root_id))
+        sampled = [forest.tree(root_id) for root_id in sample]
+        small = [tree for tree in sampled if len(tree.run_ids) <= SAMPLED_RUNS]
+        for batch in batches(small, context.store_of):
+            for planned in context.planned(batch):
+                runs = planned.tree.runs.values()
+                names |= transformer.recognised_names([r.name for r in runs], planned.plan)
         if names:
             known[folder] = names
     if not known:
         return context
     return replace(context, reader=replace(context.reader, known_names=known))
-
-
-def _names_in(context: TreeContext, tree: transformer.Tree) -> transformer.KnownNames:
-    """The names of the runs of a tree, if it is recognised."""
-    if len(tree.run_ids) > SAMPLED_RUNS:
-        return transformer.KnownNames()
-    stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
-    entries = [context.entries[run_id] for run_id in tree.run_ids]
-    read = context.reader.read_all(stores, entries).values()
-    runs = {each.record.run_id: each.record for each in read if each.record is not None}
-    planned = context.reader.plan(tree.root_id, runs, tree.children)
-    return transformer.recognised_names([run.name for run in runs.values()], planned.plan)

@@ -53,8 +53,7 @@ def work_on_trees(work: TreeWork, totals: WalkTotals, sink: Sink) -> None:
 
 def _work_here(work: TreeWork, totals: WalkTotals, sink: RunSink) -> None:
     worker, done = TreeWorker(work.context, totals, sink), 0
-    for tree in work.forest.trees():
-        worker.work(tree)
+    for tree in worker.work_on(work.forest.trees()):
         done += len(tree.run_ids)
         work.progress("runs", done, work.runs)
 
@@ -205,8 +204,8 @@ def _work_on(
     trees: Iterable[transformer.Tree], context: TreeContext, totals: WalkTotals, recorder: Recorder
 ) -> Answer:
     worker = TreeWorker(context, totals, recorder)
-    for tree in trees:
-        worker.work(tree)
+    for _ in worker.work_on(trees):
+        pass
     # A plain dict: only its items are sent back, not the experiments that it was made from.
     totals.summaries = dict(totals.summaries)
     return totals, recorder.recorded()

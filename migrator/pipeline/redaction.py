@@ -29,14 +29,24 @@ _IDENTIFIERS = frozenset(
     {"run_id", "experiment_id", "trace_id", "span_id", "parent_span_id", "model_id", "dataset_id"}
     | {"source_run_id", "assessment_id", "overrides", "digest", "dataset_digest"}
     | {"InputRecord.source_id", "ExperimentRecord.name", "RegisteredModelRecord.name"}
-    | {"ModelVersionRecord.name", "Issue.kind", "Issue.entity_id", "Difference.entity_id"}
+    | {"LinkRecord.target_id", "LinkRecord.kind", "record_id", "scorer_id", "webhook_id"}
+    | {"input_hash", "ScorerRecord.name"}
+    | {"EvaluationDatasetRecord.name", "ModelVersionRecord.name", "Issue.kind", "Issue.entity_id"}
+    | {"Difference.entity_id"}
+    | {"WebhookEventRecord.entity", "WebhookEventRecord.action"}
 )
 _LOCATIONS = frozenset(
     {"artifact_dir", "spans_path", "artifact_uri", "artifact_location", "storage_location"}
     | {"ExperimentRecord.path", "RunRecord.path", "LoggedModelRecord.path"}
-    | {"RegisteredModelRecord.path", "TraceRecord.path"}
+    | {"RegisteredModelRecord.path", "TraceRecord.path", "EvaluationDatasetRecord.path"}
+    | {"ScorerRecord.path", "WebhookRecord.path"}
 )
 _STAYS = _IDENTIFIERS | _LOCATIONS
+_JSON_TEXTS = frozenset(
+    {f"EvaluationItemRecord.{name}" for name in ("inputs", "expectations", "outputs", "tags")}
+    | {"EvaluationItemRecord.source", "ScorerVersionRecord.serialized"}
+    | {"EvaluationDatasetRecord.schema", "EvaluationDatasetRecord.profile"}
+)
 _KEYS_OF_IDENTIFIERS = frozenset(
     {"mlflow.parentRunId", "mlflow.sourceRun", "mlflow.artifactLocation", "mlflow.modelId"}
     | {"mlflow.trace_schema.version", "mlflow.traceRequestId", "mlflow.linkedPrompts"}
@@ -52,7 +62,7 @@ _WORDS = frozenset(
     | {"OK", "ERROR", "UNSET", "IN_PROGRESS", "STATE_UNSPECIFIED"}
     | {"feedback", "expectation", "HUMAN", "AI_JUDGE", "LLM_JUDGE", "CODE"}
     | {"SOURCE_TYPE_UNSPECIFIED", "None", "Staging", "Production", "Archived", "Deleted_Internal"}
-    | {"PENDING_REGISTRATION", "FAILED_REGISTRATION", "READY"}
+    | {"ACTIVE", "DISABLED", "PENDING_REGISTRATION", "FAILED_REGISTRATION", "READY"}
     | {word for name, word in vars(SpanType).items() if name.isupper()}
 )
 
@@ -131,6 +141,8 @@ class _Walk:
                 continue
             if kind == "ArtifactFile" and each.name == "path":
                 changed: Any = self._text(value, KEY_MASK)
+            elif f"{kind}.{each.name}" in _JSON_TEXTS and isinstance(value, str):
+                changed = self._attribute("", value)
             elif kind == "SpanRecord" and each.name == "attributes":
                 changed = self._mapping(value, self._attribute)
             elif each.name in ("attributes", "value", "error"):

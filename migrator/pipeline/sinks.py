@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 from migrator.model import (
+    Asset,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -28,6 +29,10 @@ class Sink(RunSink, Protocol):
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None: ...
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None: ...
     def add_registered_model(self, record: RegisteredModelRecord) -> None: ...
+
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Take an evaluation dataset, scorer or webhook; only a scorer has an experiment."""
+
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None: ...
 
 
@@ -74,6 +79,9 @@ class BaseSink:
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Take a registered model with its versions."""
+
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Take an evaluation dataset, scorer or webhook; only a scorer has an experiment."""
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Take a trace, native or rebuilt from runs, with its spans and assessments."""

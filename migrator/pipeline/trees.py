@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,6 +82,22 @@ class TreeReader:
         return PlannedTree(tree, plan)
 
 
+def batches(
+    trees: Iterable[transformer.Tree], store_of: Callable[[str], Store]
+) -> Iterator[list[transformer.Tree]]:
+    """Divide trees into lots that their sources read in one go; the order stays."""
+    batch: list[transformer.Tree] = []
+    runs = 0
+    for tree in trees:
+        batch.append(tree)
+        runs += len(tree.run_ids)
+        if runs >= store_of(tree.root_id).source.bulk_runs:
+            yield batch
+            batch, runs = [], 0
+    if batch:
+        yield batch
+
+
 @dataclass(frozen=True, slots=True)
 class TreeContext:
     """What is known of all runs when the work on their trees begins; the same everywhere."""
@@ -100,6 +116,22 @@ class TreeContext:
     def store_of(self, run_id: str) -> Store:
         """The store that holds the directory of a run that counts."""
         return self.elsewhere.get(run_id, self.store)
+
+    def read_trees(self, trees: Sequence[transformer.Tree]) -> dict[str, Extracted[RunRecord]]:
+        """Read the runs of trees in bulk, by id."""
+        stores: dict[str, Store] = {}
+        for tree in trees:
+            stores.update({run_id: self.store_of(run_id) for run_id in tree.run_ids})
+        return self.reader.read_all(stores, [self.entries[run_id] for run_id in stores])
+
+    def planned(self, trees: Sequence[transformer.Tree]) -> Iterator[PlannedTree]:
+        """Read trees in bulk, and plan those of which any run can be read."""
+        read = self.read_trees(trees)
+        for tree in trees:
+            records = [read.pop(run_id).record for run_id in tree.run_ids]
+            runs = {run.run_id: run for run in records if run is not None}
+            if runs:
+                yield self.reader.plan(tree.root_id, runs, tree.children)
 
     def moment(self, planned: PlannedTree, *, with_params: bool) -> transformer.Moment | None:
         """When a tree ran and what it was; None where that does not help to group trees by time."""
@@ -121,16 +153,29 @@ class TreeWorker:
         self._totals = totals
         self._sink = sink
 
-    def work(self, tree: transformer.Tree) -> None:
-        """Read a tree's runs, plan it, and hand over the runs and traces that are wanted."""
+    def work_on(self, trees: Iterable[transformer.Tree]) -> Iterator[transformer.Tree]:
+        """Read trees, plan them, and hand over the runs and traces that are wanted.
+
+        Yields each tree when it is done. As many trees are read at once as their source reads
+        in one go.
+        """
+        context = self._context
+        for batch in batches(trees, context.store_of):
+            read = context.read_trees([tree for tree in batch if self._is_selected(tree)])
+            for tree in batch:
+                self._work(tree, {r: read.pop(r) for r in tree.run_ids if r in read})
+                yield tree
+
+    def _work(self, tree: transformer.Tree, read: dict[str, Extracted[RunRecord]]) -> None:
+        """Plan a tree and hand it over; ``read`` is empty where the options leave it out."""
         context, totals = self._context, self._totals
         stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
         folders = {
             run_id: context.experiments.folder_of(stores[run_id], context.entries[run_id])
             for run_id in tree.run_ids
         }
-        read = self._read_selected(tree, stores, folders)
-        if read is None:
+        records = [each.record for each in read.values()]
+        if not read or not context.selection.has_run_in_time(records):
             self._leave_out(tree, stores, folders)
             return
         runs: dict[str, RunRecord] = {}
@@ -161,20 +206,12 @@ class TreeWorker:
         if folders[tree.root_id] in context.experiments.plans and runs:
             self._hand_over_traces(tree, runs, folders[tree.root_id])
 
-    def _read_selected(
-        self, tree: transformer.Tree, stores: Mapping[str, Store], folders: Mapping[str, str]
-    ) -> dict[str, Extracted[RunRecord]] | None:
-        """Read the runs of a tree; None if the options leave all of it out."""
+    def _is_selected(self, tree: transformer.Tree) -> bool:
+        """Whether the options select any run of a tree, as far as is known before it is read."""
         context = self._context
-        if not any(folder in context.experiments.plans for folder in folders.values()):
-            return None
         entries = [context.entries[run_id] for run_id in tree.run_ids]
-        if not any(map(context.selection.is_listed, entries)):
-            return None
-        read = context.reader.read_all(stores, entries)
-        if not context.selection.has_run_in_time([each.record for each in read.values()]):
-            return None
-        return read
+        plans = (context.experiments.plan_of(context.store_of(e.entity_id), e) for e in entries)
+        return any(plans) and any(map(context.selection.is_listed, entries))
 
     def _leave_out(
         self, tree: transformer.Tree, stores: Mapping[str, Store], folders: Mapping[str, str]

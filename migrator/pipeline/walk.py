@@ -8,6 +8,7 @@ from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked, report_mixed_assessments
 from migrator.pipeline.entities import (
     EntityReader,
+    hand_over_assets,
     hand_over_datasets,
     hand_over_logged_models,
     hand_over_native_traces,
@@ -51,6 +52,7 @@ def walk_sources(
     report_mixed_assessments(context)
     hand_over_logged_models(entities, runs)
     hand_over_registered_models(entities, runs)
+    hand_over_assets(entities)
     set_experiment_kinds(context, summaries)
     outcome.redacted.update(totals.redactor.counts)
     outcome.redaction_stayed = totals.redactor.stayed

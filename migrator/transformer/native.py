@@ -95,7 +95,8 @@ class _Native:
         usage = recorded_usage or trace_totals.total_usage(spans)
         self._add_tags(name or root.name)
         self._add_metadata(spans, contents, usage)
-        run_id = self.metadata.get(conv.SOURCE_RUN)
+        linked = [link.target_id for link in record.links if link.kind == "run"]
+        run_ids = [self.metadata.get(conv.SOURCE_RUN), *linked]
         plan = TracePlan(
             trace_id=self.trace_id,
             experiment_id=record.experiment_id,
@@ -111,8 +112,9 @@ class _Native:
             usage=usage,
             spans=spans,
             assessments=self._assessments(),
-            run_ids=(run_id,) if run_id else (),
+            run_ids=tuple(dict.fromkeys(run_id for run_id in run_ids if run_id)),
             prompts=trace_totals.linked_prompts(self.tags.get(conv.LINKED_PROMPTS)),
+            links=record.links,
             native=True,
             contents=contents,
         )

@@ -20,7 +20,7 @@ from migrator.cli import main
 from migrator.errors import OptionError, WorkerError
 from migrator.pipeline import lots
 from tests.convert.test_workers import STORES, comparable, data
-from tests.support.fixturekit import store
+from tests.support.fixturekit import database, store
 
 pytest.importorskip("distributed", reason="the extra mlflow-migrate[dask] is not installed")
 
@@ -118,6 +118,17 @@ def test_three_workers_write_the_rows_of_one_process(tmp_path: Path, one_process
     with running(tmp_path, 3) as made:
         assert by_cluster(made, tmp_path / "new.db") == one_process
     assert sum(map(len, one_process[0].values())) > 500
+
+
+def test_a_database_is_shared_by_several_workers(tmp_path: Path) -> None:
+    source = database("2.9.2-database", tmp_path / "source")
+    targets = [f"sqlite:///{tmp_path}/{name}.db" for name in ("alone", "shared")]
+    pipeline.convert([str(source)], targets[0], pipeline.Options(workers=1), schema="3.9")
+    with running(tmp_path, 2) as made, dask.connect(made.address) as executor:
+        options = pipeline.Options(executor=executor, workers=2)
+        pipeline.convert([str(source)], targets[1], options, schema="3.9")
+    alone, shared = data(tmp_path / "alone.db"), data(tmp_path / "shared.db")
+    assert alone == shared and sum(map(len, alone.values())) > 500
 
 
 def test_a_worker_killed_midway_loses_nothing(tmp_path: Path, one_process: Any) -> None:

@@ -26,27 +26,35 @@ from migrator import encoding, extractor, model
 from migrator.loader import Writer, open_target
 from migrator.model import (
     AssessmentRecord,
+    Asset,
     DatasetRecord,
+    EvaluationDatasetRecord,
+    EvaluationItemRecord,
     ExperimentPlan,
     ExperimentRecord,
     InputRecord,
+    LinkRecord,
     LoggedModelRecord,
     MetricPoint,
     ModelVersionRecord,
     OutputRecord,
     RegisteredModelRecord,
     RunRecord,
+    ScorerRecord,
+    ScorerVersionRecord,
     SpanEvent,
     SpanPlan,
     SpanRecord,
     TokenUsage,
     TracePlan,
     TraceRecord,
+    WebhookEventRecord,
+    WebhookRecord,
 )
 from migrator.transformer.experiments import FoundExperiment, plan_experiments
 from migrator.transformer.native import plan_native_trace
 from migrator.verification.database import DatabaseComparer
-from tests.support import fixturekit, loaderkit, storekit
+from tests.support import databasekit, fixturekit, loaderkit, storekit
 
 only_39 = pytest.mark.skipif(
     not version("mlflow").startswith("3.9."), reason="verify opens the schema of 3.9 with 3.9 only"
@@ -70,6 +78,9 @@ class Sample:
     registered: RegisteredModelRecord
     trace: TraceRecord
     rebuilt: TracePlan
+    evaluation: EvaluationDatasetRecord
+    scorer: ScorerRecord
+    webhook: WebhookRecord
 
 
 class Sink(Protocol):
@@ -81,6 +92,7 @@ class Sink(Protocol):
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None: ...
     def add_registered_model(self, record: RegisteredModelRecord) -> None: ...
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None: ...
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None: ...
 
 
 def experiment(experiment_id: str) -> ExperimentRecord:
@@ -160,6 +172,60 @@ def native_trace() -> TraceRecord:
         spans=(child, root),
         path="/store/1/traces/t",
         spans_path="/store/1/traces/t/artifacts/traces.json",
+        links=(LinkRecord("run", loaderkit.hex_id("linked"), T0 + 2),),
+    )
+
+
+def evaluation_dataset() -> EvaluationDatasetRecord:
+    item = EvaluationItemRecord(
+        record_id="dr-1",
+        inputs='{"question": "Who?"}',
+        expectations='{"answer": "Ada"}',
+        outputs='{"answer": "Bob"}',
+        tags='{"hard": "yes"}',
+        source='{"source_type": "HUMAN"}',
+        source_id="s-1",
+        source_type="HUMAN",
+        created_ms=T0,
+        last_updated_ms=T0 + 1,
+        created_by="ada",
+        last_updated_by="bob",
+        input_hash="a" * 64,
+    )
+    return EvaluationDatasetRecord(
+        dataset_id="d-" + "1" * 32,
+        name="questions",
+        schema='{"inputs": {}}',
+        profile='{"num_records": 1}',
+        digest="abc",
+        created_ms=T0,
+        last_updated_ms=T0 + 1,
+        created_by="ada",
+        last_updated_by="bob",
+        tags={"team": "a"},
+        items=(item,),
+        links=(LinkRecord("experiment", "1", T0),),
+        path="/old.db/evaluation_datasets/d-1",
+    )
+
+
+def scorer() -> ScorerRecord:
+    version = ScorerVersionRecord(1, '{"name": "polite"}', T0)
+    return ScorerRecord("s-1", "1", "polite", (version,), "/old.db/experiments/1/scorers:s-1")
+
+
+def webhook() -> WebhookRecord:
+    return WebhookRecord(
+        webhook_id="w-1",
+        name="notify",
+        description="tells us",
+        url="https://example.com/hook",
+        status="ACTIVE",
+        created_ms=T0,
+        last_updated_ms=T0 + 1,
+        deleted_ms=T0 + 2,
+        events=(WebhookEventRecord("model_version", "created"),),
+        path="/old.db/webhooks/w-1",
     )
 
 
@@ -174,6 +240,7 @@ def sample() -> Sample:
         # Without mlflow.sourceRun, which links the run as well.
         metadata={"mlflow.trace.session": "session-1"},
         prompts=("greeting/1",),
+        links=(LinkRecord("model", "m-1", T0 + 3),),
     )
     logged = loaderkit.logged_model(status_message="fine", artifact_dir="/store/1/models/m")
     run = loaderkit.run(
@@ -193,6 +260,9 @@ def sample() -> Sample:
         registered=registered_model(),
         trace=native_trace(),
         rebuilt=rebuilt,
+        evaluation=evaluation_dataset(),
+        scorer=scorer(),
+        webhook=webhook(),
     )
 
 
@@ -234,6 +304,12 @@ OTHER_VALUES: Mapping[tuple[type, str], Any] = {
     (TracePlan, "contents"): tuple(
         encoding.span_content(SAMPLE.rebuilt.trace_id, span) for span in SAMPLE.rebuilt.spans
     ),
+    (EvaluationItemRecord, "inputs"): '{"question": "What?"}',
+    (EvaluationItemRecord, "expectations"): None,
+    (EvaluationItemRecord, "outputs"): "{}",
+    (EvaluationItemRecord, "tags"): "{}",
+    (EvaluationItemRecord, "source"): "null",
+    (ScorerRecord, "experiment_id"): "2",
     (SpanPlan, "span_id"): "00000000000000d4",
     (SpanPlan, "type"): "AGENT",
     (SpanPlan, "status"): "OK",
@@ -254,6 +330,9 @@ NOT_WRITTEN: Mapping[tuple[type, str], str] = {
     (ModelVersionRecord, "name"): "the model's name, which is a field of its own",
     (TraceRecord, "path"): FOR_MESSAGES,
     (TraceRecord, "spans_path"): FOR_MESSAGES,
+    (EvaluationDatasetRecord, "path"): FOR_MESSAGES,
+    (ScorerRecord, "path"): FOR_MESSAGES,
+    (WebhookRecord, "path"): FOR_MESSAGES,
     (TracePlan, "native"): "says how the trace is counted",
     (TracePlan, "name"): "is a tag",
     (TracePlan, "contents"): "the text of the spans, made early",
@@ -364,6 +443,9 @@ def hand_over(found: Sample, sink: Sink) -> None:
     native, _ = plan_native_trace(found.trace)
     sink.add_trace(native, ids.get(native.experiment_id, 1))
     sink.add_trace(found.rebuilt, ids.get(found.rebuilt.experiment_id, 1))
+    sink.add_asset(found.evaluation, None)
+    sink.add_asset(found.scorer, ids.get(found.scorer.experiment_id, 1))
+    sink.add_asset(found.webhook, None)
 
 
 def write(found: Sample, path: Path) -> None:
@@ -417,7 +499,10 @@ def test_a_change_of_any_field_reaches_the_database_and_verify(
 def test_every_field_is_read_with_more_than_one_value(tmp_path: Path) -> None:
     """A field that always has its default value is not read."""
     write_rare_fields(tmp_path / "mlruns")
-    roots = [tmp_path / "mlruns", *map(fixturekit.store, fixturekit.names())]
+    database = fixturekit.database("3.5.1-database", tmp_path)
+    write_rare_rows(database)
+    stores = map(fixturekit.store, fixturekit.names())
+    roots = [tmp_path / "mlruns", *stores, database]
     values: defaultdict[tuple[type, str], set[str]] = defaultdict(set)
     for root in roots:
         for record in read_all(root):
@@ -460,6 +545,11 @@ def write_rare_fields(root: Path) -> None:
     storekit.write_trace(root, "1", "tr-" + RUN, assessments={"a-1": feedback})
 
 
+def write_rare_rows(database: Path) -> None:
+    """Add what only databases hold: links, evaluation datasets, scorers and webhooks."""
+    databasekit.execute(database, *databasekit.ASSETS)
+
+
 def read_all(root: Path) -> Iterator[object]:
     """Yield every record of a store."""
     with extractor.open_source(str(root)) as source:
@@ -476,3 +566,5 @@ def read_all(root: Path) -> Iterator[object]:
             yield source.read_registered_model(entry).record
         for trace in index.traces:
             yield source.read_trace(trace).record
+        for asset in index.assets:
+            yield source.read_asset(asset).record

@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from migrator import extractor, pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, SourceError
-from migrator.issues import Issue, Severity
+from migrator.extractor.database.connection import Database, Row
+from migrator.issues import Issue, Kind, Severity
 from migrator.outcome.summary import Outcome
 from migrator.verification import verify
 from tests.support import databasekit, fixturekit
@@ -166,6 +167,33 @@ def test_shards_together_are_the_whole(made: Path, tmp_path: Path) -> None:
         options = pipeline.Options(workers=1, shard=(number, 2))
         pipeline.convert([str(made)], f"sqlite:///{parts}", options, schema="3.9", backup=False)
     assert contents(whole) == contents(parts)
+
+
+def test_many_flat_runs_are_read_with_few_queries(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree of one run must not cost a dozen queries of its own."""
+    execute(
+        made,
+        "DELETE FROM tags WHERE key = 'mlflow.parentRunId'",
+        *(
+            "INSERT INTO runs SELECT hex(randomblob(16)), name, source_type, source_name, "
+            "entry_point_name, user_id, status, start_time, end_time, source_version, "
+            "lifecycle_stage, artifact_uri, experiment_id, deleted_time FROM runs "
+            for _ in range(3)
+        ),
+    )
+    asked: list[str] = []
+    ask = Database.rows
+
+    def counting(self: Database, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        asked.append(sql)
+        return ask(self, sql, parameters)
+
+    monkeypatch.setattr(Database, "rows", counting)
+    outcome = pipeline.scan([str(made)], ONE_WORKER)
+    assert outcome.ledger.found[Kind.RUN] == 82 * 8
+    assert len(asked) < 82 * 8
 
 
 def test_one_experiment_and_a_role(made: Path, tmp_path: Path) -> None:

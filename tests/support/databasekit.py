@@ -33,6 +33,15 @@ TABLES = {  # the kind that the ledger counts -> the rows that are of it
     "trace tag": "trace_tags",
     "trace metadata": "trace_request_metadata",
     "assessment": "assessments",
+    "trace link": "entity_associations WHERE source_type = 'trace'",
+    "evaluation dataset link": "entity_associations WHERE source_type <> 'trace'",
+    "evaluation dataset": "evaluation_datasets",
+    "evaluation dataset tag": "evaluation_dataset_tags",
+    "evaluation record": "evaluation_dataset_records",
+    "scorer": "scorers",
+    "scorer version": "scorer_versions",
+    "webhook": "webhooks",
+    "webhook event": "webhook_events",
 }
 
 
@@ -60,6 +69,48 @@ def counts(path: Path) -> dict[str, int]:
             if source.split()[0] in there
         }
     return {kind: number for kind, number in found.items() if number}
+
+
+_DATASET = (
+    "INSERT INTO evaluation_datasets (dataset_id, name, schema, profile, digest, created_time, "
+    "last_update_time, created_by, last_updated_by) VALUES "
+)
+_ITEM = (
+    "INSERT INTO evaluation_dataset_records (dataset_record_id, dataset_id, inputs, expectations, "
+    "outputs, tags, source, source_id, source_type, created_time, last_update_time, created_by, "
+    "last_updated_by, input_hash) VALUES "
+)
+_LINK = (
+    "INSERT INTO entity_associations (association_id, source_type, source_id, destination_type, "
+    "destination_id, created_time) "
+)
+_SOME_TRACE = "FROM trace_info ORDER BY request_id LIMIT 1"
+ASSETS: tuple[str, ...] = (
+    f"""{_DATASET}('d-1', 'questions', '{{"inputs": {{}}}}', '{{"num_records": 2}}', 'abc',
+    1760000000000, 1760000000001, 'ada', 'bob')""",
+    f"{_DATASET}('d-2', 'empty', NULL, NULL, NULL, 1760000000009, 1760000000010, NULL, NULL)",
+    "INSERT INTO evaluation_dataset_tags VALUES ('d-1', 'team', 'a'), ('d-1', 'hard', 'yes')",
+    f"""{_ITEM}('r-1', 'd-1', '{{"question": "Who?"}}', '{{"answer": "Ada"}}',
+    '{{"answer": "Bob"}}', '{{"hard": "yes"}}', '{{"source_type": "HUMAN"}}', 's-1', 'HUMAN',
+    1760000000002, 1760000000003, 'ada', 'bob', 'aaaa')""",
+    f"""{_ITEM}('r-2', 'd-1', '{{"question": "Wann?"}}', NULL, NULL, NULL, NULL, NULL, NULL,
+    1760000000004, 1760000000005, NULL, NULL, 'bbbb')""",
+    f"{_LINK} VALUES ('a-1', 'evaluation_dataset', 'd-1', 'experiment', '1', 1760000000006)",
+    f"{_LINK} VALUES ('a-2', 'evaluation_dataset', 'd-1', 'experiment', '2', 1760000000007)",
+    f"{_LINK} SELECT 'a-3', 'trace', request_id, 'run', 'f00d' , 1760000000008 {_SOME_TRACE}",
+    f"{_LINK} SELECT 'a-4', 'trace', request_id, 'prompt_version', 'greeting/1', 1760000000009 "
+    f"{_SOME_TRACE}",
+    "INSERT INTO scorers VALUES (1, 'polite', 's-1'), (2, 'short', 's-2')",
+    "INSERT INTO scorer_versions VALUES ('s-1', 1, '{\"name\": \"polite\"}', 1760000000010), "
+    '(\'s-1\', 2, \'{"name": "polite", "v": 2}\', 1760000000011), '
+    "('s-2', 1, '{}', 1760000000012)",
+    "INSERT INTO webhooks VALUES ('w-1', 'notify', 'tells us', 'https://example.com/hook', "
+    "'ACTIVE', NULL, 1760000000013, 1760000000014, NULL), ('w-2', 'old', NULL, "
+    "'https://example.com/old', 'DISABLED', NULL, 1760000000015, 1760000000016, 1760000000017)",
+    "INSERT INTO webhook_events VALUES ('w-1', 'model_version', 'created'), "
+    "('w-1', 'prompt_alias', 'deleted')",
+)
+"""What MLflow 3.5 keeps beside runs and traces, for a database of that release."""
 
 
 def without_constraints(table: str) -> tuple[str, ...]:
@@ -91,15 +142,15 @@ OLD, LLM, TRACES, NEW = "1.30.1-database", "2.9.2-database", "2.22.5-database", 
 DAMAGES: tuple[Damage, ...] = (
     # rows that belong to nothing
     Damage("params of no run", OLD, ["INSERT INTO params VALUES ('a', 'b', 'gone')"],
-           Code.ROW_WITHOUT_OWNER, "/params", 1),
+           Code.ROW_LEFT_OVER, "/params"),
     Damage("tags of no run", OLD, ["INSERT INTO tags VALUES ('a', 'b', 'gone')"],
-           Code.ROW_WITHOUT_OWNER, "/tags", 1),
+           Code.ROW_LEFT_OVER, "/tags"),
     Damage("metrics of no run", OLD,
            ["INSERT INTO metrics VALUES ('a', 1.0, 1, 'gone', 0, 0)",
             "INSERT INTO metrics VALUES ('a', 2.0, 1, 'gone', 1, 0)"],
-           Code.ROW_WITHOUT_OWNER, "/metrics", 2, 2),
+           Code.ROW_LEFT_OVER, "/metrics", 0, 2),
     Damage("tags of no experiment", OLD, ["INSERT INTO experiment_tags VALUES ('a', 'b', 77)"],
-           Code.ROW_WITHOUT_OWNER, "/experiment_tags", 1),
+           Code.ROW_LEFT_OVER, "/experiment_tags"),
     Damage("runs of no experiment", OLD, ["UPDATE runs SET experiment_id = 77 WHERE "
            "experiment_id = 4", "DELETE FROM params WHERE run_uuid IN (SELECT run_uuid FROM runs "
            "WHERE experiment_id = 77)"],
@@ -110,38 +161,38 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("an experiment deleted by hand", NEW, ["DELETE FROM experiments WHERE name = 'chat'"],
            Code.ROW_WITHOUT_OWNER, "/trace_info", 114, 4),
     Damage("tags of no trace", TRACES, ["INSERT INTO trace_tags VALUES ('a', 'b', 'gone')"],
-           Code.ROW_WITHOUT_OWNER, "/trace_tags", 1),
+           Code.ROW_LEFT_OVER, "/trace_tags"),
     Damage("metadata of no trace", TRACES,
            ["INSERT INTO trace_request_metadata VALUES ('a', 'b', 'gone')"],
-           Code.ROW_WITHOUT_OWNER, "/trace_request_metadata", 1),
+           Code.ROW_LEFT_OVER, "/trace_request_metadata"),
     Damage("spans of no trace", NEW,
            ["INSERT INTO spans (trace_id, experiment_id, span_id, status, start_time_unix_nano, "
             "content) VALUES ('gone', 1, '00000000000000aa', 'OK', 1, '{}')"],
-           Code.ROW_WITHOUT_OWNER, "/spans", 1),
+           Code.ROW_LEFT_OVER, "/spans"),
     Damage("assessments of no trace", NEW, ["UPDATE assessments SET trace_id = 'gone' WHERE "
            "rowid = (SELECT MIN(rowid) FROM assessments)"],
-           Code.ROW_WITHOUT_OWNER, "/assessments", 1),
+           Code.ROW_LEFT_OVER, "/assessments"),
     Damage("params of no model", NEW,
            ["INSERT INTO logged_model_params VALUES ('m-gone', 1, 'a', 'b')"],
-           Code.ROW_WITHOUT_OWNER, "/logged_model_params", 1),
+           Code.ROW_LEFT_OVER, "/logged_model_params"),
     Damage("tags of no model", NEW,
            ["INSERT INTO logged_model_tags VALUES ('m-gone', 1, 'a', 'b')"],
-           Code.ROW_WITHOUT_OWNER, "/logged_model_tags", 1),
+           Code.ROW_LEFT_OVER, "/logged_model_tags"),
     Damage("versions of no registered model", TRACES,
            ["INSERT INTO model_versions (name, version) VALUES ('gone', 1)"],
-           Code.ROW_WITHOUT_OWNER, "/model_versions", 1),
+           Code.ROW_LEFT_OVER, "/model_versions"),
     Damage("aliases of no registered model", TRACES,
            ["INSERT INTO registered_model_aliases (alias, version, name) VALUES ('a', 1, 'gone')"],
-           Code.ROW_WITHOUT_OWNER, "/registered_model_aliases", 1),
+           Code.ROW_LEFT_OVER, "/registered_model_aliases"),
     Damage("tags of no registered model", TRACES,
            ["INSERT INTO registered_model_tags VALUES ('a', 'b', 'gone')"],
-           Code.ROW_WITHOUT_OWNER, "/registered_model_tags", 1),
+           Code.ROW_LEFT_OVER, "/registered_model_tags"),
     Damage("tags of no version", TRACES,
            ["INSERT INTO model_version_tags VALUES ('a', 'b', 'gone', 1)"],
-           Code.ROW_WITHOUT_OWNER, "/model_version_tags", 1),
+           Code.ROW_LEFT_OVER, "/model_version_tags"),
     Damage("an input of no run", TRACES,
            ["UPDATE inputs SET destination_id = 'gone' WHERE rowid = 1"],
-           Code.ROW_WITHOUT_OWNER, "/inputs", 1),
+           Code.ROW_LEFT_OVER, "/inputs"),
     Damage("a dataset of no experiment", TRACES, ["UPDATE datasets SET experiment_id = 77 WHERE "
            "rowid = 1"], Code.ROW_WITHOUT_OWNER, "/datasets", 2),
     # a constraint was lost
@@ -216,7 +267,7 @@ DAMAGES: tuple[Damage, ...] = (
            Code.DATASET_DAMAGED, "/datasets:", 2),
     Damage("a version without a number", TRACES, [*without_constraints("model_versions"),
            "UPDATE model_versions SET version = 'one' WHERE rowid = 1"],
-           Code.MODEL_VERSION_DAMAGED, "/model_versions/", 2),
+           Code.MODEL_VERSION_DAMAGED, "/model_versions/", 1),
     Damage("an alias that leads nowhere", TRACES,
            ["UPDATE registered_model_aliases SET version = 99 WHERE rowid = 1"],
            Code.ALIAS_DANGLING, "/registered_model_aliases/"),
@@ -267,12 +318,41 @@ DAMAGES: tuple[Damage, ...] = (
            ["ALTER TABLE runs ADD COLUMN mood TEXT",
             f"UPDATE runs SET mood = 'good' WHERE run_uuid = {RUN}"],
            Code.COLUMN_NOT_CARRIED, "/runs.mood"),
-    Damage("evaluation datasets", NEW,
-           ["INSERT INTO evaluation_datasets (dataset_id, name) VALUES ('d-1', 'questions')"],
-           Code.TABLE_NOT_CARRIED, "/evaluation_datasets"),
-    Damage("webhooks", NEW,
+    Damage("a job", NEW,
+           ["INSERT INTO jobs VALUES ('j', 1, 'f', '{}', NULL, 0, NULL, 0, 1)"],
+           Code.TABLE_NOT_CARRIED, "/jobs"),
+    Damage("a webhook's secret", NEW,
            ["INSERT INTO webhooks (webhook_id, name, url, secret) VALUES ('w', 'n', 'u', "
-            "'s3cr3t')"], Code.TABLE_NOT_CARRIED, "/webhooks"),
+            "'s3cr3t')"], Code.WEBHOOK_SECRET_LEFT, "/webhooks/w"),
+    Damage("a webhook without an address", NEW,
+           [*without_constraints("webhooks"),
+            "INSERT INTO webhooks (webhook_id, name) VALUES ('w', 'n')"],
+           Code.ROW_DAMAGED, "/webhooks/w", 1),
+    Damage("a record without inputs", NEW,
+           [*ASSETS, *without_constraints("evaluation_dataset_records"),
+            "UPDATE evaluation_dataset_records SET inputs = NULL WHERE input_hash = 'aaaa'"],
+           Code.ROW_DAMAGED, "/evaluation_dataset_records/r-1", 1),
+    Damage("a record whose inputs are not JSON", NEW,
+           [*ASSETS, "UPDATE evaluation_dataset_records SET inputs = '{' WHERE "
+            "input_hash = 'aaaa'"],
+           Code.ROW_DAMAGED, "/evaluation_dataset_records/r-1", 1),
+    Damage("a record whose outputs are a list", NEW,
+           [*ASSETS, "UPDATE evaluation_dataset_records SET outputs = '[1]' WHERE "
+            "input_hash = 'aaaa'"],
+           Code.COLUMN_VALUE_UNUSABLE, "/evaluation_dataset_records/r-1.outputs"),
+    Damage("scorers of no experiment", NEW, ["INSERT INTO scorers VALUES (77, 'polite', 's-9')"],
+           Code.ROW_WITHOUT_OWNER, "/scorers", 1),
+    Damage("versions of no scorer", NEW,
+           ["INSERT INTO scorer_versions VALUES ('s-9', 1, '{}', 1)"],
+           Code.ROW_LEFT_OVER, "/scorer_versions"),
+    Damage("records of no dataset", NEW, [*ASSETS, "DELETE FROM evaluation_datasets"],
+           Code.ROW_LEFT_OVER, "/evaluation_dataset_records", 0, 2),
+    Damage("links of a deleted trace", NEW, [*ASSETS, "UPDATE entity_associations SET "
+           "source_id = 'tr-gone' WHERE association_id = 'a-3'"],
+           Code.ROW_LEFT_OVER, "/entity_associations"),
+    Damage("links of other entities", NEW, [*ASSETS, "UPDATE entity_associations SET "
+           "source_type = 'run' WHERE association_id = 'a-3'"],
+           Code.TABLE_NOT_CARRIED, "/entity_associations"),
 )  # fmt: skip
 """One of each, on databases of real releases."""
 

@@ -8,12 +8,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from alembic import command
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
 
 from migrator import pipeline
 from migrator.cli import main
-from migrator.errors import MigrateError, OptionError
+from migrator.errors import MigrateError, OptionError, TargetError
 from migrator.outcome.summary import Outcome
 from tests.support import fixturekit
 from tests.support.databasekit import execute, rows
@@ -55,7 +59,12 @@ def tables(lines: Counter[str]) -> Counter[str]:
 
 @pytest.mark.parametrize(
     ("name", "traces", "spans"),
-    [("2.9.2-database", 33, 74), ("2.22.5-database", 0, 0), ("3.5.1-database", 1, 2)],
+    [
+        ("1.30.1-database", 3, 7),
+        ("2.9.2-database", 33, 74),
+        ("2.22.5-database", 0, 0),
+        ("3.5.1-database", 1, 2),
+    ],
 )
 def test_traces_are_added_and_nothing_else_changes(
     name: str, traces: int, spans: int, tmp_path: Path
@@ -160,6 +169,71 @@ def test_an_older_schema_is_refused_with_the_command_that_upgrades_it(tmp_path: 
     assert f"mlflow-migrate upgrade sqlite:///{path}" in refused(path)
 
 
+def test_a_database_that_mlflow_cannot_upgrade_is_left_and_the_other_way_is_named(
+    tmp_path: Path,
+) -> None:
+    """Before ``latest_metrics`` (1.2) a run may have two last values at one step and time."""
+    path = tmp_path / "mlflow.db"
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    command.upgrade(_get_alembic_config(f"sqlite:///{path}"), "7ac759974ad8")
+    execute(
+        path,
+        "INSERT INTO experiments (experiment_id, name, lifecycle_stage) "
+        "VALUES (1, 'old', 'active')",
+        "INSERT INTO runs (run_uuid, name, status, lifecycle_stage, experiment_id, start_time) "
+        "VALUES ('f00d', '', 'FINISHED', 'active', 1, 1)",
+        "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES "
+        "('loss', 0.0, 5, 'f00d', 1, 1), ('loss', -5.0, 5, 'f00d', 1, 0)",
+    )
+    data = path.read_bytes()
+    with pytest.raises(TargetError) as error:
+        pipeline.upgrade(f"sqlite:///{path}")
+    assert "UNIQUE constraint failed" in str(error.value)
+    assert f"mlflow-migrate convert {path} --to" in str(error.value)
+    assert path.read_bytes() == data
+    assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]
+    pipeline.convert([str(path)], f"sqlite:///{tmp_path}/migrated.db", OPTIONS)
+    assert rows(tmp_path / "migrated.db", "SELECT COUNT(*) FROM metrics") == [(2,)]
+    execute(path, "DELETE FROM metrics WHERE is_nan")
+    result = pipeline.upgrade(f"sqlite:///{path}")
+    assert result.backup_path is not None and Path(result.backup_path).exists()
+    assert rows(path, "SELECT value FROM latest_metrics") == [(-5.0,)]
+
+
+def test_the_upgrade_of_a_half_upgraded_database_fails_and_changes_nothing(database: Path) -> None:
+    """Its tables are those of 3.9, and its revision is that of 2.22."""
+    execute(database, "UPDATE alembic_version SET version_num = '0584bdc529eb'")
+    assert "mlflow-migrate upgrade" in refused(database)
+    data = database.read_bytes()
+    with pytest.raises(TargetError, match=r"already exists|duplicate column") as error:
+        pipeline.upgrade(f"sqlite:///{database}")
+    assert f"mlflow-migrate convert {database} --to" in str(error.value)
+    assert database.read_bytes() == data
+    assert sorted(path.name for path in database.parent.iterdir()) == ["mlflow.db", "mlruns"]
+
+
+@pytest.mark.parametrize("state", ["newer", "foreign", "truncated", "half-upgraded", "empty"])
+def test_the_command_refuses_what_it_must_not_change(state: str, database: Path) -> None:
+    if state == "newer":
+        execute(database, "UPDATE alembic_version SET version_num = 'feedfeedfeed'")
+    elif state == "foreign":
+        database.unlink()
+        execute(database, "CREATE TABLE songs (title TEXT)")
+    elif state == "truncated":
+        database.write_bytes(database.read_bytes()[:50_000])
+    elif state == "half-upgraded":
+        execute(database, "ALTER TABLE spans RENAME TO _alembic_tmp_spans")
+    else:
+        database.write_bytes(b"")
+    data = database.read_bytes()
+    result = run(str(database), "--in-place")
+    assert result.exit_code == 1 and result.stderr.startswith("Error: "), result.output
+    assert database.read_bytes() == data
+    assert sorted(path.name for path in database.parent.iterdir()) == ["mlflow.db", "mlruns"]
+
+
 def test_a_newer_a_foreign_and_a_half_upgraded_database_are_refused(database: Path) -> None:
     execute(database, "CREATE TABLE _alembic_tmp_runs AS SELECT * FROM runs")
     assert "Such a database is not changed" in refused(database)
@@ -205,11 +279,10 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["convert", *arguments])
 
 
-def test_in_place_is_for_one_sqlite_database(database: Path, tmp_path: Path) -> None:
+def test_in_place_is_for_one_database(database: Path, tmp_path: Path) -> None:
     store = fixturekit.materialise("2.9.2-moved", tmp_path)
     assert run(str(store), "--in-place").exit_code == 2
     assert run(str(store), str(database), "--in-place").exit_code == 2
-    assert run("postgresql://ana:s3cr3t@host/mlflow", "--in-place").exit_code == 2
     clash = run(str(database), "--in-place", "--to", "sqlite:///x.db")
     assert clash.exit_code == 2 and "clash" in clash.stderr
 

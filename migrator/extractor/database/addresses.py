@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+import socket
 import urllib.parse
 
 from migrator import databases
@@ -121,8 +123,7 @@ def _place_of(text: str) -> tuple[object, ...] | None:
             return None
         kind = url.get_backend_name()
         port = url.port or {"postgresql": 5432, "mysql": 3306}[kind]
-        host = (url.host or "localhost").lower()
-        return kind, "localhost" if host in ("127.0.0.1", "::1") else host, port, url.database
+        return kind, _host_of(url.host), port, url.database
     if not is_database(text):
         return None
     try:
@@ -130,6 +131,19 @@ def _place_of(text: str) -> tuple[object, ...] | None:
     except (OSError, SourceError):
         return None
     return found.st_dev, found.st_ino
+
+
+def _host_of(name: str | None) -> object:
+    """What a host is compared by: its addresses, or its name where it can't be looked up."""
+    if name is None or name.lower() == "localhost":
+        return "localhost"
+    try:
+        found = {str(each[4][0]) for each in socket.getaddrinfo(name, None)}
+    except OSError:
+        return name.lower()
+    if any(ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in found):
+        return "localhost"
+    return frozenset(found)
 
 
 def _expanded(path: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 from migrator import conventions
 from migrator.extractor.database.connection import Database
 from migrator.extractor.database.models import registry_folder
 from migrator.extractor.database.rows import column_of, pages, type_of
-from migrator.extractor.database.schema import SchemaReport, orphans
+from migrator.extractor.database.schema import Orphans, SchemaReport
 from migrator.issues import Code, Issue, Kind
-from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
+from migrator.model import AssetEntry, Entry, RunEntry, SourceIndex, TraceEntry
 
 EXPERIMENTS = "experiments"
 E = TypeVar("E", bound=Entry)
@@ -45,13 +46,18 @@ class Indexer:
                     self._entries("logged_models", "model_id", Kind.LOGGED_MODEL)
                 ),
                 registered_models=_sorted(self._registered_models()),
+                assets=(
+                    *_sorted(self._evaluation_datasets()),
+                    *_sorted(self._scorers()),
+                    *_sorted(self._webhooks()),
+                ),
                 files=0,
                 size_bytes=_size_bytes(self._name),
                 ignored_files=0,
                 issues=(
                     *self._issues,
                     *SchemaReport(self._database, self._name).issues(),
-                    *orphans(self._database, self._name),
+                    *Orphans(self._database, self._name).issues(),
                 ),
             )
         self._on_progress(len(runs))
@@ -105,6 +111,42 @@ class Indexer:
         for entity_id, home, _ in self._once(table, key, "", columns, kind):
             yield Entry(entity_id, self._folders[home], f"{table}:{entity_id}", home)
 
+    def _evaluation_datasets(self) -> Iterator[AssetEntry]:
+        links: dict[object, list[str]] = {}
+        if self._database.has("entity_associations", "source_id", "destination_id"):
+            for dataset_id, experiment_id in self._database.rows(
+                "SELECT source_id, destination_id FROM entity_associations WHERE "
+                "source_type = 'evaluation_dataset' AND destination_type = 'experiment'"
+            ):
+                links.setdefault(dataset_id, []).append(str(experiment_id))
+        for entry in self._shared_assets("evaluation_datasets", "dataset_id"):
+            experiment_ids = tuple(sorted(links.get(entry.entity_id, ())))
+            yield replace(entry, experiment_ids=experiment_ids)
+
+    def _scorers(self) -> Iterator[AssetEntry]:
+        columns = ["c.scorer_id", "c.experiment_id", "NULL"]
+        for scorer_id, home, _ in self._once("scorers", "scorer_id", "", columns, Kind.SCORER):
+            folder = self._folders[home]
+            yield AssetEntry(scorer_id, folder, f"scorers:{scorer_id}", home, False, Kind.SCORER)
+
+    def _webhooks(self) -> Iterator[AssetEntry]:
+        for entry in self._shared_assets("webhooks", "webhook_id"):
+            yield replace(entry, kind=Kind.WEBHOOK)
+
+    def _shared_assets(self, table: str, key: str) -> Iterator[AssetEntry]:
+        """List the rows of a table whose entities belong to no single experiment."""
+        if not self._database.has(table, key):
+            return
+        seen: set[str] = set()
+        columns = [f"c.{self._database.name(key)}"]
+        for (entity_id,) in pages(self._database, "", columns, table, key):
+            if not isinstance(entity_id, str):
+                kind = Kind.WEBHOOK if table == "webhooks" else Kind.EVALUATION_DATASET
+                self._reject(table, entity_id, kind, "a text")
+            elif entity_id not in seen:
+                seen.add(entity_id)
+                yield AssetEntry(entity_id, f"{self._name}/{table}", entity_id)
+
     def _once(
         self, table: str, key: str, source: str, columns: list[str], kind: Kind
     ) -> Iterator[tuple[str, str, object]]:
@@ -118,7 +160,7 @@ class Indexer:
         for entity_id, home, value in pages(self._database, source, columns, table, key):
             experiment_id = sys.intern(str(home))
             if experiment_id not in self._folders:
-                continue  # named by ``orphans``
+                continue  # named by ``Orphans``
             if not isinstance(entity_id, str):
                 self._reject(table, entity_id, kind, "a text")
             elif entity_id not in seen:

@@ -6,9 +6,10 @@ helps to name a schema that is newer than this program, or one that an upgrade l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from migrator.counting import counted
 from migrator.errors import SourceError
 from migrator.extractor.database.connection import Database
 from migrator.issues import Code, Issue, Kind
@@ -64,8 +65,24 @@ KNOWN: Mapping[str, frozenset[str]] = {
         "created_timestamp last_updated_timestamp source_type source_id run_id span_id rationale "
         "overrides valid assessment_metadata experiment_id trace_timestamp_ms aggregate_value "
         "is_numeric_value",
+        "entity_associations": "association_id source_type source_id destination_type "
+        "destination_id created_time",
+        "evaluation_datasets": "dataset_id name schema profile digest created_time "
+        "last_update_time created_by last_updated_by workspace",
+        "evaluation_dataset_tags": "dataset_id key value",
+        "evaluation_dataset_records": "dataset_record_id dataset_id inputs expectations outputs "
+        "tags source source_id source_type created_time last_update_time created_by "
+        "last_updated_by input_hash",
+        "scorers": "experiment_id scorer_name scorer_id",
+        "scorer_versions": "scorer_id scorer_version serialized_scorer creation_time",
+        "webhooks": "webhook_id name description url status secret creation_timestamp "
+        "last_updated_timestamp deleted_timestamp workspace",
+        "webhook_events": "webhook_id entity action",
     }.items()
 }
+
+# Those whose entities belong to a workspace; all other rows belong to one of theirs.
+_WITH_WORKSPACE = ("experiments", "registered_models", "evaluation_datasets", "webhooks")
 
 # Tables whose rows follow from others, or are MLflow's own bookkeeping.
 DERIVED = frozenset(
@@ -156,6 +173,24 @@ class SchemaReport:
                 yield from self._columns(table)
             elif table not in DERIVED:
                 yield from self._table(table)
+        yield from self._other_links()
+        for table in _WITH_WORKSPACE:
+            yield from self._workspaces(table)
+
+    def _other_links(self) -> Iterator[Issue]:
+        """Name links whose source is neither a trace nor an evaluation dataset."""
+        table = "entity_associations"
+        if not self.database.has(table, "source_type", "source_id"):
+            return
+        count = self._count(table, " WHERE source_type NOT IN ('trace', 'evaluation_dataset')")
+        if count:
+            yield Issue(
+                Code.TABLE_NOT_CARRIED,
+                f"{self.name}/{table}",
+                f"{counted(count, 'link')} of other entities than traces and evaluation datasets "
+                "have no place in what is converted.",
+                count=count,
+            )
 
     def _revision(self) -> Iterator[Issue]:
         database = self.database
@@ -191,6 +226,20 @@ class SchemaReport:
     def _schema_issue(self, place: str, message: str) -> Issue:
         kept = "what the tables and columns hold that are there"
         return Issue(Code.SCHEMA_UNEXPECTED, place, message, kept)
+
+    def _workspaces(self, table: str) -> Iterator[Issue]:
+        """Name what is in another workspace than MLflow's default one (3.10 and later)."""
+        if not self.database.has(table, "workspace"):
+            return
+        count = self._count(table, " WHERE workspace <> 'default'")
+        if count:
+            yield Issue(
+                Code.COLUMN_NOT_CARRIED,
+                f"{self.name}/{table}.workspace",
+                f"{counted(count, 'row is', 'rows are')} in another workspace than the default.",
+                "them, in the default workspace",
+                count=count,
+            )
 
     def _columns(self, table: str) -> Iterator[Issue]:
         for column in self.database.tables[table]:
@@ -263,7 +312,17 @@ CHILDREN: tuple[Child, ...] = (
     Child("trace_request_metadata", Kind.TRACE_METADATA, "request_id", "trace_info", "request_id"),
     Child("spans", Kind.SPAN, "trace_id", "trace_info", "request_id"),
     Child("assessments", Kind.ASSESSMENT, "trace_id", "trace_info", "request_id"),
-)
+    Child("entity_associations", Kind.TRACE_LINK, "source_id", "trace_info", "request_id",
+          "c.source_type = 'trace'"),
+    Child("entity_associations", Kind.EVALUATION_DATASET_LINK, "source_id",
+          "evaluation_datasets", "dataset_id", "c.source_type = 'evaluation_dataset'"),
+    Child("evaluation_dataset_tags", Kind.EVALUATION_DATASET_TAG, "dataset_id",
+          "evaluation_datasets", "dataset_id"),
+    Child("evaluation_dataset_records", Kind.EVALUATION_ITEM, "dataset_id",
+          "evaluation_datasets", "dataset_id"),
+    Child("scorer_versions", Kind.SCORER_VERSION, "scorer_id", "scorers", "scorer_id"),
+    Child("webhook_events", Kind.WEBHOOK_EVENT, "webhook_id", "webhooks", "webhook_id"),
+)  # fmt: skip
 
 # Owners that belong to an experiment themselves.
 OF_EXPERIMENT: Mapping[str, tuple[str, Kind]] = {
@@ -271,77 +330,75 @@ OF_EXPERIMENT: Mapping[str, tuple[str, Kind]] = {
     "datasets": ("dataset_uuid", Kind.DATASET),
     "logged_models": ("model_id", Kind.LOGGED_MODEL),
     "trace_info": ("request_id", Kind.TRACE),
+    "scorers": ("scorer_id", Kind.SCORER),
 }
 
 
-def orphans(database: Database, name: str) -> Iterator[Issue]:
-    """Yield an issue for each table with rows that belong to nothing: their owner is not there.
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Finds rows that belong to nothing, and names them; ``name`` is the database's.
 
-    An owner without its experiment counts as not there, and is named too.
+    Parts whose owner is gone are left over from a deletion: MLflow itself leaves links and inputs
+    behind, and a tool without foreign keys leaves the others. An entity whose experiment is gone
+    is lost history, together with its parts.
     """
-    for table, (key, kind) in OF_EXPERIMENT.items():
-        if table not in database.tables:
-            continue
-        yield from _orphans_of(
-            database, name, Child(table, kind, "experiment_id", "experiments", "experiment_id"), key
-        )
-    for child in CHILDREN:
-        if database.has(child.table, child.column):
-            yield from _orphans_of(database, name, child, child.column)
-    if database.has("model_version_tags", "name", "version"):
-        yield from _orphaned_version_tags(database, name)
 
+    database: Database
+    name: str
 
-def _orphans_of(database: Database, name: str, child: Child, shown: str) -> Iterator[Issue]:
-    n = database.name
-    conditions = [child.where] if child.where else []
-    if child.owner not in database.tables:
+    def issues(self) -> Iterator[Issue]:
+        """Yield an issue for each table with such rows."""
+        for table, (key, kind) in OF_EXPERIMENT.items():
+            if table in self.database.tables:
+                entity = Child(table, kind, "experiment_id", "experiments", "experiment_id")
+                yield from self._of(entity, key, Code.ROW_WITHOUT_OWNER)
+        for child in CHILDREN:
+            if self.database.has(child.table, child.column):
+                yield from self._of(child, child.column, Code.ROW_LEFT_OVER)
+        if self.database.has("model_version_tags", "name", "version"):
+            yield from self._version_tags()
+
+    def _of(self, child: Child, shown: str, code: Code) -> Iterator[Issue]:
+        n = self.database.name
+        conditions = [child.where] if child.where else []
         source = f"FROM {n(child.table)} c"
-    else:
-        source = (
-            f"FROM {n(child.table)} c LEFT JOIN {n(child.owner)} o "
-            f"ON o.{n(child.key)} = c.{n(child.column)}"
-        )
-        missing = f"o.{n(child.key)} IS NULL"
+        if child.owner not in self.database.tables:
+            yield from self._found(child, shown, code, source, conditions)
+            return
+        source += f" LEFT JOIN {n(child.owner)} o ON o.{n(child.key)} = c.{n(child.column)}"
+        gone = [*conditions, f"o.{n(child.key)} IS NULL"]
+        yield from self._found(child, shown, code, source, gone)
         if child.owner in OF_EXPERIMENT:
             source += f" LEFT JOIN {n('experiments')} e ON e.experiment_id = o.experiment_id"
-            missing = "e.experiment_id IS NULL"
-        conditions.append(missing)
-    where = " WHERE " + " AND ".join(f"({each})" for each in conditions) if conditions else ""
-    count = database.number(f"SELECT COUNT(*) {source}{where}")
-    if not count:
-        return
-    sample = database.rows(f"SELECT DISTINCT c.{n(shown)} {source}{where} LIMIT 4")
-    yield _orphan_issue(f"{name}/{child.table}", child, count, [row[0] for row in sample])
+            lost = [*conditions, f"o.{n(child.key)} IS NOT NULL", "e.experiment_id IS NULL"]
+            yield from self._found(child, shown, Code.ROW_WITHOUT_OWNER, source, lost)
 
+    def _found(
+        self, child: Child, shown: str, code: Code, source: str, conditions: Sequence[str]
+    ) -> Iterator[Issue]:
+        where = " AND ".join(f"({each})" for each in conditions) or "1 = 1"
+        rows = f"{source} WHERE {where}"
+        count = self.database.number(f"SELECT COUNT(*) {rows}")
+        if not count:
+            return
+        column = self.database.name(shown)
+        sample = self.database.rows(f"SELECT DISTINCT c.{column} {rows} LIMIT 4")
+        listed = sorted(str(row[0]) for row in sample)
+        text = ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
+        rows_belong = counted(count, "row belongs", "rows belong")
+        why = f"{child.column} names no row of {child.owner} that is there"
+        if code is Code.ROW_WITHOUT_OWNER and child.owner != "experiments":
+            why = f"the experiment of their row of {child.owner} is not there"
+        path = f"{self.name}/{child.table}"
+        message = f"{rows_belong} to nothing: {why} ({text})."
+        yield Issue(code, path, message, "", child.kind, count=count)
 
-def _orphan_issue(path: str, child: Child, count: int, keys: Iterable[object]) -> Issue:
-    listed = sorted(str(key) for key in keys)
-    text = ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
-    what = f"{child.column} names" if child.owner != "experiments" else "experiment_id names"
-    verb = "belongs" if count == 1 else "belong"
-    return Issue(
-        Code.ROW_WITHOUT_OWNER,
-        path,
-        f"{count:,} {'row' if count == 1 else 'rows'} {verb} to nothing: {what} no row of "
-        f"{child.owner} that is there ({text}).",
-        "",
-        child.kind,
-        count=count,
-    )
-
-
-def _orphaned_version_tags(database: Database, name: str) -> Iterator[Issue]:
-    source = (
-        "FROM model_version_tags c LEFT JOIN model_versions o ON o.name = c.name "
-        "AND o.version = c.version LEFT JOIN registered_models m ON m.name = o.name "
-        "WHERE m.name IS NULL"
-    )
-    count = database.number(f"SELECT COUNT(*) {source}")
-    if count:
+    def _version_tags(self) -> Iterator[Issue]:
         child = Child(
             "model_version_tags", Kind.MODEL_VERSION_TAG, "name", "model_versions", "name"
         )
-        sample = database.rows(f"SELECT DISTINCT c.name {source} LIMIT 4")
-        path = f"{name}/model_version_tags"
-        yield _orphan_issue(path, child, count, [row[0] for row in sample])
+        source = (
+            "FROM model_version_tags c LEFT JOIN model_versions o ON o.name = c.name "
+            "AND o.version = c.version LEFT JOIN registered_models m ON m.name = o.name"
+        )
+        yield from self._found(child, "name", Code.ROW_LEFT_OVER, source, ["m.name IS NULL"])

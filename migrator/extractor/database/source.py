@@ -12,6 +12,7 @@ from migrator.addresses import is_database_server
 from migrator.errors import SourceError
 from migrator.extractor.database import addresses, schema
 from migrator.extractor.database.artifacts import ArtifactFolders
+from migrator.extractor.database.assets import read_asset
 from migrator.extractor.database.connection import Database, connect, disconnect
 from migrator.extractor.database.index import EXPERIMENTS, Indexer
 from migrator.extractor.database.models import read_logged_model, read_registered_model
@@ -22,6 +23,8 @@ from migrator.extractor.filestore import artifacts as files
 from migrator.extractor.source import Source, StoredFile, Wanted
 from migrator.issues import Kind
 from migrator.model import (
+    Asset,
+    AssetEntry,
     DatasetRecord,
     Entry,
     ExperimentRecord,
@@ -51,6 +54,8 @@ class DatabaseSource(Source):
             for run in source.read_runs(source.index().runs, lambda path: False):
                 print(run.record)
     """
+
+    bulk_runs = 50  # about ten queries for all of them
 
     location: str = field(repr=False)
     shown: str
@@ -123,6 +128,10 @@ class DatabaseSource(Source):
     def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
         with self._database.snapshot():
             return read_registered_model(self._database, self.name, entry)
+
+    def read_asset(self, entry: AssetEntry) -> Extracted[Asset]:
+        with self._database.snapshot():
+            return read_asset(self._database, self.name, entry)
 
     def experiment_locations(self, index: SourceIndex) -> Iterator[Location]:
         entries = {entry.entity_id: entry for entry in index.experiments}

@@ -13,6 +13,7 @@ from typing import Any
 from migrator import conventions
 from migrator.extractor.database import rows as r
 from migrator.extractor.database.artifacts import ArtifactFolders
+from migrator.extractor.database.assets import read_links
 from migrator.extractor.database.connection import Database
 from migrator.extractor.database.rows import Fields, RowLog
 from migrator.extractor.database.schema import CHILDREN, KNOWN
@@ -28,6 +29,7 @@ _TOKENS = (
     *("cache_creation_input_tokens", "cache_creation_input_tokens_above_1hr"),
 )
 _COSTS = ("input_cost", "output_cost", "total_cost")
+OF_TRACE = "c.source_type = 'trace'"
 _HEX_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -90,6 +92,7 @@ def read_trace(
         spans=tuple(spans),
         path=entry.path,
         spans_path=spans_path,
+        links=read_links(database, log, OF_TRACE, Kind.TRACE_LINK),
     )
     return log.close(record)
 

@@ -18,7 +18,7 @@ from migrator.databases import widest_collation_key
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.rows import COLUMNS, KINDS
 from migrator.loader.sqlite import audit
-from migrator.loader.sqlite.audit import TRACE_COLUMNS, quoted
+from migrator.loader.sqlite.audit import quoted
 
 BASIC_PLANE = "utf8mb3"  # MySQL's old utf8, of which Python has no codec
 _TEXT_BYTES = 65_535  # of MySQL's TEXT
@@ -172,13 +172,11 @@ class _Fitting:
         )
 
     def _add_issue(self, code: Code, row: _Row, reason: str, kept: str = "") -> None:
-        kind = KINDS.get(row.table)
-        if row.table == "inputs" and row.values["source_type"] == "RUN_OUTPUT":
-            kind = Kind.OUTPUT
+        kind = audit.kind_of(row.table, row.values)
         name = "/".join(str(row.values[c]) for c in audit.key_columns(self.db, row.table))
         label = kind.value if kind else row.table
-        trace_column = TRACE_COLUMNS.get(row.table)
-        if trace_column and not audit.is_native(self.db, row.values[trace_column]):
+        trace_id = audit.trace_of(row.table, row.values)
+        if trace_id is not None and not audit.is_native(self.db, trace_id):
             kind = None  # we made it ourselves, so nothing that was found is lost
         message = f"{label} {name}: {reason}."
         self.issues.append(Issue(code, "", message, kept, kind=kind, entity_id=name))

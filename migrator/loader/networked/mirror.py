@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator.loader import owners
-from migrator.loader.owners import ROOTS
+from migrator.loader.owners import ROOTS, SHARED_ROOTS
 from migrator.loader.rows import COLUMNS
 from migrator.loader.sqlite import audit, merge
 from migrator.loader.sqlite.audit import quoted
@@ -34,7 +34,7 @@ class Table:
     @property
     def experiment(self) -> str:
         """SQL for the experiment that a row ``s`` of the attached mirror belongs to."""
-        if self.root == "registered_models":
+        if self.root in SHARED_ROOTS:
             return str(SHARED)
         if self.root == "experiments":
             return self.owner

@@ -9,6 +9,7 @@ that is killed leaves complete experiments, and converting again adds the rest.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import time
 from collections import defaultdict
@@ -21,7 +22,7 @@ from migrator.errors import TargetError
 from migrator.loader.networked.connection import connecting, initialise
 from migrator.loader.networked.dialects import Dialect, dialect_of
 from migrator.loader.networked.mirror import SHARED, Table, log_of, make_mirror, watch
-from migrator.loader.owners import ROOTS
+from migrator.loader.owners import ROOTS, SHARED_ROOTS
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import Row, Value
 from migrator.loader.sqlite import audit, merge, staging
@@ -110,13 +111,15 @@ class _Fetch:
             for name in sorted(of_experiments):
                 self._roots(name, self._staged(name))
             experiments = self._staged("experiments")
-            for name in of_experiments - {"registered_models"}:
+            for name in of_experiments - SHARED_ROOTS:
                 experiments |= {
                     row[0] for row in mirror.execute(f"SELECT experiment_id FROM {name}")
                 }
             self._roots("experiments", experiments)
             names = {row[0] for row in self.db.execute("SELECT name FROM main.experiments")}
             self._fetch(self._by_name("experiments"), "name", names)
+            if "scorers" in self.ids:  # others of the same names
+                self._fetch(self._by_name("scorers"), "experiment_id", self.ids["experiments"])
             # Rows that are found by those of another table come after it.
             for table in sorted(self.tables, key=lambda each: each.name == "input_tags"):
                 self._parts(table)
@@ -145,8 +148,8 @@ class _Fetch:
         elif table.name == "input_tags":
             found = self.mirror.execute("SELECT input_uuid FROM inputs")
             self._fetch(table, "input_uuid", {row[0] for row in found})
-        else:
-            self._fetch(table, "source_id", ids)
+        else:  # links of traces and evaluation datasets
+            self._fetch(table, "source_id", ids | self.ids.get("evaluation_datasets", set()))
 
     def _fetch(self, table: Table, column: str, ids: set[Value]) -> None:
         """Fetch the rows that have one of ``ids`` in a column."""
@@ -163,7 +166,12 @@ class _Fetch:
             streaming = self.source.execution_options(stream_results=True)
             with streaming.execute(query) as result:
                 for rows in result.partitions(_ROWS_PER_FETCH):
-                    self.mirror.executemany(insert, [tuple(row) for row in rows])
+                    self.mirror.executemany(insert, [_plain(row) for row in rows])
+
+
+def _plain(row: Sequence[Any]) -> Row:
+    """A row with the text of JSON values, which some drivers parse."""
+    return tuple(json.dumps(v) if isinstance(v, (dict, list)) else v for v in row)
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from migrator import conventions
 from migrator.model import (
+    Asset,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -161,6 +162,10 @@ LIMITS: tuple[Limit, ...] = (
         "assessment-fields", "assessments that are marked as not valid, or name a run",
         "the API has no such fields", "the mark and the run are lost",
     ),
+    Limit(
+        "assets", "evaluation datasets, scorers or webhooks",
+        "the API makes them with ids and times of its own", "rejected, each with an issue",
+    ),
 )  # fmt: skip
 
 BY_NAME = {limit.name: limit for limit in LIMITS}
@@ -216,6 +221,10 @@ class Survey:
             for version in record.versions
             if PROMPT not in version.tags and version.current_stage != DELETED_VERSION
         )
+
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Count an evaluation dataset, scorer or webhook."""
+        self.counts["assets"] += 1
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Count the parts of a trace that the API cuts or changes."""

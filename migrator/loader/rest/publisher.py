@@ -20,6 +20,7 @@ from migrator.loader.rest.experiment_index import ServedExperiment, TargetExperi
 from migrator.loader.rest.runs import Files, RunJob
 from migrator.loader.rest.traces import TraceJob
 from migrator.model import (
+    Asset,
     DatasetRecord,
     ExperimentPlan,
     LoggedModelRecord,
@@ -27,6 +28,7 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
+from migrator.outcome.ledger import counts_of
 from migrator.outcome.written import Written
 
 _LOT_RUNS = 200
@@ -402,6 +404,14 @@ class Publisher:
                 self._server.call(self._server.store.restore_run, run_id)
             self._deleted.discard(run_id)
             self._to_delete[run_id] = -1
+
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Refuse an evaluation dataset, scorer or webhook: it would get another id and time."""
+        kind = next(iter(counts_of(record)))
+        message = f"{kind.value.capitalize()} {record.name} is not sent to a server."
+        self._result.reject_parts(
+            Code.SERVER_ASSET_LEFT, record.name, message, counts_of(record), record.path
+        )
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Add a registered model or prompt with its tags, versions and aliases."""

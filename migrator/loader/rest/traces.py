@@ -20,6 +20,7 @@ from migrator.loader.rest.digests import digest_of
 from migrator.loader.rest.experiment_index import TargetExperiment
 from migrator.loader.rest.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS, lacks_counts
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
+from migrator.outcome.ledger import trace_counts_of
 from migrator.outcome.written import Written
 
 _SPANS_A_CALL = 200
@@ -53,7 +54,8 @@ def mark_of(plan: TracePlan) -> str:
     """Return the mark of a trace: equal for all of our releases that plan the same trace."""
     skipped = {conventions.MIGRATOR_VERSION, *_NOT_SENT}
     tags = {key: value for key, value in plan.tags.items() if key not in skipped}
-    return digest_of(plan, frozenset({"tags"})) + digest_of(_Tags(tags), frozenset())[:8]
+    left_out = frozenset({"tags"} if plan.links else {"tags", "links"})  # earlier releases had none
+    return digest_of(plan, left_out) + digest_of(_Tags(tags), frozenset())[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,7 @@ def count(plan: TracePlan, written: Written, *, new: bool) -> None:
         counts = written.converted if new else written.already_there
     else:
         counts = written.rebuilt if new else written.rebuilt_already_there
-    counts.update(
-        {
-            Kind.TRACE: 1,
-            Kind.TRACE_TAG: len(plan.tags),
-            Kind.TRACE_METADATA: len(plan.metadata),
-            Kind.SPAN: len(plan.spans),
-            Kind.ASSESSMENT: len(plan.assessments),
-        }
-    )
+    counts.update(trace_counts_of(plan))
 
 
 def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
@@ -101,6 +95,7 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
         _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
         count(plan, job.written, new=True)
+        _refuse_links(job, runs)
 
 
 def _difference(job: TraceJob, there: Any) -> str:
@@ -210,9 +205,24 @@ def _link(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
     plan = job.plan
     for run_id in dict.fromkeys(runs[each] for each in plan.run_ids if each in runs):
         server.call(server.store.link_traces_to_run, [plan.trace_id], run_id)
-    if plan.prompts:
-        versions = [_Prompt(*prompt.rsplit("/", 1)) for prompt in plan.prompts]
+    linked = [link.target_id for link in plan.all_links if link.kind == "prompt_version"]
+    if linked:
+        versions = [_Prompt(*prompt.rsplit("/", 1)) for prompt in linked if "/" in prompt]
         server.call(server.store.link_prompts_to_trace, plan.trace_id, versions)
+
+
+def _refuse_links(job: TraceJob, runs: Mapping[str, str]) -> None:
+    """Reject the source's links that the API can't make: to other things, or runs that it lacks."""
+    trace_id = job.plan.trace_id
+    for link in job.plan.links:
+        if link.kind == "prompt_version" or (link.kind == "run" and link.target_id in runs):
+            continue
+        job.written.converted[Kind.TRACE_LINK] -= 1
+        job.written.issue(
+            Code.SERVER_REFUSED, Kind.TRACE_LINK, trace_id,
+            f"Trace {trace_id} is linked to {link.kind.replace('_', ' ')} {link.target_id}, "
+            "which the server has not.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

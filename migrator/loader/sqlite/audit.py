@@ -46,7 +46,26 @@ TRACE_COLUMNS = {  # tables of traces, native and rebuilt -> the column that nam
     "trace_request_metadata": "request_id",
     "spans": "trace_id",
     "assessments": "trace_id",
+    "entity_associations": "source_id",  # those of source_type trace
 }
+_OF_TRACE = "s.source_type = 'trace'"
+
+
+def kind_of(table: str, values: Mapping[str, object]) -> Kind | None:
+    """The kind of entity that a row is; None for a table whose rows are not counted."""
+    if table == "inputs" and values["source_type"] == "RUN_OUTPUT":
+        return Kind.OUTPUT
+    if table == "entity_associations" and values["source_type"] != "trace":
+        return Kind.EVALUATION_DATASET_LINK
+    return KINDS.get(table)
+
+
+def trace_of(table: str, values: Mapping[str, object]) -> object:
+    """The id of the trace that a row belongs to; None for other rows."""
+    column = TRACE_COLUMNS.get(table)
+    if column is None or kind_of(table, values) is Kind.EVALUATION_DATASET_LINK:
+        return None
+    return values[column]
 
 
 def _slices() -> list[Slice]:
@@ -54,8 +73,12 @@ def _slices() -> list[Slice]:
     for table, kind in KINDS.items():
         if table in TRACE_COLUMNS:
             native = f"s.{TRACE_COLUMNS[table]} IN (SELECT trace_id FROM temp.native)"
-            slices.append(Slice(kind, table, native))
-            slices.append(Slice(kind, table, f"NOT {native}", rebuilt=True))
+            of_trace = ""
+            if table == "entity_associations":
+                of_trace = f" AND {_OF_TRACE}"
+                slices.append(Slice(Kind.EVALUATION_DATASET_LINK, table, f"NOT {_OF_TRACE}"))
+            slices.append(Slice(kind, table, f"{native}{of_trace}"))
+            slices.append(Slice(kind, table, f"NOT {native}{of_trace}", rebuilt=True))
         elif table == "inputs":
             slices.append(Slice(Kind.INPUT, table, "s.source_type <> 'RUN_OUTPUT'"))
             slices.append(Slice(Kind.OUTPUT, table, "s.source_type = 'RUN_OUTPUT'"))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from migrator import conventions, encoding
 from migrator.issues import Code, Issue, Kind
-from migrator.loader.owners import ROOTS, is_shared, owner_of
+from migrator.loader.owners import ROOTS, WITHOUT_KEYS, is_shared, owner_of
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
@@ -112,6 +112,12 @@ _CONTRADICTIONS = {
     "registered_models": (
         ("s.creation_time <> t.creation_time", "'it was created at another time there'"),
     ),
+    "evaluation_datasets": (
+        ("s.created_time <> t.created_time", "'it was created at another time there'"),
+    ),
+    "webhooks": (
+        ("s.creation_timestamp <> t.creation_timestamp", "'it was created at another time there'"),
+    ),
     "model_versions": (
         ("s.creation_time <> t.creation_time", "'it was created at another time there'"),
         ("s.run_id <> t.run_id AND t.run_id <> ''", "'another run made it there'"),
@@ -130,7 +136,7 @@ def leave_out(db: sqlite3.Connection) -> Written:
     )
     _find_other_points(db)
     left_out = Written()
-    for root in ("runs", "logged_models", "trace_info", "registered_models"):
+    for root in _CONTRADICTIONS.keys() & ROOTS.keys():
         _find(db, root, (ROOTS[root],))
     _find(db, "model_versions", ("name", "version"))
     db.execute(  # traces that were rebuilt from such runs; natives are judged by themselves
@@ -146,7 +152,8 @@ def leave_out(db: sqlite3.Connection) -> Written:
     if not any(db.execute(found + root).fetchone()[0] for root in roots):
         return left_out
     # Children first; input_tags before the inputs that say whose they are.
-    tables = [t for t in reversed(audit.tables(db)) if not is_shared(db, t) or t in ROOTS]
+    without_keys = {*ROOTS, *WITHOUT_KEYS}
+    tables = [t for t in reversed(audit.tables(db)) if t in without_keys or not is_shared(db, t)]
     for table in sorted(tables, key=lambda table: table != "input_tags"):
         for owner, condition in _conditions(db, table):
             _take_out(db, table, owner, condition, left_out)
@@ -198,7 +205,9 @@ def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
 def _conditions(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
     """Return the roots by which a table's rows clash: the root's table, and SQL for its id."""
     owner = owner_of(db, table)
-    found = [] if owner.root == "experiments" else [(owner.root, owner.sql)]
+    found = [(owner.root, owner.sql)] if owner.root in _CONTRADICTIONS else []
+    if table == "entity_associations":
+        found.append(("evaluation_datasets", owner.sql))
     if table == "logged_model_metrics":
         found.append(("runs", "s.run_id"))
     if table in ("model_versions", "model_version_tags", "registered_model_aliases"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from migrator import conventions
 from migrator.errors import LedgerError, TargetError
@@ -22,12 +24,15 @@ from migrator.paths import readable_path
 
 _WAIT_MS = 20_000  # as long as MLflow's own store waits for a lock
 _EXAMPLES = 3
+_CANONICAL = "canonical_json"  # SQL function
 
 # Columns that don't come from the source: drawn at random, or stamped when written.
 _INCIDENTAL = {
     "datasets": {"dataset_uuid"},
     "inputs": {"input_uuid"},
     "experiments": {"last_update_time"},
+    "entity_associations": {"association_id", "created_time"},
+    "webhooks": {"secret"},
 }
 
 
@@ -36,6 +41,7 @@ class _Table:
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    json: frozenset[str]  # columns that hold JSON
 
     def matches(self, a: str, b: str) -> str:
         return " AND ".join(f"{a}.{quoted(c)} = {b}.{quoted(c)}" for c in self.key)
@@ -60,6 +66,7 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
     db, joined = staged.db, staged.joined
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
+    db.create_function(_CANONICAL, 1, _canonical_json, deterministic=True)
     db.execute("ATTACH DATABASE ? AS target", (readable_path(target.path),))
     db.execute("PRAGMA target.synchronous=FULL")
     result = Written()
@@ -126,7 +133,9 @@ def _table(db: sqlite3.Connection, name: str) -> _Table:
             f"The target's table {name} is not as MLflow made it: columns are missing.",
             todo="Choose another target.",
         )
-    return _Table(name, ours, audit.key_columns(db, name))
+    info = db.execute(f"PRAGMA main.table_info({quoted(name)})")
+    json_columns = frozenset(row[1] for row in info if row[2].upper() == "JSON")
+    return _Table(name, ours, audit.key_columns(db, name), json_columns)
 
 
 def _check_names(db: sqlite3.Connection, target: DatabaseFile) -> None:
@@ -197,6 +206,26 @@ def _adopt_ids(db: sqlite3.Connection) -> None:
         "WHERE t.input_uuid <> i.input_uuid AND i.input_uuid = main.input_tags.input_uuid"
     )
     db.execute(f"UPDATE main.input_tags SET input_uuid = ({other}) WHERE EXISTS ({other})")
+    _adopt_scorers(db)
+    db.execute(  # records of one dataset with the same inputs are one
+        "UPDATE OR IGNORE main.evaluation_dataset_records AS s SET dataset_record_id = "
+        "t.dataset_record_id FROM target.evaluation_dataset_records AS t "
+        "WHERE t.dataset_id = s.dataset_id AND t.input_hash = s.input_hash"
+    )
+
+
+def _adopt_scorers(db: sqlite3.Connection) -> None:
+    """Use the target's ids of scorers that have the same name in the same experiment."""
+    found = db.execute(
+        "SELECT t.scorer_id, s.scorer_id FROM main.scorers AS s JOIN target.scorers AS t "
+        "ON t.experiment_id = s.experiment_id AND t.scorer_name = s.scorer_name "
+        "WHERE t.scorer_id <> s.scorer_id"
+    ).fetchall()
+    if not found:
+        return
+    db.execute("PRAGMA defer_foreign_keys=ON")
+    for table in ("scorers", "scorer_versions"):
+        db.executemany(f"UPDATE main.{table} SET scorer_id = ? WHERE scorer_id = ?", found)
 
 
 # The ids of traces whose only span was inferred from the fields of the trace itself.
@@ -446,7 +475,7 @@ def _differences(
         values = [quoted(c) for c in table.columns if c not in skipped]
         if kind is None or not values:
             continue
-        condition = " OR ".join(f"s.{c} IS NOT t.{c}" for c in values)
+        condition = " OR ".join(_differs(c, c.strip('"') in table.json) for c in values)
         if table.name == "experiment_tags":
             condition = (
                 f"({condition}) AND (s.key, s.experiment_id) NOT IN "
@@ -474,6 +503,21 @@ def _differences(
                 )
             )
     return issues
+
+
+def _differs(column: str, is_json: bool) -> str:
+    """SQL: a row ``s`` has another value than ``t``; servers write JSON in forms of their own."""
+    if not is_json:
+        return f"s.{column} IS NOT t.{column}"
+    return f"{_CANONICAL}(s.{column}) IS NOT {_CANONICAL}(t.{column})"
+
+
+def _canonical_json(text: Any) -> Any:
+    """JSON text with sorted keys; text that is not JSON stays as it is."""
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return text
 
 
 def _insert(

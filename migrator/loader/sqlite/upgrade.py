@@ -67,7 +67,7 @@ def upgrade_database(uri: str) -> UpgradeResult:
                 schema.tune(copy)
                 original.backup(copy)
             if before != chain[-1]:
-                schema.upgrade(file.path, chain[-1])
+                _upgrade_copy(path, file.path, chain[-1])
             with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as copy:
                 schema.tune(copy)
                 copy.execute("BEGIN")
@@ -85,3 +85,19 @@ def upgrade_database(uri: str) -> UpgradeResult:
     finally:
         file.remove()
     return UpgradeResult(path, before, chain[-1], filled, backup)
+
+
+def _upgrade_copy(path: str, copy: str, revision: str) -> None:
+    """Upgrade the copy of a database. Raises TargetError where MLflow's migrations can't."""
+    try:
+        schema.upgrade(copy, revision)
+    except (sqlite3.Error, TargetError) as error:
+        said = error.what if isinstance(error, TargetError) else str(error)
+        if "disk" in said:
+            raise
+        raise TargetError(
+            f"{path}: MLflow's own migrations fail on its tables or rows, so nothing was changed. "
+            f"They say: {said.rstrip('.')}.",
+            todo="Convert it into a new database instead, which needs no upgrade: mlflow-migrate "
+            f"convert {path} --to sqlite:///migrated.db",
+        ) from error

@@ -13,6 +13,7 @@ from migrator.errors import TargetError
 from migrator.issues import Kind
 from migrator.model import (
     ArtifactCopy,
+    Asset,
     DatasetRecord,
     ExistingExperiment,
     ExperimentPlan,
@@ -22,6 +23,7 @@ from migrator.model import (
     TracePlan,
 )
 from migrator.object_stores import RemoteFolder, explained
+from migrator.verification.database.assets import compare_asset
 from migrator.verification.database.models import compare_logged_model, compare_registered_model
 from migrator.verification.database.opening import open_database
 from migrator.verification.database.runs import RunComparison
@@ -138,6 +140,11 @@ class DatabaseComparer:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
         if not self._is_second(Kind.REGISTERED_MODEL, record.name):
             compare_registered_model(self._database, self._findings, record)
+
+    @reading
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Expect an evaluation dataset, scorer or webhook with its parts."""
+        compare_asset(self._database, self._findings, record, experiment_id)
 
     @reading
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:

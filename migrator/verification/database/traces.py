@@ -11,6 +11,7 @@ from typing import Any
 from migrator import conventions
 from migrator.issues import Kind
 from migrator.model import SpanPlan, SpanType, TracePlan
+from migrator.verification.database.assets import compare_links
 from migrator.verification.database.opening import Database
 from migrator.verification.findings import MISSING, NOTHING, Entity, Findings
 from migrator.verification.reading import Unreadable, read_entity
@@ -68,7 +69,8 @@ class TraceComparison:
             self._compare_assessments(of, plan, entity.info)
             self._compare_tokens(of, plan, rows.tokens[plan.trace_id])
             self._compare_spans(plan, experiment_id, entity.data.spans, rows.spans[plan.trace_id])
-            self._compare_links(of, plan, entity.info)
+            of.count(Kind.TRACE_LINK, len(plan.all_links))
+            compare_links(of, plan.all_links, rows.links[plan.trace_id])
 
     def _find_traces(self, trace_ids: Sequence[str]) -> dict[str, Any]:
         """Return MLflow's traces by id.
@@ -116,6 +118,11 @@ class TraceComparison:
                 span.end_time_unix_nano,
             ).filter(span.trace_id.in_(trace_ids)):
                 rows.spans[row.trace_id][row.span_id] = row
+            link = models.SqlEntityAssociation
+            of_traces = (link.source_type == "trace", link.source_id.in_(trace_ids))
+            for row in session.query(link).filter(*of_traces):
+                key = (row.destination_type, row.destination_id)
+                rows.links[row.source_id][key] = row.created_time
             if hasattr(info, "input_tokens"):  # 3.17 and later keep the token counts in columns
                 query = session.query(
                     info.request_id, info.input_tokens, info.output_tokens, info.total_tokens
@@ -197,23 +204,6 @@ class TraceComparison:
                 _compare_span(of, plan, span, by_id[span.span_id])
                 _compare_span_row(of, span, experiment_id, rows.get(span.span_id))
 
-    def _compare_links(self, of: Entity, plan: TracePlan, info: Any) -> None:
-        from mlflow.entities.entity_type import EntityAssociationType as EntityType
-
-        if plan.run_ids:
-            links = self._tracking.search_entities_by_source(
-                plan.trace_id, EntityType.TRACE, EntityType.RUN
-            )
-            linked = {*links, info.trace_metadata.get(conventions.SOURCE_RUN)}
-            for run_id in plan.run_ids:
-                if run_id not in linked:
-                    of.differs(f"link to run {run_id}", "linked", MISSING)
-        if plan.prompts:
-            prompts = self._tracking.search_entities_by_source(
-                plan.trace_id, EntityType.TRACE, EntityType.PROMPT_VERSION
-            )
-            of.check("linked prompts", sorted(plan.prompts), sorted(prompts))
-
 
 def _compare_span(of: Entity, plan: TracePlan, span: SpanPlan, found: Any) -> None:
     """Compare a span with what MLflow makes of its content."""
@@ -256,3 +246,4 @@ def _compare_span_row(of: Entity, span: SpanPlan, experiment_id: int, row: Any) 
 class _TraceRows:
     spans: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     tokens: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    links: dict[str, dict[tuple[str, str], int]] = field(default_factory=lambda: defaultdict(dict))

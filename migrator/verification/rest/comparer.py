@@ -9,6 +9,7 @@ from functools import partial
 from migrator import conventions, transformer
 from migrator.issues import Kind
 from migrator.model import (
+    Asset,
     DatasetRecord,
     ExistingExperiment,
     ExperimentPlan,
@@ -160,6 +161,10 @@ class RestComparer:
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
         compare_registered_model(self._server, record)
+
+    def add_asset(self, record: Asset, experiment_id: int | None) -> None:
+        """Expect nothing: evaluation datasets, scorers and webhooks are not sent to a server."""
+        self._server.exceptions["assets"] += 1
 
     @reading
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:

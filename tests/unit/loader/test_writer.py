@@ -277,6 +277,7 @@ def test_counts_tell_each_kind_and_keep_rebuilt_traces_apart(tmp_path: Path) -> 
         Kind.TRACE_METADATA: 6,
         Kind.SPAN: 4,
         Kind.ASSESSMENT: 1,
+        Kind.TRACE_LINK: 1,
     }
 
 

@@ -21,6 +21,7 @@ from migrator.issues import Code, Issue
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
+    EvaluationDatasetRecord,
     ExperimentPlan,
     ExperimentRecord,
     Extracted,
@@ -28,8 +29,10 @@ from migrator.model import (
     MetricPoint,
     RegisteredModelRecord,
     RunRecord,
+    ScorerRecord,
     SpanRecord,
     TraceRecord,
+    WebhookRecord,
 )
 from migrator.pipeline.redaction import Redactor
 from tests.support.storekit import (
@@ -62,11 +65,16 @@ IDS = {
     "AssessmentRecord.source_type": "HUMAN",
     "ExperimentRecord.path": "/x", "RunRecord.path": "/x", "LoggedModelRecord.path": "/x",
     "RegisteredModelRecord.path": "/x", "TraceRecord.path": "/x",
+    "LinkRecord.kind": "run", "LinkRecord.target_id": RUN, "record_id": "dr-1", "input_hash": "h",
+    "scorer_id": "s-1", "webhook_id": "w-1", "EvaluationDatasetRecord.name": "questions",
+    "EvaluationDatasetRecord.path": "/x", "ScorerRecord.path": "/x", "ScorerRecord.name": "polite",
+    "WebhookRecord.path": "/x", "WebhookRecord.status": "ACTIVE",
+    "WebhookEventRecord.entity": "prompt", "WebhookEventRecord.action": "created",
 }  # fmt: skip
 JSON = {f"json {SECRET}": [f"in json {SECRET}", {f"{SECRET}": SECRET, "b": SECRET}]}
 RECORDS = [
     ExperimentRecord, RunRecord, DatasetRecord, LoggedModelRecord, RegisteredModelRecord,
-    TraceRecord,
+    TraceRecord, EvaluationDatasetRecord, ScorerRecord, WebhookRecord,
 ]  # fmt: skip
 
 
