@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from migrator.extractor import archives, buckets
 from migrator.extractor.artifact_proxy import proxy_root
-from migrator.extractor.database import DatabaseSource
 from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
@@ -68,6 +67,8 @@ def open_source(
         with archives.open_archive(text, wanted, whole=whole, progress=progress) as source:
             yield source
     elif is_database(text):
+        from migrator.extractor.database.source import DatabaseSource  # most sources are files
+
         with DatabaseSource.open(text) as source:
             yield source
     else:

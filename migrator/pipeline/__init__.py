@@ -13,6 +13,7 @@ from migrator.pipeline.commands import (
     show,
     upgrade,
 )
+from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import Opened, Progress, Store, fetched, no_progress, open_stores
@@ -23,6 +24,7 @@ from migrator.pipeline.walk_context import Observer, TargetFacts
 __all__ = [
     "BaseSink",
     "Exported",
+    "Learned",
     "Observer",
     "Opened",
     "Options",
@@ -36,6 +38,7 @@ __all__ = [
     "convert",
     "export",
     "fetched",
+    "learn",
     "no_progress",
     "open_stores",
     "scan",

@@ -9,6 +9,7 @@ from migrator.transformer.experiments import (
     experiment_kind,
     plan_experiments,
 )
+from migrator.transformer.learning import Learner, Proposal, proposed_toml
 from migrator.transformer.locations import (
     SERVED,
     ArtifactChoice,
@@ -42,11 +43,13 @@ __all__ = [
     "Forest",
     "FoundExperiment",
     "KnownNames",
+    "Learner",
     "Moment",
     "OnConflict",
     "PlanOptions",
     "Profile",
     "ProfileUsage",
+    "Proposal",
     "RunTree",
     "Tree",
     "adopt_orphans",
@@ -67,6 +70,7 @@ __all__ = [
     "plan_experiments",
     "plan_native_trace",
     "plan_tree",
+    "proposed_toml",
     "recognised_by",
     "recognised_names",
     "template",
