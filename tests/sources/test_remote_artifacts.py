@@ -520,10 +520,7 @@ def test_without_credentials_the_run_converts(
     monkeypatch.setenv("HOME", "/nonexistent")
     outcome, message = hollow(made.path)
     assert f"s3://{BUCKET} can't be read: NoCredentialsError" in message
-    assert (
-        "Check the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID with its secret key, or" in message
-    )
-    assert message.endswith("and the network.")
+    assert "Check the credentials and the network (a login is read from AWS_PROFILE, " in message
     assert outcome.artifacts.hollow == {f"s3://{BUCKET}/mlflow": 1}
 
 
