@@ -206,10 +206,10 @@ def explained(address: str, kind: type[MigrateError], doing: str = READING) -> I
                 todo="Make its authority known (AWS_CA_BUNDLE, or SSL_CERT_FILE for other stores).",
             ) from None
         login = _LOGINS.get(EXTRAS.get(scheme, ""))
-        how = "" if login is None else f" ({login})"
+        how = "" if login is None else f" (a login is read from {login})"
         raise kind(
             f"{shown} can't be {doing}: {type(error).__name__}: {said(error)}.",
-            todo=f"Check the credentials{how} and the network.",
+            todo=f"Check the credentials and the network{how}.",
         ) from None
 
 

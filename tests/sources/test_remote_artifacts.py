@@ -327,8 +327,9 @@ def test_a_listing_that_leads_elsewhere_stays_below(tmp_path: Path) -> None:
 
 
 def test_artifacts_in_a_bucket_are_sent_to_a_server(
-    proxy: Server, bucket: ObjectStore, tmp_path: Path
+    proxy: Server, bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the report of a server goes there
     made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
     options = pipeline.Options(workers=1, rename={"agents": f"sent to {proxy.port}"})
     outcome = pipeline.convert([str(made.path)], proxy.uri, options)
@@ -519,10 +520,7 @@ def test_without_credentials_the_run_converts(
     monkeypatch.setenv("HOME", "/nonexistent")
     outcome, message = hollow(made.path)
     assert f"s3://{BUCKET} can't be read: NoCredentialsError" in message
-    assert (
-        "Check the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID with its secret key, or" in message
-    )
-    assert message.endswith("and the network.")
+    assert "Check the credentials and the network (a login is read from AWS_PROFILE, " in message
     assert outcome.artifacts.hollow == {f"s3://{BUCKET}/mlflow": 1}
 
 
