@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from migrator.extractor import buckets
-from migrator.extractor.database import DatabaseSource
 from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
@@ -64,6 +63,8 @@ def open_source(
         with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
             yield source
     elif is_database(text):
+        from migrator.extractor.database.source import DatabaseSource  # most sources are files
+
         with DatabaseSource.open(text) as source:
             yield source
     else:

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from migrator import extractor
@@ -119,7 +120,12 @@ def recorded_prefix(uri: str) -> str:
 
     ``s3://bucket/mlflow/3/<run>/artifacts`` and ``s3://bucket/mlflow/3`` give ``s3://bucket/mlflow``.
     """
-    prefix = _EXPERIMENT.sub("", _OWNER.sub("", uri))
-    if uri and (not prefix or prefix.endswith(":")):
+    return _without_experiment(_OWNER.sub("", uri)) if uri else ""
+
+
+@lru_cache(1 << 10)  # the runs of an experiment share it
+def _without_experiment(uri: str) -> str:
+    prefix = _EXPERIMENT.sub("", uri)
+    if not prefix or prefix.endswith(":"):
         return f"{prefix}/"
     return masked(prefix)

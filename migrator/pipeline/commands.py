@@ -11,7 +11,6 @@ from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, ext
 from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.issues import Issue, Severity
-from migrator.loader import rest as server
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
@@ -32,13 +31,6 @@ from migrator.pipeline.stores import (
     name_sources,
     no_progress,
     open_stores,
-)
-from migrator.pipeline.through_rest import (
-    RestConversion,
-    Say,
-    check_rest_options,
-    convert_through_rest,
-    report_base,
 )
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
@@ -146,7 +138,7 @@ def convert(
     stop_on_error: bool = False,
     in_place: bool = False,
     progress: Progress = no_progress,
-    say: Say = lambda text: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Write the sources into the database at ``to``, completely or not at all.
 
@@ -169,6 +161,8 @@ def convert(
     if reporting.path is not None:
         check_report_path(reporting.path)
     if addresses.is_http(to):
+        from migrator.pipeline.through_rest import check_rest_options
+
         check_rest_options(options, schema, backup)
         return _convert_into_server(sources, options, target, reporting, progress, say)
     return _convert_into_database(sources, options, target, reporting, progress)
@@ -261,8 +255,12 @@ def _convert_into_server(
     settings: _TargetSettings,
     reporting: _ReportSettings,
     progress: Progress,
-    say: Say,
+    say: Callable[[str], None],
 ) -> Outcome:
+    # Most targets are files, and what writes to a server takes a while to load.
+    from migrator.loader import rest as server
+    from migrator.pipeline.through_rest import RestConversion, convert_through_rest, report_base
+
     connection = server.open_server(settings.uri)
     whole = not settings.dry_run and options.artifacts.mode != "keep"  # they are sent as well
     try:

@@ -56,6 +56,7 @@ class Locations:
         self.choice = choice
         self._told = told
         self._changes = [root for store in stores for root in store.source.root_changes]
+        self._roots = {store.number: _roots_of(store) for store in stores}
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
@@ -205,11 +206,9 @@ class Locations:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            roots = list(store.source.folders)
-            roots += [change.new for change in store.source.root_changes]
-            for root in roots:
-                if is_below(location.found, root):
-                    self.summary.stay_in.add(readable_path(store.source.named(root)))
+            for root, shown in self._roots[store.number].items():
+                if _is_in(location.found, root):
+                    self.summary.stay_in.add(shown)
                     break
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
@@ -251,7 +250,7 @@ class Locations:
 
     def _told_location(self, location: Location) -> str | None:
         """The location that the user's changes make of a recorded one; None without any."""
-        if self.choice.mode == "keep":
+        if self.choice.mode == "keep" or not self._told:
             return None
         for place in extractor.moved_locations(location.recorded, self._told):
             return place if "://" in place else transformer.local_uri(place)
@@ -282,6 +281,17 @@ class Locations:
         has_place = entry.in_trash or location.relative or location.has_files
         by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
+
+
+def _roots_of(store: Store) -> dict[str, str]:
+    """The directories that hold a store's artifacts, each as it is shown."""
+    roots = [*store.source.folders, *(change.new for change in store.source.root_changes)]
+    return {root: readable_path(store.source.named(root)) for root in roots}
+
+
+def _is_in(path: str, directory: str) -> bool:
+    """Whether a path lies in a directory: by its text, nearly always, else by its links."""
+    return path.startswith(directory + os.sep) or is_below(path, directory)
 
 
 def is_below(path: str, directory: str) -> bool:

@@ -408,7 +408,7 @@ class RunSource(NodeSource):
         """The profile's first span rule that fits the run and gives a name, or a type."""
         kind = self.view.first("kind")
         word = normalise(str(kind.value)) if kind is not None else None
-        for rule in self.view.profile.spans:
+        for rule in self.view.span_rules():
             given = rule.name if is_naming else rule.type
             if given is not None and self._fits(rule, place, word):
                 return rule
@@ -423,7 +423,7 @@ class RunSource(NodeSource):
             return False
         if rule.run_name is not None and not rule.run_name.search(self.run.name.strip()):
             return False
-        return all(self.view.has(source) for source in rule.has)
+        return all(map(self.view.has, rule.has))
 
     def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
         found = self.view.model() if has_usage or not is_named_below else None

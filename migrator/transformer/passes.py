@@ -123,7 +123,7 @@ def set_usage(nodes: Sequence[Node]) -> None:
         node.usage = usage_of(counted.tokens)
         if counted.inference:
             node.inferences.append(counted.inference)
-        elif has_only_zeros(counted.tokens):
+        elif not node.usage and has_only_zeros(counted.tokens):
             node.inferences.append("tokens: all counts are 0, taken as not captured")
         if node.usage:
             node.origins["tokens"] = counted.origin

@@ -22,12 +22,13 @@ from migrator.transformer.model_names import (
     kind_of_model_key,
 )
 from migrator.transformer.payloads import is_chat_log
-from migrator.transformer.profile_index import ProfileIndex, index_of, matching, spellings
+from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
     UNLISTED,
     AssessmentRule,
     Profile,
     Source,
+    SpanRule,
     normalise,
     parse_source,
 )
@@ -96,7 +97,8 @@ class RunView:
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
     index: ProfileIndex = field(init=False)
-    _keys: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    shape: Shape = field(init=False)
+    _program: Program = field(init=False)
     _fields: dict[str, Sequence[Found]] | None = None  # by field, in the order of its sources
     _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of fields with several values
     _of_root: list[tuple[str, int, Found]] | None = None
@@ -109,6 +111,8 @@ class RunView:
 
     def __post_init__(self) -> None:
         self.index = index_of(self.profile)
+        self.shape = shape_of(self.run)
+        self._program = self.index.program(self.shape)
 
     # ------------------------------------------------------------------ looking up
 
@@ -124,13 +128,7 @@ class RunView:
             paths = [path for path in self.run.texts if source.pattern.match(path)]
             inside = [self._artifact(path, source.path) for path in sorted(paths, key=natural)]
             return [found for found in inside if found is not None]
-        names: Sequence[str]
-        if source.pattern is None:  # nearly always, and nearly always there is nothing
-            name = self._spelling(source.place).get(source.key)
-            names = () if name is None else (name,)
-        else:
-            names = matching(source, tuple(self._names(source.place)))
-        return [Found(self._value(source.place, name), source.place, name) for name in names]
+        return [self._found(source.place, key) for key in self.shape.keys_at(source)]
 
     def has(self, source: Source) -> bool:
         """Whether ``source`` has a value, or an artifact of that name is listed."""
@@ -140,18 +138,15 @@ class RunView:
         if source.place in ("field", "artifact"):
             return bool(self.all(source))
         view = self.root if source.of_root and self.root is not None else self
-        if source.pattern is None:
-            return source.key in view._spelling(source.place)
-        return bool(matching(source, tuple(view._names(source.place))))
+        return bool(view.shape.keys_at(source))
 
-    def judging(self) -> list[tuple[AssessmentRule, Source]]:
+    def judging(self) -> Sequence[tuple[AssessmentRule, Source]]:
         """The assessment rules that may find something, with the source, in the profile's order."""
-        index = self.index
-        places = list(index.judging_elsewhere)
-        for place in ("param", "metric", "tag"):
-            places += index.judging_among(place, tuple(self._names(place)))
-        rules = self.profile.assessments
-        return [(rules[rule], rules[rule].sources[source]) for rule, source in sorted(places)]
+        return self._program.judging
+
+    def span_rules(self) -> Sequence[SpanRule]:
+        """The profile's span rules that the run's own keys fit; ``has`` is what else they need."""
+        return self._program.spans
 
     def every(self, name: str) -> Sequence[Found]:
         """All that the field's sources find, in their order."""
@@ -179,41 +174,46 @@ class RunView:
 
     def _collect(self) -> dict[str, Sequence[Found]]:
         """Find the values of all fields at once, from the run's keys and files."""
-        run, index = self.run, self.index
+        fields: dict[str, Sequence[Found]] = {}
+        for name, keys in self._program.fields.items():
+            if len(keys) == 1:
+                (only,) = keys
+                fields[name] = (self._found(only.place, only.key),)
+            else:
+                fields[name] = [self._found(each.place, each.key) for each in keys]
+                self._ranks[name] = [each.rank for each in keys]
+        elsewhere = self._elsewhere()
+        answers: list[Found] = []
+        for name in ("outputs", "maybe_outputs"):
+            answers += [*fields.get(name, ()), *(found for _, found in elsewhere.get(name, ()))]
+        for entry in self._calls_under_other_names(answers):
+            elsewhere.setdefault(entry.field, []).append((LAST, entry.found))
+        for name, others in elsewhere.items():
+            ranks = [each.rank for each in self._program.fields.get(name, ())]
+            own = zip(ranks, fields.get(name, ()), strict=True)
+            fields[name] = self._in_order(name, [*own, *others])
+        return fields
+
+    def _elsewhere(self) -> dict[str, list[tuple[int, Found]]]:
+        """The values of fields that are in files of the run or in the tree's root, with ranks."""
         fields: dict[str, list[tuple[int, Found]]] = {}
-        for name, rank, key in index.fields_among("param", tuple(run.params)):
-            fields.setdefault(name, []).append((rank, Found(run.params[key], "param", key)))
-        for name, rank, key in index.fields_among("metric", tuple(run.metrics)):
-            last = Found(last_value(run.metrics[key]), "metric", key)
-            fields.setdefault(name, []).append((rank, last))
-        for name, rank, key in index.fields_among("tag", tuple(run.tags)):
-            fields.setdefault(name, []).append((rank, Found(run.tags[key], "tag", key)))
-        tables = tables_by_tag(run)
-        for path in sorted(run.texts, key=natural):
-            for name, rank, source in index.sources_at(path):
+        tables = tables_by_tag(self.run)
+        for path in sorted(self.run.texts, key=natural):
+            for name, rank, source in self.index.sources_at(path):
                 if name == UNLISTED or (path in tables and name not in TABLE_FIELDS):
                     continue  # a whole table is no one's prompt
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
-        for entry in self._calls_under_other_names(fields):
-            fields.setdefault(entry.field, []).append((LAST, entry.found))
-        return {name: self._in_order(name, entries) for name, entries in fields.items()}
+        return fields
 
-    def _calls_under_other_names(
-        self, fields: Mapping[str, Sequence[tuple[int, Found]]]
-    ) -> list[Entry]:
-        """What whole calls give to the fields: those under unlisted names, and listed responses."""
+    def _calls_under_other_names(self, listed: Sequence[Found]) -> list[Entry]:
+        """What whole calls give to the fields: those under unlisted names, and listed answers."""
         if self.profile.steps is not None:
             return []
-        listed: list[Found] = []
-        for name in ("outputs", "maybe_outputs"):
-            listed += [found for _, found in fields.get(name, ())]
-        has_tables = (
-            self.root is not None
-        )  # those of nested runs are evaluations, be it of one case
-        entries = call_entries(self.run, self.index, is_table_a_call=not has_tables)
+        is_alone = self.root is None  # a table of a nested run is an evaluation, be it of one case
+        entries = call_entries(self.run, self.index, is_table_a_call=is_alone)
         return [*entries, *facts_of_responses(listed)]
 
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
@@ -263,12 +263,12 @@ class RunView:
         for found in listed:
             rank = MODEL_RANKS[kind_of_model(str(found.value))]
             ranked.append((rank, 0, found))
-        for place, values in (("param", self.run.params), ("tag", self.run.tags)):
-            for plain, key in self._spelling(place).items():
-                if (place, key) in known or plain.startswith("mlflow_"):
-                    continue
-                for rank, value in _models_at(plain, values[key]):
-                    ranked.append((rank, 1, Found(value, place, key)))
+        for place, plain, key in _keys_of_models(self.shape):
+            if (place, key) in known:
+                continue
+            text = (self.run.params if place == "param" else self.run.tags)[key]
+            for rank, value in _models_at(plain, text):
+                ranked.append((rank, 1, Found(value, place, key)))
         provider = self.first("provider")
         if provider is not None and kind_of_model(str(provider.value)) is not ModelKind.UNKNOWN:
             ranked.append((MODEL_RANKS[ModelKind.VENDOR], 2, provider))  # all there may be
@@ -331,21 +331,11 @@ class RunView:
         text = re.sub(r"\{([^}]*)\}", put, template)
         return None if missing else text
 
-    def _names(self, place: str) -> Mapping[str, object]:
-        if place == "param":
-            return self.run.params
-        return self.run.metrics if place == "metric" else self.run.tags
-
-    def _spelling(self, place: str) -> Mapping[str, str]:
-        known = self._keys.get(place)
-        if known is None:
-            self._keys[place] = known = spellings(tuple(self._names(place)))
-        return known
-
-    def _value(self, place: str, key: str) -> Json:
+    def _found(self, place: str, key: str) -> Found:
+        """The value of a param, metric or tag of the run."""
         if place == "metric":
-            return last_value(self.run.metrics[key])
-        return (self.run.params if place == "param" else self.run.tags)[key]
+            return Found(last_value(self.run.metrics[key]), place, key)
+        return Found((self.run.params if place == "param" else self.run.tags)[key], place, key)
 
     def _artifact(self, path: str, inside: tuple[str, ...]) -> Found | None:
         value = self.parsed(path)
@@ -588,6 +578,18 @@ def _is_said(value: Json) -> bool:
     return not (isinstance(value, str) and value.strip().lower() in EMPTY_WORDS)
 
 
+@lru_cache(1 << 10)
+def _keys_of_models(shape: Shape) -> tuple[tuple[str, str, str], ...]:
+    """The params and tags that may name a model: the place, and both forms of the key."""
+    keys: list[tuple[str, str, str]] = []
+    for place in ("param", "tag"):
+        for plain, key in shape.spelled[place].items():
+            may_hold = kind_of_model_key(plain) is not None or _SETTINGS_KEY.search(plain)
+            if not plain.startswith("mlflow_") and (may_hold or _may_hold_version(plain)):
+                keys.append((place, plain, key))
+    return tuple(keys)
+
+
 def _models_at(key: str, text: str) -> list[tuple[int, str]]:
     """The models that the value of a key names, each with its rank; ``key`` is normalised."""
     if "{" in text[:2] or "\n" in text:
@@ -610,10 +612,12 @@ def _is_versioned_llm(key: str, text: str) -> bool:
     """Whether a value under any name is an LLM's with its version, such as ``gpt-4o``."""
     if not 2 <= len(text) <= 60 or not text[0].isalpha() or not _VERSIONED.fullmatch(text):
         return False
+    return _may_hold_version(key) and kind_of_model(text) is ModelKind.LLM
+
+
+def _may_hold_version(key: str) -> bool:
     parts = key.split("_")
-    if not (NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)):
-        return False
-    return kind_of_model(text) is ModelKind.LLM
+    return NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
 
 
 def _models_inside(text: str) -> list[tuple[int, str]]:

@@ -20,7 +20,7 @@ from migrator.transformer.payloads import (
     parts_of,
     response_facts,
 )
-from migrator.transformer.profile_index import ProfileIndex
+from migrator.transformer.profile_index import ProfileIndex, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.values import parse_json, transcript, words
@@ -130,11 +130,8 @@ def loose_texts(run: RunRecord, index: ProfileIndex, *, names_llm: bool) -> Loos
 
 def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, str]]:
     """Place, key and text of params, tags and read files that no field lists."""
-    for key in index.unlisted_among("param", tuple(run.params)):
-        yield "param", key, run.params[key]
-    for key in index.unlisted_among("tag", tuple(run.tags)):
-        if not key.startswith("mlflow."):
-            yield "tag", key, run.tags[key]
+    for place, key in index.program(shape_of(run)).unlisted:
+        yield place, key, (run.params if place == "param" else run.tags)[key]
     tables = tables_by_tag(run)  # no listed field takes one
     for path in sorted(run.texts):
         fields = {each.field for each in index.sources_at(path)}
