@@ -16,7 +16,7 @@ from migrator.pipeline.commands import (
 from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.sinks import BaseSink, Sink
-from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
+from migrator.pipeline.stores import Opened, Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
@@ -26,6 +26,7 @@ __all__ = [
     "Exported",
     "Learned",
     "Observer",
+    "Opened",
     "Options",
     "Paths",
     "PlannedTree",

@@ -114,7 +114,7 @@ def scan(
     began = time.monotonic()
     options = options or Options()
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=None)
         observer = Observer(on_tree, progress)
         walked = walk_sources(stores, options, sink or Discard(), outcome, observer=observer)
@@ -184,7 +184,7 @@ def _convert_into_database(
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
         fetched(sources, options, progress, whole=whole) as places,
     ):
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=target.uri)
         if settings.in_place:
             check_whole(stores)
@@ -268,7 +268,7 @@ def _convert_into_server(
             point_of_no_return() as committing,
             fetched(sources, options, progress, whole=whole) as places,
         ):
-            stores = open_stores(places, progress, options.artifacts_at)
+            stores = open_stores(places)
             outcome = _outcome(stores, options, target=connection.shown)
             outcome.dry_run = settings.dry_run
             if reporting.path is not None:
@@ -346,7 +346,7 @@ def export(
             todo="Leave it out, or convert with it.",
         )
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=masked(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
@@ -377,15 +377,25 @@ def _files_of(copy: ArtifactCopy) -> Iterator[extractor.StoredFile]:
 def _copy_artifacts(walked: Walked, progress: Progress) -> None:
     """Make the copies that were decided, before anything refers to them. Raises TargetError."""
     locations = walked.locations
-    if locations.choice.directory is None:
+    directory = locations.choice.directory
+    if directory is None:
         return
-    result = loader.copy_artifacts(
-        locations.copies,
-        locations.choice.directory,
-        _files_of,
-        protected=[folder for store in walked.stores for folder in store.source.folders[1:]],
-        on_progress=lambda done, total: progress("copying artifacts, bytes", done, total),
-    )
+
+    def on_progress(done: int, total: int) -> None:
+        progress("copying artifacts, bytes", done, total)
+
+    if locations.choice.is_remote:
+        result = loader.copy_to_object_store(
+            locations.copies, directory, _files_of, on_progress=on_progress
+        )
+    else:
+        result = loader.copy_artifacts(
+            locations.copies,
+            directory,
+            _files_of,
+            protected=[folder for store in walked.stores for folder in store.source.folders[1:]],
+            on_progress=on_progress,
+        )
     summary = locations.summary
     summary.files_copied, summary.bytes_copied = result.files, result.bytes
     summary.files_there, summary.files_failed = result.already_there, result.failed
@@ -409,7 +419,7 @@ def show(
     """
     options = options or Options()
     with fetched(sources, options) as places:
-        stores = open_stores(places, told=options.artifacts_at)
+        stores = open_stores(places)
         run_id = _complete_id(run_id, stores, as_texts(sources))
         wanted: list[PlannedTree] = []
 

@@ -18,6 +18,7 @@ from migrator.transformer.locations import (
     is_metadata_only,
     local_uri,
     place,
+    place_below,
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
 from migrator.transformer.planning import plan_tree
@@ -65,6 +66,7 @@ __all__ = [
     "moment_of",
     "native_trace_id",
     "place",
+    "place_below",
     "plan_experiments",
     "plan_native_trace",
     "plan_tree",

@@ -8,9 +8,10 @@ makes one index for each profile and process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from migrator.model import RunRecord
@@ -64,7 +65,7 @@ class Program(NamedTuple):
     fields: Mapping[str, tuple[FieldKey, ...]]  # in the order of the field's sources, each key once
     judging: tuple[tuple[AssessmentRule, Source], ...]  # that may find something
     spans: tuple[SpanRule, ...]  # whose keys the runs have; ``has`` is what else they need
-    unlisted: tuple[tuple[str, str], ...]  # place and key of params and tags that nothing reads
+    unlisted: Mapping[str, tuple[str, ...]]  # by place, the keys that the profile does not use
 
 
 class Shape:
@@ -172,9 +173,11 @@ class ProfileIndex:
 
     def _compiled(self, shape: Shape) -> Program:
         fields: dict[str, dict[tuple[str, str], FieldKey]] = {}
+        listed: set[tuple[str, str]] = set()
         for found, key in sorted(self._fields_among(shape), key=lambda each: each[0].rank):
             keys = fields.setdefault(found.field, {})
             keys.setdefault((key.place, key.key), key)
+            listed.add((key.place, key.key))
         rules = self.profile.assessments
         judging = [*self._judging_elsewhere]
         for place in shape.spelled:
@@ -183,7 +186,17 @@ class ProfileIndex:
             {name: tuple(keys.values()) for name, keys in fields.items()},
             tuple((rules[rule], rules[rule].sources[at]) for rule, at in sorted(judging)),
             tuple(self._span_rules(shape)),
-            (*self._unlisted("param", shape), *self._unlisted("tag", shape)),
+            {place: self._unlisted(shape, place, listed) for place in shape.spelled},
+        )
+
+    def _unlisted(
+        self, shape: Shape, place: str, listed: Collection[tuple[str, str]]
+    ) -> tuple[str, ...]:
+        """The keys of a place that are sources of no field, and used for nothing else."""
+        return tuple(
+            key
+            for plain, key in sorted(shape.spelled[place].items(), key=itemgetter(1))
+            if (place, key) not in listed and not self._is_used_elsewhere(place, plain)
         )
 
     def _fields_among(self, shape: Shape) -> Iterator[tuple[FieldAt, FieldKey]]:
@@ -205,13 +218,6 @@ class ProfileIndex:
     def fields_of_param(self, name: str) -> list[str]:
         """Look up the fields that a param of a name, as it is spelled, is a source of."""
         return [each.field for each in self.fields_of("param", normalise(name))]
-
-    def _unlisted(self, place: str, shape: Shape) -> Iterator[tuple[str, str]]:
-        for plain, name in sorted(shape.spelled[place].items()):
-            if name.startswith("mlflow.") or self.fields_of(place, plain):
-                continue
-            if not self._is_used_elsewhere(place, plain):
-                yield place, name
 
     def _is_used_elsewhere(self, place: str, key: str) -> bool:
         """Whether a (normalised) key is for an assessment, an attribute or a tag of the trace."""

@@ -35,7 +35,6 @@ from migrator.transformer.profiles import (
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.unlisted import (
     LAST,
-    Entry,
     LooseTexts,
     call_entries,
     facts_of_responses,
@@ -182,16 +181,14 @@ class RunView:
             else:
                 fields[name] = [self._found(each.place, each.key) for each in keys]
                 self._ranks[name] = [each.rank for each in keys]
-        elsewhere = self._elsewhere()
-        answers: list[Found] = []
-        for name in ("outputs", "maybe_outputs"):
-            answers += [*fields.get(name, ()), *(found for _, found in elsewhere.get(name, ()))]
-        for entry in self._calls_under_other_names(answers):
-            elsewhere.setdefault(entry.field, []).append((LAST, entry.found))
-        for name, others in elsewhere.items():
+        for name, others in self._elsewhere().items():
             ranks = [each.rank for each in self._program.fields.get(name, ())]
             own = zip(ranks, fields.get(name, ()), strict=True)
             fields[name] = self._in_order(name, [*own, *others])
+        for name, others in self._calls_under_other_names(fields).items():
+            founds = fields.get(name, ())
+            before = zip(self._ranks.get(name, (0,) * len(founds)), founds, strict=True)
+            fields[name] = self._in_order(name, [*before, *others])
         return fields
 
     def _elsewhere(self) -> dict[str, list[tuple[int, Found]]]:
@@ -208,13 +205,19 @@ class RunView:
             fields.setdefault(name, []).append((rank, found))
         return fields
 
-    def _calls_under_other_names(self, listed: Sequence[Found]) -> list[Entry]:
-        """What whole calls give to the fields: those under unlisted names, and listed answers."""
+    def _calls_under_other_names(
+        self, fields: Mapping[str, Sequence[Found]]
+    ) -> dict[str, list[tuple[int, Found]]]:
+        """What whole calls give to the fields: those under unlisted names, and listed responses."""
         if self.profile.steps is not None:
-            return []
-        is_alone = self.root is None  # a table of a nested run is an evaluation, be it of one case
-        entries = call_entries(self.run, self.index, is_table_a_call=is_alone)
-        return [*entries, *facts_of_responses(listed)]
+            return {}
+        listed = [*fields.get("outputs", ()), *fields.get("maybe_outputs", ())]
+        is_root = self.root is None  # tables of nested runs are evaluations, be it of one case
+        entries = call_entries(self.run, self.index, is_table_a_call=is_root)
+        found: dict[str, list[tuple[int, Found]]] = {}
+        for entry in [*entries, *facts_of_responses(listed)]:
+            found.setdefault(entry.field, []).append((LAST, entry.found))
+        return found
 
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
         """Sort a field's values by the rank of their source, each value once."""

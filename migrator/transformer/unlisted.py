@@ -130,8 +130,12 @@ def loose_texts(run: RunRecord, index: ProfileIndex, *, names_llm: bool) -> Loos
 
 def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, str]]:
     """Place, key and text of params, tags and read files that no field lists."""
-    for place, key in index.program(shape_of(run)).unlisted:
-        yield place, key, (run.params if place == "param" else run.tags)[key]
+    unlisted = index.program(shape_of(run)).unlisted
+    for key in unlisted["param"]:
+        yield "param", key, run.params[key]
+    for key in unlisted["tag"]:
+        if not key.startswith("mlflow."):
+            yield "tag", key, run.tags[key]
     tables = tables_by_tag(run)  # no listed field takes one
     for path in sorted(run.texts):
         fields = {each.field for each in index.sources_at(path)}
