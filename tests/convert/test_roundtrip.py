@@ -81,6 +81,9 @@ COMPARED = {
     "2.9.2-tables": 39,
     "3.1.4-models": 220,
     "3.5.1-genai": 245,
+    "3.9.0-dspy": 122,
+    "3.9.0-evaluate": 54,
+    "3.9.0-inspect": 54,
 }
 
 EVERY = pytest.mark.parametrize("converted", fixturekit.names(), indirect=True)
