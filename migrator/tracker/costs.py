@@ -14,32 +14,25 @@ from typing import Any
 from mlflow.tracing.client import TracingClient
 
 from migrator import conventions as conv
-from migrator.tracker.usage import usage_of
+from migrator.tracker.usage import NO_TOKENS, Usage, usage_of
 
-CALLS = "calls"  # attribute of a tracked span with tokens of its own: how many calls they are
+# Attributes of a tracked span with tokens of its own.
+CALLS = "calls"  # how many calls they are
+UNPRICED = "unpriced_models"  # names that the price table doesn't know; its cost leaves them out
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Tokens and dollars of a whole trace."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    tokens: Usage = NO_TOKENS
     input_usd: float | None = None  # None: no price is known
     output_usd: float | None = None
-
-    @property
-    def total_tokens(self) -> int:
-        """Input and output together."""
-        return self.input_tokens + self.output_tokens
+    unpriced: tuple[str, ...] = ()  # models whose calls the dollars leave out
 
     def usage(self) -> dict[str, int]:
         """Convert to the form of ``mlflow.trace.tokenUsage``."""
-        return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "total_tokens": self.total_tokens,
-        }
+        return self.tokens.as_attribute()
 
     def cost(self) -> dict[str, float] | None:
         """Convert to the form of ``mlflow.trace.cost``; None where no price is known."""
@@ -60,12 +53,22 @@ def cost_attribute(input_usd: float, output_usd: float) -> dict[str, float]:
 def summary(tracking_uri: str, trace_id: str) -> dict[str, Any]:
     """Sum up a stored trace: ``total``, ``by_node``, ``by_model``, ``by_provider``.
 
-    Each holds ``calls``, ``input_tokens``, ``output_tokens``, ``total_tokens`` and ``cost_usd``
-    (None where no price is known). ``unpriced_models`` are those whose calls the cost leaves out.
+    Each holds ``calls``, ``input_tokens``, ``output_tokens``, ``total_tokens``, of these
+    ``cache_read_tokens``, ``cache_write_tokens`` and ``reasoning_tokens``, and ``cost_usd`` (None
+    where no price is known). ``unpriced_models`` are those whose calls the cost leaves out.
     Raises ``MlflowException`` when the trace isn't there.
     """
     trace = TracingClient(tracking_uri).get_trace(trace_id)
     return {"trace_id": trace_id, **sums(trace.data.spans)}
+
+
+def span_usage(span: Any) -> Usage | None:
+    """Read a span's tokens; None where it has none. Migrated spans keep reasoning tokens apart."""
+    usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
+    reasoning = span.get_attribute(conv.PLAIN_REASONING)
+    if usage is None or usage.reasoning_tokens or not isinstance(reasoning, int):
+        return usage
+    return usage._replace(reasoning_tokens=min(reasoning, usage.output_tokens))
 
 
 def counted(spans: Sequence[Any]) -> list[Any]:
@@ -107,14 +110,13 @@ def _is_inside(
 
 def totals(spans: Sequence[Any]) -> Totals:
     """Add up a trace's calls."""
-    input_tokens = output_tokens = 0
+    tokens = NO_TOKENS
     input_usd = output_usd = 0.0
     is_priced = False
+    unpriced: set[str] = set()
     for span in counted(spans):
-        usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
-        if usage is not None:
-            input_tokens += usage.input_tokens
-            output_tokens += usage.output_tokens
+        tokens = tokens.plus(span_usage(span) or NO_TOKENS)
+        unpriced.update(_unpriced(span))
         cost = span.get_attribute(conv.SPAN_COST)
         if isinstance(cost, Mapping) and cost.get("total_cost") is not None:
             is_priced = True
@@ -122,8 +124,16 @@ def totals(spans: Sequence[Any]) -> Totals:
             input_usd += of_input
             output_usd += float(cost["total_cost"]) - of_input
     if not is_priced:
-        return Totals(input_tokens, output_tokens)
-    return Totals(input_tokens, output_tokens, input_usd, output_usd)
+        return Totals(tokens, unpriced=tuple(sorted(unpriced)))
+    return Totals(tokens, input_usd, output_usd, tuple(sorted(unpriced)))
+
+
+def _unpriced(span: Any) -> list[str]:
+    """Name the models of a span's calls that have no price."""
+    said = span.get_attribute(UNPRICED)
+    if isinstance(said, list):
+        return [str(model) for model in said]
+    return [] if _cost(span) is not None else [_text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL)]
 
 
 def sums(spans: Sequence[Any]) -> dict[str, Any]:
@@ -140,8 +150,7 @@ def sums(spans: Sequence[Any]) -> dict[str, Any]:
             "provider": _text(span, conv.PLAIN_PROVIDER, conv.SPAN_PROVIDER),
         }
         cost = _cost(span)
-        if cost is None:
-            unpriced.add(model)
+        unpriced.update(_unpriced(span))
         _add(total, span, cost)
         for kind, name in names.items():
             _add(by[kind].setdefault(name, _row()), span, cost)
@@ -156,18 +165,22 @@ def sums(spans: Sequence[Any]) -> dict[str, Any]:
 
 def _row() -> dict[str, Any]:
     return {
-        "calls": 0, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "cost_usd": None
+        "calls": 0, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0,
+        "cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0, "cost_usd": None,
     }  # fmt: skip
 
 
 def _add(row: dict[str, Any], span: Any, cost: float | None) -> None:
-    usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
+    usage = span_usage(span)
     if usage is None:
         return
     row["calls"] += _calls(span)
-    row["input_tokens"] += usage.input_tokens
-    row["output_tokens"] += usage.output_tokens
     row["total_tokens"] += usage.total_tokens
+    for kind in (
+        "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+        "reasoning_tokens",
+    ):  # fmt: skip
+        row[kind] += getattr(usage, kind)
     if cost is not None:
         row["cost_usd"] = round((row["cost_usd"] or 0.0) + cost, 9)
 

@@ -476,7 +476,8 @@ class MLFlowTracker:
                 from migrator.tracker.costs import summary
 
                 self.flush()
-                return summary(self._sink.delivery.place_of(wanted).uri, wanted)
+                found = summary(self._sink.delivery.place_of(wanted).uri, wanted)
+                return {**found, "prices": self._sink.finisher.prices.source}
         return {}
 
     def get_workflow_cost_summary(self, trace_id: str | None = None) -> dict[str, Any]:
