@@ -32,6 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses, encoding
 from migrator import conventions as conv
+from migrator.tracker import local_database
 from migrator.tracker.costs import totals
 from migrator.tracker.finishing import Calls, Finisher, write_totals
 from migrator.tracker.guard import Guard
@@ -93,6 +94,7 @@ class Place:
     def experiment_id(self, name: str) -> str:
         """Get the id of the experiment, which is made if it isn't there."""
         if name not in self.experiments:
+            local_database.ensure(self.uri)
             client = MlflowClient(self.uri)
             found = client.get_experiment_by_name(name)
             self.experiments[name] = (

@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("outcome",),
     ("databases", "encoding", "workers"),
     ("addresses", "model"),
-    ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
+    ("atomic_files", "conventions", "empty_database", "errors", "issues", "paths", "signals"),
     ("counting", "credentials"),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
