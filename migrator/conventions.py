@@ -32,6 +32,7 @@ PLAIN_REASONING = "reasoning_tokens"  # MLflow has no key for it
 USAGE_CACHED = "cache_read_input_tokens"  # in SPAN_USAGE; read by 3.10 and later
 USAGE_CACHE_WRITTEN = "cache_creation_input_tokens"  # likewise
 USAGE_CACHE_WRITTEN_1H = "cache_creation_input_tokens_above_1hr"  # likewise; part of the former
+WAITING = "waiting"  # attribute of a span and tag of its trace: a graph waits for a person
 FEEDBACK_COST = "cost_usd"  # trace-level feedback, so that 3.9's quality view charts it
 FEEDBACK_TOKENS = "total_tokens"
 FEEDBACK_SOURCE = "mlflow-migrate"  # source id (type CODE) of these two

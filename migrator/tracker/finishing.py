@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow.entities import AssessmentSource, AssessmentSourceType, Feedback, Span, Trace, TraceData
+from mlflow.entities import (
+    AssessmentSource,
+    AssessmentSourceType,
+    Feedback,
+    Span,
+    SpanStatusCode,
+    Trace,
+    TraceData,
+    TraceState,
+)
 from mlflow.tracing import utils as tracing_utils
 from mlflow.tracing.utils import build_otel_context, decode_id, dump_span_attribute_value
 from mlflow.tracing.utils.truncation import set_request_response_preview
@@ -37,6 +46,10 @@ STRUCTURE = frozenset(
 EVALUATION_TAG = "mlflow.eval.requestId"  # how mlflow.genai.evaluate finds the trace
 INPUTS_METADATA, OUTPUTS_METADATA = conv.TRACE_INPUTS, conv.TRACE_OUTPUTS
 UNKNOWN = "unknown"  # stands for the name of a model that nobody said
+# LangGraph's GraphBubbleUp and what is derived from it; those that wait for a person.
+WAITS = frozenset({"GraphInterrupt", "NodeInterrupt"})
+GRAPH_CONTROL = WAITS | {"GraphBubbleUp", "GraphDrained", "ParentCommand"}
+INTERRUPTS = "__interrupt__"  # key of a graph's result that says what it waits for
 MODEL_TYPES = ("LLM", "CHAT_MODEL", "EMBEDDING")
 REPORTED = "reported_tokens"  # tokens that a node reported of calls recorded below it
 
@@ -47,6 +60,7 @@ class Draft:
 
     span: Any
     changes: dict[str, Any] = field(default_factory=dict)
+    replaced: dict[str, Any] = field(default_factory=dict)  # events and status, as OpenTelemetry's
     dropped: set[str] = field(default_factory=set)
     children: list[Draft] = field(default_factory=list)
     parent: Draft | None = None
@@ -84,7 +98,7 @@ class Draft:
         """Build the changed span. One that is still open ends at ``end_ns`` in what is written."""
         old = self.span._span
         is_open = old.end_time is None
-        if not self.changes and not self.dropped and not is_open:
+        if not (self.changes or self.dropped or self.replaced or is_open):
             return self.span
         kept = {key: text for key, text in old.attributes.items() if key not in self.dropped}
         kept |= {key: dump_span_attribute_value(value) for key, value in self.changes.items()}
@@ -92,7 +106,7 @@ class Draft:
         if is_open:
             kept[conv.MIGRATOR_UNFINISHED] = dump_span_attribute_value("true")
             end = max(old.start_time, end_ns or old.start_time)
-        return _copy(old, attributes=kept, end_time=end)
+        return _copy(old, attributes=kept, end_time=end, **self.replaced)
 
 
 def _copy(old: Any, **changed: Any) -> Any:
@@ -117,6 +131,7 @@ class Finisher:
         """Complete a whole trace: its spans, its totals in metadata and feedback, its masks."""
         root = next((span for span in trace.data.spans if span.parent_id is None), None)
         spans = self._unmasked(trace.data.spans, calls, root.end_time_ns if root else None)
+        _settle_state(trace.info, spans)
         write_totals(trace.info, totals(spans), self.prices.source)
         finished = Trace(trace.info, TraceData([self._masked(span) for span in spans]))
         self._mask_info(finished)
@@ -137,6 +152,7 @@ class Finisher:
         drafts = list(_tree(spans))
         made: list[Draft] = []
         for draft in reversed(drafts):  # children before their parents
+            _settle_interrupts(draft)
             reported = calls.get(draft.span.span_id)
             if reported:
                 made += self._place(draft, reported)
@@ -480,6 +496,38 @@ def _total(calls: Sequence[Call]) -> Usage:
     for call in calls:
         total = total.plus(call.usage)
     return total
+
+
+# ------------------------------------------------------------------------------ interrupts
+def _settle_interrupts(draft: Draft) -> None:
+    """Take what LangGraph raises to stop or leave a graph for what it is: no error.
+
+    ``interrupt()`` waits for a person: the span gets the attribute ``waiting``.
+    """
+    events = draft.span._span.events or ()
+    raised = [event for event in events if _raised(event) in GRAPH_CONTROL]
+    outputs = draft.span.outputs
+    is_interrupted = isinstance(outputs, Mapping) and bool(outputs.get(INTERRUPTS))
+    if is_interrupted or any(_raised(event) in WAITS for event in raised):
+        draft.set({conv.WAITING: True})
+    if raised:
+        kept = tuple(event for event in events if event not in raised)
+        draft.replaced = {"events": kept, "status": Status(StatusCode.OK)}
+
+
+def _raised(event: Any) -> str | None:
+    """Name the class of the exception that an event records; None for any other event."""
+    kind = (event.attributes or {}).get("exception.type")
+    return str(kind).rpartition(".")[2] if kind else None
+
+
+def _settle_state(info: Any, spans: Sequence[Any]) -> None:
+    """Tag a trace that waits for a person. One that only stopped to wait has not failed."""
+    if any(span.get_attribute(conv.WAITING) for span in spans):
+        info.tags[conv.WAITING] = "true"
+    root = next((span for span in spans if span.parent_id is None), None)
+    if root is not None and root.status.status_code == SpanStatusCode.OK:
+        info.state = TraceState.OK
 
 
 # ------------------------------------------------------------------------------ integrations

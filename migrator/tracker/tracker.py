@@ -500,6 +500,7 @@ class MLFlowTracker:
         from migrator.tracker.exit import handle_sigterm
         from migrator.tracker.finishing import Finisher
         from migrator.tracker.forks import handle_forks
+        from migrator.tracker.threads import carry_context
 
         config = self.config
         delivery = delivery_to(
@@ -514,6 +515,7 @@ class MLFlowTracker:
         exporter.router.take(sink)
         handle_sigterm()
         handle_forks()
+        carry_context()
         self._autolog()
         return sink
 
