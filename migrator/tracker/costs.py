@@ -7,11 +7,12 @@ calls).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow.tracing.client import TracingClient
+from mlflow.tracking import MlflowClient
 
 from migrator import conventions as conv
 from migrator.tracker.usage import NO_TOKENS, Usage, usage_of
@@ -19,6 +20,17 @@ from migrator.tracker.usage import NO_TOKENS, Usage, usage_of
 # Attributes of a tracked span with tokens of its own.
 CALLS = "calls"  # how many calls they are
 UNPRICED = "unpriced_models"  # names that the price table doesn't know; its cost leaves them out
+
+
+TRACES_A_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where traces are stored."""
+
+    tracking_uri: str
+    experiment_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +63,35 @@ def cost_attribute(input_usd: float, output_usd: float) -> dict[str, float]:
 
 
 def summary(tracking_uri: str, trace_id: str) -> dict[str, Any]:
-    """Sum up a stored trace: ``total``, ``by_node``, ``by_model``, ``by_provider``.
+    """Sum up a stored trace, see ``sums``. Raises ``MlflowException`` when it isn't there."""
+    return {"trace_id": trace_id, **sums([TracingClient(tracking_uri).get_trace(trace_id)])}
 
-    Each holds ``calls``, ``input_tokens``, ``output_tokens``, ``total_tokens``, of these
-    ``cache_read_tokens``, ``cache_write_tokens`` and ``reasoning_tokens``, and ``cost_usd`` (None
-    where no price is known). ``unpriced_models`` are those whose calls the cost leaves out.
-    Raises ``MlflowException`` when the trace isn't there.
+
+def summary_of_many(place: Stored, session: str | None, user: str | None) -> dict[str, Any]:
+    """Sum up an experiment's traces, see ``sums``; of one session or user where these are given.
+
+    ``traces`` is how many they are. Raises ``MlflowException`` when they can't be read.
     """
-    trace = TracingClient(tracking_uri).get_trace(trace_id)
-    return {"trace_id": trace_id, **sums(trace.data.spans)}
+    wanted = {conv.TRACE_SESSION: session, conv.TRACE_USER: user}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    # A value with a quote can't be asked for: it is only compared below.
+    conditions = [f"metadata.`{k}` = '{v}'" for k, v in wanted.items() if "'" not in str(v)]
+    client = MlflowClient(place.tracking_uri)
+    found: list[Any] = []
+    page_token = None
+    while True:
+        page = client.search_traces(
+            locations=[place.experiment_id],
+            filter_string=" AND ".join(conditions) or None,
+            max_results=TRACES_A_PAGE,
+            page_token=page_token,
+        )
+        for trace in page:
+            if all(trace.info.trace_metadata.get(key) == value for key, value in wanted.items()):
+                found.append(trace)
+        page_token = page.token
+        if not page_token:
+            return {"traces": len(found), **sums(found)}
 
 
 def span_usage(span: Any) -> Usage | None:
@@ -136,31 +168,37 @@ def _unpriced(span: Any) -> list[str]:
     return [] if _cost(span) is not None else [_text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL)]
 
 
-def sums(spans: Sequence[Any]) -> dict[str, Any]:
-    """Add up a trace's calls, in all and by node, model and provider."""
-    by_id = {span.span_id: span for span in spans}
+def sums(traces: Iterable[Any]) -> dict[str, Any]:
+    """Add up the calls of traces: ``total``, and by node, model, provider, session and user.
+
+    Each holds ``calls``, ``input_tokens``, ``output_tokens``, ``total_tokens``, of these
+    ``cache_read_tokens``, ``cache_write_tokens`` and ``reasoning_tokens``, and ``cost_usd`` (None
+    where no price is known). ``unpriced_models`` are those whose calls the cost leaves out.
+    """
     total = _row()
-    by: dict[str, dict[str, dict[str, Any]]] = {"node": {}, "model": {}, "provider": {}}
+    by: dict[str, dict[str, dict[str, Any]]] = {
+        "node": {}, "model": {}, "provider": {}, "session": {}, "user": {}
+    }  # fmt: skip
     unpriced: set[str] = set()
-    for span in counted(spans):
-        model = _text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL)
-        names = {
-            "node": _node(span, by_id),
-            "model": model,
-            "provider": _text(span, conv.PLAIN_PROVIDER, conv.SPAN_PROVIDER),
-        }
-        cost = _cost(span)
-        unpriced.update(_unpriced(span))
-        _add(total, span, cost)
-        for kind, name in names.items():
-            _add(by[kind].setdefault(name, _row()), span, cost)
-    return {
-        "total": total,
-        "by_node": dict(sorted(by["node"].items())),
-        "by_model": dict(sorted(by["model"].items())),
-        "by_provider": dict(sorted(by["provider"].items())),
-        "unpriced_models": sorted(unpriced),
-    }
+    for trace in traces:
+        by_id = {span.span_id: span for span in trace.data.spans}
+        metadata = trace.info.trace_metadata
+        for span in counted(trace.data.spans):
+            names = {
+                "node": _node(span, by_id),
+                "model": _text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL),
+                "provider": _text(span, conv.PLAIN_PROVIDER, conv.SPAN_PROVIDER),
+                "session": metadata.get(conv.TRACE_SESSION),
+                "user": metadata.get(conv.TRACE_USER),
+            }
+            cost = _cost(span)
+            unpriced.update(_unpriced(span))
+            _add(total, span, cost)
+            for kind, name in names.items():
+                if name is not None:
+                    _add(by[kind].setdefault(name, _row()), span, cost)
+    rows = {f"by_{kind}": dict(sorted(each.items())) for kind, each in by.items()}
+    return {"total": total, **rows, "unpriced_models": sorted(unpriced)}
 
 
 def _row() -> dict[str, Any]:

@@ -94,6 +94,11 @@ class Draft:
         """Whether the span is a node or a workflow of the tracker: one that reports calls."""
         return self.get("node_id") is not None or self.get("workflow_name") is not None
 
+    @property
+    def is_model_call(self) -> bool:
+        """Whether the span is a call of a model that something else than a node recorded."""
+        return self.span.span_type in MODEL_TYPES and not self.is_node
+
     def built(self, end_ns: int | None) -> Any:
         """Build the changed span. One that is still open ends at ``end_ns`` in what is written."""
         old = self.span._span
@@ -156,8 +161,8 @@ class Finisher:
             reported = calls.get(draft.span.span_id)
             if reported:
                 made += self._place(draft, reported)
-            elif draft.usage is not None:
-                self._complete(draft)
+            elif (usage := _usage_with_kinds(draft)) is not None:
+                self._complete(draft, usage)
             draft.has_tokens = draft.usage is not None or draft.has_tokens_below
         return [draft.built(end_ns) for draft in [*drafts, *made]]
 
@@ -256,9 +261,9 @@ class Finisher:
         attributes = _cost_attributes(cost_attribute(input_usd, output_usd)) if is_priced else {}
         return attributes | ({UNPRICED: sorted(unpriced)} if unpriced else {})
 
-    def _complete(self, draft: Draft) -> None:
+    def _complete(self, draft: Draft, usage: Usage) -> None:
         """Fill in model, provider and cost of a span that an integration of MLflow wrote."""
-        model, usage = _model(draft), _usage_with_kinds(draft)
+        model = _model(draft)
         provider = (
             draft.get(conv.PLAIN_PROVIDER)
             or draft.get(conv.SPAN_PROVIDER)
@@ -531,17 +536,19 @@ def _settle_state(info: Any, spans: Sequence[Any]) -> None:
 
 
 # ------------------------------------------------------------------------------ integrations
-def _usage_with_kinds(draft: Draft) -> Usage:
-    """Read a span's tokens, with the kinds that its output says and the integration left out.
+def _usage_with_kinds(draft: Draft) -> Usage | None:
+    """Read a span's tokens, with what its output says and the integration left out.
 
     MLflow 3.9 writes no kinds, and leaves out the tokens that Anthropic counts beside its input
-    and Google beside its output.
+    and Google beside its output. No release writes the tokens of embeddings.
     """
-    usage = draft.usage or NO_TOKENS
+    usage = draft.usage
+    if usage is None and (not draft.is_model_call or draft.has_tokens_below):
+        return None
     outputs = draft.span.outputs
     said = usage_of(outputs) or usage_of(_langchain_message(outputs))
-    if said is None:
-        return usage
+    if usage is None or said is None:
+        return usage or said
     has_same_output = usage.output_tokens in (
         said.output_tokens, said.output_tokens - said.reasoning_tokens
     )  # fmt: skip

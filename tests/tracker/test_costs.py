@@ -180,3 +180,49 @@ def test_kinds_that_mlflows_integration_left_out_are_read_from_the_answer(
     found = spans(only(track))
     assert found["Completions"].get_attribute("cost_usd") == pytest.approx(0.004 + 0.0006 + 0.002)
     assert found["known"].get_attribute("cost_usd") == 7.0  # somebody knew it
+
+
+def test_embeddings_have_tokens_and_a_cost(tmp_path: Path) -> None:
+    """MLflow's integrations write neither; the answer has the tokens."""
+    track = tracker(tmp_path)
+    answer = {
+        "model": "text-embedding-3-small",
+        "data": [{"embedding": [0.1], "index": 0}],
+        "usage": {"prompt_tokens": 500_000, "total_tokens": 500_000},
+    }
+    with track.track_workflow({}), track.track_node("search", tools=["search"]):
+        with mlflow.start_span("Embeddings", span_type="EMBEDDING") as span:
+            span.set_outputs(answer)
+        with mlflow.start_span("index", span_type="TOOL") as span:
+            span.set_outputs(answer)  # a tool hands on what a model said: no call of its own
+        track.log_node_metrics(usage=answer)  # a report of the same call
+    trace = only(track)
+    assert trace.info.token_usage["total_tokens"] == 500_000
+    embedding = spans(trace)["Embeddings"]
+    assert embedding.get_attribute("cost_usd") == pytest.approx(0.01)
+    feedback = {each.name: each.value for each in trace.info.assessments}
+    assert feedback == {"total_tokens": 500_000, "cost_usd": pytest.approx(0.01)}
+    assert list(track.cost_summary()["by_model"]) == ["text-embedding-3-small"]
+
+
+def test_costs_are_summed_up_by_session_and_user(tmp_path: Path) -> None:
+    track = tracker(tmp_path)
+    asked = [("s1", "ana", 1000), ("s1", "bob", 200), ("it's", "ana", 30), (None, None, 4)]
+    for session, user, tokens in asked:
+        with track.track_workflow({}, session=session, user=user), track.track_node("a", "gpt-4o"):
+            track.log_node_metrics(tokens, 0, "gpt-4o")
+
+    def tokens_by(kind: str, **chosen: Any) -> dict[str, int]:
+        rows = track.cost_summary(**chosen)[f"by_{kind}"]
+        return {name: row["total_tokens"] for name, row in rows.items()}
+
+    everything = track.cost_summary(all_traces=True)
+    assert (everything["traces"], everything["total"]["total_tokens"]) == (4, 1234)
+    assert everything["total"]["cost_usd"] == pytest.approx(1234 * 2.5e-6)
+    assert tokens_by("user", all_traces=True) == {"ana": 1030, "bob": 200}
+    assert tokens_by("session", all_traces=True) == {"s1": 1200, "it's": 30}
+    assert tokens_by("user", session="s1") == {"ana": 1000, "bob": 200}
+    assert tokens_by("session", user="ana") == {"s1": 1000, "it's": 30}
+    assert tokens_by("node", session="it's", user="ana") == {"a": 30}
+    assert track.cost_summary(user="nobody")["total"]["calls"] == 0
+    assert track.cost_summary()["by_user"] == {}  # of the last workflow
