@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import inspect
 import json
+import random
 import time
 import traceback as tracebacks
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from migrator import encoding
 from migrator.tracker.langchain import step_below
@@ -19,6 +21,7 @@ from migrator.tracker.sink import Sink
 from migrator.tracker.usage import Call, Usage, model_of, usage_of
 from migrator.tracker.values import plain, text_of
 
+F = TypeVar("F", bound=Callable[..., Any])
 WORKFLOW, NODE, SPAN = "workflow", "node", "span"
 MAX_CHUNKS = 1000  # events on one span; the joined output has all
 
@@ -62,6 +65,9 @@ class SpanApi(Protocol):
     def span_id(self) -> str | None:
         """16 hex digits; None when nothing is traced."""
 
+    def __call__(self, function: F) -> F:
+        """Decorate a function or coroutine: each call is a span like this one."""
+
     def __enter__(self) -> SpanApi: ...
 
     def __exit__(
@@ -101,6 +107,9 @@ class NoSpan:
     __slots__ = ()
     trace_id: str | None = None
     span_id: str | None = None
+
+    def __call__(self, function: F) -> F:
+        return function
 
     def __enter__(self) -> NoSpan:
         return self
@@ -142,6 +151,7 @@ class Start:
     inputs: Any = None
     attributes: Mapping[str, Any] | None = None
     on_start: Callable[[TrackedSpan], None] | None = None
+    sampling_ratio: float = 1.0  # the share of such spans that is traced, with all below them
 
 
 class TrackedSpan:
@@ -152,9 +162,9 @@ class TrackedSpan:
         "ended", "failed", "is_sampled", "outer", "sink", "span_id", "trace_id",
     )  # fmt: skip
 
-    def __init__(self, sink: Sink, begin: Start, *, is_sampled: bool = True) -> None:
+    def __init__(self, sink: Sink, begin: Start) -> None:
         self.sink = sink
-        self.is_sampled = is_sampled
+        self.is_sampled = begin.sampling_ratio >= 1 or random.random() < begin.sampling_ratio
         self.outer: TrackedSpan | None = None
         self.ended = False
         self.failed = False
@@ -188,6 +198,25 @@ class TrackedSpan:
     def attributes(self) -> Mapping[str, Any]:
         """What it began with, as Python values: reading the span's own means parsing JSON."""
         return self._begin.attributes or {}
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function or coroutine: each call is a span like this one."""
+
+        def anew() -> TrackedSpan:
+            return TrackedSpan(self.sink, self._begin)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with anew():
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            with anew():
+                return await function(*args, **kwargs)
+
+        wrapper: Any = call_async if inspect.iscoroutinefunction(function) else call
+        return wrapper  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------------------------- life
     def __enter__(self) -> TrackedSpan:

@@ -24,13 +24,13 @@ def carry_context() -> None:
     """Carry the context into threads from now on; once in a process."""
     if not _installed.is_set():
         _installed.set()
-        threading.Thread.start = _start  # type: ignore[method-assign]
-        ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign]
+        threading.Thread.start = _start  # type: ignore[method-assign,assignment]
+        ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign,assignment]
 
 
 _installed = threading.Event()
 _start_thread = threading.Thread.start
-_submit_task = ThreadPoolExecutor.submit
+_submit_task: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
 
 
 @functools.wraps(_start_thread)

@@ -7,7 +7,6 @@ import functools
 import importlib
 import importlib.util
 import json
-import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -145,10 +144,9 @@ class MLFlowTracker:
             self._recordable(inputs, "minimal"),
             {key: plain(value) for key, value in facts.items() if value is not None},
             started,
+            self.config.sampling_ratio,
         )
-        ratio = self.config.sampling_ratio
-        is_sampled = ratio >= 1 or random.random() < ratio
-        return TrackedSpan(self._sink, begin, is_sampled=is_sampled)
+        return TrackedSpan(self._sink, begin)
 
     def finalize_workflow(
         self, final_state: Mapping[str, Any] | None = None, status: str = "success"
