@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import shutil
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from bench.tracking_code import tracking_lines
 from migrator import pipeline
 from migrator.codemod import inspect
 from tests.support import trackerkit
@@ -33,32 +33,6 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.delitem(sys.modules, "article", raising=False)
     with trackerkit.restored():
         yield
-
-
-def lines_of(tree: ast.Module) -> int:
-    """Count the lines of code: no docstrings, no comments, no blank lines."""
-    bare = ast.parse(ast.unparse(tree))
-    for node in ast.walk(bare):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [  # type: ignore[attr-defined]
-                each
-                for each in body
-                if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
-            ] or [ast.Pass()]
-    return len(ast.unparse(bare).split("\n")) - ast.unparse(bare).count("\n\n")
-
-
-def tracking_lines(path: Path) -> int:
-    """Count what a script has beyond the workflow itself, as ``article.py`` has it untracked."""
-    article = ast.parse((EXAMPLES / "article.py").read_text(encoding="utf-8"))
-    untracked = next(
-        node
-        for node in article.body
-        if isinstance(node, ast.FunctionDef) and node.name == "write_article"
-    )
-    script = ast.parse(path.read_text(encoding="utf-8"))
-    return lines_of(script) - lines_of(ast.Module([untracked], []))
 
 
 def test_tracking_code_shrinks_by_at_least_a_third() -> None:
