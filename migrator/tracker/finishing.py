@@ -505,7 +505,7 @@ def _total(calls: Sequence[Call]) -> Usage:
 
 # ------------------------------------------------------------------------------ interrupts
 def _settle_interrupts(draft: Draft) -> None:
-    """Take what LangGraph raises to stop or leave a graph for what it is: no error.
+    """Take what LangGraph raises to stop or leave a graph for what it is: not an error.
 
     ``interrupt()`` waits for a person: the span gets the attribute ``waiting``.
     """

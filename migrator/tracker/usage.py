@@ -171,7 +171,7 @@ def _with_kinds(response: Any, given: int, got: int) -> Usage:
 
 
 def _beside(missing: int, cached: int, reasoning: int) -> tuple[int, int]:
-    """Tell which kinds are in the total but in neither input nor output: ``missing`` tokens."""
+    """Name the kinds that the total has beside input and output: ``missing`` tokens in all."""
     if missing <= 0:
         return 0, 0
     for beside in ((cached, 0), (0, reasoning), (cached, reasoning)):
