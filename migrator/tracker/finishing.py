@@ -511,8 +511,8 @@ def _settle_interrupts(draft: Draft) -> None:
     """
     events = draft.span._span.events or ()
     raised = [event for event in events if _raised(event) in GRAPH_CONTROL]
-    outputs = draft.span.outputs
-    is_interrupted = isinstance(outputs, Mapping) and bool(outputs.get(INTERRUPTS))
+    encoded = draft.span._span.attributes.get(conv.SPAN_OUTPUTS) or ""  # large ones aren't parsed
+    is_interrupted = INTERRUPTS in encoded and bool(_of(draft.span.outputs, INTERRUPTS))
     if is_interrupted or any(_raised(event) in WAITS for event in raised):
         draft.set({conv.WAITING: True})
     if raised:
