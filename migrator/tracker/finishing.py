@@ -531,7 +531,8 @@ def _settle_state(info: Any, spans: Sequence[Any]) -> None:
     if any(span.get_attribute(conv.WAITING) for span in spans):
         info.tags[conv.WAITING] = "true"
     root = next((span for span in spans if span.parent_id is None), None)
-    if root is not None and root.status.status_code == SpanStatusCode.OK:
+    has_failed = root is None or root.status.status_code != SpanStatusCode.OK
+    if info.state == TraceState.ERROR and not has_failed:
         info.state = TraceState.OK
 
 
