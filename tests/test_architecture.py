@@ -67,3 +67,21 @@ def test_names_that_old_and_new_traces_share_stand_in_one_module(path: Path) -> 
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert not constants & shared, "take the name from migrator.conventions"
+
+
+def needed_by(module: str) -> set[str]:
+    """All modules that a module imports, directly or not, for types too."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for name in imported_modules(MODULES[waiting.pop()], MODULES) - found:
+            found.add(name)
+            waiting.append(name)
+    return found
+
+
+def test_the_trackers_spans_and_exporter_meet_in_the_sink_only() -> None:
+    spans, exporter = "tracker.spans", "tracker.exporter"
+    assert "tracker.sink" in needed_by(spans) & needed_by(exporter)
+    assert exporter not in needed_by(spans)
+    assert spans not in needed_by(exporter)

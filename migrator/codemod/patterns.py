@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from migrator.codemod.sources import Source
@@ -26,6 +26,7 @@ NESTED = "nested-run"
 TOKENS = "token-metric"
 TEXTS = "prompt-artifact"
 USAGE = "usage-by-getattr"
+READ = "run-reader"
 
 ADVICE = {
     IMPORT: "from migrator.tracker import MLFlowTracker; cost_summary() sums up tokens and cost",
@@ -39,6 +40,8 @@ ADVICE = {
     " track_workflow(inputs) and finalize_workflow(outputs) for the whole",
     USAGE: "tracker.log_node_metrics(usage=response): LangChain's usage is a dictionary, where"
     " getattr finds 0",
+    READ: "the tracker's workflows are traces now, and no runs: tracker.cost_summary(), or"
+    " mlflow.search_traces(); what was converted answers both",
 }
 NODES_RAISE = "an exception in a node's block is now raised (it was swallowed)"
 
@@ -48,6 +51,26 @@ LOGGERS = frozenset({"log_metric", "log_metrics"})
 WRITERS = frozenset({"log_text", "log_dict", "log_param", "set_tag"})
 FILE_WRITERS = frozenset({"log_text", "log_dict"})
 STARTERS = frozenset({"start_run", "create_run"})
+READERS = frozenset(
+    {"search_runs", "get_run", "get_parent_run", "get_metric_history", "last_active_run"}
+)
+# What the legacy tracker called the things that it wrote: who asks for them reads its runs.
+ITS_KEYS = re.compile(
+    r"\b(?:workflow_name|node_id|node_count|total_(?:in|out)put_tokens|total_cost_usd"
+    r"|mlflow\.parentRunId)\b"
+)
+# The legacy calls that the new tracker has, with their parameters.
+CALLS = {
+    "track_workflow": ("inputs",),
+    "finalize_workflow": ("final_state", "status"),
+    "track_node": ("node_id", "model", "tools", "node_config"),
+    "log_node_metrics": (
+        "input_tokens", "output_tokens", "model", "retries", "prompt", "response"
+    ),
+    "get_trace_decorator": None,  # any attributes
+    "track_provider_call": ("provider", "model", "response"),
+    "get_workflow_cost_summary": ("trace_id",),
+}  # fmt: skip
 # Calls of MLflow that take a tracking URI as their first argument, or by these names.
 TAKERS = frozenset({"set_tracking_uri", "set_registry_uri", "MlflowClient", "MLflowClient"})
 URI_NAMES = frozenset({"tracking_uri", "registry_uri", "uri", "mlflow_tracking_uri"})
@@ -85,9 +108,22 @@ class Finding:
 
 
 def findings_in(source: Source) -> list[Finding]:
-    """Return all legacy patterns in a source, in the order of their places."""
-    found = {(each.line, each.column, each.code): each for each in _Finder(source).all()}
-    return [found[place] for place in sorted(found)]
+    """Return all legacy patterns in a source, in the order of their places.
+
+    The tracker's import is only offered as an edit if the rest of the source goes on working.
+    """
+    finder = _Finder(source)
+    found = {(each.line, each.column, each.code): each for each in finder.all()}
+    findings = [found[place] for place in sorted(found)]
+    reason = finder.why_not_new_tracker(findings)
+    if reason is None:
+        return findings
+    return [
+        replace(each, edit=None, safe=False, replacement=f"{each.replacement}; {reason}")
+        if each.code == IMPORT and each.edit is not None
+        else each
+        for each in findings
+    ]
 
 
 class _Finder:
@@ -98,6 +134,9 @@ class _Finder:
         self.names = dict(self._imported())
         self.uses_mlflow = any(name.split(".")[0] == "mlflow" for name in self.names.values())
         self.taken: set[int] = set()  # literals that a finding covers
+        self.is_about_tracker = any(
+            name.rpartition(".")[2] == TRACKER for name in self.names.values()
+        ) or any(ITS_KEYS.search(_text(node)) for node in self.nodes)
 
     def all(self) -> Iterator[Finding]:
         """Yield the findings. Calls come before literals, whose meaning depends on their place."""
@@ -198,6 +237,8 @@ class _Finder:
             is_error_tag = last not in FILE_WRITERS and _any(AN_ERROR, node)
             if not is_error_tag:
                 yield self._finding(node, TEXTS)
+        elif last in READERS and self.uses_mlflow and self.is_about_tracker:
+            yield self._finding(node, READ)
         elif name == "getattr" and _any(A_USAGE, node) and "usage" in ast.unparse(node).lower():
             yield self._finding(node, USAGE)
 
@@ -230,6 +271,66 @@ class _Finder:
                 name = target.id if isinstance(target, ast.Name) else target.attr
                 if name.lower().endswith("tracking_uri"):
                     yield from self._uri(node.value, safe=False)
+
+    # ------------------------------------------------------------------------ what is safe
+    def why_not_new_tracker(self, findings: Sequence[Finding]) -> str | None:
+        """Say why the source would break on the new tracker; None if it would not."""
+        if not any(each.code == IMPORT and each.edit for each in findings):
+            return None
+        reads = [str(each.line) for each in findings if each.code == READ]
+        if reads:
+            return f"not before the reads of its runs are changed (line {', '.join(reads)})"
+        stores = [str(each.line) for each in findings if each.code == URI and each.edit is None]
+        if stores:
+            return f"not before the file store is no longer named (line {', '.join(stores)})"
+        for node in self.nodes:
+            if isinstance(node, ast.ClassDef) and any(map(self._is_tracker_class, node.bases)):
+                return (
+                    f"not before class {node.name}, which is derived from it (line {node.lineno})"
+                )
+        return self._unknown_use()
+
+    def _unknown_use(self) -> str | None:
+        """Find a use of a tracker that the new one doesn't have."""
+        trackers = set(self._trackers())
+        uses = [
+            node
+            for node in self.nodes
+            if isinstance(node, ast.Attribute)
+            and (node.attr in CALLS or ast.unparse(node.value) in trackers)
+        ]
+        calls = {id(node.func): node for node in self.nodes if isinstance(node, ast.Call)}
+        for use in sorted(uses, key=lambda each: (each.lineno, each.col_offset)):
+            call = calls.get(id(use))
+            if use.attr not in CALLS or (call is not None and not _fits(call, CALLS[use.attr])):
+                return f"not before {ast.unparse(call or use)[:60]} (line {use.lineno})"
+        return None
+
+    def _trackers(self) -> Iterator[str]:
+        """Yield what trackers are called: ``tracker``, ``self.tracker``."""
+        for node in self.nodes:
+            if isinstance(node, ast.arg):
+                if node.annotation is not None and self._is_tracker_class(node.annotation):
+                    yield node.arg
+                continue
+            targets: list[ast.expr] = []
+            if isinstance(node, ast.Assign):
+                targets = node.targets
+            elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+                targets = [node.target]
+            value = getattr(node, "value", None)
+            if targets and value is not None and self._makes_tracker(value):
+                yield from map(ast.unparse, targets)
+
+    def _makes_tracker(self, value: ast.expr) -> bool:
+        """Return True if a tracker is made anywhere in an expression, as in ``given or new()``."""
+        return any(
+            isinstance(node, ast.Call) and self._is_tracker_class(node.func)
+            for node in ast.walk(value)
+        )
+
+    def _is_tracker_class(self, node: ast.expr) -> bool:
+        return self._is_tracker(self._name_of(node))
 
     def _name_of(self, node: ast.expr) -> str:
         """Return a call's dotted name with imports resolved: ``mlflow.start_run`` for ``mf...``."""
@@ -322,6 +423,14 @@ def database_of(path: str) -> str | None:
         return None
     folder = (folder + slash).removeprefix("./")
     return f"sqlite:///{folder}{'mlflow' if name == 'mlruns' else name}.db"
+
+
+def _fits(call: ast.Call, parameters: tuple[str, ...] | None) -> bool:
+    """Return True if a call passes only these parameters; None stands for any."""
+    if parameters is None:
+        return True
+    names = {keyword.arg for keyword in call.keywords}
+    return len(call.args) <= len(parameters) and names <= set(parameters)
 
 
 def _is_legacy(module: str) -> bool:

@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+from migrator import empty_database
 from migrator.loader import schema
 
 HEAD = """\
@@ -39,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "empty.db"))
         schema.create_by_chain(path)
-        schema.BASELINE.write_text(script_of(path), encoding="utf-8")
+        empty_database.BASELINE.write_text(script_of(path), encoding="utf-8")
 
 
 if __name__ == "__main__":

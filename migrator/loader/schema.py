@@ -2,7 +2,7 @@
 
 MLflow's Alembic chain (``mlflow/store/db_migrations``) does all the work. This module chooses the
 revision and fills what MLflow's own migrations leave empty. The empty database of MLflow 3.9.0 is
-kept as SQL (``baseline``), because the chain takes seconds to make it.
+kept as SQL (``migrator.empty_database``), because the chain takes seconds to make it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ from migrator import conventions
 from migrator.errors import OptionError, TargetError
 
 MLFLOW_39 = "d3e4f5a6b7c8"  # the head of MLflow 3.9.0: what our rows are written for
-BASELINE = Path(__file__).with_name("mlflow_3_9.sql")  # its empty database
-
-# Four times SQLite's own: 100,000 runs take an eighth less CPU, and a file is an eighth smaller. An
-# empty database has 1.9 MB instead of 0.5. MLflow opens any.
-PAGE_BYTES = 16_384
 
 # Heads of released versions, read from each release's own migrations; to name a database's maker.
 RELEASES = {
@@ -131,20 +126,8 @@ def maker(revision: str) -> str:
 # ------------------------------------------------------------------------ MLflow's own chain
 
 
-def create(path: str) -> None:
-    """Make an empty database at the schema of MLflow 3.9.0 in ``path``, without MLflow.
-
-    Runs the SQL that ``migrator.loader.baseline`` keeps of MLflow's own chain (a few ms).
-    """
-    script = BASELINE.read_text(encoding="utf-8")
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute(f"PRAGMA page_size={PAGE_BYTES}").close()
-        tune(db)
-        db.executescript(f"BEGIN;\n{script}COMMIT;")
-
-
 def create_by_chain(path: str) -> None:
-    """Make the same by the installed MLflow's chain (2 to 6 s), for tests of ``create``."""
+    """Make the same by the installed MLflow's chain (2 to 6 s), for tests of ``empty_database``."""
     with _alembic(path) as (engine, run):
         from mlflow.store.tracking.dbmodels.initial_models import Base
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import length_hint
 from types import TracebackType
 
-from migrator import encoding
+from migrator import empty_database, encoding
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import rows, schema
@@ -103,7 +103,7 @@ class Writer:
     def _ready(self) -> sqlite3.Connection:
         """Return the connection to the staging file; the first call creates its tables."""
         if self._db is None:
-            schema.create(self._file.path)
+            empty_database.create(self._file.path)
             self._db = sqlite3.connect(self._file.path, isolation_level=None)
             schema.tune(self._db)
             for statement in audit.SIDE_TABLES:

@@ -44,7 +44,7 @@ class TrackerConfig:
     sampling_ratio: float = 1.0  # share of workflows that is traced
     redact: Redact = KEYS_ONLY  # keys: values of api_key, password, ...; true: texts, too
     fallback_uri: str = DEFAULT_URI  # where traces go when the server can't take them
-    prices: str | None = None  # a TOML file that replaces the built-in table
+    prices: str | None = None  # a TOML file, or LiteLLM's JSON, that replaces the built-in table
 
     def __post_init__(self) -> None:
         """Raise ``OptionError`` for an unusable value."""

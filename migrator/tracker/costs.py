@@ -7,39 +7,44 @@ calls).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow.tracing.client import TracingClient
+from mlflow.tracking import MlflowClient
 
 from migrator import conventions as conv
-from migrator.tracker.usage import usage_of
+from migrator.tracker.usage import NO_TOKENS, Usage, usage_of
 
-CALLS = "calls"  # attribute of a tracked span with tokens of its own: how many calls they are
+# Attributes of a tracked span with tokens of its own.
+CALLS = "calls"  # how many calls they are
+UNPRICED = "unpriced_models"  # names that the price table doesn't know; its cost leaves them out
+
+
+TRACES_A_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where traces are stored."""
+
+    tracking_uri: str
+    experiment_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Tokens and dollars of a whole trace."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    tokens: Usage = NO_TOKENS
     input_usd: float | None = None  # None: no price is known
     output_usd: float | None = None
-
-    @property
-    def total_tokens(self) -> int:
-        """Input and output together."""
-        return self.input_tokens + self.output_tokens
+    unpriced: tuple[str, ...] = ()  # models whose calls the dollars leave out
 
     def usage(self) -> dict[str, int]:
         """Convert to the form of ``mlflow.trace.tokenUsage``."""
-        return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "total_tokens": self.total_tokens,
-        }
+        return self.tokens.as_attribute()
 
     def cost(self) -> dict[str, float] | None:
         """Convert to the form of ``mlflow.trace.cost``; None where no price is known."""
@@ -58,14 +63,44 @@ def cost_attribute(input_usd: float, output_usd: float) -> dict[str, float]:
 
 
 def summary(tracking_uri: str, trace_id: str) -> dict[str, Any]:
-    """Sum up a stored trace: ``total``, ``by_node``, ``by_model``, ``by_provider``.
+    """Sum up a stored trace, see ``sums``. Raises ``MlflowException`` when it isn't there."""
+    return {"trace_id": trace_id, **sums([TracingClient(tracking_uri).get_trace(trace_id)])}
 
-    Each holds ``calls``, ``input_tokens``, ``output_tokens``, ``total_tokens`` and ``cost_usd``
-    (None where no price is known). ``unpriced_models`` are those whose calls the cost leaves out.
-    Raises ``MlflowException`` when the trace isn't there.
+
+def summary_of_many(place: Stored, session: str | None, user: str | None) -> dict[str, Any]:
+    """Sum up an experiment's traces, see ``sums``; of one session or user where these are given.
+
+    ``traces`` is how many they are. Raises ``MlflowException`` when they can't be read.
     """
-    trace = TracingClient(tracking_uri).get_trace(trace_id)
-    return {"trace_id": trace_id, **sums(trace.data.spans)}
+    wanted = {conv.TRACE_SESSION: session, conv.TRACE_USER: user}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    # A value with a quote can't be asked for: it is only compared below.
+    conditions = [f"metadata.`{k}` = '{v}'" for k, v in wanted.items() if "'" not in str(v)]
+    client = MlflowClient(place.tracking_uri)
+    found: list[Any] = []
+    page_token = None
+    while True:
+        page = client.search_traces(
+            locations=[place.experiment_id],
+            filter_string=" AND ".join(conditions) or None,
+            max_results=TRACES_A_PAGE,
+            page_token=page_token,
+        )
+        for trace in page:
+            if all(trace.info.trace_metadata.get(key) == value for key, value in wanted.items()):
+                found.append(trace)
+        page_token = page.token
+        if not page_token:
+            return {"traces": len(found), **sums(found)}
+
+
+def span_usage(span: Any) -> Usage | None:
+    """Read a span's tokens; None where it has none. Migrated spans keep reasoning tokens apart."""
+    usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
+    reasoning = span.get_attribute(conv.PLAIN_REASONING)
+    if usage is None or usage.reasoning_tokens or not isinstance(reasoning, int):
+        return usage
+    return usage._replace(reasoning_tokens=min(reasoning, usage.output_tokens))
 
 
 def counted(spans: Sequence[Any]) -> list[Any]:
@@ -107,14 +142,13 @@ def _is_inside(
 
 def totals(spans: Sequence[Any]) -> Totals:
     """Add up a trace's calls."""
-    input_tokens = output_tokens = 0
+    tokens = NO_TOKENS
     input_usd = output_usd = 0.0
     is_priced = False
+    unpriced: set[str] = set()
     for span in counted(spans):
-        usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
-        if usage is not None:
-            input_tokens += usage.input_tokens
-            output_tokens += usage.output_tokens
+        tokens = tokens.plus(span_usage(span) or NO_TOKENS)
+        unpriced.update(_unpriced(span))
         cost = span.get_attribute(conv.SPAN_COST)
         if isinstance(cost, Mapping) and cost.get("total_cost") is not None:
             is_priced = True
@@ -122,52 +156,69 @@ def totals(spans: Sequence[Any]) -> Totals:
             input_usd += of_input
             output_usd += float(cost["total_cost"]) - of_input
     if not is_priced:
-        return Totals(input_tokens, output_tokens)
-    return Totals(input_tokens, output_tokens, input_usd, output_usd)
+        return Totals(tokens, unpriced=tuple(sorted(unpriced)))
+    return Totals(tokens, input_usd, output_usd, tuple(sorted(unpriced)))
 
 
-def sums(spans: Sequence[Any]) -> dict[str, Any]:
-    """Add up a trace's calls, in all and by node, model and provider."""
-    by_id = {span.span_id: span for span in spans}
+def _unpriced(span: Any) -> list[str]:
+    """Name the models of a span's calls that have no price."""
+    said = span.get_attribute(UNPRICED)
+    if isinstance(said, list):
+        return [str(model) for model in said]
+    return [] if _cost(span) is not None else [_text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL)]
+
+
+def sums(traces: Iterable[Any]) -> dict[str, Any]:
+    """Add up the calls of traces: ``total``, and by node, model, provider, session and user.
+
+    Each holds ``calls``, ``input_tokens``, ``output_tokens``, ``total_tokens``, of these
+    ``cache_read_tokens``, ``cache_write_tokens`` and ``reasoning_tokens``, and ``cost_usd`` (None
+    where no price is known). ``unpriced_models`` are those whose calls the cost leaves out.
+    """
     total = _row()
-    by: dict[str, dict[str, dict[str, Any]]] = {"node": {}, "model": {}, "provider": {}}
+    by: dict[str, dict[str, dict[str, Any]]] = {
+        "node": {}, "model": {}, "provider": {}, "session": {}, "user": {}
+    }  # fmt: skip
     unpriced: set[str] = set()
-    for span in counted(spans):
-        model = _text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL)
-        names = {
-            "node": _node(span, by_id),
-            "model": model,
-            "provider": _text(span, conv.PLAIN_PROVIDER, conv.SPAN_PROVIDER),
-        }
-        cost = _cost(span)
-        if cost is None:
-            unpriced.add(model)
-        _add(total, span, cost)
-        for kind, name in names.items():
-            _add(by[kind].setdefault(name, _row()), span, cost)
-    return {
-        "total": total,
-        "by_node": dict(sorted(by["node"].items())),
-        "by_model": dict(sorted(by["model"].items())),
-        "by_provider": dict(sorted(by["provider"].items())),
-        "unpriced_models": sorted(unpriced),
-    }
+    for trace in traces:
+        by_id = {span.span_id: span for span in trace.data.spans}
+        metadata = trace.info.trace_metadata
+        for span in counted(trace.data.spans):
+            names = {
+                "node": _node(span, by_id),
+                "model": _text(span, conv.PLAIN_MODEL, conv.SPAN_MODEL),
+                "provider": _text(span, conv.PLAIN_PROVIDER, conv.SPAN_PROVIDER),
+                "session": metadata.get(conv.TRACE_SESSION),
+                "user": metadata.get(conv.TRACE_USER),
+            }
+            cost = _cost(span)
+            unpriced.update(_unpriced(span))
+            _add(total, span, cost)
+            for kind, name in names.items():
+                if name is not None:
+                    _add(by[kind].setdefault(name, _row()), span, cost)
+    rows = {f"by_{kind}": dict(sorted(each.items())) for kind, each in by.items()}
+    return {"total": total, **rows, "unpriced_models": sorted(unpriced)}
 
 
 def _row() -> dict[str, Any]:
     return {
-        "calls": 0, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "cost_usd": None
+        "calls": 0, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0,
+        "cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0, "cost_usd": None,
     }  # fmt: skip
 
 
 def _add(row: dict[str, Any], span: Any, cost: float | None) -> None:
-    usage = usage_of(span.get_attribute(conv.SPAN_USAGE))
+    usage = span_usage(span)
     if usage is None:
         return
     row["calls"] += _calls(span)
-    row["input_tokens"] += usage.input_tokens
-    row["output_tokens"] += usage.output_tokens
     row["total_tokens"] += usage.total_tokens
+    for kind in (
+        "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+        "reasoning_tokens",
+    ):  # fmt: skip
+        row[kind] += getattr(usage, kind)
     if cost is not None:
         row["cost_usd"] = round((row["cost_usd"] or 0.0) + cost, 9)
 

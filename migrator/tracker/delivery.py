@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import mlflow
-from mlflow.entities import TraceLocation
+from mlflow.entities import TraceLocation, TraceState
 from mlflow.exceptions import MlflowException
 from mlflow.tracing.client import TracingClient
 from mlflow.tracing.export.utils import try_link_prompts_to_trace
@@ -33,6 +33,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses, encoding
 from migrator import conventions as conv
+from migrator.tracker import local_database
 from migrator.tracker.costs import totals
 from migrator.tracker.finishing import Calls, Finisher, write_totals
 from migrator.tracker.guard import Guard
@@ -94,6 +95,7 @@ class Place:
     def experiment_id(self, name: str) -> str:
         """Get the id of the experiment, which is made if it isn't there."""
         if name not in self.experiments:
+            local_database.ensure(self.uri)
             client = MlflowClient(self.uri)
             found = client.get_experiment_by_name(name)
             self.experiments[name] = (
@@ -149,9 +151,17 @@ class Place:
         sizes = json.loads(info.trace_metadata.get(conv.SIZE_STATS, "{}"))
         info.trace_metadata[conv.SIZE_STATS] = encoding.encode({**sizes, "num_spans": len(spans)})
 
-    def write_spans(self, experiment: str, spans: Sequence[Any]) -> None:
-        """Write spans of a trace whose root is in another process."""
-        TracingClient(self.uri).log_spans(self.experiment_id(experiment), list(spans))
+    def write_spans(self, experiment: str, spans: Sequence[Any], finisher: Finisher) -> None:
+        """Write spans of a trace whose root is in another process.
+
+        Where the root is written already, the tokens and dollars of these spans are counted in.
+        """
+        client = TracingClient(self.uri)
+        client.log_spans(self.experiment_id(experiment), list(spans))
+        info = client.get_trace_info(spans[0].trace_id)
+        if info.state in (TraceState.OK, TraceState.ERROR):
+            self._count_stored(client, info, finisher)
+            client.start_trace(info)
 
     def add_late_spans(self, spans: Sequence[Any], finisher: Finisher) -> None:
         """Write spans that ended after their trace was written, and count them in."""
@@ -238,7 +248,7 @@ class Parcel:
         elif self.is_late:
             place.add_late_spans(self.spans, self.finisher)
         else:
-            place.write_spans(self.experiment, self.spans)
+            place.write_spans(self.experiment, self.spans, self.finisher)
 
 
 class Delivery:

@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow.entities import AssessmentSource, AssessmentSourceType, Feedback, Span, Trace, TraceData
+from mlflow.entities import (
+    AssessmentSource,
+    AssessmentSourceType,
+    Feedback,
+    Span,
+    SpanStatusCode,
+    Trace,
+    TraceData,
+    TraceState,
+)
+from mlflow.tracing import utils as tracing_utils
 from mlflow.tracing.utils import build_otel_context, decode_id, dump_span_attribute_value
 from mlflow.tracing.utils.truncation import set_request_response_preview
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -20,7 +30,7 @@ from opentelemetry.trace import Status, StatusCode
 from migrator import conventions as conv
 from migrator import encoding
 from migrator.model import SpanType
-from migrator.tracker.costs import CALLS, Totals, cost_attribute, totals
+from migrator.tracker.costs import CALLS, UNPRICED, Totals, cost_attribute, totals
 from migrator.tracker.masking import Masker, may_need_masking
 from migrator.tracker.prices import PriceTable
 from migrator.tracker.usage import NO_TOKENS, Call, Usage, model_of, usage_of
@@ -35,6 +45,11 @@ STRUCTURE = frozenset(
 )
 EVALUATION_TAG = "mlflow.eval.requestId"  # how mlflow.genai.evaluate finds the trace
 INPUTS_METADATA, OUTPUTS_METADATA = conv.TRACE_INPUTS, conv.TRACE_OUTPUTS
+UNKNOWN = "unknown"  # stands for the name of a model that nobody said
+# LangGraph's GraphBubbleUp and what is derived from it; those that wait for a person.
+WAITS = frozenset({"GraphInterrupt", "NodeInterrupt"})
+GRAPH_CONTROL = WAITS | {"GraphBubbleUp", "GraphDrained", "ParentCommand"}
+INTERRUPTS = "__interrupt__"  # key of a graph's result that says what it waits for
 MODEL_TYPES = ("LLM", "CHAT_MODEL", "EMBEDDING")
 REPORTED = "reported_tokens"  # tokens that a node reported of calls recorded below it
 
@@ -45,6 +60,7 @@ class Draft:
 
     span: Any
     changes: dict[str, Any] = field(default_factory=dict)
+    replaced: dict[str, Any] = field(default_factory=dict)  # events and status, as OpenTelemetry's
     dropped: set[str] = field(default_factory=set)
     children: list[Draft] = field(default_factory=list)
     parent: Draft | None = None
@@ -78,11 +94,16 @@ class Draft:
         """Whether the span is a node or a workflow of the tracker: one that reports calls."""
         return self.get("node_id") is not None or self.get("workflow_name") is not None
 
+    @property
+    def is_model_call(self) -> bool:
+        """Whether the span is a call of a model that something else than a node recorded."""
+        return self.span.span_type in MODEL_TYPES and not self.is_node
+
     def built(self, end_ns: int | None) -> Any:
         """Build the changed span. One that is still open ends at ``end_ns`` in what is written."""
         old = self.span._span
         is_open = old.end_time is None
-        if not self.changes and not self.dropped and not is_open:
+        if not (self.changes or self.dropped or self.replaced or is_open):
             return self.span
         kept = {key: text for key, text in old.attributes.items() if key not in self.dropped}
         kept |= {key: dump_span_attribute_value(value) for key, value in self.changes.items()}
@@ -90,7 +111,7 @@ class Draft:
         if is_open:
             kept[conv.MIGRATOR_UNFINISHED] = dump_span_attribute_value("true")
             end = max(old.start_time, end_ns or old.start_time)
-        return _copy(old, attributes=kept, end_time=end)
+        return _copy(old, attributes=kept, end_time=end, **self.replaced)
 
 
 def _copy(old: Any, **changed: Any) -> Any:
@@ -115,7 +136,8 @@ class Finisher:
         """Complete a whole trace: its spans, its totals in metadata and feedback, its masks."""
         root = next((span for span in trace.data.spans if span.parent_id is None), None)
         spans = self._unmasked(trace.data.spans, calls, root.end_time_ns if root else None)
-        write_totals(trace.info, totals(spans))
+        _settle_state(trace.info, spans)
+        write_totals(trace.info, totals(spans), self.prices.source)
         finished = Trace(trace.info, TraceData([self._masked(span) for span in spans]))
         self._mask_info(finished)
         return finished
@@ -135,11 +157,12 @@ class Finisher:
         drafts = list(_tree(spans))
         made: list[Draft] = []
         for draft in reversed(drafts):  # children before their parents
+            _settle_interrupts(draft)
             reported = calls.get(draft.span.span_id)
             if reported:
                 made += self._place(draft, reported)
-            elif draft.usage is not None:
-                self._complete(draft)
+            elif (usage := _usage_with_kinds(draft)) is not None:
+                self._complete(draft, usage)
             draft.has_tokens = draft.usage is not None or draft.has_tokens_below
         return [draft.built(end_ns) for draft in [*drafts, *made]]
 
@@ -167,7 +190,7 @@ class Finisher:
         draft.set(self._names(model, provider))
         priced = [(call.model or model, call.usage) for call in calls if call.usage.total_tokens]
         if priced:
-            draft.set({conv.SPAN_USAGE: _total(calls).as_attribute(), CALLS: len(priced)})
+            draft.set(_usage_attributes(_total(calls)) | {CALLS: len(priced)})
             draft.set(self._costs(priced))
 
     def _child(self, draft: Draft, call: Call, number: int) -> Draft:
@@ -187,7 +210,7 @@ class Finisher:
         if call.response is not None:
             attributes[conv.SPAN_OUTPUTS] = call.response
         if call.usage.total_tokens:
-            attributes[conv.SPAN_USAGE] = call.usage.as_attribute()
+            attributes |= _usage_attributes(call.usage)
             attributes |= self._costs([(model, call.usage)])
         span_id = encoding.span_id_of(draft.span.trace_id, f"{draft.span.span_id}/call/{number}")
         span = _copy(
@@ -223,38 +246,41 @@ class Finisher:
         return price.provider if price else None
 
     def _costs(self, calls: Sequence[tuple[str | None, Usage]]) -> dict[str, Any]:
-        """Cost attributes of calls, each at the price of its model; empty without any price."""
+        """Cost attributes of calls, each at the price of its model, and the models without one."""
         input_usd = output_usd = 0.0
         is_priced = False
+        unpriced: set[str] = set()
         for model, usage in calls:
-            cost = self.prices.cost(model, *usage) if model else None
-            if cost is not None:
-                is_priced = True
-                input_usd += cost.input_usd
-                output_usd += cost.output_usd
-        if not is_priced:
-            return {}
-        return _cost_attributes(cost_attribute(input_usd, output_usd))
+            cost = self.prices.cost(model, usage) if model else None
+            if cost is None:
+                unpriced.add(model or UNKNOWN)
+                continue
+            is_priced = True
+            input_usd += cost.input_usd
+            output_usd += cost.output_usd
+        attributes = _cost_attributes(cost_attribute(input_usd, output_usd)) if is_priced else {}
+        return attributes | ({UNPRICED: sorted(unpriced)} if unpriced else {})
 
-    def _complete(self, draft: Draft) -> None:
+    def _complete(self, draft: Draft, usage: Usage) -> None:
         """Fill in model, provider and cost of a span that an integration of MLflow wrote."""
-        model, usage = _model(draft), draft.usage
-        said = usage_of(draft.span.outputs)
-        if usage is not None and said is not None and said.output_tokens == usage.output_tokens:
-            # MLflow 3.9 leaves out the tokens that Anthropic read from its cache.
-            usage = max(usage, said)
-            draft.set({conv.SPAN_USAGE: {**draft.get(conv.SPAN_USAGE), **usage.as_attribute()}})
+        model = _model(draft)
         provider = (
             draft.get(conv.PLAIN_PROVIDER)
             or draft.get(conv.SPAN_PROVIDER)
             or _of(draft.get("metadata"), "ls_provider")
         )
+        draft.set(_usage_attributes(usage))
         draft.set(self._names(model, provider if isinstance(provider, str) else None))
         cost = draft.get(conv.SPAN_COST)
-        if isinstance(cost, Mapping) and cost.get("total_cost") is not None:
+        is_priced = isinstance(cost, Mapping) and cost.get("total_cost") is not None
+        if is_priced and (not _is_of_mlflows_table(draft) or self._lacks(model)):
             draft.set({conv.PLAIN_COST: cost["total_cost"]})
-        elif usage is not None:
+        else:
             draft.set(self._costs([(model, usage)]))
+
+    def _lacks(self, model: str | None) -> bool:
+        """Return True if the table has no price for a model."""
+        return model is None or self.prices.price(model) is None
 
     # ------------------------------------------------------------------------------ late spans
     def separated(self, spans: Sequence[Any]) -> list[Any]:
@@ -279,7 +305,10 @@ class Finisher:
             child.set({CALLS: draft.get(CALLS)})
             if isinstance(cost, Mapping):  # of several models, each at its price
                 child.set(_cost_attributes(cost))
-            draft.dropped |= {conv.SPAN_USAGE, conv.SPAN_COST, conv.PLAIN_COST, CALLS}
+            if (unpriced := draft.get(UNPRICED)) is not None:
+                child.set({UNPRICED: unpriced})
+            draft.dropped |= {conv.SPAN_USAGE, conv.PLAIN_REASONING, CALLS}
+            draft.dropped |= {conv.SPAN_COST, conv.PLAIN_COST, UNPRICED}
             written += [draft.built(None), child.built(None)]
         return written
 
@@ -353,25 +382,33 @@ def _preview(given: str | None, computed: str | None, masker: Masker) -> str | N
 
 
 # ------------------------------------------------------------------------------ totals
-def write_totals(info: Any, found: Totals) -> None:
-    """Write a trace's totals where MLflow's views read them: metadata, and feedback to chart."""
-    if not found.total_tokens:
+def write_totals(info: Any, found: Totals, prices: str | None = None) -> None:
+    """Write a trace's totals where MLflow's views read them: metadata, and feedback to chart.
+
+    The feedback on dollars says which models they leave out and, in its metadata, whose ``prices``
+    they are.
+    """
+    if not found.tokens.total_tokens:
         return
     metadata = info.trace_metadata
     metadata[conv.TRACE_USAGE] = encoding.encode(found.usage())
-    _write_feedback(info, conv.FEEDBACK_TOKENS, found.total_tokens)
+    _write_feedback(info, conv.FEEDBACK_TOKENS, found.tokens.total_tokens)
     cost = found.cost()
     if cost is not None:
         metadata[conv.TRACE_COST] = encoding.encode(cost)
-        _write_feedback(info, conv.FEEDBACK_COST, cost["total_cost"])
+        feedback = _write_feedback(info, conv.FEEDBACK_COST, cost["total_cost"])
+        if found.unpriced:
+            feedback.rationale = f"Without calls of {', '.join(found.unpriced)}: no price is known."
+        if prices is not None:
+            feedback.metadata = {"prices": prices}
 
 
-def _write_feedback(info: Any, name: str, value: float) -> None:
+def _write_feedback(info: Any, name: str, value: float) -> Feedback:
     for given in info.assessments:
         is_ours = given.source.source_id == conv.FEEDBACK_SOURCE and given.name == name
         if is_ours and given.feedback is not None:
             given.feedback.value = given.value = value
-            return
+            return given
     feedback = Feedback(
         name=name,
         value=value,
@@ -383,6 +420,15 @@ def _write_feedback(info: Any, name: str, value: float) -> None:
     )
     feedback.assessment_id = encoding.assessment_id_of(info.trace_id, name, conv.FEEDBACK_SOURCE)
     info.assessments.append(feedback)
+    return feedback
+
+
+def _usage_attributes(usage: Usage) -> dict[str, Any]:
+    """Token attributes of a span. MLflow has no key for reasoning tokens: they get a plain one."""
+    attributes: dict[str, Any] = {conv.SPAN_USAGE: usage.as_attribute()}
+    if usage.reasoning_tokens:
+        attributes[conv.PLAIN_REASONING] = usage.reasoning_tokens
+    return attributes
 
 
 def _cost_attributes(cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -432,8 +478,8 @@ def _split(reported: Sequence[Call], recorded: Sequence[Draft]) -> tuple[list[Ca
         before = [
             each for each in left if (each.span.end_time_ns or call.end_ns + 1) <= call.end_ns
         ]
-        same = [each for each in before if each.usage == call.usage][:1]
-        if not same and before and _sum_of(before) == call.usage:
+        same = [each for each in before if call.usage.is_same_call(each.usage or NO_TOKENS)][:1]
+        if not same and before and call.usage.is_same_call(_sum_of(before)):
             same = before
         if same and call.usage.total_tokens:
             repeated.append(call)
@@ -457,7 +503,73 @@ def _total(calls: Sequence[Call]) -> Usage:
     return total
 
 
-# ------------------------------------------------------------------------------ models
+# ------------------------------------------------------------------------------ interrupts
+def _settle_interrupts(draft: Draft) -> None:
+    """Take what LangGraph raises to stop or leave a graph for what it is: not an error.
+
+    ``interrupt()`` waits for a person: the span gets the attribute ``waiting``.
+    """
+    events = draft.span._span.events or ()
+    raised = [event for event in events if _raised(event) in GRAPH_CONTROL]
+    encoded = draft.span._span.attributes.get(conv.SPAN_OUTPUTS) or ""  # large ones aren't parsed
+    is_interrupted = INTERRUPTS in encoded and bool(_of(draft.span.outputs, INTERRUPTS))
+    if is_interrupted or any(_raised(event) in WAITS for event in raised):
+        draft.set({conv.WAITING: True})
+    if raised:
+        kept = tuple(event for event in events if event not in raised)
+        draft.replaced = {"events": kept, "status": Status(StatusCode.OK)}
+
+
+def _raised(event: Any) -> str | None:
+    """Name the class of the exception that an event records; None for any other event."""
+    kind = (event.attributes or {}).get("exception.type")
+    return str(kind).rpartition(".")[2] if kind else None
+
+
+def _settle_state(info: Any, spans: Sequence[Any]) -> None:
+    """Tag a trace that waits for a person. One that only stopped to wait has not failed."""
+    if any(span.get_attribute(conv.WAITING) for span in spans):
+        info.tags[conv.WAITING] = "true"
+    root = next((span for span in spans if span.parent_id is None), None)
+    has_failed = root is None or root.status.status_code != SpanStatusCode.OK
+    if info.state == TraceState.ERROR and not has_failed:
+        info.state = TraceState.OK
+
+
+# ------------------------------------------------------------------------------ integrations
+def _usage_with_kinds(draft: Draft) -> Usage | None:
+    """Read a span's tokens, with what its output says and the integration left out.
+
+    MLflow 3.9 writes no kinds, and leaves out the tokens that Anthropic counts beside its input
+    and Google beside its output. No release writes the tokens of embeddings.
+    """
+    usage = draft.usage
+    if usage is None and (not draft.is_model_call or draft.has_tokens_below):
+        return None
+    outputs = draft.span.outputs
+    said = usage_of(outputs) or usage_of(_langchain_message(outputs))
+    if usage is None or said is None:
+        return usage or said
+    has_same_output = usage.output_tokens in (
+        said.output_tokens, said.output_tokens - said.reasoning_tokens
+    )  # fmt: skip
+    if not has_same_output:  # the span's tokens are of something else
+        return usage
+    return Usage(*(max(counts) for counts in zip(usage, said, strict=True)))
+
+
+def _is_of_mlflows_table(draft: Draft) -> bool:
+    """Return True if a span's cost is what MLflow 3.10 and later calculate, from their prices.
+
+    The tracker's own price goes before it, so that all releases and all spans of a trace have the
+    same prices. A cost that somebody else gave stays.
+    """
+    calculate = getattr(tracing_utils, "calculate_span_cost", None)
+    return calculate is not None and calculate(draft.span) == draft.span.get_attribute(
+        conv.SPAN_COST
+    )
+
+
 def _model(draft: Draft) -> str | None:
     """Find a call's model: where the integrations put it, else that of the node around it."""
     model = draft.get(conv.PLAIN_MODEL) or draft.get(conv.SPAN_MODEL)

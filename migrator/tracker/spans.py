@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import inspect
 import json
+import random
 import time
 import traceback as tracebacks
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from migrator import encoding
 from migrator.tracker.langchain import step_below
@@ -19,12 +21,13 @@ from migrator.tracker.sink import Sink
 from migrator.tracker.usage import Call, Usage, model_of, usage_of
 from migrator.tracker.values import plain, text_of
 
+F = TypeVar("F", bound=Callable[..., Any])
 WORKFLOW, NODE, SPAN = "workflow", "node", "span"
 MAX_CHUNKS = 1000  # events on one span; the joined output has all
 
 
 # The innermost open span of the tracker in this thread or task.
-_scope: contextvars.ContextVar[TrackedSpan | None] = contextvars.ContextVar("scope", default=None)
+scope: contextvars.ContextVar[TrackedSpan | None] = contextvars.ContextVar("scope", default=None)
 
 
 def innermost(sink: Sink, kind: str | None = None) -> TrackedSpan | None:
@@ -34,7 +37,7 @@ def innermost(sink: Sink, kind: str | None = None) -> TrackedSpan | None:
     it is the only open span of its kind, and None when there are several. Never a guess: the
     legacy tracker kept one "current node" for all threads, and metrics landed on the wrong one.
     """
-    span = _scope.get()
+    span = scope.get()
     while span is not None:
         if span.sink is sink and not span.ended and (kind is None or span.kind == kind):
             return span
@@ -61,6 +64,9 @@ class SpanApi(Protocol):
     @property
     def span_id(self) -> str | None:
         """16 hex digits; None when nothing is traced."""
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function or coroutine: each call is a span like this one."""
 
     def __enter__(self) -> SpanApi: ...
 
@@ -102,6 +108,9 @@ class NoSpan:
     trace_id: str | None = None
     span_id: str | None = None
 
+    def __call__(self, function: F) -> F:
+        return function
+
     def __enter__(self) -> NoSpan:
         return self
 
@@ -142,19 +151,20 @@ class Start:
     inputs: Any = None
     attributes: Mapping[str, Any] | None = None
     on_start: Callable[[TrackedSpan], None] | None = None
+    sampling_ratio: float = 1.0  # the share of such spans that is traced, with all below them
 
 
 class TrackedSpan:
     """An open span of a trace. Enter it in the thread or task whose work it covers."""
 
     __slots__ = (
-        "_begin", "_calls", "_free_ns", "_leave", "_live", "_scope_token", "chunks", "ended",
-        "failed", "is_sampled", "outer", "sink", "span_id", "trace_id",
+        "_before", "_begin", "_calls", "_free_ns", "_leave", "_live", "_scope_token", "chunks",
+        "ended", "failed", "is_sampled", "outer", "sink", "span_id", "trace_id",
     )  # fmt: skip
 
-    def __init__(self, sink: Sink, begin: Start, *, is_sampled: bool = True) -> None:
+    def __init__(self, sink: Sink, begin: Start) -> None:
         self.sink = sink
-        self.is_sampled = is_sampled
+        self.is_sampled = begin.sampling_ratio >= 1 or random.random() < begin.sampling_ratio
         self.outer: TrackedSpan | None = None
         self.ended = False
         self.failed = False
@@ -166,6 +176,7 @@ class TrackedSpan:
         self._calls: list[Call] = []
         self._free_ns = 0  # when the last thing inside it ended: a reported call began after that
         self._leave: Callable[[], None] | None = None
+        self._before: Any = None  # OpenTelemetry's context in which it was entered
         self._scope_token: contextvars.Token[TrackedSpan | None] | None = None
 
     @property
@@ -188,6 +199,25 @@ class TrackedSpan:
         """What it began with, as Python values: reading the span's own means parsing JSON."""
         return self._begin.attributes or {}
 
+    def __call__(self, function: F) -> F:
+        """Decorate a function or coroutine: each call is a span like this one."""
+
+        def anew() -> TrackedSpan:
+            return TrackedSpan(self.sink, self._begin)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with anew():
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            with anew():
+                return await function(*args, **kwargs)
+
+        wrapper: Any = call_async if inspect.iscoroutinefunction(function) else call
+        return wrapper  # type: ignore[no-any-return]
+
     # ------------------------------------------------------------------------------- life
     def __enter__(self) -> TrackedSpan:
         with self.sink.guard.during("start a span"):
@@ -209,7 +239,7 @@ class TrackedSpan:
     def start(self) -> None:
         """Start it, below the span around the caller, or below the only open workflow."""
         tracing = self.sink.tracing
-        self.outer = _scope.get()
+        self.outer = scope.get()
         parent = None
         around = tracing.provider.get_current_otel_span().get_span_context()
         if not around.is_valid:
@@ -252,9 +282,10 @@ class TrackedSpan:
 
     def attach(self) -> None:
         """Make it the span around what this thread or task does next."""
-        self._scope_token = _scope.set(self)
+        self._scope_token = scope.set(self)
         if self._live is not None:
             provider = self.sink.tracing.provider
+            self._before = provider.get_current_context()
             token = provider.set_span_in_context(self._live)
             self._leave = functools.partial(provider.detach_span_from_context, token)
         elif not self.is_sampled:
@@ -263,15 +294,28 @@ class TrackedSpan:
     def detach(self) -> None:
         """Undo ``attach``."""
         with self.sink.guard.during("leave a span"):
-            if self._leave is not None:
-                leave, self._leave = self._leave, None
-                leave()
-            if self._scope_token is not None:
-                scope, self._scope_token = self._scope_token, None
-                try:
-                    _scope.reset(scope)
-                except ValueError:  # left in another thread or task than it was entered in
-                    _scope.set(self.outer)
+            token, self._scope_token = self._scope_token, None
+            leave, self._leave = self._leave, None
+            if token is None:
+                return
+            try:
+                scope.reset(token)
+            except ValueError:  # another thread or task than it was entered in, with other tokens
+                self._leave_elsewhere()
+            else:
+                if leave is not None:
+                    leave()
+
+    def _leave_elsewhere(self) -> None:
+        """Take it from around this thread or task, if it is there: its context was copied here."""
+        if scope.get() is self:
+            scope.set(self.outer)
+        if self._live is None or self._before is None:
+            return
+        provider = self.sink.tracing.provider
+        current = provider.get_current_otel_span().get_span_context()
+        if f"{current.span_id:016x}" == self.span_id:
+            provider.get_context_api().attach(self._before)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -419,6 +463,41 @@ class TrackedSpan:
                     attributes={"mlflow.chunk.value": value},
                 )
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is around a caller: a span of the tracker, and MLflow's, which may lie inside it."""
+
+    span: TrackedSpan
+    context: Any  # OpenTelemetry's
+
+    @staticmethod
+    def caller() -> Around | None:
+        """Note what is around the caller; None outside of the tracker's spans."""
+        span = scope.get()
+        if span is None:
+            return None
+        from opentelemetry.trace import set_span_in_context
+
+        provider = span.sink.tracing.provider
+        context = provider.get_current_context() or provider.get_context_api().get_current()
+        current = provider.get_current_otel_span().get_span_context()
+        step = step_below(f"{current.span_id:016x}") if current.is_valid else None
+        if step is not None:
+            context = set_span_in_context(step._span, context)
+        return Around(span, context)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Have the same around a block in another thread."""
+        api = self.span.sink.tracing.provider.get_context_api()
+        scope_token, context_token = scope.set(self.span), api.attach(self.context)
+        try:
+            yield
+        finally:
+            api.detach(context_token)
+            scope.reset(scope_token)
 
 
 def _attach_unsampled() -> Callable[[], None]:

@@ -7,7 +7,6 @@ import functools
 import importlib
 import importlib.util
 import json
-import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -145,10 +144,9 @@ class MLFlowTracker:
             self._recordable(inputs, "minimal"),
             {key: plain(value) for key, value in facts.items() if value is not None},
             started,
+            self.config.sampling_ratio,
         )
-        ratio = self.config.sampling_ratio
-        is_sampled = ratio >= 1 or random.random() < ratio
-        return TrackedSpan(self._sink, begin, is_sampled=is_sampled)
+        return TrackedSpan(self._sink, begin)
 
     def finalize_workflow(
         self, final_state: Mapping[str, Any] | None = None, status: str = "success"
@@ -203,7 +201,7 @@ class MLFlowTracker:
         output_tokens: int = 0,
         model: str | None = None,
         retries: int = 0,
-        prompt: str | None = None,
+        prompt: Any = None,
         response: str | None = None,
         *,
         usage: Any = None,
@@ -212,6 +210,9 @@ class MLFlowTracker:
 
         ``usage`` takes a model's response, or its usage, instead of counts: dictionaries and
         objects of LangChain, OpenAI, Anthropic and Google are read.
+
+        ``prompt`` takes the text; or a prompt version of MLflow's registry, or its address
+        (``prompts:/outline/3``), which the trace is linked to.
 
         Every call counts. Only one that a span inside the node has recorded already, with the same
         tokens (``tracker.llm``, an integration of MLflow), is not counted again. Where spans inside
@@ -227,7 +228,7 @@ class MLFlowTracker:
             counts = None if usage is None else usage_of(usage)
             if counts is None:
                 counts = Usage(max(0, int(input_tokens or 0)), max(0, int(output_tokens or 0)))
-            shown_prompt = self._recordable(prompt, "standard", node.attributes)
+            shown_prompt = self._recordable(self._linked(node, prompt), "standard", node.attributes)
             shown_response = self._recordable(response, "standard", node.attributes)
             answer = _json_or_text(shown_response)
             node.record_call(counts, model or model_of(usage), prompt=shown_prompt, response=answer)
@@ -463,20 +464,37 @@ class MLFlowTracker:
             last_error=self._guard.last or delivery.guard.last,
         )
 
-    def cost_summary(self, trace_id: str | None = None) -> dict[str, Any]:
-        """Add up tokens and dollars of a trace, in all and by node, model and provider.
+    def cost_summary(
+        self,
+        trace_id: str | None = None,
+        *,
+        session: str | None = None,
+        user: str | None = None,
+        all_traces: bool = False,
+    ) -> dict[str, Any]:
+        """Add up tokens and dollars, in all and by node, model, provider, session and user.
 
-        Without ``trace_id``: the last workflow's. Empty when there is none, or tracking is off.
+        Of one trace, without any argument of the last workflow's; or of the experiment's traces
+        with this ``session`` or ``user``, or of ``all_traces``. ``tracker.costs.sums`` says what
+        it holds. Empty when there is no trace, or tracking is off.
         """
         if self._sink is None:
             return {}
         wanted = trace_id or self._last_trace_id
         with self._guard.during("sum up costs"):
-            if wanted is not None:
-                from migrator.tracker.costs import summary
+            from migrator.tracker import costs
 
-                self.flush()
-                return summary(self._sink.delivery.place_of(wanted).uri, wanted)
+            self.flush()
+            delivery = self._sink.delivery
+            if all_traces or session is not None or user is not None:
+                place = delivery.current
+                stored = costs.Stored(place.uri, place.experiment_id(self._sink.experiment))
+                found = costs.summary_of_many(stored, session, user)
+            elif wanted is not None:
+                found = costs.summary(delivery.place_of(wanted).uri, wanted)
+            else:
+                return {}
+            return {**found, "prices": self._sink.finisher.prices.source}
         return {}
 
     def get_workflow_cost_summary(self, trace_id: str | None = None) -> dict[str, Any]:
@@ -499,6 +517,7 @@ class MLFlowTracker:
         from migrator.tracker.exit import handle_sigterm
         from migrator.tracker.finishing import Finisher
         from migrator.tracker.forks import handle_forks
+        from migrator.tracker.threads import carry_context
 
         config = self.config
         delivery = delivery_to(
@@ -513,6 +532,7 @@ class MLFlowTracker:
         exporter.router.take(sink)
         handle_sigterm()
         handle_forks()
+        carry_context()
         self._autolog()
         return sink
 
@@ -587,6 +607,18 @@ class MLFlowTracker:
                 text = json.dumps(text, ensure_ascii=False)
             return text if len(text) <= TAG_CHARS else text[:TAG_CHARS] + "..."
         return None
+
+    @staticmethod
+    def _linked(node: TrackedSpan, prompt: Any) -> Any:
+        """Link the node's trace to the prompt version that ``prompt`` is; gives its text."""
+        from migrator.tracker.prompts import link, version_of
+
+        version = version_of(prompt)
+        if version is None:
+            return prompt
+        if node.trace_id is not None:
+            link(node.trace_id, version)
+        return version.template or prompt
 
     def _outside(self, call: str, kind: str) -> None:
         assert self._sink is not None

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("outcome",),
     ("databases", "encoding", "object_stores", "workers"),
     ("addresses", "http_client", "model"),
-    ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
+    ("atomic_files", "conventions", "empty_database", "errors", "issues", "paths", "signals"),
     ("counting", "credentials"),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""

@@ -15,9 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from migrator import conventions, encoding
+from migrator import conventions, empty_database, encoding
 from migrator.loader import PublishOptions, Writer, Written, open_target
-from migrator.loader import schema as schemas
 from migrator.model import (
     AssessmentRecord,
     DatasetRecord,
@@ -281,12 +280,12 @@ def fill(writer: Writer) -> None:
 def _template() -> str:
     path = str(Path(tempfile.mkdtemp(prefix="mlflow-migrate-test-"), "schema.db"))
     atexit.register(shutil.rmtree, Path(path).parent, ignore_errors=True)
-    schemas.create(path)
+    empty_database.create(path)
     return path
 
 
 def copy_template(path: str) -> None:
-    """Make an empty database at the schema of MLflow 3.9, as ``schema.create`` does."""
+    """Make an empty database at the schema of MLflow 3.9, as ``empty_database.create`` does."""
     shutil.copyfile(_template(), path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 from migrator.errors import OptionError
 from migrator.tracker import MLFlowTracker, TrackerConfig
 from migrator.tracker.prices import load_prices
+from migrator.tracker.usage import Usage
 
 LEGACY = """
 schema_version: "1.0"
@@ -162,18 +164,90 @@ def test_names_of_integrations_are_a_list_or_a_text() -> None:
 def test_prices_match_versions_of_a_model_and_never_its_sibling(tmp_path: Path) -> None:
     table = load_prices()
     for name in ("gpt-4o-mini", "gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini", "GPT-4o-mini"):
-        cost = table.cost(name, 1_000_000, 1_000_000)
+        cost = table.cost(name, Usage(1_000_000, 1_000_000))
         assert cost is not None and (cost.input_usd, cost.output_usd) == (0.15, 0.60)
     dated = table.price("gpt-4o-2024-08-06")
     assert dated is not None and dated.input_usd == 2.50
     assert table.price("gpt-4omega") is None
-    assert table.cost("my-own-model", 10, 10) is None
+    assert table.cost("my-own-model", Usage(10, 10)) is None
     own = tmp_path / "prices.toml"
     own.write_text('[home]\n"my-own-model" = { input = 1, output = 2 }\n', encoding="utf-8")
     replaced = load_prices(str(own))
-    mine = replaced.cost("my-own-model", 1_000_000, 500_000)
+    mine = replaced.cost("my-own-model", Usage(1_000_000, 500_000))
     assert mine is not None and mine.total_usd == 2.0
     assert replaced.price("gpt-4o") is None  # replaced, not added to
+
+
+def test_litellms_own_table_is_a_price_file(tmp_path: Path) -> None:
+    """Its format: https://github.com/BerriAI/litellm, model_prices_and_context_window.json."""
+    content = {
+        "sample_spec": {"input_cost_per_token": 0.0, "litellm_provider": "one of https://..."},
+        "claude-sonnet-4-5": {
+            "input_cost_per_token": 3e-06, "output_cost_per_token": 1.5e-05,
+            "cache_read_input_token_cost": 3e-07, "cache_creation_input_token_cost": 3.75e-06,
+            "cache_creation_input_token_cost_above_1hr": 6e-06, "litellm_provider": "anthropic",
+            "search_context_cost_per_query": {"search_context_size_high": 0.01},
+        },
+        "gemini-2.5-flash": {
+            "input_cost_per_token": 3e-07, "output_cost_per_token": 2.5e-06,
+            "output_cost_per_reasoning_token": 5e-06,
+            "litellm_provider": "vertex_ai-language-models",
+        },
+        "azure/gpt-4o": {
+            "input_cost_per_token": 5e-06, "output_cost_per_token": 1e-05,
+            "litellm_provider": "azure",
+        },
+        "text-embedding-3-small": {"input_cost_per_token": 2e-08, "litellm_provider": "openai"},
+        "dall-e-3": {"input_cost_per_image": 0.04, "litellm_provider": "openai"},
+    }  # fmt: skip
+    path = tmp_path / "model_prices_and_context_window.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    table = load_prices(str(path))
+    million = 1_000_000
+    claude = table.cost("claude-sonnet-4-5-20250929", Usage(4 * million, million, million, million))
+    assert claude is not None
+    assert (claude.input_usd, claude.output_usd) == pytest.approx((6 + 0.3 + 3.75, 15))
+    thinking = table.cost("gemini-2.5-flash", Usage(0, million, reasoning_tokens=million))
+    assert thinking is not None and thinking.total_usd == pytest.approx(5.0)
+    azure = table.price("azure/gpt-4o")
+    assert azure is not None and azure.provider == "azure"
+    assert azure.input_usd == pytest.approx(5.0)
+    embedding = table.cost("text-embedding-3-small", Usage(million, 0))
+    assert embedding is not None and embedding.total_usd == pytest.approx(0.02)
+    assert (table.price("dall-e-3"), table.price("sample_spec")) == (None, None)
+    gemini = table.price("gemini-2.5-flash")
+    assert gemini is not None and gemini.provider == "vertex_ai"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", "{}", '{"m": {"input_cost_per_token": -1, "output_cost_per_token": 1}}',
+        '{"m": {"input_cost_per_token": NaN, "output_cost_per_token": 1}}',
+        '{"m": {"input_cost_per_token": "much", "output_cost_per_token": 1}}',
+    ],
+)  # fmt: skip
+def test_unusable_json_price_table_is_an_option_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(OptionError, match=r"prices\.json"):
+        load_prices(str(path))
+
+
+def test_kinds_without_a_price_cost_the_usual_share_of_the_input(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    text = (
+        "date = 2026-01-31\n[a]\nm = { input = 10, output = 40 }\n"
+        "n = { input = 10, output = 40, cache_read = 5, cache_write = 0, reasoning = 1 }\n"
+    )
+    path.write_text(text, encoding="utf-8")
+    table = load_prices(str(path))
+    kinds = Usage(4_000_000, 2_000_000, 1_000_000, 2_000_000, 1_000_000, 1_000_000)
+    usual, own = table.cost("m", kinds), table.cost("n", kinds)
+    assert usual is not None and own is not None
+    assert (usual.input_usd, usual.output_usd) == (10 + 1 + 12.5 + 20, 80)
+    assert (own.input_usd, own.output_usd) == (10 + 5 + 0 + 20, 41)
+    assert table.source == f"{path} of 2026-01-31"
 
 
 @pytest.mark.parametrize(
@@ -208,6 +282,8 @@ def test_price_of_another_model_is_never_taken(name: str, price: float | None) -
     [
         "[a", "[a]\nm = 1\n", "[a]\nm = { input = 1 }\n", '[a]\nm = { input = "x", output = 1 }\n',
         "[a]\nm = { input = -1, output = 1 }\n", "[a]\nm = { input = 1, output = nan }\n",
+        "[a]\nm = { input = 1, output = 1, cache_reads = 1 }\n", "[a]\nm = 3\n",
+        "[a]\nm = { input = 1, output = 1, cache_read = -1 }\n",
         "[a]\nm = { input = inf, output = 1 }\n", "[a]\nm = { input = true, output = 1 }\n",
     ],
 )  # fmt: skip

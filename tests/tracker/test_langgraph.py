@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -19,7 +20,10 @@ from langchain.agents import create_agent
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+from mlflow.entities import SpanStatusCode, TraceState
 
 from migrator.tracker import MLFlowTracker
 from tests.support import trackerkit
@@ -253,3 +257,61 @@ def test_steps_of_an_agent_in_coroutines_lie_beside_one_another(call: str, tmp_p
     ]
     assert trace.info.token_usage["total_tokens"] == 30
     assert {a.name: a.value for a in trace.info.assessments}["total_tokens"] == 30
+
+
+@pytest.mark.parametrize("autolog", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_graph_that_waits_for_a_person_has_not_failed(
+    autolog: bool, is_async: bool, tmp_path: Path
+) -> None:
+    track = trackerkit.tracker(tmp_path, autolog_enabled=autolog)
+
+    def ask(state: State) -> dict[str, list[str]]:
+        with track.track_node("ask", MINI):
+            return {"parts": [interrupt({"question": "go on?"})]}
+
+    builder = StateGraph(State)
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    app = builder.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+
+    def invoke(given: Any) -> Any:
+        return asyncio.run(app.ainvoke(given, config)) if is_async else app.invoke(given, config)
+
+    def run_once(given: Any) -> None:
+        with track.track_workflow({}):
+            track.finalize_workflow(invoke(given))
+
+    run_once({"parts": []})
+    run_once(Command(resume="yes"))
+    waiting, done = trackerkit.traces(track)
+    assert {span.status.status_code for span in waiting.data.spans} == {SpanStatusCode.OK}
+    assert (waiting.info.state, waiting.info.tags.get("waiting")) == (TraceState.OK, "true")
+    node = trackerkit.spans(waiting)["ask"] if not autolog else None
+    assert node is None or node.get_attribute("waiting") is True
+    assert all(not span.events for span in waiting.data.spans)
+    assert (done.info.state, done.info.tags.get("waiting")) == (TraceState.OK, None)
+
+
+def test_model_calls_in_a_thread_pool_of_a_graphs_coroutine_lie_below_its_node(
+    tmp_path: Path,
+) -> None:
+    track = trackerkit.tracker(tmp_path, autolog_enabled=True)
+
+    async def fan_out(state: State) -> dict[str, list[str]]:
+        with ThreadPoolExecutor(2) as pool:
+            tasks = [pool.submit(answer, f"part {index}") for index in range(2)]
+            return {"parts": [str(task.result().content) for task in tasks]}
+
+    builder = StateGraph(State)
+    builder.add_node("fan", fan_out)
+    builder.add_edge(START, "fan")
+    with track.track_workflow({}):
+        asyncio.run(builder.compile().ainvoke({"parts": []}))
+    trace = trackerkit.only(track)
+    models = [span for span in trace.data.spans if span.span_type == "CHAT_MODEL"]
+    assert len(models) == 2
+    for model in models:
+        assert chain(trace, model)[1:] == ["fan", "LangGraph", "workflow_article_writer"]
+    assert trace.info.token_usage["total_tokens"] == 30

@@ -51,6 +51,29 @@ with tracker.continued({}), tracker.track_workflow({"own": True}):  # nothing wa
 """
 
 
+@pytest.mark.parametrize("ends_first", ["there", "here"])
+def test_tokens_that_are_all_of_another_process_are_counted(
+    ends_first: str, tmp_path: Path
+) -> None:
+    track = trackerkit.tracker(tmp_path)
+    with track.track_workflow({}), track.track_node("local"):
+        headers = json.dumps(track.headers())
+        if ends_first == "there":
+            assert process(REMOTE, track.config.tracking_uri, headers).wait() == 0
+    assert track.flush(60)
+    if ends_first == "here":
+        assert process(REMOTE, track.config.tracking_uri, headers).wait() == 0
+    (trace,) = [
+        each for each in trackerkit.traces(track) if each.info.trace_id == track.last_trace_id
+    ]
+    feedback = {each.name: each.value for each in trace.info.assessments}
+    assert feedback == {"total_tokens": 110, "cost_usd": pytest.approx(2.1e-05)}
+    assert trace.info.token_usage["total_tokens"] == 110
+    cost = json.loads(trace.info.trace_metadata["mlflow.trace.cost"])
+    assert cost["total_cost"] == pytest.approx(2.1e-05)
+    assert track.cost_summary()["total"]["cost_usd"] == pytest.approx(2.1e-05)
+
+
 def test_two_processes_write_one_trace(tmp_path: Path) -> None:
     track = trackerkit.tracker(tmp_path)
     with track.track_workflow({"here": True}):

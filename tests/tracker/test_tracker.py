@@ -721,6 +721,7 @@ def test_cost_summary_sums_by_node_model_and_provider(tmp_path: Path) -> None:
     assert summary["total"] == {
         "calls": 3, "input_tokens": 2_000_005, "output_tokens": 1_000_005,
         "total_tokens": 3_000_010, "cost_usd": 0.525,
+        "cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0,
     }  # fmt: skip
     assert {name: row["cost_usd"] for name, row in summary["by_node"].items()} == {
         "a": 0.375, "b": 0.15

@@ -66,6 +66,14 @@ def write(folder: Path, text: str | bytes, name: str = "app.py") -> Path:
         (MLFLOW + 'mlflow.set_tag("response", text[:500])\n', ["prompt-artifact"]),
         (MLFLOW + 'mlflow.log_text(text, "error.txt")\n', ["prompt-artifact"]),
         ('getattr(r.usage_metadata, "input_tokens", 0)\n', ["usage-by-getattr"]),
+        (
+            MLFLOW + "mlflow.search_runs(filter_string=\"params.workflow_name = 'a'\")\n",
+            ["run-reader"],
+        ),
+        (
+            MLFLOW + "client.search_runs(ids, f\"tags.mlflow.parentRunId = '{parent}'\")\n",
+            ["run-reader"],
+        ),
     ],
 )
 def test_legacy_pattern_is_listed(text: str, codes: list[str], tmp_path: Path) -> None:
@@ -90,6 +98,7 @@ def test_legacy_pattern_is_listed(text: str, codes: list[str], tmp_path: Path) -
         'log_metric("total_tokens", 3)\nset_tag("prompt", "x")\n',  # no MLflow in sight
         MLFLOW + 'mlflow.set_tag("error", str(error))\n',
         'getattr(config, "max_tokens", 0)\nopen("mlruns")\n',
+        MLFLOW + "mlflow.search_runs(filter_string='metrics.loss < 1')\nclient.get_run(run_id)\n",
     ],
 )
 def test_what_is_not_legacy_is_left_in_peace(text: str, tmp_path: Path) -> None:
@@ -203,6 +212,15 @@ def test_safe_pattern_is_rewritten_and_nothing_else(old: str, new: str, tmp_path
         'client.set_tracking_uri("file:./mlruns")\n',  # whose?
         'config = {"tracking_uri": "file:./mlruns"}\n',
         'os.getenv("MLFLOW_TRACKING_URI", "file:./mlruns")\n',
+        IMPORT + MLFLOW + "t = MLFlowTracker(c, w)\nmlflow.search_runs()\n",
+        IMPORT + MLFLOW + "t = MLFlowTracker(c, w)\nMlflowClient().get_run(run_id)\n",
+        IMPORT + "class Mine(MLFlowTracker):\n    pass\n",
+        IMPORT + "t = MLFlowTracker(c, w)\nt._flush()\n",
+        IMPORT + "class A:\n    def __init__(self):\n        self.t: Any = MLFlowTracker(c, w)\n"
+        "    def go(self):\n        return self.t.client\n",
+        IMPORT + "def go(tracker: MLFlowTracker):\n    tracker.enabled = False\n",
+        IMPORT + "def go(t):\n    with t.track_node('a', 'm', temperature=0):\n        pass\n",
+        IMPORT + 'URI = "file:./mlruns"\nt = MLFlowTracker({"tracking_uri": URI})\n',
         MLFLOW + "with mlflow.start_run(nested=True):\n    mlflow.log_metric('total_tokens', 1)\n",
     ],
 )
@@ -213,6 +231,19 @@ def test_what_is_not_safe_is_listed_and_not_touched(text: str, tmp_path: Path) -
     assert path.read_text(encoding="utf-8") == text
     listed = inspect([str(path)]).findings
     assert listed and not any(each.safe for each in listed)
+
+
+def test_import_that_is_left_alone_says_why(tmp_path: Path) -> None:
+    text = IMPORT + MLFLOW + URI + "t = MLFlowTracker(c, w)\nmlflow.search_runs()\nt.get_run()\n"
+    path = write(tmp_path, text)
+    assert run(path, "--write").exit_code == 0
+    assert path.read_text(encoding="utf-8") == text.replace(URI, NEW_URI)  # it still is safe
+    found = {each.code: each for each in inspect([str(path)]).findings}
+    assert (
+        "not before the reads of its runs are changed (line 5, 6)"
+        in found["legacy-import"].replacement
+    )
+    assert "cost_summary" in found["run-reader"].replacement
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from bench.tracking_code import tracking_lines
 from migrator import pipeline
 from migrator.codemod import inspect
 from tests.support import trackerkit
@@ -34,32 +35,6 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         yield
 
 
-def lines_of(tree: ast.Module) -> int:
-    """Count the lines of code: no docstrings, no comments, no blank lines."""
-    bare = ast.parse(ast.unparse(tree))
-    for node in ast.walk(bare):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [  # type: ignore[attr-defined]
-                each
-                for each in body
-                if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
-            ] or [ast.Pass()]
-    return len(ast.unparse(bare).split("\n")) - ast.unparse(bare).count("\n\n")
-
-
-def tracking_lines(path: Path) -> int:
-    """Count what a script has beyond the workflow itself, as ``article.py`` has it untracked."""
-    article = ast.parse((EXAMPLES / "article.py").read_text(encoding="utf-8"))
-    untracked = next(
-        node
-        for node in article.body
-        if isinstance(node, ast.FunctionDef) and node.name == "write_article"
-    )
-    script = ast.parse(path.read_text(encoding="utf-8"))
-    return lines_of(script) - lines_of(ast.Module([untracked], []))
-
-
 def test_tracking_code_shrinks_by_at_least_a_third() -> None:
     """Statements, each on one line, so that nothing is won by layout."""
     before, after = tracking_lines(BEFORE), tracking_lines(AFTER)
@@ -71,19 +46,99 @@ def test_legacy_example_is_listed_and_its_safe_part_rewritten(tmp_path: Path) ->
     shutil.copy(BEFORE, path)
     listed = inspect([str(path)])
     assert {each.code for each in listed.findings} == {
-        "legacy-import", "file-store-uri", "nested-run", "prompt-artifact"
+        "legacy-import", "file-store-uri", "nested-run", "prompt-artifact", "run-reader"
     }  # fmt: skip
     done = inspect([str(path)], write=True)
     (change,) = done.changes
-    assert change.edits == 3
+    assert change.edits == 2
     text = path.read_text(encoding="utf-8")
-    assert "from migrator.tracker import MLFlowTracker\n" in text
     assert text.count('"sqlite:///mlflow.db"') == 2 and "mlruns" not in text.partition('"""\n')[2]
     left = inspect([str(path)], write=True)
     assert left.changes == () and {each.code for each in left.findings} == {
-        "nested-run", "prompt-artifact"
+        "legacy-import", "nested-run", "prompt-artifact", "run-reader"
     }  # fmt: skip
     assert inspect([str(AFTER)]).findings == ()
+
+
+def test_rewritten_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its report reads the tracker's runs, so that it keeps the tracker that writes them."""
+    replica(monkeypatch)
+    path = tmp_path / "rewritten.py"
+    shutil.copy(BEFORE, path)
+    inspect([str(path)], write=True)
+    trackerkit.database(tmp_path, "mlflow.db")
+    rewritten = script(path)
+    assert set(rewritten.write_article("Cities")) == {"topic", "notes", "article"}
+    assert rewritten.report() == "42 tokens, $0.000088"
+
+
+STYLES = {
+    "functions": """
+        tracker = MLFlowTracker(SETTINGS, {"flow": {"name": "styles"}})
+
+        def write() -> None:
+            with tracker.track_workflow(inputs={"topic": "cities"}):
+                with tracker.track_node("write", "gpt-4o"):
+                    tracker.log_node_metrics(10, 1, model="gpt-4o", prompt="p", response="r")
+                tracker.finalize_workflow({"article": "a"}, status="success")
+    """,
+    "class": """
+        class Writer:
+            def __init__(self, tracker: MLFlowTracker | None = None) -> None:
+                self.tracker = tracker or MLFlowTracker(SETTINGS, {"flow": {"name": "styles"}})
+
+            def run(self) -> None:
+                with self.tracker.track_workflow({"topic": "cities"}):
+                    self.node()
+                    self.tracker.finalize_workflow({"article": "a"})
+
+            def node(self) -> None:
+                with self.tracker.track_node(node_id="write", model="gpt-4o"):
+                    self.tracker.log_node_metrics(
+                        input_tokens=10, output_tokens=1, prompt="p", response="r"
+                    )
+
+        writer = Writer()
+        tracker, write = writer.tracker, writer.run
+    """,
+    "decorators": """
+        tracker = MLFlowTracker(SETTINGS, {"flow": {"name": "styles"}})
+
+        @tracker.track_node("write", "gpt-4o")
+        async def node() -> None:
+            tracker.log_node_metrics(10, 1, "gpt-4o", prompt="p", response="r")
+
+        @tracker.track_workflow({"topic": "cities"})
+        def write() -> None:
+            asyncio.run(node())
+            tracker.finalize_workflow({"article": "a"})
+    """,
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_rewritten_code_of_any_style_runs_on_the_new_tracker(
+    style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "styled.py"
+    head = """
+        import asyncio
+        from configurable_agents.observability import MLFlowTracker
+        SETTINGS = {"enabled": True}
+    """
+    path.write_text(textwrap.dedent(head) + textwrap.dedent(STYLES[style]), encoding="utf-8")
+    done = inspect([str(path)], write=True)
+    assert [change.edits for change in done.changes] == [1]
+    trackerkit.database(tmp_path, "mlflow.db")
+    styled = script(path)
+    styled.write()
+    styled.write()
+    first, second = trackerkit.traces(styled.tracker)
+    for trace in (first, second):
+        assert [span.name for span in trace.data.spans] == ["workflow_styles", "write"]
+        assert trace.data.spans[0].inputs == {"topic": "cities"}
+        assert trace.data.spans[0].outputs == {"article": "a"}
+        assert trace.info.token_usage["total_tokens"] == 11
 
 
 def script(path: Path) -> Any:

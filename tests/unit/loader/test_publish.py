@@ -351,6 +351,7 @@ def test_a_failure_amid_the_merge_rolls_back_and_takes_the_backup_away(
 KILLED = """
     import os, signal, sys
     from unittest.mock import patch
+    from migrator import empty_database
     from migrator.loader import schema, writer
     from migrator.loader.sqlite import audit, merge, staging
     from tests.support import loaderkit as samples
@@ -365,7 +366,7 @@ KILLED = """
         return wrapped
 
     import shutil
-    samples.copy_template = schema.create = lambda path: shutil.copyfile(sys.argv[3], path)
+    samples.copy_template = empty_database.create = lambda path: shutil.copyfile(sys.argv[3], path)
     samples._template = lambda: sys.argv[3]
     where = sys.argv[2]
     place, name, when = where.split(" ")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from migrator import empty_database
 from migrator.errors import LedgerError
 from migrator.loader import baseline, schema
 from migrator.loader.sqlite import audit
@@ -58,9 +59,11 @@ def test_the_kept_schema_is_that_of_the_installed_mlflows_chain(
     chained: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept.db"
-    schema.create(str(kept))
+    empty_database.create(str(kept))
     ours, mlflows = described(kept), described(chained)
-    assert ours.pop("pragma page_size") == (schema.PAGE_BYTES,)  # the one thing that is ours
+    assert ours.pop("pragma page_size") == (
+        empty_database.PAGE_BYTES,
+    )  # the one thing that is ours
     assert mlflows.pop("pragma page_size") == (4096,)
     assert ours.keys() == mlflows.keys()
     for name, facts in mlflows.items():
@@ -78,7 +81,7 @@ def test_a_damaged_page_is_seen_whatever_it_holds(tmp_path: Path) -> None:
             db.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_count", "page_size")
         )
     content = path.read_bytes()
-    assert pages > 100 and size == schema.PAGE_BYTES
+    assert pages > 100 and size == empty_database.PAGE_BYTES
     for page in range(1, pages):  # the first without which it is no database at all
         path.write_bytes(content[: page * size] + bytes(size) + content[(page + 1) * size :])
         with (

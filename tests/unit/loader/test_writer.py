@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from migrator import empty_database
 from migrator.errors import LedgerError, OptionError, TargetError
 from migrator.issues import Code, Kind
 from migrator.loader import Writer, open_target, schema
@@ -516,14 +517,14 @@ def test_a_failure_to_make_the_schema_is_reported_and_leaves_nothing(
     def fail(path: str) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(schema, "create", fail)
+    monkeypatch.setattr(empty_database, "create", fail)
     with pytest.raises(TargetError, match="disk is full"):
         load(tmp_path / "my.db")
     assert names_beside(tmp_path / "my.db") == []
 
 
 def test_the_template_of_these_tests_is_what_the_schema_module_makes(tmp_path: Path) -> None:
-    schema.create(str(tmp_path / "new.db"))
+    empty_database.create(str(tmp_path / "new.db"))
     copy_template(str(tmp_path / "copy.db"))
 
     def definitions(name: str) -> list[tuple[str, list[str]]]:
