@@ -30,7 +30,7 @@ from migrator.outcome.summary import Outcome
 from migrator.verification import verify
 from tests.support import fixturekit
 from tests.support.faulty_proxy import Answer, Proxy, proxied
-from tests.support.mlflow_server import Server, View, _compare
+from tests.support.mlflow_server import Server, View, compare
 from tests.targets.test_rest import free_port
 
 pytestmark = pytest.mark.xdist_group("sources_servers")
@@ -157,7 +157,7 @@ def test_a_server_gives_what_its_database_gives(
     here, there = (
         View(f"sqlite:///{each}", path.parent / "mlartifacts") for each in (direct, served)
     )
-    found = list(_compare("", here.everything(), there.everything()))
+    found = list(compare("", here.everything(), there.everything()))
     expected = WITHHELD.get(name, [])
     assert [difference.split(":")[0] for difference in found] == expected, found
 
@@ -381,7 +381,7 @@ def test_in_place_adds_traces_and_changes_nothing_else(agents: str, running: Ser
 
 def test_in_place_is_completed_after_an_interruption(agents: str, running: Server) -> None:
     pipeline.convert([agents], options=pipeline.Options(workers=1), in_place=True)
-    whole = _without_times(running.rows())
+    whole = _sizes(running.rows())
     _empty_traces(running)
     sent = 0
 
@@ -397,7 +397,7 @@ def test_in_place_is_completed_after_an_interruption(agents: str, running: Serve
     halfway = len(running.rows()["trace_info"])
     assert 0 < halfway < 32
     pipeline.convert([agents], options=pipeline.Options(workers=1), in_place=True)
-    assert _without_times(running.rows()) == whole
+    assert _sizes(running.rows()) == whole
 
 
 def _empty_traces(server: Server) -> None:
@@ -410,7 +410,7 @@ def _empty_traces(server: Server) -> None:
         db.commit()
 
 
-def _without_times(rows: dict[str, list[tuple[Any, ...]]]) -> dict[str, int]:
+def _sizes(rows: dict[str, list[tuple[Any, ...]]]) -> dict[str, int]:
     """How many rows of each table there are."""
     return {table: len(found) for table, found in rows.items()}
 

@@ -39,15 +39,13 @@ class Proxy:
     fault: Fault = no_fault
     changed: Callable[[str, bytes], bytes] = lambda path, body: body  # of the server's answers
     seen: list[str] = field(default_factory=list)  # "GET /path" of each request
-    logins: list[str | None] = field(default_factory=list)  # header Authorization of each
     at_once: int = 0  # the largest number of requests that were open together
     _open: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def enter(self, method: str, path: str, login: str | None) -> None:
+    def enter(self, method: str, path: str) -> None:
         with self._lock:
             self.seen.append(f"{method} {path}")
-            self.logins.append(login)
             self._open += 1
             self.at_once = max(self.at_once, self._open)
 
@@ -68,7 +66,7 @@ def proxied(target: str) -> Iterator[Proxy]:
 
         def _pass_on(self) -> None:
             path = self.path.partition("?")[0]
-            proxy.enter(self.command, path, self.headers.get("Authorization"))
+            proxy.enter(self.command, path)
             try:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 answer = proxy.fault(self.command, self.path, dict(self.headers))

@@ -157,7 +157,7 @@ def differences(database: str, server: Server) -> list[str]:
         for trace_id, trace in experiment["traces"].items():
             if trace_id in known:
                 _take_out_what_mlflow_adds(trace, known[trace_id])
-    return list(_compare("", here, there))
+    return list(compare("", here, there))
 
 
 def _take_out_what_mlflow_adds(trace: dict[str, Any], known: dict[str, Any]) -> None:
@@ -184,7 +184,8 @@ def _take_out_what_mlflow_adds(trace: dict[str, Any], known: dict[str, Any]) -> 
             del trace["metadata"]["mlflow.trace.cost"]
 
 
-def _compare(name: str, here: Any, there: Any) -> Iterator[str]:
+def compare(name: str, here: Any, there: Any) -> Iterator[str]:
+    """Yield a sentence for each difference of two views, or of parts of them at a path."""
     if isinstance(here, Mapping) and isinstance(there, Mapping):
         for key in sorted(here.keys() | there.keys(), key=str):
             label = f"{name}/{key}"
@@ -193,7 +194,7 @@ def _compare(name: str, here: Any, there: Any) -> Iterator[str]:
             elif key not in here:
                 yield f"{label}: {there[key]!r:.200} on the server only"
             else:
-                yield from _compare(label, here[key], there[key])
+                yield from compare(label, here[key], there[key])
     elif here != there:
         yield f"{name}: {here!r:.300} in the database, {there!r:.300} on the server"
 
