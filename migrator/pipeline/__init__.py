@@ -14,6 +14,7 @@ from migrator.pipeline.commands import (
     upgrade,
 )
 from migrator.pipeline.options import Options, Paths
+from migrator.pipeline.pushing import Pushed, push
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
@@ -26,6 +27,7 @@ __all__ = [
     "Paths",
     "PlannedTree",
     "Progress",
+    "Pushed",
     "Store",
     "TargetFacts",
     "check_outside",
@@ -34,6 +36,7 @@ __all__ = [
     "fetched",
     "no_progress",
     "open_stores",
+    "push",
     "scan",
     "show",
     "upgrade",

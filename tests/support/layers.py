@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verify",),
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
-    ("outcome",),
+    ("outcome", "trace_writer"),
     ("databases", "encoding", "workers"),
     ("addresses", "model"),
     ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = ("loader", "verify", "tracker", "extractor.rest")
+IMPORTS_MLFLOW = ("loader", "verify", "tracker", "extractor.rest", "trace_writer")
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 
