@@ -25,6 +25,11 @@ STORE_TAGS = (conv.ARTIFACT_LOCATION, conv.SPANS_LOCATION)
 Send = Callable[..., Any]  # calls its first argument with the others, which sends one request
 
 
+def send_at_once(ask: Callable[..., Any], *values: Any, **named: Any) -> Any:
+    """Make a request without further ado."""
+    return ask(*values, **named)
+
+
 class Delivered(Enum):
     """What was done with a trace."""
 
@@ -53,21 +58,31 @@ class OutgoingTrace:
 class TraceWriter:
     """Writes traces to one store, which is MLflow's client of a server, or of a database."""
 
-    def __init__(
-        self, store: Any, send: Send = lambda ask, *values, **named: ask(*values, **named)
-    ):
+    def __init__(self, store: Any, send: Send = send_at_once) -> None:
         """``send`` makes each request; it may raise anything, and the trace is cut off then."""
         self._store = store
         self._send = send
 
     # ---------------------------------------------------------------------------- what is there
+    def find(self, trace_id: str) -> Any:
+        """Read a trace's head; None if the store has no such trace."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._send(self._store.get_trace_info, trace_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(error):
+                return None
+            raise
+
     def lacks_head_or_spans(self, trace: OutgoingTrace, there: Any) -> bool:
-        """Whether a trace that is there was cut off: it has other times, or less, than ``trace``.
+        """Whether a trace that is there was cut off, or has less than ``trace``.
 
         Values that people changed since are not compared, so they stay.
         """
         wanted = trace.info
-        if (there.request_time, there.state) != (wanted.request_time, wanted.state):
+        is_open = "IN_PROGRESS"
+        if there.state == is_open and wanted.state != is_open:
             return True
         tags = wanted.tags.keys() - set(STORE_TAGS)
         if tags - there.tags.keys() or wanted.trace_metadata.keys() - there.trace_metadata.keys():
