@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import mlflow
 from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID
+from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracking import fluent
 from sqlalchemy import make_url
 
@@ -56,6 +57,7 @@ class Parcel:
     is_shared: bool = False  # other processes write spans of it as well
     is_late: bool = False  # spans of a trace that was written before they ended
     is_unfinished: bool = False  # the trace is still open: it is written again when it ends
+    open_spans: int = 0  # of an ended trace
 
     @property
     def trace_id(self) -> str:
@@ -135,6 +137,7 @@ class Delivery:
         self._is_child = False  # forked: writes directly, and within the limit
         self._in_fallback: dict[str, str] = {}  # trace id -> experiment, the oldest first
         self._unfinished: set[str] = set()  # traces that were written while they were open
+        self._left_open: dict[str, int] = {}  # ended traces with so many open spans
         self._refused: set[str] = set()  # traces in the fallback that a working server refused
         self._held: list[Parcel] = []  # additions to traces of a place that is gone
         self._says_fork = False
@@ -160,6 +163,7 @@ class Delivery:
         self._held.clear()
         self._in_fallback.clear()  # the parent sends those on
         self._unfinished.clear()
+        self._left_open.clear()
         if self._in_background:
             self._in_background = False
             self._says_fork = True
@@ -184,8 +188,8 @@ class Delivery:
 
     @property
     def unfinished(self) -> int:
-        """How many traces were written while they were open, and have not ended since."""
-        return len(self._unfinished)
+        """How many traces were written while they, or a span in them, were open, and still are."""
+        return len(self._unfinished) + len(self._left_open)
 
     # -------------------------------------------------------------------------------- the start
     def connect(self, experiment: str) -> str:
@@ -237,14 +241,14 @@ class Delivery:
                 "background, so that none is lost when it ends.",
                 os.getpid(),
             )
-        if at_once or self._is_child:
+        if (at_once or self._is_child) and not parcel.is_unfinished:
             self._deliver(parcel)
             return
         with self._lock:
             self._waiting += 1
         self._queue.put(parcel)
         self._run_worker()
-        if not self._in_background:
+        if not self._in_background and not parcel.is_unfinished:
             self.flush(self._limit_s if self.current.is_server else None)
 
     def _run_worker(self) -> None:
@@ -292,6 +296,8 @@ class Delivery:
     # -------------------------------------------------------------------------------- delivering
     def _deliver(self, parcel: Parcel) -> None:
         with self.guard.during("write a trace"), self.writing:
+            if parcel.is_unfinished and not _is_open(parcel.trace_id):
+                return  # it has ended since, and is written whole
             try:
                 self._write(parcel.finished())
             except BaseException:
@@ -324,9 +330,15 @@ class Delivery:
 
     def _count(self, parcel: Parcel, *, in_fallback: bool) -> None:
         """Count a trace once, where its last form is."""
+        trace_id = parcel.trace_id
+        open_spans = parcel.open_spans
+        if parcel.is_addition:
+            open_spans = self._left_open.get(trace_id, 0) - len(parcel.spans)
+        self._left_open.pop(trace_id, None)
+        if open_spans > 0:
+            self._left_open[trace_id] = open_spans
         if parcel.trace is None:
             return
-        trace_id = parcel.trace_id
         if trace_id in self._unfinished:  # counted when its first form was written
             if trace_id in self._in_fallback:
                 self.in_fallback -= 1
@@ -442,6 +454,11 @@ class Delivery:
             del self._in_fallback[trace_id]
             self.in_fallback -= 1
             self.delivered += 1
+
+
+def _is_open(trace_id: str) -> bool:
+    with InMemoryTraceManager.get_instance().get_trace(trace_id) as trace:
+        return trace is not None
 
 
 def _words(parcel: Parcel) -> str:

@@ -54,6 +54,7 @@ class TrackerSink:
     experiment_id: str
     guard: Guard
     finisher: Finisher
+    span_timeout_s: float
     tracing: Any
     open: dict[int, TrackedSpan] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -512,8 +513,9 @@ class MLFlowTracker:
         experiment_id = delivery.connect(config.experiment_name)
         finisher = Finisher(prices, self._provider, masker)
         sink = TrackerSink(
-            delivery, config.experiment_name, experiment_id, self._guard, finisher, exporter
-        )
+            delivery, config.experiment_name, experiment_id, self._guard, finisher,
+            config.span_timeout_s, exporter,
+        )  # fmt: skip
         sinks.add(sink)
         exporter.router.take(sink)
         handle_sigterm()
