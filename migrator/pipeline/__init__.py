@@ -15,12 +15,14 @@ from migrator.pipeline.commands import (
 )
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.pushing import Pushed, push
+from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
 
 __all__ = [
+    "BaseSink",
     "Exported",
     "Observer",
     "Options",
@@ -28,6 +30,7 @@ __all__ = [
     "PlannedTree",
     "Progress",
     "Pushed",
+    "Sink",
     "Store",
     "TargetFacts",
     "check_outside",
