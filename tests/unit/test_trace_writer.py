@@ -35,7 +35,7 @@ def feedback(name: str, at_ms: int, **fields: Any) -> Feedback:
 
 
 def span(number: int, **attributes: Any) -> Span:
-    content = {
+    content: dict[str, Any] = {
         "trace_id": "a" * 32, "span_id": f"{number:016x}", "name": f"n{number}",
         "parent_span_id": None if number == 1 else f"{1:016x}", "start_time_unix_nano": START_NS,
         "end_time_unix_nano": START_NS + 1, "events": [],
