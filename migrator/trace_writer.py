@@ -58,20 +58,27 @@ class OutgoingTrace:
 class TraceWriter:
     """Writes traces to one store, which is MLflow's client of a server, or of a database."""
 
-    def __init__(self, store: Any, send: Send = send_at_once) -> None:
-        """``send`` makes each request; it may raise anything, and the trace is cut off then."""
+    def __init__(
+        self,
+        store: Any,
+        send: Send = send_at_once,
+        refusals: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """``send`` makes each request; it may raise anything, and the trace is cut off then.
+
+        ``refusals`` are what it raises if the store works, and refuses the request.
+        """
         self._store = store
         self._send = send
+        self._refusals = refusals
 
     # ---------------------------------------------------------------------------- what is there
     def find(self, trace_id: str) -> Any:
         """Read a trace's head; None if the store has no such trace."""
-        from mlflow.exceptions import MlflowException
-
         try:
             return self._send(self._store.get_trace_info, trace_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(error):
+        except self._refusals as error:
+            if "not found" in str(error):
                 return None
             raise
 
@@ -172,9 +179,19 @@ class TraceWriter:
                     continue
                 ids = (assessment.trace_id, assessment.assessment_id)
                 self._send(self._store.delete_assessment, *ids)
-            self._send(self._store.create_assessment, assessment)
+            self.create_assessment(assessment)
             is_changed = True
         return is_changed
+
+    def create_assessment(self, assessment: Any) -> None:
+        """Add an assessment. MLflow may send the request again whose answer was lost."""
+        try:
+            self._send(self._store.create_assessment, assessment)
+        except self._refusals:
+            there = self.find(assessment.trace_id)
+            known = [] if there is None else there.assessments
+            if assessment.assessment_id not in {each.assessment_id for each in known}:
+                raise
 
 
 def _keep(info: Any, there: Any) -> None:

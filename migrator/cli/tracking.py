@@ -40,8 +40,8 @@ def push(source: str, to: str, as_json: bool) -> None:
         f"already, {pushed.failed:,} were refused."
     )
     console().finished(done, exit_code)
-    for issue in pushed.issues:
-        say(f"{issue.code.value}: {issue.message}", err=True)
+    for line in dict.fromkeys(f"{each.code.value}: {each.message}" for each in pushed.issues):
+        say(line, err=True)
     if as_json:
         print_json(pushed.as_dict())
     else:

@@ -16,7 +16,7 @@ from migrator.errors import SourceError, TargetError
 from migrator.issues import Issue, Kind, Severity
 from migrator.loader import rest as server
 from migrator.outcome.summary import Outcome
-from migrator.pipeline.options import GROUPS, ROLES, Options
+from migrator.pipeline.options import ROLES, Options
 from migrator.pipeline.stores import Progress, fetched, no_progress, open_stores
 from migrator.pipeline.through_rest import RestConversion, Say, convert_through_rest
 from migrator.signals import point_of_no_return
@@ -35,7 +35,7 @@ class Pushed:
     runs: int
     traces: int
     there_already: int  # runs and traces
-    failed: int  # runs and traces that the server refused
+    failed: int  # items that the server refused, or parts of
     issues: tuple[Issue, ...]  # everything that the server refused
 
     @property
@@ -72,9 +72,7 @@ def push(
             f"{shown} is not the address of a server, and push sends to servers only.",
             todo=_TARGET,
         )
-    options = Options(
-        on_conflict="merge", experiment_kind="keep", exclude=(*GROUPS, *ROLES), workers=1
-    )
+    options = Options(on_conflict="merge", experiment_kind="keep", exclude=ROLES, workers=1)
     connection = server.open_server(target)
     try:
         with point_of_no_return() as committing, fetched(source, options, progress) as places:
@@ -97,6 +95,6 @@ def _pushed(outcome: Outcome) -> Pushed:
         runs=ledger.converted[Kind.RUN],
         traces=ledger.converted[Kind.TRACE],
         there_already=sum(ledger.already_there[kind] for kind in kinds),
-        failed=sum(ledger.rejected[kind] for kind in kinds),
+        failed=len({issue.entity_id for issue in refused}),
         issues=tuple(refused),
     )

@@ -160,7 +160,7 @@ class Place:
         return OutgoingTrace(trace.info, trace.data.spans)
 
     def _writer(self, send: Send = send_at_once) -> TraceWriter:
-        return TraceWriter(TracingClient(self.uri).store, send)
+        return TraceWriter(TracingClient(self.uri).store, send, (MlflowException,))
 
     def _count_stored(self, info: Any, finisher: Finisher, send: Send) -> None:
         """Set a trace's totals to those of all its spans that are stored by now."""
@@ -191,7 +191,7 @@ class Place:
 
     def add_assessment(self, assessment: Any, send: Send = send_at_once) -> None:
         """Write feedback, or an expectation, on a trace that is there."""
-        send(TracingClient(self.uri).log_assessment, assessment.trace_id, assessment)
+        self._writer(send).create_assessment(assessment)
 
 
 def why_silent(uri: str, limit_s: float) -> str | None:

@@ -132,6 +132,7 @@ def test_everything_is_carried_and_twice_is_once(server: Server, tmp_path: Path)
     ids = runs_and_models(uri)
     first, second = trackerkit.stored(uri, EXPERIMENT)
     belongs_to(uri, first.info.trace_id, ids["outer"])
+    belongs_to(uri, second.info.trace_id, ids["dead"])
     given = mlflow.log_feedback(
         trace_id=second.info.trace_id, name="q", value=1.0, source=AssessmentSource("HUMAN", "ann")
     )
@@ -230,6 +231,24 @@ def test_links_to_a_run_that_was_refused_come_with_the_run(
     assert len(one_trace(server.uri).data.spans) == 4
     said = f"Sent 1 trace and 1 run to {server.uri}; 2 were there already, 0 were refused."
     assert counts(push(uri, server)) == (0, said)
+    check_same(uri, server)
+
+
+def test_what_the_server_failed_at_is_sent_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = workflows(tmp_path)
+    runs_and_models(uri)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RestException({"error_code": "INTERNAL_ERROR", "message": "database is locked"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RestStore, "log_inputs", fail)
+        result = push(uri, server)
+    assert result.exit_code == 3 and "database is locked" in result.output, result.output
+    assert "0 were there already, 1 were refused." in result.output
+    assert push(uri, server).exit_code == 0
     check_same(uri, server)
 
 

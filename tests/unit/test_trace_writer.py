@@ -172,3 +172,15 @@ def test_metadata_that_mlflow_makes_of_spans_is_sent_again() -> None:
     TraceWriter(store).write(trace)
     [(head,)] = store.named("start_trace")
     assert head.trace_metadata[conv.TRACE_SESSION] == "s"
+
+
+def test_feedback_whose_answer_was_lost_is_there() -> None:
+    class Twice(Exception):
+        """What the server says to the second request."""
+
+    given = feedback("good", 1)
+    answers = {"create_assessment": Twice("UNIQUE constraint failed"), "get_trace_info": stored()}
+    TraceWriter(FakeStore(answers), refusals=(Twice,)).create_assessment(given)
+    other = feedback("other", 1)
+    with pytest.raises(Twice):
+        TraceWriter(FakeStore(answers), refusals=(Twice,)).create_assessment(other)

@@ -491,6 +491,7 @@ class Publisher:
         try:
             self._server.call(ask)
         except Refused as error:
+            job.failed |= not error.is_lasting
             job.written.issue(
                 Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{model}",
                 f"Logged model {model} as {kind.value} {job.run.run_id}: {error}.",

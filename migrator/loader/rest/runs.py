@@ -75,6 +75,7 @@ class RunJob:
     points_there: dict[str, set[Point]] = field(default_factory=dict)
     clash: str = ""  # why that is a different run
     refused: bool = False  # the server does not create it
+    failed: bool = False  # the server failed at a part, which the next conversion sends again
     sent: tuple[int, int] = (0, 0)  # files and bytes
     written: Written = field(default_factory=Written)
 
@@ -243,9 +244,11 @@ def fill(
 
 
 def mark(server: Connection, job: RunJob) -> None:
-    """Mark a run as complete. Raises TargetError."""
+    """Mark a run as complete, unless the server failed at a part of it. Raises TargetError."""
     from mlflow.entities import RunTag
 
+    if job.failed:
+        return
     server.call(server.store.set_tag, job.new_id, RunTag(conventions.MIGRATOR_DIGEST, job.mark))
 
 
@@ -310,6 +313,7 @@ def _send(server: Connection, job: RunJob, items: Sequence[Any]) -> None:
             _send(server, job, items[:half])
             _send(server, job, items[half:])
             return
+        job.failed |= not error.is_lasting
         key = items[0].key
         kind = _kind_of(metrics, params)
         if tags and key not in job.run.tags:
@@ -379,6 +383,7 @@ def _send_datasets(server: Connection, job: RunJob, there: Any) -> None:
         try:
             server.call(server.store.log_inputs, job.new_id, [entry])
         except Refused as error:
+            job.failed |= not error.is_lasting
             job.written.issue(
                 Code.SERVER_REFUSED, Kind.INPUT, f"{job.run.run_id}/{record.dataset_id}",
                 f"Dataset {record.name} as input of run {job.run.run_id}: {error}.",

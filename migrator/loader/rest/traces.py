@@ -86,7 +86,8 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
     """
     plan = job.plan
     try:
-        there = _there(server, plan.trace_id)
+        writer = TraceWriter(server.store, server.call, (Refused,))
+        there = writer.find(plan.trace_id)
         difference = "" if there is None else _difference(job, there)
         if difference:
             count(plan, job.written, new=False)
@@ -97,7 +98,7 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
             return
         if there is not None and plan.native and (why := clashes.of_trace(server, plan, there)):
             raise clashes.AnotherEntity(f"the target has another one: {why}")
-        is_new = _send(server, job, runs, there)
+        is_new = _deliver(writer, _outgoing(server, job, runs), there)
     except Refused as error:
         _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
@@ -117,38 +118,31 @@ def _difference(job: TraceJob, there: Any) -> str:
     return ""
 
 
-def _send(server: Connection, job: TraceJob, runs: Mapping[str, str], there: Any) -> bool:
+def _deliver(writer: TraceWriter, outgoing: OutgoingTrace, there: Any) -> bool:
     """Write a trace, or what it lacks. Returns False if it lacked nothing.
 
     One that a conversion marked is written whole again, because its source has changed since.
     Raises Refused, TargetError.
     """
-    plan = job.plan
-    info = _info(job, runs)
-    if server.release >= _IN_COLUMNS:
-        info.trace_metadata.update(_unknown_as_null(plan.metadata))
-    experiment_id = job.experiment.experiment_id
-    outgoing = OutgoingTrace(
-        info,
-        [_span(plan, span, experiment_id) for span in plan.spans],
-        tuple(dict.fromkeys(runs[each] for each in plan.run_ids if each in runs)),
-        tuple(_Prompt(*prompt.rsplit("/", 1)) for prompt in plan.prompts),
-        job.mark,
-    )
-    writer = TraceWriter(server.store, server.call)
     if there is not None and conventions.MIGRATOR_DIGEST in there.tags:
         writer.write(outgoing, there)
         return True
     return writer.complete(outgoing, there) is not Delivered.THERE
 
 
-def _there(server: Connection, trace_id: str) -> Any:
-    try:
-        return server.call(server.store.get_trace_info, trace_id)
-    except Refused as error:
-        if "not found" in str(error):
-            return None
-        raise
+def _outgoing(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> OutgoingTrace:
+    plan = job.plan
+    info = _info(job, runs)
+    if server.release >= _IN_COLUMNS:
+        info.trace_metadata.update(_unknown_as_null(plan.metadata))
+    experiment_id = job.experiment.experiment_id
+    return OutgoingTrace(
+        info,
+        [_span(plan, span, experiment_id) for span in plan.spans],
+        tuple(dict.fromkeys(runs[each] for each in plan.run_ids if each in runs)),
+        tuple(_Prompt(*prompt.rsplit("/", 1)) for prompt in plan.prompts),
+        job.mark,
+    )
 
 
 def _are_other_spans(there: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
