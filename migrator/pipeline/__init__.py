@@ -14,6 +14,7 @@ from migrator.pipeline.commands import (
     upgrade,
 )
 from migrator.pipeline.options import Options, Paths
+from migrator.pipeline.pushing import Pushed, push
 from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
@@ -28,6 +29,7 @@ __all__ = [
     "Paths",
     "PlannedTree",
     "Progress",
+    "Pushed",
     "Sink",
     "Store",
     "TargetFacts",
@@ -37,6 +39,7 @@ __all__ = [
     "fetched",
     "no_progress",
     "open_stores",
+    "push",
     "scan",
     "show",
     "upgrade",

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verification",),
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
-    ("outcome",),
+    ("outcome", "trace_writer"),
     ("databases", "encoding", "workers"),
     ("addresses", "model"),
     ("atomic_files", "conventions", "empty_database", "errors", "issues", "paths", "signals"),
@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = ("loader", "verification", "tracker", "extractor.rest")
+IMPORTS_MLFLOW = ("loader", "verification", "tracker", "extractor.rest", "trace_writer")
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 
