@@ -7,7 +7,7 @@ import sys
 import click
 
 from migrator.cli.app import EXIT_REJECTS, Command
-from migrator.cli.output import console, print_json, say
+from migrator.cli.output import console, drawn_progress, print_json, say
 from migrator.credentials import masked
 
 
@@ -24,19 +24,24 @@ def push(source: str, to: str, as_json: bool) -> None:
     mlflow-migrate push sqlite:///mlflow.db --to http://localhost:5000
 
     Use it for what the tracker wrote to its local fallback while the server was unreachable.
-    Traces keep their ids and times; runs get new ids. What the server has already is not changed.
+    Traces keep their ids and times; runs get new ids, which traces follow. What the server has
+    already is not changed; what it has in part, from a push or a tracker that was cut off, is
+    completed. What its API can't keep is listed before anything is sent.
     Exit code 3 if the server refused some.
     """
-    from migrator.tracker.push import push as send
+    from migrator.pipeline import push as send
 
     console().state = "Nothing was sent."
-    pushed = send(source, to)
-    exit_code = EXIT_REJECTS if pushed.failed else 0
+    with drawn_progress(as_json) as progress:
+        pushed = send(source, to, progress=progress, say=lambda text: say(text, err=True))
+    exit_code = 0 if pushed.is_complete else EXIT_REJECTS
     done = (
         f"Sent {pushed.sent} to {masked(to)}; {pushed.there_already:,} were there "
         f"already, {pushed.failed:,} were refused."
     )
     console().finished(done, exit_code)
+    for line in dict.fromkeys(f"{each.code.value}: {each.message}" for each in pushed.issues):
+        say(line, err=True)
     if as_json:
         print_json(pushed.as_dict())
     else:

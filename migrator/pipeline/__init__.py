@@ -15,6 +15,7 @@ from migrator.pipeline.commands import (
 )
 from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths
+from migrator.pipeline.pushing import Pushed, push
 from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import Opened, Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
@@ -31,6 +32,7 @@ __all__ = [
     "Paths",
     "PlannedTree",
     "Progress",
+    "Pushed",
     "Sink",
     "Store",
     "TargetFacts",
@@ -41,6 +43,7 @@ __all__ = [
     "learn",
     "no_progress",
     "open_stores",
+    "push",
     "scan",
     "show",
     "upgrade",

@@ -63,7 +63,7 @@ class Options:
     include: frozenset[str]
     """Groups that become traces only on request: members of ``GROUPS``."""
     exclude: frozenset[str]
-    """Groups that become no traces: members of ``GROUPS``."""
+    """Groups, and roles of trees, that become no traces: members of ``GROUPS`` and ``ROLES``."""
     profile: str | None
     """The only profile to try."""
     profile_files: tuple[str, ...]
@@ -133,8 +133,8 @@ class Options:
             "experiments": as_texts(experiments),
             "runs": runs,
             "traces": traces,
-            "include": _groups("--include", include),
-            "exclude": _groups("--exclude", exclude),
+            "include": _groups("--include", include, GROUPS),
+            "exclude": _groups("--exclude", exclude, GROUPS + ROLES),
             "profile": profile,
             "profile_files": as_texts(profile_files),
             "on_conflict": _one_of("--on-conflict", on_conflict, ON_CONFLICT),
@@ -269,8 +269,8 @@ def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def _groups(option: str, values: str | Iterable[str]) -> frozenset[str]:
-    return frozenset(_one_of(option, value, GROUPS) for value in as_texts(values))
+def _groups(option: str, values: str | Iterable[str], allowed: Sequence[str]) -> frozenset[str]:
+    return frozenset(_one_of(option, value, allowed) for value in as_texts(values))
 
 
 def _byte_count(given: int | str) -> int:

@@ -41,9 +41,11 @@ class TrackerConfig:
     artifact_level: str = "standard"  # LEVELS
     async_logging: bool = True  # write in a thread of its own
     server_timeout_s: float = 3.0  # how long a server may keep a workflow waiting
+    span_timeout_s: float = 3600.0  # an open workflow is written as it stands after this time
     sampling_ratio: float = 1.0  # share of workflows that is traced
     redact: Redact = KEYS_ONLY  # keys: values of api_key, password, ...; true: texts, too
     fallback_uri: str = DEFAULT_URI  # where traces go when the server can't take them
+    resend: bool = False  # send on what went to the fallback when the server is back
     prices: str | None = None  # a TOML file, or LiteLLM's JSON, that replaces the built-in table
 
     def __post_init__(self) -> None:
@@ -52,6 +54,10 @@ class TrackerConfig:
         if not 0 < self.server_timeout_s <= 600:
             raise OptionError(
                 f"server_timeout_s is {self.server_timeout_s!r}.", todo="Give seconds, above 0."
+            )
+        if self.span_timeout_s <= 0:
+            raise OptionError(
+                f"span_timeout_s is {self.span_timeout_s!r}.", todo="Give seconds, above 0."
             )
         if not 0 <= self.sampling_ratio <= 1:
             raise OptionError(
@@ -144,9 +150,9 @@ def _at(holder: Any, key: str) -> Any:
 
 def _typed(key: str, value: Any) -> Any:
     """Convert ``value`` to the type of setting ``key``. Raises ``OptionError``."""
-    if key in ("enabled", "log_prompts", "log_artifacts", "async_logging"):
+    if key in ("enabled", "log_prompts", "log_artifacts", "async_logging", "resend"):
         return _bool(key, value)
-    if key in ("server_timeout_s", "sampling_ratio"):
+    if key in ("server_timeout_s", "span_timeout_s", "sampling_ratio"):
         try:
             return float(value)
         except (TypeError, ValueError) as error:

@@ -1,296 +1,175 @@
-"""Where traces go: to a server or a database, and to a local database when that is gone.
+"""Where traces go: to a server or a database, and to a local database while that is gone.
 
-A trace is written whole, when its root has ended, in a thread of its own (or in the foreground):
-nothing is written while a node runs, so a node costs no time, and a trace is either at the server
-or in the fallback. What an upstream exporter would drop (MLflow 3.9 logs a failed export and goes
-on) is kept here.
+A trace is written whole, when its root has ended, in a thread of its own: nothing is written while
+a node runs, so a node costs no time, and a trace is either at the server or in the fallback. What
+an upstream exporter would drop (MLflow 3.9 logs a failed export and goes on) is kept here. A server
+that is gone is asked again now and then, and gets what comes after it has returned.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
+import logging
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import mlflow
-from mlflow.entities import TraceLocation, TraceState
-from mlflow.exceptions import MlflowException
-from mlflow.tracing.client import TracingClient
-from mlflow.tracing.export.utils import try_link_prompts_to_trace
-from mlflow.tracing.utils import add_size_stats_to_trace_metadata
-from mlflow.tracking import MlflowClient
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
+from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID
+from mlflow.tracing.trace_manager import InMemoryTraceManager
+from mlflow.tracking import fluent
 from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
-from migrator import addresses, encoding
-from migrator import conventions as conv
-from migrator.tracker import local_database
-from migrator.tracker.costs import totals
-from migrator.tracker.finishing import Calls, Finisher, write_totals
+from migrator.counting import counted
+from migrator.trace_writer import Send, send_at_once
+from migrator.tracker.finishing import Calls, Finisher
 from migrator.tracker.guard import Guard
+from migrator.tracker.place import REFUSALS, BackgroundCall, Place, ServerTimeout, why_silent
 
 T = TypeVar("T")
-PROBE = "/api/2.0/mlflow/experiments/search"
-SPANS_A_CALL = 500
 PATIENCE = 20  # times server_timeout_s that a server may take which still answers probes
+AT_FIRST_S = 0.5  # a request that takes longer is reason to ask whether the server is there
+RETRY_S = 5.0  # until a server that is gone is asked again; longer from time to time
+LONGEST_RETRY_S = 300.0
+NO_TRACE = "tr-00000000000000000000000000000000"
 
-
-class ServerTimeout(Exception):
-    """A server that doesn't do what it is asked within its time."""
-
-
-# How a place says that it can't take something. Anything else is a defect of ours.
-REFUSALS = (MlflowException, OSError, SQLAlchemyError, ServerTimeout)
-
-
-class BackgroundCall(Generic[T]):
-    """A call in a daemon thread: one that may never come back must not keep anybody waiting."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._done = threading.Event()
-        self._result: T
-        self._error: Exception | None = None
-        threading.Thread(target=self._run, args=(work,), name="tracker-call", daemon=True).start()
-
-    def _run(self, work: Callable[[], T]) -> None:
-        try:
-            self._result = work()
-        except Exception as error:  # noqa: BLE001  carried to the caller's thread and raised there
-            self._error = error
-        finally:
-            self._done.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait. True if the call is over."""
-        return self._done.wait(seconds)
-
-    def result(self) -> T:
-        """Get the call's result, or raise the error that it raised."""
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
-@dataclass(slots=True)
-class Place:
-    """A server or database, and the experiments found or made in it, by name."""
-
-    uri: str
-    experiments: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_server(self) -> bool:
-        """Whether it is reached over a network."""
-        return addresses.is_http(self.uri)
-
-    def experiment_id(self, name: str) -> str:
-        """Get the id of the experiment, which is made if it isn't there."""
-        if name not in self.experiments:
-            local_database.ensure(self.uri)
-            client = MlflowClient(self.uri)
-            found = client.get_experiment_by_name(name)
-            self.experiments[name] = (
-                found.experiment_id if found is not None else client.create_experiment(name)
-            )
-        return self.experiments[name]
-
-    def write(
-        self,
-        experiment: str | None,
-        trace: Any,
-        prompts: Sequence[Any] = (),
-        *,
-        shared_by: Finisher | None = None,
-    ) -> None:
-        """Write a whole trace, to the experiment of that name; without one it stays in its own.
-
-        A trace that is there already is written over. With ``shared_by`` other processes have
-        written spans of it: their tokens and dollars count as well.
-
-        Spans first: the store adds the tokens of spans to a trace's, and ``start_trace`` then sets
-        the right sum (MLflow 3.9, ``SqlAlchemyStore.log_spans``).
-        """
-        client = TracingClient(self.uri)
-        location = self.experiment_id(experiment) if experiment else trace.info.experiment_id
-        trace.info.trace_location = TraceLocation.from_experiment_id(location)
-        add_size_stats_to_trace_metadata(trace)
-        spans = trace.data.spans
-        try:
-            for start in range(0, len(spans), SPANS_A_CALL):
-                client.log_spans(location, spans[start : start + SPANS_A_CALL])
-        except NotImplementedError:  # a server on a file store: spans go to the artifacts, below
-            pass
-        if shared_by is not None:
-            self._count_stored(client, trace.info, shared_by)
-        info = client.start_trace(trace.info)
-        if info.tags.get(conv.SPANS_LOCATION) != conv.SPANS_IN_DATABASE:
-            client._upload_trace_data(info, trace.data)
-        if prompts:
-            try_link_prompts_to_trace(
-                client=client, trace_id=info.trace_id, prompts=prompts, synchronous=True
-            )
-
-    def _count_stored(self, client: TracingClient, info: Any, finisher: Finisher) -> None:
-        """Set a trace's totals to those of all its spans that are stored by now."""
-        spans = client.get_trace(info.trace_id).data.spans
-        separated = finisher.separated(spans)
-        if separated:
-            client.log_spans(info.experiment_id, separated)
-            by_id = {span.span_id: span for span in [*spans, *separated]}
-            spans = list(by_id.values())
-        write_totals(info, totals(spans))
-        sizes = json.loads(info.trace_metadata.get(conv.SIZE_STATS, "{}"))
-        info.trace_metadata[conv.SIZE_STATS] = encoding.encode({**sizes, "num_spans": len(spans)})
-
-    def write_spans(self, experiment: str, spans: Sequence[Any], finisher: Finisher) -> None:
-        """Write spans of a trace whose root is in another process.
-
-        Where the root is written already, the tokens and dollars of these spans are counted in.
-        """
-        client = TracingClient(self.uri)
-        client.log_spans(self.experiment_id(experiment), list(spans))
-        info = client.get_trace_info(spans[0].trace_id)
-        if info.state in (TraceState.OK, TraceState.ERROR):
-            self._count_stored(client, info, finisher)
-            client.start_trace(info)
-
-    def add_late_spans(self, spans: Sequence[Any], finisher: Finisher) -> None:
-        """Write spans that ended after their trace was written, and count them in."""
-        client = TracingClient(self.uri)
-        info = client.get_trace(spans[0].trace_id).info
-        client.log_spans(info.experiment_id, list(spans))
-        self._count_stored(client, info, finisher)
-        client.start_trace(info)
-
-
-def why_silent(uri: str, limit_s: float) -> str | None:
-    """Ask a server for one experiment. Says why it can't take traces; None if it answers.
-
-    The question needs a login where the server wants one, and a database that works. No retries;
-    at most ``limit_s``, name resolution included.
-    """
-
-    def ask() -> str | None:
-        response = http_request(
-            get_default_host_creds(uri), PROBE, "POST", max_retries=0, timeout=limit_s,
-            raise_on_status=False, json={"max_results": 1},
-        )  # fmt: skip
-        code = int(response.status_code)
-        if code in (401, 403):
-            return f"it refuses the login ({code})"
-        if code >= 400:
-            return f"it answers {code}"
-        try:
-            return (
-                None
-                if isinstance(response.json(), dict)
-                else "it answers, but is not an MLflow server"
-            )
-        except ValueError:
-            return "it answers, but is not an MLflow server"
-
-    call = BackgroundCall(ask)
-    if not call.wait(limit_s):
-        return f"it doesn't answer within {limit_s:g} s"
-    try:
-        return call.result()
-    except (MlflowException, OSError) as error:  # requests' errors are OSErrors
-        text = str(error).lower()
-        if "refused" in text:
-            return "nothing listens there (connection refused)"
-        if "timed out" in text or "timeout" in text:
-            return f"it doesn't answer within {limit_s:g} s"
-        return f"it can't be reached ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+log = logging.getLogger("migrator.tracker")
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A trace on the way, or spans of a trace that is written elsewhere or was written before."""
+    """A trace on the way, or an addition to one: late spans, feedback, spans of other processes."""
 
     experiment: str
     finisher: Finisher
-    calls: Calls
+    calls: Calls = field(default_factory=dict)
     trace: Any = None
     prompts: tuple[Any, ...] = ()
     spans: tuple[Any, ...] = ()
+    assessment: Any = None
     keeps_experiment: bool = False  # opened by nobody's tracker; the fallback has other experiments
     is_shared: bool = False  # other processes write spans of it as well
     is_late: bool = False  # spans of a trace that was written before they ended
+    is_unfinished: bool = False  # the trace is still open: it is written again when it ends
+    open_spans: int = 0  # of an ended trace
 
     @property
     def trace_id(self) -> str:
-        """The id of the trace that it holds, or that its spans belong to."""
-        found: str = self.spans[0].trace_id if self.trace is None else self.trace.info.trace_id
+        """The id of the trace that it holds, or adds to."""
+        if self.trace is not None:
+            found: str = self.trace.info.trace_id
+        elif self.assessment is not None:
+            found = self.assessment.trace_id
+        else:
+            found = self.spans[0].trace_id
         return found
+
+    @property
+    def is_addition(self) -> bool:
+        """Whether it belongs to a trace that is somewhere already, and can only be added there."""
+        return self.is_late or self.assessment is not None
 
     def finished(self) -> Parcel:
         """Complete the trace or the spans: calls, totals, masks."""
         if self.trace is not None:
             return replace(self, trace=self.finisher.trace(self.trace, self.calls))
+        if self.assessment is not None:
+            return self
         return replace(self, spans=tuple(self.finisher.spans(self.spans, self.calls)))
 
-    def write(self, place: Place, *, is_fallback: bool = False) -> None:
-        """Write it."""
+    def write(
+        self, place: Place, send: Send = send_at_once, *, is_fallback: bool = False,
+        is_there: bool = False,
+    ) -> None:  # fmt: skip
+        """Write it to a place; ``is_there`` is True if that has had an earlier form of it."""
         if self.trace is not None:
             keeps = self.keeps_experiment and not is_fallback
-            experiment = None if keeps else self.experiment
-            shared_by = self.finisher if self.is_shared else None
-            place.write(experiment, self.trace, self.prompts, shared_by=shared_by)
+            place.write(
+                None if keeps else self.experiment, self.trace, self.prompts, is_there=is_there,
+                shared_by=self.finisher if self.is_shared else None, send=send,
+            )  # fmt: skip
+        elif self.assessment is not None:
+            place.add_assessment(self.assessment, send)
         elif self.is_late:
-            place.add_late_spans(self.spans, self.finisher)
+            place.add_late_spans(self.spans, self.finisher, send)
         else:
-            place.write_spans(self.experiment, self.spans, self.finisher)
+            place.write_spans(self.experiment, self.spans, self.finisher, send)
+
+
+_Item = Parcel | threading.Event  # an event is set when all before it is written
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """Where a delivery writes, and how."""
+
+    uri: str
+    fallback_uri: str
+    limit_s: float  # how long a server may keep a workflow waiting
+    in_background: bool
+    resend: bool = False  # what went to the fallback is sent on when the server is back
 
 
 class Delivery:
-    """Writes parcels to a place, and to the fallback when that place is gone.
+    """Writes parcels to a place, and to the fallback while that place is gone.
 
     ``SimpleQueue`` because its ``put`` may be called from a signal handler.
     """
 
-    def __init__(self, uri: str, fallback_uri: str, limit_s: float, in_background: bool) -> None:
-        self.place = Place(uri)
-        self.fallback = Place(fallback_uri)
+    def __init__(self, settings: DeliverySettings) -> None:
+        self.place = Place(settings.uri)
+        self.fallback = Place(settings.fallback_uri)
         self.fallen_back: str | None = None  # why
         self.delivered = 0
         self.in_fallback = 0
         self.lost = 0
         self.guard = Guard()
         self.writing = threading.RLock()  # held while a parcel is written, and during a fork
-        self._limit_s = limit_s
-        self._in_background = in_background
-        self._fallback_ids: set[str] = set()
+        self._limit_s = settings.limit_s
+        self._in_background = settings.in_background
+        self._resends = settings.resend
+        self._is_child = False  # forked: writes directly, and within the limit
+        self._in_fallback: dict[str, str] = {}  # trace id -> experiment, the oldest first
+        self._unfinished: set[str] = set()  # traces that were written while they were open
+        self._left_open: dict[str, int] = {}  # ended traces with so many open spans
+        self._refused: set[str] = set()  # traces in the fallback that a working server refused
+        self._held: list[Parcel] = []  # additions to traces of a place that is gone
         self._says_fork = False
-        self._start_queue()
-        atexit.register(self.flush)
+        self._start_threads()
+        atexit.register(self._at_exit)
 
-    def _start_queue(self) -> None:
-        self._queue: queue.SimpleQueue[Parcel | threading.Event] = queue.SimpleQueue()
+    def _start_threads(self) -> None:
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
+        self._watch: threading.Thread | None = None
         self._lock = threading.RLock()  # reentrant: a signal handler may put, too
         self._waiting = 0
 
     def after_fork(self) -> None:
-        """Start anew in a forked child: what is queued is the parent's, and so is the thread.
+        """Start anew in a forked child: what is queued is the parent's, and so are the threads.
 
-        A child may end without running any handler of ours (``os._exit``), so it writes directly.
+        A child may end without running any handler of ours (``os._exit``), so it writes directly,
+        and what the server doesn't take in time goes to the fallback.
         """
         self.writing = threading.RLock()
         self.guard.after_fork()
-        self._start_queue()
+        self._start_threads()
+        self._held.clear()
+        self._in_fallback.clear()  # the parent sends those on
+        self._unfinished.clear()
+        self._left_open.clear()
         if self._in_background:
             self._in_background = False
             self._says_fork = True
+        self._is_child = True
 
+    # ------------------------------------------------------------------------------- questions
     @property
     def current(self) -> Place:
         """Where traces go now."""
@@ -298,38 +177,62 @@ class Delivery:
 
     def place_of(self, trace_id: str) -> Place:
         """Find where a trace was written, or would be."""
-        if trace_id in self._fallback_ids or (self.fallen_back and not self.delivered):
+        if trace_id in self._in_fallback or (self.fallen_back and not self.delivered):
             return self.fallback
         return self.place
 
     @property
     def pending(self) -> int:
         """How many parcels are not written yet."""
-        return self._waiting
+        return self._waiting + len(self._held)
 
+    @property
+    def unfinished(self) -> int:
+        """How many traces were written while they, or a span in them, were open, and still are."""
+        return len(self._unfinished) + len(self._left_open)
+
+    # -------------------------------------------------------------------------------- the start
     def connect(self, experiment: str) -> str:
         """Find or make the experiment and make it MLflow's active one; return its id.
 
-        At a server within the limit. Falls back where that fails; raises what the fallback raises
-        when it can't be used either.
+        At a server within the limit, in all. Falls back where that fails; raises what the fallback
+        raises when it can't be used either.
         """
         if not self.fallen_back:
             try:
-                found = self._within(lambda: self.place.experiment_id(experiment))
-                mlflow.set_tracking_uri(self.place.uri)
-                self._within(lambda: mlflow.set_experiment(experiment_id=found))
-                return found
+                return self._activate(self.place, self._experiment_in_time(experiment))
             except REFUSALS as error:
                 if self.place.uri == self.fallback.uri:
                     raise
                 self._fall_back(_cause(error))
-        found = self.fallback.experiment_id(experiment)
-        mlflow.set_tracking_uri(self.fallback.uri)
-        mlflow.set_experiment(experiment_id=found)
-        return found
+        return self._activate(self.fallback, self.fallback.experiment_id(experiment))
 
+    def _experiment_in_time(self, experiment: str) -> str:
+        if not self.place.is_server:
+            return self.place.experiment_id(experiment)
+        until = time.monotonic() + self._limit_s
+        if reason := why_silent(self.place.uri, self._limit_s):
+            raise ServerTimeout(reason)
+        call = BackgroundCall(partial(self.place.experiment_id, experiment))
+        if not call.wait(max(0.0, until - time.monotonic())):
+            call.abandon()
+            raise ServerTimeout(f"it answers, but not within {self._limit_s:g} s in all")
+        return call.result()
+
+    @staticmethod
+    def _activate(place: Place, experiment_id: str) -> str:
+        """Do what ``mlflow.set_experiment`` does, without its requests."""
+        mlflow.set_tracking_uri(place.uri)
+        fluent._active_experiment_id = experiment_id
+        MLFLOW_EXPERIMENT_ID.set(experiment_id)
+        return experiment_id
+
+    # --------------------------------------------------------------------------------- the queue
     def put(self, parcel: Parcel, *, at_once: bool = False) -> None:
-        """Write a parcel in the background, or ``at_once`` where somebody waits for it."""
+        """Write a parcel in the background, or ``at_once`` where somebody waits for it.
+
+        Without a background the caller waits, for a server at most the limit.
+        """
         if self._says_fork:
             self._says_fork = False
             self.guard.say(
@@ -338,12 +241,17 @@ class Delivery:
                 "background, so that none is lost when it ends.",
                 os.getpid(),
             )
-        if at_once or not self._in_background:
+        if (at_once or self._is_child) and not parcel.is_unfinished:
             self._deliver(parcel)
             return
         with self._lock:
             self._waiting += 1
         self._queue.put(parcel)
+        self._run_worker()
+        if not self._in_background and not parcel.is_unfinished:
+            self.flush(self._limit_s if self.current.is_server else None)
+
+    def _run_worker(self) -> None:
         if self._worker is None or not self._worker.is_alive():
             with self._lock:
                 if self._worker is None or not self._worker.is_alive():
@@ -370,61 +278,115 @@ class Delivery:
             with self._lock:
                 self._waiting -= 1
 
+    def _at_exit(self) -> None:
+        """Write what is left, and say what is not where it was to be."""
+        self.flush()
+        if self.fallen_back and (self._held or self._to_resend()):
+            self._try_again()
+        if not (self.lost or self.in_fallback or self._held):
+            return
+        log.warning(
+            "Tracking ended: %s at %s, %s in %s (`mlflow-migrate push` sends them on), %d lost.",
+            counted(self.delivered, "trace"), self.place.uri, counted(self.in_fallback, "trace"),
+            self.fallback.uri, self.lost + len(self._held),
+        )  # fmt: skip
+        for parcel in self._held:
+            log.warning("Lost with the server: %s", _words(parcel))
+
+    # -------------------------------------------------------------------------------- delivering
     def _deliver(self, parcel: Parcel) -> None:
         with self.guard.during("write a trace"), self.writing:
+            if parcel.is_unfinished and not _is_open(parcel.trace_id):
+                return  # it has ended since, and is written whole
             try:
-                finished = parcel.finished()
-                if self._goes_to_place(finished) and self._accepted(finished):
-                    self.delivered += finished.trace is not None
-                    return
-                finished.write(self.fallback, is_fallback=True)
+                self._write(parcel.finished())
             except BaseException:
                 self.lost += 1
                 raise
-            if finished.trace is not None:
-                self.in_fallback += 1
-                self._fallback_ids.add(finished.trace_id)
 
-    def _goes_to_place(self, parcel: Parcel) -> bool:
-        """Late spans go where their trace went; all else to the place that takes traces now."""
-        if parcel.is_late:
-            return parcel.trace_id not in self._fallback_ids
-        return not self.fallen_back
+    def _write(self, parcel: Parcel) -> None:
+        """Write to the place, or to the fallback if that is gone or refuses it."""
+        trace_id = parcel.trace_id
+        is_there = trace_id in self._unfinished
+        has_place = not (parcel.is_addition and trace_id in self._in_fallback)
+        if has_place and not self.fallen_back:
+            try:
+                self._within(partial(parcel.write, self.place, is_there=is_there))
+            except REFUSALS as error:
+                if self.place.uri == self.fallback.uri:
+                    raise
+                self._note_refusal(error)
+                if parcel.is_addition and not self.fallen_back and not self.fallback.has(trace_id):
+                    raise
+            else:
+                self._count(parcel, in_fallback=False)
+                return
+        if parcel.is_addition and has_place and not self.fallback.has(trace_id):
+            self._held.append(parcel)
+            return
+        in_fallback = trace_id in self._in_fallback
+        parcel.write(self.fallback, is_fallback=True, is_there=is_there and in_fallback)
+        self._count(parcel, in_fallback=True)
 
-    def _accepted(self, parcel: Parcel) -> bool:
-        """Write to the configured place. False if it didn't take it; falls back if it is gone.
+    def _count(self, parcel: Parcel, *, in_fallback: bool) -> None:
+        """Count a trace once, where its last form is."""
+        trace_id = parcel.trace_id
+        open_spans = parcel.open_spans
+        if parcel.is_addition:
+            open_spans = self._left_open.get(trace_id, 0) - len(parcel.spans)
+        self._left_open.pop(trace_id, None)
+        if open_spans > 0:
+            self._left_open[trace_id] = open_spans
+        if parcel.trace is None:
+            return
+        if trace_id in self._unfinished:  # counted when its first form was written
+            if trace_id in self._in_fallback:
+                self.in_fallback -= 1
+            else:
+                self.delivered -= 1
+        self._unfinished.discard(trace_id)
+        if parcel.is_unfinished:
+            self._unfinished.add(trace_id)
+        self._in_fallback.pop(trace_id, None)
+        if in_fallback:
+            self.in_fallback += 1
+            self._in_fallback[trace_id] = parcel.experiment
+        else:
+            self.delivered += 1
 
-        Raises what the place raises when it is the fallback itself.
-        """
-        try:
-            self._within(lambda: parcel.write(self.place))
-        except REFUSALS as error:
-            if self.place.uri == self.fallback.uri:
-                raise
-            gone = why_silent(self.place.uri, self._limit_s) if self.place.is_server else None
-            if gone or not self.place.is_server:
-                self._fall_back(gone or _cause(error))
-            else:  # the server is well, and refuses this one
-                self.guard.say(
-                    "refused", "Tracking: %s refuses a trace (%s); it goes to %s.",
-                    self.place.uri, _cause(error), self.fallback.uri,
-                )  # fmt: skip
-            return False
-        return True
-
-    def _within(self, work: Callable[[], T]) -> T:
+    def _within(self, work: Callable[[Send], T]) -> T:
         """Do ``work``; at a server as long as it answers. Raises ``ServerTimeout``."""
         if not self.place.is_server:
-            return work()
-        if reason := why_silent(self.place.uri, self._limit_s):
-            raise ServerTimeout(reason)
+            return work(send_at_once)
+        seconds = self._limit_s if self._is_child else self._limit_s * PATIENCE
+        until = time.monotonic() + seconds
         call = BackgroundCall(work)
-        for _ in range(PATIENCE):
-            if call.wait(self._limit_s):
-                return call.result()
-            if reason := why_silent(self.place.uri, self._limit_s):
-                raise ServerTimeout(reason)
-        raise ServerTimeout(f"it took more than {PATIENCE * self._limit_s:g} s")
+        wait_s = min(AT_FIRST_S, self._limit_s)
+        try:
+            while not call.wait(min(wait_s, until - time.monotonic())):
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    raise ServerTimeout(f"it took more than {seconds:g} s")
+                if reason := why_silent(self.place.uri, min(self._limit_s, left_s)):
+                    raise ServerTimeout(reason)
+                wait_s = self._limit_s
+        finally:
+            call.abandon()
+        return call.result()
+
+    # ------------------------------------------------------------------- a server that is gone
+    def _note_refusal(self, error: Exception) -> None:
+        """Fall back if the place is gone, and say so; a server that is well refuses this one."""
+        reason: str | None = _cause(error)
+        if self.place.is_server and not isinstance(error, ServerTimeout):
+            reason = why_silent(self.place.uri, self._limit_s)
+        if reason:
+            self._fall_back(reason)
+        else:
+            self.guard.say(
+                "refused", "Tracking: %s refuses a trace (%s); it goes to %s.",
+                self.place.uri, _cause(error), self.fallback.uri,
+            )  # fmt: skip
 
     def _fall_back(self, reason: str) -> None:
         self.fallen_back = reason
@@ -434,22 +396,94 @@ class Delivery:
             "%s` sends them on.",
             self.place.uri, reason, self.fallback.uri, self.fallback.uri, self.place.uri,
         )  # fmt: skip
+        if self.place.is_server and not self._is_child:
+            self._run_watch()
+
+    def _run_watch(self) -> None:
+        with self._lock:
+            if self._watch is None or not self._watch.is_alive():
+                self._watch = threading.Thread(
+                    target=self._watch_server, name="tracker-watch", daemon=True
+                )
+                self._watch.start()
+
+    def _watch_server(self) -> None:
+        """Ask the server again, less and less often, until it is back and has what it lacked."""
+        seconds = RETRY_S
+        while self.fallen_back or self._to_resend():
+            time.sleep(seconds)
+            seconds = min(2 * seconds, LONGEST_RETRY_S)
+            with self.guard.during("go back to the server"):
+                self._try_again()
+
+    def _try_again(self) -> None:
+        """Go back to a server that answers again, and send it what it lacks, the oldest first."""
+        if why_silent(self.place.uri, self._limit_s):
+            return
+        try:
+            self._within(partial(self.place.has, NO_TRACE))  # some answer a probe and nothing else
+        except REFUSALS:
+            return
+        if self.fallen_back:
+            self.fallen_back = None
+            log.warning("Tracking: %s takes traces again.", self.place.uri)
+        held, self._held = self._held, []
+        for parcel in held:
+            self._deliver(parcel)
+        for trace_id in self._to_resend():
+            if not self.fallen_back:
+                self._send_on(trace_id)
+
+    def _to_resend(self) -> list[str]:
+        """List the ended traces that are to be sent on from the fallback, the oldest first."""
+        if not self._resends:
+            return []
+        waits = self._unfinished | self._refused
+        return [trace_id for trace_id in list(self._in_fallback) if trace_id not in waits]
+
+    def _send_on(self, trace_id: str) -> None:
+        with self.writing:
+            experiment = self._in_fallback[trace_id]
+            try:
+                self._within(partial(self.fallback.send_on, experiment, trace_id, self.place))
+            except REFUSALS as error:
+                self._note_refusal(error)
+                if not self.fallen_back:
+                    self._refused.add(trace_id)
+                return
+            del self._in_fallback[trace_id]
+            self.in_fallback -= 1
+            self.delivered += 1
 
 
-_deliveries: dict[tuple[str, str, float, bool], Delivery] = {}
+def _is_open(trace_id: str) -> bool:
+    with InMemoryTraceManager.get_instance().get_trace(trace_id) as trace:
+        return trace is not None
+
+
+def _words(parcel: Parcel) -> str:
+    """Describe an addition that is lost, with the value of a feedback."""
+    if parcel.assessment is None:
+        return f"{counted(len(parcel.spans), 'span')} of trace {parcel.trace_id}"
+    given = parcel.assessment
+    return f"{given.name} = {given.value!r} of trace {parcel.trace_id}"
+
+
+_deliveries: dict[DeliverySettings, Delivery] = {}
 _deliveries_lock = threading.Lock()
 
 
-def delivery_to(uri: str, fallback_uri: str, limit_s: float, in_background: bool) -> Delivery:
+def delivery_to(settings: DeliverySettings) -> Delivery:
     """Get the delivery to a place, one in a process: applications make many trackers.
 
     This way one thread writes to it, and a server that is gone is waited for, and warned of, once.
     A relative path is meant from the current directory, also after the process leaves it.
     """
-    key = (_absolute(uri), _absolute(fallback_uri), limit_s, in_background)
+    uri, fallback_uri = _absolute(settings.uri), _absolute(settings.fallback_uri)
+    key = replace(settings, uri=uri, fallback_uri=fallback_uri)
     with _deliveries_lock:
         if key not in _deliveries:
-            _deliveries[key] = Delivery(*key)
+            _deliveries[key] = Delivery(key)
         return _deliveries[key]
 
 

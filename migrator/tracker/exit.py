@@ -7,7 +7,8 @@ import signal
 import threading
 from types import FrameType
 
-from migrator.tracker.delivery import BackgroundCall
+from migrator.trace_writer import Send
+from migrator.tracker.place import BackgroundCall
 from migrator.tracker.sink import sinks
 
 MAX_WAIT_S = 8.0  # container runtimes kill 10 s after they have asked
@@ -31,7 +32,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-def _send_all() -> None:
+def _send_all(send: Send) -> None:
     for sink in list(sinks):
         with sink.lock:
             spans = list(sink.open.values())

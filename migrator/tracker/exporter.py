@@ -7,21 +7,24 @@ holds the exporter), ``InMemoryTraceManager`` (traces that are not finished) and
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow import start_span_no_context as start_span_no_context
 from mlflow.entities import NoOpSpan as NoOpSpan
-from mlflow.entities import Span
+from mlflow.entities import Span, Trace, TraceData, TraceState
 from mlflow.tracing import provider as provider
 from mlflow.tracing.constant import SpanAttributeKey, TraceTagKey
 from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracing.utils import encode_span_id, get_otel_attribute, maybe_get_request_id
+from mlflow.tracing.utils.truncation import set_request_response_preview
 
 from migrator.tracker.delivery import Parcel, flush_all
 from migrator.tracker.sink import Sink
@@ -30,6 +33,7 @@ from migrator.tracker.usage import Call
 # MLflow forgets a trace that is open for an hour. A workflow may take longer.
 OPEN_TRACE_S = 14 * 24 * 3600
 MAX_TRACES = 10_000
+LONGEST_LOOK_S = 30.0  # between two looks for traces that are open for too long
 
 
 class _Queues:
@@ -99,6 +103,7 @@ class Exporter(MlflowV3SpanExporter):  # type: ignore[misc]  # mlflow is not typ
             prompts=tuple(prompts),
             keeps_experiment=owned.sink is None,
             is_shared=trace_id in sink.shared,
+            open_spans=sum(span.end_time_ns is None for span in trace.data.spans),
         )
         sink.shared.discard(trace_id)
         # mlflow.genai.evaluate reads the trace as soon as the workflow has returned.
@@ -140,6 +145,38 @@ def _send_late(span: Any) -> None:
         )  # fmt: skip
 
 
+def _write_open(trace_id: str, owned: OwnedTrace, sink: Sink) -> None:
+    """Write a trace as it stands, although its root is open; it is written again when it ends.
+
+    Its spans that are open are written as ended now, and marked as unfinished.
+    """
+    with InMemoryTraceManager.get_instance().get_trace(trace_id) as open_trace:
+        if open_trace is None:
+            return
+        root = open_trace.get_root_span()
+        if root is None:
+            return
+        data = TraceData([each.to_immutable_span() for each in open_trace.span_dict.values()])
+        start_ms = root.start_time_ns // 1_000_000
+        info = replace(
+            open_trace.info,
+            request_time=start_ms,
+            execution_duration=time.time_ns() // 1_000_000 - start_ms,
+            state=TraceState.IN_PROGRESS,
+            trace_metadata=dict(open_trace.info.trace_metadata),
+            tags=dict(open_trace.info.tags),
+            assessments=copy.deepcopy(open_trace.info.assessments),
+        )
+    set_request_response_preview(info, data)
+    calls = {span_id: list(each) for span_id, each in owned.calls.items()}
+    sink.delivery.put(
+        Parcel(
+            sink.experiment, sink.finisher, calls, trace=Trace(info, data), is_unfinished=True,
+            is_shared=trace_id in sink.shared,
+        )
+    )  # fmt: skip
+
+
 @dataclass(slots=True)
 class OwnedTrace:
     """What is known of a trace that is open in this process."""
@@ -147,6 +184,7 @@ class OwnedTrace:
     sink: Sink | None = None  # of the tracker that opened it
     calls: dict[str, list[Call]] = field(default_factory=dict)  # by the span that reported them
     sent: set[str] = field(default_factory=set)  # spans of a remote trace that are written
+    written_s: float = field(default_factory=time.monotonic)  # or when it was opened
 
 
 class Router:
@@ -159,6 +197,7 @@ class Router:
         self._written: OrderedDict[str, Sink] = OrderedDict()
         self._late_calls: dict[str, list[Call]] = {}
         self._exporter: Exporter | None = None
+        self._watch: threading.Thread | None = None
 
     def take(self, sink: Sink) -> None:
         """Route MLflow's traces through the tracker's exporter.
@@ -188,6 +227,32 @@ class Router:
         """Remember whose trace this is."""
         with self._lock:
             self.trace(trace_id).sink = sink
+            if self._watch is None or not self._watch.is_alive():
+                self._watch = threading.Thread(
+                    target=self._watch_open, name="tracker-open", daemon=True
+                )
+                self._watch.start()
+
+    def _watch_open(self) -> None:
+        """Write traces whose root is open for longer than their tracker's ``span_timeout_s``."""
+        while True:
+            with self._lock:
+                limits = [owned.sink.span_timeout_s for owned in self._open.values() if owned.sink]
+                if not limits:
+                    self._watch = None
+                    return
+            time.sleep(min(LONGEST_LOOK_S, *(limit / 4 for limit in limits)))
+            now = time.monotonic()
+            with self._lock:
+                late = [
+                    (trace_id, owned, owned.sink)
+                    for trace_id, owned in self._open.items()
+                    if owned.sink and now - owned.written_s > owned.sink.span_timeout_s
+                ]
+            for trace_id, owned, sink in late:
+                owned.written_s = now
+                with sink.guard.during("write an open trace"):
+                    _write_open(trace_id, owned, sink)
 
     def trace(self, trace_id: str) -> OwnedTrace:
         """Get what is known of an open trace."""
@@ -235,6 +300,7 @@ class Router:
     def after_fork(self) -> None:
         """Forget, in a forked child, what is the parent's to write."""
         self._lock = threading.RLock()
+        self._watch = None
         self._open.clear()
         self._written.clear()
         self._late_calls.clear()

@@ -135,7 +135,10 @@ class Finisher:
     def trace(self, trace: Any, calls: Calls) -> Any:
         """Complete a whole trace: its spans, its totals in metadata and feedback, its masks."""
         root = next((span for span in trace.data.spans if span.parent_id is None), None)
-        spans = self._unmasked(trace.data.spans, calls, root.end_time_ns if root else None)
+        end_ns = root.end_time_ns if root else None
+        if end_ns is None and trace.info.execution_duration is not None:  # the root is open
+            end_ns = (trace.info.request_time + trace.info.execution_duration) * 1_000_000
+        spans = self._unmasked(trace.data.spans, calls, end_ns)
         _settle_state(trace.info, spans)
         write_totals(trace.info, totals(spans), self.prices.source)
         finished = Trace(trace.info, TraceData([self._masked(span) for span in spans]))

@@ -31,6 +31,7 @@ class Sink(Protocol):
     guard: Guard
     delivery: Delivery
     finisher: Finisher
+    span_timeout_s: float
     tracing: Any  # the module ``exporter``, which needs MLflow; looked up once, not for each span
     open: dict[int, Any]  # spans, by ``id``, in the order they were opened
     lock: threading.RLock

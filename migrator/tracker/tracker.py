@@ -53,6 +53,7 @@ class TrackerSink:
     experiment_id: str
     guard: Guard
     finisher: Finisher
+    span_timeout_s: float
     tracing: Any
     open: dict[int, TrackedSpan] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -72,6 +73,7 @@ class Status:
     delivered: int = 0  # traces written to the configured place
     in_fallback: int = 0
     pending: int = 0
+    unfinished: int = 0  # of those delivered or in the fallback: still open, or left open
     lost: int = 0
     errors: int = 0  # of the tracker itself
     last_error: str | None = None
@@ -459,6 +461,7 @@ class MLFlowTracker:
             delivered=delivery.delivered,
             in_fallback=delivery.in_fallback,
             pending=delivery.pending,
+            unfinished=delivery.unfinished,
             lost=delivery.lost,
             errors=self._guard.errors + delivery.guard.errors,
             last_error=self._guard.last or delivery.guard.last,
@@ -513,7 +516,7 @@ class MLFlowTracker:
     # ---------------------------------------------------------------------------------- inside
     def _set_up(self, prices: PriceTable, masker: Masker) -> TrackerSink:
         from migrator.tracker import exporter
-        from migrator.tracker.delivery import delivery_to
+        from migrator.tracker.delivery import DeliverySettings, delivery_to
         from migrator.tracker.exit import handle_sigterm
         from migrator.tracker.finishing import Finisher
         from migrator.tracker.forks import handle_forks
@@ -521,13 +524,17 @@ class MLFlowTracker:
 
         config = self.config
         delivery = delivery_to(
-            config.tracking_uri, config.fallback_uri, config.server_timeout_s, config.async_logging
-        )
+            DeliverySettings(
+                config.tracking_uri, config.fallback_uri, config.server_timeout_s,
+                in_background=config.async_logging, resend=config.resend,
+            )
+        )  # fmt: skip
         experiment_id = delivery.connect(config.experiment_name)
         finisher = Finisher(prices, self._provider, masker)
         sink = TrackerSink(
-            delivery, config.experiment_name, experiment_id, self._guard, finisher, exporter
-        )
+            delivery, config.experiment_name, experiment_id, self._guard, finisher,
+            config.span_timeout_s, exporter,
+        )  # fmt: skip
         sinks.add(sink)
         exporter.router.take(sink)
         handle_sigterm()
@@ -571,23 +578,24 @@ class MLFlowTracker:
         self, trace_id: str | None, make: Callable[[str], Any], what: tuple[str, ...]
     ) -> None:
         assert self._sink is not None
-        from mlflow.tracing.client import TracingClient
         from mlflow.tracing.trace_manager import InMemoryTraceManager
 
-        from migrator.tracker.delivery import now_ms
+        from migrator.tracker.delivery import Parcel, now_ms
 
         workflow = innermost(self._sink, WORKFLOW)
         wanted = trace_id or (workflow.trace_id if workflow else None) or self._last_trace_id
         if wanted is None:
             return
         assessment = self._sink.finisher.assessment(make(wanted))
+        assessment.assessment_id = encoding.assessment_id_of(wanted, *what, str(now_ms()))
         with InMemoryTraceManager.get_instance().get_trace(wanted) as trace:
             if trace is not None:  # still open: it goes along with the trace
-                assessment.assessment_id = encoding.assessment_id_of(wanted, *what, str(now_ms()))
                 trace.info.assessments.append(assessment)
                 return
-        self.flush(self.config.server_timeout_s)
-        TracingClient(self._sink.delivery.place_of(wanted).uri).log_assessment(wanted, assessment)
+        # In the queue it comes behind its trace.
+        self._sink.delivery.put(
+            Parcel(self._sink.experiment, self._sink.finisher, assessment=assessment)
+        )
 
     def _recordable(self, value: Any, level: str, own: Mapping[str, Any] | None = None) -> Any:
         """Choose what may be recorded of a value that the legacy tracker wrote at ``level``.

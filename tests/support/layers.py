@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verification",),
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
-    ("outcome",),
+    ("outcome", "trace_writer"),
     ("databases", "encoding", "object_stores", "workers"),
     ("addresses", "http_client", "model"),
     ("atomic_files", "conventions", "empty_database", "errors", "issues", "paths", "signals"),
@@ -23,7 +23,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = ("loader", "verification", "tracker", "extractor.artifact_proxy")
+IMPORTS_MLFLOW = (
+    *("loader", "verification", "tracker"),
+    *("trace_writer", "extractor.artifact_proxy"),
+)
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 

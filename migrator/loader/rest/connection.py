@@ -36,9 +36,16 @@ _AUTH = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TR
 
 
 class Refused(Exception):
-    """The server works, but refuses this one request; the message is its reason."""
+    """The server works, but refuses this one request; the message is its reason.
+
+    ``is_lasting`` is False if the server failed at it: asked again, it may do it.
+    """
 
     code = Code.SERVER_REFUSED
+
+    def __init__(self, reason: str, *, is_lasting: bool = True) -> None:
+        super().__init__(reason)
+        self.is_lasting = is_lasting
 
 
 def open_server(uri: str, *, to_read: bool = False) -> Connection:
@@ -95,16 +102,17 @@ class Connection:
             said = self._line(error)
             if code in _LOGIN_ERRORS:
                 raise self.lost(f"it refuses the login: {said}", _AUTH) from error
-            if not isinstance(error, RestException) or code == "INTERNAL_ERROR":
+            is_lasting = isinstance(error, RestException) and code != "INTERNAL_ERROR"
+            if not is_lasting:
                 why = self.find_problem()
                 if why is not None:
                     raise self.lost(why[0], why[1]) from error
-            raise Refused(said.removeprefix(f"{code}: ")) from error
+            raise Refused(said.removeprefix(f"{code}: "), is_lasting=is_lasting) from error
         except OSError as error:  # those of requests are
             why = self.find_problem()
             if why is not None:
                 raise self.lost(why[0], why[1]) from error
-            raise Refused(self._line(error)) from error
+            raise Refused(self._line(error), is_lasting=False) from error
 
     def each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Call ``work`` on every item, several at once; return the results in order.

@@ -110,11 +110,12 @@ class TargetExperiment:
     runs: dict[str, Found] = field(default_factory=dict)  # by the id in the source
     traces: dict[str, str | None] = field(default_factory=dict)  # trace id -> mark
     models: dict[str, Found] = field(default_factory=dict)  # by the id in the source
+    ghosts: list[str] = field(default_factory=list)  # incomplete runs beside one in ``runs``
     _settled: bool = False
 
     def load(self, server: Connection) -> None:
         """List the runs, traces and models that earlier conversions wrote. Raises TargetError."""
-        for known in (self.runs, self.traces, self.models):
+        for known in (self.runs, self.traces, self.models, self.ghosts):
             known.clear()
         for run in server.runs(self.experiment_id):
             tags = run.data.tags
@@ -125,8 +126,14 @@ class TargetExperiment:
                 run.info.lifecycle_stage == "deleted",
             )
             # If MLflow sent a request twice, there may be two runs: the complete one counts.
-            if source not in self.runs or found.mark:
-                self.runs[source] = found
+            other = self.runs.setdefault(source, found)
+            if other is found:
+                continue
+            ghost = found
+            if found.mark and not other.mark:
+                self.runs[source], ghost = found, other
+            if not ghost.mark and not ghost.deleted:
+                self.ghosts.append(ghost.new_id)
         for trace in server.traces(self.experiment_id):
             self.traces[trace.trace_id] = trace.tags.get(conventions.MIGRATOR_DIGEST)
         for model in server.logged_models(self.experiment_id):

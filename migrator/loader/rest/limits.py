@@ -62,8 +62,7 @@ _FIELDS = "kept as JSON in tag migrator.source_fields"
 LIMITS: tuple[Limit, ...] = (
     Limit(
         "experiment-id", "ids of experiments", "the server numbers them",
-        "new ids; the old one is in tag migrator.source_experiment_id, and old and new ones are in "
-        "the report",
+        "new ids; the old one is in tag migrator.source_experiment_id",
     ),
     Limit(
         "experiment-times", "creation and update times of experiments",
@@ -72,7 +71,7 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "run-id", "ids of runs", "the server draws them",
         "new ids, which parents, traces, models and versions follow; the old one is in tag "
-        "migrator.source_run_id, and old and new ones are in the report",
+        "migrator.source_run_id",
     ),
     Limit(
         "run-name", "runs without a name", "the API gives one that is made up",
@@ -107,8 +106,7 @@ LIMITS: tuple[Limit, ...] = (
     ),
     Limit(
         "model-id", "ids of logged models", "the server draws them",
-        "new ids, which runs and versions follow; the old one is in tag migrator.source_model_id, "
-        "and old and new ones are in the report",
+        "new ids, which runs and versions follow; the old one is in tag migrator.source_model_id",
     ),
     Limit(
         "model-times", "times and status messages of logged models",
@@ -159,8 +157,8 @@ LIMITS: tuple[Limit, ...] = (
         "the API carries numbers as floats", "13 is served as 13.0",
     ),
     Limit(
-        "assessment-fields", "assessments that are marked as not valid, or name a run",
-        "the API has no such fields", "the mark and the run are lost",
+        "assessment-fields", "assessments that name a run, or are not valid without one that "
+        "overrides them", "the API has no such fields", "the mark and the run are lost",
     ),
     Limit(
         "assets", "evaluation datasets, scorers or webhooks",
@@ -245,8 +243,10 @@ class Survey:
             )
         counts["token-counts"] += plan.usage is not None and lacks_counts(plan)
         counts["assessment-numbers"] += sum(type(a.value) is int for a in plan.assessments)
+        overridden = {a.overrides for a in plan.assessments}
         counts["assessment-fields"] += sum(
-            a.valid is False or a.run_id is not None for a in plan.assessments
+            (a.valid is False and a.assessment_id not in overridden) or a.run_id is not None
+            for a in plan.assessments
         )
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:

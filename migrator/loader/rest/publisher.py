@@ -83,6 +83,7 @@ class Publisher:
         self._seen: set[tuple[Kind, str]] = set()
         self._ids = models.Ids()
         self._need_models: list[RunJob] = []
+        self._created: set[str] = set()  # runs that were not there before, by old id
         self._clashing: set[str] = set()  # runs whose ids belong to different runs there
         self._to_delete: dict[str, int] = {}  # runs by new id, and their experiment
         self._deleted: set[str] = set()  # runs that are deleted there, by new id
@@ -276,7 +277,10 @@ class Publisher:
         missing = [job for job in jobs if job.found is None]
         self._server.each(partial(runs.create, self._server), missing)
         for job in missing:
-            self._ids.runs[job.run.run_id] = job.new_id
+            if not job.refused:
+                self._ids.runs[job.run.run_id] = job.new_id
+                self._created.add(job.run.run_id)
+        jobs = [job for job in jobs if not job.refused]
         for job in jobs:
             if job.found is not None and job.found.deleted:
                 self._server.call(self._server.store.restore_run, job.new_id)
@@ -307,10 +311,14 @@ class Publisher:
         if job.clash:
             self._clashing.add(run.run_id)
             return
+        if job.refused:
+            return
         self._result.files_sent += job.sent[0]
         self._result.bytes_sent += job.sent[1]
         old_parent = run.parent_run_id
-        if old_parent is not None and old_parent not in self._ids.runs and not job.is_complete:
+        comes_late = old_parent not in self._ids.runs
+        comes_new = job.is_complete and old_parent in self._created
+        if old_parent is not None and (comes_late or comes_new):
             self._parents.append((job.new_id, old_parent))
         if job.needs_models and not job.is_complete:
             self._need_models.append(job)
@@ -332,7 +340,7 @@ class Publisher:
             if not plan.native and self._is_of_other_run(plan):
                 continue
             experiment = self._experiments[experiment_id]
-            mark = traces.mark_of(plan)
+            mark = traces.mark_of(plan, self._ids.runs)
             there = experiment.traces.get(plan.trace_id)
             if there == mark:
                 traces.count(plan, self._result, new=False)
@@ -450,6 +458,7 @@ class Publisher:
         for job in self._need_models:
             self._result.add(job.written)
         self._join_late_parents()
+        self._take_ghosts_away()
         self._delete()
         self._count_datasets()
         experiment_ids = {
@@ -498,6 +507,7 @@ class Publisher:
         try:
             self._server.call(ask)
         except Refused as error:
+            job.failed |= not error.is_lasting
             job.written.issue(
                 Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{model}",
                 f"Logged model {model} as {kind.value} {job.run.run_id}: {error}.",
@@ -514,6 +524,15 @@ class Publisher:
             if old in self._ids.runs:
                 tag = RunTag(conventions.PARENT_RUN_ID, self._ids.runs[old])
                 self._server.call(self._server.store.set_tag, run_id, tag)
+
+    def _take_ghosts_away(self) -> None:
+        """Delete the second of two runs that one request made, and our tag on it."""
+        store, call = self._server.store, self._server.call
+        for experiment in self._experiments.values():
+            for run_id in experiment.ghosts:
+                call(store.delete_tag, run_id, conventions.MIGRATOR_SOURCE_RUN)
+                call(store.delete_run, run_id)
+            experiment.ghosts.clear()
 
     def _delete(self) -> None:
         store, call = self._server.store, self._server.call

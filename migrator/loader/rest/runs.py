@@ -74,6 +74,8 @@ class RunJob:
     there: Any = None  # the server's run, if an earlier conversion made one
     points_there: dict[str, set[Point]] = field(default_factory=dict)
     clash: str = ""  # why that is a different run
+    refused: bool = False  # the server does not create it
+    failed: bool = False  # the server failed at a part, which the next conversion sends again
     sent: tuple[int, int] = (0, 0)  # files and bytes
     written: Written = field(default_factory=Written)
 
@@ -139,7 +141,10 @@ def _count_merged(job: RunJob, points: int) -> None:
 
 
 def create(server: Connection, job: RunJob) -> None:
-    """Create a run with its old id in a tag, so that it is found again. Raises TargetError."""
+    """Create a run with its old id in a tag, so that it is found again. Raises TargetError.
+
+    A run that the server refuses is rejected with all its parts.
+    """
     from mlflow.entities import RunTag
 
     run = job.run
@@ -153,8 +158,22 @@ def create(server: Connection, job: RunJob) -> None:
             _name_of(run),
         )
     except Refused as error:
-        raise server.lost(f"it does not create run {run.run_id}: {error}") from error
+        job.refused = True
+        message = f"Run {run.run_id}: {error}."
+        job.written.reject_parts(error.code, run.run_id, message, _parts_of(run), run.path)
+        return
     job.new_id = made.info.run_id
+
+
+def _parts_of(run: RunRecord) -> dict[Kind, int]:
+    return {
+        Kind.RUN: 1,
+        Kind.PARAM: len(run.params),
+        Kind.TAG: len(run.tags),
+        Kind.METRIC_POINT: sum(map(len, run.metrics.values())),
+        Kind.INPUT: len(run.inputs),
+        Kind.OUTPUT: len(run.outputs),
+    }
 
 
 def _name_of(run: RunRecord) -> str:
@@ -177,15 +196,7 @@ def look(server: Connection, job: RunJob) -> None:
     if not job.clash:
         return
     message = f"The target has another run {run.run_id}, as {job.new_id}: {job.clash}."
-    parts = {
-        Kind.RUN: 1,
-        Kind.PARAM: len(run.params),
-        Kind.TAG: len(run.tags),
-        Kind.METRIC_POINT: sum(map(len, run.metrics.values())),
-        Kind.INPUT: len(run.inputs),
-        Kind.OUTPUT: len(run.outputs),
-    }
-    for kind, count in parts.items():
+    for kind, count in _parts_of(run).items():
         if count:
             job.written.issue(
                 Code.ENTITY_CLASHES, kind, run.run_id, message, path=run.path,
@@ -233,9 +244,11 @@ def fill(
 
 
 def mark(server: Connection, job: RunJob) -> None:
-    """Mark a run as complete. Raises TargetError."""
+    """Mark a run as complete, unless the server failed at a part of it. Raises TargetError."""
     from mlflow.entities import RunTag
 
+    if job.failed:
+        return
     server.call(server.store.set_tag, job.new_id, RunTag(conventions.MIGRATOR_DIGEST, job.mark))
 
 
@@ -300,6 +313,7 @@ def _send(server: Connection, job: RunJob, items: Sequence[Any]) -> None:
             _send(server, job, items[:half])
             _send(server, job, items[half:])
             return
+        job.failed |= not error.is_lasting
         key = items[0].key
         kind = _kind_of(metrics, params)
         if tags and key not in job.run.tags:
@@ -369,6 +383,7 @@ def _send_datasets(server: Connection, job: RunJob, there: Any) -> None:
         try:
             server.call(server.store.log_inputs, job.new_id, [entry])
         except Refused as error:
+            job.failed |= not error.is_lasting
             job.written.issue(
                 Code.SERVER_REFUSED, Kind.INPUT, f"{job.run.run_id}/{record.dataset_id}",
                 f"Dataset {record.name} as input of run {job.run.run_id}: {error}.",

@@ -1,8 +1,6 @@
-"""Writes one trace through the API: spans, links, and last the trace's own fields.
+"""Makes MLflow's entities of a planned trace, and has them written through the API.
 
-MLflow makes a trace of the spans that it gets, with times, state and token counts of its own, and
-adds to the counts each time. ``start_trace`` overwrites these in one step, with assessments, their
-ids and times. So spans go first, and an interrupted trace is sent again.
+``migrator.trace_writer`` writes them; here it is decided what may be written at all.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ from migrator.loader.rest import clashes
 from migrator.loader.rest.connection import Connection, Refused
 from migrator.loader.rest.digests import digest_of
 from migrator.loader.rest.experiment_index import TargetExperiment
-from migrator.loader.rest.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS, lacks_counts
+from migrator.loader.rest.limits import TRACE_METADATA_CHARS, TRACE_TAG_CHARS
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
 from migrator.outcome.ledger import trace_counts_of
 from migrator.outcome.written import Written
+from migrator.trace_writer import STORE_TAGS, Delivered, OutgoingTrace, TraceWriter
 
-_SPANS_A_CALL = 200
-_SESSION = "session.id"  # of OpenTelemetry's conventions
 # MLflow 3.17 keeps these numbers of a trace in columns. One that is not sent stays the sum over the
 # spans: 0.0 for a cost that no span has.
 _IN_COLUMNS = (3, 17)
@@ -35,9 +32,7 @@ _NUMBERS = {
     ),
     conventions.TRACE_COST: ("input_cost", "output_cost", "total_cost"),
 }  # fmt: skip
-_DERIVED_FROM = (conventions.SPAN_USAGE, _SESSION)
-# Tags of the server itself, which it refuses or would write twice.
-_NOT_SENT = (conventions.ARTIFACT_LOCATION, conventions.SPANS_LOCATION)
+_UNLINKED = "+unlinked"  # end of a mark: runs that the trace is linked to were not there
 
 
 @dataclass(slots=True)
@@ -50,12 +45,18 @@ class TraceJob:
     written: Written = field(default_factory=Written)
 
 
-def mark_of(plan: TracePlan) -> str:
-    """Return the mark of a trace: equal for all of our releases that plan the same trace."""
-    skipped = {conventions.MIGRATOR_VERSION, *_NOT_SENT}
+def mark_of(plan: TracePlan, runs: Mapping[str, str]) -> str:
+    """Return the mark of a trace: equal for all of our releases that plan the same trace.
+
+    It is another one while runs that the trace is linked to are not among ``runs``: when they
+    come, the trace is written again with its links.
+    """
+    skipped = {conventions.MIGRATOR_VERSION, *STORE_TAGS}
     tags = {key: value for key, value in plan.tags.items() if key not in skipped}
     left_out = frozenset({"tags"} if plan.links else {"tags", "links"})  # earlier releases had none
-    return digest_of(plan, left_out) + digest_of(_Tags(tags), frozenset())[:8]
+    mark = digest_of(plan, left_out) + digest_of(_Tags(tags), frozenset())[:8]
+    linked = {*plan.run_ids, plan.metadata.get(conventions.SOURCE_RUN, "")} - {""}
+    return mark if linked <= runs.keys() else mark + _UNLINKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
     """
     plan = job.plan
     try:
-        there = _there(server, plan.trace_id)
+        writer = TraceWriter(server.store, server.call, (Refused,))
+        there = writer.find(plan.trace_id)
         difference = "" if there is None else _difference(job, there)
         if difference:
             count(plan, job.written, new=False)
@@ -90,12 +92,13 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
             return
         if there is not None and plan.native and (why := clashes.of_trace(server, plan, there)):
             raise clashes.AnotherEntity(f"the target has another one: {why}")
-        _send(server, job, runs, is_there=there is not None)
+        is_new = _deliver(writer, _outgoing(server, job, runs), there)
     except Refused as error:
         _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
-        count(plan, job.written, new=True)
-        _refuse_links(job, runs)
+        count(plan, job.written, new=is_new)
+        if is_new:
+            _refuse_links(job, runs)
 
 
 def _difference(job: TraceJob, there: Any) -> str:
@@ -111,37 +114,33 @@ def _difference(job: TraceJob, there: Any) -> str:
     return ""
 
 
-def _send(server: Connection, job: TraceJob, runs: Mapping[str, str], *, is_there: bool) -> None:
-    """Send spans and links, and last the trace's own fields. Raises Refused, TargetError."""
+def _deliver(writer: TraceWriter, outgoing: OutgoingTrace, there: Any) -> bool:
+    """Write a trace, or what it lacks. Returns False if it lacked nothing.
+
+    One that a conversion marked is written whole again, because its source has changed since.
+    Raises Refused, TargetError.
+    """
+    if there is not None and conventions.MIGRATOR_DIGEST in there.tags:
+        writer.write(outgoing, there)
+        return True
+    return writer.complete(outgoing, there) is not Delivered.THERE
+
+
+def _outgoing(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> OutgoingTrace:
     plan = job.plan
-    experiment_id = job.experiment.experiment_id
-    spans = [_span(plan, span, experiment_id) for span in plan.spans]
-    for at in range(0, len(spans), _SPANS_A_CALL):
-        server.call(server.store.log_spans, experiment_id, spans[at : at + _SPANS_A_CALL])
     info = _info(job, runs)
-    if is_there or _derives_metadata(plan):
-        # MLflow 3.9 fails if metadata that is there is not sent again.
-        there = server.call(server.store.get_trace_info, plan.trace_id)
-        info.trace_metadata = {
-            **there.trace_metadata,
-            **info.trace_metadata,
-            **_usage(there.trace_metadata, plan.metadata),
-        }
-        own = {key: value for key, value in there.tags.items() if key not in _NOT_SENT}
-        info.tags = {**own, **info.tags}
     if server.release >= _IN_COLUMNS:
         info.trace_metadata.update(_unknown_as_null(plan.metadata))
-    _link(server, job, runs)
-    server.call(server.store.start_trace, info)
-
-
-def _there(server: Connection, trace_id: str) -> Any:
-    try:
-        return server.call(server.store.get_trace_info, trace_id)
-    except Refused as error:
-        if "not found" in str(error):
-            return None
-        raise
+    experiment_id = job.experiment.experiment_id
+    linked = [link.target_id for link in plan.all_links if link.kind == "run"]
+    prompts = [link.target_id for link in plan.all_links if link.kind == "prompt_version"]
+    return OutgoingTrace(
+        info,
+        [_span(plan, span, experiment_id) for span in plan.spans],
+        tuple(dict.fromkeys(runs[each] for each in linked if each in runs)),
+        tuple(_Prompt(*prompt.rsplit("/", 1)) for prompt in prompts if "/" in prompt),
+        job.mark,
+    )
 
 
 def _are_other_spans(there: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -150,28 +149,6 @@ def _are_other_spans(there: Mapping[str, str], wanted: Mapping[str, str]) -> boo
         return False
     inferred = [tags.get(conventions.MIGRATOR_INFERENCES) for tags in (there, wanted)]
     return inferred.count(conventions.INFERRED_ROOT) == 1
-
-
-def _derives_metadata(plan: TracePlan) -> bool:
-    """Return True if MLflow derives metadata from the spans that the plan lacks."""
-    has: set[str] = set()
-    for span in plan.spans:
-        has.update(key for key in _DERIVED_FROM if key in span.attributes)
-    if conventions.SPAN_USAGE in has and lacks_counts(plan):
-        return True
-    return _SESSION in has and conventions.TRACE_SESSION not in plan.metadata
-
-
-def _usage(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Return the token counts to write if the server has more of them than the plan.
-
-    MLflow 3.9 writes 0 for a count that no span has, and fails if that is not sent again.
-    """
-    key = conventions.TRACE_USAGE
-    if key not in there or key not in wanted:
-        return {}
-    unknown = dict.fromkeys(json.loads(there[key]), 0)
-    return {key: json.dumps({**unknown, **json.loads(wanted[key])})}
 
 
 def _unknown_as_null(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -199,16 +176,6 @@ def _refuse(job: TraceJob, code: Code, message: str) -> None:
     job.written.reject_parts(code, trace_id, message, counted.converted)
     for number in (+counted.rebuilt).values():  # what we made ourselves was not found
         job.written.issue(code, None, trace_id, message, count=number)
-
-
-def _link(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
-    plan = job.plan
-    for run_id in dict.fromkeys(runs[each] for each in plan.run_ids if each in runs):
-        server.call(server.store.link_traces_to_run, [plan.trace_id], run_id)
-    linked = [link.target_id for link in plan.all_links if link.kind == "prompt_version"]
-    if linked:
-        versions = [_Prompt(*prompt.rsplit("/", 1)) for prompt in linked if "/" in prompt]
-        server.call(server.store.link_prompts_to_trace, plan.trace_id, versions)
 
 
 def _refuse_links(job: TraceJob, runs: Mapping[str, str]) -> None:
@@ -241,11 +208,10 @@ def _info(job: TraceJob, runs: Mapping[str, str]) -> Any:
     source_run = metadata.get(conventions.SOURCE_RUN, "")
     if source_run in runs:
         metadata[conventions.SOURCE_RUN] = runs[source_run]
-    tags = {key: value for key, value in plan.tags.items() if key not in _NOT_SENT}
+    tags = {key: value for key, value in plan.tags.items() if key not in STORE_TAGS}
     location = plan.tags.get(conventions.ARTIFACT_LOCATION)
     if location and conventions.MIGRATOR_SOURCE_LOCATION not in tags:
         tags[conventions.MIGRATOR_SOURCE_LOCATION] = location
-    tags[conventions.MIGRATOR_DIGEST] = job.mark
     return TraceInfo(
         trace_id=plan.trace_id,
         trace_location=TraceLocation.from_experiment_id(job.experiment.experiment_id),

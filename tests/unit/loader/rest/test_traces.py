@@ -22,7 +22,7 @@ RUNS = {hex_id("run"): "new-run"}
 
 def job_of(plan: TracePlan) -> traces.TraceJob:
     target = TargetExperiment("7", experiment(), True, True, {}, False)
-    return traces.TraceJob(plan, target, traces.mark_of(plan))
+    return traces.TraceJob(plan, target, traces.mark_of(plan, RUNS))
 
 
 def empty_server() -> Any:
@@ -112,6 +112,9 @@ def test_a_count_that_is_not_known_is_said_again_to_mlflow_3_9_and_null_to_newer
         experiment_id="7",
         tags={},
         trace_metadata={conventions.TRACE_USAGE: '{"input_tokens": 10, "output_tokens": 0}'},
+        assessments=[],
+        request_time=0,
+        state="OK",
     )
     answers = iter([Refused("not found"), there])
     server: Any = FakeConnection()
@@ -132,5 +135,5 @@ def test_the_mark_ignores_our_version_and_where_spans_lie() -> None:
     plan = trace()
     newer = dataclasses.replace(plan, tags={**plan.tags, conventions.MIGRATOR_VERSION: "9.9"})
     other = dataclasses.replace(plan, tags={**plan.tags, "team": "red"})
-    assert traces.mark_of(newer) == traces.mark_of(plan)
-    assert traces.mark_of(other) != traces.mark_of(plan)
+    assert traces.mark_of(newer, RUNS) == traces.mark_of(plan, RUNS)
+    assert traces.mark_of(other, RUNS) != traces.mark_of(plan, RUNS)

@@ -1,0 +1,251 @@
+"""Delivery keeps its time, its order and its count: slow servers, servers that return."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from migrator.tracker import delivery
+from migrator.tracker.place import Place
+from tests.support import trackerkit
+from tests.support.mlflow_server import Server
+from tests.tracker.test_server import free_port, run, server_tracker
+
+pytestmark = pytest.mark.xdist_group("tracker_delivery")
+
+
+@pytest.fixture(autouse=True)
+def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    trackerkit.database(tmp_path, "fallback.db")
+    with trackerkit.restored():
+        yield
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    running.empty()
+    return running
+
+
+@contextmanager
+def answering_probes_only(opened: threading.Event) -> Iterator[str]:
+    """A server that answers a probe; any other request waits until ``opened``, and fails."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            if not self.path.endswith("experiments/search"):
+                opened.wait(60)
+                self.close_connection = True
+                return
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        opened.set()
+        server.shutdown()
+        server.server_close()
+
+
+def wait_until(is_so: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+class Gate:
+    """Holds every write of a trace until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened = threading.Event()
+        write = Place.write
+
+        def held(place: Place, *values: Any, **named: Any) -> None:
+            assert self.opened.wait(60)
+            write(place, *values, **named)
+
+        monkeypatch.setattr(Place, "write", held)
+
+
+# ------------------------------------------------------------------------------ feedback
+def test_feedback_waits_behind_its_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    track = trackerkit.tracker(tmp_path, server_timeout_s=0.1)
+    run(track)
+    track.feedback("helpful", True, source="HUMAN", source_id="bob")
+    track.expectation("answer", "42")
+    assert track.status().pending == 3
+    gate.opened.set()
+    given = {a.name: a.value for a in trackerkit.only(track).info.assessments}
+    assert given["helpful"] is True
+    assert given["answer"] == "42"
+    status = track.status()
+    assert (status.delivered, status.pending, status.lost, status.errors) == (1, 0, 0, 0)
+
+
+# ------------------------------------------------------------------------------ promised time
+def test_the_constructor_takes_the_fallback_when_its_time_is_over(tmp_path: Path) -> None:
+    with answering_probes_only(threading.Event()) as uri:
+        track = server_tracker(tmp_path, uri, server_timeout_s=0.5)
+        assert track.status().fallback_reason == "it answers, but not within 0.5 s in all"
+        run(track)
+        assert len(trackerkit.traces(track)) == 1
+        assert (track.status().in_fallback, track.status().lost) == (1, 0)
+
+
+def test_a_synchronous_workflow_goes_on_while_its_trace_is_written(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = server_tracker(tmp_path, server.uri, server_timeout_s=15, async_logging=False)
+    assert track._sink is not None
+    waits: list[float | None] = []
+    gate = Gate(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(track._sink.delivery, "flush", waits.append)
+        run(track)
+    assert waits == [15]  # seconds: what it waits at most
+    assert (track.status().delivered, track.status().pending) == (0, 1)
+    gate.opened.set()
+    assert len(trackerkit.traces(track)) == 1
+    assert (track.status().delivered, track.status().in_fallback) == (1, 0)
+
+
+# ------------------------------------------------------------------------------ and back again
+@pytest.mark.parametrize("resend", [True, False])
+def test_a_server_that_returns_gets_what_comes_then(
+    resend: bool, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_S", 0.2)
+    monkeypatch.setattr(delivery, "LONGEST_RETRY_S", 0.5)
+    track = server_tracker(
+        tmp_path, server.uri, server_timeout_s=8, experiment_name="back", resend=resend
+    )
+    run(track, "before")
+    first = track.last_trace_id
+    assert track.flush(60) and track.status().delivered == 1
+    server.kill()
+    for name in ("during", "still"):
+        run(track, name)
+    track.feedback("late", 0.5, trace_id=first)  # on a trace that only the server has
+    track.feedback("kept", 0.25)
+    assert track.flush(120)
+    status = track.status()
+    assert (status.delivered, status.in_fallback, status.pending) == (1, 2, 1)
+    server.start()
+    wait_until(lambda: track.status().fallback_reason is None, "it did not go back")
+    run(track, "after")
+    assert track.flush(60)
+    if resend:
+        wait_until(lambda: track.status().in_fallback == 0, "it did not send on")
+    wait_until(lambda: track.status().pending == 0, "the feedback was not sent")
+    status = track.status()
+    expected = ["before", "during", "still", "after"] if resend else ["before", "after"]
+    there = trackerkit.stored(server.uri, "back")
+    assert [trace.data.spans[0].inputs["name"] for trace in there] == expected
+    assert (status.delivered, status.lost) == (len(expected), 0)
+    assert status.delivered + status.in_fallback == 4
+    assert status.tracking_uri == server.uri
+    given = {a.name: a.value for a in there[0].info.assessments}
+    assert given["late"] == 0.5
+    if resend:
+        kept = trackerkit.stored(f"sqlite:///{tmp_path / 'fallback.db'}", "back")
+        for here in kept:
+            sent = next(t for t in there if t.info.trace_id == here.info.trace_id)
+            assert [s.to_dict() for s in sent.data.spans] == [s.to_dict() for s in here.data.spans]
+            assert sent.info.execution_duration == here.info.execution_duration
+            assert {a.name: a.value for a in sent.info.assessments} == {
+                a.name: a.value for a in here.info.assessments
+            }
+
+
+def test_a_server_that_only_answers_probes_is_not_gone_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE", 1)
+    with answering_probes_only(threading.Event()) as uri:
+        track = server_tracker(tmp_path, uri, server_timeout_s=0.3)
+        assert track._sink is not None
+        track._sink.delivery._try_again()
+        assert track.status().fallback_reason is not None
+
+
+# ------------------------------------------------------------------------------ open spans
+def test_a_workflow_that_stays_open_is_written_as_it_stands_and_again_when_it_ends(
+    tmp_path: Path,
+) -> None:
+    track = trackerkit.tracker(tmp_path, span_timeout_s=0.2)
+    uri = str(track.status().tracking_uri)
+    with track.track_workflow({"q": 1}, session="s", tags={"team": "x"}):
+        track.feedback("good", True)
+        with track.track_node("node", "gpt-4o-mini"):
+            track.log_node_metrics(10, 1, "gpt-4o-mini")
+            wait_until(lambda: track.status().unfinished == 1, "it was not written")
+            info, _ = MlflowClient(uri)._tracking_client.store.search_traces(
+                locations=[track.status().experiment_id]
+            )
+            assert info[0].tags["team"] == "x"
+            assert info[0].trace_metadata["mlflow.trace.session"] == "s"
+            spans = trackerkit.spans(trackerkit.stored(uri)[0])
+            assert spans["node"].get_attribute("migrator.unfinished") == "true"
+            track.log_node_metrics(5, 1, "gpt-4o-mini")
+        track.finalize_workflow({"a": "b"})
+    trace = trackerkit.only(track)
+    spans = trackerkit.spans(trace)
+    assert trace.info.state == "OK"
+    assert trace.info.token_usage["total_tokens"] == 17
+    assert spans["node"].get_attribute("migrator.unfinished") is None
+    assert spans["workflow_article_writer"].outputs == {"a": "b"}
+    assert [a.name for a in trace.info.assessments if a.source.source_type == "CODE"].count(
+        "total_tokens"
+    ) == 1
+    status = track.status()
+    assert (status.delivered, status.unfinished, status.errors) == (1, 0, 0)
+
+
+def test_a_span_that_is_left_open_is_counted_until_it_ends(tmp_path: Path) -> None:
+    track = trackerkit.tracker(tmp_path)
+    with track.track_workflow({"q": 1}), track.track_node("node", "gpt-4o-mini"):
+        leaked = mlflow.start_span_no_context(
+            "leaked", parent_span=mlflow.get_current_active_span()
+        )
+    spans = trackerkit.spans(trackerkit.only(track))
+    assert spans["leaked"].get_attribute("migrator.unfinished") == "true"
+    assert track.status().unfinished == 1
+    leaked.set_outputs("done")
+    leaked.end()
+    spans = trackerkit.spans(trackerkit.only(track))
+    assert spans["leaked"].outputs == "done"
+    assert spans["leaked"].get_attribute("migrator.unfinished") is None
+    assert (track.status().unfinished, track.status().delivered) == (0, 1)
