@@ -449,8 +449,8 @@ class Delivery:
                 self._within(partial(self.fallback.send_on, experiment, trace_id, self.place))
             except REFUSALS as error:
                 self._note_refusal(error)
-                is_of_trace = isinstance(error, RestException)  # it may take the others
-                return is_of_trace and error.error_code not in ("INTERNAL_ERROR", None)
+                # One that is of the trace itself doesn't keep the others.
+                return isinstance(error, RestException) and error.error_code != "INTERNAL_ERROR"
             del self._in_fallback[trace_id]
             self.in_fallback -= 1
             self.delivered += 1
