@@ -108,7 +108,7 @@ class Connection:
                 if why is not None:
                     raise self.lost(why[0], why[1]) from error
             raise Refused(said.removeprefix(f"{code}: "), is_lasting=is_lasting) from error
-        except OSError as error:  # those of requests are
+        except (OSError, NotImplementedError) as error:  # requests' own; a release not told
             why = self.find_problem()
             if why is not None:
                 raise self.lost(why[0], why[1]) from error
