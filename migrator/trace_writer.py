@@ -120,13 +120,18 @@ class TraceWriter:
         return self.write_head(trace, is_there=there is not None)
 
     def write_spans(self, experiment_id: str, spans: Sequence[Any]) -> None:
-        """Write spans, new ones or over old ones."""
+        """Write spans, new ones or over old ones. Raises ConnectionError, and what ``send`` does.
+
+        A server before 3.4, or on a file store, takes none: it keeps them as an artifact.
+        """
         try:
             for at in range(0, len(spans), SPANS_A_CALL):
                 batch = list(spans[at : at + SPANS_A_CALL])
                 self._send(self._store.log_spans, experiment_id, batch)
-        except NotImplementedError:  # a server on a file store, which keeps spans as an artifact
-            pass
+        except NotImplementedError as error:
+            is_gone = "could not identify" in str(error)  # the server's release, that is
+            if is_gone:
+                raise ConnectionError(str(error)) from error
 
     def write_head(self, trace: OutgoingTrace, *, is_there: bool) -> Any:
         """Write links and a trace's own fields, after its spans; return its head in the store.

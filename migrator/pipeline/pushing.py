@@ -7,6 +7,7 @@ completed by the next one, and what is there already stays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from migrator import __version__, addresses, extractor
@@ -14,11 +15,9 @@ from migrator.counting import counted
 from migrator.credentials import masked
 from migrator.errors import SourceError, TargetError
 from migrator.issues import Issue, Kind, Severity
-from migrator.loader import rest as server
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.options import ROLES, Options
 from migrator.pipeline.stores import Progress, fetched, no_progress, open_stores
-from migrator.pipeline.through_rest import RestConversion, Say, convert_through_rest
 from migrator.signals import point_of_no_return
 
 _SOURCE = "Give the SQLite database that the tracker named, such as sqlite:///mlflow.db."
@@ -56,13 +55,21 @@ class Pushed:
 
 
 def push(
-    source: str, target: str, *, progress: Progress = no_progress, say: Say = lambda text: None
+    source: str,
+    target: str,
+    *,
+    progress: Progress = no_progress,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Pushed:
     """Send what ``source``, a SQLite database of MLflow, holds to the server at ``target``.
 
     What the server's API can't keep is passed to ``say`` before anything is written. Raises
     SourceError, TargetError, and KeyboardInterrupt; the last two say what was sent by then.
     """
+    # What writes to a server takes a while to load.
+    from migrator.loader import rest as server
+    from migrator.pipeline.through_rest import RestConversion, convert_through_rest
+
     if not extractor.is_database(source) or addresses.is_database_server(source):
         raise SourceError(f"{masked(source)} is not a SQLite database.", todo=_SOURCE)
     addresses.refuse_mistaken(target, TargetError, _TARGET)
@@ -76,7 +83,7 @@ def push(
     connection = server.open_server(target)
     try:
         with point_of_no_return() as committing, fetched(source, options, progress) as places:
-            stores = open_stores(places, progress)
+            stores = open_stores(places)
             names = tuple(store.name for store in stores)
             outcome = Outcome(__version__, names, connection.shown)
             conversion = RestConversion(stores, connection, options, progress)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import mlflow
 from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID
+from mlflow.exceptions import RestException
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.tracking import fluent
 from sqlalchemy import make_url
@@ -138,7 +139,6 @@ class Delivery:
         self._in_fallback: dict[str, str] = {}  # trace id -> experiment, the oldest first
         self._unfinished: set[str] = set()  # traces that were written while they were open
         self._left_open: dict[str, int] = {}  # ended traces with so many open spans
-        self._refused: set[str] = set()  # traces in the fallback that a working server refused
         self._held: list[Parcel] = []  # additions to traces of a place that is gone
         self._says_fork = False
         self._start_threads()
@@ -431,29 +431,30 @@ class Delivery:
         for parcel in held:
             self._deliver(parcel)
         for trace_id in self._to_resend():
-            if not self.fallen_back:
-                self._send_on(trace_id)
+            if not self._send_on(trace_id):
+                return
 
     def _to_resend(self) -> list[str]:
         """List the ended traces that are to be sent on from the fallback, the oldest first."""
         if not self._resends:
             return []
-        waits = self._unfinished | self._refused
-        return [trace_id for trace_id in list(self._in_fallback) if trace_id not in waits]
+        ids = list(self._in_fallback)
+        return [trace_id for trace_id in ids if trace_id not in self._unfinished]
 
-    def _send_on(self, trace_id: str) -> None:
+    def _send_on(self, trace_id: str) -> bool:
+        """Send one trace on. False if the server is gone, or fails: the rest is tried later."""
         with self.writing:
             experiment = self._in_fallback[trace_id]
             try:
                 self._within(partial(self.fallback.send_on, experiment, trace_id, self.place))
             except REFUSALS as error:
                 self._note_refusal(error)
-                if not self.fallen_back:
-                    self._refused.add(trace_id)
-                return
+                # One that is of the trace itself doesn't keep the others.
+                return isinstance(error, RestException) and error.error_code != "INTERNAL_ERROR"
             del self._in_fallback[trace_id]
             self.in_fallback -= 1
             self.delivered += 1
+            return True
 
 
 def _is_open(trace_id: str) -> bool:

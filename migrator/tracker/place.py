@@ -170,7 +170,7 @@ class Place:
         spans = send(client.get_trace, info.trace_id).data.spans
         separated = finisher.separated(spans)
         if separated:
-            send(client.log_spans, info.experiment_id, separated)
+            self._writer(send).write_spans(info.experiment_id, separated)
             by_id = {span.span_id: span for span in [*spans, *separated]}
             spans = list(by_id.values())
         write_totals(info, totals(spans))
@@ -201,7 +201,7 @@ class Place:
         """Write spans that ended after their trace was written, and count them in."""
         store = TracingClient(self.uri).store
         info = send(store.get_trace_info, spans[0].trace_id)
-        send(store.log_spans, info.experiment_id, list(spans))
+        self._writer(send).write_spans(info.experiment_id, spans)
         self._count_stored(info, finisher, send)
         self._writer(send).write_head(OutgoingTrace(info, spans), is_there=True)
 

@@ -184,3 +184,11 @@ def test_feedback_whose_answer_was_lost_is_there() -> None:
     other = feedback("other", 1)
     with pytest.raises(Twice):
         TraceWriter(FakeStore(answers), refusals=(Twice,)).create_assessment(other)
+
+
+def test_a_server_that_goes_away_before_its_spans_gets_no_head() -> None:
+    gone = NotImplementedError("log_spans is not supported: could not identify MLflow server")
+    store: Any = FakeStore({"log_spans": gone})
+    with pytest.raises(ConnectionError):
+        TraceWriter(store).write(outgoing())
+    assert done(store) == ["log_spans"]

@@ -29,6 +29,8 @@ _MODELS_A_PAGE = 50  # what MLflow allows
 _PROBE = "/api/2.0/mlflow/experiments/search"
 _PROBE_S = 10
 _SETTLE_S = 3.0  # for a server to end the requests of a process that is gone
+# What MLflow says when its database fails: locked, or two requests that made the same row.
+_PASSING_ERRORS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST")
 _LOGIN_STATUSES = (401, 403)
 _LOGIN_ERRORS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 _HOW = "Give its address as MLflow's clients use it, such as http://127.0.0.1:5000."
@@ -102,13 +104,13 @@ class Connection:
             said = self._line(error)
             if code in _LOGIN_ERRORS:
                 raise self.lost(f"it refuses the login: {said}", _AUTH) from error
-            is_lasting = isinstance(error, RestException) and code != "INTERNAL_ERROR"
+            is_lasting = isinstance(error, RestException) and code not in _PASSING_ERRORS
             if not is_lasting:
                 why = self.find_problem()
                 if why is not None:
                     raise self.lost(why[0], why[1]) from error
             raise Refused(said.removeprefix(f"{code}: "), is_lasting=is_lasting) from error
-        except OSError as error:  # those of requests are
+        except (OSError, NotImplementedError) as error:  # requests' own; a release not told
             why = self.find_problem()
             if why is not None:
                 raise self.lost(why[0], why[1]) from error
