@@ -101,6 +101,11 @@ class Source(ABC):
         return None
 
     @property
+    def gives_artifacts(self) -> bool:
+        """Whether it brings the artifacts itself, wherever they are."""
+        return False
+
+    @property
     def withheld(self) -> tuple[str, ...]:
         """What the place holds and does not give, as sentences; known before anything is read."""
         return ()

@@ -101,7 +101,7 @@ def fetched(
 
         def look(source: extractor.Source, index: SourceIndex) -> extractor.RemoteArtifacts:
             needs_any = options.traces or whole
-            if not needs_any or not options.fetch_limit:
+            if not needs_any or not options.fetch_limit or source.gives_artifacts:
                 return extractor.RemoteArtifacts()
             chosen = _only_taken(source, index, options)
             return opened.enter_context(extractor.look_at_artifacts(source, chosen, told, reading))

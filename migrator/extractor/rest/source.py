@@ -90,6 +90,10 @@ class ServerSource(DatabaseSource):
         return text.replace(self._mirror_root, f"{self.name}/artifacts")
 
     @property
+    def gives_artifacts(self) -> bool:
+        return True
+
+    @property
     def withheld(self) -> tuple[str, ...]:
         return () if self.client is None else withheld(self.client.release)
 
