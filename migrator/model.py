@@ -418,6 +418,15 @@ class SpanType:
 
 
 @dataclass(frozen=True, slots=True)
+class ConvertedExperiment:
+    """An experiment that an earlier conversion may have written: its id there, and who it is."""
+
+    target_id: int
+    creation_ms: int | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExistingExperiment:
     """An experiment of the target, and what it says about the one that it came from."""
 

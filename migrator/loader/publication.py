@@ -20,7 +20,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class PublishOptions:
-    """How staged rows are published.
+    """How staged rows are published. With ``restore`` what people deleted comes back.
 
     ``check_rejects`` gets what the target makes us reject before anything is changed, and may
     raise. ``committing`` is called right before the single step that changes a SQLite file.
@@ -28,6 +28,7 @@ class PublishOptions:
     """
 
     backup: bool = True
+    restore: bool = False
     check_rejects: Callable[[Sequence[Issue]], None] = lambda issues: None
     committing: Callable[[], None] = lambda: None
     on_progress: Callable[[int, int], None] = lambda done, total: None

@@ -23,9 +23,11 @@ class Written:
     already_there: Counter[Kind] = field(default_factory=Counter)
     merged: Counter[Kind] = field(default_factory=Counter)  # added twice, kept once
     rejected: Counter[Kind] = field(default_factory=Counter)
+    left_out: Counter[Kind] = field(default_factory=Counter)  # people deleted it in the target
     rebuilt: Counter[Kind] = field(default_factory=Counter)
     rebuilt_already_there: Counter[Kind] = field(default_factory=Counter)
     rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
+    rebuilt_left_out: Counter[Kind] = field(default_factory=Counter)
     issues: list[Issue] = field(default_factory=list)
     backup_path: str | None = None  # of an existing SQLite file
     unchanged: bool = False  # a database lacked nothing, and is as it was

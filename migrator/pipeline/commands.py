@@ -202,6 +202,7 @@ def _convert_into_database(
             target.largest_id,
             target.collation_key,
             target.experiments_of_runs,
+            target.converted_experiments,
         )
         observer = Observer(progress=progress)
         if settings.dry_run:
@@ -234,6 +235,7 @@ def _convert_into_database(
             result = writer.publish(
                 loader.PublishOptions(
                     backup=settings.backup,
+                    restore=options.restore,
                     check_rejects=settings.check_rejects,
                     committing=committing,
                     on_progress=lambda done, total: progress("publishing experiments", done, total),

@@ -29,6 +29,7 @@ class FoundExperiment:
     runs: int = 0
     other_items: int = 0  # native traces, logged models and datasets
     newest_run_ms: int | None = None
+    converted_as: tuple[int, ...] = ()  # ids that an earlier conversion gave it, the best first
 
     @property
     def newest_ms(self) -> int:
@@ -91,6 +92,9 @@ def plan_experiments(
     nobody renamed it in the target: tag ``migrator.source_experiment_name`` keeps the name of the
     last conversion. Any other clash follows ``on_conflict``.
 
+    One that was converted (``converted_as``) and has been deleted in the target for good gets its
+    id again; the loader leaves it out.
+
     ``contents_of`` is called with an experiment's directory, and only where nothing else decides.
     ``name_key`` makes names equal that the target can't tell apart. The order of ``found`` does not
     matter. Plans are keyed by the experiment's directory. Raises TargetError on a clash with
@@ -103,6 +107,13 @@ def plan_experiments(
 def experiment_handle(experiment_id: str, name: str) -> int:
     """A number for a source's experiment where the target gives ids itself."""
     return _digest_id(experiment_id, name, 0, conv.INT64_MAX)
+
+
+def candidate_ids(record: ExperimentRecord, largest_id: int) -> tuple[int, ...]:
+    """The ids that an experiment most likely has in a database: its own, one derived from it."""
+    own = _numeric(record.experiment_id, largest_id)
+    derived = _digest_id(record.experiment_id, record.name, 0, largest_id)
+    return (derived,) if own is None else (own, derived)
 
 
 def experiment_kind(
@@ -217,6 +228,7 @@ class _Planner:
         tags = dict(record.tags)
         earlier = self._earlier(each)
         before = self._merged_before(record) if earlier is None else None
+        deleted_ids = [number for number in each.converted_as if number not in self.ids]
         if before is not None:
             target_id, merged = before.target_id, True
             name, source_name = before.name, None
@@ -224,6 +236,10 @@ class _Planner:
         elif earlier is not None:
             target_id, merged = earlier.target_id, True
             name, source_name = self._name_of_earlier(record, earlier, holder)
+        elif deleted_ids:
+            target_id, merged, source_name = deleted_ids[0], False, record.name
+            is_free = self._key(record) not in {**self.there_by_name, **self.names}
+            name = _fitting_name(record) if is_free else self._free_name(record)
         else:
             target_id, name, merged = self._new_place(record, own_id, holder)
             source_name = None if merged and name == record.name else record.name
@@ -239,7 +255,7 @@ class _Planner:
                 f"the experiment, as {target_id}",
             )
         is_kept = before is not None or (earlier is not None and not _is_name_of(record, name))
-        if name != record.name and not is_kept:
+        if name != record.name and not is_kept and not deleted_ids:
             self._issue(
                 Code.EXPERIMENT_RENAMED,
                 record,

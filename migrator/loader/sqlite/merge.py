@@ -14,7 +14,7 @@ from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import KINDS
-from migrator.loader.sqlite import audit, clashes, staging
+from migrator.loader.sqlite import audit, clashes, seen, staging
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.files import DatabaseFile, connect, reporting
 from migrator.outcome.written import Written
@@ -51,9 +51,9 @@ class _Table:
 def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Written:
     """Add to the target every staged row that it lacks, in one transaction.
 
-    A row whose key the target has is left as the target has it, except of runs and traces that
-    had not ended there: those are brought up to date. Entities whose ids other entities of the
-    target have are left out (``clashes``). Before the first change the target is copied to
+    What people changed or deleted in the target stays so (``seen``), other values follow the
+    source. Traces that had not ended are brought up to date. Entities whose ids other entities of
+    the target have are left out (``clashes``). Before the first change the target is copied to
     ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done. Returns what the target had
     already. Raises TargetError and LedgerError.
     """
@@ -66,18 +66,25 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
     db.execute("BEGIN IMMEDIATE")
     try:
         _check_unchanged(db, target)
+        seen.create(db, "target")
+        _adopt_ids(db)
+        if not options.restore:
+            result.add(seen.leave_out_deleted(db))
         tables = [_table(db, name) for name in audit.tables(db)]
         _check_names(db, target)
-        _adopt_ids(db)
         if any(table.name == "trace_info" for table in tables):
             _keep_spans(db, result)  # first: an inferred root is not another trace
         result.add(clashes.leave_out(db))
         options.check_rejects(result.issues)
+        seen.remember(db)
+        seen.find_changes(db, restore=options.restore)
         missing = _count(db, tables, result)
         behind = _latest_behind(db)
         stale = _find_stale(db, tables)
         renamed = _find_renamed(db)
-        if not any(missing.values()) and not behind and not stale and not renamed:
+        followers = seen.has_followers(db)
+        is_whole = not any(missing.values()) and not behind and not stale
+        if is_whole and not renamed and not followers and not seen.is_behind(db):
             result.issues += _differences(db, tables, joined)
             db.execute("ROLLBACK")
             result.unchanged = True
@@ -87,13 +94,17 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
             with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
                 result.backup_path = back_up(source, target.path, target.revision)
         try:
+            result.issues += seen.changes_issues(db)
+            seen.follow(db)
             if stale:
-                result.issues += _update_stale(db, stale)
+                _update_traces(db, stale)
+                result.issues += _stale_issues(db)
                 missing = _count(db, tables, Written())
             _rename_experiments(db)
             result.issues += _differences(db, tables, joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
+            seen.keep(db)
             options.committing()
             db.execute("COMMIT")
         except BaseException:
@@ -258,10 +269,8 @@ def _count_promoted(db: sqlite3.Connection, result: Written) -> None:
         counter[KINDS[table]] += n
 
 
-# ------------------------------------------------------------- what had not ended last time
+# ------------------------------------------------------------- traces that had not ended
 
-_RUN_COLUMNS = ("name", "status", "end_time")
-_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # a run deleted in the target stays deleted
 TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
     "spans": "trace_id",
     "trace_metrics": "request_id",
@@ -270,32 +279,16 @@ TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
 }
 
 
-def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table]:
-    """Find runs and traces that are unfinished in the target and differ in the source.
+def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> dict[str, _Table]:
+    """Find traces that are unfinished in the target and differ in the source.
 
-    Fills ``temp.stale_runs`` and ``temp.stale_traces``; returns the tables to update, none if
-    nothing is stale. A rebuilt trace is also stale when it lacks a span, because a run has joined
-    its tree since. So is a native trace with an inferred root whose spans the source has now.
+    Fills ``temp.stale_traces``; returns the tables by name, none if nothing is stale. A rebuilt
+    trace is also stale when it lacks a span, because a run has joined its tree since. So is a
+    native trace with an inferred root whose spans the source has now.
     """
     by_name = {table.name: table for table in tables}
-    for name in ("stale_runs", "stale_traces"):
-        db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id TEXT PRIMARY KEY)")
-        db.execute(f"DELETE FROM temp.{name}")
-    if "runs" in by_name:
-        differs = " OR ".join(f"s.{c} IS NOT t.{c}" for c in _RUN_COLUMNS)
-        differs += " OR s.lifecycle_stage = 'deleted' AND t.lifecycle_stage <> 'deleted'"
-        tags = (
-            "OR EXISTS (SELECT 1 FROM main.tags AS a JOIN target.tags AS b "
-            "ON a.key = b.key AND a.run_uuid = b.run_uuid "
-            "WHERE a.run_uuid = s.run_uuid AND a.value IS NOT b.value)"
-            if "tags" in by_name
-            else ""
-        )
-        db.execute(
-            "INSERT INTO temp.stale_runs SELECT s.run_uuid FROM main.runs AS s "
-            "JOIN target.runs AS t ON t.run_uuid = s.run_uuid "
-            f"WHERE t.status IN {clashes.UNFINISHED} AND ({differs} {tags})"
-        )
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS stale_traces (id TEXT PRIMARY KEY)")
+    db.execute("DELETE FROM temp.stale_traces")
     if "trace_info" in by_name:
         lacks = " OR ".join(
             f"EXISTS (SELECT 1 FROM main.{name} AS a WHERE a.{column} = s.request_id "
@@ -327,40 +320,8 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
             "SELECT 1 FROM target.spans AS b WHERE b.trace_id = a.trace_id "
             "AND b.span_id = a.span_id))))"
         )
-    found = db.execute(
-        "SELECT (SELECT count(*) FROM temp.stale_runs) + (SELECT count(*) FROM temp.stale_traces)"
-    )
-    return list(by_name.values()) if found.fetchone()[0] else []
-
-
-def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issue]:
-    """Update the runs and traces that ``_find_stale`` found. Returns an issue for each kind."""
-    by_name = {table.name: table for table in tables}
-    if "runs" in by_name:
-        _update_runs(db)
-    if "tags" in by_name:
-        db.execute(
-            "UPDATE target.tags AS t SET value = s.value FROM main.tags AS s WHERE s.key = t.key "
-            "AND s.run_uuid = t.run_uuid AND t.run_uuid IN (SELECT id FROM temp.stale_runs)"
-        )
-    if "trace_info" in by_name:
-        _update_traces(db, by_name)
-    runs = _stale_issues(db, "stale_runs", Kind.RUN, "had not ended")
-    traces = _stale_issues(db, "stale_traces", Kind.TRACE, "had not ended or lacked spans")
-    return [*runs, *traces]
-
-
-def _update_runs(db: sqlite3.Connection) -> None:
-    for names, condition in (
-        (_RUN_COLUMNS, ""),
-        (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
-    ):
-        columns = ", ".join(names)
-        db.execute(
-            f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
-            "WHERE s.run_uuid = t.run_uuid) "
-            f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
-        )
+    found = db.execute("SELECT 1 FROM temp.stale_traces LIMIT 1").fetchone()
+    return by_name if found else {}
 
 
 def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> None:
@@ -382,11 +343,13 @@ def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> Non
             f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
             "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
             "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
-            "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
+            "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments) "
+            f"AND NOT {seen.is_of_people('assessments', by_name['assessments'].key)}"
         )
     is_ours = (
-        "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
-        "WHERE s.request_id = t.request_id AND s.key = t.key)"
+        "(t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
+        "WHERE s.request_id = t.request_id AND s.key = t.key)) "
+        f"AND NOT {seen.is_of_people('trace_tags', ('key', 'request_id'))}"
     )
     for name, column in TRACE_PARTS.items():
         condition = f" AND ({is_ours})" if name == "trace_tags" else ""
@@ -396,18 +359,16 @@ def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> Non
         )
 
 
-def _stale_issues(db: sqlite3.Connection, table: str, kind: Kind, state: str) -> list[Issue]:
-    ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
-    if not ids:
-        return []
+def _stale_issues(db: sqlite3.Connection) -> list[Issue]:
+    ids = [row[0] for row in db.execute("SELECT id FROM temp.stale_traces ORDER BY id")]
     named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
     return [
         Issue(
             Code.TARGET_UPDATED,
             "",
-            f"{len(ids)} of kind {kind.value} {state}: {named}.",
+            f"{len(ids)} of kind {Kind.TRACE.value} had not ended or lacked spans: {named}.",
             kept="what the source has now",
-            kind=kind,
+            kind=Kind.TRACE,
             entity_id=ids[0],
             count=len(ids),
         )
@@ -442,11 +403,16 @@ def _differences(
     issues = []
     for table in tables:
         kind = KINDS.get(table.name)
-        skipped = _INCIDENTAL.get(table.name, set()) | set(table.key)
-        values = [quoted(c) for c in table.columns if c not in skipped]
-        if kind is None or not values:
+        watched = seen.watched_columns(table.name)
+        skipped = _INCIDENTAL.get(table.name, set()) | set(table.key) | watched
+        conditions = [
+            f"s.{quoted(c)} IS NOT t.{quoted(c)}" for c in table.columns if c not in skipped
+        ]
+        if watched:
+            conditions.append(seen.unknown_difference(table.name))
+        if kind is None or not conditions:
             continue
-        condition = " OR ".join(f"s.{c} IS NOT t.{c}" for c in values)
+        condition = " OR ".join(conditions)
         if table.name == "experiment_tags":
             condition = (
                 f"({condition}) AND (s.key, s.experiment_id) NOT IN "
