@@ -20,8 +20,9 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class PublishOptions:
-    """How staged rows are published. With ``restore`` what people deleted comes back.
+    """How staged rows are published.
 
+    With ``restore`` what people deleted comes back. ``source`` names the place of the source.
     ``check_rejects`` gets what the target makes us reject before anything is changed, and may
     raise. ``committing`` is called right before the single step that changes a SQLite file.
     ``on_progress`` gets the number of experiments sent to a server's database, and of all.
@@ -29,6 +30,7 @@ class PublishOptions:
 
     backup: bool = True
     restore: bool = False
+    source: str = ""
     check_rejects: Callable[[Sequence[Issue]], None] = lambda issues: None
     committing: Callable[[], None] = lambda: None
     on_progress: Callable[[int, int], None] = lambda done, total: None

@@ -236,6 +236,7 @@ def _convert_into_database(
                 loader.PublishOptions(
                     backup=settings.backup,
                     restore=options.restore,
+                    source="\n".join(sorted(outcome.sources)),
                     check_rejects=settings.check_rejects,
                     committing=committing,
                     on_progress=lambda done, total: progress("publishing experiments", done, total),

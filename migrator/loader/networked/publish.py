@@ -69,7 +69,12 @@ def publish(staged: Staged, database: ServerDatabase, options: PublishOptions) -
             _Fetch(db, server_db, file.path, tables).run()
         watch(file.path, tables)
         mirror = DatabaseFile(file.path, database.schema)
-        merge_options = PublishOptions(backup=False, check_rejects=options.check_rejects)
+        merge_options = PublishOptions(
+            backup=False,
+            restore=options.restore,
+            source=options.source,
+            check_rejects=options.check_rejects,
+        )
         written = merge.merge(staged, mirror, merge_options)
         db.execute("ATTACH DATABASE ? AS target", (readable_path(file.path),))
         try:

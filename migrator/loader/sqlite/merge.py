@@ -76,8 +76,8 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
             _keep_spans(db, result)  # first: an inferred root is not another trace
         result.add(clashes.leave_out(db))
         options.check_rejects(result.issues)
-        seen.remember(db)
-        seen.find_changes(db, restore=options.restore)
+        seen.remember(db, options.source)
+        seen.find_changes(db, options.source, restore=options.restore)
         missing = _count(db, tables, result)
         behind = _latest_behind(db)
         stale = _find_stale(db, tables)

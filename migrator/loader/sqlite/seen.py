@@ -5,10 +5,11 @@ A conversion writes a digest of each field that people can change into a table o
 values: the digest, the target's value and the source's.
 
 - The target lacks a row that was converted: people deleted it. It stays away.
-- The target's value is still the one that was converted: the source's new value replaces it.
+- The target's value is still the one that was converted: the source's new value replaces it, if
+  it comes from the same place. Of two stores that hold the same run the first one counts.
 - The target has another value than the one that was converted: people changed it. It stays.
 
-Digests have 64 bits, of the row's key and of its values, so that a row of ours has 20 bytes. A
+Digests have 64 bits, of the row's key and of its values, so that a row of ours has 25 bytes. A
 database that an older version wrote has no such table. What is there then follows only where it had
 not ended, and what is missing arrives.
 """
@@ -182,41 +183,51 @@ def create(db: sqlite3.Connection, database: str) -> None:
     db.create_function(_DIGEST, -1, digest, deterministic=True)
     db.execute(
         f"CREATE TABLE IF NOT EXISTS {database}.{TABLE} "
-        "(item INTEGER NOT NULL PRIMARY KEY, content INTEGER NOT NULL)"
+        "(item INTEGER NOT NULL PRIMARY KEY, content INTEGER NOT NULL, source INTEGER NOT NULL)"
     )
 
 
-def remember(db: sqlite3.Connection) -> None:
-    """Fill the main database's table with the digests of its rows."""
+def source_number(place: str) -> int:
+    """31 bits of a hash of where the source is."""
+    return digest(place) & 0x7FFFFFFF
+
+
+def remember(db: sqlite3.Connection, place: str) -> None:
+    """Fill the main database's table with the digests of its rows; ``place`` is the source's."""
     create(db, "main")
     db.execute(f"DELETE FROM main.{TABLE}")
     for field, key in _fields(db):
         content = f"CASE WHEN {field.is_remembered} THEN {field.content('s')} ELSE 0 END"
         condition = field.is_remembered if field.table == "experiments" else "1"
         db.execute(
-            f"INSERT OR IGNORE INTO main.{TABLE} SELECT {field.item('s', key)}, {content} "
-            f"FROM main.{quoted(field.table)} AS s WHERE {condition} ORDER BY 1"
+            f"INSERT OR IGNORE INTO main.{TABLE} SELECT {field.item('s', key)}, {content}, ? "
+            f"FROM main.{quoted(field.table)} AS s WHERE {condition} ORDER BY 1",
+            (source_number(place),),
         )
 
 
-_NEWS = f"FROM main.{TABLE} AS s LEFT JOIN target.{TABLE} AS t ON t.item = s.item WHERE "
+# What another store of the same entity wrote stays as long as this one has other values. A store
+# that was moved takes over what it wrote before, when something is written anyway.
+_IS_CHANGED = "t.content <> s.content AND t.source = s.source"
+_IS_MOVED = "t.content = s.content AND t.source <> s.source"
+_BOTH = f"FROM main.{TABLE} AS s LEFT JOIN target.{TABLE} AS t ON t.item = s.item"
 
 
 def is_behind(db: sqlite3.Connection) -> bool:
     """Whether the target's table lacks a digest, or has another one."""
-    found = db.execute(f"SELECT 1 {_NEWS} t.item IS NULL OR t.content <> s.content LIMIT 1")
+    found = db.execute(f"SELECT 1 {_BOTH} WHERE t.item IS NULL OR {_IS_CHANGED} LIMIT 1")
     return found.fetchone() is not None
 
 
 def keep(db: sqlite3.Connection) -> None:
     """Write the main database's digests into the target's table."""
     db.execute(
-        f"UPDATE target.{TABLE} AS t SET content = s.content FROM main.{TABLE} AS s "
-        "WHERE t.item = s.item AND t.content <> s.content"
+        f"UPDATE target.{TABLE} AS t SET content = s.content, source = s.source "
+        f"FROM main.{TABLE} AS s WHERE t.item = s.item AND ({_IS_CHANGED} OR {_IS_MOVED})"
     )
     db.execute(
-        f"INSERT INTO target.{TABLE} (item, content) SELECT s.item, s.content {_NEWS} "
-        "t.item IS NULL"
+        f"INSERT INTO target.{TABLE} (item, content, source) "
+        f"SELECT s.item, s.content, s.source {_BOTH} WHERE t.item IS NULL"
     )
 
 
@@ -353,7 +364,7 @@ def _add_issue(written: Written, code: Code, kind: Kind, names: Sequence[str]) -
 # ------------------------------------------------------------------ what was changed
 
 
-def find_changes(db: sqlite3.Connection, *, restore: bool) -> None:
+def find_changes(db: sqlite3.Connection, place: str, *, restore: bool) -> None:
     """Find the fields that differ, and who changed them; fills ``temp.changes``.
 
     ``side`` is ``source`` where the target is to follow, ``target`` where people changed it,
@@ -368,23 +379,24 @@ def find_changes(db: sqlite3.Connection, *, restore: bool) -> None:
     for field, key in _fields(db):
         if not field.columns:
             continue
-        converted = (
-            f"(SELECT nullif(m.content, 0) FROM target.{TABLE} AS m "
+        remembered = (
+            f"(SELECT nullif(m.{{}}, 0) FROM target.{TABLE} AS m "
             f"WHERE m.item = {field.item('s', key)})"
         )
         is_restored = field.restored_if if restore else "0"
         db.execute(
             "INSERT INTO temp.changes SELECT ?, row_id, CASE WHEN is_restored THEN 'restored' "
-            "WHEN converted = ours AND may_follow THEN 'source' "
+            "WHEN converted = ours AND may_follow AND (source = ? OR follows_unseen) THEN 'source' "
             "WHEN converted = ours THEN 'unknown' WHEN converted = theirs THEN 'target' "
             "WHEN converted IS NOT NULL THEN 'both' WHEN follows_unseen THEN 'source' "
             "ELSE 'unknown' END FROM ("
-            f"SELECT s.rowid AS row_id, {converted} AS converted, {field.content('t')} AS ours, "
+            f"SELECT s.rowid AS row_id, {remembered.format('content')} AS converted, "
+            f"{remembered.format('source')} AS source, {field.content('t')} AS ours, "
             f"{field.content('s')} AS theirs, {field.may_follow} AS may_follow, "
             f"{field.follows_unseen} AS follows_unseen, {is_restored} AS is_restored "
             f"FROM main.{quoted(field.table)} AS s JOIN target.{quoted(field.table)} AS t "
             f"ON {_matches(key)} WHERE {_differs(field)})",
-            (FIELDS.index(field),),
+            (FIELDS.index(field), source_number(place)),
         )
 
 

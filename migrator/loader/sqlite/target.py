@@ -105,7 +105,7 @@ class SqliteTarget:
         if self.revision is not None:
             return merge.merge(staged, DatabaseFile(self.path, self.revision), options)
         staged.db.execute("BEGIN")
-        seen.remember(staged.db)
+        seen.remember(staged.db, options.source)
         staged.db.execute("COMMIT")
         staged.db.close()
         options.committing()
