@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import conventions
 from migrator.errors import TargetError
-from migrator.loader.networked.connection import connecting, initialise
+from migrator.loader.networked.connection import connecting, initialise, make_seen_table
 from migrator.loader.networked.dialects import Dialect, dialect_of
-from migrator.loader.networked.mirror import SHARED, Table, log_of, make_mirror, watch
+from migrator.loader.networked.mirror import SEEN, SHARED, Table, log_of, make_mirror, watch
 from migrator.loader.owners import ROOTS
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import Row, Value
@@ -31,6 +31,7 @@ from migrator.outcome.written import Written
 from migrator.paths import readable_path
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select, TableClause
     from sqlalchemy.engine import URL, Connection
 
 Progress = Callable[[int, int], None]
@@ -61,6 +62,7 @@ def publish(staged: Staged, database: ServerDatabase, options: PublishOptions) -
     """
     if database.is_empty:
         initialise(database.url, database.schema)
+    make_seen_table(database.url)
     db = staged.db
     file = staging.StagingFile(database.path)
     try:
@@ -103,6 +105,8 @@ class _Fetch:
 
     def run(self) -> None:
         """Fetch everything in one consistent view of the server's database."""
+        import sqlalchemy
+
         source = self.source.execution_options(isolation_level="REPEATABLE READ")
         with (
             contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as mirror,
@@ -125,6 +129,7 @@ class _Fetch:
             # Rows that are found by those of another table come after it.
             for table in sorted(self.tables, key=lambda each: each.name == "input_tags"):
                 self._parts(table)
+            self._stream(sqlalchemy.select(_columns_of(SEEN)).order_by(sqlalchemy.text("item")), SEEN)
             mirror.execute("COMMIT")
 
     def _by_name(self, name: str) -> Table:
@@ -139,7 +144,7 @@ class _Fetch:
         self.ids[name] = {row[0] for row in found}
 
     def _parts(self, table: Table) -> None:
-        if table.name in ROOTS:
+        if table.name in ROOTS or table is SEEN:
             return
         ids = self.ids.get(table.root, set())
         if table.own_column is not None:
@@ -157,18 +162,27 @@ class _Fetch:
         """Fetch the rows that have one of ``ids`` in a column."""
         import sqlalchemy
 
-        wanted = sqlalchemy.table(table.name, *(sqlalchemy.column(name) for name in table.columns))
+        wanted = _columns_of(table)
+        for some in _chunks(sorted(ids, key=str), _IDS_PER_QUERY):
+            self._stream(sqlalchemy.select(wanted).where(wanted.c[column].in_(some)), table)
+
+    def _stream(self, query: Select[Any], table: Table) -> None:
+        """Insert the rows of a query into the mirror."""
         places = ", ".join("?" * len(table.columns))
         insert = (
             f"INSERT OR IGNORE INTO {quoted(table.name)} "
             f"({', '.join(map(quoted, table.columns))}) VALUES ({places})"
         )
-        for some in _chunks(sorted(ids, key=str), _IDS_PER_QUERY):
-            query = sqlalchemy.select(wanted).where(wanted.c[column].in_(some))
-            streaming = self.source.execution_options(stream_results=True)
-            with streaming.execute(query) as result:
-                for rows in result.partitions(_ROWS_PER_FETCH):
-                    self.mirror.executemany(insert, [tuple(row) for row in rows])
+        streaming = self.source.execution_options(stream_results=True)
+        with streaming.execute(query) as result:
+            for rows in result.partitions(_ROWS_PER_FETCH):
+                self.mirror.executemany(insert, [tuple(row) for row in rows])
+
+
+def _columns_of(table: Table) -> TableClause:
+    import sqlalchemy
+
+    return sqlalchemy.table(table.name, *(sqlalchemy.column(name) for name in table.columns))
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
