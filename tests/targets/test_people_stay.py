@@ -213,7 +213,8 @@ def test_values_follow_the_side_that_changed_them(store: Path, target: str) -> N
     assert (runs[FLOW]["stage"], runs[FLOW]["note"]) == ("of people", "of people")
     assert (runs[OTHER]["stage"], runs[OTHER]["note"]) == ("prod", "n")
     model = client.get_registered_model("clf")
-    assert (model.aliases, model.description) == ({"prod": "2", "old": "1"}, "of people")
+    aliases = {alias: int(version) for alias, version in model.aliases.items()}
+    assert (aliases, model.description) == ({"prod": 2, "old": 1}, "of people")
     traces = {t.info.trace_id: t.info.tags["k"] for t in client.search_traces(locations=[RAG])
               if "k" in t.info.tags}  # fmt: skip
     assert traces == {NATIVE: "of people", NATIVE_2: "2"}
