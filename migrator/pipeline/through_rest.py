@@ -119,6 +119,7 @@ def convert_through_rest(
             files_of=_files_of(conversion.stores) if sends_files else None,
             progress=conversion.progress,
             runs_in_all=trial.ledger.found[Kind.RUN],
+            restore=options.restore,
         )
         _write(conversion, publisher, outcome, there, summary)
     outcome.seconds = time.monotonic() - began

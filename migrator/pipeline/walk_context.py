@@ -19,9 +19,7 @@ from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk_totals import WalkTotals
 
 ExperimentsOfRuns = Callable[[Sequence[str]], Collection[int]]
-ConvertedExperiments = Callable[
-    [Sequence[ConvertedExperiment]], Collection[ConvertedExperiment]
-]
+ConvertedExperiments = Callable[[Sequence[ConvertedExperiment]], Collection[ConvertedExperiment]]
 
 
 def _no_experiments(run_ids: Sequence[str]) -> Collection[int]:

@@ -129,7 +129,8 @@ class _Fetch:
             # Rows that are found by those of another table come after it.
             for table in sorted(self.tables, key=lambda each: each.name == "input_tags"):
                 self._parts(table)
-            self._stream(sqlalchemy.select(_columns_of(SEEN)).order_by(sqlalchemy.text("item")), SEEN)
+            of_ours = sqlalchemy.select(_columns_of(SEEN))
+            self._stream(of_ours.order_by(sqlalchemy.text("item")), SEEN)
             mirror.execute("COMMIT")
 
     def _by_name(self, name: str) -> Table:

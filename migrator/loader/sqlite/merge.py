@@ -57,7 +57,7 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
     ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done. Returns what the target had
     already. Raises TargetError and LedgerError.
     """
-    db, joined = staged.db, staged.joined
+    db = staged.db
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
     db.execute("ATTACH DATABASE ? AS target", (readable_path(target.path),))
@@ -79,13 +79,11 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
         seen.remember(db, options.source)
         seen.find_changes(db, options.source, restore=options.restore)
         missing = _count(db, tables, result)
-        behind = _latest_behind(db)
         stale = _find_stale(db, tables)
-        renamed = _find_renamed(db)
-        followers = seen.has_followers(db)
-        is_whole = not any(missing.values()) and not behind and not stale
-        if is_whole and not renamed and not followers and not seen.is_behind(db):
-            result.issues += _differences(db, tables, joined)
+        is_whole = not any(missing.values()) and not _latest_behind(db) and not stale
+        has_news = _find_renamed(db) or seen.has_followers(db) or seen.is_behind(db)
+        if is_whole and not has_news:
+            result.issues += _differences(db, tables, staged.joined)
             db.execute("ROLLBACK")
             result.unchanged = True
             return result
@@ -97,11 +95,10 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
             result.issues += seen.changes_issues(db)
             seen.follow(db)
             if stale:
-                _update_traces(db, stale)
-                result.issues += _stale_issues(db)
+                result.issues += _update_traces(db, stale)
                 missing = _count(db, tables, Written())
             _rename_experiments(db)
-            result.issues += _differences(db, tables, joined)
+            result.issues += _differences(db, tables, staged.joined)
             _insert(db, target, tables, missing)
             _update_latest(db)
             seen.keep(db)
@@ -324,10 +321,10 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> dict[str, _
     return by_name if found else {}
 
 
-def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> None:
-    """Update stale traces, and delete their parts that came from the source.
+def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> list[Issue]:
+    """Update stale traces, and delete their parts that came from the source. Returns an issue.
 
-    Those are inserted again. What users added in the target (assessments, tags) stays.
+    Those are inserted again. What people added or changed in the target (assessments, tags) stays.
     """
     info = by_name["trace_info"]
     values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
@@ -357,6 +354,7 @@ def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> Non
             f"DELETE FROM target.{name} AS t "
             f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
         )
+    return _stale_issues(db)
 
 
 def _stale_issues(db: sqlite3.Connection) -> list[Issue]:

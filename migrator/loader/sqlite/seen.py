@@ -96,15 +96,12 @@ FIELDS = (
         is_remembered=_OWN_EXPERIMENT,
         restored_if=_DELETED,
     ),
-    Field(
-        "experiments", ("last_update_time",), is_remembered=_OWN_EXPERIMENT, is_stamp=True
-    ),
+    Field("experiments", ("last_update_time",), is_remembered=_OWN_EXPERIMENT, is_stamp=True),
     Field(
         "experiment_tags",
         ("value",),
         is_remembered=_OWN_EXPERIMENT,
-        may_follow="(s.key, s.experiment_id) NOT IN "
-        "(SELECT key, experiment_id FROM temp.own_tags)",
+        may_follow="(s.key, s.experiment_id) NOT IN (SELECT key, experiment_id FROM temp.own_tags)",
     ),
     Field("runs", ("name",), follows_unseen=_RUNNING),
     Field("runs", ("status", "end_time"), follows_unseen=_RUNNING),
