@@ -483,6 +483,20 @@ class Code(str, Enum):
         "No action needed. Its tag migrator.source_experiment_name has the name that the "
         "conversion gave it.",
     )
+    MODEL_NAME_KEPT = (
+        "registered-model-name-kept",
+        Severity.NOTE,
+        "The target has a registered model of an earlier conversion under another name: it was "
+        "renamed there. It keeps that name, and gets what is new in the source.",
+        "No action needed.",
+    )
+    MODEL_NAME_FOLLOWED = (
+        "registered-model-name-followed",
+        Severity.NOTE,
+        "A registered model was renamed in the source since the last conversion, and nobody "
+        "renamed it in the target. The target has the new name as well.",
+        "No action needed.",
+    )
     EXPERIMENT_NAME_FOLLOWED = (
         "experiment-name-followed",
         Severity.NOTE,

@@ -236,6 +236,7 @@ def _convert_into_database(
                 loader.PublishOptions(
                     backup=settings.backup,
                     restore=options.restore,
+                    is_alone=options.shard.is_whole,
                     source="\n".join(sorted(outcome.sources)),
                     check_rejects=settings.check_rejects,
                     committing=committing,

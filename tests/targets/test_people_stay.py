@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import AssessmentSource, Feedback, ViewType
 from mlflow.tracing.client import TracingClient
 
-from migrator import pipeline
+from migrator import databases, pipeline
 from migrator.issues import Code, Kind
+from migrator.loader.networked.connection import connecting
+from migrator.loader.networked.dialects import dialect_of
 from migrator.outcome.summary import Outcome
 from tests.support import sql_servers, storekit
 from tests.support.loaderkit import execute, tables
@@ -240,7 +243,7 @@ def test_a_run_in_progress_goes_on_and_keeps_what_people_gave_it(store: Path, ta
 
 
 def test_an_assessment_that_people_deleted_stays_away(store: Path, target: str) -> None:
-    assessment = {
+    assessment: dict[str, Any] = {
         "assessment_id": "a-" + "5" * 32,
         "assessment_name": "good",
         "trace_id": NATIVE,
@@ -250,7 +253,7 @@ def test_an_assessment_that_people_deleted_stays_away(store: Path, target: str) 
         "last_update_time": "2023-11-14T22:13:20Z",
         "valid": True,
     }
-    assessments = {assessment["assessment_id"]: assessment}
+    assessments = {str(assessment["assessment_id"]): assessment}
     storekit.write_trace(store, RAG, NATIVE, assessments=assessments)
     convert(store, target)
     client = TracingClient(target)
@@ -328,3 +331,104 @@ def test_two_stores_of_one_run_leave_the_first_ones_values(tmp_path: Path) -> No
     for name in ("two", "one", "two"):
         outcome = convert(tmp_path / name, f"sqlite:///{database}")
         assert outcome.unchanged and tables(database) == before
+
+
+# ------------------------------------------------------------- registered models with other names
+
+
+def rename_model_in_source(store: Path, name: str, new_name: str) -> None:
+    """Rename a registered model as MLflow's file store does."""
+    (store / "models" / name).rename(store / "models" / new_name)
+    for meta in (store / "models" / new_name).rglob("meta.yaml"):
+        text = meta.read_text(encoding="utf-8").replace(f"name: {name}\n", f"name: {new_name}\n")
+        meta.write_text(text, encoding="utf-8")
+
+
+def names(target: str) -> set[str]:
+    return {model.name for model in MlflowClient(target).search_registered_models()}
+
+
+def add_version(store: Path, name: str, number: int) -> None:
+    meta = (store / "models" / name / "version-1" / "meta.yaml").read_text(encoding="utf-8")
+    folder = store / "models" / name / f"version-{number}"
+    folder.mkdir()
+    text = meta.replace("version: 1\n", f"version: {number}\n")
+    (folder / "meta.yaml").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def one_model(store: Path) -> Path:
+    shutil.rmtree(store / "models" / "gone")
+    return store
+
+
+def test_a_registered_model_keeps_the_name_that_people_gave_it(
+    one_model: Path, target: str
+) -> None:
+    convert(one_model, target)
+    client = MlflowClient(target)
+    client.rename_registered_model("clf", "of people")
+    client.delete_registered_model_alias("of people", "old")
+    outcome = convert(one_model, target)
+    codes = [issue.code for issue in outcome.ledger.issues]
+    assert Code.MODEL_NAME_KEPT in codes and outcome.unchanged
+    add_version(one_model, "clf", 3)
+    for _ in range(2):
+        convert(one_model, target)
+        assert names(target) == {"of people"}
+    rename_model_in_source(one_model, "clf", "renamed there too")
+    convert(one_model, target)
+    assert names(target) == {"of people"}
+    versions = client.search_model_versions("name='of people'")
+    assert {int(version.version) for version in versions} == {1, 2, 3}
+    assert client.get_registered_model("of people").aliases.keys() == {"prod"}
+
+
+def test_a_registered_model_follows_the_name_of_the_source(one_model: Path, target: str) -> None:
+    convert(one_model, target)
+    client = MlflowClient(target)
+    client.set_registered_model_alias("clf", "mine", "1")
+    client.delete_registered_model_alias("clf", "old")
+    for old, new in (("clf", "first"), ("first", "second")):
+        rename_model_in_source(one_model, old, new)
+        outcome = convert(one_model, target)
+        assert Code.MODEL_NAME_FOLLOWED in [issue.code for issue in outcome.ledger.issues]
+        assert names(target) == {new}
+        assert convert(one_model, target).unchanged
+    model = client.get_registered_model("second")
+    assert model.aliases.keys() == {"prod", "mine"} and model.tags == {"k": "1"}
+    versions = client.search_model_versions("name='second'")
+    assert {int(version.version): version.tags for version in versions} == {
+        1: {"k": "1"}, 2: {"k": "1"},
+    }  # fmt: skip
+
+
+def test_another_model_of_the_same_moment_is_not_taken_for_it(store: Path, target: str) -> None:
+    convert(store, target)  # "clf" and "gone" were created in one millisecond
+    MlflowClient(target).rename_registered_model("clf", "of people")
+    MlflowClient(target).rename_registered_model("gone", "of people too")
+    convert(store, target)
+    assert names(target) == {"of people", "of people too"}
+
+
+# ------------------------------------------------------------------------- two jobs at once
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mysql"])
+def test_a_second_conversion_waits_for_the_first(
+    store: Path, sql_databases: dict[str, SqlServer], server: str, tmp_path: Path
+) -> None:
+    database = sql_databases[server]
+    target = database.uri(database.fresh())
+    convert(store, target)
+    write_flow(store, "d" * 32)
+    command = ["-m", "migrator", "convert", str(store), "--to", target, "--quiet"]
+    url = databases.server_url(target)
+    with connecting(url) as (_, holder), dialect_of(url).alone(holder):
+        second = subprocess.Popen([sys.executable, *command], cwd=tmp_path)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(timeout=8)
+        found = {run.info.run_id for run in MlflowClient(target).search_runs([RAG])}
+        assert "d" * 32 not in found
+    assert second.wait(timeout=60) == 0
+    assert MlflowClient(target).get_run("d" * 32).info.experiment_id == RAG

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -57,7 +58,7 @@ def store(tmp_path: Path) -> Path:
     return root
 
 
-def convert(store: Path, client: MlflowClient, **choice: bool) -> Outcome:
+def convert(store: Path, client: MlflowClient, **choice: Any) -> Outcome:
     options = pipeline.Options(**choice)
     outcome = pipeline.convert([store], client.tracking_uri, options)
     assert outcome.exit_code == 0, outcome.ledger.issues
@@ -71,7 +72,8 @@ def runs(client: MlflowClient, experiment: str) -> dict[str, str]:
 
 
 def experiment_id(client: MlflowClient) -> str:
-    return next(e.experiment_id for e in client.search_experiments(ViewType.ALL) if e.name == "rag")
+    experiments = client.search_experiments(ViewType.ALL)
+    return str(next(e.experiment_id for e in experiments if e.name == "rag"))
 
 
 def test_what_people_deleted_on_a_server_stays_away(store: Path, client: MlflowClient) -> None:

@@ -56,35 +56,52 @@ class ServerDatabase:
 def publish(staged: Staged, database: ServerDatabase, options: PublishOptions) -> Written:
     """Add to the server's database every staged row that it lacks.
 
-    An empty database gets MLflow's tables first. Returns what the server had already. Raises
+    An empty database gets MLflow's tables first. Another conversion waits meanwhile, unless both
+    write parts of one source. Returns what the server had already. Raises
     TargetError, and KeyboardInterrupt with a message; both say how many experiments are complete
     in the target.
     """
     if database.is_empty:
         initialise(database.url, database.schema)
     make_seen_table(database.url)
-    db = staged.db
     file = staging.StagingFile(database.path)
     try:
-        tables = make_mirror(db, file.path, database.schema)
-        with connecting(database.url) as (_, server_db):
-            _Fetch(db, server_db, file.path, tables).run()
-        watch(file.path, tables)
-        mirror = DatabaseFile(file.path, database.schema)
-        merge_options = PublishOptions(
+        with contextlib.ExitStack() as stack:
+            if options.is_alone:
+                _, holder = stack.enter_context(connecting(database.url))
+                stack.enter_context(dialect_of(database.url).alone(holder))
+            return _publish(staged, database, options, file)
+    finally:
+        file.remove()
+
+
+def _publish(
+    staged: Staged,
+    database: ServerDatabase,
+    options: PublishOptions,
+    file: staging.StagingFile,
+) -> Written:
+    db = staged.db
+    tables = make_mirror(db, file.path, database.schema)
+    with connecting(database.url) as (_, server_db):
+        _Fetch(db, server_db, file.path, tables).run()
+    watch(file.path, tables)
+    mirror = DatabaseFile(file.path, database.schema)
+    written = merge.merge(
+        staged,
+        mirror,
+        PublishOptions(
             backup=False,
             restore=options.restore,
             source=options.source,
             check_rejects=options.check_rejects,
-        )
-        written = merge.merge(staged, mirror, merge_options)
-        db.execute("ATTACH DATABASE ? AS target", (readable_path(file.path),))
-        try:
-            _Send(db, database, tables, written, options.on_progress).run()
-        finally:
-            db.execute("DETACH DATABASE target")
+        ),
+    )
+    db.execute("ATTACH DATABASE ? AS target", (readable_path(file.path),))
+    try:
+        _Send(db, database, tables, written, options.on_progress).run()
     finally:
-        file.remove()
+        db.execute("DETACH DATABASE target")
     return written
 
 
@@ -115,6 +132,10 @@ class _Fetch:
             mirror.execute("PRAGMA synchronous=OFF")
             mirror.execute("BEGIN")
             self.mirror = mirror
+            models = self._by_name("registered_models")
+            created = self.db.execute("SELECT creation_time FROM main.registered_models")
+            times = {row[0] for row in created} - {None}
+            self._fetch(models, "creation_time", times)  # they may have another name there
             of_experiments = {t.name for t in self.tables if t.name in ROOTS} - {"experiments"}
             for name in sorted(of_experiments):
                 self._roots(name, self._staged(name))
@@ -225,6 +246,8 @@ class _Send:
             if table.name in merge.TRACE_PARTS:  # ``merge`` deletes rows of no other table
                 self._order("gone", table)
         # SHARED comes last: it may refer to runs of any experiment.
+        if self.written.renamed_models:
+            self.todo[SHARED] = self.todo[SHARED]
         experiments = sorted(self.todo, key=lambda each: (each == SHARED, each))
         if not experiments:
             return
@@ -296,6 +319,8 @@ class _Send:
             skipped: list[tuple[Table, list[Row]]] = []
             try:
                 with self.dialect.locked(server_db, f"experiment {experiment}"):
+                    if experiment == SHARED:
+                        self._rename_models(server_db)
                     for table in self.tables:
                         changes = self.todo[experiment].get(table.name, ())
                         if "gone" in changes:
@@ -312,6 +337,14 @@ class _Send:
                 for table, rows in skipped:
                     self._count_skipped(table, rows)
                 return
+
+    def _rename_models(self, server_db: Connection) -> None:
+        """Rename registered models as ``merge`` did in the mirror; their parts follow."""
+        import sqlalchemy
+
+        rename = sqlalchemy.text("UPDATE registered_models SET name = :new WHERE name = :old")
+        for old, new in self.written.renamed_models:
+            server_db.execute(rename, {"old": old, "new": new})
 
     def _may_pass(self, error: BaseException | None) -> bool:
         if error is None:

@@ -14,7 +14,7 @@ from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import KINDS
-from migrator.loader.sqlite import audit, clashes, seen, staging
+from migrator.loader.sqlite import audit, clashes, model_names, seen, staging
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.files import DatabaseFile, connect, reporting
 from migrator.outcome.written import Written
@@ -66,56 +66,61 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
     db.execute("BEGIN IMMEDIATE")
     try:
         _check_unchanged(db, target)
-        seen.create(db, "target")
-        _adopt_ids(db)
-        if not options.restore:
-            result.add(seen.leave_out_deleted(db))
-        tables = [_table(db, name) for name in audit.tables(db)]
-        _check_names(db, target)
-        if any(table.name == "trace_info" for table in tables):
-            _keep_spans(db, result)  # first: an inferred root is not another trace
-        result.add(clashes.leave_out(db))
-        options.check_rejects(result.issues)
-        seen.remember(db, options.source)
-        seen.find_changes(db, options.source, restore=options.restore)
-        missing = _count(db, tables, result)
-        stale = _find_stale(db, tables)
-        is_whole = not any(missing.values()) and not _latest_behind(db) and not stale
-        has_news = _find_renamed(db) or seen.has_followers(db) or seen.is_behind(db)
-        if is_whole and not has_news:
-            result.issues += _differences(db, tables, staged.joined)
-            db.execute("ROLLBACK")
-            result.unchanged = True
-            return result
-        if options.backup:
-            # A connection of its own: ours holds the lock, under which others may still read.
-            with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
-                result.backup_path = back_up(source, target.path, target.revision)
-        try:
-            result.issues += seen.changes_issues(db)
-            seen.follow(db)
-            if stale:
-                result.issues += _update_traces(db, stale)
-                missing = _count(db, tables, Written())
-            _rename_experiments(db)
-            result.issues += _differences(db, tables, staged.joined)
-            _insert(db, target, tables, missing)
-            _update_latest(db)
-            seen.keep(db)
-            options.committing()
-            db.execute("COMMIT")
-        except BaseException:
-            if result.backup_path:  # nothing has changed, so it is of no use
-                Path(result.backup_path).unlink(missing_ok=True)
-            raise
+        _merge(staged, target, options, result)
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
+        if result.backup_path:  # nothing has changed, so it is of no use
+            Path(result.backup_path).unlink(missing_ok=True)
         raise
     finally:
         with contextlib.suppress(sqlite3.OperationalError):
             db.execute("DETACH DATABASE target")
     return result
+
+
+def _merge(staged: Staged, target: DatabaseFile, options: PublishOptions, result: Written) -> None:
+    """Merge in an open transaction, and end it; fills ``result``."""
+    db = staged.db
+    seen.create(db, "target")
+    result.add(model_names.settle(db))
+    _adopt_ids(db)
+    if not options.restore:
+        result.add(seen.leave_out_deleted(db))
+    tables = [_table(db, name) for name in audit.tables(db)]
+    _check_names(db, target)
+    if any(table.name == "trace_info" for table in tables):
+        _keep_spans(db, result)  # first: an inferred root is not another trace
+    result.add(clashes.leave_out(db))
+    options.check_rejects(result.issues)
+    seen.remember(db, options.source)
+    seen.find_changes(db, options.source, restore=options.restore)
+    missing = _count(db, tables, result)
+    stale = _find_stale(db, tables)
+    is_whole = not any(missing.values()) and not _latest_behind(db) and not stale
+    renamed = _find_renamed(db) + len(result.renamed_models)
+    has_news = renamed or seen.has_followers(db) or seen.is_behind(db)
+    if is_whole and not has_news:
+        result.issues += _differences(db, tables, staged.joined)
+        db.execute("ROLLBACK")
+        result.unchanged = True
+        return
+    if options.backup:
+        # A connection of its own: ours holds the lock, under which others may still read.
+        with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
+            result.backup_path = back_up(source, target.path, target.revision)
+    result.issues += seen.changes_issues(db)
+    seen.follow(db)
+    if stale:
+        result.issues += _update_traces(db, stale)
+        missing = _count(db, tables, Written())
+    _rename_experiments(db)
+    result.issues += _differences(db, tables, staged.joined)
+    _insert(db, target, tables, missing)
+    _update_latest(db)
+    seen.keep(db)
+    options.committing()
+    db.execute("COMMIT")
 
 
 def _check_unchanged(db: sqlite3.Connection, target: DatabaseFile) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,16 @@ class Field:
 
     def item(self, row: str, key: Sequence[str]) -> str:
         """SQL for the digest that names this field of a row."""
+        return self._item([f"{row}.{quoted(column)}" for column in key])
+
+    def item_named(self, row: str, key: Sequence[str], name: str) -> str:
+        """The same with another registered model's name."""
+        text = "'" + name.replace("'", "''") + "'"
+        return self._item([text if c == "name" else f"{row}.{quoted(c)}" for c in key])
+
+    def _item(self, keys: Sequence[str]) -> str:
         name = self.columns[0] if self.columns else ""
-        keys = ", ".join(f"{row}.{quoted(column)}" for column in key)
-        return f"{_DIGEST}('{self.table}', '{name}', {keys})"
+        return f"{_DIGEST}('{self.table}', '{name}', {', '.join(keys)})"
 
     def content(self, row: str) -> str:
         """SQL for the digest of this field's values in a row."""
@@ -228,6 +235,18 @@ def keep(db: sqlite3.Connection) -> None:
     )
 
 
+def note(db: sqlite3.Connection, item: int) -> None:
+    """Remember an item without content in the target's table."""
+    db.execute(f"INSERT OR IGNORE INTO target.{TABLE} VALUES (?, 0, 0)", (item,))
+
+
+def fields_of(
+    db: sqlite3.Connection, tables: Collection[str]
+) -> list[tuple[Field, tuple[str, ...]]]:
+    """The fields of some tables, each with the key of its table."""
+    return [(field, key) for field, key in _fields(db) if field.table in tables]
+
+
 def _fields(db: sqlite3.Connection) -> Iterator[tuple[Field, tuple[str, ...]]]:
     """Each field that can be read in the main database, and the key of its table."""
     there = set(audit.tables(db))
@@ -253,7 +272,7 @@ def leave_out_deleted(db: sqlite3.Connection) -> Written:
     firsts: dict[str, tuple[Field, tuple[str, ...]]] = {}
     for field, key in _fields(db):
         firsts.setdefault(field.table, (field, key))
-    for table in (*reversed(ROOTS), "model_versions"):
+    for table in (*reversed(tuple(ROOTS)), "model_versions"):
         if table in firsts:
             _mark_deleted(db, *firsts[table])
             _name_deleted(db, table, written)
@@ -281,7 +300,7 @@ def _mark_deleted(db: sqlite3.Connection, field: Field, key: tuple[str, ...]) ->
         f"AND m.content = {field.content('s')}"
     )
     condition = f"({gone}) AND EXISTS ({seen})"
-    entity_id = f"s.{quoted(key[0])}"
+    entity_id = f"s.{ROOTS.get(table, key[0])}"
     if table == "model_versions":
         entity_id = "s.name || '/' || s.version"
         condition = (
