@@ -127,3 +127,24 @@ def test_a_deleted_experiment_of_a_server_gets_new_runs_and_stays_deleted(
     assert runs(client, rag).keys() == {FLOW, OTHER, LATE}
     convert(store, client, restore=True)
     assert client.get_experiment(rag).lifecycle_stage == "active"
+
+
+def test_the_trace_of_a_run_in_progress_is_replaced_when_the_run_ends(
+    store: Path, client: MlflowClient
+) -> None:
+    flow: dict[str, Any] = {
+        "params": {"model": "gpt-4o"},
+        "artifacts": {"prompt.txt": "P", "response.txt": "half"},
+    }
+    storekit.write_run(store, "7", LATE, status=1, end_ms=None, **flow)
+    convert(store, client)
+    trace = client.get_trace(f"tr-{LATE}")
+    assert trace.info.tags["migrator.unfinished"] == "true"
+    client.set_trace_tag(f"tr-{LATE}", "mine", "1")
+    flow["artifacts"]["response.txt"] = "R"
+    storekit.write_run(store, "7", LATE, end_ms=storekit.START_MS + 700, **flow)
+    convert(store, client)
+    trace = client.get_trace(f"tr-{LATE}")
+    assert (trace.info.state.value, trace.info.execution_duration) == ("OK", 700)
+    assert "R" in str(trace.data.spans[0].outputs) and trace.info.tags["mine"] == "1"
+    assert "migrator.unfinished" not in trace.info.tags

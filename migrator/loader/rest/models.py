@@ -258,7 +258,9 @@ def metrics_of(
 class RegistryWriter:
     """Writes one registered model or prompt, with its versions and aliases."""
 
-    def __init__(self, server: Connection, written: Written, ids: Ids, restore: bool = False) -> None:
+    def __init__(
+        self, server: Connection, written: Written, ids: Ids, restore: bool = False
+    ) -> None:
         """``restore`` brings back aliases and tags that people deleted."""
         self._server = server
         self._written = written

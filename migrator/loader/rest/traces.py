@@ -133,6 +133,10 @@ def _send(server: Connection, job: TraceJob, runs: Mapping[str, str], *, is_ther
             **_usage(there.trace_metadata, plan.metadata),
         }
         own = {key: value for key, value in there.tags.items() if key not in _NOT_SENT}
+        for key in sorted(own.keys() - info.tags.keys()):
+            if key.startswith("migrator."):  # such as that the trace is unfinished
+                server.call(server.store.delete_trace_tag, plan.trace_id, key)
+                del own[key]
         info.tags = {**own, **info.tags}
     if server.release >= _IN_COLUMNS:
         info.trace_metadata.update(_unknown_as_null(plan.metadata))

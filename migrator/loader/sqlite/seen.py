@@ -63,7 +63,8 @@ class Field:
     table: str
     columns: tuple[str, ...] = ()
     identity: str = ""  # SQL of a row ``s``; such a field is never changed
-    is_remembered: str = "1"  # otherwise it is only remembered that the row was converted
+    rows: str = "1"  # those that are remembered
+    has_value: str = "1"  # otherwise it is only remembered that the row was converted
     may_follow: str = "1"
     follows_unseen: str = "0"  # follows although nothing is remembered of it
     is_stamp: bool = False  # a time that MLflow sets with each change; not worth an issue
@@ -95,19 +96,19 @@ FIELDS = (
     Field(
         "experiments",
         identity="ifnull({0}.creation_time, {0}.name)",
-        is_remembered=_OWN_EXPERIMENT,
+        rows=_OWN_EXPERIMENT,
     ),
     Field(
         "experiments",
         ("lifecycle_stage",),
-        is_remembered=_OWN_EXPERIMENT,
+        rows=_OWN_EXPERIMENT,
         restored_if=_DELETED,
     ),
-    Field("experiments", ("last_update_time",), is_remembered=_OWN_EXPERIMENT, is_stamp=True),
+    Field("experiments", ("last_update_time",), rows=_OWN_EXPERIMENT, is_stamp=True),
     Field(
         "experiment_tags",
         ("value",),
-        is_remembered=_OWN_EXPERIMENT,
+        has_value=_OWN_EXPERIMENT,
         may_follow="(s.key, s.experiment_id) NOT IN (SELECT key, experiment_id FROM temp.own_tags)",
     ),
     Field("runs", ("name",), follows_unseen=_RUNNING),
@@ -141,7 +142,12 @@ FIELDS = (
     Field("model_version_tags", ("value",)),
     Field("registered_model_aliases", ("version",)),
     Field("trace_info"),
-    Field("trace_tags", ("value",), may_follow=_OF_NATIVE.format("request_id")),
+    Field(
+        "trace_tags",
+        ("value",),
+        rows="s.key NOT LIKE 'migrator.%'",  # those come and go with the state of the runs
+        may_follow=_OF_NATIVE.format("request_id"),
+    ),
     Field(
         "assessments",
         ("value", "error", "rationale", "assessment_metadata"),
@@ -201,11 +207,10 @@ def remember(db: sqlite3.Connection, place: str) -> None:
     create(db, "main")
     db.execute(f"DELETE FROM main.{TABLE}")
     for field, key in _fields(db):
-        content = f"CASE WHEN {field.is_remembered} THEN {field.content('s')} ELSE 0 END"
-        condition = field.is_remembered if field.table == "experiments" else "1"
+        content = f"CASE WHEN {field.has_value} THEN {field.content('s')} ELSE 0 END"
         db.execute(
             f"INSERT OR IGNORE INTO main.{TABLE} SELECT {field.item('s', key)}, {content}, ? "
-            f"FROM main.{quoted(field.table)} AS s WHERE {condition} ORDER BY 1",
+            f"FROM main.{quoted(field.table)} AS s WHERE {field.rows} ORDER BY 1",
             (source_number(place),),
         )
 
