@@ -436,6 +436,7 @@ class ExistingExperiment:
     deleted: bool = False
     source_id: str | None = None  # tag migrator.source_experiment_id
     source_name: str | None = None  # tag migrator.source_experiment_name
+    has_runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ def plan_experiments(
     source joins the one with its id and name in an earlier source, else the one with its name.
 
     ``existing`` are the target's experiments. One of them is the source's own if it has its id (or
-    tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, the
-    source's creation time, one of its runs. With ``on_conflict`` "merge" one that has a run of it
+    tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, one of
+    its runs, the source's creation time (where both have runs, one of them as well). With ``on_conflict`` "merge" one that has a run of it
     is enough, unless it came from an experiment of another name. The source's own is found again
     and merged. It keeps the name that it has in the target, unless the source renamed it since and
     nobody renamed it in the target: tag ``migrator.source_experiment_name`` keeps the name of the
@@ -228,7 +228,7 @@ class _Planner:
         tags = dict(record.tags)
         earlier = self._earlier(each)
         before = self._merged_before(record) if earlier is None else None
-        deleted_ids = [number for number in each.converted_as if number not in self.ids]
+        deleted_ids = [number for number in each.converted_as if self._is_deleted(record, number)]
         if before is not None:
             target_id, merged = before.target_id, True
             name, source_name = before.name, None
@@ -297,7 +297,8 @@ class _Planner:
             if _is_name_of(record, there.name):
                 return there
         for there in candidates:
-            if record.creation_ms and there.creation_ms == record.creation_ms:
+            is_same_moment = record.creation_ms and there.creation_ms == record.creation_ms
+            if is_same_moment and self._may_be_one(record, there):
                 return there
         if not candidates:
             return None
@@ -312,6 +313,22 @@ class _Planner:
             if there.source_id == record.experiment_id and not is_known:
                 return there
         return None
+
+    def _is_deleted(self, record: ExperimentRecord, number: int) -> bool:
+        """Whether an id that an earlier conversion gave is free now, or another experiment's."""
+        there = self.there.get(number)
+        is_there = there is not None and there.creation_ms == record.creation_ms
+        return number not in self.ids and not is_there
+
+    def _may_be_one(self, record: ExperimentRecord, there: ExistingExperiment) -> bool:
+        """Whether no run speaks against an experiment of the same id and moment.
+
+        Scripts with a fixed clock make such experiments in several stores.
+        """
+        if not there.has_runs:
+            return True
+        contents = self.contents_of(record.path)
+        return contents.is_empty or there.target_id in contents.in_target
 
     def _merged_before(self, record: ExperimentRecord) -> ExistingExperiment | None:
         """The target's experiment into which it was merged by name, and which has another now."""

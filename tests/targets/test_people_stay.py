@@ -228,9 +228,10 @@ def test_a_run_in_progress_goes_on_and_keeps_what_people_gave_it(store: Path, ta
     client = MlflowClient(target)
     client.update_run(OPEN, name="of people")
     client.set_tag(OPEN, "mine", "1")
+    client.set_tag(OPEN, "both", "of people")
     start = storekit.START_MS
     storekit.write_run(
-        store, RAG, OPEN, name="open", end_ms=start + 9, tags={"late": "1"},
+        store, RAG, OPEN, name="open", end_ms=start + 9, tags={"late": "1", "both": "2"},
         metrics={"loss": [(start, 1, 0), (start + 5, 0.5, 1)]},
     )  # fmt: skip
     convert(store, target)
@@ -238,6 +239,7 @@ def test_a_run_in_progress_goes_on_and_keeps_what_people_gave_it(store: Path, ta
     assert (run.info.status, run.info.end_time) == ("FINISHED", start + 9)
     assert run.info.run_name == "of people" and run.data.tags["mlflow.runName"] == "of people"
     assert (run.data.tags["mine"], run.data.tags["late"]) == ("1", "1")
+    assert run.data.tags["both"] == "of people"
     assert run.data.metrics == {"loss": 0.5}
     assert len(client.get_metric_history(OPEN, "loss")) == 2
 

@@ -47,6 +47,10 @@ _OF_RUNNING = (
     "EXISTS (SELECT 1 FROM target.runs AS r WHERE r.run_uuid = t.run_uuid "
     f"AND r.status IN {UNFINISHED})"
 )
+_OF_SEEN_RUN = (
+    f"EXISTS (SELECT 1 FROM target.{TABLE} AS m "
+    f"WHERE m.item = {_DIGEST}('runs', 'name', t.run_uuid))"
+)
 _UNDELETED = "t.lifecycle_stage <> 'deleted'"
 _DELETED = "t.lifecycle_stage = 'deleted' AND s.lifecycle_stage <> 'deleted'"
 _DELETED_VERSION = "t.current_stage = 'Deleted_Internal' AND s.current_stage <> t.current_stage"
@@ -66,7 +70,8 @@ class Field:
     rows: str = "1"  # those that are remembered
     has_value: str = "1"  # otherwise it is only remembered that the row was converted
     may_follow: str = "1"
-    follows_unseen: str = "0"  # follows although nothing is remembered of it
+    is_open: str = "0"  # it had not ended; follows although nothing is remembered of it
+    by_people: str = "0"  # nothing is remembered of it because people added it
     is_stamp: bool = False  # a time that MLflow sets with each change; not worth an issue
     restored_if: str = "0"  # the entity is marked as deleted in the target alone
 
@@ -111,15 +116,15 @@ FIELDS = (
         has_value=_OWN_EXPERIMENT,
         may_follow="(s.key, s.experiment_id) NOT IN (SELECT key, experiment_id FROM temp.own_tags)",
     ),
-    Field("runs", ("name",), follows_unseen=_RUNNING),
-    Field("runs", ("status", "end_time"), follows_unseen=_RUNNING),
+    Field("runs", ("name",), is_open=_RUNNING),
+    Field("runs", ("status", "end_time"), is_open=_RUNNING),
     Field(
         "runs",
         ("lifecycle_stage", "deleted_time"),
-        follows_unseen=f"{_RUNNING} AND {_UNDELETED}",
+        is_open=f"{_RUNNING} AND {_UNDELETED}",
         restored_if=_DELETED,
     ),
-    Field("tags", ("value",), follows_unseen=_OF_RUNNING),
+    Field("tags", ("value",), is_open=_OF_RUNNING, by_people=_OF_SEEN_RUN),
     Field("logged_models", ("status", "status_message")),
     Field("logged_models", ("lifecycle_stage",), restored_if=_DELETED),
     Field("logged_models", ("last_updated_timestamp_ms",), is_stamp=True),
@@ -407,14 +412,14 @@ def find_changes(db: sqlite3.Connection, place: str, *, restore: bool) -> None:
         is_restored = field.restored_if if restore else "0"
         db.execute(
             "INSERT INTO temp.changes SELECT ?, row_id, CASE WHEN is_restored THEN 'restored' "
-            "WHEN converted = ours AND may_follow AND (source = ? OR follows_unseen) THEN 'source' "
+            "WHEN converted = ours AND may_follow AND (source = ? OR is_open) THEN 'source' "
             "WHEN converted = ours THEN 'unknown' WHEN converted = theirs THEN 'target' "
-            "WHEN converted IS NOT NULL THEN 'both' WHEN follows_unseen THEN 'source' "
+            "WHEN converted IS NOT NULL OR by_people THEN 'both' WHEN is_open THEN 'source' "
             "ELSE 'unknown' END FROM ("
             f"SELECT s.rowid AS row_id, {remembered.format('content')} AS converted, "
             f"{remembered.format('source')} AS source, {field.content('t')} AS ours, "
             f"{field.content('s')} AS theirs, {field.may_follow} AS may_follow, "
-            f"{field.follows_unseen} AS follows_unseen, {is_restored} AS is_restored "
+            f"{field.is_open} AS is_open, {field.by_people} AS by_people, {is_restored} AS is_restored "
             f"FROM main.{quoted(field.table)} AS s JOIN target.{quoted(field.table)} AS t "
             f"ON {_matches(key)} WHERE {_differs(field)})",
             (FIELDS.index(field), source_number(place)),
