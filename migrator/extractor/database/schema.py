@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from migrator import conventions
 from migrator.errors import SourceError
 from migrator.extractor.database.connection import Database
 from migrator.issues import Code, Issue, Kind
@@ -72,7 +73,7 @@ DERIVED = frozenset(
     {"alembic_version", "latest_metrics", "trace_metrics", "span_metrics", "workspaces"}
     | {"scheduler_leases", "job_locks", "sql_trace_rollup_rebuild_queue"}
     | {"sql_assessment_daily_rollups", "sql_span_cost_daily_rollups"}
-    | {"sql_trace_metric_daily_rollups"}
+    | {"sql_trace_metric_daily_rollups", conventions.MIGRATOR_SEEN_TABLE}
 )
 
 # MLflow's revisions from 0.9 to 3.17, in their order.
