@@ -74,6 +74,22 @@ def browser(session: nox.Session) -> None:
     run(session, "pytest", "-q", "-k", "browser", "tests/unit/report/test_page.py")
 
 
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel into dist/, check their metadata."""
+    run(session, "build", "--outdir", "dist")
+    run(session, "twine", "check", "--strict", *sorted(map(str, Path("dist").iterdir())))
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """Check the files of .github/ against their public schemas."""
+    files = sorted(str(path) for path in Path(".github/workflows").glob("*.yml"))
+    run(session, "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    run(session, "check_jsonschema", "--builtin-schema", "vendor.dependabot",
+        ".github/dependabot.yml")  # fmt: skip
+
+
 @nox.session(venv_backend="venv", reuse_venv=True)
 def newest(session: nox.Session) -> None:
     """Run the tests beside the newest MLflow, in an environment of their own."""

@@ -171,7 +171,7 @@ def verify(
     """
     from migrator.counting import counted
     from migrator.report.formats import wrapped
-    from migrator.verify import verify as compare
+    from migrator.verification import verify as compare
 
     with drawn_progress(quiet or as_json, verbose) as progress:
         result = compare(

@@ -15,6 +15,7 @@ from typing import Any
 
 from migrator.issues import Kind
 from migrator.model import ExperimentPlan, Json, RootChange, RunRecord, TracePlan, TreePlan
+from migrator.outcome.examples import Examples
 from migrator.outcome.ledger import Ledger
 from migrator.paths import readable_path
 
@@ -113,6 +114,7 @@ class ExperimentSummary:
     biggest: list[TreeSize] = field(default_factory=list)  # at most MOST_TREES, by rank
     # (feedback or expectation, name) -> type of the value -> number of assessments
     assessments: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    examples: Examples = field(default_factory=Examples)
 
     @classmethod
     def of(cls, source: str, plan: ExperimentPlan) -> ExperimentSummary:
@@ -218,6 +220,7 @@ class ExperimentSummary:
             week.input_tokens += plan.usage.input_tokens or 0
             week.output_tokens += plan.usage.output_tokens or 0
         self._widen(plan.timestamp_ms)
+        self.examples.consider(plan, self.name)
         for judged in plan.assessments:
             if judged.value is not None:
                 types = self.assessments.setdefault((judged.type, judged.name), Counter())
@@ -241,13 +244,14 @@ class ExperimentSummary:
             getattr(self, name).update(getattr(other, name))
         for key, types in other.assessments.items():
             self.assessments.setdefault(key, Counter()).update(types)
+        self.examples.add(other.examples)
         self._widen(other.first_ms)
         self._widen(other.last_ms)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without the biggest trees, which the outcome lists."""
         plain = _field_values(self)
-        del plain["biggest"], plain["assessments"]
+        del plain["biggest"], plain["assessments"], plain["examples"]
         return {
             **plain,
             "roles": dict(self.roles),
@@ -491,6 +495,14 @@ class Outcome:
         """The biggest trees of nested runs with their experiments, the biggest first."""
         trees = [(e, tree) for e in self.experiments for tree in e.biggest]
         return sorted(trees, key=lambda each: each[1].rank)[:MOST_TREES]
+
+    @property
+    def examples(self) -> Examples:
+        """The biggest, the slowest and a failed trace, over all experiments."""
+        found = Examples()
+        for experiment in self.experiments:
+            found.add(experiment.examples)
+        return found
 
     def as_dict(self, values: bool = False) -> dict[str, Any]:
         """Return plain values for JSON, with every issue.

@@ -14,18 +14,21 @@ from migrator.pipeline.commands import (
     upgrade,
 )
 from migrator.pipeline.options import Options, Paths
+from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
 
 __all__ = [
+    "BaseSink",
     "Exported",
     "Observer",
     "Options",
     "Paths",
     "PlannedTree",
     "Progress",
+    "Sink",
     "Store",
     "TargetFacts",
     "check_outside",

@@ -24,7 +24,7 @@ from migrator.pipeline.in_place import (
 )
 from migrator.pipeline.locations import is_below
 from migrator.pipeline.options import Options, Paths, as_texts
-from migrator.pipeline.sinks import Discard
+from migrator.pipeline.sinks import Discard, Sink
 from migrator.pipeline.stores import (
     Progress,
     Store,
@@ -111,12 +111,13 @@ def scan(
     options: Options | None = None,
     *,
     on_tree: Callable[[PlannedTree], None] | None = None,
+    sink: Sink | None = None,
     progress: Progress = no_progress,
 ) -> Outcome:
     """Find out what ``convert`` would do with the sources, without a target.
 
-    ``on_tree`` is called with each tree of runs and what becomes of it. Raises SourceError and
-    OptionError.
+    ``on_tree`` is called with each tree of runs and what becomes of it. ``sink`` gets every item
+    that ``convert`` would write. Raises SourceError and OptionError.
     """
     began = time.monotonic()
     options = options or Options()
@@ -124,7 +125,7 @@ def scan(
         stores = open_stores(places, progress, options.artifacts_at)
         outcome = _outcome(stores, options, target=None)
         observer = Observer(on_tree, progress)
-        walked = walk_sources(stores, options, Discard(), outcome, observer=observer)
+        walked = walk_sources(stores, options, sink or Discard(), outcome, observer=observer)
         walked.check_handed()
         name_sources(stores, outcome)
     outcome.ledger.add_outcome(walked.handed, {})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from migrator import __version__, transformer
 from migrator.issues import Kind
@@ -28,7 +28,8 @@ from migrator.pipeline.walk_totals import leave_out_files, leave_to_other_shards
 E = TypeVar("E", bound=Entry)
 
 
-class Found(NamedTuple, Generic[E]):
+@dataclass(frozen=True, slots=True)
+class Found(Generic[E]):
     """A directory that is wanted, and how it is read."""
 
     store: Store
@@ -37,7 +38,8 @@ class Found(NamedTuple, Generic[E]):
     read: Callable[[E], Extracted[Any]]
 
 
-class Entity(NamedTuple, Generic[E]):
+@dataclass(frozen=True, slots=True)
+class Entity(Generic[E]):
     """An entity that was read: its first directory, and all that is known of it."""
 
     first: Found[E]
@@ -184,7 +186,8 @@ def _is_trace_of_shard(context: WalkContext, runs: RunIndex, entry: TraceEntry) 
 def _hand_over_trace(
     context: WalkContext, runs: RunIndex, entity: Entity[TraceEntry], added: Counter[Kind]
 ) -> None:
-    (store, entry, *_), record, plan = entity
+    store, entry = entity.first.store, entity.first.entry
+    record, plan = entity.record, entity.plan
     totals = context.totals
     if not context.options.traces or is_deleted_and_excluded(context, runs, plan, entry):
         totals.handed.subtract(counts_of(record))
@@ -226,7 +229,8 @@ def hand_over_logged_models(entities: EntityReader, runs: RunIndex) -> None:
     for of_model in found.values():
         entity = entities.read(Kind.LOGGED_MODEL, of_model)
         if entity is not None:
-            (store, entry, *_), record, plan = entity
+            store, entry = entity.first.store, entity.first.entry
+            record, plan = entity.record, entity.plan
             if record.lifecycle_stage == "deleted" and not context.options.deleted:
                 totals.handed.subtract(counts_of(record))
                 totals.ledger.left_out.update(counts_of(record))

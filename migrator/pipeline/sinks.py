@@ -46,7 +46,43 @@ class SharedSink(Sink, Protocol):
     def replay(self, recorded: Any) -> None: ...
 
 
-class Discard:
+class BaseSink:
+    """A sink that does nothing, to derive from.
+
+    Override the methods of the items that you want, and give it to ``migrator.scan``. Each item is
+    counted before the sink gets it, so that a sink can't change the counts of the result. All
+    methods are called in the calling process. What they raise ends the scan::
+
+        class Names(migrator.BaseSink):
+            def add_run(self, run, experiment_id):
+                print(run.name)
+
+        migrator.scan("./mlruns", sink=Names())
+    """
+
+    def add_experiment(self, plan: ExperimentPlan) -> None:
+        """Take an experiment, before its runs."""
+
+    def add_run(self, run: RunRecord, experiment_id: int) -> None:
+        """Take a run with its params, tags and metric histories."""
+
+    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
+        """Take a dataset."""
+
+    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
+        """Take a logged model."""
+
+    def add_registered_model(self, record: RegisteredModelRecord) -> None:
+        """Take a registered model with its versions."""
+
+    def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
+        """Take a trace, native or rebuilt from runs, with its spans and assessments."""
+
+    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
+        """Take a tag of an experiment that is known only after its runs."""
+
+
+class Discard(BaseSink):
     """The sink of ``scan`` and ``--dry-run``: decisions are counted, not kept."""
 
     def recorder(self) -> Recorder:
@@ -54,11 +90,3 @@ class Discard:
 
     def recorded(self) -> None: ...
     def replay(self, recorded: None) -> None: ...
-
-    def add_experiment(self, plan: ExperimentPlan) -> None: ...
-    def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
-    def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None: ...
-    def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None: ...
-    def add_registered_model(self, record: RegisteredModelRecord) -> None: ...
-    def add_trace(self, plan: TracePlan, experiment_id: int) -> None: ...
-    def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None: ...

@@ -9,9 +9,10 @@ from datetime import date
 from migrator.outcome.summary import Week, monday
 
 MOST_BARS = 260  # with more weeks than that, one bar stands for several weeks
-FEWEST_BARS = 16  # fewer bars would be too broad
+BAR_REM = 4  # the greatest width of a bar
+LABEL_REM = 6.5  # the least distance of two dates
 LONG_GAP = 13  # a longer time without anything is drawn as one narrow gap, in weeks
-MOST_DATES = 7  # labels below a chart
+MOST_DATES = 5  # labels below a chart
 DIGITS = (1, 2, 4, 5, 8)  # first digits of the number at the top of the scale
 
 
@@ -54,6 +55,11 @@ class Chart:
     dates: tuple[DateLabel, ...]
 
     @property
+    def width_rem(self) -> int:
+        """The greatest width: a few bars must not fill the page."""
+        return BAR_REM * len(self.bars)
+
+    @property
     def marked_bars(self) -> Iterator[tuple[Bar, tuple[Block, ...]]]:
         """Each bar with its blocks."""
         return zip(self.bars, self.stacks, strict=True)
@@ -93,7 +99,7 @@ def bars_of(weeks: Mapping[int, Week]) -> tuple[list[Bar], int]:
 
 
 def _slots(numbers: Sequence[int]) -> list[int | None]:
-    """List the weeks to draw, in order; None is a long gap, and short time spans are widened."""
+    """List the weeks to draw, in order; None is a long gap."""
     slots: list[int | None] = []
     last: int | None = None
     for number in numbers:
@@ -104,16 +110,17 @@ def _slots(numbers: Sequence[int]) -> list[int | None]:
         else:
             slots += [None, number]
         last = number
-    missing = max(0, FEWEST_BARS - len(slots))
-    before = missing // 2
-    first, end = numbers[0], numbers[-1] + 1
-    return [*range(first - before, first), *slots, *range(end, end + missing - before)]
+    return slots
 
 
 def date_labels(bars: Sequence[Bar]) -> tuple[DateLabel, ...]:
-    """Choose at most ``MOST_DATES`` bars, evenly, and put their dates below their middle."""
+    """Choose at most ``MOST_DATES`` bars, evenly, and put their dates below their middle.
+
+    Where the bars are narrow, fewer, so that they don't overlap.
+    """
     dated = [(place, bar.first_day) for place, bar in enumerate(bars) if bar.first_day is not None]
-    count = min(MOST_DATES, len(dated))
+    fitting = max(2, int(len(bars) * BAR_REM / LABEL_REM))
+    count = min(MOST_DATES, len(dated), fitting)
     last = count - 1
     labels = []
     for number in range(count):

@@ -8,7 +8,12 @@ from migrator.outcome.summary import ExperimentSummary, Outcome
 from migrator.report.printable import csv_cell
 
 COUNTERS = ("roles", "profiles", "left_as_runs")
-LISTS = ("decisions", "weeks", "biggest")  # lists have no cell; the JSON report has them
+LISTS = (
+    "decisions",
+    "weeks",
+    "biggest",
+    "examples",
+)  # lists have no cell; the JSON report has them
 
 
 def experiments_frame(outcome: Outcome) -> pd.DataFrame:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from migrator.counting import counted
 from migrator.issues import Code, Issue, Kind, Severity
+from migrator.outcome.examples import Examples, ExampleSpan, ExampleTrace
 from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
 from migrator.paths import readable_path
+from migrator.report.artifacts import hollow_lines
 from migrator.report.charts import Chart, bars_of, chart
 from migrator.report.formats import date_range, size
 from migrator.report.links import MOST_LINKS, Link, server_command, trace_links
 from migrator.report.text import artifacts_text, files_text, kept_lines, rebuilt_lines
+from migrator.report.tree import duration, moment
 
 PLACES_PER_CODE = 1000  # no browser opens a page with a million rows; the JSON report has all
+FEWEST_WEEKS = 3  # that have runs or traces: a chart of fewer would say nothing
+MOST_ALIKE = 3  # trees of one size, shown of each experiment
+DEEPEST = 12  # levels by which a span's name is moved to the right
 LEDGER_COLUMNS = ("found", "converted", "already_there", "merged", "rejected", "left_out")
 
 
@@ -92,6 +100,29 @@ class Trees:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnSpan:
+    """A span of a drawn trace; ``left`` and ``width`` are percent of the trace's time."""
+
+    name: str
+    kind: str
+    is_error: bool
+    depth: int
+    left: float
+    width: float
+    length: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTrace:
+    """A trace that is drawn as a tree; ``more`` of its spans are not."""
+
+    title: str
+    facts: str
+    spans: list[DrawnSpan]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
 class IssueGroup:
     """All issues of one code; ``more`` of its places are not in the table."""
 
@@ -133,10 +164,13 @@ class Page:
     outcome: Outcome
     is_written: bool
     rejected: int
+    has_damage: bool
+    attention: list[str]
     tiles: list[Tile]
     timeline: Timeline | None
     experiments: Experiments
     trees: Trees | None
+    traces: list[DrawnTrace] | None
     new_ids: Table | None
     issues: Issues
     ledger: LedgerTable
@@ -145,16 +179,20 @@ class Page:
 
 def page_of(outcome: Outcome, values: bool) -> Page:
     """Compute the page of an outcome; with ``values``, issues show what the source says."""
+    issues = _issues(outcome, values)
     return Page(
         outcome=outcome,
         is_written=_is_written(outcome),
         rejected=_rejected(outcome),
+        has_damage=bool(issues.totals["rejected"] or issues.totals["degraded"]),
+        attention=hollow_lines(outcome.artifacts.hollow),
         tiles=_tiles(outcome),
         timeline=_timeline(outcome),
         experiments=_experiments(outcome),
         trees=_trees(outcome),
+        traces=_traces(outcome.examples) or None,
         new_ids=_new_ids(outcome),
-        issues=_issues(outcome, values),
+        issues=issues,
         ledger=_ledger(outcome),
         next=_next(outcome),
     )
@@ -195,8 +233,9 @@ def _timeline(outcome: Outcome) -> Timeline | None:
     if not weeks:
         return None
     bars, weeks_per_bar = bars_of(weeks)
-    charts = [chart(bars, ("runs",))]
-    if any(week.input_tokens or week.output_tokens for week in weeks.values()):
+    has_chart = len(weeks) >= FEWEST_WEEKS
+    charts = [chart(bars, ("runs",))] if has_chart else []
+    if has_chart and any(week.input_tokens or week.output_tokens for week in weeks.values()):
         charts.append(chart(bars, ("output_tokens", "input_tokens")))
     columns = (
         Column("week from"),
@@ -254,10 +293,12 @@ def _experiment_facts(experiment: ExperimentSummary, outcome: Outcome) -> str:
         facts += ", deleted"
     if len(outcome.sources) > 1:
         facts += f", from {experiment.source}"
-    is_same_id = str(experiment.target_id) == experiment.experiment_id
-    if not is_same_id or experiment.target_name != experiment.name:
-        facts += f"; in the target {experiment.target_name} ({experiment.target_id})"
-    return facts
+    changes = []
+    if experiment.target_name != experiment.name:
+        changes.append(f"named {experiment.target_name}")
+    if str(experiment.target_id) != experiment.experiment_id:
+        changes.append(f"id {experiment.target_id}")
+    return f"{facts}; in the target {', '.join(changes)}" if changes else facts
 
 
 def _trees(outcome: Outcome) -> Trees | None:
@@ -276,9 +317,65 @@ def _trees(outcome: Outcome) -> Trees | None:
         Column("experiment"),
     )
     most = max(tree.runs for _, tree in biggest)
-    rows = [_tree_cells(experiment, tree, most) for experiment, tree in biggest]
+    shown = _without_repeats(biggest)
+    rows = [_tree_cells(experiment, tree, most) for experiment, tree in shown]
     command = shlex.join(["mlflow-migrate", "show", biggest[0][1].root_run_id])
     return Trees(Table("trees", columns, rows), command)
+
+
+def _without_repeats(
+    trees: Sequence[tuple[ExperimentSummary, TreeSize]],
+) -> list[tuple[ExperimentSummary, TreeSize]]:
+    """The first few of those that differ in name and id only."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    shown = []
+    for experiment, tree in trees:
+        kind = (experiment.target_id, tree.runs, tree.depth, tree.role, tree.traces, tree.spans)
+        seen[kind] += 1
+        if seen[kind] <= MOST_ALIKE:
+            shown.append((experiment, tree))
+    return shown
+
+
+def _traces(examples: Examples) -> list[DrawnTrace]:
+    """Draw each example once, under all its titles."""
+    titles: dict[str, list[str]] = {}
+    found: dict[str, ExampleTrace] = {}
+    for title, example in (
+        ("the biggest", examples.biggest),
+        ("the slowest", examples.slowest),
+        ("a failed one", examples.failed),
+    ):
+        if example is not None:
+            titles.setdefault(example.trace_id, []).append(title)
+            found[example.trace_id] = example
+    return [_drawn(found[trace_id], ", ".join(words)) for trace_id, words in titles.items()]
+
+
+def _drawn(example: ExampleTrace, words: str) -> DrawnTrace:
+    whole_ns = max(1, example.length_ns)
+    return DrawnTrace(
+        title=words[0].upper() + words[1:],
+        facts=f"{example.experiment}, {moment(example.start_ns)}, {duration(example.length_ns)}, "
+        f"{counted(example.spans_count, 'span')}, {example.trace_id}",
+        spans=[_drawn_span(span, whole_ns) for span in example.spans],
+        more=example.spans_count - len(example.spans),
+    )
+
+
+def _drawn_span(span: ExampleSpan, whole_ns: int) -> DrawnSpan:
+    """A bar that stays inside the trace's time, also where a span does not."""
+    words = ["" if span.type == "UNKNOWN" else span.type, "failed" if span.is_error else ""]
+    left = min(99.5, max(0.0, 100 * span.start_ns / whole_ns))
+    return DrawnSpan(
+        name=span.name,
+        kind=", ".join(filter(None, words)),
+        is_error=span.is_error,
+        depth=min(span.depth, DEEPEST),
+        left=left,
+        width=max(0.5, min(100 - left, 100 * span.length_ns / whole_ns)),
+        length=duration(span.length_ns),
+    )
 
 
 def _tree_cells(experiment: ExperimentSummary, tree: TreeSize, most: int) -> list[Cell]:

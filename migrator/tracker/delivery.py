@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import mlflow
@@ -449,7 +450,8 @@ def _absolute(uri: str) -> str:
     url = make_url(uri)
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         return uri
-    return url.set(database=os.path.abspath(url.database)).render_as_string(hide_password=False)
+    whole = str(Path(url.database).absolute())
+    return url.set(database=whole).render_as_string(hide_password=False)
 
 
 def flush_all(seconds: float | None = None) -> None:

@@ -29,7 +29,7 @@ from migrator.loader import artifacts as copying
 from migrator.model import Location
 from migrator.outcome.summary import Outcome
 from migrator.transformer.locations import Fate, is_metadata_only, place
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import fixturekit
 from tests.support.storekit import (
     write_experiment,

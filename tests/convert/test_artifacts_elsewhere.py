@@ -17,7 +17,7 @@ from migrator.issues import Code
 from migrator.model import RootChange
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.artifact_roots import recorded_prefix
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import fixturekit
 from tests.support.storekit import (
     write_experiment,

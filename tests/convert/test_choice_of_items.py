@@ -13,7 +13,7 @@ from mlflow.entities import ViewType
 
 from migrator import pipeline
 from migrator.errors import OptionError
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import storekit
 
 DAY_MS = 24 * 3600 * 1000

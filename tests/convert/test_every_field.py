@@ -45,7 +45,7 @@ from migrator.model import (
 )
 from migrator.transformer.experiments import FoundExperiment, plan_experiments
 from migrator.transformer.native import plan_native_trace
-from migrator.verify.database import DatabaseComparer
+from migrator.verification.database import DatabaseComparer
 from tests.support import fixturekit, loaderkit, storekit
 
 only_39 = pytest.mark.skipif(

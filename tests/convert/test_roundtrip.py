@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from migrator import pipeline
-from migrator.verify import VerifyResult, verify
+from migrator.verification import VerifyResult, verify
 from tests.support import fixturekit
 from tests.support.oracle import compare_stores
 

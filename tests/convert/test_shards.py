@@ -22,7 +22,7 @@ from migrator.errors import OptionError
 from migrator.issues import Code, Kind, Severity
 from migrator.pipeline import shards
 from migrator.pipeline.selection import Shard
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import fixturekit, storekit
 from tests.support import sql_servers as serverkit
 from tests.support.fixturekit import store

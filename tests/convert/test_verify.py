@@ -34,8 +34,14 @@ from migrator.model import (
     TokenUsage,
     TracePlan,
 )
-from migrator.verify import MAX_DIFFERENCES, MISSING, DatabaseComparer, Difference, VerifyResult
-from migrator.verify.database import runs, traces
+from migrator.verification import (
+    MAX_DIFFERENCES,
+    MISSING,
+    DatabaseComparer,
+    Difference,
+    VerifyResult,
+)
+from migrator.verification.database import runs, traces
 
 pytestmark = pytest.mark.xdist_group("convert_verify")
 

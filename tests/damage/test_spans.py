@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from migrator import pipeline
 from migrator.issues import Kind
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support.spanlesskit import (
     BROKEN,
     CASES,

@@ -29,7 +29,7 @@ from migrator.extractor.filestore.must_fetch import must_fetch
 from migrator.issues import Code
 from migrator.outcome.summary import Outcome
 from migrator.pipeline import Options
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import fixturekit, objectkit, oracle, storekit
 from tests.support.objectkit import BUCKET, ObjectStore
 

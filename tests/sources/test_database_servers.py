@@ -13,7 +13,7 @@ import pytest
 from migrator import extractor, pipeline
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Code
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import fixturekit, sql_servers
 from tests.support.sql_servers import PASSWORD, Server
 

@@ -19,7 +19,7 @@ from migrator.cli import main
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Issue, Severity
 from migrator.outcome.summary import Outcome
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import databasekit, fixturekit
 from tests.support.databasekit import DAMAGES, HARMLESS, LLM, NEW, OLD, Damage, execute, rows
 

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent / "migrator"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("verify",),
+    ("results",),
+    ("verification",),
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
     ("outcome",),
@@ -22,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = ("loader", "verify", "tracker", "extractor.rest")
+IMPORTS_MLFLOW = ("loader", "verification", "tracker", "extractor.rest")
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 

@@ -23,7 +23,7 @@ from migrator.loader.networked import publish
 from migrator.loader.networked.connection import initialise
 from migrator.outcome.summary import Outcome
 from migrator.pipeline import forest
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.convert.test_two_sources import OTHERS
 from tests.support import fixturekit, spanlesskit, sql_servers
 from tests.support.oracle import compare_stores

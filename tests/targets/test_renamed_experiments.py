@@ -14,7 +14,7 @@ from mlflow.entities import ViewType
 
 from migrator import pipeline
 from migrator.errors import TargetError
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support import sql_servers, storekit
 from tests.support.mlflow_server import Server
 from tests.support.sql_servers import Server as SqlServer

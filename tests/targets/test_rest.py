@@ -25,7 +25,7 @@ from migrator import pipeline
 from migrator.cli import main
 from migrator.issues import Code
 from migrator.loader.rest import connection, models
-from migrator.verify import verify as compared
+from migrator.verification import verify as compared
 from tests.convert.test_two_sources import GROWN, OTHERS
 from tests.support import fixturekit, spanlesskit, storekit
 from tests.support.mlflow_server import IN_COLUMNS, RELEASE, Server, differences

@@ -134,9 +134,14 @@ def check_against_json(page: Page, told: dict[str, Any]) -> None:
         if e["runs"] or e["native_traces"]
     ]
     parts = ("runs", "depth", "role", "traces", "spans", "tokens")
-    assert [row[1:7] for row in page.numbers("trees")] == [
-        [tree[part] for part in parts] for tree in told["biggest_trees"]
-    ]
+    trees: list[list[Any]] = []
+    alike: dict[str, int] = {}
+    for tree in told["biggest_trees"]:  # at most three that differ in name and tokens only
+        kind = json.dumps([tree["experiment_id"], *(tree[part] for part in parts[:5])])
+        alike[kind] = alike.get(kind, 0) + 1
+        if alike[kind] <= 3:
+            trees.append([tree[part] for part in parts])
+    assert [row[1:7] for row in page.numbers("trees")] == trees
     names = [name.replace(" ", "_") for name in page.tables["ledger"][0][1:]]
     names = ["converted" if name == "to_be_converted" else name for name in names]
     assert page.numbers("ledger") == [
@@ -307,11 +312,84 @@ def test_times_that_are_no_dates_are_not_drawn(tmp_path: Path) -> None:
     root = tmp_path / "mlruns"
     write_experiment(root, "1", "one")
     write_run(root, "1", "1" * 32, start_ms=10**17, end_ms=10**17)
-    write_run(root, "1", "2" * 32, start_ms=MONDAY_MS, end_ms=MONDAY_MS)
+    for week in range(3):
+        start = MONDAY_MS + week * WEEK_MS
+        write_run(root, "1", f"{week + 2}" * 32, start_ms=start, end_ms=start)
     page = tmp_path / "p.html"
     told = json.loads(run("scan", root, "--json", "--html", page).stdout)
-    assert sum(week["runs"] for week in told["weeks"]) <= 2
+    assert sum(week["runs"] for week in told["weeks"]) <= 4
     assert drawn(page.read_text(encoding="utf-8"))
+
+
+def test_few_weeks_are_a_table_and_no_week_without_runs_is_drawn_at_the_ends() -> None:
+    first = MONDAY_MS // WEEK_MS
+    two = html_report(outcome_of({first: Week(runs=1), first + 1: Week(runs=2)}))
+    assert '<div class="bars">' not in two
+    assert Page(two).numbers("weeks") == [["2024-03-04", 1, 0, 0, 0], ["2024-03-11", 2, 0, 0, 0]]
+    three = html_report(outcome_of({first + n: Week(runs=1) for n in (0, 1, 4)}))
+    assert [bar.split(":")[0] for bar in drawn(three)] == [
+        f"week from {monday(first + n)}" for n in range(5)
+    ]
+
+
+def test_damage_comes_before_the_numbers_and_notes_after_them() -> None:
+    def order(code: Code) -> list[str]:
+        outcome = outcome_of({MONDAY_MS // WEEK_MS: Week(runs=1)})
+        outcome.ledger.issues.append(Issue(code, "p", "m"))
+        return re.findall(r'<h2 id="([^"]*)"', html_report(outcome))
+
+    assert order(Code.ENTITY_CLASHES)[0] == "issues"
+    assert order(Code.FILE_IGNORED).index("issues") > order(Code.FILE_IGNORED).index("time")
+
+
+def test_trees_that_differ_in_name_only_are_not_listed_ten_times() -> None:
+    outcome = outcome_of({MONDAY_MS // WEEK_MS: Week(runs=1)})
+    (experiment,) = outcome.experiments
+    experiment.biggest = [
+        TreeSize(f"{n:032x}", f"flow {n}", 5, 2, "workflow", 1, 5, n, MONDAY_MS) for n in range(9)
+    ]
+    experiment.biggest.append(TreeSize("f" * 32, "other", 4, 2, "workflow", 1, 4, 1, MONDAY_MS))
+    names = [row[0] for row in Page(html_report(outcome)).tables["trees"][1:]]
+    assert names == ["flow 8", "flow 7", "flow 6", "other"]  # of one size, more tokens first
+
+
+def test_a_renamed_experiment_is_named_once() -> None:
+    outcome = outcome_of({MONDAY_MS // WEEK_MS: Week(runs=1)})
+    (experiment,) = outcome.experiments
+    experiment.target_name, experiment.target_id = "one (77)", 77
+    text = html_report(outcome)
+    assert "id 1; in the target named one (77), id 77" in text and "(77) (77)" not in text
+
+
+def test_the_biggest_the_slowest_and_a_failed_trace_are_drawn(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_experiment(root, "1", "one")
+
+    def workflow(number: int, steps: int, length_ms: int, status: int = 3) -> None:
+        root_id = f"{number:032x}"
+        write_run(root, "1", root_id, name=f"flow_{number}", start_ms=MONDAY_MS,
+                  end_ms=MONDAY_MS + length_ms, status=status)  # fmt: skip
+        for step in range(steps):
+            start = MONDAY_MS + step * length_ms // steps
+            write_run(root, "1", f"{number * 100 + step:032x}", name=f"step_{step}",
+                      parent=root_id, start_ms=start, end_ms=start + length_ms // steps,
+                      status=status)  # fmt: skip
+
+    workflow(1, steps=60, length_ms=60_000)
+    workflow(2, steps=2, length_ms=120_000)
+    workflow(3, steps=3, length_ms=3_000, status=4)
+    page = tmp_path / "p.html"
+    texts = []
+    for workers in ("1", "2"):
+        assert run("scan", root, "--html", page, "--workers", workers).exit_code == 0
+        texts.append(page.read_text(encoding="utf-8").split('<figure class="trace">')[1:])
+    assert [t[:99] for t in texts[0]] == [t[:99] for t in texts[1]]
+    biggest, slowest, failed = texts[0]
+    assert "The biggest" in biggest and "61 spans" in biggest and "… and 21 spans more." in biggest
+    assert biggest.count("<li>") == 40
+    assert "The slowest" in slowest and "margin-left:50.00%;width:50.00%" in slowest
+    assert "2.0 min" in slowest and "60.00 s" in slowest
+    assert "A failed one" in failed and failed.count('<li class="error">') == 4
 
 
 def test_the_biggest_trees_are_the_same_in_whatever_order_and_parts_they_come() -> None:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from migrator import pipeline
 from migrator.model import MetricPoint, RunRecord, TracePlan
-from migrator.verify import verify
+from migrator.verification import verify
 from tests.support.planskit import LLM, MS, T0, plan, run, span, trace, value
 from tests.support.storekit import START_MS, write_experiment, write_run
 

@@ -11,11 +11,11 @@ from typing import Any
 from migrator import conventions
 from migrator.issues import Kind
 from migrator.model import SpanPlan, SpanType, TracePlan
-from migrator.verify.database.opening import Database
-from migrator.verify.findings import MISSING, NOTHING, Entity, Findings
-from migrator.verify.reading import Unreadable, read_entity
-from migrator.verify.traces import client_of, compare_assessment, compare_search
-from migrator.verify.values import canonical, is_same_from_column, span_count
+from migrator.verification.database.opening import Database
+from migrator.verification.findings import MISSING, NOTHING, Entity, Findings
+from migrator.verification.reading import Unreadable, read_entity
+from migrator.verification.traces import client_of, compare_assessment, compare_search
+from migrator.verification.values import canonical, is_same_from_column, span_count
 
 _TRACES_PER_CHUNK = 200
 _SPANS_PER_CHUNK = 5000

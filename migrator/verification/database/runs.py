@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from migrator.issues import Kind
 from migrator.model import DatasetRecord, RunRecord
-from migrator.verify.database.opening import Database
-from migrator.verify.findings import MISSING, NOTHING, Entity, Findings
-from migrator.verify.reading import read_entity
-from migrator.verify.values import Point, expected_point, found_point, point_order, point_text
+from migrator.verification.database.opening import Database
+from migrator.verification.findings import MISSING, NOTHING, Entity, Findings
+from migrator.verification.reading import read_entity
+from migrator.verification.values import Point, expected_point, found_point, point_order, point_text
 
 _RUNS_PER_CHUNK = 1000
 _POINTS_PER_CHUNK = 100_000

@@ -3,6 +3,6 @@
 ``comparer`` takes the items, ``runs``, ``models`` and ``traces`` compare them.
 """
 
-from migrator.verify.database.comparer import DatabaseComparer
+from migrator.verification.database.comparer import DatabaseComparer
 
 __all__ = ["DatabaseComparer"]

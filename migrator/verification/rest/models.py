@@ -13,10 +13,10 @@ from migrator.model import (
     ModelVersionRecord,
     RegisteredModelRecord,
 )
-from migrator.verify.findings import Entity
-from migrator.verify.reading import source_fields
-from migrator.verify.rest.served import Server, ServerExperiment, compare_times
-from migrator.verify.values import Point, expected_point, found_point
+from migrator.verification.findings import Entity
+from migrator.verification.reading import source_fields
+from migrator.verification.rest.served import Server, ServerExperiment, compare_times
+from migrator.verification.values import Point, expected_point, found_point
 
 _DELETED_VERSION = "Deleted_Internal"
 

@@ -40,10 +40,16 @@ Not compared: inputs whose dataset the source does not have, and the model input
 expects none (MLflow shows them run by run only).
 """
 
-from migrator.verify.comparing import verify
-from migrator.verify.database import DatabaseComparer
-from migrator.verify.findings import MAX_DIFFERENCES, MISSING, NOTHING, Difference, VerifyResult
-from migrator.verify.rest import RestComparer
+from migrator.verification.comparing import verify
+from migrator.verification.database import DatabaseComparer
+from migrator.verification.findings import (
+    MAX_DIFFERENCES,
+    MISSING,
+    NOTHING,
+    Difference,
+    VerifyResult,
+)
+from migrator.verification.rest import RestComparer
 
 __all__ = [
     "MAX_DIFFERENCES",

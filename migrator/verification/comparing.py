@@ -9,9 +9,9 @@ from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, pip
 from migrator.errors import OptionError
 from migrator.loader.rest import open_server
 from migrator.outcome.summary import Outcome
-from migrator.verify.database import DatabaseComparer
-from migrator.verify.findings import VerifyResult
-from migrator.verify.rest import RestComparer
+from migrator.verification.database import DatabaseComparer
+from migrator.verification.findings import VerifyResult
+from migrator.verification.rest import RestComparer
 
 
 def verify(

@@ -20,12 +20,12 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
-from migrator.verify.database.models import compare_logged_model, compare_registered_model
-from migrator.verify.database.opening import open_database
-from migrator.verify.database.runs import RunComparison
-from migrator.verify.database.traces import TraceComparison
-from migrator.verify.findings import MISSING, Findings, VerifyResult
-from migrator.verify.reading import existing_experiment, read_entity, reading
+from migrator.verification.database.models import compare_logged_model, compare_registered_model
+from migrator.verification.database.opening import open_database
+from migrator.verification.database.runs import RunComparison
+from migrator.verification.database.traces import TraceComparison
+from migrator.verification.findings import MISSING, Findings, VerifyResult
+from migrator.verification.reading import existing_experiment, read_entity, reading
 
 _EXPERIMENTS_PER_PAGE = 1000
 _RUNS_PER_QUERY = 500

@@ -10,9 +10,9 @@ from typing import Any
 from migrator import conventions, encoding
 from migrator.credentials import masked
 from migrator.issues import Kind
-from migrator.verify.findings import Entity, Findings
-from migrator.verify.reading import broken, read_entity
-from migrator.verify.traces import ReadOnce, client_of
+from migrator.verification.findings import Entity, Findings
+from migrator.verification.reading import broken, read_entity
+from migrator.verification.traces import ReadOnce, client_of
 
 PAGE_ITEMS = 1000  # experiments or runs in an answer
 _SERVER_TAGS = {conventions.RUN_NAME, conventions.ARTIFACT_LOCATION, "mlflow.trace.infoFinalized"}

@@ -11,10 +11,10 @@ from typing import Any
 from migrator import conventions, encoding
 from migrator.issues import Kind
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
-from migrator.verify.findings import MISSING, NOTHING, Entity
-from migrator.verify.rest.served import Server, ServerExperiment
-from migrator.verify.traces import compare_assessment
-from migrator.verify.values import canonical
+from migrator.verification.findings import MISSING, NOTHING, Entity
+from migrator.verification.rest.served import Server, ServerExperiment
+from migrator.verification.traces import compare_assessment
+from migrator.verification.values import canonical
 
 _TAG_CHARS, _METADATA_CHARS = 4096, 250
 _LINKED_TRACES = 500  # an answer

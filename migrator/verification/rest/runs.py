@@ -8,10 +8,10 @@ from typing import Any
 from migrator import conventions
 from migrator.issues import Kind
 from migrator.model import DatasetRecord, RunRecord
-from migrator.verify.findings import NOTHING, Entity
-from migrator.verify.reading import source_fields
-from migrator.verify.rest.served import Server, ServerExperiment
-from migrator.verify.values import expected_point, found_point
+from migrator.verification.findings import NOTHING, Entity
+from migrator.verification.reading import source_fields
+from migrator.verification.rest.served import Server, ServerExperiment
+from migrator.verification.values import expected_point, found_point
 
 _PARAM_CHARS, _TAG_CHARS = 6000, 8000
 

@@ -11,9 +11,9 @@ from migrator import encoding
 from migrator.errors import TargetError
 from migrator.issues import Kind
 from migrator.model import AssessmentRecord
-from migrator.verify.findings import MISSING, Entity, Findings
-from migrator.verify.reading import Unreadable
-from migrator.verify.values import canonical, without_none
+from migrator.verification.findings import MISSING, Entity, Findings
+from migrator.verification.reading import Unreadable
+from migrator.verification.values import canonical, without_none
 
 _TRACES_PER_PAGE = 500  # what MLflow allows
 

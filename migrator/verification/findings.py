@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from migrator import conventions
@@ -13,8 +14,8 @@ from migrator.issues import Kind
 from migrator.model import Counts, TracePlan
 from migrator.report.artifacts import hollow_lines
 from migrator.report.formats import table
-from migrator.verify.reading import Unreadable
-from migrator.verify.values import Point, point_text
+from migrator.verification.reading import Unreadable
+from migrator.verification.values import Point, point_text
 
 MAX_DIFFERENCES = 1000  # that a result keeps
 MISSING = "(missing)"
@@ -73,6 +74,10 @@ class VerifyResult:
             "recounted": self.recounted,
             "hollow_traces": dict(self.hollow),
         }
+
+    def _repr_html_(self) -> str:
+        """The text of ``as_text``, for a notebook."""
+        return f"<pre>{escape(self.as_text())}</pre>"
 
     def as_text(self, verbose: bool = False) -> str:
         """Return the counts and the differences as text; the first 20 unless ``verbose``."""

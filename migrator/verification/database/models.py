@@ -13,10 +13,10 @@ from migrator.model import (
     ModelVersionRecord,
     RegisteredModelRecord,
 )
-from migrator.verify.database.opening import Database
-from migrator.verify.findings import Entity, Findings
-from migrator.verify.reading import read_entity
-from migrator.verify.values import Point, expected_point, found_point, model_metric_name
+from migrator.verification.database.opening import Database
+from migrator.verification.findings import Entity, Findings
+from migrator.verification.reading import read_entity
+from migrator.verification.values import Point, expected_point, found_point, model_metric_name
 
 _DELETED_VERSION = "Deleted_Internal"
 

@@ -9,6 +9,6 @@ Not compared: contents of artifacts (their names and sizes are), datasets that n
 traces to prompts, and whether a logged model is deleted.
 """
 
-from migrator.verify.rest.comparer import RestComparer
+from migrator.verification.rest.comparer import RestComparer
 
 __all__ = ["RestComparer"]

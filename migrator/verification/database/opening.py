@@ -14,8 +14,8 @@ from urllib.parse import quote
 from migrator import addresses, conventions, databases
 from migrator.credentials import masked
 from migrator.errors import TargetError
-from migrator.verify.reading import broken, reporting_broken
-from migrator.verify.traces import ReadOnce
+from migrator.verification.reading import broken, reporting_broken
+from migrator.verification.traces import ReadOnce
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

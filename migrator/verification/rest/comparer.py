@@ -17,18 +17,18 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
-from migrator.verify.findings import MISSING, Entity, VerifyResult
-from migrator.verify.reading import existing_experiment, reading, source_fields
-from migrator.verify.rest.models import compare_logged_model, compare_registered_model
-from migrator.verify.rest.runs import RunComparison
-from migrator.verify.rest.served import (
+from migrator.verification.findings import MISSING, Entity, VerifyResult
+from migrator.verification.reading import existing_experiment, reading, source_fields
+from migrator.verification.rest.models import compare_logged_model, compare_registered_model
+from migrator.verification.rest.runs import RunComparison
+from migrator.verification.rest.served import (
     PAGE_ITEMS,
     Server,
     ServerExperiment,
     pages_of,
 )
-from migrator.verify.rest.traces import compare_trace
-from migrator.verify.traces import compare_search
+from migrator.verification.rest.traces import compare_trace
+from migrator.verification.traces import compare_search
 
 _DELETED_MODEL = "migrator.deleted_model."  # tag of an experiment, followed by the model's old id
 
