@@ -7,9 +7,8 @@ people made of it, what the source has now. It is compared with what MLflow's cl
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mlflow.entities import ViewType
 
 from migrator import pipeline
 from migrator.loader.sqlite import seen
+from migrator.outcome.summary import Outcome
 from tests.support import sql_servers, storekit
 from tests.support.sql_servers import Server as SqlServer
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("month")
 EXPERIMENT, MODEL = "7", "clf"
 START = storekit.START_MS
 TAGS = ("stage", "owner", "note")
-GONE = "(deleted)"  # a value that people deleted
+BY_PEOPLE = "deleted by people"  # MLflow shows "deleted"; its time is another one
 
 
 @dataclass
@@ -166,7 +166,7 @@ class Month:
 
     def people_delete(self, run_id: str, run: dict[str, Any]) -> None:
         self.client.delete_run(run_id)
-        run["stage"] = "deleted"
+        run["stage"] = BY_PEOPLE
 
     def people_delete_trace(self, run_id: str, run: dict[str, Any]) -> None:
         if f"tr-{run_id}" in self.there.traces:
@@ -190,7 +190,7 @@ class Month:
         else:
             run_id = self.random.choice(list(self.there.runs))
             run = self.there.runs[run_id]
-            if run["stage"] == "deleted":
+            if run["stage"] != "active":
                 self.client.restore_run(run_id)
                 run["stage"] = "active"
                 return
@@ -202,7 +202,7 @@ class Month:
 
     # ------------------------------------------------------------------ the night
 
-    def convert(self) -> pipeline.Outcome:
+    def convert(self) -> Outcome:
         outcome = pipeline.convert([self.root], self.target, pipeline.Options(), backup=False)
         assert outcome.exit_code == 0, outcome.ledger.issues
         return outcome
@@ -228,6 +228,14 @@ class Month:
         there.aliases = merged(dict(self.aliases), base.aliases, there.aliases)
         base.aliases.update(self.aliases)
         there.versions = self.versions
+
+    def expected(self) -> Side:
+        """What MLflow's client is to show."""
+        runs = {}
+        for run_id, run in self.there.runs.items():
+            stage = "deleted" if run["stage"] == BY_PEOPLE else run["stage"]
+            runs[run_id] = {**run, "stage": stage}
+        return replace(self.there, runs=runs)
 
     def shown(self) -> Side:
         """What MLflow's client shows of the target."""
@@ -275,7 +283,7 @@ def live(month: Month, nights: int, monkeypatch: pytest.MonkeyPatch) -> None:
                         assert month.shown() == before, "a killed conversion left something"
         month.convert()
         month.expect()
-        assert month.shown() == month.there, f"night {night}"
+        assert month.shown() == month.expected(), f"night {night}"
         if night % 4 == 0:
             assert month.convert().unchanged, f"night {night}"
 
