@@ -86,11 +86,12 @@ def plan_experiments(
 
     ``existing`` are the target's experiments. One of them is the source's own if it has its id (or
     tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, one of
-    its runs, the source's creation time (where both have runs, one of them as well). With ``on_conflict`` "merge" one that has a run of it
-    is enough, unless it came from an experiment of another name. The source's own is found again
-    and merged. It keeps the name that it has in the target, unless the source renamed it since and
-    nobody renamed it in the target: tag ``migrator.source_experiment_name`` keeps the name of the
-    last conversion. Any other clash follows ``on_conflict``.
+    its runs, the source's creation time (where both have runs, one of them as well). With
+    ``on_conflict`` "merge" one that has a run of it is enough, unless it came from an experiment of
+    another name. The source's own is found again and merged. It keeps the name that it has in the
+    target, unless the source renamed it since and nobody renamed it in the target: tag
+    ``migrator.source_experiment_name`` keeps the name of the last conversion. Any other clash
+    follows ``on_conflict``.
 
     One that was converted (``converted_as``) and has been deleted in the target for good gets its
     id again; the loader leaves it out.

@@ -86,7 +86,7 @@ def _merge(staged: Staged, target: DatabaseFile, options: PublishOptions, result
     result.add(model_names.settle(db))
     _adopt_ids(db)
     if not options.restore:
-        result.add(seen.leave_out_deleted(db))
+        result.add(seen.leave_out_deleted(db, options.source))
     tables = [_table(db, name) for name in audit.tables(db)]
     _check_names(db, target)
     if any(table.name == "trace_info" for table in tables):

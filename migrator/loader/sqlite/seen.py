@@ -210,14 +210,19 @@ def source_number(place: str) -> int:
 def remember(db: sqlite3.Connection, place: str) -> None:
     """Fill the main database's table with the digests of its rows; ``place`` is the source's."""
     create(db, "main")
-    db.execute(f"DELETE FROM main.{TABLE}")
     for field, key in _fields(db):
-        content = f"CASE WHEN {field.has_value} THEN {field.content('s')} ELSE 0 END"
-        db.execute(
-            f"INSERT OR IGNORE INTO main.{TABLE} SELECT {field.item('s', key)}, {content}, ? "
-            f"FROM main.{quoted(field.table)} AS s WHERE {field.rows} ORDER BY 1",
-            (source_number(place),),
-        )
+        _remember_rows(db, field, key, "1", place)
+
+
+def _remember_rows(
+    db: sqlite3.Connection, field: Field, key: Sequence[str], condition: str, place: str
+) -> None:
+    content = f"CASE WHEN {field.has_value} THEN {field.content('s')} ELSE 0 END"
+    db.execute(
+        f"INSERT OR IGNORE INTO main.{TABLE} SELECT {field.item('s', key)}, {content}, ? "
+        f"FROM main.{quoted(field.table)} AS s WHERE {field.rows} AND {condition} ORDER BY 1",
+        (source_number(place),),
+    )
 
 
 # What another store of the same entity wrote stays as long as this one has other values. A store
@@ -272,12 +277,13 @@ def _matches(key: Sequence[str]) -> str:
 # ------------------------------------------------------------------ what people deleted
 
 
-def leave_out_deleted(db: sqlite3.Connection) -> Written:
+def leave_out_deleted(db: sqlite3.Connection, place: str) -> Written:
     """Delete from the main database what people deleted in the target, with all that belongs to it.
 
-    Returns the counts, and an issue for each kind.
+    Returns the counts, and an issue for each kind. ``place`` is the source's.
     """
     written = Written()
+    create(db, "main")
     create_marks(db, "gone")
     firsts: dict[str, tuple[Field, tuple[str, ...]]] = {}
     for field, key in _fields(db):
@@ -294,7 +300,7 @@ def leave_out_deleted(db: sqlite3.Connection) -> Written:
     take_out(db, "gone", count)
     for table, (field, key) in firsts.items():
         if table not in ROOTS and table != "model_versions":
-            _take_out_rows(db, field, key, written)
+            _take_out_rows(db, field, key, place, written)
     return written
 
 
@@ -335,7 +341,7 @@ def _name_deleted(db: sqlite3.Connection, table: str, written: Written) -> None:
 
 
 def _take_out_rows(
-    db: sqlite3.Connection, field: Field, key: tuple[str, ...], written: Written
+    db: sqlite3.Connection, field: Field, key: tuple[str, ...], place: str, written: Written
 ) -> None:
     """Delete rows that people deleted from an entity that is there: tags, aliases, assessments."""
     table = field.table
@@ -360,6 +366,8 @@ def _take_out_rows(
         ).fetchone()
         counter = written.rebuilt_left_out if is_rebuilt else written.left_out
         counter[kind] += number
+    for each, _ in fields_of(db, [table]):  # as the source has it now, should people make it anew
+        _remember_rows(db, each, key, f"s.rowid IN ({marked})", place)
     db.execute(f"DELETE FROM main.{quoted(table)} WHERE rowid IN ({marked})")
     _add_issue(written, Code.TARGET_DELETED, KINDS[table], [str(name) for _, name in found])
 
@@ -419,7 +427,8 @@ def find_changes(db: sqlite3.Connection, place: str, *, restore: bool) -> None:
             f"SELECT s.rowid AS row_id, {remembered.format('content')} AS converted, "
             f"{remembered.format('source')} AS source, {field.content('t')} AS ours, "
             f"{field.content('s')} AS theirs, {field.may_follow} AS may_follow, "
-            f"{field.is_open} AS is_open, {field.by_people} AS by_people, {is_restored} AS is_restored "
+            f"{field.is_open} AS is_open, {field.by_people} AS by_people, "
+            f"{is_restored} AS is_restored "
             f"FROM main.{quoted(field.table)} AS s JOIN target.{quoted(field.table)} AS t "
             f"ON {_matches(key)} WHERE {_differs(field)})",
             (FIELDS.index(field), source_number(place)),
