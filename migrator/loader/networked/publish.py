@@ -132,10 +132,8 @@ class _Fetch:
             mirror.execute("PRAGMA synchronous=OFF")
             mirror.execute("BEGIN")
             self.mirror = mirror
-            models = self._by_name("registered_models")
-            created = self.db.execute("SELECT creation_time FROM main.registered_models")
-            times = {row[0] for row in created} - {None}
-            self._fetch(models, "creation_time", times)  # they may have another name there
+            if any(table.name == "registered_models" for table in self.tables):
+                self._models_of_same_times()
             of_experiments = {t.name for t in self.tables if t.name in ROOTS} - {"experiments"}
             for name in sorted(of_experiments):
                 self._roots(name, self._staged(name))
@@ -153,6 +151,12 @@ class _Fetch:
             of_ours = sqlalchemy.select(_columns_of(SEEN))
             self._stream(of_ours.order_by(sqlalchemy.text("item")), SEEN)
             mirror.execute("COMMIT")
+
+    def _models_of_same_times(self) -> None:
+        """Fetch the registered models that may be ours under another name."""
+        found = self.db.execute("SELECT creation_time FROM main.registered_models")
+        times = {row[0] for row in found} - {None}
+        self._fetch(self._by_name("registered_models"), "creation_time", times)
 
     def _by_name(self, name: str) -> Table:
         return next(table for table in self.tables if table.name == name)

@@ -323,7 +323,6 @@ class RegistryWriter:
         self._write_aliases(record, aliases, rejected)
         own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
         if not incomplete and not rejected:  # else the next conversion tries again, and reports it
-            own[conventions.MIGRATOR_DIGEST] = mark
             for kind, names in (
                 (Kind.REGISTERED_MODEL_TAG, record.tags),
                 (Kind.ALIAS, record.aliases),
@@ -331,7 +330,7 @@ class RegistryWriter:
             ):
                 for each in names:
                     self._seen.add(kind, each)
-            own.update(self._seen.new_tags())
+            own |= {**self._seen.new_tags(), conventions.MIGRATOR_DIGEST: mark}
         for key, value in own.items():
             call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
 
