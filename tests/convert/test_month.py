@@ -107,7 +107,7 @@ class Month:
             self.root, EXPERIMENT, run_id, name=run.name, tags=run.tags,
             start_ms=START, end_ms=run.end, status=1 if run.end is None else 3,
             params={"model": "gpt-4o"}, deleted=run.stage == "deleted",
-            metrics={"loss": [(START + n, float(n), n) for n in range(run.points)]},
+            metrics={"score": [(START + n, float(n), n) for n in range(run.points)]},
             artifacts={"prompt.txt": "P", "response.txt": "R"},
         )  # fmt: skip
 
@@ -245,7 +245,7 @@ class Month:
             tags = {key: value for key, value in run.data.tags.items() if key in TAGS}
             shown = Run(run.info.run_name, tags, run.info.end_time, 0, run.info.lifecycle_stage)
             side.runs[run.info.run_id] = shown.fields()
-            history = client.get_metric_history(run.info.run_id, "loss")
+            history = client.get_metric_history(run.info.run_id, "score")
             side.points[run.info.run_id] = len(history)
         side.traces = {
             trace.info.trace_id for trace in client.search_traces(locations=[EXPERIMENT])
