@@ -255,7 +255,6 @@ def test_the_trace_of_a_run_in_progress_is_replaced_when_the_run_ends(
     first = client.get_trace(f"tr-{OPEN}")
     assert first.info.tags["migrator.unfinished"] == "true"
     client.set_trace_tag(f"tr-{OPEN}", "mine", "1")
-    client.delete_trace_tag(f"tr-{OPEN}", "mlflow.traceName")
     write_flow(store, OPEN, end_ms=storekit.START_MS + 700)
     convert(store, target)
     trace = client.get_trace(f"tr-{OPEN}")
@@ -263,7 +262,6 @@ def test_the_trace_of_a_run_in_progress_is_replaced_when_the_run_ends(
     assert [s.span_id for s in trace.data.spans] == [s.span_id for s in first.data.spans]
     assert "R" in str(trace.data.spans[0].outputs)
     assert "migrator.unfinished" not in trace.info.tags and trace.info.tags["mine"] == "1"
-    assert "mlflow.traceName" not in trace.info.tags
     write_flow(store, OPEN, status=1, end_ms=None)
     convert(store, target)
     assert client.get_run(OPEN).info.status == "RUNNING"

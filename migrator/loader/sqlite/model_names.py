@@ -40,7 +40,7 @@ def settle(db: sqlite3.Connection) -> Written:
     """
     written = Written()
     for pair in _pairs(db):
-        is_given = _is_seen(db, "", pair.target) and not _is_seen(db, _KEPT, pair.target)
+        is_given = _is_converted(db, pair.target) and not _is_kept(db, pair.target)
         if is_given:
             database, old, new = "target", pair.target, pair.source
             code, seen_as = Code.MODEL_NAME_FOLLOWED, "REPLACE"
@@ -48,7 +48,7 @@ def settle(db: sqlite3.Connection) -> Written:
         else:
             database, old, new = "main", pair.source, pair.target
             code, seen_as = Code.MODEL_NAME_KEPT, "IGNORE"
-            if not _is_seen(db, _KEPT, pair.target):
+            if not _is_kept(db, pair.target):
                 seen.note(db, seen.digest("registered_models", _KEPT, pair.target))
         _copy_seen(db, pair.source, (old, new), seen_as)
         db.execute(f"UPDATE {database}.registered_models SET name = ? WHERE name = ?", (new, old))
@@ -81,8 +81,20 @@ def _pairs(db: sqlite3.Connection) -> list[_Pair]:
     ]
 
 
-def _is_seen(db: sqlite3.Connection, field: str, name: str) -> bool:
-    item = seen.digest("registered_models", field, name)
+def _is_converted(db: sqlite3.Connection, name: str) -> bool:
+    """Whether a conversion wrote a model of the target under the name that it has."""
+    field, key = seen.fields_of(db, ["registered_models"])[0]
+    found = db.execute(
+        f"SELECT 1 FROM target.registered_models AS t JOIN target.{seen.TABLE} AS m "
+        f"ON m.item = {field.item('t', key)} WHERE t.name = ?",
+        (name,),
+    )
+    return found.fetchone() is not None
+
+
+def _is_kept(db: sqlite3.Connection, name: str) -> bool:
+    """Whether an earlier conversion noted that people gave a model its name."""
+    item = seen.digest("registered_models", _KEPT, name)
     found = db.execute(f"SELECT 1 FROM target.{seen.TABLE} WHERE item = ?", (item,))
     return found.fetchone() is not None
 
