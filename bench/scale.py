@@ -67,7 +67,7 @@ import json, resource, sys, time
 from dataclasses import replace
 from migrator import loader, pipeline
 from migrator.extractor.filestore import FileStoreSource
-from migrator.pipeline.stores import open_stores
+from migrator.pipeline.stores import Opened, open_stores
 from migrator.outcome.summary import Outcome
 
 def cpu():
@@ -77,7 +77,7 @@ def cpu():
 source, to = sys.argv[1:]
 target = loader.open_target(to, "3.9")
 marks = [cpu()]
-stores = open_stores([FileStoreSource.open(source)])
+stores = open_stores(Opened([FileStoreSource.open(source)]))
 marks.append(cpu())
 with loader.Writer(target) as writer:
     options = pipeline.Options(workers=2)
@@ -134,7 +134,7 @@ PUBLISH_ONE = """
 import json, sys, time
 from migrator import loader, pipeline
 from migrator.extractor.filestore import FileStoreSource
-from migrator.pipeline.stores import open_stores
+from migrator.pipeline.stores import Opened, open_stores
 from migrator.outcome.summary import Outcome
 
 source, to, part = sys.argv[1:]
@@ -143,7 +143,7 @@ options = pipeline.Options(workers=2, shard=part)
 with loader.Writer(target) as writer:
     facts = pipeline.TargetFacts(target.experiments(), target.largest_id)
     outcome = Outcome("bench", (source,), to)
-    stores = open_stores([FileStoreSource.open(source)])
+    stores = open_stores(Opened([FileStoreSource.open(source)]))
     pipeline.walk_sources(stores, options, writer, outcome, facts)
     writer.finish()
     print("ready", flush=True)

@@ -49,6 +49,7 @@ TRACE_COST = "mlflow.trace.cost"  # metadata, read by 3.10 and later
 TRACE_SESSION = "mlflow.trace.session"  # metadata
 TRACE_USER = "mlflow.trace.user"  # metadata
 SOURCE_RUN = "mlflow.sourceRun"  # metadata
+TRACE_MODEL_ID = "mlflow.modelId"  # metadata: the logged model whose work it is
 TRACE_INPUTS = "mlflow.traceInputs"  # metadata, JSON cut at 250 characters
 TRACE_OUTPUTS = "mlflow.traceOutputs"  # metadata, likewise
 

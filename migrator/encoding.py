@@ -88,6 +88,8 @@ def encode(value: Json) -> str:
         return _QUOTE(clean_text(value))
     if isinstance(value, float):  # as the JSON encoder does, also for NumPy's floats
         return float.__repr__(value) if math.isfinite(value) else f'"{value}"'
+    if type(value) is list and all(type(item) is str for item in value):  # no encoder is needed
+        return f"[{', '.join([_QUOTE(clean_text(item)) for item in value])}]"
     return _ENCODE(sanitize(value))
 
 
@@ -108,7 +110,8 @@ def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
 _QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # a text as JSON
 
 
-_ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False).encode
+# Values are trees of JSON, so there is no circle to look for.
+_ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 def sanitize(value: Json) -> Json:

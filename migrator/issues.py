@@ -189,6 +189,16 @@ class Code(str, Enum):
         "is needed.",
     )
 
+    # archives
+    ARCHIVE_ENTRY_REFUSED = (
+        "archive-entry-refused",
+        Severity.REJECTED,
+        "An entry of an archive leads out of it (an absolute name, .., a link), is a device or "
+        "pipe, or has the name of an entry of another kind. It was not unpacked.",
+        "If it belongs to MLflow, pack it under a plain name and convert again. Otherwise no "
+        "action is needed.",
+    )
+
     # loader
     TARGET_DIFFERS = (
         "target-differs",
@@ -436,8 +446,8 @@ class Code(str, Enum):
         "A trace has no spans: they were never written, or its traces.json is missing or "
         "unreadable. It got a root span with the facts that the trace itself records, marked as "
         "inferred.",
-        "Put traces.json into the trace's artifacts directory, or into mlartifacts beside the "
-        "store, and convert again.",
+        "If traces.json is elsewhere, say where with --artifacts-at OLD=NEW; convert into a new "
+        "database.",
     )
     TRACE_ROOT_ADDED = (
         "trace-root-added",
@@ -553,6 +563,15 @@ class Code(str, Enum):
         "A symbolic link leads out of the store, in a circle, or nowhere. Links out of a store "
         "are never followed.",
         "Replace the link by the files themselves, or convert the store that it leads to as a "
+        "second source.",
+    )
+    LINKS_TOO_MANY = (
+        "links-too-many",
+        Severity.REJECTED,
+        "A symbolic link to a directory is behind three others, or behind links by which more "
+        "than 250 paths lead to it. It was not followed, because directories that link to one "
+        "another would be read without end.",
+        "Remove links that are not needed, or give the directory that the link leads to as a "
         "second source.",
     )
     ARTIFACT_LINK = (
@@ -833,8 +852,9 @@ class Code(str, Enum):
     ARTIFACTS_IN_TWO_PLACES = (
         "artifacts-in-two-places",
         Severity.DEGRADED,
-        "A run has artifacts both in its directory and in a server's mlartifacts. The database "
-        "points only to those in its directory.",
+        "A run has artifacts both in its directory and, not the same, in another place: a server's "
+        "mlartifacts, or where --artifacts-at says. The database points only to those in its "
+        "directory.",
         "Move the others into the run's artifacts directory.",
     )
     ARTIFACT_UNREADABLE = (
@@ -849,6 +869,32 @@ class Code(str, Enum):
         "An artifact whose text is needed is binary or very large. It is still listed as an "
         "artifact.",
         "No action needed.",
+    )
+
+    # artifacts in object stores and behind servers
+    ARTIFACTS_NOT_LOOKED_AT = (
+        "artifacts-not-looked-at",
+        Severity.DEGRADED,
+        "Artifacts in an object store or behind a server could not be looked at: a package, the "
+        "credentials or the network is missing, or the place does not exist. Runs were converted "
+        "without them; the summary counts the traces that are hollow because of it.",
+        "Do what the message says and convert into a new database; or give the place that has the "
+        "files with --artifacts-at OLD=NEW.",
+    )
+    ARTIFACTS_BEYOND_LIMIT = (
+        "artifacts-beyond-limit",
+        Severity.DEGRADED,
+        "Artifacts that a profile or trace needs, or that were to be sent to a server, were not "
+        "fetched from an object store or server: all together have more bytes than --fetch-limit "
+        "allows.",
+        "Give a higher --fetch-limit and convert into a new database.",
+    )
+    ARTIFACT_CHANGED = (
+        "artifact-changed",
+        Severity.NOTE,
+        "An artifact in an object store or behind a server changed between listing and reading. "
+        "What was there when it was read was taken.",
+        "Convert again when nothing writes there, if the earlier content matters.",
     )
 
     # artifact locations: --artifacts copy:DIR
@@ -951,8 +997,8 @@ class Code(str, Enum):
         Severity.DEGRADED,
         "The spans of a trace are missing: there is no traces.json in its directory or among a "
         "server's artifacts.",
-        "If the artifacts are elsewhere, put them beside the store as mlartifacts and convert "
-        "again.",
+        "If the trace's artifacts are elsewhere, say where with --artifacts-at OLD=NEW and convert "
+        "into a new database.",
     )
     TRACE_NEVER_ENDED = (
         "trace-never-ended",

@@ -11,8 +11,8 @@ Units are in the names: ``_ms`` milliseconds and ``_ns`` nanoseconds since the U
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -76,6 +76,15 @@ class SourceIndex:
     ignored_files: int  # files outside of entities; each has an issue
     issues: tuple[Issue, ...]
     artifact_files: int = 0  # files outside of entities that are artifacts of one
+
+    def of_owners(self, is_chosen: Callable[[Entry], bool]) -> SourceIndex:
+        """The same without the runs, logged models and traces that are not chosen."""
+        return replace(
+            self,
+            runs=tuple(filter(is_chosen, self.runs)),
+            logged_models=tuple(filter(is_chosen, self.logged_models)),
+            traces=tuple(filter(is_chosen, self.traces)),
+        )
 
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks this machine's cloud for a login
 os.environ.pop("COLUMNS", None)  # of pytest-xdist; without a terminal, lines are not broken
 
 

@@ -135,13 +135,19 @@ ARTIFACTS = click.option(
     "--artifacts", default="auto", show_default=True,
     metavar="auto|relocate|keep|copy:DIR",
     help="What becomes of recorded artifact locations: relocate points those that lead nowhere to "
-    "where the files are, keep leaves all as they are, copy copies the files into DIR. auto "
-    "relocates, except in a store whose files are all elsewhere.",
+    "where the files are, keep leaves all as they are, copy copies the files into DIR, which is a "
+    "directory or an address such as s3://bucket/prefix. auto relocates, except in a store "
+    "whose files are all elsewhere.",
 )  # fmt: skip
 ARTIFACTS_AT = click.option(
     "--artifacts-at", multiple=True, metavar="OLD=NEW",
     help="Artifacts whose recorded locations begin with OLD are in NEW, as in "
-    "mlflow-artifacts:/=/srv/mlartifacts; may be repeated, and the longest OLD counts.",
+    "mlflow-artifacts:/=/srv/mlartifacts; may be repeated, and the longest OLD counts. NEW is a "
+    "directory, a bucket (s3://new/mlflow) or an MLflow server (http://host:5000).",
+)  # fmt: skip
+FETCH_LIMIT = click.option(
+    "--fetch-limit", default="10GB", show_default=True, metavar="SIZE",
+    help="Fetch at most so much of artifacts in object stores and behind servers; 0 looks at none.",
 )  # fmt: skip
 WORKERS = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N",
@@ -154,9 +160,9 @@ REDACT = click.option(
     "repeated. Ids, locations, and names of experiments and registered models stay.",
 )  # fmt: skip
 
-SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, REDACT)
-EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, WORKERS, *CHOICE_OPTIONS,
-                  REDACT)  # fmt: skip
+SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, FETCH_LIMIT, REDACT)
+EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, FETCH_LIMIT, WORKERS,
+                  *CHOICE_OPTIONS, REDACT)  # fmt: skip
 SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
 CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS,
                    ARTIFACTS_AT, WORKERS, *CHOICE_OPTIONS, REDACT)  # fmt: skip

@@ -84,13 +84,14 @@ def console() -> Console:
 @contextmanager
 def drawn_progress(silent: bool, verbose: bool = False) -> Iterator[Progress]:
     """Yield a function that shows progress: a line on a terminal; with ``-v`` lines in a pipe."""
-    from migrator.cli.progress import ProgressLine
     from migrator.pipeline import no_progress
 
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if silent or sys.stderr is None or not (is_terminal or verbose):
         yield no_progress
         return
+    from migrator.cli.progress import ProgressLine  # tqdm loads 36 modules
+
     line = ProgressLine(sys.stderr, redraws=is_terminal)
     try:
         yield line

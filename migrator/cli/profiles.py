@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
+from migrator import DEFAULT_SOURCE
 from migrator.cli.app import CommandGroup
-from migrator.cli.options import SOURCES
+from migrator.cli.options import EXPERIMENT, REDACT, SOURCES
 from migrator.cli.output import console, print_json, say
 from migrator.errors import OptionError
 
 if TYPE_CHECKING:
     from migrator.pipeline import PlannedTree
-    from migrator.transformer import ProfileUsage
+    from migrator.transformer import Profile, ProfileUsage
 
 MOST_KEYS = 30  # keys that nothing reads, as text
 
 
-@click.group(cls=CommandGroup, short_help="List, show, check and create profiles.")
+@click.group(cls=CommandGroup, short_help="List, show, check, create and learn profiles.")
 def profiles() -> None:
     """List, show, check and create profiles, which define what params and files of runs mean.
 
@@ -30,6 +32,7 @@ def profiles() -> None:
     mlflow-migrate profiles list
     mlflow-migrate profiles new my-tool --to my-tool.toml
     mlflow-migrate profiles check my-tool.toml ./mlruns
+    mlflow-migrate profiles learn ./mlruns
 
     The reference is docs/reference/profiles.md.
     """
@@ -97,10 +100,73 @@ def check_profile(file: str, sources: tuple[str, ...], as_json: bool) -> None:
     the trees that the profile takes are listed, how often each of its sources matched there, and
     the keys of those trees that nothing reads. Without one only the file itself is checked.
     """
-    from migrator import pipeline
-    from migrator.transformer import ProfileUsage, load_profiles, recognised_by
+    checked = _checked(file, sources)
+    if as_json:
+        print_json(checked.as_dict(file))
+        return
+    for line in checked.lines(file):
+        say(line)
 
-    (profile,) = (p for p in load_profiles([file]) if p.origin == file)
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """How a profile fits the trees of a store."""
+
+    profile: Profile
+    taken: Sequence[PlannedTree]
+    trees: int | None  # None: no store was given
+    usage: ProfileUsage
+
+    @property
+    def traces(self) -> int:
+        """The number of traces that the trees become."""
+        return sum(len(planned.plan.traces) for planned in self.taken)
+
+    def as_dict(self, file: str) -> dict[str, object]:
+        """The values of ``--json``."""
+        has_store = self.trees is not None
+        return {
+            "profile": self.profile.name,
+            "file": file,
+            "trees": self.trees,
+            "taken": [each.plan.root_run_id for each in self.taken] if has_store else None,
+            "traces": self.traces if has_store else None,
+            "sources": [asdict(use) for use in self.usage.sources()] if has_store else None,
+            "unused": [asdict(key) for key in self.usage.unused()] if has_store else None,
+        }
+
+    def lines(self, file: str) -> Iterator[str]:
+        """The text that the command prints."""
+        from migrator.transformer import recognised_by
+
+        profile = self.profile
+        yield f'{file} is a profile: "{profile.name}", {profile.description or "undescribed"}'
+        for line in recognised_by(profile):
+            yield f"    takes trees whose {line}" if profile.recognise else f"    takes {line}"
+        if self.trees is not None:
+            yield from self._lines_of_trees(self.trees)
+            yield from _lines_of_usage(self.usage, is_of_all=not self.taken)
+
+    def _lines_of_trees(self, trees: int) -> Iterator[str]:
+        from migrator.counting import counted
+
+        taken, become = f"{len(self.taken):,}", counted(self.traces, "trace")
+        yield f"It takes {taken} of {counted(trees, 'tree')} and makes {become} of them."
+        for planned in self.taken[:5]:
+            root = planned.plan.root_run_id
+            yield f"    {root}  {planned.tree.runs[root].name}  {planned.plan.role.value}"
+        if len(self.taken) > 5:
+            yield f"    … and {len(self.taken) - 5:,} more"
+
+
+def _checked(
+    file: str, sources: Sequence[str], experiments: Sequence[str] = (), redact: Sequence[str] = ()
+) -> _Checked:
+    """Check a profile's file, alone or against a store."""
+    from migrator import pipeline
+    from migrator.transformer import ProfileUsage, load_profiles
+
+    (profile,) = (each for each in load_profiles([file]) if each.origin == file)
     taken: list[PlannedTree] = []
     trees = 0
     of_taken, of_all = ProfileUsage(profile), ProfileUsage(profile)
@@ -115,68 +181,91 @@ def check_profile(file: str, sources: tuple[str, ...], as_json: bool) -> None:
 
     if sources:
         groups = frozenset({profile.opt_in} if profile.opt_in else ())
-        options = pipeline.Options(profile_files=(file,), include=groups)
-        pipeline.scan(sources, options, on_tree=count)
-    usage = of_taken if taken else of_all
-    if as_json:
-        print_json(
-            {
-                "profile": profile.name,
-                "file": file,
-                "trees": trees if sources else None,
-                "taken": [planned.plan.root_run_id for planned in taken] if sources else None,
-                "traces": _traces(taken) if sources else None,
-                "sources": [asdict(use) for use in usage.sources()] if sources else None,
-                "unused": [asdict(key) for key in usage.unused()] if sources else None,
-            }
+        options = pipeline.Options(
+            profile_files=(file,), include=groups, experiments=experiments, redact=redact
         )
-        return
-    say(f'{file} is a profile: "{profile.name}", {profile.description or "undescribed"}')
-    for line in recognised_by(profile):
-        say(f"    takes trees whose {line}" if profile.recognise else f"    takes {line}")
-    if sources:
-        _say_taken(taken, trees)
-        _say_usage(usage, is_of_all=not taken)
+        pipeline.scan(sources, options, on_tree=count)
+    return _Checked(profile, taken, trees if sources else None, of_taken if taken else of_all)
 
 
-def _traces(taken: Sequence[PlannedTree]) -> int:
-    return sum(len(planned.plan.traces) for planned in taken)
-
-
-def _say_taken(taken: Sequence[PlannedTree], trees: int) -> None:
-    from migrator.counting import counted
-
-    become = counted(_traces(taken), "trace")
-    say(f"It takes {len(taken):,} of {counted(trees, 'tree')} and makes {become} of them.")
-    for planned in taken[:5]:
-        root = planned.plan.root_run_id
-        say(f"    {root}  {planned.tree.runs[root].name}  {planned.plan.role.value}")
-    if len(taken) > 5:
-        say(f"    … and {len(taken) - 5:,} more")
-
-
-def _say_usage(usage: ProfileUsage, *, is_of_all: bool) -> None:
-    """Print how often each source matched, those that never did, and the keys nobody reads."""
+def _lines_of_usage(usage: ProfileUsage, *, is_of_all: bool) -> Iterator[str]:
+    """How often each source matched, those that never did, and the keys nobody reads."""
     from migrator.counting import counted
     from migrator.report.formats import table
 
     runs = counted(usage.runs, "run")
-    say(f"Matches in the {runs} of {'all trees' if is_of_all else 'the trees it takes'}:")
+    yield f"Matches in the {runs} of {'all trees' if is_of_all else 'the trees it takes'}:"
     uses = usage.sources()
     rows = [[use.where, use.source, f"{use.matches:,}"] for use in uses]
-    say(table(["field", "source", "matches"], rows, left={0, 1}))
+    yield table(["field", "source", "matches"], rows, left={0, 1})
     for use in uses:
         if use.matches == 0:
             hint = f"; the nearest key there is {use.nearest}" if use.nearest else ""
-            say(f"Warning: {use.source} of {use.where} never matched{hint}.")
+            yield f"Warning: {use.source} of {use.where} never matched{hint}."
     unused = usage.unused()
     if not unused:
         return
-    say("Keys that nothing reads (they are kept as legacy.… on the spans):")
+    yield "Keys that nothing reads (they are kept as legacy.… on the spans):"
     shown = [[key.key, f"{key.runs:,}", key.example] for key in unused[:MOST_KEYS]]
-    say(table(["key", "runs", "example"], shown, left={0, 2}))
+    yield table(["key", "runs", "example"], shown, left={0, 2})
     if len(unused) > MOST_KEYS:
-        say(f"    … and {len(unused) - MOST_KEYS:,} more; --json lists all")
+        yield f"    … and {len(unused) - MOST_KEYS:,} more; --json lists all"
+
+
+@profiles.command("learn", short_help="Propose a profile for runs that no profile knows.")
+@SOURCES
+@EXPERIMENT
+@REDACT
+@click.option("--name", default="learnt", show_default=True, help="The profile's name.")
+@click.option("--to", metavar="FILE", help="Write it to a new file; by default it is printed.")
+def learn_profile(
+    sources: tuple[str, ...],
+    experiments: tuple[str, ...],
+    redact: tuple[str, ...],
+    name: str,
+    to: str | None,
+) -> None:
+    """Propose a profile for trees of an experiment that no profile knows, and check it.
+
+    What is likely a question, an answer, tokens, a model, a session or a score is found by what the
+    values look like. Each line of the TOML says how many runs it is from, with an example. Without
+    --experiment it is the experiment of SOURCE whose trees tell the most. Nothing is sent anywhere.
+    """
+    from migrator import pipeline
+    from migrator.counting import counted
+    from migrator.transformer import proposed_toml
+
+    places = sources or (DEFAULT_SOURCE,)
+    options = pipeline.Options(experiments=experiments, redact=redact)
+    learned = pipeline.learn(places, options)
+    text = proposed_toml(name, learned.proposal, learned.experiment)
+    if to is not None:
+        _write_new(to, text)
+        for line in _checked(to, places, experiments, redact).lines(to):
+            say(line)
+    else:
+        say(text, nl=False)
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.toml"
+            file.write_text(text, encoding="utf-8")
+            checked = _checked(str(file), places, experiments, redact)
+        for line in "\n".join(checked.lines(file.name)).splitlines():
+            say(f"# {line}".rstrip())  # what is printed is a profile as a whole
+    for other, trees in learned.others.items():
+        say(f"Experiment {other}: {counted(trees, 'tree')} without a profile, too", err=True)
+
+
+def _write_new(file: str, text: str) -> None:
+    """Write a file that does not exist yet."""
+    try:
+        with Path(file).open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise OptionError(f"{file} exists already.", todo="Name another file.") from error
+    except OSError as error:
+        raise OptionError(
+            f"{file} can't be written: {error}.", todo="Name another file."
+        ) from error
 
 
 @profiles.command("new", short_help="Print a template for a profile of your own.")
@@ -191,12 +280,6 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
     if to is None:
         say(text, nl=False)
         return
-    try:
-        with Path(to).open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise OptionError(f"{to} exists already.", todo="Name another file.") from error
-    except OSError as error:
-        raise OptionError(f"{to} can't be written: {error}.", todo="Name another file.") from error
+    _write_new(to, text)
     console().finished(f"Wrote {to}.", 0)
     say(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")

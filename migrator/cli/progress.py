@@ -15,7 +15,9 @@ PLAIN_S = 5.0  # between two lines where there is no terminal
 STAGES = {
     "walking": "Finding runs",
     "listing": "Listing objects",
+    "listing artifacts": "Listing artifacts",
     "fetching": "Fetching objects",
+    "unpacking": "Unpacking entries",
     "runs": "Reading runs",
     "traces": "Reading traces",
     "copying artifacts, bytes": "Copying artifacts",

@@ -92,9 +92,10 @@ def scan(
     mlflow-migrate scan ./mlruns --html mlruns.html
 
     SOURCE is a file store (default ./mlruns), its parent directory, a file: URI, an address
-    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'), or a tracking database
-    (mlflow.db, sqlite:///mlflow.db, postgresql://…, mysql://…). Several sources are scanned as
-    one. Nothing is written except the page that --html names.
+    such as s3://bucket/mlruns (pip install 'mlflow-migrate[s3]'), an archive of a file store
+    (.tar, .tar.gz, .zip), or a tracking database (mlflow.db, sqlite:///mlflow.db, postgresql://…,
+    mysql://…). Several sources are scanned as one. Nothing is written except the page that
+    --html names.
     """
     from migrator import pipeline
     from migrator.report.files import check_report_path, write_page

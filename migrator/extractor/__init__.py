@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from migrator.extractor import buckets
-from migrator.extractor.database import DatabaseSource
+from migrator.extractor import archives, buckets
+from migrator.extractor.artifact_proxy import proxy_root
 from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
@@ -20,30 +20,29 @@ from migrator.extractor.locations import (
     path_parts,
     scheme_of,
 )
+from migrator.extractor.remote_artifacts import Reading, RemoteArtifacts, look_at_artifacts
 from migrator.extractor.source import FileCount, Progress, Source, StoredFile, Wanted
 
 __all__ = [
     "FileCount",
+    "Reading",
+    "RemoteArtifacts",
     "Source",
     "StoredFile",
     "Wanted",
     "artifact_files",
     "describe_location",
-    "fetches_texts",
     "is_database",
     "is_same_database",
+    "look_at_artifacts",
     "moved_locations",
     "open_source",
     "parts_below",
     "path_parts",
+    "proxy_root",
     "scheme_of",
     "sqlite_uri",
 ]
-
-
-def fetches_texts(text: str) -> bool:
-    """Whether ``open_source`` fetches artifact texts at once, so that it needs ``wanted``."""
-    return buckets.is_bucket(text)
 
 
 @contextmanager
@@ -54,7 +53,8 @@ def open_source(
     whole: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Iterator[Source]:
-    """Open the source that a user means: a folder, a ``file:`` URI, a bucket or a database.
+    """Open the source that a user means: a folder, a ``file:`` URI, a bucket, an archive or a
+    database.
 
     ``wanted`` chooses the artifacts whose text will be read, by relative path; with ``whole``,
     all artifact files must be readable, because they are copied. What the source needs while it
@@ -63,7 +63,12 @@ def open_source(
     if buckets.is_bucket(text):
         with buckets.open_bucket(text, wanted, whole=whole, progress=progress) as source:
             yield source
+    elif archives.is_archive(text):
+        with archives.open_archive(text, wanted, whole=whole, progress=progress) as source:
+            yield source
     elif is_database(text):
+        from migrator.extractor.database.source import DatabaseSource  # most sources are files
+
         with DatabaseSource.open(text) as source:
             yield source
     else:

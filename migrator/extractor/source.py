@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from migrator.issues import Kind
 from migrator.model import (
@@ -64,6 +64,9 @@ class Source(ABC):
     """A place that MLflow's records are read from. Nothing in it is ever written or executed."""
 
     # -- what it is
+
+    has_lasting_files: ClassVar[bool] = True
+    """Whether its artifacts can be opened where they are after the conversion."""
 
     @property
     @abstractmethod

@@ -8,6 +8,7 @@ and for a server.
 
 from migrator.loader.artifacts import copy_artifacts
 from migrator.loader.publication import PublishOptions
+from migrator.loader.remote_copies import copy_to_object_store
 from migrator.loader.sqlite.upgrade import UpgradeResult, upgrade_database
 from migrator.loader.targets import Target, open_target
 from migrator.loader.writer import Writer
@@ -20,6 +21,7 @@ __all__ = [
     "Writer",
     "Written",
     "copy_artifacts",
+    "copy_to_object_store",
     "open_target",
     "upgrade_database",
 ]

@@ -39,7 +39,7 @@ class CopyResult:
     issues: list[Issue] = field(default_factory=list)
 
 
-class _Unreadable(Exception):
+class Unreadable(Exception):
     """A source file can't be read; the reason in words."""
 
 
@@ -140,7 +140,7 @@ def _copy(
             )
         _make(target.parent)
         written = _copy_through(path, target, root)
-    except _Unreadable as error:
+    except Unreadable as error:
         result.failed += 1
         result.issues.append(
             Issue(
@@ -172,7 +172,7 @@ def _copy_through(path: str, target: Path, root: Path) -> int:
     try:
         digest, size = hashlib.sha256(), 0
         with Path(staged.path).open("wb") as out:
-            for block in _blocks(path):
+            for block in blocks(path):
                 out.write(block)
                 digest.update(block)
                 size += len(block)
@@ -197,29 +197,29 @@ def _same(path: str, target: Path) -> bool:
             return True
         sizes = Path(path).stat().st_size, target.stat().st_size
     except OSError as error:
-        raise _Unreadable(error.strerror or str(error)) from error
+        raise Unreadable(error.strerror or str(error)) from error
     return sizes[0] == sizes[1] and _digest(path) == _digest(str(target))
 
 
 def _digest(path: str) -> bytes:
     digest = hashlib.sha256()
-    for block in _blocks(path):
+    for block in blocks(path):
         digest.update(block)
     return digest.digest()
 
 
-def _blocks(path: str) -> Iterator[bytes]:
-    """Yield a file's content. Raises _Unreadable."""
+def blocks(path: str) -> Iterator[bytes]:
+    """Yield a file's content. Raises Unreadable."""
     try:
         handle = os.open(path, _OPEN_FLAGS)
     except OSError as error:
-        raise _Unreadable(error.strerror or str(error)) from error
+        raise Unreadable(error.strerror or str(error)) from error
     try:
         while True:
             try:
                 block = os.read(handle, _BLOCK_BYTES)
             except OSError as error:
-                raise _Unreadable(error.strerror or str(error)) from error
+                raise Unreadable(error.strerror or str(error)) from error
             if not block:
                 return
             yield block

@@ -16,7 +16,6 @@ from typing import Protocol
 from migrator import addresses
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
-from migrator.loader.networked.target import open_networked
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.sqlite.target import open_sqlite
 from migrator.model import ConvertedExperiment, ExistingExperiment
@@ -87,5 +86,7 @@ def open_target(uri: str, schema: str | None = None) -> Target:
     """
     wanted = schemas.wanted_revision(schema)
     if addresses.is_database_server(uri):
+        from migrator.loader.networked.target import open_networked  # most targets are files
+
         return open_networked(uri, wanted)
     return open_sqlite(uri, wanted)

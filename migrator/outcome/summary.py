@@ -344,7 +344,9 @@ class ArtifactSummary:
 
     def add(self, fate: str, kind: Kind) -> None:
         """Count the location of an entity."""
-        self.locations.setdefault(fate, Counter())[kind.value] += 1
+        if fate not in self.locations:
+            self.locations[fate] = Counter()
+        self.locations[fate][kind.value] += 1
 
     def add_all(self, other: ArtifactSummary) -> None:
         """Add the locations of another summary. Files are counted once, by the copying stage."""

@@ -13,9 +13,10 @@ from migrator.pipeline.commands import (
     show,
     upgrade,
 )
+from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.sinks import BaseSink, Sink
-from migrator.pipeline.stores import Progress, Store, fetched, no_progress, open_stores
+from migrator.pipeline.stores import Opened, Progress, Store, fetched, no_progress, open_stores
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
@@ -23,7 +24,9 @@ from migrator.pipeline.walk_context import Observer, TargetFacts
 __all__ = [
     "BaseSink",
     "Exported",
+    "Learned",
     "Observer",
+    "Opened",
     "Options",
     "Paths",
     "PlannedTree",
@@ -35,6 +38,7 @@ __all__ = [
     "convert",
     "export",
     "fetched",
+    "learn",
     "no_progress",
     "open_stores",
     "scan",

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from migrator import extractor
@@ -13,14 +14,15 @@ from migrator.counting import counted
 from migrator.credentials import masked
 from migrator.errors import OptionError
 from migrator.model import Location, RootChange, SourceIndex
+from migrator.object_stores import is_object_store
 
 COMMONEST = 5  # recorded prefixes that are shown
 _OWNER = re.compile(r"(?:[/\\](?:traces|models))?[/\\][^/\\]+[/\\]artifacts[/\\]*$")
 _EXPERIMENT = re.compile(r"[/\\]\d{1,20}[/\\]*$")
-_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "wasbs", "hdfs", "dbfs"})
+_UNREAD = frozenset({"wasb", "wasbs", "hdfs", "dbfs"})  # known to MLflow, not all to fsspec
 _TODO = (
-    "Give the beginning of recorded locations, an equals sign, and the directory or bucket in "
-    "which these files are now, as in mlflow-artifacts:/=/srv/mlartifacts."
+    "Give the beginning of recorded locations, an equals sign, and the directory, bucket or MLflow "
+    "server that has these files now, as in mlflow-artifacts:/=/srv/mlartifacts."
 )
 
 
@@ -52,10 +54,12 @@ def _parsed(text: str) -> RootChange:
         old, new = text[: sign.start()].strip(), text[sign.end() :].strip()
         if not old or not new or "\x00" in text:
             reason = "a side of it is empty"
-        elif _is_address(new):
-            return RootChange(old, new.rstrip("/"), is_told=True)
-        elif "://" in new:
-            reason = f"{masked(new)} is not an address of an object store"
+        elif masked(new) != new:
+            reason = "the address holds a password, which would end in the database"
+        elif (address := _address_of(new)) is not None:
+            return RootChange(old, address, is_told=True)
+        elif "://" in new.replace("file://", ""):
+            reason = f"{new} is neither the address of an object store nor that of a server"
         else:
             place = os.path.normpath(Path(new.removeprefix("file://")).expanduser().absolute())
             if Path(place).is_dir():
@@ -68,8 +72,13 @@ def _parsed(text: str) -> RootChange:
     raise OptionError(f"--artifacts-at {masked(text)!r}: {problem}.", todo=_TODO)
 
 
-def _is_address(text: str) -> bool:
-    return "://" in text and extractor.scheme_of(text) in _STORES
+def _address_of(text: str) -> str | None:
+    """The address of an object store, or of the artifact proxy of a server; None for any other."""
+    if "://" not in text:
+        return None
+    if is_object_store(text) or extractor.scheme_of(text) in _UNREAD:
+        return text.rstrip("/")
+    return extractor.proxy_root(text)
 
 
 def check_told(
@@ -119,7 +128,12 @@ def recorded_prefix(uri: str) -> str:
 
     ``s3://bucket/mlflow/3/<run>/artifacts`` and ``s3://bucket/mlflow/3`` give ``s3://bucket/mlflow``.
     """
-    prefix = _EXPERIMENT.sub("", _OWNER.sub("", uri))
-    if uri and (not prefix or prefix.endswith(":")):
+    return _without_experiment(_OWNER.sub("", uri)) if uri else ""
+
+
+@lru_cache(1 << 10)  # the runs of an experiment share it
+def _without_experiment(uri: str) -> str:
+    prefix = _EXPERIMENT.sub("", uri)
+    if not prefix or prefix.endswith(":"):
         return f"{prefix}/"
     return masked(prefix)

@@ -11,7 +11,6 @@ from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, ext
 from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.issues import Issue, Severity
-from migrator.loader import rest as server
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
@@ -32,13 +31,6 @@ from migrator.pipeline.stores import (
     name_sources,
     no_progress,
     open_stores,
-)
-from migrator.pipeline.through_rest import (
-    RestConversion,
-    Say,
-    check_rest_options,
-    convert_through_rest,
-    report_base,
 )
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
@@ -122,7 +114,7 @@ def scan(
     began = time.monotonic()
     options = options or Options()
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=None)
         observer = Observer(on_tree, progress)
         walked = walk_sources(stores, options, sink or Discard(), outcome, observer=observer)
@@ -146,7 +138,7 @@ def convert(
     stop_on_error: bool = False,
     in_place: bool = False,
     progress: Progress = no_progress,
-    say: Say = lambda text: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Write the sources into the database at ``to``, completely or not at all.
 
@@ -169,6 +161,8 @@ def convert(
     if reporting.path is not None:
         check_report_path(reporting.path)
     if addresses.is_http(to):
+        from migrator.pipeline.through_rest import check_rest_options
+
         check_rest_options(options, schema, backup)
         return _convert_into_server(sources, options, target, reporting, progress, say)
     return _convert_into_database(sources, options, target, reporting, progress)
@@ -190,7 +184,7 @@ def _convert_into_database(
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
         fetched(sources, options, progress, whole=whole) as places,
     ):
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=target.uri)
         if settings.in_place:
             check_whole(stores)
@@ -265,8 +259,12 @@ def _convert_into_server(
     settings: _TargetSettings,
     reporting: _ReportSettings,
     progress: Progress,
-    say: Say,
+    say: Callable[[str], None],
 ) -> Outcome:
+    # Most targets are files, and what writes to a server takes a while to load.
+    from migrator.loader import rest as server
+    from migrator.pipeline.through_rest import RestConversion, convert_through_rest, report_base
+
     connection = server.open_server(settings.uri)
     whole = not settings.dry_run and options.artifacts.mode != "keep"  # they are sent as well
     try:
@@ -274,7 +272,7 @@ def _convert_into_server(
             point_of_no_return() as committing,
             fetched(sources, options, progress, whole=whole) as places,
         ):
-            stores = open_stores(places, progress, options.artifacts_at)
+            stores = open_stores(places)
             outcome = _outcome(stores, options, target=connection.shown)
             outcome.dry_run = settings.dry_run
             if reporting.path is not None:
@@ -352,7 +350,7 @@ def export(
             todo="Leave it out, or convert with it.",
         )
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places, progress, options.artifacts_at)
+        stores = open_stores(places)
         outcome = _outcome(stores, options, target=masked(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
@@ -383,15 +381,25 @@ def _files_of(copy: ArtifactCopy) -> Iterator[extractor.StoredFile]:
 def _copy_artifacts(walked: Walked, progress: Progress) -> None:
     """Make the copies that were decided, before anything refers to them. Raises TargetError."""
     locations = walked.locations
-    if locations.choice.directory is None:
+    directory = locations.choice.directory
+    if directory is None:
         return
-    result = loader.copy_artifacts(
-        locations.copies,
-        locations.choice.directory,
-        _files_of,
-        protected=[folder for store in walked.stores for folder in store.source.folders[1:]],
-        on_progress=lambda done, total: progress("copying artifacts, bytes", done, total),
-    )
+
+    def on_progress(done: int, total: int) -> None:
+        progress("copying artifacts, bytes", done, total)
+
+    if locations.choice.is_remote:
+        result = loader.copy_to_object_store(
+            locations.copies, directory, _files_of, on_progress=on_progress
+        )
+    else:
+        result = loader.copy_artifacts(
+            locations.copies,
+            directory,
+            _files_of,
+            protected=[folder for store in walked.stores for folder in store.source.folders[1:]],
+            on_progress=on_progress,
+        )
     summary = locations.summary
     summary.files_copied, summary.bytes_copied = result.files, result.bytes
     summary.files_there, summary.files_failed = result.already_there, result.failed
@@ -415,7 +423,7 @@ def show(
     """
     options = options or Options()
     with fetched(sources, options) as places:
-        stores = open_stores(places, told=options.artifacts_at)
+        stores = open_stores(places)
         run_id = _complete_id(run_id, stores, as_texts(sources))
         wanted: list[PlannedTree] = []
 

@@ -241,7 +241,7 @@ def united(first: T, second: T) -> T:
             changes[each.name] = _united_parts(each.name, mine, other, is_open)
         elif is_open and each.name not in _PLACES and each.name not in _KEPT:
             changes[each.name] = other
-    return replace(first, **changes)  # type: ignore[type-var]
+    return replace(first, **changes)  # type: ignore[type-var]  # T is a record, a dataclass
 
 
 _KEPT = {"artifact_uri", "start_ms", "user_id"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cache
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from migrator.model import ConvertedExperiment, Entry, ExperimentPlan, Experimen
 from migrator.outcome.ledger import counts_of
 from migrator.outcome.summary import ExperimentSummary
 from migrator.paths import readable_path
-from migrator.pipeline.options import Options
+from migrator.pipeline.options import fits
 from migrator.pipeline.stores import Store, ranked
 from migrator.pipeline.walk_context import WalkContext
 from migrator.pipeline.walk_totals import leave_out_files
@@ -79,7 +78,7 @@ def _read_selected(context: WalkContext) -> list[_Read]:
             if record is not None:
                 known.append(record)
                 is_unlisted = listed is not None and entry.path not in listed
-                if is_unlisted or not _is_selected(record, options):
+                if is_unlisted or not options.takes(record):
                     leave_out_files(totals.ledger, store, entry)
                     context.outcome.left_out_experiments += 1
                     continue
@@ -95,7 +94,7 @@ def _check_names(context: WalkContext, known: Sequence[ExperimentRecord]) -> Non
     options = context.options
     literal = [name for name in options.not_experiments if not _WILDCARDS & set(name)]
     for name in (*options.experiments, *literal):
-        if not any(_fits(record, name) for record in known):
+        if not any(fits(record, name) for record in known):
             raise unknown_experiment(name)
     models = {entry.entity_id for s in context.stores for entry in s.index.registered_models}
     new_names = dict(options.rename)
@@ -121,20 +120,6 @@ def unknown_experiment(name: str) -> OptionError:
         f"The source has no experiment with the name or id {name!r}.",
         todo="'mlflow-migrate scan' lists them.",
     )
-
-
-def _is_selected(record: ExperimentRecord, options: Options) -> bool:
-    """Whether the options take an experiment, as far as its name, id and state decide."""
-    if record.deleted and not options.deleted:
-        return False
-    if any(_fits(record, name) for name in options.not_experiments):
-        return False
-    return not options.experiments or any(_fits(record, name) for name in options.experiments)
-
-
-def _fits(record: ExperimentRecord, name: str) -> bool:
-    """Whether an experiment has this name or id, or a name that fits the pattern."""
-    return name in (record.name, record.experiment_id) or fnmatchcase(record.name, name)
 
 
 def _listed_folders(context: WalkContext) -> set[str] | None:

@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
 
 from migrator import conventions, extractor, transformer
@@ -26,6 +25,7 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
 )
+from migrator.object_stores import WRITING, RemoteFolder, explained, mlflow_location
 from migrator.outcome.summary import ArtifactSummary
 from migrator.paths import openable_path, readable_path
 from migrator.pipeline.artifact_roots import recorded_prefix
@@ -56,24 +56,28 @@ class Locations:
         self.choice = choice
         self._told = told
         self._changes = [root for store in stores for root in store.source.root_changes]
+        self._roots = {store.number: _roots_of(store) for store in stores}
         self.summary = summary
         self.copies: list[ArtifactCopy] = []
         self._copied: dict[tuple[Kind, str], str] = {}  # owner -> where its copy goes
+        self._account = _account_of(choice)
         summary.choice = str(choice)
         for store in stores:
             mode: str = choice.mode
-            if mode == "auto":
+            if not store.source.has_lasting_files and mode in ("auto", "relocate"):
+                mode = _packed_mode(store, mode)
+            elif mode == "auto":
                 is_elsewhere = transformer.is_metadata_only(
                     store.source.experiment_locations(store.index),
                     store.source.owner_locations(store.index),
                 )
                 mode = "keep" if is_elsewhere else "relocate"
             summary.decided[store.name] = mode
-            if choice.directory is not None and is_below(choice.directory, store.index.root):
+            if choice.directory is not None and _is_inside(choice.directory, store):
                 raise OptionError(
                     f"--artifacts copy:{choice.directory} lies inside the source "
-                    f"{store.index.root}, which is only read.",
-                    todo="Choose a directory outside of it.",
+                    f"{store.name}, which is only read.",
+                    todo="Choose a place outside of it.",
                 )
 
     def blank(self) -> Locations:
@@ -148,7 +152,10 @@ class Locations:
                 kind, store, entry = owner
                 location = store.source.locate_inside(uri, kind, entry, inside)
                 copied = self._copied.get((kind, entry.entity_id))
-                copy_to = None if copied is None else str(Path(copied, *map(openable_path, inside)))
+                copy_to = None
+                if copied is not None:
+                    place = transformer.place_below(copied, *map(openable_path, inside))
+                    copy_to = self._copy_location(place)
                 rewrite = self._should_rewrite(store, entry, location)
                 address = store.address
             else:
@@ -185,11 +192,13 @@ class Locations:
                 owner = transformer.native_trace_id(owner)
             copy_to = transformer.copy_place(directory, kind, target_id, owner)
         rewrite = self._should_rewrite(store, entry, location)
+        told = self._told_location(location)
+        opens_files = store.source.has_lasting_files or copy_to is not None or told is None
         uri, fate = transformer.place(
-            location,
+            location if opens_files else replace(location, found=None, has_files=False),
             rewrite=rewrite,
-            copy_to=copy_to,
-            told=self._told_location(location),
+            copy_to=None if copy_to is None else self._copy_location(copy_to),
+            told=told,
             address=store.address,
         )
         self.summary.add(fate.value, kind)
@@ -204,16 +213,20 @@ class Locations:
             if location.has_files:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
+        elif not store.source.has_lasting_files:
+            return uri, fate
         elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            roots = list(store.source.folders)
-            roots += [change.new for change in store.source.root_changes]
-            for root in roots:
-                if is_below(location.found, root):
-                    self.summary.stay_in.add(readable_path(store.source.named(root)))
+            for root, shown in self._roots[store.number].items():
+                if _is_in(location.found, root):
+                    self.summary.stay_in.add(shown)
                     break
         if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
             self.summary.unserved += 1
         return uri, fate
+
+    def _copy_location(self, place: str) -> str:
+        """The location by which MLflow opens a copy in an object store; a path as it is."""
+        return mlflow_location(place, self._account) if "://" in place else place
 
     def count_hollow(
         self, trace: TracePlan, runs: Mapping[str, RunRecord], places: Mapping[str, RunPlace]
@@ -244,6 +257,9 @@ class Locations:
         location = store.source.locate_run(entry, run)
         if location.exists or not location.recorded:
             return ""
+        moved = extractor.moved_locations(location.recorded, store.source.root_changes)
+        if any(map(os.path.isdir, moved)):
+            return ""  # looked at, and empty
         is_elsewhere = self.choice.mode == "auto" and self.summary.decided[store.name] == "keep"
         if location.scheme == "file" and location.own_form and not is_elsewhere:
             return ""
@@ -251,10 +267,10 @@ class Locations:
 
     def _told_location(self, location: Location) -> str | None:
         """The location that the user's changes make of a recorded one; None without any."""
-        if self.choice.mode == "keep":
+        if self.choice.mode == "keep" or not self._told:
             return None
         for place in extractor.moved_locations(location.recorded, self._told):
-            return place if "://" in place else transformer.local_uri(place)
+            return mlflow_location(place) if "://" in place else transformer.local_uri(place)
         return None
 
     def _count_root(self, store: Store, location: Location) -> None:
@@ -268,8 +284,9 @@ class Locations:
             return
         for change in store.source.root_changes:
             if location.found in extractor.moved_locations(location.recorded, [change]):
-                shown = replace(change, new=readable_path(store.source.named(change.new)))
-                self.summary.roots[shown] += 1
+                shown = replace(change, new=readable_path(store.named(change.new)))
+                if shown.old != shown.new:  # else it is a bucket that was only read
+                    self.summary.roots[shown] += 1
                 return
 
     def _should_rewrite(self, store: Store, entry: Entry, location: Location) -> bool:
@@ -279,9 +296,47 @@ class Locations:
         entities, whose files MLflow moved into ``.trash``, and relative ones, because a database
         is opened from anywhere.
         """
+        if not store.source.has_lasting_files:
+            return False
         has_place = entry.in_trash or location.relative or location.has_files
         by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
+
+
+def _roots_of(store: Store) -> dict[str, str]:
+    """The directories that hold a store's artifacts, each as it is shown."""
+    roots = [*store.source.folders, *(change.new for change in store.source.root_changes)]
+    return {root: readable_path(store.named(root)) for root in roots}
+
+
+def _is_in(path: str, directory: str) -> bool:
+    """Whether a path lies in a directory: by its text, nearly always, else by its links."""
+    return path.startswith(directory + os.sep) or is_below(path, directory)
+
+
+def _packed_mode(store: Store, mode: str) -> str:
+    """What becomes of the locations of an archive. Raises OptionError for ``relocate``."""
+    if mode == "relocate":
+        raise OptionError(
+            f"--artifacts relocate: MLflow can't open artifacts in the archive {store.name}.",
+            todo="Give copy: and a directory, as in copy:./artifacts, or unpack the archive.",
+        )
+    return "keep"
+
+
+def _account_of(choice: transformer.ArtifactChoice) -> str | None:
+    """Azure's account, for the locations of copies there. Raises OptionError."""
+    if choice.directory is None or not choice.is_remote:
+        return None
+    with explained(choice.directory, OptionError, WRITING):
+        return RemoteFolder(choice.directory, OptionError).account
+
+
+def _is_inside(directory: str, store: Store) -> bool:
+    """Whether copies would go into a source."""
+    if "://" in directory:
+        return extractor.parts_below(directory, store.name) is not None
+    return is_below(directory, store.index.root)
 
 
 def is_below(path: str, directory: str) -> bool:

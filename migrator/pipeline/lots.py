@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from migrator import transformer, workers
@@ -148,6 +149,7 @@ class LotWork:
     blank: WalkTotals
     recorder: Recorder  # a sink that only records
     sources: Sequence[Source]
+    folders: Sequence[str]  # in which artifacts of other sides lie
 
     @classmethod
     def of(cls, context: TreeContext, blank: WalkTotals, recorder: Recorder) -> LotWork:
@@ -164,7 +166,9 @@ class LotWork:
             on_tree=None,
         )
         sources = {store.name: store.source.outline() for store in stores}
-        return cls(common, blank, recorder, [sources[name] for name in sorted(sources)])
+        mirrors = [mirror for store in stores for mirror in store.remote.mirrors]
+        folders = sorted({mirror.folder for mirror in mirrors})
+        return cls(common, blank, recorder, [sources[name] for name in sorted(sources)], folders)
 
     def check(self) -> None:
         """Raise WorkerError where this process doesn't see the sources that we see."""
@@ -175,6 +179,13 @@ class LotWork:
                     f"The worker on {platform.node()} does not see the source {source.name} as it "
                     f"is here ({missing} is not there); nothing was changed.",
                     todo="All workers need it under the same path, on a shared file system.",
+                )
+        for folder in self.folders:
+            if not Path(folder).is_dir():
+                raise WorkerError(
+                    f"The worker on {platform.node()} does not see {folder}, where artifacts were "
+                    "fetched to; nothing was changed.",
+                    todo="Set TMPDIR to a folder that all workers share, or --fetch-limit 0.",
                 )
 
     def do(self, piece: LotPiece) -> Answer:

@@ -6,17 +6,19 @@ is refused before anything is read, and the rest of the code meets only values t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from re import Pattern
 from typing import Any, Literal, TypeAlias, get_args
 
 from migrator import transformer
 from migrator.errors import OptionError
-from migrator.model import Role, RootChange
+from migrator.model import ExperimentRecord, Role, RootChange
 from migrator.pipeline.artifact_roots import parsed_changes
 from migrator.pipeline.redaction import compiled
 from migrator.pipeline.selection import RejectsList, Shard, parsed_end, parsed_time
@@ -25,6 +27,8 @@ Paths: TypeAlias = "str | Path | Sequence[str | Path]"
 ExperimentKind = Literal["auto", "genai", "keep"]
 Group = Literal["sweeps", "pipelines", "flat", "deleted", "tables"]
 
+_BYTES = re.compile(r"(?P<number>\d+(\.\d+)?) ?(?P<unit>[KMGT]?)B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 ON_CONFLICT: tuple[str, ...] = get_args(transformer.OnConflict)
 EXPERIMENT_KINDS: tuple[str, ...] = get_args(ExperimentKind)
 GROUPS: tuple[str, ...] = get_args(Group)
@@ -70,6 +74,8 @@ class Options:
     artifacts: transformer.ArtifactChoice
     artifacts_at: tuple[RootChange, ...]
     """Roots of recorded artifact locations, and where they are now."""
+    fetch_limit: int
+    """Bytes of artifacts that may be fetched from object stores and servers; 0 for none."""
     workers: int
     """Processes that read; 0 for one for each core. With an executor: how many it has."""
     executor: Executor | None
@@ -106,6 +112,7 @@ class Options:
         experiment_kind: str = "auto",
         artifacts: str | transformer.ArtifactChoice = "auto",
         artifacts_at: str | RootChange | Mapping[str, str] | Iterable[str | RootChange] = (),
+        fetch_limit: int | str = "10GB",
         workers: int | None = None,
         executor: Executor | None = None,
         roles: Mapping[str, str | Role] | Iterable[str | tuple[str, str | Role]] = (),
@@ -134,6 +141,7 @@ class Options:
             "experiment_kind": _one_of("--experiment-kind", experiment_kind, EXPERIMENT_KINDS),
             "artifacts": transformer.ArtifactChoice.parse(artifacts),
             "artifacts_at": parsed_changes(artifacts_at),
+            "fetch_limit": _byte_count(fetch_limit),
             "workers": _worker_count(workers),
             "executor": executor,
             "roles": _roles(roles),
@@ -156,6 +164,14 @@ class Options:
         self._refuse_options_without_effect()
         if profile is not None or self.profile_files:
             self._check_profiles()
+
+    def takes(self, record: ExperimentRecord) -> bool:
+        """Whether an experiment is taken, as far as its name, id and state decide."""
+        if record.deleted and not self.deleted:
+            return False
+        if any(fits(record, name) for name in self.not_experiments):
+            return False
+        return not self.experiments or any(fits(record, name) for name in self.experiments)
 
     def _refuse_contradictions(self) -> None:
         if not self.runs and not self.traces:
@@ -232,6 +248,11 @@ class Options:
             )
 
 
+def fits(record: ExperimentRecord, name: str) -> bool:
+    """Whether an experiment has this name or id, or a name that fits the pattern."""
+    return name in (record.name, record.experiment_id) or fnmatchcase(record.name, name)
+
+
 def as_texts(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
     """One or several texts or paths as a tuple of texts."""
     if isinstance(values, (str, Path)):
@@ -249,6 +270,17 @@ def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
 
 def _groups(option: str, values: str | Iterable[str]) -> frozenset[str]:
     return frozenset(_one_of(option, value, GROUPS) for value in as_texts(values))
+
+
+def _byte_count(given: int | str) -> int:
+    """Parse a number of bytes, which may end in KB, MB, GB or TB (powers of 1,000)."""
+    match = _BYTES.fullmatch(str(given).strip())
+    if match is None:
+        raise OptionError(
+            f"--fetch-limit {given!r} is not a number of bytes.",
+            todo="Give one as in 500MB or 20GB; 0 fetches nothing.",
+        )
+    return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
 
 def _worker_count(workers: int | None) -> int:

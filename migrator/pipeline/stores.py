@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
 from migrator import extractor, transformer
@@ -30,6 +31,7 @@ class Store:
     number: int
     index: SourceIndex
     source: extractor.Source
+    remote: extractor.RemoteArtifacts = field(default_factory=extractor.RemoteArtifacts)
 
     @property
     def name(self) -> str:
@@ -37,16 +39,36 @@ class Store:
         return self.source.name
 
     def address(self, path: str) -> str:
-        """The location to record for a path in the store."""
+        """The location to record for a path in the store, or in the mirrors of its artifacts."""
+        remote = self.remote.address(path)
+        if remote is not None:
+            return remote
         folders = self.source.folders
         if any(path == folder or path.startswith(folder + os.sep) for folder in folders):
             return self.source.address(path) or transformer.local_uri(path)
         return transformer.local_uri(path)
 
+    def named(self, text: str) -> str:
+        """Replace places that only this program knows by those that people know."""
+        return self.source.named(self.remote.named(text))
+
     def outline(self) -> Store:
         """The store without its entries: its place and its number."""
         bare = SourceIndex(self.index.root, (), (), (), (), (), (), 0, 0, 0, ())
-        return Store(self.number, bare, self.source.outline())
+        return Store(self.number, bare, self.source.outline(), self.remote)
+
+
+Look = Callable[[extractor.Source, SourceIndex], extractor.RemoteArtifacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Sources that are open, and how they are walked."""
+
+    sources: Sequence[extractor.Source]
+    told: Sequence[RootChange] = ()  # where the user says that artifacts are
+    progress: Progress = no_progress
+    look: Look = lambda source, index: extractor.RemoteArtifacts()  # at artifacts elsewhere
 
 
 @contextmanager
@@ -56,64 +78,94 @@ def fetched(
     progress: Progress = no_progress,
     *,
     whole: bool = False,
-) -> Iterator[list[extractor.Source]]:
+) -> Iterator[Opened]:
     """Open the sources until the block ends. With ``whole`` all artifacts can be read too.
 
     Raises SourceError and OptionError.
     """
-    names = list(dict.fromkeys(as_texts(sources)))
-    wanted: extractor.Wanted = _nothing
-    if any(map(extractor.fetches_texts, names)):
-        profiles = transformer.load_profiles(options.profile_files)
-        choice = transformer.PlanOptions(include=options.include, profile=options.profile)
-        wanted = transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p))
+    wanted = _wanted_artifacts(options)
+    reading = extractor.Reading(
+        wanted, whole, options.artifacts.mode == "copy", options.fetch_limit, progress
+    )
+    told = options.artifacts_at
     with ExitStack() as opened:
-        yield [
+
+        def look(source: extractor.Source, index: SourceIndex) -> extractor.RemoteArtifacts:
+            needs_any = options.traces or whole
+            if not needs_any or not options.fetch_limit:
+                return extractor.RemoteArtifacts()
+            chosen = _only_taken(source, index, options)
+            return opened.enter_context(extractor.look_at_artifacts(source, chosen, told, reading))
+
+        places = [
             opened.enter_context(
                 extractor.open_source(name, wanted=wanted, whole=whole, progress=progress)
             )
-            for name in names
+            for name in dict.fromkeys(as_texts(sources))
         ]
+        yield Opened(places, told, progress, look)
 
 
-def _nothing(path: str) -> bool:
-    return False
+def _only_taken(source: extractor.Source, index: SourceIndex, options: Options) -> SourceIndex:
+    """An index without the runs, logged models and traces of experiments that are left out."""
+    if not options.experiments and not options.not_experiments:
+        return index
+    taken = set()
+    for entry in index.experiments:
+        record = source.read_experiment(entry).record
+        if record is not None and options.takes(record):
+            taken.add(entry.entity_id)
+    return index.of_owners(lambda entry: entry.experiment_id in taken)
 
 
-def open_stores(
-    sources: Sequence[extractor.Source],
-    progress: Progress = no_progress,
-    told: Sequence[RootChange] = (),
-) -> list[Store]:
+def _wanted_artifacts(options: Options) -> extractor.Wanted:
+    """Which artifacts the profiles read; they are loaded when it is first asked."""
+
+    @cache
+    def chosen() -> extractor.Wanted:
+        profiles = transformer.load_profiles(options.profile_files)
+        choice = transformer.PlanOptions(include=options.include, profile=options.profile)
+        return transformer.wanted_artifacts(p for p in profiles if choice.asks_for(p))
+
+    return lambda path: chosen()(path)
+
+
+def open_stores(opened: Opened) -> list[Store]:
     """Walk every source once, and look for artifacts that lie apart from their runs.
 
-    ``told`` is where the user says that artifacts are. Raises SourceError when a source can't be
-    listed, and OptionError when no source records a location below a root that was told.
+    Raises SourceError when a source can't be listed, and OptionError when no source records a
+    location below a root that was told.
     """
-    stores: dict[str, Store] = {}
-    for source in sources:
-        if source.name not in stores:
-            index = source.index(lambda runs: progress("walking", runs, 0))
-            complete, index = source.find_artifacts(index, told)
-            stores[source.name] = Store(len(stores), index, complete)
-    check_told([(store.source, store.index) for store in stores.values()], told)
-    return list(stores.values())
+    walked: dict[str, tuple[extractor.Source, SourceIndex]] = {}
+    for source in opened.sources:
+        if source.name not in walked:
+            index = source.index(lambda runs: opened.progress("walking", runs, 0))
+            walked[source.name] = source, index
+    check_told(list(walked.values()), opened.told)
+    stores: list[Store] = []
+    for source, index in walked.values():
+        remote = opened.look(source, index)
+        here = [change for change in opened.told if "://" not in change.new]
+        complete, index = source.find_artifacts(index, [*here, *remote.changes])
+        index = replace(index, issues=(*index.issues, *remote.issues))
+        stores.append(Store(len(stores), index, complete, remote))
+    return stores
 
 
 def name_sources(stores: Sequence[Store], outcome: Outcome) -> None:
     """Let the issues of an outcome speak of the sources, not of their mirrors."""
     for store in stores:
-        if store.name != store.index.root:
+        if store.name != store.index.root or store.remote.mirrors:
             outcome.ledger.issues = [_named(store, issue) for issue in outcome.ledger.issues]
 
 
 def _named(store: Store, issue: Issue) -> Issue:
     return replace(
         issue,
-        path=store.source.named(issue.path),
-        message=store.source.named(issue.message),
-        kept=store.source.named(issue.kept),
-        sample=store.source.named(issue.sample),
+        path=store.named(issue.path),
+        message=store.named(issue.message),
+        kept=store.named(issue.kept),
+        sample=store.named(issue.sample),
     )
 
 

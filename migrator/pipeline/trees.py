@@ -18,6 +18,8 @@ from migrator.pipeline.sinks import RunSink
 from migrator.pipeline.stores import Store
 from migrator.pipeline.walk_totals import WalkTotals, count_files, leave_out_files
 
+_NO_NAMES = transformer.KnownNames()
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedTree:
@@ -69,7 +71,7 @@ class TreeReader:
 
         ``inferred`` says why, by the id of a run whose parent is a guess.
         """
-        known_names = transformer.KnownNames()
+        known_names = _NO_NAMES
         root = runs.get(root_id)
         if self.known_names and not children and root is not None:
             known_names = self.known_names.get(str(Path(root.path).parent), known_names)

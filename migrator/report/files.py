@@ -11,7 +11,6 @@ from migrator.atomic_files import write_atomically
 from migrator.errors import OptionError
 from migrator.issues import Severity
 from migrator.outcome.summary import Outcome
-from migrator.report.html import html_report
 from migrator.report.json_schema import versioned
 from migrator.report.printable import printable, printable_json
 from migrator.report.text import Style, convert_text
@@ -36,6 +35,13 @@ def json_report(outcome: Outcome, values: bool = False) -> str:
 def text_report(outcome: Outcome, values: bool = False) -> str:
     """Return the text that ``convert --verbose`` prints."""
     return printable(convert_text(outcome, Style(verbose=True, values=values))) + "\n"
+
+
+def html_report(outcome: Outcome, values: bool = False) -> str:
+    """Return the HTML page."""
+    from migrator.report import html  # Jinja2 takes a while to load
+
+    return html.html_report(outcome, values)
 
 
 FORMATS: dict[str, Callable[[Outcome, bool], str]] = {

@@ -61,8 +61,8 @@ LOCATIONS = {
     "copied": "rewritten to the copies: {owners}",
     "kept": "unchanged: {owners}",
     "remote": "unchanged, remote: {owners} ({schemes})",
-    "stale": "unchanged, though the files are elsewhere: {owners} (--artifacts relocate corrects "
-    "them)",
+    "stale": "unchanged, though the files are elsewhere: {owners} (--artifacts relocate or "
+    "copy:DIR corrects them)",
     "nowhere": "unchanged: {owners} without artifact files",
 }
 

@@ -10,6 +10,7 @@ from migrator.transformer.experiments import (
     experiment_kind,
     plan_experiments,
 )
+from migrator.transformer.learning import Learner, Proposal, proposed_toml
 from migrator.transformer.locations import (
     SERVED,
     ArtifactChoice,
@@ -18,6 +19,7 @@ from migrator.transformer.locations import (
     is_metadata_only,
     local_uri,
     place,
+    place_below,
 )
 from migrator.transformer.native import native_trace_id, plan_native_trace
 from migrator.transformer.planning import plan_tree
@@ -42,11 +44,13 @@ __all__ = [
     "Forest",
     "FoundExperiment",
     "KnownNames",
+    "Learner",
     "Moment",
     "OnConflict",
     "PlanOptions",
     "Profile",
     "ProfileUsage",
+    "Proposal",
     "RunTree",
     "Tree",
     "adopt_orphans",
@@ -64,9 +68,11 @@ __all__ = [
     "moment_of",
     "native_trace_id",
     "place",
+    "place_below",
     "plan_experiments",
     "plan_native_trace",
     "plan_tree",
+    "proposed_toml",
     "recognised_by",
     "recognised_names",
     "template",

@@ -18,9 +18,9 @@ from migrator.transformer.values import as_number
 LISTS = ("conversation", "messages", "chat_history", "history")
 ASKING = frozenset({"user", "human", "customer"})
 FRAMING = frozenset({"system", "developer"})  # stands before what is asked
-ANSWERING = frozenset({"assistant", "ai", "bot", "model", "agent", "chatbot"})
-ROLE_KEYS = ("role", "message_type", "type", "sender", "speaker")
-TEXT_KEYS = ("content", "text", "message")
+ANSWERING = frozenset({"assistant", "ai", "bot", "model", "agent", "chatbot", "gpt"})
+ROLE_KEYS = ("role", "message_type", "type", "sender", "speaker", "from")
+TEXT_KEYS = ("content", "text", "message", "value")
 TIME_KEYS = ("timestamp", "time", "created_at")
 OTHER_KEYS = frozenset({*ROLE_KEYS, *TIME_KEYS, "name", "model", "error", "stderr"})
 EARLIEST_S = 100_000_000.0  # 1973; a smaller number is not a time

@@ -13,7 +13,7 @@ from migrator.model import Role, RunRecord
 from migrator.transformer import roles
 from migrator.transformer.found import Step
 from migrator.transformer.logged_tables import likely_tables, tables_by_tag
-from migrator.transformer.profiles import BUILT_IN_ORIGIN, Profile
+from migrator.transformer.profiles import BUILT_IN_ORIGIN, UNLISTED, Profile
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames
 from migrator.transformer.signs import signs_of
@@ -182,7 +182,7 @@ class _Chooser:
             if not stays:
                 self._report_tables(tree)
             return Choice(tree, verdict, other.opt_in if stays else None, tuple(self._issues))
-        if stays or not _has_answer(tree):
+        if stays or not _has_answer(tree, rows):
             verdict = decide_role(rows, self._options)
             return Choice(rows, verdict, other.opt_in, tuple(self._issues))
         return Choice(tree, verdict, None, tuple(self._issues), rows)
@@ -194,8 +194,10 @@ class _Chooser:
         unused: list[str] = []
         for view in tree.views.values():
             tagged = tables_by_tag(view.run)
-            paths = [path for path in tagged if not view.index.sources_at(path)]
-            unused += [f"{view.run.run_id}: {path}" for path in sorted(paths)]
+            shown = {found.key for found in (*view.inputs()[1], *view.outputs()[1])}
+            for path in sorted(tagged - shown):
+                if all(each.field == UNLISTED for each in view.index.sources_at(path)):
+                    unused.append(f"{view.run.run_id}: {path}")
         if not unused:
             return
         root = self._live.runs[self._live.tops[0]]
@@ -308,12 +310,13 @@ def _has_content(tree: ReadTree) -> bool:
     return False
 
 
-def _has_answer(tree: ReadTree) -> bool:
-    """Whether a run of a tree has an answer or calls beside its tables."""
-    rows = frozenset(path for view in tree.views.values() for path in tables_by_tag(view.run))
-    for view in tree.views.values():
+def _has_answer(tree: ReadTree, rows: ReadTree) -> bool:
+    """Whether a run of a tree has an answer or calls beside its tables, which ``rows`` reads."""
+    for run_id, view in tree.views.items():
         _, got = view.outputs()
-        if any(found.key not in rows for found in got) or tree.steps_of(view):
+        tables = {found.key for found in rows.views[run_id].every("tables")}
+        tables |= tables_by_tag(view.run)
+        if any(found.key not in tables for found in got) or tree.steps_of(view):
             return True
     return False
 

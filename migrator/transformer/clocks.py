@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MS = 1_000_000  # ns
 SECOND = 1_000_000_000
@@ -20,8 +21,7 @@ AFTER = 60 * SECOND  # work that a root left behind begins within a minute
 LONGEST = 7 * 86_400 * SECOND  # work above a week is not believed, nor is such a pause
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """When a node of a trace ran, as recorded. Parents come before children."""
 
     parent: int | None  # index of the parent, None for the root
@@ -30,8 +30,7 @@ class Recorded:
     is_open: bool = False  # more may have been recorded after its end
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A stretch of time."""
 
     start_ns: int
@@ -40,6 +39,9 @@ class Window:
     @property
     def length_ns(self) -> int:
         return self.end_ns - self.start_ns
+
+    def covers(self, other: Window) -> bool:
+        return self.start_ns <= other.start_ns and other.end_ns <= self.end_ns
 
     def gap_ns(self, other: Window) -> int:
         """Length of the pause between two windows; 0 when they meet."""
@@ -64,6 +66,8 @@ def corrections(nodes: Sequence[Recorded]) -> dict[int, Correction]:
     root = _root_window(windows)
     if root is None or len(windows) < 2:
         return {}
+    if all(map(root.covers, windows.values())):
+        return {}  # nearly every trace
     longest_ns = max(LONGEST, root.length_ns)
     corrected: dict[int, Correction] = {}
     for index, window in windows.items():

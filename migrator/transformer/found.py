@@ -16,15 +16,24 @@ class Found(NamedTuple):
     value: Json
     place: str  # param | metric | tag | artifact
     key: str  # as the run spells it; an artifact's path
+    inside: str = ""  # the key inside a value that holds a whole call; empty: all of the value
 
     @property
     def origin(self) -> str:
         """The place in words, such as ``metric latency_ms``."""
-        return f"{self.place} {self.key}"
+        at = f"{self.place} {self.key}"
+        return f"{at}#{self.inside}" if self.inside else at
+
+    @property
+    def at(self) -> tuple[str, str, str]:
+        """Where it was logged, for comparisons."""
+        return self.place, self.key, self.inside
 
     @property
     def stem(self) -> str:
         """The normalised key; of an artifact its file name without the ending."""
+        if self.inside:
+            return normalise(self.inside)
         name = self.key
         if self.place == "artifact":
             parts = name.split("/")

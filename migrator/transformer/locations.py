@@ -13,9 +13,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
+from migrator.credentials import masked
 from migrator.errors import OptionError
 from migrator.issues import Kind
 from migrator.model import Location
+from migrator.object_stores import is_object_store
 
 SERVED = "mlflow-artifacts"  # through a server only; its files may lie in ``mlartifacts``
 Mode = Literal["auto", "relocate", "keep", "copy"]
@@ -37,7 +39,7 @@ class ArtifactChoice:
     """What a user chose with ``--artifacts``."""
 
     mode: Mode = "auto"
-    directory: str | None = None  # absolute; of ``copy`` only
+    directory: str | None = None  # absolute, or the address of an object store; of ``copy`` only
 
     @classmethod
     def parse(cls, given: str | ArtifactChoice) -> ArtifactChoice:
@@ -53,12 +55,26 @@ class ArtifactChoice:
                 f"--artifacts {given!r} is not a valid choice.",
                 todo="Give auto, relocate, keep, or copy: and a directory, as in copy:./artifacts.",
             )
+        if masked(directory) != directory:
+            raise OptionError(
+                f"--artifacts {masked(given)!r}: the address holds a password, which would end in "
+                "the database.",
+                todo="Give it by the environment, as the provider's own tools take it.",
+            )
+        if is_object_store(directory):
+            return cls("copy", directory.rstrip("/"))
         if "://" in directory or directory.startswith("file:"):
             raise OptionError(
-                f"--artifacts {given!r}: copies go to a directory of this machine, not to a URI.",
-                todo="Give its path, as in copy:./artifacts.",
+                f"--artifacts {given!r}: copies go to a directory of this machine or to an object "
+                "store, not to any other URI.",
+                todo="Give a path, as in copy:./artifacts, or an address, as in copy:s3://new/mlflow.",
             )
         return cls("copy", os.path.normpath(Path(directory).expanduser().absolute()))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the copies go to an object store."""
+        return self.directory is not None and "://" in self.directory
 
     def __str__(self) -> str:
         """The choice as it is given on the command line."""
@@ -107,9 +123,9 @@ def place(
     ``rewrite``: a location that leads nowhere is replaced by the place of the files. (One of the
     owner's own form also when there is only an empty directory.) Where nothing is recorded, the
     owner's place in the store is written: MLflow reads an empty location as its working directory.
-    ``copy_to`` is the absolute path that a copy of the files will have. ``told`` is the location
-    that the user's own change of root makes of the recorded one: it is written also where no
-    files were found. ``address`` makes a location of a path in the source.
+    ``copy_to`` is the absolute path, or MLflow's location, that a copy of the files will have.
+    ``told`` is the location that the user's own change of root makes of the recorded one: it is
+    written also where no files were found. ``address`` makes a location of a path in the source.
     """
     here = location.found is not None and (
         location.has_files or location.own_form or not location.recorded
@@ -121,7 +137,7 @@ def place(
     ):
         return location.recorded, Fate.REMOTE
     if copy_to is not None and here:
-        return local_uri(copy_to), Fate.COPIED
+        return _copied_location(copy_to), Fate.COPIED
     if location.exists:
         return location.recorded, Fate.KEPT
     if not location.recorded:
@@ -131,18 +147,22 @@ def place(
     return location.recorded, Fate.STALE if location.has_files else Fate.NOWHERE
 
 
+def _copied_location(copy_to: str) -> str:
+    return copy_to if "://" in copy_to else local_uri(copy_to)
+
+
 def _told_place(
     location: Location, copy_to: str | None, told: str, address: Callable[[str], str]
 ) -> tuple[str, Fate]:
     if copy_to is not None:
-        return local_uri(copy_to), Fate.COPIED
+        return _copied_location(copy_to), Fate.COPIED
     if location.has_files and location.found is not None:
         return address(location.found), Fate.RELOCATED
     return told, Fate.RELOCATED
 
 
 def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> str:
-    """The directory below ``directory`` for the copy of an entity's artifacts.
+    """The directory or address below ``directory`` for the copy of an entity's artifacts.
 
     The layout is that of MLflow's artifact roots: ``SqlAlchemyStore.create_run``,
     ``create_logged_model`` and ``_get_artifact_location_for_trace`` (3.9). An experiment has the
@@ -150,4 +170,11 @@ def copy_place(directory: str, kind: Kind, target_id: int, entity_id: str) -> st
     """
     folders = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}.get(kind, ())
     owner = () if kind is Kind.EXPERIMENT else (*folders, entity_id, "artifacts")
-    return str(Path(directory, str(target_id), *owner))
+    return place_below(directory, str(target_id), *owner)
+
+
+def place_below(directory: str, *parts: str) -> str:
+    """A place below a directory or address."""
+    if "://" in directory:
+        return "/".join((directory, *parts))
+    return str(Path(directory, *parts))

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from migrator.model import Json, RunRecord
 from migrator.transformer.values import parse_json
@@ -39,7 +40,10 @@ class RowsOf:
 
 def tables_by_tag(run: RunRecord) -> frozenset[str]:
     """Paths of the tables that ``mlflow.log_table`` wrote, by the tag it leaves on the run."""
-    entries = parse_json(run.tags.get(LOGGED_ARTIFACTS, ""))
+    text = run.tags.get(LOGGED_ARTIFACTS)
+    if not text:
+        return frozenset()  # nearly every run
+    entries = parse_json(text)
     paths: set[str] = set()
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         return frozenset()
@@ -57,12 +61,17 @@ def likely_tables(run: RunRecord) -> tuple[str, ...]:
     tagged = tables_by_tag(run)
     found: list[str] = []
     for artifact in run.artifacts:
-        name = artifact.path.rsplit("/", 1)[-1].lower()
-        is_row_file = name.endswith((*CSV_ENDINGS, *LINE_ENDINGS)) or artifact.path in tagged
-        pattern = _LIKELY_NAME if is_row_file else _SURE_NAME
-        if name.endswith(TABLE_ENDINGS) and pattern.search(name) is not None:
+        if _is_likely(artifact.path, is_tagged=artifact.path in tagged):
             found.append(artifact.path)
     return tuple(found)
+
+
+@lru_cache(maxsize=10_000)  # thousands of runs have the same few files
+def _is_likely(path: str, *, is_tagged: bool) -> bool:
+    name = path.rsplit("/", 1)[-1].lower()
+    is_row_file = name.endswith((*CSV_ENDINGS, *LINE_ENDINGS)) or is_tagged
+    pattern = _LIKELY_NAME if is_row_file else _SURE_NAME
+    return name.endswith(TABLE_ENDINGS) and pattern.search(name) is not None
 
 
 def read_rows(path: str, value: Json) -> RowsOf:

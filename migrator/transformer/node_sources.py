@@ -116,6 +116,11 @@ class NodeSource(ABC):
     is_run: ClassVar[bool]
 
     @property
+    def is_of_tool(self) -> bool:
+        """Whether it is a tool's call that a run lists."""
+        return False
+
+    @property
     def run(self) -> RunRecord:
         return self.view.run
 
@@ -403,7 +408,7 @@ class RunSource(NodeSource):
         """The profile's first span rule that fits the run and gives a name, or a type."""
         kind = self.view.first("kind")
         word = normalise(str(kind.value)) if kind is not None else None
-        for rule in self.view.profile.spans:
+        for rule in self.view.span_rules():
             given = rule.name if is_naming else rule.type
             if given is not None and self._fits(rule, place, word):
                 return rule
@@ -418,7 +423,7 @@ class RunSource(NodeSource):
             return False
         if rule.run_name is not None and not rule.run_name.search(self.run.name.strip()):
             return False
-        return all(self.view.has(source) for source in rule.has)
+        return all(map(self.view.has, rule.has))
 
     def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
         found = self.view.model() if has_usage or not is_named_below else None
@@ -448,7 +453,11 @@ class RunSource(NodeSource):
         return {"messages": [dict(message.raw) for message in turn[0].before]}
 
     def notes(self) -> Sequence[str]:
-        return ()
+        loose = self.view.loose().all()
+        if not loose:
+            return ()
+        names = ", ".join(found.origin for found in loose)
+        return (f"text: no profile lists {names}; taken for a text of the call by its form",)
 
     def events(self) -> tuple[SpanEvent, ...]:
         # Where a profile reads steps, its files of events are those steps.
@@ -468,6 +477,10 @@ class StepSource(NodeSource):
     step: Step
 
     is_run = False
+
+    @property
+    def is_of_tool(self) -> bool:
+        return self.step.type == SpanType.TOOL
 
     def key(self) -> str:
         return f"{self.run.run_id}/{self.step.key}"

@@ -11,7 +11,7 @@ from migrator.transformer.choosing import ReadTree
 from migrator.transformer.found import Status, Step, Tokens
 from migrator.transformer.node_sources import NativeTraces, NodeSource, Place, RunSource, StepSource
 from migrator.transformer.run_view import RunView
-from migrator.transformer.steps import TABLE_ROWS, recorded_calls, whole_tokens
+from migrator.transformer.steps import TABLE_ROWS, recorded_calls, tool_steps, whole_tokens
 
 UNKNOWN_STATUS = Status("UNSET", "", False)
 
@@ -24,6 +24,9 @@ class Node:
     parent: int | None  # index into the trace's nodes, always smaller than the node's own
     children: list[Node] = field(default_factory=list)
     records_calls: bool = False  # some of the children are calls that its run recorded
+    has_own_call: bool = False  # its run's own tokens are those of a call, which is a child
+    is_own_call: bool = False  # a call that its parent made itself: of a model, or of a tool
+    previous: Node | None = None  # the step before it, whose answer was what it was given
 
     inferences: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)  # where each part of the span stands
@@ -58,12 +61,19 @@ class Node:
         return self.source.view
 
     @property
+    def is_tool_call(self) -> bool:
+        """Whether it is a tool's call that its parent lists."""
+        return self.is_own_call and self.source.is_of_tool
+
+    @property
     def is_root(self) -> bool:
         return self.parent is None
 
     @property
     def place(self) -> Place:
-        return Place(is_root=self.parent is None, is_leaf=not self.children)
+        return Place(
+            is_root=self.parent is None, is_leaf=all(child.is_tool_call for child in self.children)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:
         run_id, parent = stack.pop()
         index = len(nodes)
         source = RunSource(tree.views[run_id], natives)
-        node = _add(nodes, source, parent)
+        node = add_node(nodes, source, parent)
         if run_id in tree.live.inferred:
             node.inferences.append(f"parent: {tree.live.inferred[run_id]}")
         steps = tree.steps_of(source.view)
@@ -112,6 +122,9 @@ def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:
         if steps:
             node.inferences.append(f"{len(steps)} calls in one run: a span for each")
         _add_steps(nodes, source, index, steps)
+        for step in tool_steps(source.view):
+            tool = add_node(nodes, StepSource(source.view, natives, step), index)
+            tool.is_own_call = True
         children = tree.live.children.get(run_id, ())
         stack.extend((child, index) for child in reversed(children))
     return nodes
@@ -125,13 +138,14 @@ def _add_steps(
     while todo:
         step, above = todo.pop()
         index = len(nodes)
-        _add(nodes, StepSource(source.view, source.natives, step), above)
+        add_node(nodes, StepSource(source.view, source.natives, step), above)
         if above is not None:
             nodes[above].records_calls = True
         todo.extend((below, index) for below in reversed(step.steps))
 
 
-def _add(nodes: list[Node], source: NodeSource, parent: int | None) -> Node:
+def add_node(nodes: list[Node], source: NodeSource, parent: int | None) -> Node:
+    """Append a node below the one at index ``parent``."""
     node = Node(source, parent)
     nodes.append(node)
     if parent is not None:

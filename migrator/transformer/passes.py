@@ -81,6 +81,18 @@ def _blame(node: Node, root: Status, because: str) -> None:
     node.inferences.append(f"status: {because}")
 
 
+def set_previous(nodes: Sequence[Node]) -> None:
+    """Name for each step the one before it, where its profile says that steps go on from one."""
+    for parent in nodes:
+        before: Node | None = None
+        for child in parent.children:
+            if not child.source.is_run:
+                continue
+            if child.view.profile.inputs_from_sibling:
+                child.previous = before
+            before = child
+
+
 # ----------------------------------------------------------------------------------- models
 
 
@@ -104,14 +116,14 @@ def set_usage(nodes: Sequence[Node]) -> None:
                 child.usage = {}
         counts = [total for child in node.children if (total := _total(child)) is not None]
         node.tokens_below = sum(counts) if counts else None
-        counted = node.source.usage(node.tokens_below)
+        counted = Counted() if node.has_own_call else node.source.usage(node.tokens_below)
         if whole is not None:
             why = "tokens: some counts belong to no single call; the run's span has the whole"
             counted = Counted(whole, "metric histories", why)
         node.usage = usage_of(counted.tokens)
         if counted.inference:
             node.inferences.append(counted.inference)
-        elif has_only_zeros(counted.tokens):
+        elif not node.usage and has_only_zeros(counted.tokens):
             node.inferences.append("tokens: all counts are 0, taken as not captured")
         if node.usage:
             node.origins["tokens"] = counted.origin

@@ -1,20 +1,32 @@
-"""Lookups in a profile from a run's side: a run has a few keys, a profile hundreds of sources.
+"""What a profile reads from a run, compiled once for each shape: each set of keys that runs have.
 
-``index_of`` makes one index for each profile and process. Runs repeat the same few keys and file
-names, so an index remembers its answers: without that, planning takes half as long again.
+A run has a few keys, a profile hundreds of sources, and runs of one tracker repeat the same few
+sets of keys and file names. So ``shape_of`` gives runs with the same keys the same ``Shape``, and
+``ProfileIndex.program`` says which keys of a shape a profile reads, found out once. ``index_of``
+makes one index for each profile and process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import NamedTuple
 
-from migrator.transformer.profiles import Profile, Source, normalise
+from migrator.model import RunRecord
+from migrator.transformer.profiles import (
+    AssessmentRule,
+    Profile,
+    Source,
+    SpanRule,
+    normalise,
+    sources_beside_fields,
+)
 
 MOST_NAMES = 10_000  # single keys and paths that a memo holds
-MOST_KEY_SETS = 1_000  # sets of a run's keys that a memo holds,
-MOST_KEYS = 200  # of no more keys than this
+MOST_SHAPES = 1_000  # shapes that are kept for the next run,
+MOST_KEYS = 400  # of no more keys than this
 
 
 class FieldAt(NamedTuple):
@@ -33,10 +45,10 @@ class FieldSource(NamedTuple):
 
 
 class FieldKey(NamedTuple):
-    """A key of a run that is a source of a field; the key is spelled as the run spells it."""
+    """A run's key that a field reads; it is spelled as the run spells it."""
 
-    field: str
-    rank: int
+    rank: int  # the place of its source in the field's list
+    place: str
     key: str
 
 
@@ -45,6 +57,61 @@ class JudgingSource(NamedTuple):
 
     rule: int
     source: int
+
+
+class Program(NamedTuple):
+    """What a profile reads from runs of one shape."""
+
+    fields: Mapping[str, tuple[FieldKey, ...]]  # in the order of the field's sources, each key once
+    judging: tuple[tuple[AssessmentRule, Source], ...]  # that may find something
+    spans: tuple[SpanRule, ...]  # whose keys the runs have; ``has`` is what else they need
+    unlisted: Mapping[str, tuple[str, ...]]  # by place, the keys that the profile does not use
+
+
+class Shape:
+    """The keys of a run, and what is known of them. Runs with the same keys share one."""
+
+    __slots__ = ("_matching", "programs", "spelled")
+
+    def __init__(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        self.spelled: Mapping[str, Mapping[str, str]] = {
+            place: _spelled(each) for place, each in names.items()
+        }
+        """By place, the run's own spelling of each normalised key."""
+        self.programs: dict[ProfileIndex, Program] = {}
+        self._matching: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def keys_at(self, source: Source) -> tuple[str, ...]:
+        """The keys that a source of params, metrics or tags matches, by their normalised form."""
+        spelled = self.spelled[source.place]
+        if source.pattern is None:
+            key = spelled.get(source.key)
+            return () if key is None else (key,)
+        known = self._matching.get((source.place, source.key))
+        if known is None:
+            match = source.pattern.match
+            known = tuple(spelled[plain] for plain in sorted(spelled) if match(plain))
+            self._matching[source.place, source.key] = known
+        return known
+
+
+def _spelled(names: tuple[str, ...]) -> dict[str, str]:
+    """Map the normalised form of each name to the name; of equal forms the first name wins."""
+    return {normalise(name): name for name in sorted(names, reverse=True)}
+
+
+_shapes: dict[tuple[tuple[str, ...], ...], Shape] = {}
+
+
+def shape_of(run: RunRecord) -> Shape:
+    """The shape of a run, the same for all runs with the same keys."""
+    names = (tuple(run.params), tuple(run.metrics), tuple(run.tags))
+    known = _shapes.get(names)
+    if known is None:
+        known = Shape(dict(zip(("param", "metric", "tag"), names, strict=True)))
+        if len(_shapes) < MOST_SHAPES and sum(map(len, names)) < MOST_KEYS:
+            _shapes[names] = known
+    return known
 
 
 class ProfileIndex:
@@ -60,14 +127,16 @@ class ProfileIndex:
                 self._add(FieldSource(name, rank, source))
         self.of_root = tuple(each for each in self._to_search if each.source.of_root)
         """Sources that begin with ``root.``."""
-        self.judging_elsewhere = tuple(
-            each for each in self._judging_sources() if not _is_own_key(self._source_at(each))
-        )
-        """Sources of assessments that are patterns, files, fields or the root's."""
+        self._judging_elsewhere: list[JudgingSource] = []  # patterns, files, fields, the root's
+        self._judging_by_key: dict[tuple[str, str], list[JudgingSource]] = {}
+        for each in self._judging_sources():
+            source = self._source_at(each)
+            if _is_own_key(source):
+                self._judging_by_key.setdefault((source.place, source.key), []).append(each)
+            else:
+                self._judging_elsewhere.append(each)
         self._fields_by_name: dict[tuple[str, str], tuple[FieldAt, ...]] = {}
-        self._fields_by_names: dict[tuple[str, tuple[str, ...]], tuple[FieldKey, ...]] = {}
         self._sources_by_path: dict[str, tuple[FieldSource, ...]] = {}
-        self._judging_by_names: dict[tuple[str, tuple[str, ...]], tuple[JudgingSource, ...]] = {}
 
     def _add(self, entry: FieldSource) -> None:
         source = entry.source
@@ -95,18 +164,67 @@ class ProfileIndex:
                 self._fields_by_name[place, key] = found
         return found
 
-    def fields_among(self, place: str, names: tuple[str, ...]) -> tuple[FieldKey, ...]:
-        """Look up the fields that any of a run's own keys are sources of, by normalised key."""
-        found = self._fields_by_names.get((place, names))
-        if found is None:
-            entries: list[FieldKey] = []
-            for plain, name in sorted(spellings(names).items()):
-                fields = self.fields_of(place, plain)
-                entries += [FieldKey(each.field, each.rank, name) for each in fields]
-            found = tuple(entries)
-            if _has_room(self._fields_by_names, names):
-                self._fields_by_names[place, names] = found
-        return found
+    def program(self, shape: Shape) -> Program:
+        """What the profile reads from runs of a shape."""
+        known = shape.programs.get(self)
+        if known is None:
+            shape.programs[self] = known = self._compiled(shape)
+        return known
+
+    def _compiled(self, shape: Shape) -> Program:
+        fields: dict[str, dict[tuple[str, str], FieldKey]] = {}
+        listed: set[tuple[str, str]] = set()
+        for found, key in sorted(self._fields_among(shape), key=lambda each: each[0].rank):
+            keys = fields.setdefault(found.field, {})
+            keys.setdefault((key.place, key.key), key)
+            listed.add((key.place, key.key))
+        rules = self.profile.assessments
+        judging = [*self._judging_elsewhere]
+        for place in shape.spelled:
+            judging += self.judging_among(place, shape.spelled[place])
+        return Program(
+            {name: tuple(keys.values()) for name, keys in fields.items()},
+            tuple((rules[rule], rules[rule].sources[at]) for rule, at in sorted(judging)),
+            tuple(self._span_rules(shape)),
+            {place: self._unlisted(shape, place, listed) for place in shape.spelled},
+        )
+
+    def _unlisted(
+        self, shape: Shape, place: str, listed: Collection[tuple[str, str]]
+    ) -> tuple[str, ...]:
+        """The keys of a place that are sources of no field, and used for nothing else."""
+        return tuple(
+            key
+            for plain, key in sorted(shape.spelled[place].items(), key=itemgetter(1))
+            if (place, key) not in listed and not self._is_used_elsewhere(place, plain)
+        )
+
+    def _fields_among(self, shape: Shape) -> Iterator[tuple[FieldAt, FieldKey]]:
+        for place, spelled in shape.spelled.items():
+            for plain in sorted(spelled):
+                for found in self.fields_of(place, plain):
+                    yield found, FieldKey(found.rank, place, spelled[plain])
+
+    def _span_rules(self, shape: Shape) -> Iterator[SpanRule]:
+        for rule in self.profile.spans:
+            own = [source for source in rule.has if _is_of_run(source)]
+            if all(map(shape.keys_at, own)):
+                yield replace(rule, has=tuple(each for each in rule.has if each not in own))
+
+    def lists(self, field: str) -> bool:
+        """Whether the profile has sources for a field."""
+        return field in self.profile.fields
+
+    def fields_of_param(self, name: str) -> list[str]:
+        """Look up the fields that a param of a name, as it is spelled, is a source of."""
+        return [each.field for each in self.fields_of("param", normalise(name))]
+
+    def _is_used_elsewhere(self, place: str, key: str) -> bool:
+        """Whether a (normalised) key is for an assessment, an attribute or a tag of the trace."""
+        return any(
+            source.place == place and (source.key == key or _matches(source, place, key))
+            for source in sources_beside_fields(self.profile)
+        )
 
     def sources_at(self, path: str) -> tuple[FieldSource, ...]:
         """Look up the sources that match the path of a run's own artifact."""
@@ -119,19 +237,11 @@ class ProfileIndex:
                 self._sources_by_path[path] = found
         return found
 
-    def judging_among(self, place: str, names: tuple[str, ...]) -> tuple[JudgingSource, ...]:
-        """Look up the sources of assessments that any of a run's own keys are."""
-        found = self._judging_by_names.get((place, names))
-        if found is None:
-            plain = spellings(names)
-            entries: list[JudgingSource] = []
-            for each in self._judging_sources():
-                source = self._source_at(each)
-                if _is_own_key(source) and source.place == place and source.key in plain:
-                    entries.append(each)
-            found = tuple(entries)
-            if _has_room(self._judging_by_names, names):
-                self._judging_by_names[place, names] = found
+    def judging_among(self, place: str, plain: Iterable[str]) -> list[JudgingSource]:
+        """Look up the sources of assessments that any of a run's own (normalised) keys are."""
+        found: list[JudgingSource] = []
+        for key in plain:
+            found += self._judging_by_key.get((place, key), ())
         return found
 
     def _judging_sources(self) -> list[JudgingSource]:
@@ -158,40 +268,9 @@ def _matches(source: Source, place: str, key: str) -> bool:
 
 def _is_own_key(source: Source) -> bool:
     """Whether a source is one key of the run itself, not a pattern, a file or a field."""
-    is_own = source.place in ("param", "metric", "tag") and not source.of_root
-    return is_own and source.pattern is None
+    return _is_of_run(source) and source.pattern is None
 
 
-# ------------------------------------------------------------ keys of runs, whatever the profile
-
-_spellings: dict[tuple[str, ...], Mapping[str, str]] = {}
-
-
-def spellings(names: tuple[str, ...]) -> Mapping[str, str]:
-    """Map the normalised form of each name to the name; of equal forms the first name wins."""
-    known = _spellings.get(names)
-    if known is None:
-        known = {normalise(name): name for name in sorted(names, reverse=True)}
-        if _has_room(_spellings, names):
-            _spellings[names] = known
-    return known
-
-
-_matching: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
-
-
-def matching(source: Source, names: tuple[str, ...]) -> tuple[str, ...]:
-    """List the names that a source with a pattern matches, sorted by their normalised form."""
-    known = _matching.get((source.key, names))
-    if known is None:
-        assert source.pattern is not None
-        plain = spellings(names)
-        known = tuple(plain[key] for key in sorted(plain) if source.pattern.match(key))
-        if _has_room(_matching, names):
-            _matching[source.key, names] = known
-    return known
-
-
-def _has_room(memo: Mapping[Any, object], names: tuple[str, ...]) -> bool:
-    """Whether a memo that is keyed by all keys of a run should take one more entry."""
-    return len(memo) < MOST_KEY_SETS and len(names) < MOST_KEYS
+def _is_of_run(source: Source) -> bool:
+    """Whether a source is a param, a metric or a tag of the run itself."""
+    return source.place in ("param", "metric", "tag") and not source.of_root

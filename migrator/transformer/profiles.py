@@ -5,6 +5,7 @@ whose lists follow its own. Everything else refers to *sources*::
 
     param:prompt   metric:latency_ms   tag:status       the run's own, by key ("*" matches any text)
     artifact:inputs.json               a text artifact, by path, or by file name when without "/"
+    artifact:/*.json                   one outside of any folder
     artifact:error.json#error_type     a value inside a JSON artifact
     root.param:global_provider         the same, of the tree's root run
     field:model                        what [fields] found (not inside [fields])
@@ -45,7 +46,8 @@ else:  # pragma: no cover
     import tomli as tomllib
 
 FIELDS = (
-    "inputs", "maybe_inputs", "not_inputs", "outputs", "maybe_outputs", "documents", "calls",
+    "inputs", "maybe_inputs", "not_inputs", "outputs", "maybe_outputs", "maybe_calls", "documents",
+    "calls", "call_inputs", "call_outputs", "tool_calls", "linked_prompt", "linked_model",
     "model", "provider", "tools", "tool_name", "agent_name", "kind", "turn", "case", "session",
     "user", "input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens",
     "cost_usd", "input_cost_usd", "output_cost_usd", "duration_ns", "duration_us", "duration_ms",
@@ -58,6 +60,19 @@ DEFAULT_ORDER = 500
 _REPLACED = "{} (built in)"  # key of a built-in profile whose name a user's profile has
 RESERVED_NAMES = ("mlflow.", "migrator.", conventions.LEGACY)
 """Beginnings of attributes and tags that MLflow or this program set themselves."""
+USUAL_FILES = (
+    r"(?:^|.*[/_.\s-])(?:metrics?|params?|parameters?|hyper\w*|config\w*|settings?|args|options|"
+    r"results?|scores?|eval\w*|train\w*|test\w*|val\w*|matrix|importance|features?|columns?|"
+    r"requirements|schema|signature|vocab\w*|tokenizer\w*|weights?|labels?|class\w*|encoder|scaler|"
+    r"stats|statistics|study|trials?|search|dataset\w*|data|readme|licen[sc]e|changelog|notes?|"
+    r"metadata|meta|info|model_summary|environment|conda|pip|packages|index|manifest|versions?)"
+    r"(?=$|[_.\s-])"
+)
+"""Names of files that training and packaging leave: ``maybe_calls`` finds none of them."""
+
+_USUAL_FILE = re.compile(USUAL_FILES, re.IGNORECASE)
+UNLISTED = "maybe_calls"
+"""The field of files of any name that may hold a whole call, or a text of one."""
 PLACES = ("param", "metric", "tag", "artifact", "field")
 SPAN_TYPES = tuple(
     sorted(value for name, value in vars(SpanType).items() if not name.startswith("_"))
@@ -71,6 +86,7 @@ ASSESSMENT_VALUES = ("as-is", "yes-no")
 PROFILE_KEYS = (
     "name", "order", "description", "extends", "role", "steps", "opt_in", "recognise", "fields",
     "attributes", "tags", "spans", "assessments", "failed_step", "failed_step_is",
+    "inputs_from_sibling",
 )  # fmt: skip
 """The keys that may stand at the top of a profile's TOML."""
 
@@ -150,6 +166,7 @@ class Profile:
     extends: frozenset[str] = frozenset()  # all profiles above it
     failed_step: re.Pattern[str] | None = None  # its group is a step's name in an error message
     failed_step_is: Source | None = None  # where a step has that name
+    inputs_from_sibling: bool = False  # a step without inputs was given what the last one answered
     attributes: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of spans, by name
     tags: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # of traces, by key
     own: Mapping[str, tuple[Source, ...]] = field(
@@ -267,13 +284,19 @@ def _parse(text: str, file: str | None) -> _ProfileText:
 
 def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
     """A test for artifact paths (relative, with ``/``): True for those that are read as text."""
-    patterns = {
-        source.pattern.pattern
-        for profile in profiles
-        for source in _all_sources(profile)
-        if source.place == "artifact" and source.pattern is not None
-    }
+    patterns: set[str] = set()
+    for profile in profiles:
+        unlisted = profile.fields.get(UNLISTED, ())
+        for source in _all_sources(profile):
+            if source.place == "artifact" and source.pattern is not None:
+                but_not = f"(?!{USUAL_FILES})" if source in unlisted else ""
+                patterns.add(but_not + source.pattern.pattern)
     return _Wanted(re.compile("|".join(sorted(patterns)) or r"(?!)", re.IGNORECASE))
+
+
+def may_hold_call(path: str) -> bool:
+    """Whether a file under a name that no profile lists may hold a call, by that name."""
+    return _USUAL_FILE.match(path) is None
 
 
 class _Wanted:
@@ -336,22 +359,30 @@ def normalise_part(part: str) -> str:
 def _glob(pattern: str) -> re.Pattern[str]:
     # Without "/" the file's name counts, in any folder; log_artifact of a temporary file into a
     # folder that has the wanted name ("response.txt/tmp1.txt") occurs in real stores.
-    parts = re.split(r"(\*\*/|\*)", pattern)
+    is_anchored = "/" in pattern  # one that begins with "/" is of files outside of any folder
+    parts = re.split(r"(\*\*/|\*)", pattern.removeprefix("/"))
     body = "".join(
         "(?:.*/)?" if part == "**/" else "[^/]*" if part == "*" else re.escape(part)
         for part in parts
     )
-    if "/" in pattern:
+    if is_anchored:
         return re.compile(rf"{body}\Z", re.IGNORECASE)
     tail = r"(?:/[^/]*)?\Z" if "." in pattern else r"\Z"
     return re.compile(rf"(?:.*/)?{body}{tail}", re.IGNORECASE)
 
 
 def _all_sources(profile: Profile) -> Iterable[Source]:
-    for named in (profile.fields, profile.attributes, profile.tags):
+    for sources in profile.fields.values():
+        yield from sources
+    yield from sources_beside_fields(profile)
+    yield from _sources_of_groups(profile.recognise)
+
+
+def sources_beside_fields(profile: Profile) -> Iterable[Source]:
+    """Yield the sources of a profile's attributes, tags and assessments."""
+    for named in (profile.attributes, profile.tags):
         for sources in named.values():
             yield from sources
-    yield from _sources_of_groups(profile.recognise)
     yield from _sources_of_rules(profile.assessments)
 
 
@@ -475,6 +506,8 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
     assessments = tuple(_assessment_rule(table) for table in top.tables("assessments"))
     failed_step = _failed_step(top)
     failed_step_is = _failed_step_is(top)
+    inherits = base is not None and base.inputs_from_sibling
+    inputs_from_sibling = top.take("inputs_from_sibling", bool, inherits)
     top.done(PROFILE_KEYS)
     named = {**own_fields, **_labelled("attributes", own_attributes), **_labelled("tags", own_tags)}
     named["[[recognise]]"] = tuple(_sources_of_groups(recognise))
@@ -499,6 +532,7 @@ def _read_profile(top: _Table, text: _ProfileText, base: Profile | None) -> Prof
         extends=base.extends | {base.name} if base else frozenset(),
         failed_step=failed_step,
         failed_step_is=failed_step_is,
+        inputs_from_sibling=inputs_from_sibling,
         attributes=attributes,
         tags=tags,
         own=own,

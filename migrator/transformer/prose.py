@@ -31,7 +31,29 @@ _SQL = re.compile(
 _SQL_MARKS = re.compile(r"[*;=()]|\b(SELECT|FROM|WHERE|JOIN)\b|\b\w+\.\w+\b|\s\w+,\s*\w+\s+from\b")
 _ADDRESS = re.compile(r"^(\w+://\S*|[A-Za-z]:\\\S*|[\w.~-]*/[\w./~-]*|\S+\.\w{1,5})$")
 _DATA = re.compile(r"^\s*([\[{<(]|[\w.-]+\s*[=:]\s*\S+$|(def|class|import|from \w+ import)\b)")
-_ASKS_AT_END = re.compile(r"[?？؟]\s*[\"')\]]*$")
+_ASKS_AT_END = re.compile(r"([?？؟]|[\u0370-\u03ff][;\u037e])\s*[\"')\]]*$")
+LEAST_GIVEN_WORDS = 4  # so many words after a colon are the text that was spoken of
+_BLANK = re.compile(r"\{[^{}\n]{0,40}\}|<[a-zA-Z_ ]{2,30}>|\[[A-Z][A-Z_ ]+\]|%s|\$\w+|###|___")
+_ROLE = re.compile(
+    r"(?i)\b(you are an?|you're an?|you will|your (task|job|role|goal)|act as|step[- ]by[- ]step"
+    r"|du bist|sie sind ein|eres un|tu es un|vous êtes|você é|sei un|je bent een)\b"
+    r"|你是|あなたは|ты —|вы —|당신은"
+)
+_ABSENT = re.compile(
+    r"(?i)\b(the|this|that|each|every|any|given|following|provided|below|above|user'?s)\s+"
+    r"((given|following|provided|user'?s?|input|original|whole|entire)\s+)?"
+    r"(question|quer(y|ies)|text|context|user|input|sentence|review|passage|document|article"
+    r"|conversation|dialogue|answer|response|message|image|code|statement|paragraph|email|content"
+    r"|information|problem|task|request|ticket|transcript|instruction|prompt|example|options?"
+    r"|report|paper|chapter|story|resume|data)s?\b"
+    r"|\b(des nutzers|der nutzer|den text|folgende\w*|al usuario|del usuario|siguiente\w*"
+    r"|l'utilisateur|suivante?s?|do usuário|seguinte|dell'utente|seguente)\b|以下|用户|ユーザー"
+)
+_OF_ABSENT = re.compile(  # what is asked to do so does not say with what
+    r"(?i)(answer|respond|reply|classify|extract|rate|grade|score|evaluate|return|use|be|always"
+    r"|never|do not|don't)\b"
+)
+_LATIN = re.compile(r"[A-Za-z]{3}")
 _NO_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 
 _QUESTION_WORDS = words(
@@ -81,9 +103,42 @@ def kind_of_text(text: str) -> Prose:
     grammar = sum(part.strip(",.:!\"'") in _FUNCTION_WORDS for part in parts)
     if len(parts) >= LEAST_PROSE_WORDS and (grammar or not text.isascii()):
         return Prose.PROSE
-    if len(parts) >= 3 and grammar and text[-1] in ".!":
-        return Prose.PROSE
+    if len(parts) >= 3 and text[-1] in ".!。":
+        is_sentence = len(parts) >= 4 and text[0].isupper()  # in any language
+        return Prose.PROSE if grammar or is_sentence else Prose.TERMS
     return Prose.TERMS
+
+
+def is_one_request(text: str) -> bool:
+    """Whether a prompt asks for one thing, and does not wait for texts to be put in.
+
+    A prompt that serves many questions has blanks, gives the model a role, or speaks of a text or a
+    user that it does not hold.
+    """
+    text = text[:MOST_CHARS].strip()
+    if asks(text):
+        return _BLANK.search(text) is None
+    kind = kind_of_text(text)
+    is_foreign = kind is Prose.PROSE and _LATIN.search(text) is None
+    if kind is not Prose.REQUEST and not is_foreign:
+        return False
+    if _BLANK.search(text) is not None or _ROLE.search(text) is not None:
+        return False
+    absent = _ABSENT.search(text) or _OF_ABSENT.match(text)
+    return absent is None or _is_given(text[absent.end() :])
+
+
+def _is_given(rest: str) -> bool:
+    """Whether a text that a prompt speaks of follows, after a colon or on a new line."""
+    _, mark, given = rest.partition(":")
+    if not mark:
+        _, mark, given = rest.partition("\n")
+    return bool(mark) and len(given.split()) >= LEAST_GIVEN_WORDS
+
+
+def asks(text: str) -> bool:
+    """Whether a text ends in a question mark of any script."""
+    return _ASKS_AT_END.search(text[-20:].rstrip()) is not None
 
 
 def _is_code(text: str) -> bool:

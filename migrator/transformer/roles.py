@@ -7,13 +7,13 @@ and every sign that counted is a sentence in the reasons.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
 from migrator.transformer.fingerprints import fingerprint
-from migrator.transformer.profile_index import spellings
+from migrator.transformer.profile_index import Shape, shape_of
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
@@ -61,23 +61,28 @@ def recognises(profile: Profile, root: RunView, below: Sequence[RunView]) -> boo
 
 
 class Keyed(NamedTuple):
-    """A run, and its own keys in their normalised form, by place."""
+    """A run and its shape."""
 
     run: RunRecord
-    keys: Mapping[str, Mapping[str, str]]
+    shape: Shape
 
     @classmethod
     def of(cls, run: RunRecord) -> Keyed:
-        places = {"param": run.params, "metric": run.metrics, "tag": run.tags}
-        return cls(run, {place: spellings(tuple(names)) for place, names in places.items()})
+        return cls(run, shape_of(run))
 
     def may_have(self, sources: Sequence[Source]) -> bool:
-        """False when a key is missing that a source names; True says nothing for sure."""
-        return all(
-            source.key in self.keys[source.place]
-            for source in sources
-            if source.pattern is None and source.place in self.keys and not source.of_root
-        )
+        """False when a key or file is missing that a source names; True says nothing for sure."""
+        return all(map(self._may_be_at, sources))
+
+    def _may_be_at(self, source: Source) -> bool:
+        if source.of_root or source.place == "field":
+            return True
+        if source.place != "artifact":
+            return bool(self.shape.keys_at(source))
+        assert source.pattern is not None
+        match = source.pattern.match
+        is_listed = any(match(artifact.path) for artifact in self.run.artifacts)
+        return is_listed or any(map(match, self.run.texts))
 
 
 def may_recognise(profile: Profile, root: Keyed, below: Sequence[Keyed]) -> bool:

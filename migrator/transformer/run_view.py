@@ -21,21 +21,30 @@ from migrator.transformer.model_names import (
     kind_of_model,
     kind_of_model_key,
 )
-from migrator.transformer.profile_index import ProfileIndex, index_of, matching, spellings
+from migrator.transformer.payloads import is_chat_log
+from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
+    UNLISTED,
     AssessmentRule,
     Profile,
     Source,
+    SpanRule,
     normalise,
     parse_source,
 )
-from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.prose import Prose, asks, kind_of_text
+from migrator.transformer.unlisted import (
+    LAST,
+    LooseTexts,
+    call_entries,
+    facts_of_responses,
+    loose_texts,
+)
 from migrator.transformer.values import (
     EMPTY_WORDS,
     as_number,
     last_value,
     natural,
-    parse_chat,
     parse_json,
     transcript,
     words,
@@ -49,6 +58,7 @@ NOT_OF_THE_CALL = words(
 )
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 
+BY_MODEL = words("assistant ai bot chatbot generated")
 OF_A_STUDY = words(
     "model training train classification regression metrics dataset data evaluation eval feature "
     "features run experiment test validation"
@@ -86,10 +96,13 @@ class RunView:
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
     index: ProfileIndex = field(init=False)
-    _keys: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    shape: Shape = field(init=False)
+    _program: Program = field(init=False)
     _fields: dict[str, Sequence[Found]] | None = None  # by field, in the order of its sources
     _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of fields with several values
     _of_root: list[tuple[str, int, Found]] | None = None
+    _listed_made: tuple[Json, tuple[Found, ...]] | None = None
+    _loose: LooseTexts | None = None
     _inputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _outputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
@@ -97,6 +110,8 @@ class RunView:
 
     def __post_init__(self) -> None:
         self.index = index_of(self.profile)
+        self.shape = shape_of(self.run)
+        self._program = self.index.program(self.shape)
 
     # ------------------------------------------------------------------ looking up
 
@@ -112,13 +127,7 @@ class RunView:
             paths = [path for path in self.run.texts if source.pattern.match(path)]
             inside = [self._artifact(path, source.path) for path in sorted(paths, key=natural)]
             return [found for found in inside if found is not None]
-        names: Sequence[str]
-        if source.pattern is None:  # nearly always, and nearly always there is nothing
-            name = self._spelling(source.place).get(source.key)
-            names = () if name is None else (name,)
-        else:
-            names = matching(source, tuple(self._names(source.place)))
-        return [Found(self._value(source.place, name), source.place, name) for name in names]
+        return [self._found(source.place, key) for key in self.shape.keys_at(source)]
 
     def has(self, source: Source) -> bool:
         """Whether ``source`` has a value, or an artifact of that name is listed."""
@@ -128,18 +137,15 @@ class RunView:
         if source.place in ("field", "artifact"):
             return bool(self.all(source))
         view = self.root if source.of_root and self.root is not None else self
-        if source.pattern is None:
-            return source.key in view._spelling(source.place)
-        return bool(matching(source, tuple(view._names(source.place))))
+        return bool(view.shape.keys_at(source))
 
-    def judging(self) -> list[tuple[AssessmentRule, Source]]:
+    def judging(self) -> Sequence[tuple[AssessmentRule, Source]]:
         """The assessment rules that may find something, with the source, in the profile's order."""
-        index = self.index
-        places = list(index.judging_elsewhere)
-        for place in ("param", "metric", "tag"):
-            places += index.judging_among(place, tuple(self._names(place)))
-        rules = self.profile.assessments
-        return [(rules[rule], rules[rule].sources[source]) for rule, source in sorted(places)]
+        return self._program.judging
+
+    def span_rules(self) -> Sequence[SpanRule]:
+        """The profile's span rules that the run's own keys fit; ``has`` is what else they need."""
+        return self._program.spans
 
     def every(self, name: str) -> Sequence[Found]:
         """All that the field's sources find, in their order."""
@@ -167,34 +173,60 @@ class RunView:
 
     def _collect(self) -> dict[str, Sequence[Found]]:
         """Find the values of all fields at once, from the run's keys and files."""
-        run, index = self.run, self.index
+        fields: dict[str, Sequence[Found]] = {}
+        for name, keys in self._program.fields.items():
+            if len(keys) == 1:
+                (only,) = keys
+                fields[name] = (self._found(only.place, only.key),)
+            else:
+                fields[name] = [self._found(each.place, each.key) for each in keys]
+                self._ranks[name] = [each.rank for each in keys]
+        for name, others in self._elsewhere().items():
+            ranks = [each.rank for each in self._program.fields.get(name, ())]
+            own = zip(ranks, fields.get(name, ()), strict=True)
+            fields[name] = self._in_order(name, [*own, *others])
+        for name, others in self._calls_under_other_names(fields).items():
+            founds = fields.get(name, ())
+            before = zip(self._ranks.get(name, (0,) * len(founds)), founds, strict=True)
+            fields[name] = self._in_order(name, [*before, *others])
+        return fields
+
+    def _elsewhere(self) -> dict[str, list[tuple[int, Found]]]:
+        """The values of fields that are in files of the run or in the tree's root, with ranks."""
         fields: dict[str, list[tuple[int, Found]]] = {}
-        for name, rank, key in index.fields_among("param", tuple(run.params)):
-            fields.setdefault(name, []).append((rank, Found(run.params[key], "param", key)))
-        for name, rank, key in index.fields_among("metric", tuple(run.metrics)):
-            last = Found(last_value(run.metrics[key]), "metric", key)
-            fields.setdefault(name, []).append((rank, last))
-        for name, rank, key in index.fields_among("tag", tuple(run.tags)):
-            fields.setdefault(name, []).append((rank, Found(run.tags[key], "tag", key)))
-        tables = tables_by_tag(run)
-        for path in sorted(run.texts, key=natural):
-            for name, rank, source in index.sources_at(path):
-                if path in tables and name not in TABLE_FIELDS:
+        tables = tables_by_tag(self.run)
+        for path in sorted(self.run.texts, key=natural):
+            for name, rank, source in self.index.sources_at(path):
+                if name == UNLISTED or (path in tables and name not in TABLE_FIELDS):
                     continue  # a whole table is no one's prompt
                 if (inside := self._artifact(path, source.path)) is not None:
                     fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
-        return {name: self._in_order(name, entries) for name, entries in fields.items()}
+        return fields
+
+    def _calls_under_other_names(
+        self, fields: Mapping[str, Sequence[Found]]
+    ) -> dict[str, list[tuple[int, Found]]]:
+        """What whole calls give to the fields: those under unlisted names, and listed responses."""
+        if self.profile.steps is not None:
+            return {}
+        listed = [*fields.get("outputs", ()), *fields.get("maybe_outputs", ())]
+        is_root = self.root is None  # tables of nested runs are evaluations, be it of one case
+        entries = call_entries(self.run, self.index, is_table_a_call=is_root)
+        found: dict[str, list[tuple[int, Found]]] = {}
+        for entry in [*entries, *facts_of_responses(listed)]:
+            found.setdefault(entry.field, []).append((LAST, entry.found))
+        return found
 
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
         """Sort a field's values by the rank of their source, each value once."""
         if len(entries) == 1:
             return (entries[0][1],)
         entries.sort(key=_rank)  # stable: natural order within a source
-        unique: dict[tuple[str, str, int], tuple[int, Found]] = {}
+        unique: dict[tuple[str, str, str, int], tuple[int, Found]] = {}
         for rank, found in entries:  # two values of one JSON file are two, one value twice is one
-            unique.setdefault((found.place, found.key, id(found.value)), (rank, found))
+            unique.setdefault((*found.at, id(found.value)), (rank, found))
         self._ranks[name] = [rank for rank, _ in unique.values()]
         return [found for _, found in unique.values()]
 
@@ -234,12 +266,12 @@ class RunView:
         for found in listed:
             rank = MODEL_RANKS[kind_of_model(str(found.value))]
             ranked.append((rank, 0, found))
-        for place, values in (("param", self.run.params), ("tag", self.run.tags)):
-            for plain, key in self._spelling(place).items():
-                if (place, key) in known or plain.startswith("mlflow_"):
-                    continue
-                for rank, value in _models_at(plain, values[key]):
-                    ranked.append((rank, 1, Found(value, place, key)))
+        for place, plain, key in _keys_of_models(self.shape):
+            if (place, key) in known:
+                continue
+            text = (self.run.params if place == "param" else self.run.tags)[key]
+            for rank, value in _models_at(plain, text):
+                ranked.append((rank, 1, Found(value, place, key)))
         provider = self.first("provider")
         if provider is not None and kind_of_model(str(provider.value)) is not ModelKind.UNKNOWN:
             ranked.append((MODEL_RANKS[ModelKind.VENDOR], 2, provider))  # all there may be
@@ -302,21 +334,11 @@ class RunView:
         text = re.sub(r"\{([^}]*)\}", put, template)
         return None if missing else text
 
-    def _names(self, place: str) -> Mapping[str, object]:
-        if place == "param":
-            return self.run.params
-        return self.run.metrics if place == "metric" else self.run.tags
-
-    def _spelling(self, place: str) -> Mapping[str, str]:
-        known = self._keys.get(place)
-        if known is None:
-            self._keys[place] = known = spellings(tuple(self._names(place)))
-        return known
-
-    def _value(self, place: str, key: str) -> Json:
+    def _found(self, place: str, key: str) -> Found:
+        """The value of a param, metric or tag of the run."""
         if place == "metric":
-            return last_value(self.run.metrics[key])
-        return (self.run.params if place == "param" else self.run.tags)[key]
+            return Found(last_value(self.run.metrics[key]), place, key)
+        return Found((self.run.params if place == "param" else self.run.tags)[key], place, key)
 
     def _artifact(self, path: str, inside: tuple[str, ...]) -> Found | None:
         value = self.parsed(path)
@@ -358,17 +380,23 @@ class RunView:
             self._outputs_made = self._outputs()
         return self._outputs_made
 
-    def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
-        ignored = {(found.place, found.key) for found in self.every("not_inputs")}
-        ignored.update((found.place, found.key) for found in self.best("outputs"))
-        candidates = [
-            found for found in self.every("inputs") if (found.place, found.key) not in ignored
-        ]
+    def _listed_inputs(self) -> tuple[Json, tuple[Found, ...]]:
+        """Inputs from the profile's sources and from whole calls."""
+        if self._listed_made is None:
+            self._listed_made = self._find_listed_inputs()
+        return self._listed_made
+
+    def _find_listed_inputs(self) -> tuple[Json, tuple[Found, ...]]:
+        ignored = {found.at for found in self.every("not_inputs")}
+        ignored.update(found.at for found in self.best("outputs"))
+        candidates = [found for found in self.every("inputs") if found.at not in ignored]
         candidates += [
             found
             for found in self._maybe("maybe_inputs")
-            if (found.place, found.key) not in ignored
+            if found.at not in ignored and not _is_by_model(found)
         ]
+        if any(not found.inside for found in candidates):  # a whole call only replaces the listed
+            candidates = [found for found in candidates if not found.inside]
         parts: dict[str, Found] = {}
         for found in candidates:
             value = found.value
@@ -382,12 +410,19 @@ class RunView:
                     return ({"messages": value} if is_chat else value), (found,)
                 value = encoding.encode(value)
             if _is_new(value, found.stem, parts):
-                parts[found.stem] = Found(parse_chat(value), found.place, found.key)
-        if parts:
-            return _joined(parts), tuple(parts.values())
+                parts[found.stem] = found._replace(value=_as_chat(value))
+        return (_joined(parts), tuple(parts.values())) if parts else (None, ())
+
+    def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
+        listed = self._listed_inputs()
+        if listed[1]:
+            return listed
         asked, _, note = self._note()
         if asked and note:
             return dict(asked), (note,)
+        loose = self.loose()
+        if texts := (*loose.asked, *loose.unclear):
+            return {found.stem: found.value for found in texts}, texts
         return None, ()
 
     def _outputs(self) -> tuple[Json, tuple[Found, ...]]:
@@ -400,7 +435,36 @@ class RunView:
         _, answer, note = self._note()
         if answer is not None and note:
             return answer, (note,)
+        if answered := self.loose().answered:
+            return answered[0].value, answered[:1]
         return None, ()
+
+    def loose(self) -> LooseTexts:
+        """Texts under unlisted names, where the profile's names and whole calls lead to nothing.
+
+        Where only a question is known, or only an answer, they complete it.
+        """
+        if self._loose is None:
+            self._loose = self._find_loose()
+        return self._loose
+
+    def _find_loose(self) -> LooseTexts:
+        if self.profile.steps is not None or self.every("calls") or self.turn() is not None:
+            return LooseTexts()
+        is_asked = bool(self._listed_inputs()[1])
+        is_answered = bool(self._answers())
+        if is_asked and is_answered:
+            return LooseTexts()
+        model = self.model()
+        names_llm = model is not None and kind_of_model(str(model.value)) is ModelKind.LLM
+        texts = loose_texts(self.run, self.index, names_llm=names_llm or is_asked or is_answered)
+        if is_asked:  # an uncertain name that does not ask may hold the answer itself
+            has_question = any(asks(str(each.value)) for each in self._listed_inputs()[1])
+            is_sure = has_question or bool(self._ranked("inputs"))
+            return LooseTexts(answered=texts.answered if names_llm and is_sure else ())
+        if is_answered:
+            return LooseTexts(asked=texts.asked)
+        return texts
 
     def _maybe(self, name: str) -> list[Found]:
         """The values of a field of uncertain names that read as texts, and mean nothing else."""
@@ -408,25 +472,22 @@ class RunView:
         if not founds:
             return []
         assert self._fields is not None
-        taken: set[tuple[str, str]] = set()
+        taken: set[tuple[str, str, str]] = set()
         for other, values in self._fields.items():
             if not other.startswith("maybe_"):
-                taken.update((found.place, found.key) for found in values)
-        return [
-            found
-            for found in founds
-            if (found.place, found.key) not in taken and _is_text_of_the_call(found)
-        ]
+                taken.update(found.at for found in values)
+        return [found for found in founds if found.at not in taken and _is_text_of_the_call(found)]
 
     def _answers(self) -> tuple[Found, ...]:
         """The values that the outputs are made of: of a chat's history only the run's answer."""
         listed = self._best_of([each for each in self._ranked("outputs") if not _is_chat(each[1])])
         if listed:
             return listed
-        if maybe := self._maybe("maybe_outputs"):
+        by_model = [found for found in self._maybe("maybe_inputs") if _is_by_model(found)]
+        if maybe := (*self._maybe("maybe_outputs"), *by_model):
             return (maybe[0],)
         if (turn := self.turn()) is not None and turn[0].answer is not None:
-            return (Found(turn[0].answer, turn[1].place, turn[1].key),)
+            return (turn[1]._replace(value=turn[0].answer),)
         return ()
 
     def turn(self) -> tuple[Turn, Found] | None:
@@ -440,7 +501,7 @@ class RunView:
     def _questions(self) -> list[str]:
         """The texts that the run logged as asked, beside any chat."""
         texts = []
-        for found in self.inputs()[1]:
+        for found in self._listed_inputs()[1]:
             is_framing = found.stem in SYSTEM_STEMS or "prompt" in found.stem
             if isinstance(found.value, str) and found.value.strip() and not is_framing:
                 texts.append(found.value)
@@ -520,6 +581,18 @@ def _is_said(value: Json) -> bool:
     return not (isinstance(value, str) and value.strip().lower() in EMPTY_WORDS)
 
 
+@lru_cache(1 << 10)
+def _keys_of_models(shape: Shape) -> tuple[tuple[str, str, str], ...]:
+    """The params and tags that may name a model: the place, and both forms of the key."""
+    keys: list[tuple[str, str, str]] = []
+    for place in ("param", "tag"):
+        for plain, key in shape.spelled[place].items():
+            may_hold = kind_of_model_key(plain) is not None or _SETTINGS_KEY.search(plain)
+            if not plain.startswith("mlflow_") and (may_hold or _may_hold_version(plain)):
+                keys.append((place, plain, key))
+    return tuple(keys)
+
+
 def _models_at(key: str, text: str) -> list[tuple[int, str]]:
     """The models that the value of a key names, each with its rank; ``key`` is normalised."""
     if "{" in text[:2] or "\n" in text:
@@ -542,10 +615,12 @@ def _is_versioned_llm(key: str, text: str) -> bool:
     """Whether a value under any name is an LLM's with its version, such as ``gpt-4o``."""
     if not 2 <= len(text) <= 60 or not text[0].isalpha() or not _VERSIONED.fullmatch(text):
         return False
+    return _may_hold_version(key) and kind_of_model(text) is ModelKind.LLM
+
+
+def _may_hold_version(key: str) -> bool:
     parts = key.split("_")
-    if not (NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)):
-        return False
-    return kind_of_model(text) is ModelKind.LLM
+    return NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
 
 
 def _models_inside(text: str) -> list[tuple[int, str]]:
@@ -582,9 +657,26 @@ def _is_text_of_the_call(found: Found) -> bool:
         return False
     if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
         return False
-    value = found.value
+    value = _as_chat(found.value)
+    if encoding.is_chat(value):
+        return True
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
     return any(isinstance(text, str) and kind_of_text(text) >= Prose.PROSE for text in texts)
+
+
+def _is_by_model(found: Found) -> bool:
+    """Whether an uncertain name says that the model wrote the text: ``bot_text``."""
+    return not BY_MODEL.isdisjoint(found.stem.split("_"))
+
+
+def _as_chat(value: Json) -> Json:
+    """A chat that was logged as text, in the form of MLflow's chats; anything else unchanged."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    parsed = parse_json(value)
+    if encoding.is_chat(parsed):
+        return parsed
+    return [each.as_chat() for each in messages_of(parsed)] if is_chat_log(parsed) else value
 
 
 _source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few

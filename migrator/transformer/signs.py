@@ -11,7 +11,7 @@ for nothing alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -24,8 +24,9 @@ from migrator.transformer.model_names import (
     kind_of_model,
     kind_of_model_key,
 )
+from migrator.transformer.payloads import answer_of
 from migrator.transformer.profiles import normalise
-from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.values import as_number, last_value, words
@@ -63,6 +64,23 @@ BULK_COUNT = re.compile(
 )
 LEAST_BULK = 20  # fewer may be those that one request looked at
 
+RESULT_COUNT = re.compile(
+    r"^(num|n|total|count|number_of|samples|cases|items|questions|tests|responses)_"
+    r"(generated|processed|passed|failed|correct|completed|evaluated|scored|successful|errors)$"
+)
+VERSION_KEY = re.compile(
+    r"(^|_)(version|variant|template|revision|baseline|experiment_type|strategy)(_|$)"
+    r"|^prompt_(id|name|type|style|hash|key)$"
+)
+VERSION_NAME = re.compile(
+    r"(?i)(^|[\s_-])(v\d+|versions?|variants?|templates?|baseline|prompts?)(?=$|[\s_\d-])"
+)
+OF_ONE_CALL = re.compile(
+    r"time|latency|duration|seconds|second|elapsed|_ms$|_s$|tokens?|cost|price|length|len|chars"
+    r"|characters|words?|count|size|status|success|error|retries|attempts|temperature|top_[pk]"
+)
+"""Metrics that one call has, and no score."""
+
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
@@ -79,6 +97,7 @@ PROMPT_WORDS = words("prompt prompts template instructions system persona")
 """Words of keys whose text is written by the author of an application, not by its user."""
 
 USER_WORDS = words("user question query questions queries ask asked message request")
+ASKING_WORDS = USER_WORDS - {"message", "request"}
 SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
 """Words of keys whose text, two words or more, is a question of a user."""
 
@@ -137,13 +156,20 @@ class Evidence(NamedTuple):
         tokens, tokens_from = view.usage()
         given, got = view.inputs()[1], view.outputs()[1]
         asked = prompt = answer = 0
+        loose = {found.at for found in view.loose().all()}
+        sure = _named_by_user(view)
         for found in given:
-            if _is_prompt(found):
-                prompt = max(prompt, _asked_points(found))
+            points = STRONG_TEXT if found.at in sure else _asked_points(found)
+            points = min(points, WEAK_TEXT) if found.at in loose else points
+            if not _is_prompt(found):
+                asked = max(asked, points)
+            elif _is_request(found) and not _keeps_versions(view):
+                asked = max(asked, min(points, FAIR_TEXT))
             else:
-                asked = max(asked, _asked_points(found))
+                prompt = max(prompt, points)
         for found in got:
-            answer = max(answer, _answer_points(found))
+            points = STRONG_TEXT if found.at in sure else _answer_points(found)
+            answer = max(answer, min(points, WEAK_TEXT) if found.at in loose else points)
         if view.turn() is not None or view.every("calls"):
             asked = STRONG_TEXT
         if (asked or prompt) and answer:
@@ -216,6 +242,8 @@ def has_tokens(evidence: Evidence) -> Sign | None:
     tokens = evidence.tokens
     if not tokens.are_known:
         return None
+    if tokens.input and tokens.output:
+        return Sign("tokens", 4, f"tokens of a prompt and of its answer ({evidence.tokens_from})")
     if any(count is not None and count > 0 for count in tokens):
         return Sign("tokens", 3, f"token counts ({evidence.tokens_from})")
     return Sign("tokens", 2, f"token counts, all zero ({evidence.tokens_from})")
@@ -247,14 +275,15 @@ def names_kind(evidence: Evidence) -> Sign | None:
     return Sign("kind", 2, f"a kind of step ({kind.origin} = {str(kind.value)[:60]})")
 
 
-def has_cost_of_tokens(evidence: Evidence) -> Sign | None:
-    """A cost, where tokens were counted too."""
-    if evidence.tokens.are_known and evidence.view.number("cost_usd"):
-        return Sign("cost", 1, "a cost beside the tokens")
+def has_cost(evidence: Evidence) -> Sign | None:
+    """A cost, where tokens were counted or an LLM is named."""
+    is_of_llm = evidence.tokens.are_known or evidence.is_llm
+    if is_of_llm and evidence.view.number("cost_usd"):
+        return Sign("cost", 1, "a cost beside tokens or an LLM")
     return None
 
 
-LLM_RULES: tuple[Rule, ...] = (has_tokens, has_text, names_llm, names_kind, has_cost_of_tokens)
+LLM_RULES: tuple[Rule, ...] = (has_tokens, has_text, names_llm, names_kind, has_cost)
 """Evidence that speaks for LLM work by itself."""
 
 
@@ -416,6 +445,43 @@ def _is_prompt(found: Found) -> bool:
     return not is_question
 
 
+def _named_by_user(view: RunView) -> frozenset[tuple[str, str, str]]:
+    """Where the texts stand that a profile of the user's own lists for inputs and outputs."""
+    places: set[tuple[str, str, str]] = set()
+    for name in ("inputs", "outputs"):
+        for source in view.profile.own.get(name, ()):
+            places.update(found.at for found in view.all(source))
+    return frozenset(places)
+
+
+def _is_request(found: Found) -> bool:
+    """Whether a prompt is what a user asked, and not a text that serves many questions."""
+    return isinstance(found.value, str) and is_one_request(found.value)
+
+
+def _keeps_versions(view: RunView) -> bool:
+    """Whether a run is one version of a prompt among others: it says so, or scores it."""
+    run = view.run
+    if VERSION_NAME.search(run.name):
+        return True
+    for values in (run.params, run.tags):
+        if any(_is_of_version(normalise(key), text) for key, text in values.items()):
+            return True
+    return any(_is_score(view, key) for key in run.metrics)
+
+
+def _is_of_version(key: str, text: str) -> bool:
+    """Whether a (normalised) key names a version, but not with a model in it."""
+    return VERSION_KEY.search(key) is not None and kind_of_model(text) is not ModelKind.LLM
+
+
+def _is_score(view: RunView, metric: str) -> bool:
+    """Whether a metric is neither a known one of calls nor the length of a text."""
+    name = normalise(metric)
+    is_of_call = bool(view.index.fields_of("metric", name)) or OF_ONE_CALL.search(name) is not None
+    return not is_of_call
+
+
 def _asked_points(found: Found) -> int:
     """How surely an input is a question, a request or a prompt: 0 to 4."""
     value = found.value
@@ -435,14 +501,18 @@ def _asked_points(found: Found) -> int:
         return FAIR_TEXT if kind and "user" in parts else 0  # "hello" is a message of a user
     if kind is Prose.PROSE and parts[-1] in WORDS_OF_AIMS:
         return 1  # jobs of every kind have a task and a goal in words
-    return {Prose.REQUEST: STRONG_TEXT, Prose.PROSE: FAIR_TEXT, Prose.TERMS: 1}.get(kind, 0)
+    if kind is Prose.REQUEST:
+        is_of_user = not ASKING_WORDS.isdisjoint(parts)  # commits and jobs are told to do, too
+        return STRONG_TEXT if is_of_user or asks(value) else FAIR_TEXT
+    return {Prose.PROSE: FAIR_TEXT, Prose.TERMS: 1}.get(kind, 0)
 
 
 def _answer_points(found: Found) -> int:
     """How surely an output is an answer: 0 to 4."""
     value = found.value
     if not isinstance(value, str):
-        return WEAK_TEXT
+        is_of_api = isinstance(value, Mapping) and answer_of(value) is not None
+        return STRONG_TEXT if is_of_api else WEAK_TEXT
     parts = found.stem.split("_")
     kind = kind_of_text(value)
     if not SURE_ANSWER_WORDS.isdisjoint(parts):
@@ -471,7 +541,8 @@ def _has_many_cases(run: RunRecord) -> bool:
         name = normalise(key)
         if count > 1 and CASE_COUNT.match(name):
             return True
-        if count >= LEAST_BULK and BULK_COUNT.match(name):
+        is_bulk = BULK_COUNT.match(name) or RESULT_COUNT.match(name)
+        if count >= LEAST_BULK and is_bulk is not None:
             return True
     return False
 

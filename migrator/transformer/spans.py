@@ -42,6 +42,10 @@ def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
     if span_type == SpanType.RETRIEVER and (documents := source.documents()):
         node.outputs = documents[0]
         node.origins["outputs"] = documents[1].origin
+    if node.inputs is None and node.previous is not None and node.previous.outputs is not None:
+        node.inputs = node.previous.outputs  # siblings are planned in the order in which they ran
+        node.origins["inputs"] = f"outputs of {node.previous.name}"
+        node.inferences.append(f"inputs: what {node.previous.name} answered before it")
     node.origins["status"] = status.because
     attributes: dict[str, Json] = {
         conv.SPAN_REQUEST_ID: trace.trace_id,
@@ -176,7 +180,7 @@ def _run_facts(node: Node, used: Sequence[Found]) -> dict[str, Json]:
 
 def _logged(run: RunRecord, prefix: str, used: Sequence[Found]) -> dict[str, Json]:
     """All that a run logged, by key, except for the params and tags that were used."""
-    taken = {(found.place, found.key) for found in used}
+    taken = {(found.place, found.key) for found in used if not found.inside}
     facts: dict[str, Json] = {}
     for key, text in sorted(run.params.items()):
         if ("param", key) not in taken:

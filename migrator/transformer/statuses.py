@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from migrator import encoding
 from migrator.transformer.found import Found, Status
@@ -13,8 +13,7 @@ from migrator.transformer.values import ERROR_WORDS, NO_MESSAGES, OK_WORDS, is_e
 from migrator.transformer.verdicts import verdict
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(NamedTuple):
     """What a run logged about an error, if anything; empty texts where it logged nothing."""
 
     type: str
@@ -47,9 +46,9 @@ def _failure(view: RunView) -> _Failure:
     error_type = view.text("error_type", 250)
     message = view.text("error_message")
     stack_trace = view.text("stack_trace")
-    if message.lower() in NO_MESSAGES or not is_error(message):
+    if message and (message.lower() in NO_MESSAGES or not is_error(message)):
         message = ""
-    if not is_error(error_type):
+    if error_type and not is_error(error_type):
         error_type = ""
     file = next((found for found in view.every("error") if is_error(found.value)), None)
     if not message and file is not None:

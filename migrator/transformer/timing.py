@@ -157,11 +157,12 @@ def _lay_end_to_end(parent: Node) -> None:
     that failed is treated like one that did not: the step that failed, and the parent, may have no
     duration.
     """
-    dated = [child for child in parent.children if child.start_ns is not None]
+    steps = [child for child in parent.children if not child.is_own_call]
+    dated = [child for child in steps if child.start_ns is not None]
     moved = [child for child in dated if child.post_hoc_ms is not None]
     if len(moved) < 2:
         return
-    others = [child for child in parent.children if child.post_hoc_ms is None]
+    others = [child for child in steps if child.post_hoc_ms is None]
     if any(child.source.status().word != "ERROR" for child in others):
         return
     logged = parent.source.logged_duration(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -15,13 +16,18 @@ from migrator.transformer import passes, timing, trace_totals
 from migrator.transformer.clocks import MS
 from migrator.transformer.found import Judged
 from migrator.transformer.nodes import Node
+from migrator.transformer.own_calls import add_own_calls
 from migrator.transformer.run_view import RunView
 from migrator.transformer.spans import TraceFacts, plan_span
 from migrator.transformer.values import natural
 
+PROMPT_URI = re.compile(r"prompts:/([^/\s]{1,250})/(\d{1,9})")
+MODEL_URI = re.compile(r"(?:models:/)?(m-[0-9a-f]{32})")
 
-def plan_trace(nodes: Sequence[Node], trace: TraceFacts, issues: list[Issue]) -> TracePlan:
-    """Plan a trace. The nodes are as they were built; ``issues`` grows by what is found wrong."""
+
+def plan_trace(nodes: list[Node], trace: TraceFacts, issues: list[Issue]) -> TracePlan:
+    """Plan a trace of nodes as they were built; ``nodes`` and ``issues`` grow by what is found."""
+    add_own_calls(nodes)
     is_dated = timing.set_times(nodes)
     if not is_dated:
         issues.append(
@@ -34,6 +40,7 @@ def plan_trace(nodes: Sequence[Node], trace: TraceFacts, issues: list[Issue]) ->
     passes.set_costs(nodes)
     passes.set_models(nodes)
     passes.set_names(nodes)
+    passes.set_previous(nodes)
     spans = tuple([plan_span(node, trace) for node in nodes])
     return _trace_plan(nodes, spans, trace, issues)
 
@@ -56,6 +63,8 @@ def _trace_plan(
         tags[conv.LINKED_PROMPTS] = _prompts_json(prompts)
     metadata = {conv.SCHEMA_VERSION: "3", conv.SOURCE_RUN: root_run_id(nodes)}
     metadata.update(trace_totals.size_metadata(contents))
+    if (model_id := _linked_model(views)) is not None:
+        metadata[conv.TRACE_MODEL_ID] = model_id
     if usage is not None:
         metadata[conv.TRACE_USAGE] = trace_totals.usage_json(usage)
     if cost:
@@ -179,7 +188,19 @@ def _linked_prompts(views: Sequence[RunView]) -> tuple[str, ...]:
     prompts: set[str] = set()
     for view in views:
         prompts.update(trace_totals.linked_prompts(view.run.tags.get(conv.LINKED_PROMPTS)))
+        for found in view.every("linked_prompt"):
+            if named := PROMPT_URI.fullmatch(str(found.value).strip()):
+                prompts.add(f"{named[1]}/{named[2]}")
     return tuple(sorted(prompts, key=natural))
+
+
+def _linked_model(views: Sequence[RunView]) -> str | None:
+    """The id of the logged model that the first of the runs names, as MLflow 3 writes it."""
+    for view in views:
+        for found in view.every("linked_model"):
+            if named := MODEL_URI.fullmatch(str(found.value).strip()):
+                return named[1]
+    return None
 
 
 def _prompts_json(prompts: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ def verify(
         return _verify_server(sources, against, options, progress)
     copies = options.artifacts.mode == "copy"
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
-        stores = pipeline.open_stores(places, progress, options.artifacts_at)
+        stores = pipeline.open_stores(places)
         comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
         outcome = Outcome(__version__, tuple(store.name for store in stores), against)
         walked = pipeline.walk_sources(
@@ -68,7 +68,7 @@ def _verify_server(
     open_server(against, to_read=True)
     whole = options.artifacts.mode != "keep"  # then they were sent, and are compared
     with pipeline.fetched(sources, options, progress, whole=whole) as places:
-        stores = pipeline.open_stores(places, progress, options.artifacts_at)
+        stores = pipeline.open_stores(places)
         comparer = RestComparer(against, files=whole)
         outcome = Outcome(__version__, tuple(store.name for store in stores), against)
         walked = pipeline.walk_sources(

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from migrator import __version__
 from migrator.cli import main
+from tests.support import fixturekit
 from tests.support.storekit import write_experiment, write_run
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -403,3 +404,40 @@ def test_shells_complete_commands_and_choices() -> None:
     for shell in ("bash", "zsh", "fish"):
         script = as_module(_MLFLOW_MIGRATE_COMPLETE=f"{shell}_source")
         assert f"_MLFLOW_MIGRATE_COMPLETE={shell}_complete" in script
+
+
+WITHOUT_MLFLOW = """
+import sys
+
+class Nowhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "mlflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Nowhere())
+from migrator.cli import main
+main(prog_name="mlflow-migrate")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        (("scan",), "82 runs in 12 experiments"),
+        (("convert", "--to", "sqlite:///m.db", "--schema", "3.9"), "Converted 82 runs"),
+        (("export", "--otlp", "t.jsonl"), "Sent 33 traces"),
+        (("show", "92b814"), "workflow_article_writer"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_what_needs_no_mlflow_runs_without_it(
+    command: tuple[str, ...], printed: str, tmp_path: Path
+) -> None:
+    store = str(fixturekit.store("2.22.5-agents"))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MLFLOW, *command, store],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(fixturekit.FIXTURES.parent)}, text=True,
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout

@@ -266,7 +266,7 @@ class Fuzzed:
     def read(self) -> tuple[Outcome, dict[str, Any]]:
         sink = Keep()
         outcome = Outcome("fuzz", (str(self.root),), None)
-        stores = pipeline.open_stores([FileStoreSource.open(str(self.root))])
+        stores = pipeline.open_stores(pipeline.Opened([FileStoreSource.open(str(self.root))]))
         walked = pipeline.walk_sources(stores, pipeline.Options(), sink, outcome)
         walked.check_handed()
         outcome.ledger.add_outcome(walked.handed, {})

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from migrator import pipeline, transformer
 from migrator.cli import main
 from migrator.errors import SourceError
-from migrator.extractor import buckets as remote
+from migrator.extractor import mirrors
 from migrator.extractor.filestore.must_fetch import must_fetch
 from migrator.issues import Code
 from migrator.outcome.summary import Outcome
@@ -249,19 +249,26 @@ def test_which_files_are_fetched(path: str, size_bytes: int, fetched: bool) -> N
     assert must_fetch(path, size_bytes, wanted) is fetched
 
 
-def test_traces_whose_spans_are_lost_name_no_folder_of_ours(
+def test_traces_whose_spans_are_lost_record_what_is_known_of_their_location(
     bucket: ObjectStore, tmp_path: Path
 ) -> None:
     root = small_store(tmp_path / "mlruns")
-    bare, damaged = "tr-" + "a" * 32, "tr-" + "b" * 32
-    storekit.write_trace(root, "1", bare)
-    (root / "1" / "traces" / bare / "tags" / "mlflow.artifactLocation").unlink(missing_ok=True)
-    (root / "1" / "traces" / bare / "artifacts" / "traces.json").unlink()
+    silent, emptied, damaged = (f"tr-{letter * 32}" for letter in "abc")
+    for trace_id in (silent, emptied):
+        storekit.write_trace(root, "1", trace_id)
+        (root / "1" / "traces" / trace_id / "artifacts" / "traces.json").unlink()
+    (root / "1" / "traces" / silent / "tags" / "mlflow.artifactLocation").unlink()
     storekit.write_trace(root, "1", damaged, traces_json=b"\0\1")
     address = bucket.upload(root, "mlruns")
     convert(address, tmp_path / "x.db")
-    spans = {row[0] for row in rows(tmp_path / "x.db")["spans"]}
-    assert {bare, damaged} <= spans
+    found = rows(tmp_path / "x.db")
+    assert {silent, emptied, damaged} <= {row[0] for row in found["spans"]}
+    tags = {(row[2], row[0]): row[1] for row in found["trace_tags"]}
+    place = "mlflow.artifactLocation"
+    assert tags[damaged, place] == f"{address}/1/traces/{damaged}/artifacts"  # its file is there
+    old = f"file:///home/ana/mlruns/1/traces/{emptied}/artifacts"
+    assert tags[emptied, place] == old  # the only hint: a bucket has no empty folder for it
+    assert (silent, place) not in tags  # it records none, and none is invented
     assert b"mlflow-migrate-" not in (tmp_path / "x.db").read_bytes()
 
 
@@ -449,7 +456,7 @@ def test_letters_that_the_disk_does_not_tell_apart(
         return open(path, mode)  # noqa: PTH123
 
     monkeypatch.setattr(os, "mkdir", mkdir)
-    monkeypatch.setattr(remote, "open", open_new, raising=False)
+    monkeypatch.setattr(mirrors, "open", open_new, raising=False)
     outcome = convert(address, tmp_path / "folded.db")
     named = [i.path for i in outcome.ledger.issues if i.code is Code.OBJECT_NAME_UNUSABLE]
     assert named == [f"{address}/1/{RUN}/{name}" for name in refused]
@@ -710,7 +717,7 @@ def test_azure_and_others_get_the_locations_that_mlflow_knows() -> None:
             "wasbs://box@lab.blob.core.windows.net/p/mlruns/1",
         ),
     ):
-        mirror = remote.Mirror(base, "/tmp/m", "mlruns", account)
+        mirror = mirrors.Mirror(base, "/tmp/m", "mlruns", account)
         assert mirror.address("/tmp/m/mlruns/1") == expected
         assert mirror.address("/tmp/mirror") is None
         assert mirror.local(mirror.named("/tmp/m/mlruns/1/x")) == "/tmp/m/mlruns/1/x"

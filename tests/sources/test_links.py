@@ -156,6 +156,31 @@ def test_links_behind_links_are_read(root: Path, plain: Plain) -> None:
     assert outcome.ledger.found == plain.outcome.ledger.found
 
 
+@pytest.mark.parametrize(("runs", "is_read"), [(250, True), (251, False)])
+def test_too_many_links_behind_a_link_are_named(runs: int, is_read: bool, tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_experiment(root, "1", "one")
+    for number in range(runs):
+        write_run(root, "1", f"{number:032x}")
+        move_behind_link(root / "1" / f"{number:032x}", root)
+    move_behind_link(root / "1", root)
+    ledger = pipeline.scan([str(root)], pipeline.Options(workers=1)).ledger
+    named = [issue for issue in ledger.issues if issue.code is Code.LINKS_TOO_MANY]
+    assert ledger.found[Kind.RUN] - ledger.rejected[Kind.RUN] == (runs if is_read else 0)
+    assert len(named) == (0 if is_read else 251)
+    for issue in named:
+        assert "by which more than 250 paths lead here; it was not opened" in issue.message
+    assert ledger.gaps() == []
+
+
+def test_a_link_behind_three_others_is_named(root: Path) -> None:
+    for folder in ("1", f"1/{RUN}", f"1/{RUN}/artifacts", f"1/{RUN}/artifacts/deep"):
+        move_behind_link(root / folder, root)
+    ledger = pipeline.scan([str(root)], pipeline.Options(workers=1)).ledger
+    (issue,) = [each for each in ledger.issues if each.code is Code.ARTIFACT_LINK]
+    assert issue.message == "It is a link behind 3 other links; it was not followed."
+
+
 def test_linked_artifacts_are_listed_and_copied(root: Path) -> None:
     """MLflow itself does not list what a link in an artifact directory leads to."""
     move_behind_link(root / "1" / RUN / "artifacts" / "deep", root)

@@ -16,14 +16,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("extractor", "transformer", "loader", "otlp", "report", "tracker", "codemod"),
     ("outcome",),
-    ("databases", "encoding", "workers"),
+    ("databases", "encoding", "object_stores", "workers"),
     ("addresses", "model"),
     ("atomic_files", "conventions", "errors", "issues", "paths", "signals"),
     ("counting", "credentials"),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""
 
-IMPORTS_MLFLOW = ("loader", "verification", "tracker", "extractor.rest")
+IMPORTS_MLFLOW = (
+    *("loader", "verification", "tracker"),
+    *("extractor.rest", "extractor.artifact_proxy"),
+)
 """The rooms that import mlflow, and only inside functions where ``scan`` could meet them."""
 
 

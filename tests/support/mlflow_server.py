@@ -61,23 +61,28 @@ OF_THE_SERVER = {"mlflow.artifactLocation", "mlflow.trace.infoFinalized"}
 
 
 class Server:
-    """An MLflow server on 127.0.0.1 that keeps artifacts itself, in a process of its own."""
+    """An MLflow server on 127.0.0.1 that keeps artifacts itself, in a process of its own.
 
-    def __init__(self, folder: Path, port: int) -> None:
+    They go to ``destination``, by default its folder ``artifacts``.
+    """
+
+    def __init__(self, folder: Path, port: int, destination: str | None = None) -> None:
         self.folder = folder
         self.port = port
+        self.destination = destination or str(folder / "artifacts")
         self.uri = f"http://127.0.0.1:{port}"
         self.database = trackerkit.database(folder, "server.db")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Server:
-        """Start it and wait until it answers."""
+    def start(self, variables: Mapping[str, str] | None = None) -> Server:
+        """Start it with further environment variables and wait until it answers."""
         environment = {
             **os.environ,
+            **(variables or {}),
             "_MLFLOW_SERVER_FILE_STORE": self.database,
             "_MLFLOW_SERVER_REGISTRY_STORE": self.database,
             "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(self.folder / "artifacts"),
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": self.destination,
             "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }

@@ -20,7 +20,8 @@ from mlflow.entities.trace_metrics import AggregationType, MetricAggregation, Me
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from migrator.tracker import MLFlowTracker
-from tests.support import trackerkit
+from tests.support import planskit, trackerkit
+from tests.support.planskit import run
 from tests.support.trackerkit import only, parent, spans, tracker
 
 BIG, MINI = "gpt-4o", "gpt-4o-mini"
@@ -272,3 +273,42 @@ def test_totals_of_any_tree_are_those_of_its_calls(
     trace = mlflow.MlflowClient(str(tracks[1].status().tracking_uri)).get_trace(str(trace_id))
     check_totals(tracks[1], trace, expected)
     assert tracks[0].status().errors == tracks[1].status().errors == 0
+
+
+def test_the_same_run_migrated_has_the_same_totals_and_spans(tmp_path: Path) -> None:
+    """What the legacy tracker recorded of a supervisor and its worker, against the new tracker."""
+    track = tracker(tmp_path)
+    with track.track_workflow({"topic": "sea"}), track.track_node("supervisor", BIG):
+        with track.track_node("worker", MINI):
+            track.log_node_metrics(100, 50, MINI, prompt="Write it", response="Done")
+        track.log_node_metrics(10, 5, BIG, prompt="Is it good?", response="Yes")
+    live = only(track)
+    runs = [
+        run(
+            "article_20240101_120000", end=4000,
+            params={"workflow_name": "article", "schema_version": "1.0", "node_count": "2"},
+            metrics={"total_input_tokens": 110, "total_output_tokens": 55, "status": 1},
+        ),
+        run(
+            "node_supervisor", "article_20240101_120000", start=10, end=3000,
+            params={"node_id": "supervisor", "node_model": BIG},
+            metrics={"input_tokens": 10, "output_tokens": 5},
+            tags={"prompt": "Is it good?", "response": "Yes"},
+        ),
+        run(
+            "node_worker", "node_supervisor", start=20, end=2000,
+            params={"node_id": "worker", "node_model": MINI},
+            metrics={"input_tokens": 100, "output_tokens": 50},
+            tags={"prompt": "Write it", "response": "Done"},
+        ),
+    ]  # fmt: skip
+    migrated = planskit.trace(*runs)
+    assert migrated.usage is not None
+    assert migrated.usage.total_tokens == live.info.token_usage["total_tokens"] == 165
+    usages = {each.name: each.attributes.get("mlflow.chat.tokenUsage") for each in migrated.spans}
+    for name, found in spans(live).items():
+        if name in usages:
+            usage = usages[name]
+            recorded = found.get_attribute("mlflow.chat.tokenUsage")
+            assert (usage and json.loads(usage)) == recorded, name
+    assert usages.keys() >= {"supervisor", "supervisor call 1", "worker"}

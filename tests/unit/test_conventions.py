@@ -29,6 +29,7 @@ PAIRS = [
     (conventions.TRACE_SESSION, constant.TraceMetadataKey.TRACE_SESSION),
     (conventions.TRACE_USER, constant.TraceMetadataKey.TRACE_USER),
     (conventions.SOURCE_RUN, constant.TraceMetadataKey.SOURCE_RUN),
+    (conventions.TRACE_MODEL_ID, constant.TraceMetadataKey.MODEL_ID),
     (conventions.PARENT_RUN_ID, mlflow_tags.MLFLOW_PARENT_RUN_ID),
     (conventions.RUN_NAME, mlflow_tags.MLFLOW_RUN_NAME),
     (conventions.ARTIFACT_LOCATION, mlflow_tags.MLFLOW_ARTIFACT_LOCATION),

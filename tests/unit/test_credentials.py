@@ -135,13 +135,13 @@ def test_values_of_rows_are_not_part_of_a_message(said: str, shown: str) -> None
 
 def test_a_source_with_a_login_is_converted_without_it(tmp_path: Path) -> None:
     pytest.importorskip("fsspec")
-    from migrator.extractor.buckets import _without_login
+    from migrator.object_stores import _without_login
 
-    assert _without_login("sftp://u:S3@CRET@h/x") == "sftp://u@h/x"
-    assert _without_login("s3://b/a@b") == "s3://b/a@b"
+    assert _without_login("sftp://u:S3@CRET@h/x", MigrateError) == "sftp://u@h/x"
+    assert _without_login("s3://b/a@b", MigrateError) == "s3://b/a@b"
     for unclear in ("sftp://u:S3/CRET@h/x", "az://c/x?sig=S3CRET"):
         with pytest.raises(MigrateError) as refused:
-            _without_login(unclear)
+            _without_login(unclear, MigrateError)
         assert "CRET" not in str(refused.value)
 
 

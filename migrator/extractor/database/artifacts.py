@@ -2,7 +2,8 @@
 
 A database records locations only. One that is relative (MLflow 1.x over SQLite) begins in the
 working directory of then, commonly the directory of the database. ``mlruns`` and ``mlartifacts``
-beside the database are looked into as well, because both move together.
+beside the database are looked into as well, because both move together, and where the user says
+that the artifacts are.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.extractor.filestore.artifacts import ArtifactPlaces, has_files
-from migrator.extractor.locations import describe_location, local_path
+from migrator.extractor.locations import describe_location, local_path, moved_locations
 from migrator.issues import Kind
-from migrator.model import Entry, Location
+from migrator.model import Entry, Location, RootChange
 from migrator.paths import openable_path
 
 _FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
@@ -26,11 +27,12 @@ class ArtifactFolders:
     """Directories that may hold artifacts.
 
     ``folder`` is that of the database (for a server's, the working directory), ``roots`` are the
-    artifact directories in it.
+    artifact directories in it, ``changes`` are of roots of recorded locations.
     """
 
     folder: str
     roots: tuple[str, ...]
+    changes: tuple[RootChange, ...] = ()
 
     @classmethod
     def beside(cls, folder: str) -> ArtifactFolders:
@@ -41,7 +43,7 @@ class ArtifactFolders:
     @property
     def elsewhere(self) -> ArtifactPlaces:
         """The same directories, as the reader of artifacts takes them."""
-        return ArtifactPlaces(self.roots)
+        return ArtifactPlaces(self.roots, self.changes)
 
     def tail(self, kind: Kind, entry: Entry) -> tuple[str, ...]:
         """The end of the location that MLflow makes for an entity."""
@@ -49,7 +51,10 @@ class ArtifactFolders:
 
     def experiment(self, entry: Entry, uri: str) -> Location:
         """What an experiment's recorded location leads to."""
-        return self._describe(uri, (entry.entity_id,), None, holds_files=False)
+        recorded = local_path(uri)
+        candidates = moved_locations(uri, self.changes) + ([] if recorded is None else [recorded])
+        apart = next(filter(os.path.isdir, candidates), None)
+        return self._describe(uri, (entry.entity_id,), apart, holds_files=apart is not None)
 
     def owner(self, kind: Kind, entry: Entry, uri: str, found: str | None) -> Location:
         """What the location of a run, logged model or trace leads to; ``found`` has its files."""
@@ -65,6 +70,7 @@ class ArtifactFolders:
         tail = (*self.tail(kind, entry), *inside)
         recorded = local_path(uri, base=self.folder)
         candidates = [*self._places(tail), *([] if recorded is None else [recorded])]
+        candidates += moved_locations(uri, self.changes)
         found = next(filter(os.path.exists, candidates), None)
         return describe_location(
             uri, home=self._home(tail), tail=tail, found=found, has_files=found is not None
@@ -74,7 +80,8 @@ class ArtifactFolders:
         self, uri: str, tail: tuple[str, ...], found: str | None, *, holds_files: bool
     ) -> Location:
         if found is None:
-            found = next(filter(os.path.isdir, self._places(tail)), None)
+            candidates = [*self._places(tail), *moved_locations(uri, self.changes)]
+            found = next(filter(os.path.isdir, candidates), None)
         if found is None and local_path(uri) is None:
             found = local_path(uri, base=self.folder)  # a relative one, there or not
         return describe_location(

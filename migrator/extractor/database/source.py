@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from migrator import conventions
 from migrator.addresses import is_database_server
@@ -29,6 +29,7 @@ from migrator.model import (
     Location,
     LoggedModelRecord,
     RegisteredModelRecord,
+    RootChange,
     RunEntry,
     RunRecord,
     SourceIndex,
@@ -80,7 +81,8 @@ class DatabaseSource(Source):
 
     @property
     def folders(self) -> tuple[str, ...]:
-        return (self.name, *self.places.roots)
+        moved = [change.new for change in self.places.changes if os.path.isabs(change.new)]
+        return (self.name, *self.places.roots, *moved)
 
     @property
     def _database(self) -> Database:
@@ -88,6 +90,15 @@ class DatabaseSource(Source):
 
     def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
         return Indexer(self._database, self.name, on_progress).index()
+
+    @property
+    def root_changes(self) -> tuple[RootChange, ...]:
+        return self.places.changes
+
+    def find_artifacts(
+        self, index: SourceIndex, told: Sequence[RootChange]
+    ) -> tuple[Source, SourceIndex]:
+        return replace(self, places=replace(self.places, changes=tuple(told))), index
 
     def read_experiment(self, entry: Entry) -> Extracted[ExperimentRecord]:
         with self._database.snapshot():
@@ -169,7 +180,7 @@ class DatabaseSource(Source):
         return files.artifact_files(directory, self.artifact_bound(directory))
 
     def artifact_bound(self, directory: str) -> str:
-        for root in self.places.roots:
+        for root in self.folders[1:]:
             if directory.startswith(root + os.sep):
                 return root
         return directory

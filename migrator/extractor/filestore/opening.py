@@ -36,7 +36,7 @@ def open_store(location: str) -> str:
         if _is_empty(inner_listing):
             raise _nothing(inner)
     _explain_part(path, listing)
-    below = _stores_below(path)
+    below = stores_below(path)
     if below:
         listed = "".join(f"\n  {readable_path(store)}" for store in below[:5])
         more = "\n  …" if len(below) > 5 else ""
@@ -183,7 +183,7 @@ def _explain_part(path: str, listing: Listing) -> None:
                 )
 
 
-def _stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[str]:
+def stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[str]:
     """Stores below a directory, after a limited search."""
     found: list[str] = []
     todo = [path]

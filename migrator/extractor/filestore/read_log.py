@@ -161,7 +161,7 @@ class ReadLog:
         """Reject links and special files that stand where a ``kind`` should be."""
         for entry in listing.special:
             self.found[kind] += 1
-            code = Code.LINK_NOT_FOLLOWED if entry.is_link else Code.SPECIAL_FILE
+            code = entry.link_code if entry.is_link else Code.SPECIAL_FILE
             self.add(code, entry.path, f"It is {entry.what}; it was not opened.", kind=kind)
 
     def ignore_special(self, listing: Listing, own: Set[str] = frozenset()) -> None:
@@ -171,7 +171,7 @@ class ReadLog:
                 self.issues.append(special_entry_issue(entry, self.entity_id))
             elif entry.is_link:
                 message = f"It is {entry.what}; it was not opened."
-                self.add(Code.LINK_NOT_FOLLOWED, entry.path, message)
+                self.add(entry.link_code, entry.path, message)
             else:
                 message = f"{entry.name} should be a directory, but is {entry.what}."
                 self.add(Code.FOLDER_IS_A_FILE, entry.path, message)
@@ -462,7 +462,7 @@ def special_entry_issue(entry: SpecialEntry, entity_id: str = "", files: int = 0
     if entry.is_read_elsewhere:
         code, kept = Code.LINK_INSIDE_STORE, "its target is read where it really lies"
     elif entry.is_link:
-        code, kept = Code.LINK_NOT_FOLLOWED, ""
+        code, kept = entry.link_code, ""
     else:
         code, kept = Code.SPECIAL_FILE_IGNORED, ""
     message = f"It is {entry.what}; it was not opened."

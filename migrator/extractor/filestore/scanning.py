@@ -11,6 +11,7 @@ import stat
 from typing import NamedTuple
 
 from migrator.extractor.filestore.junk_names import are_plain
+from migrator.issues import Code
 from migrator.paths import readable_path
 
 MAX_LINKS = 3  # on one path: to an experiment, to a run in it and to that run's params
@@ -37,6 +38,12 @@ class SpecialEntry(NamedTuple):
     what: str
     is_link: bool
     is_read_elsewhere: bool = False  # a link to a directory of the store, read where it lies
+    is_beyond_limit: bool = False  # a link behind too many others
+
+    @property
+    def link_code(self) -> Code:
+        """The code of a link that is not followed."""
+        return Code.LINKS_TOO_MANY if self.is_beyond_limit else Code.LINK_NOT_FOLLOWED
 
 
 class Listing(NamedTuple):
@@ -150,13 +157,14 @@ def _follow_to_directory(path: str, bound: str, target: str) -> LinkTarget | Spe
     way = _directories_between(bound, path)
     links = [place for place, folder in enumerate(way) if place and os.path.islink(folder)]
     if len(links) >= MAX_LINKS:
-        return SpecialEntry(name, path, f"a link behind {MAX_LINKS} other links", is_link=True)
+        what = f"a link behind {MAX_LINKS} other links"
+        return SpecialEntry(name, path, what, is_link=True, is_beyond_limit=True)
     if any(is_below(os.path.realpath(folder), target) for folder in way):
         what = "a link to a directory that it lies in, a circle"
         return SpecialEntry(name, path, what, is_link=True, is_read_elsewhere=True)
     if links and _has_too_many_links(way[links[0] - 1 :]):
-        what = f"one of more than {MAX_LINKED_PATHS:,} links behind one another"
-        return SpecialEntry(name, path, what, is_link=True)
+        what = f"a link behind other links, by which more than {MAX_LINKED_PATHS:,} paths lead here"
+        return SpecialEntry(name, path, what, is_link=True, is_beyond_limit=True)
     return LinkTarget(target, is_directory=True)
 
 

@@ -92,8 +92,9 @@ class FileStoreSource(Source):
     def read_runs(
         self, entries: Sequence[RunEntry], wanted: Wanted
     ) -> Iterator[Extracted[RunRecord]]:
+        places = self._places
         for entry in entries:
-            yield read_run(entry, wanted, places=self._places)
+            yield read_run(entry, wanted, places=places)
 
     def read_dataset(self, entry: Entry) -> Extracted[DatasetRecord]:
         return read_dataset(entry)

@@ -11,8 +11,9 @@ from migrator.transformer.steps.histories import recorded_calls, whole_tokens
 from migrator.transformer.steps.langchain import langchain_steps
 from migrator.transformer.steps.openai import openai_steps
 from migrator.transformer.steps.tables import row_steps
+from migrator.transformer.steps.tool_calls import tool_steps
 
-__all__ = ["STEPS", "TABLE_ROWS", "read_steps", "recorded_calls", "whole_tokens"]
+__all__ = ["STEPS", "TABLE_ROWS", "read_steps", "recorded_calls", "tool_steps", "whole_tokens"]
 
 TABLE_ROWS = "table-rows"
 

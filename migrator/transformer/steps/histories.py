@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from migrator.model import Json, MetricPoint
 from migrator.transformer.found import Found, Step, Tokens
 from migrator.transformer.profiles import normalise
 from migrator.transformer.run_view import RunView, guess_unit
-from migrator.transformer.values import transcript
+from migrator.transformer.values import parse_json, transcript
 
 RUNNING_TOTAL = re.compile(r"(total|cumulative|session|running|sum)_")
 MS_OF_UNIT = (("duration_ms", 1.0), ("duration_s", 1000.0), ("duration_unknown", None))
@@ -55,6 +55,48 @@ def recorded_calls(view: RunView) -> tuple[Step, ...]:
 
     A metric with a history is one call for each point, unless it is a running total.
     """
+    asked, answered = (_per_call(view, name) for name in ("call_inputs", "call_outputs"))
+    steps = _calls_by_metrics(view) or _calls_of_texts(asked, answered)
+    return tuple(_with_texts(steps, asked, answered))
+
+
+def _per_call(view: RunView, field: str) -> Sequence[Found]:
+    """The values of a field, one for each call: several, or the items of one list."""
+    founds = view.best(field)
+    if len(founds) != 1:
+        return founds
+    only = founds[0]
+    value = parse_json(only.value) if isinstance(only.value, str) else only.value
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return founds
+    return [only._replace(value=item) for item in value]
+
+
+def _calls_of_texts(asked: Sequence[Found], answered: Sequence[Found]) -> tuple[Step, ...]:
+    """A call for each text, where there are several and as many answers as inputs."""
+    counts = {len(texts) for texts in (asked, answered) if texts}
+    if len(counts) != 1 or counts == {1}:
+        return ()
+    return tuple(_call(number, None) for number in range(1, counts.pop() + 1))
+
+
+def _with_texts(
+    steps: Sequence[Step], asked: Sequence[Found], answered: Sequence[Found]
+) -> Iterator[Step]:
+    """Give each call its own texts, where there are as many as calls."""
+    for at, step in enumerate(steps):
+        given = asked[at] if len(asked) == len(steps) else None
+        got = answered[at] if len(answered) == len(steps) else None
+        origins = dict(step.origins)
+        if given is not None:
+            step, origins["inputs"] = replace(step, inputs={given.stem: given.value}), given.origin
+        if got is not None:
+            step, origins["outputs"] = replace(step, outputs=got.value), got.origin
+        yield replace(step, origins=origins)
+
+
+def _calls_by_metrics(view: RunView) -> tuple[Step, ...]:
+    """The calls that histories of metrics, or several notes, tell of."""
     notes = list(view.every("calls"))
     if all(len(points) < 2 for points in view.run.metrics.values()):  # nearly every run
         return _calls_of_notes(notes)

@@ -392,7 +392,7 @@ def _source_type(view: RunView, name: str, rationale: str, origin: str) -> str:
     """By the profile's rule for a metric of that name, else by the name and the rationale."""
     if VERSIONED.search(origin):  # mlflow.evaluate: a judge always gives its reasons
         return "LLM_JUDGE" if rationale else "CODE"
-    for each in view.index.judging_among("metric", (name,)):
+    for each in view.index.judging_among("metric", [normalise(name)]):
         rule = view.profile.assessments[each.rule]
         if rule.type == "feedback":
             return rule.source_type

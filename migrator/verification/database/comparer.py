@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from migrator import conventions, extractor
+from migrator.errors import TargetError
 from migrator.issues import Kind
 from migrator.model import (
     ArtifactCopy,
@@ -20,6 +21,7 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
+from migrator.object_stores import RemoteFolder, explained
 from migrator.verification.database.models import compare_logged_model, compare_registered_model
 from migrator.verification.database.opening import open_database
 from migrator.verification.database.runs import RunComparison
@@ -145,10 +147,17 @@ class DatabaseComparer:
 
     def compare_copies(self, copies: Iterable[ArtifactCopy]) -> None:
         """Compare every file of copied artifacts with its source, by size and SHA-256."""
+        remote: RemoteFolder | None = None
         for copy in copies:
+            is_remote = "://" in copy.target
             for relative, path, _ in extractor.artifact_files(copy.source, copy.bound):
                 expected = _file_state(path)
-                found = _file_state(str(Path(copy.target, relative)))
+                if is_remote:
+                    with explained(copy.target, TargetError):
+                        remote = remote or RemoteFolder(copy.target, TargetError)
+                        found = _object_state(remote, f"{copy.target}/{relative}")
+                else:
+                    found = _file_state(str(Path(copy.target, relative)))
                 if expected != found:
                     name = f"artifact {relative}"
                     self._findings.differs(copy.kind, copy.entity_id, name, expected, found)
@@ -222,14 +231,26 @@ class _ExpectedExperiment:
 
 
 def _file_state(path: str) -> str:
-    digest, size = hashlib.sha256(), 0
     try:
         with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                size += len(block)
+            return _state(file)
     except FileNotFoundError:
         return MISSING
     except OSError as error:
         return f"(unreadable: {error.strerror})"
+
+
+def _object_state(remote: RemoteFolder, address: str) -> str:
+    try:
+        with remote.filesystem.open(remote.key_of(address), "rb") as file:
+            return _state(file)
+    except FileNotFoundError:
+        return MISSING
+
+
+def _state(file: Any) -> str:
+    digest, size = hashlib.sha256(), 0
+    while block := file.read(1 << 20):
+        digest.update(block)
+        size += len(block)
     return f"{size:,} bytes, SHA-256 {digest.hexdigest()[:16]}…"

@@ -11,18 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from google.protobuf.json_format import ParseDict
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
@@ -37,6 +31,7 @@ from migrator.model import TracePlan
 from migrator.otlp import receivers
 from migrator.pipeline import lots
 from tests.support import browserkit, fixturekit
+from tests.support.certificates import self_signed
 
 AGENTS, GENAI = "2.22.5-agents", "3.5.1-genai"
 
@@ -52,7 +47,9 @@ class Kept(pipeline.sinks.Discard):
 
 
 def plans_of(name: str) -> dict[str, TracePlan]:
-    stores = pipeline.open_stores([FileStoreSource.open(str(fixturekit.store(name)))])
+    stores = pipeline.open_stores(
+        pipeline.Opened([FileStoreSource.open(str(fixturekit.store(name)))])
+    )
     kept = Kept()
     outcome = pipeline.commands._outcome(stores, pipeline.Options(), None)
     pipeline.walk_sources(stores, pipeline.Options(workers=1), kept, outcome)
@@ -381,29 +378,6 @@ def test_errors_of_tls_are_one_sentence_and_not_tried_again(tmp_path: Path) -> N
             patch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "both.pem"))
             export(AGENTS, url)
     assert len(asked) == 1
-
-
-def self_signed(folder: Path) -> Path:
-    """Write a certificate for 127.0.0.1 with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    begin = datetime(2020, 1, 1, tzinfo=timezone.utc)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin.replace(year=2120))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "both.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 def test_no_message_shows_a_secret(

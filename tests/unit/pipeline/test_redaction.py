@@ -86,6 +86,8 @@ def drawn(kind: Any) -> Any:
 
 
 def drawn_value(hint: Any) -> Any:
+    if isinstance(hint, str):  # Python 3.10 leaves an alias inside of a type as its text
+        return JSON
     if get_origin(hint) in (Union, UnionType):
         hint, *others = (part for part in get_args(hint) if part is not type(None))
         if others:  # Json

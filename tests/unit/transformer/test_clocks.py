@@ -104,6 +104,7 @@ def test_what_an_odd_child_holds_moves_along_with_it() -> None:
     )
     assert times(made) == {
         "root": (0, 1000), "step": (0, 500), "call": (100, 300), "late": (0, 30),
+        "step call 1": (400, 100),
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from migrator.errors import OptionError
 from migrator.transformer import built_in_names, load_profiles, wanted_artifacts
 from migrator.transformer import profiles as profiles_module
-from migrator.transformer.profile_index import index_of
+from migrator.transformer.profile_index import index_of, shape_of
 from migrator.transformer.profiles import normalise, parse_source
 from tests.support.planskit import plan, run, span, trace, value
 
@@ -205,7 +205,9 @@ def test_an_index_finds_fields_by_spelling_pattern_and_path() -> None:
     profile = next(each for each in loaded if each.name == "mine")
     index = index_of(profile)
     assert index is index_of(profile)
-    found = index.fields_among("param", ("Model", "llm-name", "other"))
-    assert sorted(found) == [("model", 0, "llm-name"), ("model", 1, "Model")]
+    record = run("r", params={"Model": "a", "llm-name": "b", "other": "c"})
+    program = index.program(shape_of(record))
+    assert program.fields == {"model": ((0, "param", "llm-name"), (1, "param", "Model"))}
+    assert program is index.program(shape_of(run("s", params=dict(record.params))))
     assert [(each.field, each.rank) for each in index.sources_at("deep/m.txt")] == [("model", 2)]
     assert index.knows("param", "model") and not index.knows("metric", "model")

@@ -136,3 +136,79 @@ def test_check_counts_matches_and_names_what_nothing_reads(tmp_path: Path) -> No
         "param:took_secs of duration_s never matched; the nearest key there is metric:took_secs"
         in text
     )
+
+
+# ------------------------------------------------------------------------------------ learn
+
+ASKED = ("Where is my parcel?", "How do I return a shoe?", "When do you open on Sunday?")
+ANSWERED = (
+    "It is with our driver and comes today.",
+    "Put it into its box and bring it to any of our shops.",
+    "We open at ten and close at four on Sundays.",
+)
+
+
+def helpdesk(root: Path) -> Path:
+    """A store of a tracker with made-up keys, and one of training."""
+    storekit.write_experiment(root, "1", "helpdesk")
+    for number in range(6):
+        storekit.write_run(
+            root, "1", f"{number:032x}", name=f"case {number}",
+            params={"plea": ASKED[number % 3], "brain": "gpt-4o", "secret": "sk-123 is the key"},
+            tags={"retort": ANSWERED[number % 3]},
+        )  # fmt: skip
+    storekit.write_experiment(root, "2", "forest")
+    for number in range(3):
+        storekit.write_run(
+            root, "2", f"a{number:031x}", params={"max_depth": "3"},
+            metrics={"accuracy": [(storekit.START_MS, 0.9, 0)]},
+        )  # fmt: skip
+    return root
+
+
+def test_learn_writes_a_profile_and_checks_it(tmp_path: Path) -> None:
+    store, file = str(helpdesk(tmp_path / "mlruns")), str(tmp_path / "ours.toml")
+    result = run("learn", store, "--name", "ours", "--to", file)
+    assert result.exit_code == 0, result.output
+    assert "It takes 6 of 9 trees and makes 6 traces of them." in result.output
+    (profile,) = (each for each in load_profiles([file]) if each.name == "ours")
+    sources = {name: [each.text for each in profile.own[name]] for name in profile.own}
+    assert sources["inputs"] == ["param:plea"]
+    assert sources["outputs"] == ["tag:retort"]
+    assert sources["model"] == ["param:brain"]
+    assert run("learn", store, "--to", file).exit_code == 2  # nothing is overwritten
+
+
+def test_learn_prints_a_profile_as_a_whole_and_the_same_each_time(tmp_path: Path) -> None:
+    store = str(helpdesk(tmp_path / "mlruns"))
+    first = run("learn", store, "--experiment", "helpdesk")
+    assert first.exit_code == 0
+    (profile,) = (
+        each for each in load_profiles(texts=[("x.toml", first.output)]) if each.name == "learnt"
+    )
+    assert profile.fields["inputs"][0].text == "param:plea"
+    assert run("learn", store, "--experiment", "helpdesk").output == first.output
+
+
+def test_learn_masks_examples(tmp_path: Path) -> None:
+    store = str(helpdesk(tmp_path / "mlruns"))
+    assert "sk-123" in run("learn", store).output  # a key that nothing reads, with an example
+    masked = run("learn", store, "--redact", "sk-[0-9]+", "--redact", "parcel").output
+    assert "sk-123" not in masked and "parcel" not in masked
+    assert 'inputs = ["param:plea"]' in masked
+
+
+def test_learn_says_where_nothing_can_be_told(tmp_path: Path) -> None:
+    store = str(helpdesk(tmp_path / "mlruns"))
+    result = run("learn", store, "--experiment", "forest")
+    assert result.exit_code == 2
+    assert "No tree without a profile holds a text" in result.output
+
+
+def test_learn_reads_databases(tmp_path: Path) -> None:
+    store = str(helpdesk(tmp_path / "mlruns"))
+    database = str(tmp_path / "old.db")
+    converted = CliRunner().invoke(main, ["convert", store, "--to", database, "--no-traces"])
+    assert converted.exit_code == 0, converted.output
+    result = run("learn", f"sqlite:///{database}", "--experiment", "helpdesk")
+    assert 'outputs = ["tag:retort"]' in result.output

@@ -1,0 +1,556 @@
+"""Proposes a profile for runs that no profile knows, from what their values look like.
+
+Names are a hint only. Values decide: what asks is a question; prose beside it is an answer; names
+of models are models; ids that come again in several trees are sessions; numbers that are as long as
+a text are its tokens, and two counts that always add up to a third are the parts of a total;
+numbers as long as the runs are durations. Nothing is random and nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from migrator.counting import counted
+from migrator.model import Json, RunRecord
+from migrator.transformer.model_names import ModelKind, kind_of_model
+from migrator.transformer.payloads import is_chat_log
+from migrator.transformer.profiles import normalise
+from migrator.transformer.prose import Prose, asks, kind_of_text
+from migrator.transformer.trees import RunTree
+from migrator.transformer.values import (
+    ERROR_WORDS,
+    OK_WORDS,
+    as_number,
+    last_value,
+    natural,
+    parse_json,
+)
+from migrator.transformer.verdicts import plain_words, verdict
+
+MOST_VALUES = 400  # of a key, so many are looked at
+LEAST_RUNS = 2  # a key that fewer runs have says nothing about a tracker
+LEAST_PAIRS = 3  # so many runs must agree that numbers belong together
+MOST_RUNS = 0.8  # a rule that holds for this share of runs holds
+CHARS_OF_TOKEN = (1.5, 9.0)  # a token is so many characters of text
+EXAMPLE_CHARS = 60
+
+HINTS: Mapping[str, re.Pattern[str]] = {
+    name: re.compile(rf"(?:^|_)(?:{pattern})(?:_|$)")
+    for name, pattern in {
+        "inputs": r"question|query|prompt|request|input|ask(ed)?|user_\w+|message|task|instruction",
+        "outputs": r"answer|response|reply|output|completion|result|generated|summary|said|text",
+        "session": r"session|conversation|conv|thread|chat|dialog(ue)?|call_id|ticket|case",
+        "user": r"users?|customer|client|email|member|account|owner",
+        "input_tokens": r"in|input|prompt|sent|question|read|given",
+        "output_tokens": r"out|output|completion|generated|answer|response|written|got",
+        "total_tokens": r"total|all|sum|tokens?|toks?|used",
+        "cost_usd": r"costs?|usd|price|dollars?|spend|spent|bill",
+        "duration": r"time|latency|duration|elapsed|secs?|seconds|ms|took|wait",
+        "score": r"scores?|rating|grade|quality|relevance|faithful\w*|stars|points|confidence",
+        "error": r"error|err|exception|failure|traceback|reason",
+    }.items()
+}  # fmt: skip
+NUMBERS = re.compile(r"[0-9a-f-]{12,}|\d{2,}")  # of files that have other names in each run
+ID = re.compile(r"(?=.*\d)[\w.:@-]{4,80}")
+EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.]{2,20}")
+UNITS = (("duration_ms", 1.0), ("duration_s", 1000.0), ("duration_min", 60_000.0))
+OUTCOMES = OK_WORDS | ERROR_WORDS
+
+
+@dataclass(slots=True)
+class _Key:
+    """What was seen of a key."""
+
+    source: str  # as in a profile: "param:question"
+    values: dict[str, Json] = field(default_factory=dict)  # by run
+    roots: set[str] = field(default_factory=set)  # runs that are roots
+    failed: int = 0  # of the runs with it
+
+    @property
+    def name(self) -> str:
+        """The plain key, without its place and the ending of a file."""
+        text = self.source.partition(":")[2]
+        inside = text.rpartition("#")[2]
+        return normalise(inside.rpartition("/")[2].rsplit(".", 1)[0] if "#" not in text else inside)
+
+    def texts(self) -> list[str]:
+        """The values that are texts."""
+        return [value for value in self.values.values() if isinstance(value, str)]
+
+    def numbers(self) -> dict[str, float]:
+        """The values that are numbers, by run."""
+        found = {run_id: as_number(value) for run_id, value in self.values.items()}
+        return {run_id: number for run_id, number in found.items() if number is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A source for a field, with the reason for it."""
+
+    field: str  # of a profile; "feedback" for an assessment
+    source: str
+    runs: int
+    why: str
+    example: str
+    is_verdict: bool = False  # feedback of words for yes and no
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the runs of an experiment seem to hold."""
+
+    runs: int
+    trees: int
+    suggestions: tuple[Suggestion, ...]
+    recognise: tuple[tuple[str, ...], ...]  # groups of sources of the root
+    recognise_below: tuple[tuple[str, ...], ...]  # of a run below it
+
+    def of(self, name: str) -> list[Suggestion]:
+        """The suggestions for a field, the best first."""
+        return [each for each in self.suggestions if each.field == name]
+
+
+@dataclass(slots=True)
+class Learner:
+    """Counts over the trees that were added, in their order."""
+
+    runs: int = 0
+    trees: int = 0
+    _keys: dict[str, _Key] = field(default_factory=dict)
+    _length_ms: dict[str, float] = field(default_factory=dict)  # of runs
+    _tree_of: dict[str, str] = field(default_factory=dict)
+    _failed: int = 0
+
+    def add(self, tree: RunTree) -> None:
+        """Look at the runs of a tree."""
+        self.trees += 1
+        for run_id in sorted(tree.runs):
+            run = tree.runs[run_id]
+            self.runs += 1
+            self._tree_of[run_id] = tree.root_id
+            is_failed = run.status == "FAILED"
+            self._failed += is_failed
+            if run.start_ms is not None and run.end_ms is not None:
+                self._length_ms[run_id] = run.end_ms - run.start_ms
+            for source, value in _values_of(run):
+                key = self._keys.setdefault(source, _Key(source))
+                if len(key.values) >= MOST_VALUES:
+                    continue
+                key.values[run_id] = value
+                key.failed += is_failed
+                if run_id == tree.root_id:
+                    key.roots.add(run_id)
+
+    def proposal(self) -> Proposal:
+        """What the values mean, the surest first."""
+        least = LEAST_RUNS if self.runs >= LEAST_RUNS else 1
+        keys = [key for _, key in sorted(self._keys.items()) if len(key.values) >= least]
+        found = _Finding(keys, self._length_ms, self._tree_of, self._failed).all()
+        root, below = _recognition(found, self._keys, self._tree_of)
+        return Proposal(self.runs, self.trees, tuple(found), root, below)
+
+
+def _values_of(run: RunRecord) -> Iterator[tuple[str, Json]]:
+    """The sources of a run with their values; of a JSON file each value inside."""
+    for key, text in run.params.items():
+        yield f"param:{key}", text
+    for key, points in run.metrics.items():
+        yield f"metric:{key}", last_value(points)
+    for key, text in run.tags.items():
+        if not key.startswith("mlflow."):
+            yield f"tag:{key}", text
+    for file, text in run.texts.items():
+        path = NUMBERS.sub("*", file)
+        value = parse_json(text)
+        if isinstance(value, Mapping) and not is_chat_log(value):
+            for key, inside in value.items():
+                if re.fullmatch(r"[\w-]+", str(key)):
+                    yield f"artifact:{path}#{key}", inside
+        else:
+            yield f"artifact:{path}", value
+
+
+@dataclass(slots=True)
+class _Finding:
+    """Finds the meaning of keys, each for one field; a key that has one is taken."""
+
+    keys: Sequence[_Key]
+    length_ms: Mapping[str, float]
+    tree_of: Mapping[str, str]
+    failed: int
+    _found: list[Suggestion] = field(default_factory=list)
+    _taken: set[str] = field(default_factory=set)
+
+    def all(self) -> list[Suggestion]:
+        self._models()
+        self._errors()
+        self._statuses()
+        self._texts()
+        self._tokens()
+        self._durations()
+        self._costs()
+        self._ids()
+        self._feedback()
+        return self._found
+
+    def _free(self, place: str = "") -> list[_Key]:
+        return [
+            key
+            for key in self.keys
+            if key.source not in self._taken and key.source.startswith(place)
+        ]
+
+    def _add(self, name: str, key: _Key, why: str, *, is_verdict: bool = False) -> None:
+        self._taken.add(key.source)
+        example = _example(next(iter(key.values.values())))
+        runs = len(key.values)
+        self._found.append(Suggestion(name, key.source, runs, why, example, is_verdict))
+
+    # ---------------------------------------------------------------------- names and words
+
+    def _models(self) -> None:
+        for key in self._free():
+            texts = key.texts()
+            kinds = Counter(kind_of_model(text) for text in texts if len(text) < 100)
+            is_file = key.source.startswith("artifact:") and "#" not in key.source
+            if not texts or is_file:
+                continue
+            if kinds[ModelKind.LLM] >= MOST_RUNS * len(texts):
+                self._add("model", key, "names of language models")
+            elif kinds[ModelKind.VENDOR] >= MOST_RUNS * len(texts):
+                self._add("provider", key, "names of vendors of models")
+
+    def _errors(self) -> None:
+        for key in self._free():
+            texts = [text for text in key.texts() if text.strip()]
+            if not self.failed or not texts or key.failed < MOST_RUNS * len(key.values):
+                continue
+            if HINTS["error"].search(key.name) or len(texts) >= LEAST_PAIRS:
+                is_text = any(" " in text or ":" in text for text in texts)
+                if is_text:
+                    self._add("error_message", key, "only runs that failed have it")
+
+    def _statuses(self) -> None:
+        for key in self._free():
+            words = {plain_words(text) for text in key.texts()}
+            if words and words <= OUTCOMES and not words <= {"done"}:
+                self._add("status", key, "words for success and failure")
+
+    # ------------------------------------------------------------------------------- texts
+
+    def _texts(self) -> None:
+        asking: list[tuple[float, str, _Key, str]] = []
+        telling: list[tuple[float, str, _Key, str]] = []
+        for key in self._free():
+            if _is_chat(key):
+                self._add("outputs", key, "chats: the last question and its answer are taken")
+                continue
+            ask, tell = _shares(key.texts())
+            if max(ask, tell) < 0.5:
+                continue
+            is_asking = HINTS["inputs"].search(key.name) is not None
+            is_telling = HINTS["outputs"].search(key.name) is not None
+            if ask >= 0.5 or (is_asking and not is_telling):
+                asking.append((-(ask + is_asking), key.source, key, f"{ask:.0%} of its texts ask"))
+            else:
+                telling.append((-(tell + is_telling), key.source, key, "texts that tell"))
+        if not asking and len(telling) > 1:  # the shorter text comes before the longer
+            telling.sort(key=lambda each: (_length(each[2]), each[1]))
+            asking.append(telling.pop(0))
+        for _, _, key, why in sorted(asking)[:2]:
+            self._add("inputs", key, why)
+        for _, _, key, why in sorted(telling)[:1]:
+            self._add("outputs", key, why)
+
+    # ------------------------------------------------------------------------------ numbers
+
+    def _tokens(self) -> None:
+        counts = [key for key in self._free() if _is_count(key)]
+        if self._sums(counts):
+            return
+        for name, field_name in (("input_tokens", "inputs"), ("output_tokens", "outputs")):
+            texts = [each.source for each in self._found if each.field == field_name]
+            of_text = [key for key in self.keys if key.source in texts]
+            for key in counts:
+                if key.source in self._taken or not of_text:
+                    continue
+                is_hinted = "tok" in key.name and HINTS[name].search(key.name) is not None
+                if is_hinted or _counts_tokens(key, of_text[0]):
+                    self._add(name, key, f"as many as the tokens of {of_text[0].source}")
+                    break
+
+    def _sums(self, counts: Sequence[_Key]) -> bool:
+        """Find two counts that always add up to a third."""
+        numbers = {key.source: key.numbers() for key in counts}
+        for total in counts:
+            for given in counts:
+                for got in counts:
+                    if given.source >= got.source or total in (given, got):
+                        continue
+                    parts = [numbers[key.source] for key in (given, got, total)]
+                    if not _add_up(*parts):
+                        continue
+                    first, second = self._in_order(given, got)
+                    why = f"{given.source} and {got.source} add up to {total.source}"
+                    self._add("input_tokens", first, why)
+                    self._add("output_tokens", second, why)
+                    self._add("total_tokens", total, why)
+                    return True
+        return False
+
+    def _in_order(self, one: _Key, other: _Key) -> tuple[_Key, _Key]:
+        """Tell the tokens of the prompt from those of the answer: by name, else by the texts."""
+        if HINTS["output_tokens"].search(one.name) or HINTS["input_tokens"].search(other.name):
+            return other, one
+        if HINTS["input_tokens"].search(one.name) or HINTS["output_tokens"].search(other.name):
+            return one, other
+        answers = [each.source for each in self._found if each.field == "outputs"]
+        texts = [key for key in self.keys if key.source in answers]
+        is_first_answer = bool(texts) and _counts_tokens(one, texts[0])
+        if is_first_answer and not _counts_tokens(other, texts[0]):
+            return other, one
+        return one, other
+
+    def _durations(self) -> None:
+        for key in self._free():
+            numbers = key.numbers()
+            if not numbers or any(number < 0 for number in numbers.values()):
+                continue
+            unit = _unit(numbers, self.length_ms)
+            if unit is not None and key.source.startswith("metric:"):
+                self._add(unit, key, "as long as the runs were open")
+                return
+        named = [key for key in self._free("metric:") if HINTS["duration"].search(key.name)]
+        if named:  # the longest holds the others
+            key = max(named, key=lambda each: (median(each.numbers().values()), each.source))
+            self._add(_unit_by_name(key.name), key, "its name is that of a duration")
+
+    def _costs(self) -> None:
+        for key in self._free():
+            numbers = key.numbers().values()
+            if HINTS["cost_usd"].search(key.name) and numbers and min(numbers) >= 0:
+                self._add("cost_usd", key, "its name is that of a cost")
+                return
+
+    # ---------------------------------------------------------------------- ids and verdicts
+
+    def _ids(self) -> None:
+        for name in ("session", "user"):
+            best: list[tuple[bool, int, str, _Key]] = []
+            for key in self._free():
+                texts = key.texts()
+                is_hinted = HINTS[name].search(key.name) is not None
+                is_email = bool(texts) and all(EMAIL.fullmatch(text) for text in texts)
+                is_id = bool(texts) and all(ID.fullmatch(text) for text in texts)
+                if name == "user" and is_email:
+                    best.append((False, 0, key.source, key))
+                elif (is_hinted or name == "session") and is_id and self._comes_again(key):
+                    best.append((not is_hinted, -len(texts), key.source, key))
+            if best:
+                *_, key = min(best, key=lambda each: each[:3])
+                why = "ids that come again in several trees" if name == "session" else "people"
+                self._add(name, key, why)
+
+    def _comes_again(self, key: _Key) -> bool:
+        """Whether values stand in several trees, and different ones in different trees."""
+        trees: dict[str, set[str]] = {}
+        for run_id, value in key.values.items():
+            trees.setdefault(str(value), set()).add(self.tree_of[run_id])
+        again = sum(len(each) > 1 for each in trees.values())
+        return again > 0 and len(trees) > 1
+
+    def _feedback(self) -> None:
+        for key in self._free():
+            numbers = list(key.numbers().values())
+            texts = key.texts()
+            is_hinted = HINTS["score"].search(key.name) is not None
+            is_range = len(numbers) == len(key.values) and all(0 <= each <= 5 for each in numbers)
+            is_part = is_range and any(each != int(each) for each in numbers)
+            if key.source.startswith("metric:") and (is_part or (is_hinted and is_range)):
+                self._add("feedback", key, f"numbers from {min(numbers):g} to {max(numbers):g}")
+            elif texts and all(_is_verdict(text) for text in texts):
+                self._add("feedback", key, "words for yes and no", is_verdict=True)
+
+
+# --------------------------------------------------------------------------- small readings
+
+
+def _is_chat(key: _Key) -> bool:
+    values = [parse_json(v) if isinstance(v, str) else v for v in key.values.values()]
+    chats = sum(not isinstance(value, str) and is_chat_log(value) for value in values)
+    return chats >= MOST_RUNS * len(values)
+
+
+def _shares(texts: Sequence[str]) -> tuple[float, float]:
+    """The shares of texts that ask and of those that read as prose or ask."""
+    if not texts:
+        return 0.0, 0.0
+    kinds = [kind_of_text(text) for text in texts]
+    asking = sum(
+        kind is Prose.REQUEST or asks(text) for kind, text in zip(kinds, texts, strict=True)
+    )
+    telling = sum(kind >= Prose.PROSE for kind in kinds)
+    return asking / len(texts), telling / len(texts)
+
+
+def _length(key: _Key) -> float:
+    return median(len(text) for text in key.texts())
+
+
+def _is_count(key: _Key) -> bool:
+    numbers = key.numbers()
+    if len(numbers) < len(key.values) or max(numbers.values(), default=0) < 2:
+        return False
+    return all(number >= 0 and number == int(number) for number in numbers.values())
+
+
+def _add_up(
+    given: Mapping[str, float], got: Mapping[str, float], total: Mapping[str, float]
+) -> bool:
+    """Whether two counts add up to a third in nearly all runs that have all three."""
+    common = [run_id for run_id in total if run_id in given and run_id in got]
+    if len(common) < min(LEAST_PAIRS, len(total)) or len(common) < MOST_RUNS * len(total):
+        return False
+    is_sum = [
+        given[run_id] and got[run_id] and given[run_id] + got[run_id] == total[run_id]
+        for run_id in common
+    ]
+    return sum(map(bool, is_sum)) >= MOST_RUNS * len(common)
+
+
+def _counts_tokens(count: _Key, text: _Key) -> bool:
+    """Whether a number is as large as the tokens of a text, and grows with it."""
+    numbers = count.numbers()
+    pairs = [
+        (len(value), numbers[run_id])
+        for run_id, value in text.values.items()
+        if isinstance(value, str) and numbers.get(run_id)
+    ]
+    if len(pairs) < LEAST_PAIRS or len({chars for chars, _ in pairs}) < LEAST_PAIRS:
+        return False
+    low, high = CHARS_OF_TOKEN
+    fit = sum(low <= chars / number <= high for chars, number in pairs)
+    return fit >= MOST_RUNS * len(pairs)
+
+
+def _unit(numbers: Mapping[str, float], length_ms: Mapping[str, float]) -> str | None:
+    """The field of the unit in which numbers are as large as the runs are long."""
+    for name, unit_ms in UNITS:
+        pairs = [
+            (number * unit_ms, length_ms[run_id])
+            for run_id, number in numbers.items()
+            if length_ms.get(run_id, 0) >= 20
+        ]
+        fit = sum(abs(number - length) <= 0.25 * length for number, length in pairs)
+        if len(pairs) >= LEAST_PAIRS and fit >= MOST_RUNS * len(pairs):
+            return name
+    return None
+
+
+def _unit_by_name(name: str) -> str:
+    parts = set(name.split("_"))
+    if parts & {"ms", "millis", "milliseconds"}:
+        return "duration_ms"
+    if parts & {"s", "sec", "secs", "seconds"}:
+        return "duration_s"
+    return "duration_unknown"
+
+
+def _is_verdict(text: str) -> bool:
+    return as_number(text) is None and verdict(text) is not None
+
+
+def _example(value: Json) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= EXAMPLE_CHARS else f"{text[:EXAMPLE_CHARS]}…"
+
+
+# --------------------------------------------------------------------------- recognition
+
+TELLING = ("inputs", "outputs", "input_tokens", "output_tokens", "total_tokens", "session")
+"""The fields whose sources tell a tree of LLM work; a model's name stands on training, too."""
+MOST_CONDITIONS = 3
+
+
+def _recognition(
+    found: Iterable[Suggestion], keys: Mapping[str, _Key], tree_of: Mapping[str, str]
+) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """Groups of sources, on the root and on a run below it, that the trees have."""
+    telling = [each for name in TELLING for each in found if each.field == name]
+    models = [each for each in found if each.field == "model"]
+    conditional = [*telling, *models]
+    root: list[tuple[str, ...]] = []
+    below: list[tuple[str, ...]] = []
+    covered: set[str] = set()
+    for each in telling or models:
+        key = keys[each.source]
+        trees = {tree_of[run_id] for run_id in key.values}
+        if trees <= covered:
+            continue
+        covered |= trees
+        is_on_root = len(key.roots) >= MOST_RUNS * len(trees)
+        runs = key.roots if is_on_root else set(key.values) - key.roots
+        conditions = [
+            other.source
+            for other in conditional
+            if runs and runs <= keys[other.source].values.keys()
+        ]
+        wanted = tuple(_without_insides([each.source, *conditions])[:MOST_CONDITIONS])
+        (root if is_on_root else below).append(wanted)
+    return tuple(root), tuple(below)
+
+
+def _without_insides(sources: Iterable[str]) -> list[str]:
+    """Sources once each; of a value inside a file only the file, which is enough."""
+    return list(dict.fromkeys(source.partition("#")[0] for source in sources))
+
+
+# --------------------------------------------------------------------------------- TOML
+
+
+def proposed_toml(name: str, proposal: Proposal, experiment: str) -> str:
+    """Write a proposal as a profile that explains itself."""
+    lines = [
+        f"# Proposed from {counted(proposal.runs, 'run')} in {counted(proposal.trees, 'tree')} of "
+        f"experiment {_quoted(experiment)}.",
+        "# Read it, correct it, and check it again. Each line says how many runs it is from.",
+        f"name = {_quoted(name)}",
+        f"description = {_quoted(f'Learnt from the runs of {experiment}.')}",
+        'extends = "generic"',
+        "",
+    ]
+    for key, groups in (
+        ("root_has", proposal.recognise),
+        ("child_has", proposal.recognise_below),
+    ):
+        for group in groups:
+            lines += ["[[recognise]]", f"{key} = [{', '.join(map(_quoted, group))}]", ""]
+    lines.append("[fields]")
+    fields = sorted({each.field for each in proposal.suggestions} - {"feedback"}, key=natural)
+    for name_of_field in fields:
+        for each in proposal.of(name_of_field):
+            lines.append(_comment(each))
+        sources = ", ".join(_quoted(each.source) for each in proposal.of(name_of_field))
+        lines.append(f"{name_of_field} = [{sources}]")
+    for each in proposal.of("feedback"):
+        lines += ["", _comment(each), "[[assessments]]", f"from = [{_quoted(each.source)}]"]
+        lines += ['value = "yes-no"'] if each.is_verdict else []
+    return "\n".join(lines) + "\n"
+
+
+def _comment(each: Suggestion) -> str:
+    why = f"{counted(each.runs, 'run')}; {each.why}"
+    return f"# {each.source}: {why}. Example: {_quoted(each.example)}"
+
+
+def _quoted(text: str) -> str:
+    """A text as a TOML string on one line."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

@@ -1,0 +1,186 @@
+"""Whole calls in one logged value: bodies of LLM APIs, chats, objects with question and answer.
+
+Which they are is seen from their shape, whatever the param or file is called. The shapes are those
+of OpenAI's chat completions, completions and responses, of Anthropic's messages, Google's
+``generateContent``, Ollama's ``generate`` and ``chat``, and of TGI and Bedrock's Claude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from migrator.model import Json
+from migrator.transformer.chat_messages import ANSWERING, ASKING, FRAMING, messages_of
+from migrator.transformer.values import as_number, parse_json
+
+MOST_CHARS = 1_000_000  # a longer text is not parsed
+PARTS = (
+    "inputs", "maybe_inputs", "outputs", "maybe_outputs", "model", "provider", "session", "user",
+    "input_tokens", "output_tokens", "total_tokens", "cost_usd", "duration_ms", "duration_s",
+    "error_message",
+)  # fmt: skip
+"""The fields that a key inside an object may fill, as a param of that name would."""
+
+TEXT_PARTS = ("inputs", "maybe_inputs", "outputs", "maybe_outputs")
+
+USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "input_tokens": ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count"),
+    "output_tokens": ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count"),
+    "total_tokens": ("total_tokens", "totalTokenCount"),
+}
+"""Names of token counts in the bodies of APIs."""
+
+ROLES = ASKING | ANSWERING | FRAMING | {"tool", "function"}
+
+
+class Part(NamedTuple):
+    """A value inside a payload, and the field that it fills."""
+
+    field: str
+    inside: str  # its key in the payload; empty: the payload itself
+    value: Json
+
+
+FieldsOfKey = Callable[[str], Iterable[str]]
+"""Looks up the fields that a param of a (not normalised) name would fill."""
+
+
+def parsed_payload(text: str) -> Json:
+    """Parse a text that may be a payload; None for any other."""
+    if not text.lstrip().startswith(('{"', "[{", "{\n", "[\n", "{ ", "[ ")):
+        return None
+    if len(text) > MOST_CHARS:
+        return None
+    value = parse_json(text)
+    return None if isinstance(value, str) else value
+
+
+def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
+    """The parts of a call in a value; empty when it does not hold one."""
+    if is_chat_log(value):
+        return [Part("outputs", "", value), *_named_parts(value, fields_of, ("model",))]
+    if not isinstance(value, Mapping):
+        return []
+    if (answer := answer_of(value)) is not None:
+        return [answer, *response_facts(value)]
+    if (chat := _pair(value)) is not None:
+        return [Part("outputs", "", chat)]
+    parts = _named_parts(value, fields_of, PARTS)
+    for key, each in value.items():  # {"request": {…}, "response": {…}}
+        if is_chat_log(each) or (isinstance(each, Mapping) and answer_of(each) is not None):
+            parts += [
+                part._replace(inside=f"{key}.{part.inside}" if part.inside else str(key))
+                for part in parts_of(each, fields_of)
+            ]
+    return parts
+
+
+def is_chat_log(value: Json) -> bool:
+    """Whether a value is a list of chat messages, or an object that holds one."""
+    messages = messages_of(value)
+    return bool(messages) and all(message.role in ROLES for message in messages)
+
+
+def answer_of(body: Mapping[str, Json]) -> Part | None:
+    """The answer in the body that an API responded with; None when it is not such a body."""
+    choice = _first_object(body.get("choices"))
+    if choice is not None:  # MLflow's chat view shows the body itself
+        has_answer = not {"message", "text", "delta"}.isdisjoint(choice)
+        return Part("outputs", "", body) if has_answer else None
+    for inside, text in _answers_in(body):
+        if text:
+            return Part("outputs", inside, text)
+    return None
+
+
+def _answers_in(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """Yield the texts that the shapes of Google, Anthropic, OpenAI's responses and Ollama hold."""
+    candidate = _first_object(body.get("candidates"))
+    content = candidate.get("content") if candidate is not None else None
+    if isinstance(content, Mapping):
+        yield "candidates", _texts_in(content.get("parts"))
+    if body.get("role") == "assistant" or body.get("type") == "message":
+        yield "content", _texts_in(body.get("content"))
+    output = body.get("output")
+    if body.get("object") == "response" and isinstance(output, list):
+        items = [item for item in output if isinstance(item, Mapping)]
+        yield "output", "\n".join(filter(None, (_texts_in(item.get("content")) for item in items)))
+    message = body.get("message")
+    if isinstance(message, Mapping) and "model" in body:
+        yield "message", _texts_in(message.get("content"))
+
+
+def response_facts(body: Mapping[str, Json]) -> list[Part]:
+    """The model and the tokens in the body of a response."""
+    parts: list[Part] = []
+    name = next((each for each in ("model", "modelVersion") if each in body), None)
+    if name is not None and isinstance(body[name], str):
+        parts.append(Part("model", name, body[name]))
+    holder = next((each for each in ("usage", "usageMetadata") if each in body), "")
+    counts = body[holder] if holder else body
+    if not isinstance(counts, Mapping):
+        return parts
+    for field, names in USAGE_KEYS.items():
+        known = [each for each in names if as_number(counts.get(each)) is not None]
+        if known:
+            inside = f"{holder}.{known[0]}" if holder else known[0]
+            parts.append(Part(field, inside, counts[known[0]]))
+    return parts
+
+
+def _first_object(value: Json) -> Mapping[str, Json] | None:
+    """The first item of a list, if that is an object."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return value[0]
+    return None
+
+
+def only_row(value: Json) -> Json:
+    """The one row of a table of ``mlflow.log_table``, or of a list; other values unchanged."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
+        return value if is_chat_log(value) else value[0]
+    if isinstance(value, Mapping) and value.keys() == {"columns", "data"}:
+        columns, data = value["columns"], value["data"]
+        if isinstance(columns, list) and isinstance(data, list) and len(data) == 1:
+            row = data[0]
+            if isinstance(row, list) and len(row) == len(columns):
+                return {str(name): cell for name, cell in zip(columns, row, strict=True)}
+    return value
+
+
+def _pair(body: Mapping[str, Json]) -> Json:
+    """A chat of ``{"user": "…", "assistant": "…"}``; None for any other object."""
+    asked = next((key for key in body if key.lower() in ASKING), None)
+    answered = next((key for key in body if key.lower() in ANSWERING), None)
+    if asked is None or answered is None:
+        return None
+    if not isinstance(body[asked], str) or not isinstance(body[answered], str):
+        return None
+    return [
+        {"role": "user", "content": body[asked]},
+        {"role": "assistant", "content": body[answered]},
+    ]
+
+
+def _named_parts(value: Json, fields_of: FieldsOfKey, wanted: Sequence[str]) -> list[Part]:
+    """The parts that stand under keys which would name them as params."""
+    if not isinstance(value, Mapping):
+        return []
+    parts: list[Part] = []
+    for key, each in value.items():
+        if each is None or each in ("", [], {}):
+            continue
+        allowed = wanted if isinstance(each, (str, int, float)) else TEXT_PARTS
+        parts += [Part(field, str(key), each) for field in fields_of(str(key)) if field in allowed]
+    return parts
+
+
+def _texts_in(content: Json) -> str:
+    """The text of a message's content: a text, or the texts of its parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+    return "\n".join(text for text in texts if isinstance(text, str) and text)

@@ -1,0 +1,172 @@
+"""Calls under names that no profile lists: known by their shape and form, beside an LLM's name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from migrator import conventions as conv
+from migrator.transformer import wanted_artifacts
+from tests.support.planskit import PROFILES, plan, run, trace, value
+
+WHALE = "The whale is a mammal that lives in the sea and breathes air."
+ASKED = "What is a whale?"
+LLM = {"model": "gpt-4o"}
+CHAT = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": WHALE}]
+OPENAI = {
+    "object": "chat.completion", "model": "gpt-4o-2024-08-06",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": WHALE}}],
+    "usage": {"prompt_tokens": 12, "completion_tokens": 30, "total_tokens": 42},
+}  # fmt: skip
+ANTHROPIC = {
+    "type": "message", "role": "assistant", "model": "claude-3-5-sonnet-20240620",
+    "content": [{"type": "text", "text": WHALE}],
+    "usage": {"input_tokens": 12, "output_tokens": 30},
+}  # fmt: skip
+GEMINI = {
+    "candidates": [{"content": {"parts": [{"text": WHALE}], "role": "model"}}],
+    "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 30, "totalTokenCount": 42},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "answered"),
+    [
+        ({"texts": {"qa.json": {"question": ASKED, "answer": WHALE}}}, ASKED, WHALE),
+        ({"params": LLM, "texts": {"call.json": {"input": ASKED, "output": WHALE}}}, ASKED, WHALE),
+        ({"params": LLM, "texts": {"dialog.json": CHAT}}, ASKED, WHALE),
+        ({"params": LLM, "texts": {"log.json": {"user": ASKED, "assistant": WHALE}}}, ASKED, WHALE),
+        ({"params": {**LLM, "history": json.dumps(CHAT)}}, ASKED, WHALE),
+        ({"params": {**LLM, "llm_input": json.dumps(CHAT[:1])}}, ASKED, None),
+        ({"params": {**LLM, "chat": f"User: {ASKED}\nAssistant: {WHALE}"}}, ASKED, WHALE),
+        ({"params": {"payload": json.dumps({**LLM, "messages": CHAT[:1]})}}, ASKED, None),
+        ({"texts": {"raw.json": OPENAI}}, None, WHALE),
+        ({"texts": {"raw.json": ANTHROPIC}}, None, WHALE),
+        ({"texts": {"raw.json": GEMINI}}, None, WHALE),
+        ({"params": {"modell": "gpt-4o", "anliegen": ASKED, "bot_text": WHALE}}, ASKED, WHALE),
+        ({"params": {"soru": "Balina nedir?", "cevap": "Balina bir deniz memelisidir."}},
+         "Balina nedir?", "Balina bir deniz memelisidir."),
+        ({"params": {**LLM, "质问": "鲸鱼是什么动物？"}}, "鲸鱼是什么动物？", None),
+        ({"params": LLM, "texts": {"essay.md": WHALE}}, None, WHALE),
+        ({"params": {**LLM, "caption": WHALE}}, None, WHALE),
+    ],
+)  # fmt: skip
+def test_call_under_other_names(
+    given: dict[str, Any], asked: str | None, answered: str | None
+) -> None:
+    texts = {
+        path: body if isinstance(body, str) else json.dumps(body)
+        for path, body in given.get("texts", {}).items()
+    }
+    made = trace(run("r", **{**given, "texts": texts}))
+    assert (made.request_preview, made.response_preview) == (asked, answered)
+
+
+def test_table_of_one_row_is_a_call() -> None:
+    table = json.dumps({"columns": ["question", "answer"], "data": [[ASKED, WHALE]]})
+    tag = json.dumps([{"path": "chat_log.json", "type": "table"}])
+    given: dict[str, Any] = {
+        "tags": {"mlflow.loggedArtifacts": tag}, "texts": {"chat_log.json": table},
+    }  # fmt: skip
+    made = plan(run("r", **given))
+    (only,) = made.traces
+    assert (only.request_preview, only.response_preview) == (ASKED, WHALE)
+    assert not made.issues
+
+
+def test_model_and_tokens_are_read_from_the_body_of_a_response() -> None:
+    for path, body in (("raw.json", OPENAI), ("response.json", OPENAI), ("raw.json", ANTHROPIC)):
+        made = trace(run("r", texts={path: json.dumps(body)}))
+        assert value(made.spans[0], conv.SPAN_MODEL) == body["model"]
+        assert value(made.spans[0], conv.SPAN_USAGE) == {
+            "input_tokens": 12, "output_tokens": 30, "total_tokens": 42,
+        }  # fmt: skip
+
+
+def test_param_that_holds_a_call_stays_in_the_attributes_and_the_guess_is_said() -> None:
+    text = json.dumps({"question": ASKED, "answer": WHALE, "shard": 7})
+    made = trace(run("r", params={"call": text, "anliegen": "x"}))
+    assert value(made.spans[0], "legacy.param.call") == text
+    guessed = trace(run("r", params={**LLM, "anliegen": ASKED}))
+    assert "no profile lists param anliegen" in guessed.tags["migrator.inferences"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Write a haiku about autumn rain",
+        "Summarize the history of whales in three sentences",
+        "Schreibe ein Gedicht über den Herbst in Hamburg",
+        "写一首关于春天的诗，要押韵啊",
+        "Translate this text: the weather is nice in Paris today",
+    ],
+)
+def test_prompt_that_asks_for_one_thing_is_a_call(prompt: str) -> None:
+    made = trace(run("r", params={**LLM, "prompt": prompt}))
+    assert made.request_preview == prompt
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Answer the user's question: {question}",
+        "Summarize the following text in three sentences.",
+        "You are an expert lawyer. Answer briefly.",
+        "Think step by step and answer the question.",
+        "Translate the given sentence into French.",
+        "Eres un asistente útil. Responde a la pregunta del usuario.",
+    ],
+)
+def test_prompt_that_serves_many_questions_stays_a_run(prompt: str) -> None:
+    assert plan(run("r", params={**LLM, "prompt": prompt})).traces == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"params": {**LLM, "prompt": "Write a poem about the sea", "prompt_version": "3"}},
+        {"params": {**LLM, "prompt": "Write a poem about the sea"}, "metrics": {"rouge1": 0.3}},
+        {"params": {**LLM, "prompt": "Write a poem about the sea"}, "run_name": "prompt_v2"},
+    ],
+)
+def test_version_of_a_prompt_stays_a_run(more: dict[str, Any]) -> None:
+    assert plan(run("r", **more)).traces == ()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"params": {"description": WHALE, **LLM}},
+        {"params": {**LLM, "notes": "We try the larger window and the new features here."}},
+        {"params": {"hypothesis": "Does dropout help?", "result_note": "It does not help at all."}},
+        {"params": {"max_depth": "4", "remark_text": WHALE}, "metrics": {"accuracy": 0.9}},
+        {"params": {"model": "resnet50"}, "texts": {"essay.md": WHALE}},
+        {"params": LLM, "metrics": {"accuracy": 0.8}, "texts": {"metrics.json": '{"answer": 1}'}},
+        {"params": {**LLM, "topic": "math"},
+         "metrics": {"total_generated": 500, "samples_passed": 420, "total_tokens": 120000}},
+        {"params": {"message": "Fix the loader and add a test for it"}},
+        {"params": {**LLM, "settings": '{"temperature": 0.2, "top_p": 1}'}},
+    ],
+)  # fmt: skip
+def test_other_runs_stay_runs(given: dict[str, Any]) -> None:
+    made = plan(run("r", **given))
+    assert made.traces == (), made.reasons
+
+
+def test_table_of_one_case_below_a_parent_is_an_evaluation() -> None:
+    table = json.dumps({"columns": ["question", "answer"], "data": [[ASKED, WHALE]]})
+    tag = json.dumps([{"path": "cases.json", "type": "table"}])
+    child = run(
+        "c", "r", params=LLM, tags={"mlflow.loggedArtifacts": tag}, texts={"cases.json": table}
+    )
+    made = plan(run("r"), child)
+    assert (made.traces, made.left_as_runs) == ((), "tables")
+
+
+def test_files_of_training_are_not_read() -> None:
+    wanted = wanted_artifacts([each for each in PROFILES if each.name == "generic"])
+    usual = ("metrics.json", "train_config.json", "model/notes.txt", "requirements.txt", "a.csv")
+    assert [path for path in usual if wanted(path)] == []
+    assert wanted("interaction.json") and wanted("essay.md")
