@@ -253,9 +253,29 @@ class Code(str, Enum):
     TARGET_UPDATED = (
         "target-updated",
         Severity.NOTE,
-        "The target had this run or trace in an unfinished state, or a trace without all of its "
-        "spans. It was updated from the source.",
+        "The source changed this item since the last conversion and nobody changed it in the "
+        "target, or the target had it in an unfinished state. It was updated from the source.",
         "No action needed.",
+    )
+    TARGET_RESTORED = (
+        "restored-in-target",
+        Severity.NOTE,
+        "This item was marked as deleted in the target, and --restore brought it back.",
+        "No action needed.",
+    )
+    TARGET_CHANGED = (
+        "changed-on-both-sides",
+        Severity.NOTE,
+        "Since the last conversion this item was changed in the source, and people changed it in "
+        "the target. It was left as people have it.",
+        "Compare the two. To use the source's value, set it in MLflow.",
+    )
+    TARGET_DELETED = (
+        "deleted-in-target",
+        Severity.NOTE,
+        "An earlier conversion wrote this item, and it was deleted in the target since. It stays "
+        "away, with all that belongs to it.",
+        "No action needed. To bring deleted items back, convert with --restore.",
     )
     LOAD_DUPLICATE = (
         "load-duplicate",
@@ -522,6 +542,20 @@ class Code(str, Enum):
         "there. It keeps that name, and gets what is new in the source.",
         "No action needed. Its tag migrator.source_experiment_name has the name that the "
         "conversion gave it.",
+    )
+    MODEL_NAME_KEPT = (
+        "registered-model-name-kept",
+        Severity.NOTE,
+        "The target has a registered model of an earlier conversion under another name: it was "
+        "renamed there. It keeps that name, and gets what is new in the source.",
+        "No action needed.",
+    )
+    MODEL_NAME_FOLLOWED = (
+        "registered-model-name-followed",
+        Severity.NOTE,
+        "A registered model was renamed in the source since the last conversion, and nobody "
+        "renamed it in the target. The target has the new name as well.",
+        "No action needed.",
     )
     EXPERIMENT_NAME_FOLLOWED = (
         "experiment-name-followed",

@@ -531,6 +531,15 @@ class SpanType:
 
 
 @dataclass(frozen=True, slots=True)
+class ConvertedExperiment:
+    """An experiment that an earlier conversion may have written: its id there, and who it is."""
+
+    target_id: int
+    creation_ms: int | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExistingExperiment:
     """An experiment of the target, and what it says about the one that it came from."""
 
@@ -540,6 +549,7 @@ class ExistingExperiment:
     deleted: bool = False
     source_id: str | None = None  # tag migrator.source_experiment_id
     source_name: str | None = None  # tag migrator.source_experiment_name
+    has_runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,8 @@ class TraceWriter:
         there = None
         if is_there or _derives_metadata(trace):
             there = self._send(self._store.get_trace_info, info.trace_id)
+            if trace.mark:
+                self._delete_stale_tags(info, there)
             _keep(info, there)
         known = [] if there is None else there.assessments
         ids_there = {each.assessment_id for each in known}
@@ -162,6 +164,13 @@ class TraceWriter:
                 tag = (trace.trace_id, conv.MIGRATOR_DIGEST, trace.mark)
                 self._send(self._store.set_trace_tag, *tag)
         return head
+
+    def _delete_stale_tags(self, info: Any, there: Any) -> None:
+        """Delete what an earlier conversion said and this one does not: that it is unfinished."""
+        for key in sorted(there.tags.keys() - info.tags.keys() - set(STORE_TAGS)):
+            if key.startswith("migrator."):
+                self._send(self._store.delete_trace_tag, info.trace_id, key)
+                del there.tags[key]
 
     def _link(self, trace: OutgoingTrace) -> None:
         for run_id in trace.run_ids:

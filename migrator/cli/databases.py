@@ -54,6 +54,11 @@ from migrator.cli.output import console, drawn_progress, print_json, say, say_re
     help="What to do when something can't be converted: skip it, list it and go on (exit code 3), "
     "or stop and write nothing.",
 )  # fmt: skip
+@click.option(
+    "--restore", is_flag=True,
+    help="Bring back what people deleted in the target since the last conversion; otherwise it "
+    "stays away. What they changed stays in either case.",
+)  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Do not back up an existing SQLite file first.")
 @with_options(*CONVERT_OPTIONS)
 @SHARD

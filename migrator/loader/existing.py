@@ -17,7 +17,8 @@ from migrator.loader import schema as schemas
 from migrator.model import ExistingExperiment
 
 EXPERIMENTS = (
-    "SELECT e.experiment_id, e.name, e.creation_time, e.lifecycle_stage, i.value, n.value "
+    "SELECT e.experiment_id, e.name, e.creation_time, e.lifecycle_stage, i.value, n.value, "
+    "EXISTS (SELECT 1 FROM runs AS r WHERE r.experiment_id = e.experiment_id) "
     "FROM experiments AS e "
     "LEFT JOIN experiment_tags AS i ON i.experiment_id = e.experiment_id "
     f"AND i.key = '{conventions.MIGRATOR_SOURCE_EXPERIMENT}' "
@@ -51,7 +52,7 @@ class Place:
 
 def existing_experiment(row: Sequence[Any]) -> ExistingExperiment:
     """An experiment of the target, from a row of ``EXPERIMENTS``."""
-    number, name, creation_ms, stage, source_id, source_name = row
+    number, name, creation_ms, stage, source_id, source_name, has_runs = row
     return ExistingExperiment(
         int(number),
         str(name),  # a damaged SQLite file may have bytes or a number there
@@ -59,6 +60,7 @@ def existing_experiment(row: Sequence[Any]) -> ExistingExperiment:
         stage == "deleted",
         source_id,
         source_name,
+        bool(has_runs),
     )
 
 

@@ -18,7 +18,7 @@ from migrator.issues import Issue
 from migrator.loader import schema as schemas
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.sqlite.target import open_sqlite
-from migrator.model import ExistingExperiment
+from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.written import Written
 
 
@@ -58,6 +58,11 @@ class Target(Protocol):
 
     def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
         """Return the ids of the experiments that have one of these runs."""
+
+    def converted_experiments(
+        self, some: Sequence[ConvertedExperiment]
+    ) -> frozenset[ConvertedExperiment]:
+        """Return those of some experiments that an earlier conversion wrote, deleted or not."""
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Make all staged rows fit the target's columns.

@@ -601,10 +601,16 @@ class Writer:
         with reporting(self._target.path):
             there = self._target.publish(staged, options or PublishOptions())
         return Written(
-            converted=+(source - there.already_there - there.rejected),
+            converted=+(source - there.already_there - there.rejected - there.left_out),
             already_there=+there.already_there,
             merged=+self._merged,
-            rebuilt=+(rebuilt - there.rebuilt_already_there - there.rebuilt_rejected),
+            left_out=+there.left_out,
+            rebuilt=+(
+                rebuilt
+                - there.rebuilt_already_there
+                - there.rebuilt_rejected
+                - there.rebuilt_left_out
+            ),
             rebuilt_already_there=+there.rebuilt_already_there,
             issues=[*self._issues, *there.issues],
             backup_path=there.backup_path,

@@ -23,10 +23,13 @@ class Written:
     already_there: Counter[Kind] = field(default_factory=Counter)
     merged: Counter[Kind] = field(default_factory=Counter)  # added twice, kept once
     rejected: Counter[Kind] = field(default_factory=Counter)
+    left_out: Counter[Kind] = field(default_factory=Counter)  # people deleted it in the target
     rebuilt: Counter[Kind] = field(default_factory=Counter)
     rebuilt_already_there: Counter[Kind] = field(default_factory=Counter)
     rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
+    rebuilt_left_out: Counter[Kind] = field(default_factory=Counter)
     issues: list[Issue] = field(default_factory=list)
+    renamed_models: list[tuple[str, str]] = field(default_factory=list)  # in the target: old, new
     backup_path: str | None = None  # of an existing SQLite file
     unchanged: bool = False  # a database lacked nothing, and is as it was
     files_sent: int = 0  # to an MLflow server
@@ -40,6 +43,7 @@ class Written:
             if isinstance(mine, Counter):
                 mine.update(theirs)
         self.issues += other.issues
+        self.renamed_models += other.renamed_models
         self.files_sent += other.files_sent
         self.bytes_sent += other.bytes_sent
 

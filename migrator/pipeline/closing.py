@@ -157,13 +157,18 @@ def _check_closed(ledger: Ledger, converted: Mapping[Kind, int]) -> None:
 def _add_result(ledger: Ledger, result: Written, added: Counter[Kind]) -> None:
     """Enter what the loader did, without what we added to native traces: that was not found."""
     converted, there = Counter(result.converted), Counter(result.already_there)
+    left_out = Counter(result.left_out)
     for kind, count in added.items():
         new = min(count, converted[kind])
         converted[kind] -= new
         there[kind] -= count - new
-        if there[kind] < 0:  # what we added was rejected together with a native trace
-            ledger.rejected[kind] += there.pop(kind)
+        if there[kind] < 0:  # what we added was left out or rejected with a native trace
+            lacking = -there.pop(kind)
+            of_deleted = min(lacking, left_out[kind])
+            left_out[kind] -= of_deleted
+            ledger.rejected[kind] -= lacking - of_deleted
     ledger.add_outcome(converted, there)
     ledger.merged.update(result.merged)
+    ledger.left_out.update(+left_out)
     ledger.rebuilt_new.update({kind: n for kind, n in result.rebuilt.items() if n})
     ledger.rebuilt_already_there.update(result.rebuilt_already_there)

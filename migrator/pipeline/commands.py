@@ -204,6 +204,7 @@ def _convert_into_database(
             target.largest_id,
             target.collation_key,
             target.experiments_of_runs,
+            target.converted_experiments,
         )
         observer = Observer(progress=progress)
         if settings.dry_run:
@@ -236,6 +237,9 @@ def _convert_into_database(
             result = writer.publish(
                 loader.PublishOptions(
                     backup=settings.backup,
+                    restore=options.restore,
+                    is_alone=options.shard.is_whole,
+                    source="\n".join(sorted(outcome.sources)),
                     check_rejects=settings.check_rejects,
                     committing=committing,
                     on_progress=lambda done, total: progress("publishing experiments", done, total),

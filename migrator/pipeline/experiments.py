@@ -11,7 +11,7 @@ from typing import NamedTuple
 from migrator import conventions, transformer
 from migrator.errors import OptionError
 from migrator.issues import Code, Issue, Kind
-from migrator.model import Entry, ExperimentPlan, ExperimentRecord, RunEntry
+from migrator.model import ConvertedExperiment, Entry, ExperimentPlan, ExperimentRecord, RunEntry
 from migrator.outcome.ledger import counts_of
 from migrator.outcome.summary import ExperimentSummary
 from migrator.paths import readable_path
@@ -161,7 +161,13 @@ def _with_contents(
     context: WalkContext, read: Sequence[_Read]
 ) -> list[transformer.FoundExperiment]:
     """The experiments; those that share a name in a source with what decides between them."""
-    found = [transformer.FoundExperiment(store.number, record) for store, _, record in read]
+    converted_as = _converted_as(context, read)
+    found = [
+        transformer.FoundExperiment(
+            store.number, record, converted_as=tuple(converted_as[record.path])
+        )
+        for store, _, record in read
+    ]
     collation_key = context.target.collation_key
 
     def name_in_source(each: transformer.FoundExperiment) -> tuple[int, str]:
@@ -193,6 +199,25 @@ def _with_contents(
             )
         with_contents.append(each)
     return with_contents
+
+
+def _converted_as(context: WalkContext, read: Sequence[_Read]) -> Mapping[str, Sequence[int]]:
+    """The ids by which the target remembers experiments as converted, by their directories."""
+    largest_id = context.target.largest_id
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    if largest_id is None or context.options.restore:
+        return found
+    candidates: dict[ConvertedExperiment, list[str]] = {}
+    for _, _, record in read:
+        for number in transformer.candidate_ids(record, largest_id):
+            candidate = ConvertedExperiment(number, record.creation_ms, record.name)
+            candidates.setdefault(candidate, []).append(record.path)
+    converted = context.target.converted(list(candidates))
+    for candidate, paths in candidates.items():
+        if candidate in converted:
+            for path in paths:
+                found[path].append(candidate.target_id)
+    return found
 
 
 def _contents_of(context: WalkContext) -> Callable[[str], transformer.Contents]:

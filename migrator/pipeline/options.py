@@ -92,6 +92,8 @@ class Options:
     """Take only runs and traces that started before this moment."""
     rename: tuple[tuple[str, str], ...]
     """Experiments and registered models of the source, and their names in the target."""
+    restore: bool
+    """Bring back what people deleted in the target since the last conversion."""
     only: RejectsList | None
     """Take only what this list names."""
     shard: Shard
@@ -125,6 +127,7 @@ class Options:
         run_ids: str | Iterable[str] = (),
         deleted: bool = True,
         rename: Mapping[str, str] | str | Iterable[str | tuple[str, str]] = (),
+        restore: bool = False,
         only: str | Path | RejectsList | None = None,
         shard: str | tuple[int, int] = (1, 1),
         redact: str | Pattern[str] | Iterable[str | Pattern[str]] = (),
@@ -154,6 +157,7 @@ class Options:
             "run_ids": as_texts(run_ids),
             "deleted": deleted,
             "rename": _new_names(rename),
+            "restore": restore,
             "only": None if only is None else RejectsList.read(only),
             "shard": Shard.parse(shard),
             "redact": _patterns(redact),

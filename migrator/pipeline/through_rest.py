@@ -129,6 +129,7 @@ def convert_through_rest(
             progress=conversion.progress,
             runs_in_all=trial.ledger.found[Kind.RUN],
             in_place=conversion.in_place,
+            restore=options.restore,
         )
         _write(conversion, publisher, outcome, there, summary)
     if conversion.in_place:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from migrator import conventions
-from migrator.model import ExistingExperiment
+from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.indexes import ExperimentIndex
 from migrator.pipeline.locations import Locations
@@ -19,6 +19,7 @@ from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk_totals import WalkTotals
 
 ExperimentsOfRuns = Callable[[Sequence[str]], Collection[int]]
+ConvertedExperiments = Callable[[Sequence[ConvertedExperiment]], Collection[ConvertedExperiment]]
 
 
 def _no_experiments(run_ids: Sequence[str]) -> Collection[int]:
@@ -33,6 +34,7 @@ class TargetFacts:
     largest_id: int | None = conventions.INT64_MAX  # None where the target assigns ids itself
     collation_key: Callable[[str], str] = str  # equal for names that the target takes for equal
     experiments_of_runs: ExperimentsOfRuns = _no_experiments  # those that have one of some runs
+    converted: ConvertedExperiments = lambda some: ()  # those that it remembers as converted
 
 
 @dataclass(frozen=True, slots=True)

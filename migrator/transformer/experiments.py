@@ -29,6 +29,7 @@ class FoundExperiment:
     runs: int = 0
     other_items: int = 0  # native traces, logged models and datasets
     newest_run_ms: int | None = None
+    converted_as: tuple[int, ...] = ()  # ids that an earlier conversion gave it, the best first
 
     @property
     def newest_ms(self) -> int:
@@ -84,12 +85,16 @@ def plan_experiments(
     source joins the one with its id and name in an earlier source, else the one with its name.
 
     ``existing`` are the target's experiments. One of them is the source's own if it has its id (or
-    tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, the
-    source's creation time, one of its runs. With ``on_conflict`` "merge" one that has a run of it
-    is enough, unless it came from an experiment of another name. The source's own is found again
-    and merged. It keeps the name that it has in the target, unless the source renamed it since and
-    nobody renamed it in the target: tag ``migrator.source_experiment_name`` keeps the name of the
-    last conversion. Any other clash follows ``on_conflict``.
+    tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, one of
+    its runs, the source's creation time (where both have runs, one of them as well). With
+    ``on_conflict`` "merge" one that has a run of it is enough, unless it came from an experiment of
+    another name. The source's own is found again and merged. It keeps the name that it has in the
+    target, unless the source renamed it since and nobody renamed it in the target: tag
+    ``migrator.source_experiment_name`` keeps the name of the last conversion. Any other clash
+    follows ``on_conflict``.
+
+    One that was converted (``converted_as``) and has been deleted in the target for good gets its
+    id again; the loader leaves it out.
 
     ``contents_of`` is called with an experiment's directory, and only where nothing else decides.
     ``name_key`` makes names equal that the target can't tell apart. The order of ``found`` does not
@@ -103,6 +108,13 @@ def plan_experiments(
 def experiment_handle(experiment_id: str, name: str) -> int:
     """A number for a source's experiment where the target gives ids itself."""
     return _digest_id(experiment_id, name, 0, conv.INT64_MAX)
+
+
+def candidate_ids(record: ExperimentRecord, largest_id: int) -> tuple[int, ...]:
+    """The ids that an experiment most likely has in a database: its own, one derived from it."""
+    own = _numeric(record.experiment_id, largest_id)
+    derived = _digest_id(record.experiment_id, record.name, 0, largest_id)
+    return (derived,) if own is None else (own, derived)
 
 
 def experiment_kind(
@@ -217,6 +229,7 @@ class _Planner:
         tags = dict(record.tags)
         earlier = self._earlier(each)
         before = self._merged_before(record) if earlier is None else None
+        deleted_ids = [number for number in each.converted_as if self._is_deleted(record, number)]
         if before is not None:
             target_id, merged = before.target_id, True
             name, source_name = before.name, None
@@ -224,6 +237,10 @@ class _Planner:
         elif earlier is not None:
             target_id, merged = earlier.target_id, True
             name, source_name = self._name_of_earlier(record, earlier, holder)
+        elif deleted_ids:
+            target_id, merged, source_name = deleted_ids[0], False, record.name
+            is_free = self._key(record) not in {**self.there_by_name, **self.names}
+            name = _fitting_name(record) if is_free else self._free_name(record)
         else:
             target_id, name, merged = self._new_place(record, own_id, holder)
             source_name = None if merged and name == record.name else record.name
@@ -239,7 +256,7 @@ class _Planner:
                 f"the experiment, as {target_id}",
             )
         is_kept = before is not None or (earlier is not None and not _is_name_of(record, name))
-        if name != record.name and not is_kept:
+        if name != record.name and not is_kept and not deleted_ids:
             self._issue(
                 Code.EXPERIMENT_RENAMED,
                 record,
@@ -281,7 +298,8 @@ class _Planner:
             if _is_name_of(record, there.name):
                 return there
         for there in candidates:
-            if record.creation_ms and there.creation_ms == record.creation_ms:
+            is_same_moment = record.creation_ms and there.creation_ms == record.creation_ms
+            if is_same_moment and self._may_be_one(record, there):
                 return there
         if not candidates:
             return None
@@ -296,6 +314,22 @@ class _Planner:
             if there.source_id == record.experiment_id and not is_known:
                 return there
         return None
+
+    def _is_deleted(self, record: ExperimentRecord, number: int) -> bool:
+        """Whether an id that an earlier conversion gave is free now, or another experiment's."""
+        there = self.there.get(number)
+        is_there = there is not None and there.creation_ms == record.creation_ms
+        return number not in self.ids and not is_there
+
+    def _may_be_one(self, record: ExperimentRecord, there: ExistingExperiment) -> bool:
+        """Whether no run speaks against an experiment of the same id and moment.
+
+        Scripts with a fixed clock make such experiments in several stores.
+        """
+        if not there.has_runs:
+            return True
+        contents = self.contents_of(record.path)
+        return contents.is_empty or there.target_id in contents.in_target
 
     def _merged_before(self, record: ExperimentRecord) -> ExistingExperiment | None:
         """The target's experiment into which it was merged by name, and which has another now."""

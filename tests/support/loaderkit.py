@@ -303,12 +303,12 @@ def load(
 
 
 def tables(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table that has any, as column -> value, in a fixed order."""
+    """Every row of every table of MLflow that has any, as column -> value, in a fixed order."""
     with closing(sqlite3.connect(path)) as db:
         names = [
             name
             for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")
-            if not name.startswith("sqlite_")
+            if not name.startswith(("sqlite_", "migrator_"))
         ]
         found = {}
         for name in sorted(names):

@@ -77,8 +77,10 @@ def test_traces_are_added_and_nothing_else_changes(
     assert before - after == Counter(), "a row was changed or removed"
     added = tables(after - before)
     assert (added["trace_info"], added["spans"]) == (traces, spans)
-    allowed = {"trace_info", "trace_tags", "trace_request_metadata", "trace_metrics", "spans",
-               "assessments", "entity_associations", "experiment_tags"}  # fmt: skip
+    allowed = {
+        "trace_info", "trace_tags", "trace_request_metadata", "trace_metrics", "spans",
+        "assessments", "entity_associations", "experiment_tags", "migrator_seen",
+    }  # fmt: skip
     assert {table for table in added if not table.startswith("span_metrics")} <= allowed
     assert [row for row in outcome.ledger.as_rows() if row["already_there"] != row["found"]] == []
     backups = list(path.parent.glob("*.backup-*"))

@@ -193,3 +193,21 @@ def test_another_experiment_of_the_same_id_is_not_taken_for_it(tmp_path: Path) -
     assert convert(tmp_path / "two", target) == ["experiment-name-kept"]
     assert convert(tmp_path / "one", target) == ["experiment-name-followed"]
     assert experiments(target) == {"fraud 2": ["fraud"], "leavers": ["churn"]}
+
+
+@pytest.mark.parametrize("target", ["sqlite"], indirect=True)
+def test_experiments_of_a_fixed_clock_are_told_apart_by_their_runs(
+    tmp_path: Path, target: str
+) -> None:
+    for folder, name in (("one", "fraud"), ("two", "churn")):
+        storekit.write_experiment(tmp_path / folder, "1", name)
+        storekit.write_run(tmp_path / folder, "1", name[0] * 32, params={"lr": name})
+    convert(tmp_path / "one", target)
+    with pytest.raises(TargetError, match="clashes"):
+        convert(tmp_path / "two", target)
+    convert(tmp_path / "two", target, on_conflict="merge")
+    assert experiments(target) == {"fraud": ["fraud"], "churn": ["churn"]}
+    rename_in_source(tmp_path / "one", "1", "fraud 2")
+    storekit.write_run(tmp_path / "one", "1", "e" * 32, params={"lr": "new"})
+    assert convert(tmp_path / "one", target) == ["experiment-name-followed"]
+    assert experiments(target) == {"fraud 2": ["fraud", "new"], "churn": ["churn"]}

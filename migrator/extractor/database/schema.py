@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from migrator import conventions
 from migrator.counting import counted
 from migrator.errors import SourceError
 from migrator.extractor.database.connection import Database
@@ -89,7 +90,7 @@ DERIVED = frozenset(
     {"alembic_version", "latest_metrics", "trace_metrics", "span_metrics", "workspaces"}
     | {"scheduler_leases", "job_locks", "sql_trace_rollup_rebuild_queue"}
     | {"sql_assessment_daily_rollups", "sql_span_cost_daily_rollups"}
-    | {"sql_trace_metric_daily_rollups"}
+    | {"sql_trace_metric_daily_rollups", conventions.MIGRATOR_SEEN_TABLE}
 )
 
 # MLflow's revisions from 0.9 to 3.17, in their order.

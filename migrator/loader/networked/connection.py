@@ -13,6 +13,7 @@ from migrator.errors import TargetError
 from migrator.loader import schema as schemas
 from migrator.loader.existing import Place, revision_of
 from migrator.loader.networked.dialects import dialect_of
+from migrator.loader.sqlite import seen
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
@@ -50,6 +51,33 @@ def schema_revision(url: URL, db: Connection, wanted: str) -> str | None:
     )
     tables = set(sqlalchemy.inspect(db).get_table_names())
     return revision_of(place, tables, lambda query: db.exec_driver_sql(query).fetchall(), wanted)
+
+
+def make_seen_table(url: URL) -> None:
+    """Make our table ``migrator_seen``, unless it is there. Raises TargetError."""
+    import sqlalchemy
+
+    table = sqlalchemy.Table(
+        seen.TABLE,
+        sqlalchemy.MetaData(),
+        sqlalchemy.Column("item", sqlalchemy.BigInteger, primary_key=True, autoincrement=False),
+        sqlalchemy.Column("content", sqlalchemy.BigInteger, nullable=False),
+        sqlalchemy.Column("source", sqlalchemy.BigInteger, nullable=False),
+    )
+    with connecting(url) as (_, db):
+        if sqlalchemy.inspect(db).has_table(seen.TABLE):
+            return
+    try:
+        with connecting(url) as (engine, holder), dialect_of(url).locked(holder, "schema"):
+            table.create(engine, checkfirst=True)
+    except TargetError as error:
+        raise TargetError(
+            f"The table {seen.TABLE}, which remembers what was converted, can't be made. "
+            f"{error.what}",
+            todo="Let this user create tables, or make it: "
+            f"CREATE TABLE {seen.TABLE} (item BIGINT PRIMARY KEY, content BIGINT NOT NULL, "
+            "source BIGINT NOT NULL)",
+        ) from error
 
 
 def initialise(url: URL, revision: str) -> None:

@@ -6,16 +6,19 @@ import contextlib
 import hashlib
 import math
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from migrator.databases import error_code
+from migrator.errors import TargetError
 from migrator.loader.rows import Value
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
 
-_LOCK_SECONDS = 3600  # for another conversion to end the experiment that both write
+_LOCK_SECONDS = 3600  # for another conversion to end
+_LOCK_POLL_SECONDS = 1.0
 _CHUNK_CHARS = 1 << 20
 _READ_BYTES = 1 << 23
 _ESCAPED = re.compile(r"[\\\n\r\t]")
@@ -33,6 +36,9 @@ class Dialect(Protocol):
 
     def locked(self, db: Connection, name: str) -> contextlib.AbstractContextManager[None]:
         """Hold a lock of this name against other conversions, in a transaction."""
+
+    def alone(self, db: Connection) -> contextlib.AbstractContextManager[None]:
+        """Keep other conversions waiting; the lock is the session's. Raises TargetError."""
 
     def prepare(self, db: Connection) -> None:
         """Make a session refuse values that it can't store, instead of changing them."""
@@ -52,6 +58,14 @@ class Dialect(Protocol):
         """Return True for a driver's error that may not come again, such as a deadlock."""
 
 
+def _busy() -> TargetError:
+    return TargetError(
+        f"Another conversion has been writing into this database for {_LOCK_SECONDS // 60} "
+        "minutes; nothing was changed.",
+        todo="Convert again when it has ended.",
+    )
+
+
 def dialect_of(url: URL) -> Dialect:
     """Return the dialect of a server."""
     return PostgreSQL() if url.get_backend_name() == "postgresql" else MySQL()
@@ -69,11 +83,30 @@ class PostgreSQL:
 
     @contextlib.contextmanager
     def locked(self, db: Connection, name: str) -> Iterator[None]:
-        digest = hashlib.sha256(f"mlflow-migrate/{name}".encode()).digest()
-        number = int.from_bytes(digest[:8], "big", signed=True)
         with db.begin():
-            db.exec_driver_sql(f"SELECT pg_advisory_xact_lock({number})")
+            db.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._lock(name)})")
             yield
+
+    @contextlib.contextmanager
+    def alone(self, db: Connection) -> Iterator[None]:
+        number = self._lock("conversion")
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not db.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
+            db.rollback()
+            if time.monotonic() > deadline:
+                raise _busy()
+            time.sleep(_LOCK_POLL_SECONDS)
+        db.commit()
+        try:
+            yield
+        finally:
+            if not db.closed and not db.invalidated:
+                db.exec_driver_sql(f"SELECT pg_advisory_unlock({number})")
+                db.commit()
+
+    def _lock(self, name: str) -> int:
+        digest = hashlib.sha256(f"mlflow-migrate/{name}".encode()).digest()
+        return int.from_bytes(digest[:8], "big", signed=True)
 
     def prepare(self, db: Connection) -> None:
         db.exec_driver_sql("SET client_encoding TO 'UTF8'")
@@ -122,15 +155,24 @@ class MySQL:
 
     @contextlib.contextmanager
     def locked(self, db: Connection, name: str) -> Iterator[None]:
+        with self._holding(db, name), db.begin():
+            yield
+
+    def alone(self, db: Connection) -> contextlib.AbstractContextManager[None]:
+        return self._holding(db, "conversion")
+
+    @contextlib.contextmanager
+    def _holding(self, db: Connection, name: str) -> Iterator[None]:
         # Names of locks are the server's, not the database's, and of 64 characters.
         database = db.exec_driver_sql("SELECT DATABASE()").scalar()
         digest = hashlib.sha256(f"{database}/{name}".encode()).hexdigest()[:40]
         key = f"mlflow-migrate/{digest}"
-        db.exec_driver_sql(f"SELECT GET_LOCK('{key}', {_LOCK_SECONDS})").scalar()
+        is_ours = db.exec_driver_sql(f"SELECT GET_LOCK('{key}', {_LOCK_SECONDS})").scalar()
         db.commit()
+        if not is_ours:
+            raise _busy()
         try:
-            with db.begin():
-                yield
+            yield
         finally:
             if not db.closed and not db.invalidated:
                 db.exec_driver_sql(f"SELECT RELEASE_LOCK('{key}')")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from migrator.loader import owners
 from migrator.loader.owners import ROOTS, SHARED_ROOTS
 from migrator.loader.rows import COLUMNS
-from migrator.loader.sqlite import audit, merge
+from migrator.loader.sqlite import audit, merge, seen
 from migrator.loader.sqlite.audit import quoted
 
 SHARED = -1  # rows of no single experiment: the registry, model metrics of another's runs
@@ -34,7 +34,7 @@ class Table:
     @property
     def experiment(self) -> str:
         """SQL for the experiment that a row ``s`` of the attached mirror belongs to."""
-        if self.root in SHARED_ROOTS:
+        if self.root in SHARED_ROOTS or self.root == seen.TABLE:
             return str(SHARED)
         if self.root == "experiments":
             return self.owner
@@ -44,6 +44,13 @@ class Table:
         id_column = ROOTS[self.root]
         found = f"SELECT r.experiment_id FROM target.{self.root} AS r WHERE r.{id_column} = "
         return f"coalesce(({found}{self.owner}), {SHARED})"
+
+
+# Our own table. Its rows belong to no experiment, so they are sent last: what is remembered as
+# converted is there.
+SEEN = Table(
+    seen.TABLE, ("item", "content", "source"), ("item",), frozenset(), seen.TABLE, str(SHARED), None
+)
 
 
 def make_mirror(db: sqlite3.Connection, path: str, revision: str) -> list[Table]:
@@ -67,8 +74,10 @@ def make_mirror(db: sqlite3.Connection, path: str, revision: str) -> list[Table]
             mirror.executemany(f"INSERT INTO {quoted(name)} VALUES ({places})", rows)
             names.remove(name)
         mirror.execute("COMMIT")
+        seen.create(mirror, "main")
     of_traces = [name for name in merge.TRACE_PARTS if name not in names]
-    return [_table(db, name) for name in [*names, *of_traces] if audit.columns(db, name)]
+    tables = [_table(db, name) for name in [*names, *of_traces] if audit.columns(db, name)]
+    return [*tables, SEEN]
 
 
 def _table(db: sqlite3.Connection, name: str) -> Table:

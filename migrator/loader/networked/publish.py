@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import conventions
 from migrator.errors import TargetError
-from migrator.loader.networked.connection import connecting, initialise
+from migrator.loader.networked.connection import connecting, initialise, make_seen_table
 from migrator.loader.networked.dialects import Dialect, dialect_of
-from migrator.loader.networked.mirror import SHARED, Table, log_of, make_mirror, watch
+from migrator.loader.networked.mirror import SEEN, SHARED, Table, log_of, make_mirror, watch
 from migrator.loader.owners import ROOTS, SHARED_ROOTS
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import Row, Value
@@ -32,6 +32,7 @@ from migrator.outcome.written import Written
 from migrator.paths import readable_path
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select, TableClause
     from sqlalchemy.engine import URL, Connection
 
 Progress = Callable[[int, int], None]
@@ -56,29 +57,52 @@ class ServerDatabase:
 def publish(staged: Staged, database: ServerDatabase, options: PublishOptions) -> Written:
     """Add to the server's database every staged row that it lacks.
 
-    An empty database gets MLflow's tables first. Returns what the server had already. Raises
+    An empty database gets MLflow's tables first. Another conversion waits meanwhile, unless both
+    write parts of one source. Returns what the server had already. Raises
     TargetError, and KeyboardInterrupt with a message; both say how many experiments are complete
     in the target.
     """
     if database.is_empty:
         initialise(database.url, database.schema)
-    db = staged.db
+    make_seen_table(database.url)
     file = staging.StagingFile(database.path)
     try:
-        tables = make_mirror(db, file.path, database.schema)
-        with connecting(database.url) as (_, server_db):
-            _Fetch(db, server_db, file.path, tables).run()
-        watch(file.path, tables)
-        mirror = DatabaseFile(file.path, database.schema)
-        merge_options = PublishOptions(backup=False, check_rejects=options.check_rejects)
-        written = merge.merge(staged, mirror, merge_options)
-        db.execute("ATTACH DATABASE ? AS target", (readable_path(file.path),))
-        try:
-            _Send(db, database, tables, written, options.on_progress).run()
-        finally:
-            db.execute("DETACH DATABASE target")
+        with contextlib.ExitStack() as stack:
+            if options.is_alone:
+                _, holder = stack.enter_context(connecting(database.url))
+                stack.enter_context(dialect_of(database.url).alone(holder))
+            return _publish(staged, database, options, file)
     finally:
         file.remove()
+
+
+def _publish(
+    staged: Staged,
+    database: ServerDatabase,
+    options: PublishOptions,
+    file: staging.StagingFile,
+) -> Written:
+    db = staged.db
+    tables = make_mirror(db, file.path, database.schema)
+    with connecting(database.url) as (_, server_db):
+        _Fetch(db, server_db, file.path, tables).run()
+    watch(file.path, tables)
+    mirror = DatabaseFile(file.path, database.schema)
+    written = merge.merge(
+        staged,
+        mirror,
+        PublishOptions(
+            backup=False,
+            restore=options.restore,
+            source=options.source,
+            check_rejects=options.check_rejects,
+        ),
+    )
+    db.execute("ATTACH DATABASE ? AS target", (readable_path(file.path),))
+    try:
+        _Send(db, database, tables, written, options.on_progress).run()
+    finally:
+        db.execute("DETACH DATABASE target")
     return written
 
 
@@ -99,6 +123,8 @@ class _Fetch:
 
     def run(self) -> None:
         """Fetch everything in one consistent view of the server's database."""
+        import sqlalchemy
+
         source = self.source.execution_options(isolation_level="REPEATABLE READ")
         with (
             contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as mirror,
@@ -107,6 +133,8 @@ class _Fetch:
             mirror.execute("PRAGMA synchronous=OFF")
             mirror.execute("BEGIN")
             self.mirror = mirror
+            if any(table.name == "registered_models" for table in self.tables):
+                self._models_of_same_times()
             of_experiments = {t.name for t in self.tables if t.name in ROOTS} - {"experiments"}
             for name in sorted(of_experiments):
                 self._roots(name, self._staged(name))
@@ -123,7 +151,15 @@ class _Fetch:
             # Rows that are found by those of another table come after it.
             for table in sorted(self.tables, key=lambda each: each.name == "input_tags"):
                 self._parts(table)
+            of_ours = sqlalchemy.select(_columns_of(SEEN))
+            self._stream(of_ours.order_by(sqlalchemy.text("item")), SEEN)
             mirror.execute("COMMIT")
+
+    def _models_of_same_times(self) -> None:
+        """Fetch the registered models that may be ours under another name."""
+        found = self.db.execute("SELECT creation_time FROM main.registered_models")
+        times = {row[0] for row in found} - {None}
+        self._fetch(self._by_name("registered_models"), "creation_time", times)
 
     def _by_name(self, name: str) -> Table:
         return next(table for table in self.tables if table.name == name)
@@ -137,7 +173,7 @@ class _Fetch:
         self.ids[name] = {row[0] for row in found}
 
     def _parts(self, table: Table) -> None:
-        if table.name in ROOTS:
+        if table.name in ROOTS or table is SEEN:
             return
         ids = self.ids.get(table.root, set())
         if table.own_column is not None:
@@ -155,23 +191,32 @@ class _Fetch:
         """Fetch the rows that have one of ``ids`` in a column."""
         import sqlalchemy
 
-        wanted = sqlalchemy.table(table.name, *(sqlalchemy.column(name) for name in table.columns))
+        wanted = _columns_of(table)
+        for some in _chunks(sorted(ids, key=str), _IDS_PER_QUERY):
+            self._stream(sqlalchemy.select(wanted).where(wanted.c[column].in_(some)), table)
+
+    def _stream(self, query: Select[Any], table: Table) -> None:
+        """Insert the rows of a query into the mirror."""
         places = ", ".join("?" * len(table.columns))
         insert = (
             f"INSERT OR IGNORE INTO {quoted(table.name)} "
             f"({', '.join(map(quoted, table.columns))}) VALUES ({places})"
         )
-        for some in _chunks(sorted(ids, key=str), _IDS_PER_QUERY):
-            query = sqlalchemy.select(wanted).where(wanted.c[column].in_(some))
-            streaming = self.source.execution_options(stream_results=True)
-            with streaming.execute(query) as result:
-                for rows in result.partitions(_ROWS_PER_FETCH):
-                    self.mirror.executemany(insert, [_plain(row) for row in rows])
+        streaming = self.source.execution_options(stream_results=True)
+        with streaming.execute(query) as result:
+            for rows in result.partitions(_ROWS_PER_FETCH):
+                self.mirror.executemany(insert, [_plain(row) for row in rows])
 
 
 def _plain(row: Sequence[Any]) -> Row:
     """A row with the text of JSON values, which some drivers parse."""
     return tuple(json.dumps(v) if isinstance(v, (dict, list)) else v for v in row)
+
+
+def _columns_of(table: Table) -> TableClause:
+    import sqlalchemy
+
+    return sqlalchemy.table(table.name, *(sqlalchemy.column(name) for name in table.columns))
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -213,6 +258,8 @@ class _Send:
             if table.name in merge.TRACE_PARTS:  # ``merge`` deletes rows of no other table
                 self._order("gone", table)
         # SHARED comes last: it may refer to runs of any experiment.
+        if self.written.renamed_models:
+            self.todo[SHARED] = self.todo[SHARED]
         experiments = sorted(self.todo, key=lambda each: (each == SHARED, each))
         if not experiments:
             return
@@ -284,6 +331,8 @@ class _Send:
             skipped: list[tuple[Table, list[Row]]] = []
             try:
                 with self.dialect.locked(server_db, f"experiment {experiment}"):
+                    if experiment == SHARED:
+                        self._rename_models(server_db)
                     for table in self.tables:
                         changes = self.todo[experiment].get(table.name, ())
                         if "gone" in changes:
@@ -300,6 +349,14 @@ class _Send:
                 for table, rows in skipped:
                     self._count_skipped(table, rows)
                 return
+
+    def _rename_models(self, server_db: Connection) -> None:
+        """Rename registered models as ``merge`` did in the mirror; their parts follow."""
+        import sqlalchemy
+
+        rename = sqlalchemy.text("UPDATE registered_models SET name = :new WHERE name = :old")
+        for old, new in self.written.renamed_models:
+            server_db.execute(rename, {"old": old, "new": new})
 
     def _may_pass(self, error: BaseException | None) -> bool:
         if error is None:

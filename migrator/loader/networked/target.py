@@ -21,7 +21,8 @@ from migrator.loader.networked import column_limits, publish
 from migrator.loader.networked.column_limits import BASIC_PLANE, ColumnLimits
 from migrator.loader.networked.connection import connecting, schema_revision
 from migrator.loader.publication import PublishOptions, Staged
-from migrator.model import ExistingExperiment
+from migrator.loader.sqlite import seen
+from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.written import Written
 
 if TYPE_CHECKING:
@@ -83,6 +84,21 @@ class NetworkedTarget:
                 rows = db.execute(query.where(runs.c.run_uuid.in_(some)))
                 found.update(int(number) for (number,) in rows)
         return frozenset(found)
+
+    def converted_experiments(
+        self, some: Sequence[ConvertedExperiment]
+    ) -> frozenset[ConvertedExperiment]:
+        """Return those of some experiments that an earlier conversion wrote, deleted or not."""
+        import sqlalchemy
+
+        if not self.exists:
+            return frozenset()
+        with connecting(self.url) as (_, db):
+            if not sqlalchemy.inspect(db).has_table(seen.TABLE):
+                return frozenset()
+            return seen.converted_experiments(
+                some, lambda items: db.exec_driver_sql(seen.query_of(items)).fetchall()
+            )
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Make all staged rows fit the server's columns.

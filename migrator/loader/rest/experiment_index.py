@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator import conventions, encoding
-from migrator.errors import TargetError
 from migrator.loader.rest.connection import Connection
+from migrator.loader.rest.seen import SeenItems
 from migrator.model import ExistingExperiment, ExperimentPlan
 
 MODEL_TAG = "migrator.deleted_model."  # of an experiment: old id of a deleted model -> new id
@@ -111,10 +111,13 @@ class TargetExperiment:
     traces: dict[str, str | None] = field(default_factory=dict)  # trace id -> mark
     models: dict[str, Found] = field(default_factory=dict)  # by the id in the source
     ghosts: list[str] = field(default_factory=list)  # incomplete runs beside one in ``runs``
+    seen: SeenItems = field(default_factory=lambda: SeenItems({}))
+    is_to_be_deleted: bool = False  # people deleted it, and it was restored to be written into
     _settled: bool = False
 
     def load(self, server: Connection) -> None:
         """List the runs, traces and models that earlier conversions wrote. Raises TargetError."""
+        self.seen = SeenItems(self.tags)
         for known in (self.runs, self.traces, self.models, self.ghosts):
             known.clear()
         for run in server.runs(self.experiment_id):
@@ -173,17 +176,11 @@ class TargetExperiment:
     def open(self, server: Connection) -> None:
         """Restore a deleted experiment so that it can be written; it is deleted again in the end.
 
-        Raises TargetError if it is deleted on the server, but not in the source.
+        Raises TargetError.
         """
         if not self.deleted:
             return
-        if not self.plan.record.deleted:
-            raise TargetError(
-                f'Experiment "{self.plan.target_name}" is deleted on {server.shown}, and lacks '
-                "items of the source.",
-                todo="Restore it there (mlflow experiments restore "
-                f"--experiment-id {self.experiment_id}), or leave it out with --experiment.",
-            )
+        self.is_to_be_deleted = not self.plan.record.deleted
         server.call(server.store.restore_experiment, self.experiment_id)
         self.deleted = False
         for found in self.runs.values():  # MLflow restores its runs with it

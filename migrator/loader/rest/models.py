@@ -16,6 +16,7 @@ from migrator.loader.rest.digests import digest_of
 from migrator.loader.rest.experiment_index import MODEL_TAG, Found, TargetExperiment, fields_tag
 from migrator.loader.rest.limits import DELETED_VERSION, PROMPT, is_path
 from migrator.loader.rest.runs import FILES, Files, FilesOwner, send_files
+from migrator.loader.rest.seen import SeenItems
 from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
 from migrator.outcome.written import Written
 
@@ -257,10 +258,29 @@ def metrics_of(
 class RegistryWriter:
     """Writes one registered model or prompt, with its versions and aliases."""
 
-    def __init__(self, server: Connection, written: Written, ids: Ids) -> None:
+    def __init__(
+        self, server: Connection, written: Written, ids: Ids, restore: bool = False
+    ) -> None:
+        """``restore`` brings back aliases and tags that people deleted."""
         self._server = server
         self._written = written
         self._ids = ids
+        self._restore = restore
+        self._seen = SeenItems({})
+
+    def _is_gone(self, kind: Kind, entity_id: str) -> bool:
+        """Whether people deleted an alias, tag or version that the server lacks."""
+        if not self._seen.has(kind, entity_id):
+            return False
+        if self._restore and kind is not Kind.MODEL_VERSION:  # its number can't be used again
+            return False
+        self._written.left_out[kind] += 1
+        self._written.issue(
+            Code.TARGET_DELETED, kind, entity_id,
+            f"1 of kind {kind.value} deleted in the target since the last conversion: "
+            f"{entity_id}.", kept="nothing",
+        )  # fmt: skip
+        return True
 
     def write(self, record: RegisteredModelRecord) -> None:
         """Create what is missing. Raises Refused if the server does not create the model."""
@@ -283,12 +303,15 @@ class RegistryWriter:
             if why := clashes.of_registered_model(record, there, tags):
                 raise clashes.AnotherEntity(f"the target has another one: {why}")
         is_new = there is None
+        self._seen = SeenItems(tags)
         self._written.count(Kind.REGISTERED_MODEL, 1, new=is_new)
         if tags.get(conventions.MIGRATOR_DIGEST) == mark:
             self._count_there(record)
             return
         for key, value in record.tags.items():
             is_missing = key not in tags
+            if is_missing and self._is_gone(Kind.REGISTERED_MODEL_TAG, key):
+                continue
             if is_missing and not is_new:
                 call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
             self._written.count(Kind.REGISTERED_MODEL_TAG, 1, new=is_missing)
@@ -300,7 +323,14 @@ class RegistryWriter:
         self._write_aliases(record, aliases, rejected)
         own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
         if not incomplete and not rejected:  # else the next conversion tries again, and reports it
-            own[conventions.MIGRATOR_DIGEST] = mark
+            for kind, names in (
+                (Kind.REGISTERED_MODEL_TAG, record.tags),
+                (Kind.ALIAS, record.aliases),
+                (Kind.MODEL_VERSION, [str(version.version) for version in record.versions]),
+            ):
+                for each in names:
+                    self._seen.add(kind, each)
+            own |= {**self._seen.new_tags(), conventions.MIGRATOR_DIGEST: mark}
         for key, value in own.items():
             call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
 
@@ -318,6 +348,8 @@ class RegistryWriter:
             if found is not None and (why := clashes.of_version(version, found)):
                 rejected.add(version.version)
                 self._reject_version(version, why)
+            elif found is None and self._is_gone(Kind.MODEL_VERSION, str(version.version)):
+                self._written.left_out[Kind.MODEL_VERSION_TAG] += len(version.tags)
             elif not self._version(version, found, cut_off=is_interrupted):
                 incomplete.add(version.version)
         for version in record.versions:
@@ -337,6 +369,8 @@ class RegistryWriter:
             if number in rejected:
                 message = f"Alias {alias} of {name} is of a version that was rejected."
                 written.issue(Code.ENTITY_CLASHES, Kind.ALIAS, entity_id, message)
+                continue
+            if alias not in aliases and self._is_gone(Kind.ALIAS, alias):
                 continue
             if alias not in aliases:
                 try:

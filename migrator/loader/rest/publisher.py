@@ -62,11 +62,13 @@ class Publisher:
         progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
         runs_in_all: int = 0,
         in_place: bool = False,
+        restore: bool = False,
     ) -> None:
         """``there`` are the experiments of the server by the ids of the plans.
 
         ``files_of`` lists a directory of artifacts; without it none are sent. With ``in_place``
-        the runs are the server's own, which traces refer to by the ids that they have.
+        the runs are the server's own, which traces refer to by the ids that they have. ``restore``
+        brings back what people deleted on the server.
         """
         self._server = server
         self._there = there
@@ -74,6 +76,9 @@ class Publisher:
         self._progress = progress
         self._in_all = runs_in_all
         self._in_place = in_place
+        self._restore = restore
+        self._places: dict[tuple[Kind, str], int] = {}  # the experiment of each item
+        self._gone: dict[Kind, list[str]] = {}  # ids of what people deleted, by kind
         self._result = Written()
         self._experiments: dict[int, TargetExperiment] = {}
         self._datasets: dict[int, _Datasets] = {}
@@ -130,6 +135,9 @@ class Publisher:
             )
             experiment.load(server)
             self._follow_name(experiment, there, own)
+            if self._restore and experiment.deleted and not plan.record.deleted:
+                experiment.open(server)
+                experiment.is_to_be_deleted = False
         self._experiments[plan.target_id] = experiment
         self._result.count(Kind.EXPERIMENT, 1, new=experiment.is_new)
         for key, value in plan.tags.items():
@@ -172,6 +180,12 @@ class Publisher:
                         f"Experiment {number} of the target has another value of tag {key}.",
                         path=experiment.plan.record.path, kept="what the target has",
                     )  # fmt: skip
+            experiment.seen.add(Kind.EXPERIMENT_TAG, key)
+            return
+        name = f"{experiment.experiment_id}/{key}"
+        if experiment.seen.has(Kind.EXPERIMENT_TAG, key) and not self._restore:
+            self._gone.setdefault(Kind.EXPERIMENT_TAG, []).append(name)
+            self._result.left_out[Kind.EXPERIMENT_TAG] += counted
             return
         experiment.open(self._server)
         store = self._server.store
@@ -189,6 +203,7 @@ class Publisher:
                 )  # fmt: skip
             return
         experiment.tags[key] = value
+        experiment.seen.add(Kind.EXPERIMENT_TAG, key)
         self._result.count(Kind.EXPERIMENT_TAG, counted, new=True)
 
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
@@ -214,6 +229,7 @@ class Publisher:
                 },
             )  # fmt: skip
             return
+        self._places[Kind.RUN, run.run_id] = experiment_id
         self._runs.append((run, experiment_id))
         self._points += sum(map(len, run.metrics.values()))
         self._flush_if_full()
@@ -227,6 +243,7 @@ class Publisher:
             kind = Kind.TRACE if plan.native else None
             self._refuse_second(kind, plan.trace_id, "", counted.converted)
             return
+        self._places[Kind.TRACE, plan.trace_id] = experiment_id
         self._traces.append((plan, experiment_id))
         self._spans += len(plan.spans)
         self._flush_if_full()
@@ -256,11 +273,20 @@ class Publisher:
 
     def _flush_runs(self) -> None:
         lot, self._runs, self._points = self._runs, [], 0
-        jobs = [self._job(run, experiment_id) for run, experiment_id in lot]
+        jobs = []
+        for run, experiment_id in lot:
+            job = self._job(run, experiment_id)
+            if job.found is None and self._is_gone(job.experiment, Kind.RUN, run.run_id):
+                runs.count_there(job)
+                _as_left_out(job.written)
+                self._result.add(job.written)
+            else:
+                jobs.append(job)
         incomplete = []
         for job in jobs:
             if job.is_complete:
                 runs.count_there(job)
+                self._restore_complete(job)
             else:
                 incomplete.append(job)
         found = [job for job in incomplete if job.found is not None]
@@ -269,6 +295,20 @@ class Publisher:
         for job in jobs:
             self._take_in(job)
         self._progress("runs sent", len(self._ids.runs), self._in_all)
+
+    def _is_gone(self, experiment: TargetExperiment, kind: Kind, entity_id: str) -> bool:
+        """Whether people deleted an item that the server lacks; it is named in the end then."""
+        if self._restore or not experiment.seen.has(kind, entity_id):
+            return False
+        self._gone.setdefault(kind, []).append(entity_id)
+        return True
+
+    def _restore_complete(self, job: RunJob) -> None:
+        """With ``restore``, restore a run that is complete."""
+        found = job.found
+        if self._restore and found is not None and found.deleted and not job.run.deleted:
+            self._server.call(self._server.store.restore_run, job.new_id)
+            found.deleted = False
 
     def _write_runs(self, jobs: list[RunJob]) -> None:
         """Create or restore runs, all before any is filled, so that parents are known."""
@@ -285,6 +325,8 @@ class Publisher:
             if job.found is not None and job.found.deleted:
                 self._server.call(self._server.store.restore_run, job.new_id)
                 job.found.deleted = False
+                if not job.run.deleted and not self._restore:  # people deleted it
+                    self._to_delete[job.new_id] = job.experiment.plan.target_id
         self._server.each(self._fill, jobs)
 
     def _job(self, run: RunRecord, experiment_id: int) -> RunJob:
@@ -345,6 +387,13 @@ class Publisher:
             if there == mark:
                 traces.count(plan, self._result, new=False)
                 continue
+            is_missing = plan.trace_id not in experiment.traces
+            if is_missing and self._is_gone(experiment, Kind.TRACE, plan.trace_id):
+                counted = Written()
+                traces.count(plan, counted, new=True)
+                _as_left_out(counted)
+                self._result.add(counted)
+                continue
             experiment.open(self._server)
             jobs.append(TraceJob(plan, experiment, mark))
         self._server.each(self._write_trace, jobs)
@@ -376,6 +425,7 @@ class Publisher:
         if self._is_second(Kind.LOGGED_MODEL, record.model_id):
             self._refuse_second(Kind.LOGGED_MODEL, record.model_id, record.path, parts)
             return
+        self._places[Kind.LOGGED_MODEL, record.model_id] = experiment_id
         experiment = self._experiments[experiment_id]
         found = experiment.model(self._server, record.model_id)
         mark = models.mark_of(record, self._files_of is not None)
@@ -386,6 +436,9 @@ class Publisher:
             self._result.count(Kind.LOGGED_MODEL_METRIC, len(points), new=False)
             if record.lifecycle_stage == "deleted" and not found.deleted:  # it was cut off there
                 self._server.call(self._server.store.delete_logged_model, found.new_id)
+            return
+        if found is None and self._is_gone(experiment, Kind.LOGGED_MODEL, record.model_id):
+            self._result.left_out.update({Kind.LOGGED_MODEL: 1, **parts})
             return
         experiment.open(self._server)
         written = Written()
@@ -435,7 +488,7 @@ class Publisher:
             return
         written = Written()
         try:
-            models.RegistryWriter(self._server, written, self._ids).write(record)
+            models.RegistryWriter(self._server, written, self._ids, self._restore).write(record)
         except Refused as error:
             written = Written()
             message = f"Registered model {record.name}: {error}."
@@ -459,6 +512,7 @@ class Publisher:
             self._result.add(job.written)
         self._join_late_parents()
         self._take_ghosts_away()
+        self._remember()
         self._delete()
         self._count_datasets()
         experiment_ids = {
@@ -470,6 +524,29 @@ class Publisher:
             Kind.LOGGED_MODEL: self._ids.models,
         }
         return self._result
+
+    def _remember(self) -> None:
+        """Keep what is on the server in tags, and name what people deleted."""
+        from mlflow.entities import ExperimentTag
+
+        server = self._server
+        for (kind, entity_id), target_id in self._places.items():
+            experiment = self._experiments[target_id]
+            if entity_id not in self._gone.get(kind, ()):
+                experiment.seen.add(kind, entity_id)
+        for experiment in self._experiments.values():
+            for key, value in experiment.seen.new_tags().items():
+                experiment.open(server)
+                tag = ExperimentTag(key, value)
+                server.call(server.store.set_experiment_tag, experiment.experiment_id, tag)
+        for kind, ids in self._gone.items():
+            named = ", ".join(sorted(ids)[:3]) + (", …" if len(ids) > 3 else "")
+            self._result.issue(
+                Code.TARGET_DELETED, kind, min(ids),
+                f"{len(ids):,} of kind {kind.value} deleted in the target since the last "
+                f"conversion: {named}.",
+                kept="nothing; --restore brings it back", count=len(ids),
+            )  # fmt: skip
 
     def experiment_id(self, target_id: int) -> str:
         """Return the server's id of an experiment that was added."""
@@ -537,7 +614,9 @@ class Publisher:
     def _delete(self) -> None:
         store, call = self._server.store, self._server.call
         gone = {
-            key for key, experiment in self._experiments.items() if experiment.plan.record.deleted
+            key
+            for key, experiment in self._experiments.items()
+            if experiment.plan.record.deleted or experiment.is_to_be_deleted
         }
         self._server.each(
             lambda run_id: call(store.delete_run, run_id),
@@ -564,3 +643,13 @@ class Publisher:
                     f"Dataset {record.name} of experiment {source.experiment_id} is not an input "
                     "of any run that was converted.", path=source.path,
                 )  # fmt: skip
+
+
+def _as_left_out(written: Written) -> None:
+    """Count everything as left out."""
+    for counter in (written.converted, written.already_there):
+        written.left_out.update(counter)
+        counter.clear()
+    for counter in (written.rebuilt, written.rebuilt_already_there):
+        written.rebuilt_left_out.update(counter)
+        counter.clear()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from migrator import conventions
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.rows import COLUMNS, KINDS
@@ -110,7 +111,8 @@ def tables(db: sqlite3.Connection) -> list[str]:
     names = [
         name
         for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type='table'")
-        if not name.startswith("sqlite_") and name != "alembic_version"
+        if not name.startswith("sqlite_")
+        and name not in ("alembic_version", conventions.MIGRATOR_SEEN_TABLE)
     ]
     parents = {
         name: {row[2] for row in db.execute(f"PRAGMA main.foreign_key_list({quoted(name)})")}

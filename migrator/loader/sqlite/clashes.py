@@ -16,13 +16,14 @@ from collections.abc import Sequence
 
 from migrator import conventions, encoding
 from migrator.issues import Code, Issue, Kind
-from migrator.loader.owners import ROOTS, WITHOUT_KEYS, is_shared, owner_of
+from migrator.loader.owners import ROOTS
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
+from migrator.loader.sqlite.seen import UNFINISHED
+from migrator.loader.sqlite.taking_out import create_marks, take_out
 from migrator.outcome.written import Written
 
-UNFINISHED = "('RUNNING', 'SCHEDULED')"
 _OUR_ROOT = "migrator_root_span"  # SQL function: the id of a root span that we added to a trace
 
 
@@ -120,7 +121,10 @@ _CONTRADICTIONS = {
     ),
     "model_versions": (
         ("s.creation_time <> t.creation_time", "'it was created at another time there'"),
-        ("s.run_id <> t.run_id AND t.run_id <> ''", "'another run made it there'"),
+        (
+            "s.run_id <> t.run_id AND t.run_id <> '' AND t.current_stage <> 'Deleted_Internal'",
+            "'another run made it there'",
+        ),
     ),
 }
 
@@ -136,6 +140,7 @@ def leave_out(db: sqlite3.Connection) -> Written:
     )
     _find_other_points(db)
     left_out = Written()
+    create_marks(db, "clash")
     for root in _CONTRADICTIONS.keys() & ROOTS.keys():
         _find(db, root, (ROOTS[root],))
     _find(db, "model_versions", ("name", "version"))
@@ -147,17 +152,14 @@ def leave_out(db: sqlite3.Connection) -> Written:
         "(SELECT id FROM temp.clash_runs)))",
         (conventions.SOURCE_RUN,),
     )
-    found = "SELECT count(*) FROM temp.clash_"
-    roots = (*_CONTRADICTIONS,)
-    if not any(db.execute(found + root).fetchone()[0] for root in roots):
-        return left_out
-    # Children first; input_tags before the inputs that say whose they are.
-    without_keys = {*ROOTS, *WITHOUT_KEYS}
-    tables = [t for t in reversed(audit.tables(db)) if t in without_keys or not is_shared(db, t)]
-    for table in sorted(tables, key=lambda table: table != "input_tags"):
-        for owner, condition in _conditions(db, table):
-            _take_out(db, table, owner, condition, left_out)
-    _take_out_promoted(db, left_out)
+
+    def count(owner: str, entity_id: object, kind: Kind, number: int, *, rebuilt: bool) -> None:
+        if rebuilt:
+            left_out.rebuilt_rejected[kind] += number
+        else:
+            _reject(db, left_out, owner, str(entity_id), kind, number)
+
+    take_out(db, "clash", count)
     return left_out
 
 
@@ -184,8 +186,6 @@ def _find_other_points(db: sqlite3.Connection) -> None:
 
 def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
     """Fill ``temp.clash_TABLE`` with the ids that clash, and the reasons."""
-    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS clash_{table} (id TEXT PRIMARY KEY, why TEXT)")
-    db.execute(f"DELETE FROM temp.clash_{table}")
     cases = " ".join(f"WHEN {condition} THEN {why}" for condition, why in _CONTRADICTIONS[table])
     keys = audit.key_columns(db, table)
     same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
@@ -200,48 +200,6 @@ def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
         f"CASE {cases} END AS why FROM main.{table} AS s JOIN target.{table} AS t ON {same} "
         f"WHERE {condition}) WHERE why IS NOT NULL"
     )
-
-
-def _conditions(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
-    """Return the roots by which a table's rows clash: the root's table, and SQL for its id."""
-    owner = owner_of(db, table)
-    found = [(owner.root, owner.sql)] if owner.root in _CONTRADICTIONS else []
-    if table == "entity_associations":
-        found.append(("evaluation_datasets", owner.sql))
-    if table == "logged_model_metrics":
-        found.append(("runs", "s.run_id"))
-    if table in ("model_versions", "model_version_tags", "registered_model_aliases"):
-        found.append(("model_versions", "s.name || '/' || s.version"))
-    return found
-
-
-def _take_out(db: sqlite3.Connection, table: str, owner: str, sql: str, left_out: Written) -> None:
-    clashing = f"{sql} IN (SELECT id FROM temp.clash_{owner})"
-    for kind, _, condition, rebuilt in (s for s in audit.SLICES if s.table == table):
-        found = db.execute(
-            f"SELECT {sql}, count(*) FROM main.{quoted(table)} AS s "
-            f"WHERE ({condition}) AND {clashing} GROUP BY 1 ORDER BY 1"
-        ).fetchall()
-        for entity_id, count in found:
-            if rebuilt:
-                left_out.rebuilt_rejected[kind] += count
-            else:
-                _reject(db, left_out, owner, str(entity_id), kind, count)
-    db.execute(f"DELETE FROM main.{quoted(table)} AS s WHERE {clashing}")
-
-
-def _take_out_promoted(db: sqlite3.Connection, left_out: Written) -> None:
-    """Reject the rows of clashing traces that a newer schema keeps in columns."""
-    found = db.execute(
-        "SELECT trace_id, tbl, trace_id IN (SELECT trace_id FROM temp.native), n "
-        "FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)"
-    ).fetchall()
-    for trace_id, table, native, count in found:
-        if native:
-            _reject(db, left_out, "trace_info", trace_id, KINDS[table], count)
-        else:
-            left_out.rebuilt_rejected[KINDS[table]] += count
-    db.execute("DELETE FROM temp.promoted WHERE trace_id IN (SELECT id FROM temp.clash_trace_info)")
 
 
 def _reject(

@@ -16,7 +16,7 @@ from migrator.errors import LedgerError, TargetError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import KINDS
-from migrator.loader.sqlite import audit, clashes, staging
+from migrator.loader.sqlite import audit, clashes, model_names, seen, staging
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.files import DatabaseFile, connect, reporting
 from migrator.outcome.written import Written
@@ -57,13 +57,13 @@ class _Table:
 def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Written:
     """Add to the target every staged row that it lacks, in one transaction.
 
-    A row whose key the target has is left as the target has it, except of runs and traces that
-    had not ended there: those are brought up to date. Entities whose ids other entities of the
-    target have are left out (``clashes``). Before the first change the target is copied to
+    What people changed or deleted in the target stays so (``seen``), other values follow the
+    source. Traces that had not ended are brought up to date. Entities whose ids other entities of
+    the target have are left out (``clashes``). Before the first change the target is copied to
     ``NAME.backup-REVISION-N``; if it lacks nothing, neither is done. Returns what the target had
     already. Raises TargetError and LedgerError.
     """
-    db, joined = staged.db, staged.joined
+    db = staged.db
     db.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
     db.execute("PRAGMA foreign_keys=ON")
     db.create_function(_CANONICAL, 1, _canonical_json, deterministic=True)
@@ -73,48 +73,61 @@ def merge(staged: Staged, target: DatabaseFile, options: PublishOptions) -> Writ
     db.execute("BEGIN IMMEDIATE")
     try:
         _check_unchanged(db, target)
-        tables = [_table(db, name) for name in audit.tables(db)]
-        _check_names(db, target)
-        _adopt_ids(db)
-        if any(table.name == "trace_info" for table in tables):
-            _keep_spans(db, result)  # first: an inferred root is not another trace
-        result.add(clashes.leave_out(db))
-        options.check_rejects(result.issues)
-        missing = _count(db, tables, result)
-        behind = _latest_behind(db)
-        stale = _find_stale(db, tables)
-        renamed = _find_renamed(db)
-        if not any(missing.values()) and not behind and not stale and not renamed:
-            result.issues += _differences(db, tables, joined)
-            db.execute("ROLLBACK")
-            result.unchanged = True
-            return result
-        if options.backup:
-            # A connection of its own: ours holds the lock, under which others may still read.
-            with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
-                result.backup_path = back_up(source, target.path, target.revision)
-        try:
-            if stale:
-                result.issues += _update_stale(db, stale)
-                missing = _count(db, tables, Written())
-            _rename_experiments(db)
-            result.issues += _differences(db, tables, joined)
-            _insert(db, target, tables, missing)
-            _update_latest(db)
-            options.committing()
-            db.execute("COMMIT")
-        except BaseException:
-            if result.backup_path:  # nothing has changed, so it is of no use
-                Path(result.backup_path).unlink(missing_ok=True)
-            raise
+        _merge(staged, target, options, result)
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
+        if result.backup_path:  # nothing has changed, so it is of no use
+            Path(result.backup_path).unlink(missing_ok=True)
         raise
     finally:
         with contextlib.suppress(sqlite3.OperationalError):
             db.execute("DETACH DATABASE target")
     return result
+
+
+def _merge(staged: Staged, target: DatabaseFile, options: PublishOptions, result: Written) -> None:
+    """Merge in an open transaction, and end it; fills ``result``."""
+    db = staged.db
+    seen.create(db, "target")
+    result.add(model_names.settle(db))
+    _adopt_ids(db)
+    if not options.restore:
+        result.add(seen.leave_out_deleted(db, options.source))
+    tables = [_table(db, name) for name in audit.tables(db)]
+    _check_names(db, target)
+    if any(table.name == "trace_info" for table in tables):
+        _keep_spans(db, result)  # first: an inferred root is not another trace
+    result.add(clashes.leave_out(db))
+    options.check_rejects(result.issues)
+    seen.remember(db, options.source)
+    seen.find_changes(db, options.source, restore=options.restore)
+    missing = _count(db, tables, result)
+    stale = _find_stale(db, tables)
+    is_whole = not any(missing.values()) and not _latest_behind(db) and not stale
+    renamed = _find_renamed(db) + len(result.renamed_models)
+    has_news = renamed or seen.has_followers(db) or seen.is_behind(db)
+    if is_whole and not has_news:
+        result.issues += _differences(db, tables, staged.joined)
+        db.execute("ROLLBACK")
+        result.unchanged = True
+        return
+    if options.backup:
+        # A connection of its own: ours holds the lock, under which others may still read.
+        with contextlib.closing(connect(target.path, _WAIT_MS / 1000)) as source:
+            result.backup_path = back_up(source, target.path, target.revision)
+    result.issues += seen.changes_issues(db)
+    seen.follow(db)
+    if stale:
+        result.issues += _update_traces(db, stale)
+        missing = _count(db, tables, Written())
+    _rename_experiments(db)
+    result.issues += _differences(db, tables, staged.joined)
+    _insert(db, target, tables, missing)
+    _update_latest(db)
+    seen.keep(db)
+    options.committing()
+    db.execute("COMMIT")
 
 
 def _check_unchanged(db: sqlite3.Connection, target: DatabaseFile) -> None:
@@ -287,10 +300,8 @@ def _count_promoted(db: sqlite3.Connection, result: Written) -> None:
         counter[KINDS[table]] += n
 
 
-# ------------------------------------------------------------- what had not ended last time
+# ------------------------------------------------------------- traces that had not ended
 
-_RUN_COLUMNS = ("name", "status", "end_time")
-_STAGE_COLUMNS = ("lifecycle_stage", "deleted_time")  # a run deleted in the target stays deleted
 TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
     "spans": "trace_id",
     "trace_metrics": "request_id",
@@ -299,32 +310,16 @@ TRACE_PARTS = {  # tables of a trace's parts -> the column that names it
 }
 
 
-def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table]:
-    """Find runs and traces that are unfinished in the target and differ in the source.
+def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> dict[str, _Table]:
+    """Find traces that are unfinished in the target and differ in the source.
 
-    Fills ``temp.stale_runs`` and ``temp.stale_traces``; returns the tables to update, none if
-    nothing is stale. A rebuilt trace is also stale when it lacks a span, because a run has joined
-    its tree since. So is a native trace with an inferred root whose spans the source has now.
+    Fills ``temp.stale_traces``; returns the tables by name, none if nothing is stale. A rebuilt
+    trace is also stale when it lacks a span, because a run has joined its tree since. So is a
+    native trace with an inferred root whose spans the source has now.
     """
     by_name = {table.name: table for table in tables}
-    for name in ("stale_runs", "stale_traces"):
-        db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id TEXT PRIMARY KEY)")
-        db.execute(f"DELETE FROM temp.{name}")
-    if "runs" in by_name:
-        differs = " OR ".join(f"s.{c} IS NOT t.{c}" for c in _RUN_COLUMNS)
-        differs += " OR s.lifecycle_stage = 'deleted' AND t.lifecycle_stage <> 'deleted'"
-        tags = (
-            "OR EXISTS (SELECT 1 FROM main.tags AS a JOIN target.tags AS b "
-            "ON a.key = b.key AND a.run_uuid = b.run_uuid "
-            "WHERE a.run_uuid = s.run_uuid AND a.value IS NOT b.value)"
-            if "tags" in by_name
-            else ""
-        )
-        db.execute(
-            "INSERT INTO temp.stale_runs SELECT s.run_uuid FROM main.runs AS s "
-            "JOIN target.runs AS t ON t.run_uuid = s.run_uuid "
-            f"WHERE t.status IN {clashes.UNFINISHED} AND ({differs} {tags})"
-        )
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS stale_traces (id TEXT PRIMARY KEY)")
+    db.execute("DELETE FROM temp.stale_traces")
     if "trace_info" in by_name:
         lacks = " OR ".join(
             f"EXISTS (SELECT 1 FROM main.{name} AS a WHERE a.{column} = s.request_id "
@@ -356,46 +351,14 @@ def _find_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[_Table
             "SELECT 1 FROM target.spans AS b WHERE b.trace_id = a.trace_id "
             "AND b.span_id = a.span_id))))"
         )
-    found = db.execute(
-        "SELECT (SELECT count(*) FROM temp.stale_runs) + (SELECT count(*) FROM temp.stale_traces)"
-    )
-    return list(by_name.values()) if found.fetchone()[0] else []
+    found = db.execute("SELECT 1 FROM temp.stale_traces LIMIT 1").fetchone()
+    return by_name if found else {}
 
 
-def _update_stale(db: sqlite3.Connection, tables: Sequence[_Table]) -> list[Issue]:
-    """Update the runs and traces that ``_find_stale`` found. Returns an issue for each kind."""
-    by_name = {table.name: table for table in tables}
-    if "runs" in by_name:
-        _update_runs(db)
-    if "tags" in by_name:
-        db.execute(
-            "UPDATE target.tags AS t SET value = s.value FROM main.tags AS s WHERE s.key = t.key "
-            "AND s.run_uuid = t.run_uuid AND t.run_uuid IN (SELECT id FROM temp.stale_runs)"
-        )
-    if "trace_info" in by_name:
-        _update_traces(db, by_name)
-    runs = _stale_issues(db, "stale_runs", Kind.RUN, "had not ended")
-    traces = _stale_issues(db, "stale_traces", Kind.TRACE, "had not ended or lacked spans")
-    return [*runs, *traces]
+def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> list[Issue]:
+    """Update stale traces, and delete their parts that came from the source. Returns an issue.
 
-
-def _update_runs(db: sqlite3.Connection) -> None:
-    for names, condition in (
-        (_RUN_COLUMNS, ""),
-        (_STAGE_COLUMNS, "AND t.lifecycle_stage <> 'deleted'"),
-    ):
-        columns = ", ".join(names)
-        db.execute(
-            f"UPDATE target.runs AS t SET ({columns}) = (SELECT {columns} FROM main.runs AS s "
-            "WHERE s.run_uuid = t.run_uuid) "
-            f"WHERE t.run_uuid IN (SELECT id FROM temp.stale_runs) {condition}"
-        )
-
-
-def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> None:
-    """Update stale traces, and delete their parts that came from the source.
-
-    Those are inserted again. What users added in the target (assessments, tags) stays.
+    Those are inserted again. What people added or changed in the target (assessments, tags) stays.
     """
     info = by_name["trace_info"]
     values = ", ".join(quoted(c) for c in info.columns if c not in info.key)
@@ -411,11 +374,13 @@ def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> Non
             f"UPDATE target.assessments AS t SET ({values}) = (SELECT {values} FROM "
             "main.assessments AS s WHERE s.assessment_id = t.assessment_id) "
             "WHERE t.trace_id IN (SELECT id FROM temp.stale_traces) "
-            "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments)"
+            "AND t.assessment_id IN (SELECT assessment_id FROM main.assessments) "
+            f"AND NOT {seen.is_of_people('assessments', by_name['assessments'].key)}"
         )
     is_ours = (
-        "t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
-        "WHERE s.request_id = t.request_id AND s.key = t.key)"
+        "(t.key LIKE 'migrator.%' OR EXISTS (SELECT 1 FROM main.trace_tags AS s "
+        "WHERE s.request_id = t.request_id AND s.key = t.key)) "
+        f"AND NOT {seen.is_of_people('trace_tags', ('key', 'request_id'))}"
     )
     for name, column in TRACE_PARTS.items():
         condition = f" AND ({is_ours})" if name == "trace_tags" else ""
@@ -423,20 +388,19 @@ def _update_traces(db: sqlite3.Connection, by_name: Mapping[str, _Table]) -> Non
             f"DELETE FROM target.{name} AS t "
             f"WHERE t.{column} IN (SELECT id FROM temp.stale_traces){condition}"
         )
+    return _stale_issues(db)
 
 
-def _stale_issues(db: sqlite3.Connection, table: str, kind: Kind, state: str) -> list[Issue]:
-    ids = [row[0] for row in db.execute(f"SELECT id FROM temp.{table} ORDER BY id")]
-    if not ids:
-        return []
+def _stale_issues(db: sqlite3.Connection) -> list[Issue]:
+    ids = [row[0] for row in db.execute("SELECT id FROM temp.stale_traces ORDER BY id")]
     named = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
     return [
         Issue(
             Code.TARGET_UPDATED,
             "",
-            f"{len(ids)} of kind {kind.value} {state}: {named}.",
+            f"{len(ids)} of kind {Kind.TRACE.value} had not ended or lacked spans: {named}.",
             kept="what the source has now",
-            kind=kind,
+            kind=Kind.TRACE,
             entity_id=ids[0],
             count=len(ids),
         )
@@ -471,11 +435,15 @@ def _differences(
     issues = []
     for table in tables:
         kind = KINDS.get(table.name)
-        skipped = _INCIDENTAL.get(table.name, set()) | set(table.key)
-        values = [quoted(c) for c in table.columns if c not in skipped]
-        if kind is None or not values:
+        watched = seen.watched_columns(table.name)
+        skipped = _INCIDENTAL.get(table.name, set()) | set(table.key) | watched
+        compared = [column for column in table.columns if column not in skipped]
+        conditions = [_differs(quoted(column), column in table.json) for column in compared]
+        if watched:
+            conditions.append(seen.unknown_difference(table.name))
+        if kind is None or not conditions:
             continue
-        condition = " OR ".join(_differs(c, c.strip('"') in table.json) for c in values)
+        condition = " OR ".join(conditions)
         if table.name == "experiment_tags":
             condition = (
                 f"({condition}) AND (s.key, s.experiment_id) NOT IN "

@@ -16,7 +16,7 @@ from migrator.issues import Issue
 from migrator.loader import schema as schemas
 from migrator.loader.existing import EXPERIMENTS, existing_experiment
 from migrator.loader.publication import PublishOptions, Staged
-from migrator.loader.sqlite import merge, staging
+from migrator.loader.sqlite import merge, seen, staging
 from migrator.loader.sqlite.files import (
     DatabaseFile,
     connect,
@@ -26,7 +26,7 @@ from migrator.loader.sqlite.files import (
     reporting,
     uri_of,
 )
-from migrator.model import ExistingExperiment
+from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.written import Written
 
 
@@ -75,6 +75,22 @@ class SqliteTarget:
             )
             return frozenset(int(number) for (number,) in rows)
 
+    def converted_experiments(
+        self, some: Sequence[ConvertedExperiment]
+    ) -> frozenset[ConvertedExperiment]:
+        """Return those of some experiments that an earlier conversion wrote, deleted or not."""
+        if not self.exists:
+            return frozenset()
+        with reporting(self.path), contextlib.closing(connect(self.path)) as db:
+            there = db.execute(
+                "SELECT 1 FROM main.sqlite_master WHERE name = ?", (seen.TABLE,)
+            ).fetchone()
+            if there is None:
+                return frozenset()
+            return seen.converted_experiments(
+                some, lambda items: db.execute(seen.query_of(items)).fetchall()
+            )
+
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Change nothing: a SQLite column holds any text and any number of 64 bits."""
         return Counter(), []
@@ -88,6 +104,9 @@ class SqliteTarget:
         """
         if self.revision is not None:
             return merge.merge(staged, DatabaseFile(self.path, self.revision), options)
+        staged.db.execute("BEGIN")
+        seen.remember(staged.db, options.source)
+        staged.db.execute("COMMIT")
         staged.db.close()
         options.committing()
         if not staging.publish_new(staged.path, self.path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from migrator.issues import Kind
@@ -64,11 +65,23 @@ def _compare_model_metrics(of: Entity, record: LoggedModelRecord, found: Any) ->
         of.points(f"metric {name}", expected[name], points[name])
 
 
+def _renamed(database: Database, record: RegisteredModelRecord) -> Any:
+    """The one model of the target that was created at the same moment, None if there is none."""
+    found = database.registry.search_registered_models(max_results=1000)
+    same = [each for each in found if each.creation_timestamp == record.creation_ms]
+    return same[0] if len(same) == 1 else None
+
+
 def compare_registered_model(
     database: Database, findings: Findings, record: RegisteredModelRecord
 ) -> None:
     """Compare a registered model or prompt, with its tags, aliases and versions."""
     found = read_entity(database.registry.get_registered_model, record.name)
+    if found is None:
+        found = _renamed(database, record)
+    if found is not None and found.name != record.name:
+        versions = tuple(replace(version, name=found.name) for version in record.versions)
+        record = replace(record, name=found.name, versions=versions)
     of = findings.entity(Kind.REGISTERED_MODEL, record.name, found)
     if of is None:
         for version in record.versions:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from migrator import conventions
-from migrator.errors import TargetError
 from migrator.loader.rest.experiment_index import (
     MODEL_TAG,
     Found,
@@ -86,8 +85,9 @@ def test_an_experiment_of_an_earlier_conversion_is_listed_again_once(new: bool, 
     assert server.settled == waits
 
 
-def test_an_experiment_that_users_deleted_is_not_written_into() -> None:
+def test_an_experiment_that_people_deleted_is_restored_to_be_deleted_again() -> None:
     server: Any = FakeConnection()
-    with pytest.raises(TargetError, match="is deleted on"):
-        target(deleted=True).open(server)
-    assert server.store.calls == []
+    experiment = target(deleted=True)
+    experiment.open(server)
+    assert [name for name, _ in server.store.calls] == ["restore_experiment"]
+    assert experiment.is_to_be_deleted and not experiment.deleted

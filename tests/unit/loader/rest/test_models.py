@@ -71,6 +71,7 @@ def test_a_registered_model_is_made_with_versions_stages_aliases_and_last_its_ma
         "set_registered_model_alias",
         "set_registered_model_tag",
         "set_registered_model_tag",
+        "set_registered_model_tag",
     ]
     last = server.registry.named("set_registered_model_tag")[-1]
     assert last[1].key == conventions.MIGRATOR_DIGEST

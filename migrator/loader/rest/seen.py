@@ -1,0 +1,56 @@
+"""Remembers on a server what was converted: in tags, because the API has no other place.
+
+Each item is a code of 8 characters, a hash of its kind and id. Tags ``migrator.seen.N`` of an
+experiment hold those of its runs, traces and logged models, those of a registered model its
+versions, aliases and tags. What is remembered and not there any more was deleted by people.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+
+from migrator.issues import Kind
+
+_PREFIX = "migrator.seen."
+_CODE_CHARS = 8
+_CODES_A_TAG = 600  # a tag of an experiment holds 5,000 characters
+_MOST_TAGS = 40  # MLflow reads all tags of an experiment with each list of experiments
+
+
+class SeenItems:
+    """The items that the tags of an experiment or a registered model remember."""
+
+    def __init__(self, tags: Mapping[str, str]) -> None:
+        self._kept = {key: value for key, value in tags.items() if key.startswith(_PREFIX)}
+        text = "".join(self._kept[key] for key in sorted(self._kept, key=_number_of))
+        codes = [text[at : at + _CODE_CHARS] for at in range(0, len(text), _CODE_CHARS)]
+        self._codes = dict.fromkeys(codes)  # in the order in which they were added
+
+    def has(self, kind: Kind, entity_id: str) -> bool:
+        """Whether an earlier conversion wrote this item."""
+        return _code_of(kind, entity_id) in self._codes
+
+    def add(self, kind: Kind, entity_id: str) -> None:
+        """Remember an item, as long as there is room."""
+        if len(self._codes) < _CODES_A_TAG * _MOST_TAGS:
+            self._codes[_code_of(kind, entity_id)] = None
+
+    def new_tags(self) -> dict[str, str]:
+        """The tags that are to be written; none if nothing was added."""
+        codes = list(self._codes)
+        tags = {}
+        for number, start in enumerate(range(0, len(codes), _CODES_A_TAG), 1):
+            tags[f"{_PREFIX}{number}"] = "".join(codes[start : start + _CODES_A_TAG])
+        return {key: value for key, value in tags.items() if self._kept.get(key) != value}
+
+
+def _number_of(key: str) -> int:
+    end = key.removeprefix(_PREFIX)
+    return int(end) if end.isdecimal() else 0
+
+
+def _code_of(kind: Kind, entity_id: str) -> str:
+    text = f"{kind.value}/{entity_id}".encode("utf-8", "surrogatepass")
+    return base64.urlsafe_b64encode(hashlib.sha256(text).digest()[:6]).decode()

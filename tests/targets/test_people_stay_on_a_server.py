@@ -1,0 +1,150 @@
+"""What people deleted on a server stays away, as far as tags can remember it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from migrator import pipeline
+from migrator.issues import Code, Kind
+from migrator.outcome.summary import Outcome
+from tests.support import storekit
+from tests.support.mlflow_server import Server
+
+pytestmark = pytest.mark.xdist_group("targets_people_server")
+
+FLOW, OTHER, LATE = "a" * 32, "b" * 32, "c" * 32
+NATIVE = "tr-" + "1" * 32
+MODEL = "m-" + "3" * 32
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    server = Server(tmp_path_factory.mktemp("server"), port).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def client(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running.empty()
+    return MlflowClient(running.uri)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    root = tmp_path / "mlruns"
+    storekit.write_experiment(root, "7", "rag", tags={"team": "blue"})
+    for run_id in (FLOW, OTHER):
+        storekit.write_run(
+            root, "7", run_id, params={"model": "gpt-4o"},
+            artifacts={"prompt.txt": "P", "response.txt": "R"},
+        )  # fmt: skip
+    storekit.write_trace(root, "7", NATIVE)
+    storekit.write_logged_model(root, "7", MODEL)
+    storekit.write_registered_model(root, "clf", versions=[{}, {}], aliases={"prod": 1, "old": 2})
+    return root
+
+
+def convert(store: Path, client: MlflowClient, **choice: Any) -> Outcome:
+    options = pipeline.Options(**choice)
+    outcome = pipeline.convert([store], client.tracking_uri, options)
+    assert outcome.exit_code == 0, outcome.ledger.issues
+    return outcome
+
+
+def runs(client: MlflowClient, experiment: str) -> dict[str, str]:
+    """The stage of each run by its id in the source."""
+    found = client.search_runs([experiment], run_view_type=ViewType.ALL)
+    return {r.data.tags["migrator.source_run_id"]: r.info.lifecycle_stage for r in found}
+
+
+def experiment_id(client: MlflowClient) -> str:
+    experiments = client.search_experiments(ViewType.ALL)
+    return str(next(e.experiment_id for e in experiments if e.name == "rag"))
+
+
+def test_what_people_deleted_on_a_server_stays_away(store: Path, client: MlflowClient) -> None:
+    convert(store, client)
+    rag = experiment_id(client)
+    other = next(
+        r.info.run_id for r in client.search_runs([rag])
+        if r.data.tags["migrator.source_run_id"] == OTHER
+    )  # fmt: skip
+    client.delete_traces(rag, trace_ids=[f"tr-{FLOW}", NATIVE])
+    client.delete_run(other)
+    client.delete_logged_model(client.search_logged_models([rag])[0].model_id)
+    client.delete_experiment_tag(rag, "team")
+    client.delete_registered_model_alias("clf", "old")
+    client.delete_model_version("clf", "1")
+    for night in range(2):
+        if night:
+            (store / "7" / OTHER / "tags" / "late").write_text("1")
+            (store / "7" / FLOW / "tags" / "late").write_text("1")
+            (store / "models" / "clf" / "aliases" / "new").write_text("2")
+        outcome = convert(store, client)
+        assert outcome.ledger.left_out[Kind.TRACE] == 1
+        deleted = {i.kind for i in outcome.ledger.issues if i.code is Code.TARGET_DELETED}
+        assert {Kind.TRACE, Kind.LOGGED_MODEL, Kind.EXPERIMENT_TAG} <= deleted
+        assert [t.info.trace_id for t in client.search_traces(locations=[rag])] == [f"tr-{OTHER}"]
+        assert runs(client, rag) == {FLOW: "active", OTHER: "deleted"}
+        assert client.search_logged_models([rag]) == []
+        assert "team" not in client.get_experiment(rag).tags
+    assert client.get_run(other).data.tags["late"] == "1"
+    aliases = client.get_registered_model("clf").aliases
+    assert "old" not in aliases and int(aliases["new"]) == 2
+    assert [int(v.version) for v in client.search_model_versions("name='clf'")] == [2]
+    convert(store, client, restore=True)
+    assert {t.info.trace_id for t in client.search_traces(locations=[rag])} == {
+        f"tr-{FLOW}", f"tr-{OTHER}", NATIVE,
+    }  # fmt: skip
+    assert runs(client, rag) == {FLOW: "active", OTHER: "active"}
+    assert client.get_experiment(rag).tags["team"] == "blue"
+    assert len(client.search_logged_models([rag])) == 1
+
+
+def test_a_deleted_experiment_of_a_server_gets_new_runs_and_stays_deleted(
+    store: Path, client: MlflowClient
+) -> None:
+    convert(store, client)
+    rag = experiment_id(client)
+    client.delete_experiment(rag)
+    storekit.write_run(store, "7", LATE)
+    convert(store, client)
+    assert client.get_experiment(rag).lifecycle_stage == "deleted"
+    assert runs(client, rag).keys() == {FLOW, OTHER, LATE}
+    convert(store, client, restore=True)
+    assert client.get_experiment(rag).lifecycle_stage == "active"
+
+
+def test_the_trace_of_a_run_in_progress_is_replaced_when_the_run_ends(
+    store: Path, client: MlflowClient
+) -> None:
+    flow: dict[str, Any] = {
+        "params": {"model": "gpt-4o"},
+        "artifacts": {"prompt.txt": "P", "response.txt": "half"},
+    }
+    storekit.write_run(store, "7", LATE, status=1, end_ms=None, **flow)
+    convert(store, client)
+    trace = client.get_trace(f"tr-{LATE}")
+    assert trace.info.tags["migrator.unfinished"] == "true"
+    client.set_trace_tag(f"tr-{LATE}", "mine", "1")
+    flow["artifacts"]["response.txt"] = "R"
+    storekit.write_run(store, "7", LATE, end_ms=storekit.START_MS + 700, **flow)
+    convert(store, client)
+    trace = client.get_trace(f"tr-{LATE}")
+    assert (trace.info.state.value, trace.info.execution_duration) == ("OK", 700)
+    assert "R" in str(trace.data.spans[0].outputs) and trace.info.tags["mine"] == "1"
+    assert "migrator.unfinished" not in trace.info.tags
