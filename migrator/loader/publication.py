@@ -22,11 +22,12 @@ class Staged:
 class PublishOptions:
     """How staged rows are published.
 
-    With ``restore`` what people deleted comes back. ``source`` names the place of the source.
-    ``is_alone`` keeps other conversions from writing into a server's database at once.
-    ``check_rejects`` gets what the target makes us reject before anything is changed, and may
-    raise. ``committing`` is called right before the single step that changes a SQLite file.
-    ``on_progress`` gets the number of experiments sent to a server's database, and of all.
+    With ``restore`` what people deleted comes back. ``source`` names the place of the source, and
+    is empty where that is the target. ``is_alone`` keeps other conversions from writing into a
+    server's database at once. ``check_rejects`` gets what the target makes us reject before
+    anything is changed, and may raise. ``committing`` is called right before the single step that
+    changes a SQLite file. ``on_progress`` gets the number of experiments sent to a server's
+    database, and of all.
     """
 
     backup: bool = True

@@ -239,7 +239,7 @@ def _convert_into_database(
                     backup=settings.backup,
                     restore=options.restore,
                     is_alone=options.shard.is_whole,
-                    source="\n".join(sorted(outcome.sources)),
+                    source="" if settings.in_place else "\n".join(sorted(outcome.sources)),
                     check_rejects=settings.check_rejects,
                     committing=committing,
                     on_progress=lambda done, total: progress("publishing experiments", done, total),

@@ -533,7 +533,6 @@ def compare(written: Written) -> VerifyResult:
 def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
     result = compare(written)
     assert result.differences == ()
-    assert result.differences == ()
     assert result.compared == {
         Kind.EXPERIMENT: 1,
         Kind.EXPERIMENT_TAG: 1,
@@ -554,6 +553,7 @@ def test_what_mlflow_wrote_has_no_difference(written: Written) -> None:
         Kind.MODEL_VERSION: 2,
         Kind.MODEL_VERSION_TAG: 1,
         Kind.TRACE: 1,
+        Kind.TRACE_LINK: 1,
         Kind.TRACE_TAG: 4,
         Kind.TRACE_METADATA: len(written.trace.metadata),
         Kind.SPAN: 3,

@@ -206,7 +206,7 @@ from migrator.cli import main
 from migrator.pipeline import lots, trees
 from tests.convert.test_workers import hold
 lots.FEW_RUNS, lots.LOT_RUNS = 0, 3
-trees.TreeWorker.work = lambda *_: hold(sys.argv.pop())
+trees.TreeWorker._work = lambda *_: hold(sys.argv.pop())
 main(["convert", sys.argv[1], "--to", sys.argv[2], "--schema", "3.9", "--workers", "2"])
 """
 

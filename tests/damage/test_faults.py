@@ -198,13 +198,13 @@ def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
     folder, ready = tmp_path / "killed", tmp_path / "ready"
     folder.mkdir()
 
-    def linger(worker: TreeWorker, tree: object) -> None:
+    def linger(worker: TreeWorker, tree: object, read: object) -> None:
         ready.touch()
         time.sleep(5)  # in a process of its own, which nobody waits for
 
     with monkeypatch.context() as patch:
         patch.setattr(lots, "FEW_RUNS", 0)
-        patch.setattr(TreeWorker, "work", linger)
+        patch.setattr(TreeWorker, "_work", linger)
         pid = forked(lambda: convert(store, folder / "m.db", SCHEMA_39, workers=2))
         while not ready.exists():
             time.sleep(0.01)

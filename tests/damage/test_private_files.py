@@ -150,12 +150,12 @@ import os, sys, time
 from pathlib import Path
 from migrator.cli import main
 from migrator.pipeline import trees
-work = trees.TreeWorker.work
+work = trees.TreeWorker._work
 def linger(*args):
     work(*args)
     Path(sys.argv[1]).touch()
     time.sleep(60)
-trees.TreeWorker.work = linger
+trees.TreeWorker._work = linger
 main(sys.argv[2:])
 """
 

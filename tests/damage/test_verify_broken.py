@@ -148,7 +148,7 @@ def test_a_damaged_database_is_not_sent(
     whole = target.read_bytes()
     target.write_bytes(whole[: len(whole) // 2])
     said = sentence(run("push", f"sqlite:///{target}", "--to", front.uri))
-    assert f"{target} can't be read" in said and "malformed" in said
+    assert f"{target} is a damaged SQLite database" in said and "malformed" in said
 
 
 # --------------------------------------------------------------------------- a server

@@ -93,6 +93,8 @@ def rows(database: Path, old: tuple[str, ...] = (), new: str = "") -> dict[str, 
             for table in tables
         }
     db.close()
+    if "migrator_seen" in found:  # digests of locations, and which store it was, follow the item
+        found["migrator_seen"] = sorted(row[:1] for row in found["migrator_seen"])
     return found
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("database_servers")
 OPTIONS = pipeline.Options(workers=1)
 ADDED = {
     *("trace_info", "trace_tags", "trace_request_metadata", "trace_metrics", "spans"),
-    *("span_metrics", "assessments", "entity_associations", "experiment_tags"),
+    *("span_metrics", "assessments", "entity_associations", "experiment_tags", "migrator_seen"),
 }
 Rows = dict[str, list[tuple[object, ...]]]
 

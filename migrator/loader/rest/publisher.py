@@ -512,7 +512,8 @@ class Publisher:
             self._result.add(job.written)
         self._join_late_parents()
         self._take_ghosts_away()
-        self._remember()
+        if not self._in_place:  # only traces are added, and what is theirs stays without marks
+            self._remember()
         self._delete()
         self._count_datasets()
         experiment_ids = {

@@ -17,6 +17,7 @@ not ended, and what is missing arrives.
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -203,8 +204,8 @@ def create(db: sqlite3.Connection, database: str) -> None:
 
 
 def source_number(place: str) -> int:
-    """31 bits of a hash of where the source is."""
-    return digest(place) & 0x7FFFFFFF
+    """31 bits of a hash of where the source is, the same in every locale; 0 for the target itself."""
+    return digest(os.fsencode(place)) & 0x7FFFFFFF if place else 0
 
 
 def remember(db: sqlite3.Connection, place: str) -> None:
@@ -226,9 +227,10 @@ def _remember_rows(
 
 
 # What another store of the same entity wrote stays as long as this one has other values. A store
-# that was moved takes over what it wrote before, when something is written anyway.
+# that was moved takes over what it wrote before, when something is written anyway. A database that
+# is converted in place (source 0) takes nothing over.
 _IS_CHANGED = "t.content <> s.content AND t.source = s.source"
-_IS_MOVED = "t.content = s.content AND t.source <> s.source"
+_IS_MOVED = "t.content = s.content AND t.source <> s.source AND s.source <> 0"
 _BOTH = f"FROM main.{TABLE} AS s LEFT JOIN target.{TABLE} AS t ON t.item = s.item"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from migrator import conventions
 from migrator.issues import Kind
-from migrator.model import SpanPlan, SpanType, TracePlan
+from migrator.model import LinkRecord, SpanPlan, SpanType, TracePlan
 from migrator.verification.database.assets import compare_links
 from migrator.verification.database.opening import Database
 from migrator.verification.findings import MISSING, NOTHING, Entity, Findings
@@ -70,7 +70,7 @@ class TraceComparison:
             self._compare_tokens(of, plan, rows.tokens[plan.trace_id])
             self._compare_spans(plan, experiment_id, entity.data.spans, rows.spans[plan.trace_id])
             of.count(Kind.TRACE_LINK, len(plan.all_links))
-            compare_links(of, plan.all_links, rows.links[plan.trace_id])
+            compare_links(of, _links_of(plan), rows.links[plan.trace_id])
 
     def _find_traces(self, trace_ids: Sequence[str]) -> dict[str, Any]:
         """Return MLflow's traces by id.
@@ -247,3 +247,9 @@ class _TraceRows:
     spans: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     tokens: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     links: dict[str, dict[tuple[str, str], int]] = field(default_factory=lambda: defaultdict(dict))
+
+
+def _links_of(plan: TracePlan) -> tuple[LinkRecord, ...]:
+    """The links of a trace. Only the source's have a time: MLflow dates others by its clock."""
+    undated = [replace(link, created_ms=None) for link in plan.all_links if link not in plan.links]
+    return (*plan.links, *undated)
