@@ -56,7 +56,7 @@ except ImportError:  # MLflow 3.9, whose server adds no cost
 
 RELEASE = tuple(int(part) for part in mlflow.__version__.split(".")[:2])
 IN_COLUMNS = (3, 17)  # from here on MLflow keeps a trace's numbers in columns
-ADDED = ("migrator.source_", "migrator.digest", "migrator.deleted_model.")
+ADDED = ("migrator.source_", "migrator.digest", "migrator.deleted_model.", "migrator.seen.")
 OF_THE_SERVER = {"mlflow.artifactLocation", "mlflow.trace.infoFinalized"}
 
 

@@ -597,9 +597,12 @@ def test_experiments_of_the_server_are_others_unless_we_made_them(
     assert convert(store, server.uri, "-q", "--on-conflict", "merge").exit_code == 0
     assert len(client.search_runs([theirs], run_view_type=ViewType.ALL)) == 3
     assert client.get_experiment(theirs).tags["team"] == "theirs"
+    # What is remembered of the experiment that others made is complete after the second time.
+    assert convert(store, server.uri, "-q", "--on-conflict", "merge").exit_code == 0
     rows = server.rows()
     assert convert(store, server.uri, "-q", "--on-conflict", "merge").exit_code == 0
     assert server.rows() == rows
+    assert len(client.search_runs([theirs], run_view_type=ViewType.ALL)) == 3
 
 
 @pytest.mark.parametrize(

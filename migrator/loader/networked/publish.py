@@ -263,16 +263,17 @@ class _Send:
         experiments = sorted(self.todo, key=lambda each: (each == SHARED, each))
         if not experiments:
             return
+        number = max(1, sum(each != SHARED for each in experiments))
         try:
             with connecting(self.database.url) as (_, server_db):
                 self.dialect.prepare(server_db)
                 self._advance_ids(server_db)
                 for experiment in experiments:
-                    self.progress(self.whole, len(experiments))
+                    self.progress(min(self.whole, number), number)
                     self._send(server_db, experiment)
                     self.whole += 1
         except (TargetError, KeyboardInterrupt) as error:
-            state = f"{self.whole:,} of {len(experiments):,} experiments were written completely"
+            state = f"{self.whole:,} of {number:,} experiments were written completely"
             state += "; convert again to add the rest." if self.whole else ", so nothing changed."
             if isinstance(error, TargetError):
                 raise TargetError(f"{error.what} {state}", todo=error.todo) from error
