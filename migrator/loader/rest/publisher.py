@@ -410,6 +410,8 @@ class Publisher:
         if self._in_place:
             runs_there = {run_id: run_id for run_id in job.plan.run_ids}
         traces.write(self._server, job, runs_there)
+        if job.is_refused:
+            del self._places[Kind.TRACE, job.plan.trace_id]
         self._server.count_written("traces")
 
     # --------------------------------------------------------------------------- models
@@ -531,10 +533,11 @@ class Publisher:
         from mlflow.entities import ExperimentTag
 
         server = self._server
+        arrived = {Kind.RUN: self._ids.runs, Kind.LOGGED_MODEL: self._ids.models}
         for (kind, entity_id), target_id in self._places.items():
-            experiment = self._experiments[target_id]
-            if entity_id not in self._gone.get(kind, ()):
-                experiment.seen.add(kind, entity_id)
+            is_refused = kind in arrived and entity_id not in arrived[kind]
+            if not is_refused and entity_id not in self._gone.get(kind, ()):
+                self._experiments[target_id].seen.add(kind, entity_id)
         for experiment in self._experiments.values():
             for key, value in experiment.seen.new_tags().items():
                 experiment.open(server)

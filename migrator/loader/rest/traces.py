@@ -43,6 +43,7 @@ class TraceJob:
     experiment: TargetExperiment
     mark: str
     written: Written = field(default_factory=Written)
+    is_refused: bool = False
 
 
 def mark_of(plan: TracePlan, runs: Mapping[str, str]) -> str:
@@ -170,6 +171,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _refuse(job: TraceJob, code: Code, message: str) -> None:
+    job.is_refused = True
     counted = Written()
     count(job.plan, counted, new=True)
     trace_id = job.plan.trace_id
