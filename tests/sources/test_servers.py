@@ -545,7 +545,7 @@ def test_answers_are_utf8_whatever_type_they_claim(
     def as_text(method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
         if "get-trace-artifact" not in path:
             return None
-        spans = requests.get(genai + path, timeout=60).json()
+        spans = json.loads(requests.get(genai + path, timeout=60).content)
         body = json.dumps(spans, ensure_ascii=False).encode()
         return Answer(200, body, {"Content-Type": "text/plain"})
 

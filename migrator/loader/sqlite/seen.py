@@ -204,7 +204,7 @@ def create(db: sqlite3.Connection, database: str) -> None:
 
 
 def source_number(place: str) -> int:
-    """31 bits of a hash of where the source is, the same in every locale; 0 for the target itself."""
+    """31 bits of a hash of where the source is, in any locale; 0 for the target itself."""
     return digest(os.fsencode(place)) & 0x7FFFFFFF if place else 0
 
 
