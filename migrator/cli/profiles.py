@@ -185,7 +185,9 @@ def _checked(
             profile_files=(file,), include=groups, experiments=experiments, redact=redact
         )
         pipeline.scan(sources, options, on_tree=count)
-    return _Checked(profile, taken, trees if sources else None, of_taken if taken else of_all)
+    trees_read = trees if sources else None
+    usage = of_taken if taken else of_all
+    return _Checked(profile, taken, trees_read, usage)
 
 
 def _lines_of_usage(usage: ProfileUsage, *, is_of_all: bool) -> Iterator[str]:

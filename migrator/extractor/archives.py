@@ -50,6 +50,8 @@ _BLOCK_BYTES = 1 << 20
 _NAME_ERRORS = frozenset(
     {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 )
+# What the standard library raises for damaged archives: RuntimeError for encrypted entries,
+# NotImplementedError for methods of compression it lacks, ValueError and UnicodeError for headers.
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
     NotImplementedError, UnicodeError, ValueError,
@@ -261,9 +263,13 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Header:
         """Read the next header. Raises ReadError where the file ends without its end blocks."""
+        cut_off = (
+            tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]  # typeshed lacks it
+            tarfile.EmptyHeaderError,  # type: ignore[attr-defined]  # typeshed lacks it
+        )
         try:
             return super().fromtarfile(tarfile_)
-        except (tarfile.TruncatedHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]  # not in typeshed
+        except cut_off:
             raise tarfile.ReadError("it is cut off") from None
 
 
@@ -285,7 +291,8 @@ def _tar_entries(archive: str) -> Iterator[_Entry]:
                 return tar.extractfile(member)
 
             yield _Entry(member.name, kind, size, float(member.mtime), member.linkname, content)
-            tar.members.clear()  # type: ignore[attr-defined]  # it keeps every header else
+            # tarfile keeps every header that it read; memory must not grow with the archive.
+            tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 def _zip_entries(archive: str) -> Iterator[_Entry]:

@@ -156,7 +156,10 @@ class Source(ABC):
         """Read a registered model or prompt with its versions."""
 
     def read_asset(self, entry: AssetEntry) -> Extracted[Asset]:
-        """Read an evaluation dataset, scorer or webhook. File stores list none."""
+        """Read an evaluation dataset, scorer or webhook.
+
+        Sources whose index lists none, such as file stores, are never asked.
+        """
         raise NotImplementedError(f"{type(self).__name__} lists no {entry.kind.value}")
 
     # -- where its artifacts are

@@ -365,11 +365,15 @@ def _drawn(example: ExampleTrace, words: str) -> DrawnTrace:
 
 def _drawn_span(span: ExampleSpan, whole_ns: int) -> DrawnSpan:
     """A bar that stays inside the trace's time, also where a span does not."""
-    words = ["" if span.type == "UNKNOWN" else span.type, "failed" if span.is_error else ""]
+    words = []
+    if span.type != "UNKNOWN":
+        words.append(span.type)
+    if span.is_error:
+        words.append("failed")
     left = min(99.5, max(0.0, 100 * span.start_ns / whole_ns))
     return DrawnSpan(
         name=span.name,
-        kind=", ".join(filter(None, words)),
+        kind=", ".join(words),
         is_error=span.is_error,
         depth=min(span.depth, DEEPEST),
         left=left,

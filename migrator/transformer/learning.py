@@ -483,7 +483,9 @@ def _recognition(
     found: Iterable[Suggestion], keys: Mapping[str, _Key], tree_of: Mapping[str, str]
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
     """Groups of sources, on the root and on a run below it, that the trees have."""
-    telling = [each for name in TELLING for each in found if each.field == name]
+    telling: list[Suggestion] = []
+    for name in TELLING:
+        telling += [each for each in found if each.field == name]
     models = [each for each in found if each.field == "model"]
     conditional = [*telling, *models]
     root: list[tuple[str, ...]] = []

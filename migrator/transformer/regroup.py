@@ -149,7 +149,8 @@ def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
 def _enclosed(moments: Iterable[Moment]) -> dict[str, str]:
     """The live run around others that overlap, by their ids, where one encloses all of them."""
     parents: dict[str, str] = {}
-    for group in _by_writer(moment for moment in moments if moment.is_live):
+    live = [moment for moment in moments if moment.is_live]
+    for group in _by_writer(live):
         for together in _overlapping(group):
             outer = together[0]  # it starts first, and of those that do it ends last
             inner = together[1:]

@@ -295,7 +295,7 @@ class ReadLog:
         files = small_files(folder)
         if files is not None:
             try:  # a None is an AttributeError, which costs less than looking for one
-                texts = {name: data.decode() for name, data in files}  # type: ignore[union-attr]
+                texts = {name: data.decode() for name, data in files}  # type: ignore[union-attr]  # caught
             except (AttributeError, UnicodeDecodeError):
                 pass  # one of them must be read by itself, or repaired
             else:

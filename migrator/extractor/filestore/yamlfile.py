@@ -25,7 +25,7 @@ from migrator.issues import Code, Kind
 try:
     from yaml import CSafeLoader as _Loader
 except ImportError:  # PyYAML built without libyaml
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]  # the same class to us
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]  # same interface
 
 # Keys of newer releases with the value that they have where the feature is not used (3.17)
 _SAYS_NOTHING = (("workspace", "default"),)
@@ -113,8 +113,8 @@ def _load_simple(text: str) -> dict[str, Any] | None:
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    try:
-        values = dict(map(_simple_line, lines))  # type: ignore[arg-type]  # a None ends it
+    try:  # a line that is not simple is None, for which dict raises TypeError
+        values = dict(map(_simple_line, lines))  # type: ignore[arg-type]  # caught
     except TypeError:
         return None
     return values if len(values) == len(lines) and lines else None

@@ -110,7 +110,9 @@ class Connection:
                 if why is not None:
                     raise self.lost(why[0], why[1]) from error
             raise Refused(said.removeprefix(f"{code}: "), is_lasting=is_lasting) from error
-        except (OSError, NotImplementedError) as error:  # requests' own; a release not told
+        except (OSError, NotImplementedError) as error:
+            # Errors of requests are OSErrors. MLflow's client raises NotImplementedError where the
+            # server did not tell its release.
             why = self.find_problem()
             if why is not None:
                 raise self.lost(why[0], why[1]) from error

@@ -94,6 +94,11 @@ def _slices() -> list[Slice]:
 SLICES = _slices()
 
 
+def slices_of(table: str) -> list[Slice]:
+    """The slices of one table's rows."""
+    return [each for each in SLICES if each.table == table]
+
+
 def key_columns(db: sqlite3.Connection, table: str, database: str = "main") -> tuple[str, ...]:
     """Return the columns of a table's primary key, in key order."""
     info = db.execute(f"PRAGMA {database}.table_info({quoted(table)})").fetchall()

@@ -361,7 +361,7 @@ def _take_out_rows(
     db.execute("DELETE FROM temp.gone_rows")
     db.executemany("INSERT INTO temp.gone_rows VALUES (?)", [(rowid,) for rowid, _ in found])
     marked = "SELECT id FROM temp.gone_rows"
-    for kind, _, condition, is_rebuilt in (s for s in audit.SLICES if s.table == table):
+    for kind, _, condition, is_rebuilt in audit.slices_of(table):
         (number,) = db.execute(
             f"SELECT count(*) FROM main.{quoted(table)} AS s "
             f"WHERE ({condition}) AND s.rowid IN ({marked})"

@@ -42,7 +42,7 @@ def take_out(db: sqlite3.Connection, prefix: str, count: Count) -> None:
     for table in sorted(tables, key=lambda table: table != "input_tags"):
         for owner, sql in _owners(db, table):
             marked = f"{sql} IN (SELECT id FROM temp.{prefix}_{owner})"
-            for kind, _, condition, rebuilt in (s for s in audit.SLICES if s.table == table):
+            for kind, _, condition, rebuilt in audit.slices_of(table):
                 found = db.execute(
                     f"SELECT {sql}, count(*) FROM main.{quoted(table)} AS s "
                     f"WHERE ({condition}) AND {marked} GROUP BY 1 ORDER BY 1"
