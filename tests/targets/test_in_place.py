@@ -297,3 +297,17 @@ def test_the_command(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     assert "Backup: " in result.stdout
     assert "Artifact locations" not in result.stdout
+
+
+def test_what_a_store_converted_is_still_remembered_as_the_stores(tmp_path: Path) -> None:
+    store, target = fixturekit.store("2.22.5-agents"), tmp_path / "mlflow.db"
+    pipeline.convert([str(store)], f"sqlite:///{target}", pipeline.Options(traces=False))
+
+    def remembered() -> set[tuple[int, int, int]]:
+        with contextlib.closing(sqlite3.connect(target)) as db:
+            return set(db.execute("SELECT item, content, source FROM migrator_seen"))
+
+    before = remembered()
+    done = pipeline.convert([str(target)], in_place=True)
+    assert sum(done.ledger.rebuilt_new.values()) > 0
+    assert before and before < remembered()
