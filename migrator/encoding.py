@@ -110,23 +110,8 @@ def encode_all(values: Mapping[str, Json]) -> dict[str, str]:
 _QUOTE: Callable[[str], str] = json.encoder.encode_basestring  # a text as JSON
 
 
-def _encoder() -> Callable[[Any], str]:
-    """Make ``json.dumps(value, ensure_ascii=False)`` with one encoder for all calls.
-
-    ``JSONEncoder.encode`` makes a C encoder for each call, which takes longer than encoding a span.
-    A Python without that C encoder uses the plain one.
-    """
-    plain = json.JSONEncoder(ensure_ascii=False, check_circular=False)
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return plain.encode
-    # As JSONEncoder.iterencode calls it: markers (values are trees, so there is no circle to look
-    # for), default, encoder, indent, both separators, sort_keys, skipkeys, allow_nan.
-    chunks = make(None, plain.default, _QUOTE, None, ": ", ", ", False, False, True)
-    return lambda value: "".join(chunks(value, 0))
-
-
-_ENCODE = _encoder()
+# Values are trees of JSON, so there is no circle to look for.
+_ENCODE: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 def sanitize(value: Json) -> Json:
