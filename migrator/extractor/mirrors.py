@@ -110,10 +110,10 @@ class Mirror:
 
     def address(self, path: str) -> str | None:
         """The location that MLflow opens for a path, None for one outside the mirror."""
-        if not path.startswith(self.folder + os.sep):
+        if path != self.folder and not path.startswith(self.folder + os.sep):
             return None
-        below = path[len(self.folder) + 1 :].replace(os.sep, "/")
-        return mlflow_location(f"{self.base}/{below}", self.account)
+        below = path[len(self.folder) :].replace(os.sep, "/")
+        return mlflow_location(f"{self.base}{below}", self.account)
 
 
 @dataclass(frozen=True)

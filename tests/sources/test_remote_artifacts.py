@@ -251,6 +251,21 @@ def test_a_store_on_disk_reads_its_artifacts_in_the_bucket(
     assert span.outputs == "So."
 
 
+@pytest.mark.parametrize("above", ["", "/team"])
+def test_an_experiment_is_in_the_bucket_that_the_user_says(
+    above: str, bucket: ObjectStore, tmp_path: Path
+) -> None:
+    source = tmp_path / "project" / "mlruns"
+    run = "1123456789abcdef0123456789abcdef"
+    write_experiment(source, "7", "chat", artifact_location=f"s3://gone{above}")
+    write_run(source, "7", run, artifact_uri=f"s3://gone{above}/{run}/artifacts")
+    bucket.put(f"chat{above}/{run}/artifacts/prompt.txt", b"Why?")
+    convert(source, at=(f"s3://gone=s3://{BUCKET}/chat",))
+    client = client_of(source)
+    assert client.get_experiment("7").artifact_location == f"s3://{BUCKET}/chat{above}"
+    assert [file.path for file in client.list_artifacts(run)] == ["prompt.txt"]
+
+
 # ------------------------------------------------------------------------- behind a server
 
 
