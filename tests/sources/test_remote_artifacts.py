@@ -503,6 +503,8 @@ def test_a_told_place_that_can_not_be_read_ends_a_copy(bucket: ObjectStore, tmp_
     [
         ("copy:http://host/x", "not to any other URI"),
         ("copy:file:///x", "not to any other URI"),
+        ("copy:s3://", "not to any other URI"),
+        ("copy:s3:/new/mlflow", "not to any other URI"),
         ("copy:sftp://ana:secret@host/x", "holds a password"),
     ],
 )
@@ -561,11 +563,37 @@ def test_a_bucket_that_refuses_is_named(refused: str, bucket: ObjectStore, tmp_p
     assert "access is denied" in message
 
 
-def test_a_place_that_does_not_exist_is_named(bucket: ObjectStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["s3://not-there/x", f"s3://{BUCKET}/not-there"])
+def test_a_told_place_that_does_not_exist_is_refused(
+    place: str, bucket: ObjectStore, tmp_path: Path
+) -> None:
     made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
-    outcome = convert(made.path, at=(f"s3://{BUCKET}=s3://not-there/x",))
-    (issue,) = named(outcome, Code.ARTIFACTS_NOT_LOOKED_AT)
-    assert "s3://not-there/x does not exist" in issue.message
+    with pytest.raises(OptionError, match=f"{place} does not exist"):
+        convert(made.path, at=(f"s3://{BUCKET}={place}",))
+    assert not Path(target_of(made.path)[10:]).exists()
+
+
+def test_a_recorded_bucket_that_does_not_exist_is_named(
+    bucket: ObjectStore, tmp_path: Path
+) -> None:
+    made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
+    for table, column in LOCATIONS[:2]:
+        change = f"replace({column}, '{BUCKET}', 'not-there')"
+        databasekit.execute(made.path, f"UPDATE {table} SET {column} = {change}")
+    outcome, message = hollow(made.path)
+    assert "s3://not-there does not exist" in message
+    assert outcome.artifacts.hollow == {"s3://not-there/mlflow": 1}
+
+
+@pytest.mark.parametrize(
+    "place", ["wasbs://box@ana.blob.core.windows.net/x", "abfss://box@ana.dfs.core.windows.net/x"]
+)
+def test_without_the_extra_of_azure_it_is_named(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    _, message = hollow(moved_to_proxy(tmp_path).path, f"mlflow-artifacts:/={place}")
+    assert "pip install 'mlflow-migrate[azure]'" in message
 
 
 def test_an_object_that_vanishes_costs_that_one(bucket: ObjectStore, tmp_path: Path) -> None:
@@ -706,6 +734,7 @@ def moved_to_proxy(tmp_path: Path) -> Recorded:
     [
         ("s3://a", "it has no equals sign"),
         ("s3://a=/not/there", "/not/there does not exist"),
+        ("s3://a=s3://", "is neither the address of an object store nor"),
         ("mlflow-artifacts:/=http://u:secret@host:5000", "holds a password"),
         ("mlflow-artifacts:/=http://host:port", "is neither the address of an object store nor"),
         ("mlflow-artifacts:/=nonsense://host", "is neither the address of an object store nor"),
