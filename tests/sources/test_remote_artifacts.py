@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from migrator import pipeline
 from migrator.errors import MigrateError, OptionError, SourceError
 from migrator.extractor.artifact_proxy import PROXY_API, ArtifactProxy
+from migrator.extractor.mirrors import Mirror, NotServed, Object, fetch, place
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import copy_to_object_store
 from migrator.model import ArtifactCopy
@@ -684,6 +685,30 @@ def test_a_server_that_can_not_list_artifacts_is_named(
     with contextmanager(answering)(status, text) as address:
         _, message = hollow(made.path, f"mlflow-artifacts:/={address}")
     assert words in message
+
+
+def test_a_file_that_a_server_fails_to_send_costs_that_one(tmp_path: Path) -> None:
+    with contextmanager(answering)(500, "Internal Server Error") as address:
+        remote = ArtifactProxy(f"{address}{PROXY_API}")
+        with pytest.raises(NotServed, match="the server answers 500 for /1/%C3%BC.txt"):
+            remote.get("1/ü.txt", str(tmp_path / "file"), lambda: None)
+
+    class Partly:
+        at_once = 1
+
+        def get(self, key: str, to: str, check: Callable[[], None]) -> None:
+            if key == "ü.txt":
+                raise NotServed("no")
+            Path(to).write_text("x")
+
+    mirror = Mirror("http://host", str(tmp_path), "")
+    placed, _ = place(mirror, [Object("ü.txt", "ü.txt", 1), Object("a.txt", "a.txt", 1)])
+    fetched = fetch(Partly(), mirror, placed, lambda stage, done, total: None)
+    assert [object_.key for object_, _ in fetched.lost] == ["ü.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    (tmp_path / "ü.txt").touch()
+    with pytest.raises(NotServed):  # where nothing is sent, the server is at fault
+        fetch(Partly(), mirror, placed[1:], lambda stage, done, total: None)
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
