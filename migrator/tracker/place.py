@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses, encoding
 from migrator import conventions as conv
+from migrator.http_client import OWN_CONNECTION
 from migrator.trace_writer import Delivered, OutgoingTrace, Send, TraceWriter, send_at_once
 from migrator.tracker import local_database
 from migrator.tracker.costs import totals
@@ -220,7 +221,7 @@ def why_silent(uri: str, limit_s: float) -> str | None:
     def ask(send: Send) -> str | None:
         response = http_request(
             get_default_host_creds(uri), PROBE, "POST", max_retries=0, timeout=limit_s,
-            raise_on_status=False, json={"max_results": 1},
+            raise_on_status=False, extra_headers=OWN_CONNECTION, json={"max_results": 1},
         )  # fmt: skip
         code = int(response.status_code)
         if code in (401, 403):

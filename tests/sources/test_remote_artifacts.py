@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -254,12 +253,6 @@ def test_a_store_on_disk_reads_its_artifacts_in_the_bucket(
 # ------------------------------------------------------------------------- behind a server
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module", params=["file", "s3"])
 def proxy(
     request: pytest.FixtureRequest, server: ObjectStore, tmp_path_factory: pytest.TempPathFactory
@@ -267,7 +260,7 @@ def proxy(
     """A real server that serves artifacts from its disk or from the bucket."""
     folder = tmp_path_factory.mktemp("server")
     destination = f"s3://{BUCKET}/served" if request.param == "s3" else None
-    started = Server(folder, free_port(), destination).start(server.env())
+    started = Server(folder, destination).start(server.env())
     try:
         yield started
     finally:

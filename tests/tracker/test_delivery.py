@@ -18,7 +18,7 @@ from migrator.tracker import delivery
 from migrator.tracker.place import Place
 from tests.support import trackerkit
 from tests.support.mlflow_server import Server
-from tests.tracker.test_server import free_port, run, server_tracker
+from tests.tracker.test_server import run, server_tracker
 
 pytestmark = pytest.mark.xdist_group("tracker_delivery")
 
@@ -34,7 +34,7 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 

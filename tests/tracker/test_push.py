@@ -31,7 +31,6 @@ from mlflow.tracing.client import TracingClient
 from migrator.cli import main
 from tests.support import trackerkit
 from tests.support.mlflow_server import Server, differences
-from tests.tracker.test_server import free_port
 
 pytestmark = pytest.mark.xdist_group("tracker_push")
 
@@ -41,7 +40,7 @@ START_MS = 1_700_000_000_000
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +17,12 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from migrator.cli import main
+from migrator.loader.rest.connection import Connection
 from migrator.tracker import MLFlowTracker
+from migrator.tracker.place import why_silent
 from tests.support import trackerkit
+from tests.support.mlflow_server import Server
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.xdist_group("tracker_server")
 
@@ -36,12 +37,6 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     trackerkit.database(tmp_path, "fallback.db")
     with trackerkit.restored():
         yield
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -66,6 +61,36 @@ def black_hole() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     for connection in held:
         connection.close()
+
+
+@contextmanager
+def closing_what_it_keeps_open() -> Iterator[str]:
+    """Answers the first request of each connection, keeps that open, and drops it at the next."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+            if not self.close_connection:
+                self.rfile.read(1)  # of the next request
+                self.close_connection = True
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager
@@ -154,6 +179,14 @@ def test_server_that_cannot_take_traces_is_replaced_in_time_with_one_warning(
     assert (status.in_fallback, status.lost, status.errors) == (3, 0, 0)
 
 
+def test_a_connection_that_the_server_is_closing_does_not_look_like_a_server_that_is_gone() -> None:
+    with closing_what_it_keeps_open() as uri:
+        connection = Connection(uri)
+        for _ in range(3):
+            assert why_silent(uri, 5) is None
+            assert connection.find_problem() is None
+
+
 def test_limit_is_three_seconds_unless_told_otherwise(tmp_path: Path) -> None:
     with black_hole() as uri:
         start = time.monotonic()
@@ -202,56 +235,9 @@ def test_database_that_cannot_be_opened_is_replaced_by_the_fallback(tmp_path: Pa
 
 
 # ------------------------------------------------------------------------------ a real server
-class Server:
-    """A real MLflow server on 127.0.0.1, in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.database = trackerkit.database(folder, "server.db")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        from migrator.tracker.place import why_silent
-
-        environment = {
-            **os.environ,
-            "_MLFLOW_SERVER_FILE_STORE": self.database,
-            "_MLFLOW_SERVER_REGISTRY_STORE": self.database,
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": str(self.folder / "artifacts"),
-            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "false",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        }
-        for key in trackerkit.KEPT:
-            environment.pop(key, None)
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "uvicorn", "mlflow.server.fastapi_app:app",
-                "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "error",
-            ],
-            env=environment, cwd=self.folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 90
-        while (reason := why_silent(self.uri, 5)) is not None:
-            assert self._process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, reason
-            time.sleep(0.2)
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("server"))
-    started.start()
+    started = Server(tmp_path_factory.mktemp("server")).start()
     yield started
     started.kill()
 
