@@ -95,7 +95,8 @@ def stored(uri: str, experiment: str = EXPERIMENT) -> list[Any]:
 def _began(trace: Any) -> int:
     """The start in nanoseconds: MLflow's order leaves open which of one millisecond is first."""
     starts = [span.start_time_ns for span in trace.data.spans]
-    return min(starts, default=trace.info.timestamp_ms * 1_000_000)
+    found: int = min(starts, default=trace.info.timestamp_ms * 1_000_000)
+    return found
 
 
 def only(tracker: MLFlowTracker) -> Any:
