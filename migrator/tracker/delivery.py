@@ -31,6 +31,7 @@ from migrator.counting import counted
 from migrator.trace_writer import Send, send_at_once
 from migrator.tracker.finishing import Calls, Finisher
 from migrator.tracker.guard import Guard
+from migrator.tracker.in_flight import InFlight
 from migrator.tracker.place import REFUSALS, BackgroundCall, Place, ServerTimeout, why_silent
 
 T = TypeVar("T")
@@ -133,6 +134,9 @@ class Delivery:
         self.guard = Guard()
         self.writing = threading.RLock()  # held while a parcel is written, and during a fork
         self._limit_s = settings.limit_s
+        self._in_flight = InFlight(
+            settings.uri, settings.fallback_uri, longest_s=settings.limit_s * PATIENCE
+        )
         self._in_background = settings.in_background
         self._resends = settings.resend
         self._is_child = False  # forked: writes directly, and within the limit
@@ -198,6 +202,8 @@ class Delivery:
         At a server within the limit, in all. Falls back where that fails; raises what the fallback
         raises when it can't be used either.
         """
+        with self.guard.during("write a trace that a killed process was sending"):
+            self._take_over()
         if not self.fallen_back:
             try:
                 return self._activate(self.place, self._experiment_in_time(experiment))
@@ -206,6 +212,24 @@ class Delivery:
                     raise
                 self._fall_back(_cause(error))
         return self._activate(self.fallback, self.fallback.experiment_id(experiment))
+
+    def _take_over(self) -> None:
+        """Write what processes were sending when they were killed to the fallback."""
+        for experiment, trace in self._in_flight.left_behind():
+            trace_id = trace.info.trace_id
+            self.fallback.complete(experiment, trace)
+            if self.place.uri == self.fallback.uri:
+                self.delivered += 1
+                continue
+            self.in_fallback += 1
+            self._in_fallback[trace_id] = experiment
+            log.warning(
+                "Tracking: a process was killed while it sent trace %s. The trace is in %s; "
+                "`mlflow-migrate push %s --to %s` completes what has arrived.",
+                trace_id, self.fallback.uri, self.fallback.uri, self.place.uri,
+            )  # fmt: skip
+        if self.place.is_server and self._to_resend():
+            self._run_watch()
 
     def _experiment_in_time(self, experiment: str) -> str:
         if not self.place.is_server:
@@ -299,7 +323,9 @@ class Delivery:
             if parcel.is_unfinished and not _is_open(parcel.trace_id):
                 return  # it has ended since, and is written whole
             try:
-                self._write(parcel.finished())
+                parcel = parcel.finished()
+                with self._in_flight.noted(parcel.experiment, parcel.trace):
+                    self._write(parcel)
             except BaseException:
                 self.lost += 1
                 raise

@@ -150,9 +150,13 @@ class Place:
         trace = TracingClient(self.uri).store.get_trace(trace_id, allow_partial=True)
         for key in (conv.ARTIFACT_LOCATION, conv.SPANS_LOCATION):
             trace.info.tags.pop(key, None)
-        outgoing = to._outgoing(experiment, trace, send)
-        writer = to._writer(send)
-        return writer.complete(outgoing, writer.find(trace_id))
+        return to.complete(experiment, trace, send)
+
+    def complete(self, experiment: str, trace: Any, send: Send = send_at_once) -> Delivered:
+        """Write a whole trace, or what this place lacks of it."""
+        outgoing = self._outgoing(experiment, trace, send)
+        writer = self._writer(send)
+        return writer.complete(outgoing, writer.find(outgoing.trace_id))
 
     def _outgoing(self, experiment: str | None, trace: Any, send: Send) -> OutgoingTrace:
         location = trace.info.experiment_id

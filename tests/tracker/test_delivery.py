@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +16,20 @@ from typing import Any
 
 import mlflow
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from migrator.tracker import delivery
+from migrator.cli import main
+from migrator.tracker import MLFlowTracker, delivery
+from migrator.tracker.in_flight import InFlight
 from migrator.tracker.place import Place
 from tests.support import trackerkit
 from tests.support.mlflow_server import Server
 from tests.tracker.test_server import run, server_tracker
 
 pytestmark = pytest.mark.xdist_group("tracker_delivery")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +122,91 @@ def test_feedback_waits_behind_its_trace(tmp_path: Path, monkeypatch: pytest.Mon
     assert given["answer"] == "42"
     status = track.status()
     assert (status.delivered, status.pending, status.lost, status.errors) == (1, 0, 0, 0)
+
+
+# ------------------------------------------------------------------------------ killed
+KILLED = """
+import json, os, sys
+from migrator.trace_writer import TraceWriter
+from migrator.tracker import MLFlowTracker
+from tests.tracker.test_delivery import label_and_run
+def die(*_, **__):
+    print("killed", flush=True)
+    os.kill(os.getpid(), 9)
+track = MLFlowTracker(json.loads(sys.argv[1]), {"flow": {"name": "cut"}})
+TraceWriter.write_head = die  # the spans are there then
+label_and_run(track)
+track.flush(60)
+"""
+KILLED_EXPERIMENT = "cut"
+
+
+def label_and_run(track: MLFlowTracker) -> None:
+    with track.track_workflow({"q": 1}, session="s-1", user="ana", tags={"team": "x"}):
+        with track.track_node("n", "gpt-4o-mini"):
+            track.log_node_metrics(10, 5, "gpt-4o-mini", prompt="p", response="r")
+        track.feedback("helpful", True, source="HUMAN", source_id="bob")
+
+
+@pytest.mark.parametrize("place", ["server", "database"])
+def test_the_trace_that_a_killed_process_was_sending_is_completed(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fallback = f"sqlite:///{tmp_path / 'fallback.db'}"
+    uri = request.getfixturevalue("server").uri if place == "server" else fallback
+    settings = {
+        "enabled": True, "tracking_uri": uri, "fallback_uri": fallback,
+        "experiment_name": KILLED_EXPERIMENT, "server_timeout_s": 30,
+    }  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", KILLED, json.dumps(settings)]
+    killed = subprocess.run(
+        command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (killed.returncode, killed.stdout) == (-9, "killed\n"), killed.stderr
+    (cut,) = trackerkit.stored(uri, KILLED_EXPERIMENT)
+    assert "team" not in cut.info.tags  # this is what has to be completed
+    (tmp_path / f"fallback.db.sending-{'0' * 8}-0-x").touch()  # another place's note
+
+    track = MLFlowTracker(settings)
+    assert (track.status().errors, track.status().lost) == (0, 0)
+    if place == "server":
+        assert track.status().in_fallback == 1
+        assert "completes what has arrived" in caplog.text
+        pushed = CliRunner().invoke(main, ["push", fallback, "--to", uri])
+        assert pushed.exit_code == 0, pushed.output
+    (trace,) = trackerkit.stored(uri, KILLED_EXPERIMENT)
+    assert trace.info.trace_id == cut.info.trace_id
+    assert len(trace.data.spans) == 2
+    assert trace.info.tags["team"] == "x"
+    assert trace.info.tags["mlflow.traceName"] == "workflow_cut"
+    assert trace.info.trace_metadata["mlflow.trace.session"] == "s-1"
+    assert trace.info.token_usage["total_tokens"] == 15
+    marks = {each.name: each.value for each in trace.info.assessments}
+    assert marks == {"helpful": True, "total_tokens": 15, "cost_usd": pytest.approx(4.5e-06)}
+    notes = [path.name for path in tmp_path.glob("fallback.db.sending-*")]
+    assert notes == [f"fallback.db.sending-{'0' * 8}-0-x"]
+
+
+def test_a_note_that_was_cut_off_itself_is_deleted(tmp_path: Path) -> None:
+    notes = InFlight("http://server", f"sqlite:///{tmp_path / 'fallback.db'}", longest_s=60)
+    track = trackerkit.tracker(tmp_path)
+    run(track)
+    trace = trackerkit.only(track)
+    with notes.noted("experiment", trace):
+        (note,) = tmp_path.glob("fallback.db.sending-*")
+        assert list(notes.left_behind()) == []  # it is being written now
+        text = note.read_text(encoding="utf-8")
+    assert not note.exists()
+    note.write_text(text, encoding="utf-8")
+    os.utime(note, (0, 0))
+    ((experiment, found),) = notes.left_behind()
+    assert (experiment, found.to_json()) == ("experiment", trace.to_json())
+    assert not note.exists()
+    note.write_text(text[:200], encoding="utf-8")
+    os.utime(note, (0, 0))
+    assert list(notes.left_behind()) == []
+    assert not note.exists()
 
 
 # ------------------------------------------------------------------------------ promised time
