@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +24,7 @@ from migrator.tracker import MLFlowTracker, delivery
 from migrator.tracker.in_flight import InFlight
 from migrator.tracker.place import Place
 from tests.support import trackerkit
+from tests.support.faulty_proxy import Answer, proxied
 from tests.support.mlflow_server import Server
 from tests.tracker.test_server import run, server_tracker
 
@@ -207,6 +208,24 @@ def test_a_note_that_was_cut_off_itself_is_deleted(tmp_path: Path) -> None:
     os.utime(note, (0, 0))
     assert list(notes.left_behind()) == []
     assert not note.exists()
+
+
+def test_a_server_that_was_slow_to_tell_its_release_gets_the_trace(
+    server: Server, tmp_path: Path
+) -> None:
+    def fault(method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
+        is_first = path == "/version" and proxy.seen.count("GET /version") == 1
+        return Answer(503) if is_first else None  # as when MLflow's client waits in vain
+
+    with proxied(server.uri) as proxy:
+        proxy.fault = fault
+        track = server_tracker(tmp_path, proxy.uri, server_timeout_s=30)
+        run(track)
+        run(track)
+        assert len(trackerkit.traces(track)) == 2
+        status = track.status()
+    assert (status.delivered, status.in_fallback, status.lost) == (2, 0, 0)
+    assert proxy.seen.count("GET /version") == 2
 
 
 # ------------------------------------------------------------------------------ promised time
