@@ -75,7 +75,7 @@ def tracker(folder: Path, name: str = "article_writer", **settings: Any) -> MLFl
 
 def traces(tracker: MLFlowTracker) -> list[Any]:
     """Return all traces of the tracker's experiment, the oldest first, with their spans."""
-    assert tracker.flush(60)
+    assert tracker.flush(120)
     status = tracker.status()
     assert status.tracking_uri is not None
     return stored(status.tracking_uri, tracker.config.experiment_name)

@@ -89,7 +89,7 @@ def answering_probes_only(opened: threading.Event) -> Iterator[str]:
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while not is_so():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
@@ -137,7 +137,7 @@ def die(*_, **__):
 track = MLFlowTracker(json.loads(sys.argv[1]), {"flow": {"name": "cut"}})
 TraceWriter.write_head = die  # the spans are there then
 label_and_run(track)
-track.flush(60)
+track.flush(120)
 """
 KILLED_EXPERIMENT = "cut"
 
@@ -157,7 +157,7 @@ def test_the_trace_that_a_killed_process_was_sending_is_completed(
     uri = request.getfixturevalue("server").uri if place == "server" else fallback
     settings = {
         "enabled": True, "tracking_uri": uri, "fallback_uri": fallback,
-        "experiment_name": KILLED_EXPERIMENT, "server_timeout_s": 30,
+        "experiment_name": KILLED_EXPERIMENT, "server_timeout_s": 60,
     }  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", KILLED, json.dumps(settings)]
@@ -219,7 +219,7 @@ def test_a_server_that_was_slow_to_tell_its_release_gets_the_trace(
 
     with proxied(server.uri) as proxy:
         proxy.fault = fault
-        track = server_tracker(tmp_path, proxy.uri, server_timeout_s=30)
+        track = server_tracker(tmp_path, proxy.uri, server_timeout_s=60)
         run(track)
         run(track)
         assert len(trackerkit.traces(track)) == 2
@@ -231,8 +231,8 @@ def test_a_server_that_was_slow_to_tell_its_release_gets_the_trace(
 # ------------------------------------------------------------------------------ promised time
 def test_the_constructor_takes_the_fallback_when_its_time_is_over(tmp_path: Path) -> None:
     with answering_probes_only(threading.Event()) as uri:
-        track = server_tracker(tmp_path, uri, server_timeout_s=0.5)
-        assert track.status().fallback_reason == "it answers, but not within 0.5 s in all"
+        track = server_tracker(tmp_path, uri, server_timeout_s=5)
+        assert track.status().fallback_reason == "it answers, but not within 5 s in all"
         run(track)
         assert len(trackerkit.traces(track)) == 1
         assert (track.status().in_fallback, track.status().lost) == (1, 0)
@@ -241,14 +241,14 @@ def test_the_constructor_takes_the_fallback_when_its_time_is_over(tmp_path: Path
 def test_a_synchronous_workflow_goes_on_while_its_trace_is_written(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    track = server_tracker(tmp_path, server.uri, server_timeout_s=15, async_logging=False)
+    track = server_tracker(tmp_path, server.uri, server_timeout_s=60, async_logging=False)
     assert track._sink is not None
     waits: list[float | None] = []
     gate = Gate(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(track._sink.delivery, "flush", waits.append)
         run(track)
-    assert waits == [15]  # seconds: what it waits at most
+    assert waits == [60]  # seconds: what it waits at most
     assert (track.status().delivered, track.status().pending) == (0, 1)
     gate.opened.set()
     assert len(trackerkit.traces(track)) == 1
@@ -265,11 +265,11 @@ def test_a_server_that_returns_gets_what_comes_then(
     # A request that was given up must not arrive after all, when the server is back.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     track = server_tracker(
-        tmp_path, server.uri, server_timeout_s=8, experiment_name="back", resend=resend
+        tmp_path, server.uri, server_timeout_s=60, experiment_name="back", resend=resend
     )
     run(track, "before")
     first = track.last_trace_id
-    assert track.flush(60) and track.status().delivered == 1
+    assert track.flush(120) and track.status().delivered == 1
     server.kill()
     for name in ("during", "still"):
         run(track, name)
@@ -281,7 +281,7 @@ def test_a_server_that_returns_gets_what_comes_then(
     server.start()
     wait_until(lambda: track.status().fallback_reason is None, "it did not go back")
     run(track, "after")
-    assert track.flush(60)
+    assert track.flush(120)
     if resend:
         wait_until(lambda: track.status().in_fallback == 0, "it did not send on")
     wait_until(lambda: track.status().pending == 0, "the feedback was not sent")

@@ -157,7 +157,7 @@ def test_fork_while_traces_are_written_neither_hangs_nor_loses(tmp_path: Path) -
                     with track.track_node(f"node {number}"):
                         pass
         in_fork(lambda index=index: own_workflow(f"child {index}"))  # type: ignore[misc]
-    assert track.flush(60)
+    assert track.flush(120)
     found = names(track)
     assert len(found) == 1 + 30 + 10
     assert [name for name in found if name.startswith("child")] == [f"child {i}" for i in range(10)]
@@ -195,7 +195,7 @@ def test_fork_waits_for_a_database_longer_than_for_a_server(
     opened.set()
     forking.join(120)
     assert stopped == [True]
-    assert track.flush(60) and track.status().delivered == 1
+    assert track.flush(120) and track.status().delivered == 1
 
 
 def test_child_that_is_terminated_does_not_end_its_parents_spans(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def workflows(folder: Path, number: int = 1, nodes: int = 3) -> str:
                     track.log_node_metrics(10, 5, "gpt-4o-mini", prompt="p", response="r")
             track.feedback("helpful", True, source="HUMAN", source_id="bob")
             track.finalize_workflow({"a": "b"})
-    assert track.flush(60)
+    assert track.flush(120)
     return str(track.status().tracking_uri)
 
 

