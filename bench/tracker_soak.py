@@ -31,7 +31,7 @@ from typing import Any
 import requests
 from mlflow import MlflowClient
 
-from migrator.tracker import MLFlowTracker
+from migrator.tracker import MLFlowTracker, delivery
 
 NODES = 3
 PACE_S = 0.02  # from one workflow to the next
@@ -39,6 +39,7 @@ LIMIT_S = 2.0  # server_timeout_s
 START_S = 120.0  # for the server to answer
 SETTLE_S = 1_800.0  # for the tracker to send everything on
 STOPPED_S, GOING_S = 1.5, 0.5  # of a server that is slow
+RETRY_S = 5.0  # at most until a server that is gone is asked again: its hour is minutes
 EXPERIMENT = "soak"
 
 
@@ -181,6 +182,7 @@ def main() -> int:
 
 def soak(server: Server, folder: Path, count: int) -> int:
     """Write the traces in each phase of the server's day, and compare."""
+    delivery.LONGEST_RETRY_S = RETRY_S
     fallback = f"sqlite:///{folder / 'fallback.db'}"
     tracker = MLFlowTracker(
         {

@@ -143,6 +143,7 @@ class Delivery:
         self._in_fallback: dict[str, str] = {}  # trace id -> experiment, the oldest first
         self._unfinished: set[str] = set()  # traces that were written while they were open
         self._left_open: dict[str, int] = {}  # ended traces with so many open spans
+        self._given_up: dict[str, BackgroundCall[Any]] = {}  # by trace: may still make a request
         self._held: list[Parcel] = []  # additions to traces of a place that is gone
         self._says_fork = False
         self._start_threads()
@@ -165,6 +166,7 @@ class Delivery:
         self.guard.after_fork()
         self._start_threads()
         self._held.clear()
+        self._given_up.clear()
         self._in_fallback.clear()  # the parent sends those on
         self._unfinished.clear()
         self._left_open.clear()
@@ -337,7 +339,7 @@ class Delivery:
         has_place = not (parcel.is_addition and trace_id in self._in_fallback)
         if has_place and not self.fallen_back:
             try:
-                self._within(partial(parcel.write, self.place, is_there=is_there))
+                self._within(trace_id, partial(parcel.write, self.place, is_there=is_there))
             except REFUSALS as error:
                 if self.place.uri == self.fallback.uri:
                     raise
@@ -380,8 +382,8 @@ class Delivery:
         else:
             self.delivered += 1
 
-    def _within(self, work: Callable[[Send], T]) -> T:
-        """Do ``work``; at a server as long as it answers. Raises ``ServerTimeout``."""
+    def _within(self, trace_id: str, work: Callable[[Send], T]) -> T:
+        """Do ``work`` on a trace; at a server as long as it answers. Raises ``ServerTimeout``."""
         if not self.place.is_server:
             return work(send_at_once)
         seconds = self._limit_s if self._is_child else self._limit_s * PATIENCE
@@ -398,7 +400,20 @@ class Delivery:
                 wait_s = self._limit_s
         finally:
             call.abandon()
+            if not call.is_over:
+                self._given_up[trace_id] = call
         return call.result()
+
+    def _may_still_arrive(self, trace_id: str) -> bool:
+        """Whether a request that was given up may arrive: MLflow makes one again for minutes.
+
+        Spans that arrive after the trace was sent on would count twice.
+        """
+        call = self._given_up.get(trace_id)
+        if call is not None and call.is_over:
+            del self._given_up[trace_id]
+            return False
+        return call is not None
 
     # ------------------------------------------------------------------- a server that is gone
     def _note_refusal(self, error: Exception) -> None:
@@ -447,7 +462,8 @@ class Delivery:
         if why_silent(self.place.uri, self._limit_s):
             return
         try:
-            self._within(partial(self.place.has, NO_TRACE))  # some answer a probe and nothing else
+            # Some answer a probe and nothing else.
+            self._within(NO_TRACE, partial(self.place.has, NO_TRACE))
         except REFUSALS:
             return
         if self.fallen_back:
@@ -457,7 +473,7 @@ class Delivery:
         for parcel in held:
             self._deliver(parcel)
         for trace_id in self._to_resend():
-            if not self._send_on(trace_id):
+            if not self._may_still_arrive(trace_id) and not self._send_on(trace_id):
                 return
 
     def _to_resend(self) -> list[str]:
@@ -472,7 +488,8 @@ class Delivery:
         with self.writing:
             experiment = self._in_fallback[trace_id]
             try:
-                self._within(partial(self.fallback.send_on, experiment, trace_id, self.place))
+                sending = partial(self.fallback.send_on, experiment, trace_id, self.place)
+                self._within(trace_id, sending)
             except REFUSALS as error:
                 self._note_refusal(error)
                 # One that is of the trace itself doesn't keep the others.

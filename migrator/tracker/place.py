@@ -72,6 +72,11 @@ class BackgroundCall(Generic[T]):
         """Wait. True if the call is over."""
         return self._done.wait(seconds)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come back."""
+        return self._done.is_set()
+
     def abandon(self) -> None:
         """Stop it before its next request."""
         self._is_abandoned.set()

@@ -305,6 +305,35 @@ def test_a_server_that_returns_gets_what_comes_then(
             }
 
 
+def test_spans_that_arrive_after_they_were_given_up_do_not_count_twice(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_S", 0.2)
+    monkeypatch.setattr(delivery, "LONGEST_RETRY_S", 0.5)
+    monkeypatch.setattr(delivery, "PATIENCE", 1)
+    arrives = threading.Event()
+
+    def fault(method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
+        if path == "/v1/traces" and proxy.seen.count("POST /v1/traces") == 1:
+            arrives.wait(180)
+        return None
+
+    with proxied(server.uri) as proxy:
+        proxy.fault = fault
+        track = server_tracker(tmp_path, proxy.uri, server_timeout_s=5, resend=True)
+        run(track)
+        wait_until(lambda: track.status().in_fallback == 1, "it was not given up")
+        monkeypatch.setattr(delivery, "PATIENCE", 20)
+        wait_until(lambda: track.status().fallback_reason is None, "it did not go back")
+        time.sleep(2)  # for some tries; one that comes later would pass as well
+        arrives.set()
+        wait_until(lambda: track.status().in_fallback == 0, "it did not send on")
+        wait_until(lambda: proxy.is_idle, "a request does not end")
+    (trace,) = trackerkit.stored(server.uri)
+    assert (len(trace.data.spans), trace.info.token_usage["total_tokens"]) == (2, 3)
+    assert (track.status().delivered, track.status().lost) == (1, 0)
+
+
 def test_a_server_that_only_answers_probes_is_not_gone_back_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
