@@ -555,8 +555,3 @@ def all_deliveries() -> list[Delivery]:
 
 def _cause(error: Exception) -> str:
     return str(error).partition("\n")[0][:300] or type(error).__name__
-
-
-def now_ms() -> int:
-    """Read the clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +12,11 @@ from mlflow.tracing.trace_manager import InMemoryTraceManager
 
 from migrator import conventions as conv
 from migrator import encoding
-from migrator.tracker.delivery import Parcel, now_ms
+from migrator.tracker.delivery import Parcel
 from migrator.tracker.sink import Sink
 from migrator.tracker.values import text_of
+
+_numbers = itertools.count()
 
 
 def label(
@@ -38,7 +42,8 @@ def _cut(value: Any, limit: int) -> str:
 def assess(sink: Sink, assessment: Assessment) -> None:
     """Add an assessment to its trace, open or written."""
     trace_id, given_by = assessment.trace_id, assessment.source.source_id
-    identity = encoding.assessment_id_of(trace_id, assessment.name, given_by, str(now_ms()))
+    given = (str(time.time_ns()), str(next(_numbers)))  # a clock may be too coarse to tell two
+    identity = encoding.assessment_id_of(trace_id, assessment.name, given_by, *given)
     assessment = sink.finisher.assessment(assessment)
     assessment.assessment_id = identity
     with InMemoryTraceManager.get_instance().get_trace(trace_id) as trace:

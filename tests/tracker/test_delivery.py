@@ -125,6 +125,20 @@ def test_feedback_waits_behind_its_trace(tmp_path: Path, monkeypatch: pytest.Mon
     assert (status.delivered, status.pending, status.lost, status.errors) == (1, 0, 0, 0)
 
 
+def test_feedback_of_one_moment_is_kept_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000_000_000_000)  # a coarse clock
+    track = trackerkit.tracker(tmp_path)
+    with track.track_workflow({"q": 1}):
+        for value in (1, 2):
+            track.feedback("score", value, source="HUMAN", source_id="bob")
+    for value in (3, 4):
+        track.feedback("score", value, source="HUMAN", source_id="bob")
+    values = [a.value for a in trackerkit.only(track).info.assessments if a.name == "score"]
+    assert sorted(values) == [1, 2, 3, 4]
+
+
 # ------------------------------------------------------------------------------ killed
 KILLED = """
 import json, os, sys
