@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,10 +240,7 @@ def test_a_server_gets_the_links_and_the_others_are_named(source: Path, tmp_path
         "INSERT INTO entity_associations VALUES "
         f"('a-5', 'trace', '{trace_id}', 'run', '{run_id}', 1760000000009)",
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    running = ServerProcess(tmp_path, port).start()
+    running = ServerProcess(tmp_path).start()
     try:
         outcome = pipeline.convert([str(source)], running.uri, OPTIONS)
         assert outcome.exit_code == 3

@@ -31,7 +31,7 @@ from migrator.verification import verify
 from tests.support import fixturekit
 from tests.support.faulty_proxy import Answer, Proxy, proxied
 from tests.support.mlflow_server import Server, View, compare
-from tests.targets.test_rest import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.xdist_group("sources_servers")
 
@@ -46,7 +46,7 @@ WITHHELD = {GENAI: ["/experiments/1/models/m-73374cb509384011a7d856fd26280057"]}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 

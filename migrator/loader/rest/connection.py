@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from migrator import addresses, conventions, encoding
 from migrator.credentials import masked, without_credentials
 from migrator.errors import MigrateError, TargetError
+from migrator.http_client import OWN_CONNECTION
 from migrator.issues import Code
 
 T = TypeVar("T")
@@ -172,7 +173,8 @@ class Connection:
         try:
             answer = http_request(
                 get_default_host_creds(self.uri), _PROBE, "POST", max_retries=0,
-                timeout=_PROBE_S, raise_on_status=False, json={"max_results": 1},
+                timeout=_PROBE_S, raise_on_status=False, extra_headers=OWN_CONNECTION,
+                json={"max_results": 1},
             )  # fmt: skip
             code = int(answer.status_code)
             if code in _LOGIN_STATUSES:
@@ -187,16 +189,20 @@ class Connection:
 
     def check(self) -> None:
         """Raise TargetError unless the server answers and its release was tried with this tool."""
+        from mlflow.exceptions import MlflowException
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
 
         why = self.find_problem()
         if why is not None:
             raise self.lost(why[0], why[1])
-        answer = http_request(
-            get_default_host_creds(self.uri), "/version", "GET", max_retries=0,
-            timeout=_PROBE_S, raise_on_status=False,
-        )  # fmt: skip
+        try:
+            answer = http_request(
+                get_default_host_creds(self.uri), "/version", "GET", max_retries=0,
+                timeout=_PROBE_S, raise_on_status=False, extra_headers=OWN_CONNECTION,
+            )  # fmt: skip
+        except (MlflowException, OSError) as error:
+            raise self.lost(*self._unreachable(error)) from error
         found = (
             re.match(r"(\d+)\.(\d+)", answer.text.strip()) if answer.status_code == 200 else None
         )
