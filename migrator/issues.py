@@ -350,13 +350,6 @@ class Code(str, Enum):
         "of runs.",
         "No action needed. A SQLite target keeps it.",
     )
-    SERVER_ASSET_LEFT = (
-        "server-asset-left",
-        Severity.REJECTED,
-        "Evaluation datasets, scorers and webhooks are not sent to a server, whose API makes them "
-        "with ids and times of its own.",
-        "Convert into the server's database instead, or make them anew by MLflow's client.",
-    )
     SERVER_ARTIFACTS_LEFT = (
         "server-artifacts-left",
         Severity.DEGRADED,

@@ -279,6 +279,22 @@ class Connection:
 
         yield from self._pages(page)
 
+    def evaluation_datasets(self) -> Iterator[Any]:
+        """Yield all evaluation datasets, without their records."""
+        yield from self._pages(
+            lambda token: self.store.search_datasets(max_results=_PAGE, page_token=token)
+        )
+
+    def evaluation_items(self, dataset_id: str) -> Iterator[Any]:
+        """Yield the records of an evaluation dataset."""
+        yield from self._pages(
+            lambda token: self.store._load_dataset_records(dataset_id, _PAGE, token)
+        )
+
+    def webhooks(self) -> Iterator[Any]:
+        """Yield all webhooks; MLflow shows no deleted ones."""
+        yield from self._pages(lambda token: self.registry.list_webhooks(_PAGE, token))
+
     def metric_history(self, run_id: str, key: str) -> Iterator[Any]:
         """Yield all points of a metric, page by page: without a limit MLflow 3.9 returns none."""
         yield from self._pages(
