@@ -389,7 +389,7 @@ class Publisher:
             mark = traces.mark_of(plan, self._ids.runs)
             there = experiment.traces.get(plan.trace_id)
             if there == mark:
-                traces.count(plan, self._result, new=False)
+                traces.count_there(plan, self._result, self._ids.runs)
                 continue
             is_missing = plan.trace_id not in experiment.traces
             if is_missing and self._is_gone(experiment, Kind.TRACE, plan.trace_id):
