@@ -26,6 +26,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from migrator import addresses
 from migrator.credentials import masked, without_secrets
 from migrator.errors import SourceError
+from migrator.extractor.rest.values import parsed
 from migrator.http_client import failure_reason, retries, without_retry_warnings
 
 T = TypeVar("T")
@@ -177,12 +178,16 @@ class Client:
     def pages(
         self, items: str, method: str, path: str, body: Mapping[str, Any]
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield the lists ``items`` of all pages. The first may raise Refused, all SourceError."""
+        """Yield the lists ``items`` of all pages. The first may raise Refused, all SourceError.
+
+        A list may be given as JSON text, as that of the records of evaluation datasets is.
+        """
         argument = "json" if method == "POST" else "params"
         answer = self.ask(method, path, **{argument: dict(body)})
         token = None
         while True:
-            yield [each for each in answer.get(items) or () if isinstance(each, dict)]
+            listed = parsed(answer.get(items)) or ()
+            yield [each for each in listed if isinstance(each, dict)]
             last, token = token, answer.get("next_page_token")
             if not token:
                 return

@@ -185,9 +185,7 @@ def _refuse(job: TraceJob, code: Code, message: str) -> None:
         job.written.issue(code, None, trace_id, message, count=number)
 
 
-def _refuse_links(
-    plan: TracePlan, written: Written, runs: Mapping[str, str], *, new: bool
-) -> None:
+def _refuse_links(plan: TracePlan, written: Written, runs: Mapping[str, str], *, new: bool) -> None:
     """Reject the source's links that the API can't make: to other things, or runs that it lacks.
 
     They were counted with the trace, as written (``new``) or there already.
