@@ -113,6 +113,20 @@ ASSETS: tuple[str, ...] = (
 """What MLflow 3.5 keeps beside runs and traces, for a database of that release."""
 
 
+WORKSPACES: tuple[str, ...] = (
+    "CREATE TABLE IF NOT EXISTS workspaces (name TEXT PRIMARY KEY)",
+    "INSERT OR IGNORE INTO workspaces (name) VALUES ('default')",
+    "INSERT INTO workspaces (name) VALUES ('team-a')",
+)
+"""Workspaces in a database of MLflow 3.10 and later."""
+
+
+def workspace_columns(*tables: str) -> tuple[str, ...]:
+    """The column that MLflow 3.10 adds to some tables, for a database of an older release."""
+    column = "workspace VARCHAR(63) NOT NULL DEFAULT 'default'"
+    return tuple(f"ALTER TABLE {table} ADD COLUMN {column}" for table in tables)
+
+
 def without_constraints(table: str) -> tuple[str, ...]:
     """SQL that makes a table anew without keys, checks and types that convert."""
     return (
