@@ -568,13 +568,14 @@ def always(answer: Answer) -> Callable[[str, str, Mapping[str, str]], Answer | N
         (Answer(200, b"<html>Welcome</html>"), "it is not an MLflow server"),
         (Answer(200, b'{"status": "ok"}'), "it is not an MLflow server"),
         (Answer(404, b"not here"), "it is not an MLflow server"),
+        (Answer(501, b"Unsupported method"), "it is not an MLflow server"),
         (Answer(401, b"no"), "it refuses the login (401). Set MLFLOW_TRACKING_USERNAME"),
         (Answer(403, b"no"), "it refuses the login (403)"),
         (Answer(302, headers={"Location": "https://sso.example.org/login"}), "it redirects to"),
         (Answer(500, b"boom"), "it answers 500"),
         (Answer(0), "no connection"),
     ],
-    ids=["page", "json", "404", "401", "403", "redirect", "500", "closed"],
+    ids=["page", "json", "404", "501", "401", "403", "redirect", "500", "closed"],
 )
 def test_what_is_not_a_usable_server_is_refused(
     answer: Answer, words: str, proxy: Proxy, tmp_path: Path

@@ -43,6 +43,7 @@ _ITEM_PATHS = (
     *(f"{API}/artifacts", "/get-artifact"),
 )
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
+_NOT_IMPLEMENTED = 501
 _TRIES = 4
 _TIMEOUT_S = 120
 _CHUNK_BYTES = 1 << 20
@@ -61,7 +62,7 @@ class Refused(Exception):
     @property
     def is_unknown(self) -> bool:
         """Whether the server does not have what was asked for, or not this part of the API."""
-        return self.status in (404, 405, 501)
+        return self.status in (404, 405, _NOT_IMPLEMENTED)
 
 
 class Client:
@@ -147,7 +148,7 @@ class Client:
             )
 
     def _not_mlflow(self, status: int) -> SourceError:
-        if status >= 500:
+        if status >= 500 and status != _NOT_IMPLEMENTED:  # what a server for files says to POST
             return self.failed(f"it answers {status}", "See the server's log.")
         return self.failed("something answers there, but it is not an MLflow server", _HOW)
 

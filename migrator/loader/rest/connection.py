@@ -32,6 +32,7 @@ _SETTLE_S = 3.0  # for a server to end the requests of a process that is gone
 # What MLflow says when its database fails: locked, or two requests that made the same row.
 _PASSING_ERRORS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST")
 _LOGIN_STATUSES = (401, 403)
+_NOT_IMPLEMENTED = 501  # what a server for files says to POST
 _LOGIN_ERRORS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 _HOW = "Give its address as MLflow's clients use it, such as http://127.0.0.1:5000."
 _AUTH = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
@@ -177,7 +178,8 @@ class Connection:
             code = int(answer.status_code)
             if code in _LOGIN_STATUSES:
                 return f"it refuses the login ({code})", _AUTH
-            if 300 <= code < 500 or (code < 300 and not _is_answer(answer)):
+            is_other = 300 <= code < 500 or code == _NOT_IMPLEMENTED
+            if is_other or (code < 300 and not _is_answer(answer)):
                 return "something answers there, but it is not an MLflow server", _HOW
             if code >= 500:
                 return f"it answers {code}", "See the server's log."
