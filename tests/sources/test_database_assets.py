@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -246,7 +247,9 @@ def test_a_server_gets_the_links(source: Path, tmp_path: Path) -> None:
     try:
         outcome = pipeline.convert([str(source)], running.uri, OPTIONS)
         assert outcome.exit_code == 3
-        assert by_kind(outcome, "rejected") == {"trace link": 1}, "to a run that is not there"
+        assert +Counter(by_kind(outcome, "rejected")) == {"trace link": 1}, (
+            "to a run that is not there"
+        )
         client = MlflowClient(running.uri)
         (run,) = client.search_runs(
             [each.experiment_id for each in client.search_experiments()],
@@ -259,6 +262,8 @@ def test_a_server_gets_the_links(source: Path, tmp_path: Path) -> None:
         assert trace_id in {trace.info.trace_id for trace in linked}
         assert verify([str(source)], running.uri, OPTIONS).differences == ()
         again = pipeline.convert([str(source)], running.uri, OPTIONS)
-        assert by_kind(again, "rejected") == {"trace link": 1}, "as in the first conversion"
+        assert +Counter(by_kind(again, "rejected")) == {"trace link": 1}, (
+            "as in the first conversion"
+        )
     finally:
         running.kill()
