@@ -33,7 +33,9 @@ WITHOUT_LINK = "DELETE FROM entity_associations WHERE destination_id = 'f00d'"  
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    server = Server(tmp_path_factory.mktemp("server"), free_port())
+    # Else MLflow 3.17 resolves the names of hosts.
+    server.start({"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"})
     yield server
     server.kill()
 
