@@ -175,7 +175,11 @@ def verify(
 
     with drawn_progress(quiet or as_json, verbose) as progress:
         result = compare(
-            sources or (DEFAULT_SOURCE,), against, options_of(selected), progress=progress
+            sources or (DEFAULT_SOURCE,),
+            against,
+            options_of(selected),
+            progress=progress,
+            say=lambda text: None if quiet else say(text, err=True),
         )
     if as_json:
         print_json(result.as_dict())

@@ -344,11 +344,12 @@ def export(
     *,
     headers: Sequence[tuple[str, str]] = (),
     progress: Progress = no_progress,
+    say: Say = say_nothing,
 ) -> Exported:
     """Send the traces of the sources, native and rebuilt, to a file or a receiver as OTLP.
 
-    A file appears only when it is complete. Raises SourceError, OptionError, TargetError, and
-    LedgerError (a defect).
+    A file appears only when it is complete. ``say`` is that of ``scan``. Raises SourceError,
+    OptionError, TargetError, and LedgerError (a defect).
     """
     from migrator import otlp  # its protobuf classes take a while to load
 
@@ -361,7 +362,7 @@ def export(
             todo="Leave it out, or convert with it.",
         )
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places)
+        stores = open_stores(places, say)
         outcome = _outcome(stores, options, target=masked(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
@@ -426,15 +427,20 @@ def upgrade(uri: str = DEFAULT_TARGET) -> loader.UpgradeResult:
 
 
 def show(
-    run_id: str, sources: Paths = DEFAULT_SOURCE, options: Options | None = None
+    run_id: str,
+    sources: Paths = DEFAULT_SOURCE,
+    options: Options | None = None,
+    *,
+    say: Say = say_nothing,
 ) -> PlannedTree:
     """Read the tree that holds a run, and decide what it becomes.
 
-    ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise.
+    ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise. ``say``
+    is that of ``scan``.
     """
     options = options or Options()
     with fetched(sources, options) as places:
-        stores = open_stores(places)
+        stores = open_stores(places, say)
         run_id = _complete_id(run_id, stores, as_texts(sources))
         wanted: list[PlannedTree] = []
 
