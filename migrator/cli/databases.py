@@ -59,6 +59,10 @@ from migrator.cli.output import console, drawn_progress, print_json, say, say_re
     help="Bring back what people deleted in the target since the last conversion; otherwise it "
     "stays away. What they changed stays in either case.",
 )  # fmt: skip
+@click.option(
+    "--check-all", is_flag=True,
+    help="Read the source even if the sizes and times of its files say that nothing is new.",
+)  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Do not back up an existing SQLite file first.")
 @with_options(*CONVERT_OPTIONS)
 @SHARD

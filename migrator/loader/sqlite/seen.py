@@ -19,13 +19,14 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from migrator import conventions
-from migrator.issues import Code, Issue, Kind
+from migrator.issues import Code, Issue, Kind, Severity
 from migrator.loader.owners import ROOTS
+from migrator.loader.publication import SourceState
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
@@ -192,6 +193,36 @@ def converted_experiments(
             if contents.get(digest("experiments", "", each.target_id)) == digest(known):
                 found.add(each)
     return frozenset(found)
+
+
+def state_row(state: SourceState, *, is_known: bool = True) -> tuple[int, int]:
+    """Item and content of the row that remembers the state of a source; 0 for an unknown one."""
+    content = digest(state.content) if state.content and is_known else 0
+    return digest("source", "", state.place), content
+
+
+def has_state(state: SourceState, ask: Callable[[Sequence[int]], Sequence[Sequence[Any]]]) -> bool:
+    """Whether a state is remembered; ``ask`` returns the rows of items."""
+    item, content = state_row(state)
+    return content != 0 and [(item, content)] == [tuple(map(int, row)) for row in ask([item])]
+
+
+def keep_state(
+    db: sqlite3.Connection, database: str, state: SourceState | None, issues: Iterable[Issue]
+) -> None:
+    """Remember the state in which a source was converted, unless that led to these rejections.
+
+    Rejections have to be reported again, so they make the state unknown.
+    """
+    if state is None:
+        return
+    has_rejects = any(issue.severity is Severity.REJECTED for issue in issues)
+    item, content = state_row(state, is_known=not has_rejects)
+    db.execute(
+        f"INSERT INTO {database}.{TABLE} (item, content, source) VALUES (?, ?, 0) "
+        "ON CONFLICT (item) DO UPDATE SET content = excluded.content",
+        (item, content),
+    )
 
 
 def create(db: sqlite3.Connection, database: str) -> None:
