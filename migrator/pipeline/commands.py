@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -312,7 +313,8 @@ def _convert_into_server(
             if settings.in_place:
                 stores = [without_own_traces(store) for store in stores]
             conversion = RestConversion(stores, connection, options, progress, settings.in_place)
-            convert_through_rest(conversion, outcome, settings.check_rejects, say)
+            with nullcontext() if settings.dry_run else server.alone(connection, say):
+                convert_through_rest(conversion, outcome, settings.check_rejects, say)
             committing()
             name_sources(stores, outcome)
             if reporting.path is not None or not settings.dry_run:

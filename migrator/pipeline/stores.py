@@ -71,7 +71,7 @@ class Opened:
     """Sources that are open, and how they are walked."""
 
     sources: Sequence[extractor.Source]
-    place: str  # of what the user gave; it stays when --each finds another store
+    place: str = ""  # of what the user gave; it stays when --each finds another store
     issues: Sequence[Issue] = ()  # of the search for stores
     told: Sequence[RootChange] = ()  # where the user says that artifacts are
     progress: Progress = no_progress
