@@ -155,11 +155,17 @@ def convert(  # noqa: PLR0913  # a parameter for each option
     metavar="URI",
     help="The database.",
 )
+@click.option(
+    "--strict", is_flag=True,
+    help="Exit with 3 also where only people changed something in the target since the last "
+    "conversion.",
+)  # fmt: skip
 @with_options(*CONVERT_OPTIONS)
 @with_options(*OUTPUT_OPTIONS)
 def verify(
     sources: tuple[str, ...],
     against: str,
+    strict: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -171,7 +177,8 @@ def verify(
     mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
 
     The database is read through MLflow's own client, by one process, whatever --workers is. Use
-    the same options as for convert. Exit code 3 if anything differs.
+    the same options as for convert. Exit code 3 if anything differs. What people changed in a
+    database since the last conversion is listed apart.
     """
     from migrator.counting import counted
     from migrator.report.formats import wrapped
@@ -188,7 +195,8 @@ def verify(
     elif result.total:
         found = counted(result.total, "difference")
         say(f"{found}; verify without -q lists what differs.", err=True)
-    sys.exit(EXIT_REJECTS if result.total else 0)
+    is_different = result.total or (strict and result.changed_total)
+    sys.exit(EXIT_REJECTS if is_different else 0)
 
 
 @click.command(cls=Command, short_help="Upgrade a converted database to the installed MLflow.")
