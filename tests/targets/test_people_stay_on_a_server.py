@@ -204,3 +204,16 @@ def test_two_models_of_one_moment_are_not_taken_for_one_another(
         storekit.write_registered_model(other, name, versions=[{}])
     convert(other, client)
     assert names(client) == ["clf", "one", "two"]
+
+
+def test_one_conversion_is_enough_to_remember_an_experiment_that_it_merged_into(
+    store: Path, client: MlflowClient
+) -> None:
+    rag = client.create_experiment("rag", tags={"made": "here"})
+    convert(store, client, on_conflict="merge")
+    before = client.get_experiment(rag).tags
+    client.delete_experiment_tag(rag, "team")
+    convert(store, client, on_conflict="merge")
+    after = client.get_experiment(rag).tags
+    assert "team" not in after
+    assert after == {key: value for key, value in before.items() if key != "team"}

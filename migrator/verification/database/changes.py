@@ -140,7 +140,7 @@ class TargetChanges:
         name = stored.columns[0] if stored.columns else ""
         item = encoding.seen_digest(stored.table, name, *values)
         found = self._ask(conventions.MIGRATOR_SEEN_TABLE, ("content",), {"item": item})
-        return None if found is None else int(found[0])
+        return None if found is None else found[0]
 
     def _row(self, stored: _Stored) -> tuple[object, ...] | None:
         columns = stored.columns or tuple(stored.key)
@@ -148,7 +148,7 @@ class TargetChanges:
 
     def _ask(
         self, table: str, columns: Sequence[str], key: Mapping[str, object]
-    ) -> tuple[object, ...] | None:
+    ) -> tuple[Any, ...] | None:
         import sqlalchemy
 
         of = sqlalchemy.table(table, *map(sqlalchemy.column, {*columns, *key}))
@@ -167,8 +167,8 @@ class TargetChanges:
             inspector = sqlalchemy.inspect(self._tracking.engine)
             self._keys = {}
             if inspector.has_table(conventions.MIGRATOR_SEEN_TABLE):
-                tables = {*_TABLES.values(), *_TAGS.values(), _ALIASES, _ASSESSMENTS}
-                for name in sorted(table[0] for table in tables):
+                tables = {table.name for table in (*_TABLES.values(), _ASSESSMENTS)}
+                for name in tables | {tags.table for tags in (*_TAGS.values(), _ALIASES)}:
                     key = inspector.get_pk_constraint(name)["constrained_columns"]
                     self._keys[name] = tuple(key)
         return self._keys
