@@ -61,7 +61,8 @@ from migrator.cli.output import console, drawn_progress, print_json, say, say_re
 )  # fmt: skip
 @click.option(
     "--check-all", is_flag=True,
-    help="Read the source even if the sizes and times of its files say that nothing is new.",
+    help="Read the source even if the sizes and times of its files say that nothing is new. So "
+    "do -v and --report.",
 )  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Do not back up an existing SQLite file first.")
 @with_options(*CONVERT_OPTIONS)
@@ -108,6 +109,7 @@ def convert(  # noqa: PLR0913  # a parameter for each option
     if in_place and context.get_parameter_source("to") is not ParameterSource.DEFAULT:
         raise click.UsageError("--in-place and --to clash: give one of them.", context)
     console().state = "The target is untouched."
+    selected["check_all"] |= verbose  # every issue is to be printed
     with (
         with_executor(options_of(selected), dask) as options,
         drawn_progress(quiet or as_json, verbose) as progress,
