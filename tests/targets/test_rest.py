@@ -23,7 +23,7 @@ from mlflow.entities import RunTag, Trace, ViewType
 from migrator import pipeline
 from migrator.cli import main
 from migrator.issues import Code
-from migrator.loader.rest import connection, models
+from migrator.loader.rest import connection, lock, models
 from migrator.verification import verify as compared
 from tests.convert.test_two_sources import GROWN, OTHERS
 from tests.support import fixturekit, spanlesskit, storekit
@@ -48,6 +48,8 @@ def server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(lock, "_GONE_S", 1.0)  # some are killed
+    monkeypatch.setattr(lock, "_LOOK_S", 0.1)
     running.empty()
     return running
 

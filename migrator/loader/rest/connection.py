@@ -8,6 +8,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ R = TypeVar("R")
 
 OLDEST = (3, 9)  # older servers can't keep everything that is sent, or were not tried
 REQUESTS_AT_ONCE = 8
+_PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"  # which a search leaves out by default
 _PAGE = 1000  # experiments or runs an answer
 _TRACES_A_PAGE = 500  # what MLflow allows
 _POINTS_A_PAGE = 25_000  # what MLflow's own client asks for
@@ -274,6 +276,12 @@ class Connection:
                 [experiment_id], max_results=_MODELS_A_PAGE, page_token=token
             )
         )
+
+    def registered_models(self) -> Iterator[Any]:
+        """Yield all registered models, and prompts, which MLflow lists apart."""
+        search = self.registry.search_registered_models
+        for wanted in (None, _PROMPTS):
+            yield from self._pages(partial(search, wanted, _MODELS_A_PAGE, None))
 
     def traces(self, experiment_id: str) -> Iterator[Any]:
         """Yield the traces of an experiment, without their spans."""

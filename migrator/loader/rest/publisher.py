@@ -19,6 +19,7 @@ from migrator.loader.rest import models, runs, traces
 from migrator.loader.rest.assets import AssetPublisher
 from migrator.loader.rest.connection import Connection, Refused
 from migrator.loader.rest.experiment_index import ServedExperiment, TargetExperiment, fields_tag
+from migrator.loader.rest.model_names import ModelNames
 from migrator.loader.rest.runs import Files, RunJob
 from migrator.loader.rest.traces import TraceJob
 from migrator.model import (
@@ -88,6 +89,7 @@ class Publisher:
         self._points = self._spans = 0
         self._seen: set[tuple[Kind, str]] = set()
         self._ids = models.Ids()
+        self._models: list[RegisteredModelRecord] = []
         self._need_models: list[RunJob] = []
         self._created: set[str] = set()  # runs that were not there before, by old id
         self._clashing: set[str] = set()  # runs whose ids belong to different runs there
@@ -477,7 +479,10 @@ class Publisher:
         self._assets.add(record, experiment_id)
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
-        """Add a registered model or prompt with its tags, versions and aliases."""
+        """Add a registered model or prompt with its tags, versions and aliases.
+
+        It is written in the end: what became of a name is known by the names of all.
+        """
         self.flush()
         parts = {
             Kind.REGISTERED_MODEL_TAG: len(record.tags),
@@ -488,15 +493,17 @@ class Publisher:
         if self._is_second(Kind.REGISTERED_MODEL, record.name):
             self._refuse_second(Kind.REGISTERED_MODEL, record.name, record.path, parts)
             return
+        self._models.append(record)
+
+    def _write_registered_model(self, record: RegisteredModelRecord, names: ModelNames) -> None:
         written = Written()
+        writer = models.RegistryWriter(self._server, written, self._ids, self._restore)
         try:
-            models.RegistryWriter(self._server, written, self._ids, self._restore).write(record)
+            writer.write(record, names.settle(record, written))
         except Refused as error:
             written = Written()
             message = f"Registered model {record.name}: {error}."
-            written.reject_parts(
-                error.code, record.name, message, {Kind.REGISTERED_MODEL: 1, **parts}
-            )
+            written.reject_parts(error.code, record.name, message, counts_of(record))
         else:
             self._server.count_written("registered models")
         self._result.add(written)
@@ -509,6 +516,9 @@ class Publisher:
         Its ids are those of the server by those of the source. Raises TargetError.
         """
         self.flush()
+        names = ModelNames(self._server, self._models)
+        for record in self._models:
+            self._write_registered_model(record, names)
         self._server.each(self._link_models, self._need_models)
         for job in self._need_models:
             self._result.add(job.written)

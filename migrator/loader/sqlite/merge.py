@@ -126,6 +126,7 @@ def _merge(staged: Staged, target: DatabaseFile, options: PublishOptions, result
     _insert(db, target, tables, missing)
     _update_latest(db)
     seen.keep(db)
+    seen.keep_state(db, "target", options.state, result.issues)
     options.committing()
     db.execute("COMMIT")
 
