@@ -50,7 +50,7 @@ class _ByExperiment:
         if all(signs_of(RunView(run, profile)).ml for run in runs):
             return  # training
         learner = self.learners.setdefault(runs[0].experiment_id, transformer.Learner())
-        learner.add(tree)
+        learner.add(tree, is_llm_work=bool(planned.plan.traces))
 
 
 def learn(sources: Paths, options: Options, *, progress: Progress = no_progress) -> Learned:

@@ -110,7 +110,7 @@ def loose_texts(run: RunRecord, index: ProfileIndex, *, names_llm: bool) -> Loos
         return NO_TEXTS
     texts: list[Found] = []
     for place, key, text in _unlisted(run, index):
-        if _may_be_text(text) and not _is_about_something_else(place, key):
+        if _may_be_text(text) and not is_about_something_else(place, key):
             kind = kind_of_text(text)
             if kind >= Prose.PROSE or (kind and asks(text)) or (not text.isascii() and kind):
                 texts.append(Found(text, place, key))
@@ -149,7 +149,7 @@ def _may_be_text(text: str) -> bool:
 
 
 @lru_cache(maxsize=10_000)
-def _is_about_something_else(place: str, key: str) -> bool:
+def is_about_something_else(place: str, key: str) -> bool:
     if place == "artifact":
         is_text_file = key.lower().endswith(TEXT_FILES)
         if not is_text_file or not may_hold_call(key):
