@@ -20,7 +20,7 @@ from migrator.counting import counted
 from migrator.model import Json, RunRecord
 from migrator.transformer.learned_texts import roles_of_texts
 from migrator.transformer.logged_keys import HINTS, LEAST_PAIRS, MOST_RUNS, LoggedKey
-from migrator.transformer.model_names import ModelKind, kind_of_model
+from migrator.transformer.model_names import ModelKind, kind_of_model, kind_of_model_key
 from migrator.transformer.payloads import is_chat_log
 from migrator.transformer.trees import RunTree
 from migrator.transformer.values import (
@@ -308,7 +308,7 @@ class _Finding:
                 texts = key.texts()
                 is_hinted = HINTS[name].search(key.name) is not None
                 is_email = bool(texts) and all(EMAIL.fullmatch(text) for text in texts)
-                is_wanted = is_hinted or name == "session"
+                is_wanted = (is_hinted or name == "session") and not _names_models(key)
                 if name == "user" and is_email:
                     best.append((False, 0, key.source, key))
                 elif is_wanted and _are_ids(texts) and self._comes_again(key):
@@ -340,6 +340,11 @@ class _Finding:
 
 
 # --------------------------------------------------------------------------- small readings
+
+
+def _names_models(key: LoggedKey) -> bool:
+    kinds = {kind_of_model(text) for text in key.texts()}
+    return kind_of_model_key(key.name) is not None or bool(kinds - {ModelKind.UNKNOWN})
 
 
 def _are_ids(texts: Sequence[str]) -> bool:
@@ -436,7 +441,7 @@ def _recognition(
     """Groups of sources, on the root and on a run below it, that the trees have.
 
     Texts that ask, chats and tokens tell a tree of LLM work. What ETL jobs have as well, such as
-    texts that only tell, ids and sums, does so beside a model, and in ``llm_trees``.
+    texts that only tell and sums, does so beside a model; ids and models only in ``llm_trees``.
     """
     models = [each for each in found if each.field == "model"]
     with_model = {tree_of[run_id] for each in models for run_id in keys[each.source].values}
@@ -452,7 +457,7 @@ def _recognition(
         key = keys[each.source]
         trees = {tree_of[run_id] for run_id in key.values}
         backed = len(trees & llm_trees) >= MOST_RUNS * len(trees)
-        if telling:
+        if each.field not in ("model", "session"):
             backed = backed or len(trees & with_model) >= MOST_RUNS * len(trees)
         if trees <= covered or not (each.is_sure or backed):
             continue

@@ -268,3 +268,13 @@ def test_system_prompts_are_no_questions() -> None:
     }
     proposal = learnt(*(run(f"r{number}", texts=texts) for number in range(2)))
     assert sources(proposal, "inputs") == ["artifact:user_prompt.txt"]
+
+
+def test_models_that_come_again_are_no_sessions() -> None:
+    runs = []
+    for number in range(6):
+        params = {"encoder": f"bge-small-{number // 3}", "engine": f"own-{number // 3}"}
+        runs.append(run(f"r{number}", params={**params, "motor": "gpt-4o"}))
+    proposal = learnt(*runs)
+    assert sources(proposal, "session") == []
+    assert proposal.recognise == ()
