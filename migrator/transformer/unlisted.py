@@ -44,6 +44,9 @@ LEAST_CODE_WORDS = 4
 USERS = words("user customer client patient student caller visitor guest sender")
 """Words of keys whose texts someone asked or told a model."""
 
+PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
+"""Beginnings of tags that say where a run ran, Azure's with the pipeline's parameters."""
+
 TEXT_FILES = (".txt", ".md")
 
 
@@ -143,7 +146,7 @@ def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, s
     for key in unlisted["param"]:
         yield "param", key, run.params[key]
     for key in unlisted["tag"]:
-        if not key.startswith("mlflow."):
+        if not key.startswith(PLATFORM_TAGS):
             yield "tag", key, run.tags[key]
     tables = tables_by_tag(run)  # no listed field takes one
     for path in sorted(run.texts):

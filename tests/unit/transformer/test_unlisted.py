@@ -260,3 +260,20 @@ def test_a_polite_request_is_the_question_beside_an_answer() -> None:
     )
     made = trace(run("r", params={**LLM, "発話": asked, "返し": answered}))
     assert (made.request_preview, made.response_preview) == (asked, answered)
+
+
+PLATFORM_TAGS = {
+    "mlflow.databricks.notebookPath": "/Users/ana/Why is churn so high?",
+    "mlflow.databricks.jobRunID": "8812",
+    "azureml.runsource": "azureml.PipelineRun",
+    "azureml.pipelineComponent": "pipelinerun",
+    "azureml.parameters": '{"question": "Why is churn so high in the north?", "max_epochs": "20"}',
+}
+
+
+def test_tags_of_databricks_and_azure_make_no_call_and_no_session() -> None:
+    made = plan(run("r", tags=PLATFORM_TAGS))
+    assert made.traces == (), made.reasons
+    call = trace(run("r", params={**LLM, "question": ASKED}, tags=PLATFORM_TAGS))
+    assert call.request_preview == ASKED
+    assert "mlflow.trace.session" not in call.metadata
