@@ -16,13 +16,14 @@ from migrator.transformer.chat_messages import ASKING, Message, Turn, messages_o
 from migrator.transformer.found import Duration, Found, Tokens
 from migrator.transformer.logged_tables import read_rows, tables_by_tag
 from migrator.transformer.model_names import (
+    JUDGES,
     NOT_THE_MODEL,
     ModelKey,
     ModelKind,
     kind_of_model,
     kind_of_model_key,
 )
-from migrator.transformer.payloads import is_chat_log
+from migrator.transformer.payloads import answer_of, is_chat_log
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
     AssessmentRule,
@@ -59,7 +60,8 @@ NOT_OF_THE_CALL = words(
 )
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 
-BY_MODEL = words("assistant ai bot chatbot generated")
+MOST_CHARS_OF_TOKEN = 10
+BY_MODEL = words("assistant ai bot chatbot generated answer reply response result output")
 OF_A_STUDY = words(
     "model training train classification regression metrics dataset data evaluation eval feature "
     "features run experiment test validation"
@@ -464,7 +466,16 @@ class RunView:
             return LooseTexts(answered=texts.answered if names_llm and is_sure else ())
         if is_answered:
             return LooseTexts(asked=texts.asked)
+        if texts.answered and not texts.asked and self._is_too_long(texts.answered[0]):
+            return LooseTexts(asked=texts.answered)
         return texts
+
+    def _is_too_long(self, answer: Found) -> bool:
+        """Whether the tokens of the run's answer can't be those of a text."""
+        tokens = self.number("output_tokens")
+        if tokens is None or tokens[0] <= 0:
+            return False
+        return len(str(answer.value)) > tokens[0] * MOST_CHARS_OF_TOKEN
 
     def _maybe(self, name: str) -> list[Found]:
         """The values of a field of uncertain names that read as texts, and mean nothing else."""
@@ -613,12 +624,16 @@ def _models_at(key: str, text: str) -> tuple[tuple[int, str], ...]:
         return _models_inside(text) if _SETTINGS_KEY.search(key) else ()
     kind_of_key = kind_of_model_key(key)
     if kind_of_key is None:
-        return ((MODEL_RANKS[ModelKind.LLM], text.strip()),) if _is_versioned_llm(key, text) else ()
+        if not _is_versioned_llm(key, text):
+            return ()
+        is_judge = not JUDGES.isdisjoint(key.split("_"))
+        kind = ModelKind.OTHER if is_judge else ModelKind.LLM  # last, where another answered
+        return ((MODEL_RANKS[kind] + is_judge, text.strip()),)
     if not _is_said(text) or as_number(text) is not None:
         return ()
     kind = kind_of_model(text)
     if kind_of_key is ModelKey.NOT_THE_MODEL or kind is ModelKind.OTHER:
-        is_judge = kind is ModelKind.LLM and "judge" in key
+        is_judge = kind is ModelKind.LLM and not JUDGES.isdisjoint(key.split("_"))
         return ((MODEL_RANKS[ModelKind.OTHER] + 1, text.strip()),) if is_judge else ()
     if kind is ModelKind.UNKNOWN and kind_of_key is not ModelKey.OF_LLM:
         return ()
@@ -638,7 +653,7 @@ def _is_versioned_llm(key: str, text: str) -> bool:
 
 def _may_hold_version(key: str) -> bool:
     parts = key.split("_")
-    return NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
+    return (NOT_THE_MODEL - JUDGES).isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
 
 
 def _models_inside(text: str) -> tuple[tuple[int, str], ...]:
@@ -653,7 +668,11 @@ def _models_inside(text: str) -> tuple[tuple[int, str], ...]:
 _SETTINGS_KEY = re.compile(
     r"config|setting|param|option|args|llm|model|agent|generat|deploy|engine"
 )
-_VERSIONED = re.compile(r"[\w./:@-]*\d[\w./:@-]*")
+_VERSIONED = re.compile(
+    r"(?=.*\d)[\w./:@-]+|[\w./:@-]+-(?:large|medium|small|tiny|mini|nano|lite|pro|max|plus|ultra"
+    r"|turbo|flash|latest|preview|instant|instruct|chat|opus|sonnet|haiku)(?:[.:@-][\w.:@-]*)?"
+)
+"""Names with a version, or with the word that stands for one in a family of models."""
 NOT_A_MODEL_KEY = words(
     "dataset data tokenizer project file name group tag prefix output input base"
 )
@@ -678,6 +697,8 @@ def _is_text_of_the_call(found: Found) -> bool:
     value = _as_chat(found.value)
     if encoding.is_chat(value):
         return True
+    if isinstance(value, Mapping) and answer_of(value) is not None:
+        return True  # the body of an API's response
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
     return any(isinstance(text, str) and kind_of_text(text) >= Prose.PROSE for text in texts)
 
