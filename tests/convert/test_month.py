@@ -7,7 +7,7 @@ people made of it, what the source has now. It is compared with what MLflow's cl
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from mlflow.entities import ViewType
 from migrator import pipeline
 from migrator.loader.sqlite import seen
 from migrator.outcome.summary import Outcome
-from tests.support import sql_servers, storekit
+from tests.support import storekit
 from tests.support.sql_servers import Server as SqlServer
 
-pytestmark = pytest.mark.xdist_group("month")
+pytestmark = [pytest.mark.xdist_group("month"), pytest.mark.long]
 
 EXPERIMENT, MODEL = "7", "clf"
 START = storekit.START_MS
@@ -254,12 +254,6 @@ class Month:
         side.aliases = {alias: int(version) for alias, version in model.aliases.items()}
         side.versions = len(client.search_model_versions(f"name='{MODEL}'"))
         return side
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
 
 
 def live(month: Month, nights: int, monkeypatch: pytest.MonkeyPatch) -> None:

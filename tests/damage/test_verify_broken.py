@@ -24,7 +24,7 @@ from tests.support.damagekit import Spot, build
 from tests.support.mlflow_server import Server
 from tests.targets.test_rest import free_port
 
-pytestmark = pytest.mark.xdist_group("damage_verify_broken")
+pytestmark = [pytest.mark.xdist_group("damage_verify_broken"), pytest.mark.long]
 
 PAGE_BYTES = 4096
 

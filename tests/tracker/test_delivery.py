@@ -20,7 +20,7 @@ from tests.support import trackerkit
 from tests.support.mlflow_server import Server
 from tests.tracker.test_server import free_port, run, server_tracker
 
-pytestmark = pytest.mark.xdist_group("tracker_delivery")
+pytestmark = [pytest.mark.xdist_group("tracker_delivery"), pytest.mark.long]
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ from tests.support import trackerkit
 from tests.support.mlflow_server import Server, differences
 from tests.tracker.test_server import free_port
 
-pytestmark = pytest.mark.xdist_group("tracker_push")
+pytestmark = [pytest.mark.xdist_group("tracker_push"), pytest.mark.long]
 
 EXPERIMENT = "pushed"
 START_MS = 1_700_000_000_000

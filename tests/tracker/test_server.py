@@ -23,7 +23,7 @@ from migrator.cli import main
 from migrator.tracker import MLFlowTracker
 from tests.support import trackerkit
 
-pytestmark = pytest.mark.xdist_group("tracker_server")
+pytestmark = [pytest.mark.xdist_group("tracker_server"), pytest.mark.long]
 
 LIMIT_S = 0.5
 SLACK_S = 6.0  # what a busy machine may add; MLflow's own retries take minutes
