@@ -25,6 +25,7 @@ from migrator.pipeline.selection import Shard
 from migrator.verification import verify
 from tests.support import fixturekit, storekit
 from tests.support.fixturekit import store
+from tests.support.marks import every_store
 from tests.support.sql_servers import Server as SqlServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -62,7 +63,7 @@ def both(sources: Any, tmp_path: Path, parts: int = 3, order: Any = None, **choi
     return rows(whole), rows(shared), told
 
 
-@pytest.mark.parametrize("name", fixturekit.names())
+@pytest.mark.parametrize("name", every_store())
 def test_the_shards_of_a_fixture_are_the_whole(name: str, tmp_path: Path) -> None:
     whole, shared, told = both([fixturekit.materialise(name, tmp_path)], tmp_path)
     assert shared == whole
@@ -287,6 +288,7 @@ def test_more_shards_than_there_are_trees_are_the_whole_too(tmp_path: Path) -> N
     assert shared == whole and any(not each.ledger.found[Kind.PARAM] for each in told)
 
 
+@pytest.mark.long
 def test_shards_that_run_at_once_write_one_sqlite_database(tmp_path: Path) -> None:
     target, whole = tmp_path / "shared.db", tmp_path / "whole.db"
     convert(STORES, whole)
