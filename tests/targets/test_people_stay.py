@@ -435,8 +435,13 @@ def test_another_model_of_the_same_moment_is_not_taken_for_it(store: Path, targe
 
 @pytest.mark.parametrize("server", long("postgresql", "mysql"))
 def test_a_second_conversion_waits_for_the_first(
-    request: pytest.FixtureRequest, store: Path, server: str, tmp_path: Path
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    store: Path,
+    server: str,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where the reports go
     database: SqlServer = request.getfixturevalue(server)
     target = database.uri(database.fresh())
     convert(store, target)
