@@ -13,16 +13,6 @@ if TYPE_CHECKING:
     from migrator.tracker.finishing import Finisher
 
 
-class OpenSpan(Protocol):
-    """A span of the tracker that has not ended."""
-
-    def fail(self, kind: str, message: str, error: BaseException | None = None) -> None:
-        """Mark it as failed."""
-
-    def end(self) -> None:
-        """End it."""
-
-
 class Sink(Protocol):
     """Where the spans of one tracker go, and what they share."""
 

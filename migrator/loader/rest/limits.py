@@ -166,8 +166,6 @@ LIMITS: tuple[Limit, ...] = (
     ),
 )  # fmt: skip
 
-BY_NAME = {limit.name: limit for limit in LIMITS}
-
 
 class Survey:
     """Counts what the API will not keep: the sink of a walk before anything is written."""
