@@ -95,9 +95,7 @@ def stored(uri: str, experiment: str = EXPERIMENT) -> list[Any]:
 def _began(trace: Any) -> int:
     """The start in nanoseconds: MLflow's order leaves open which of one millisecond is first."""
     starts: list[int] = [span.start_time_ns for span in trace.data.spans]
-    if not starts:
-        starts = [trace.info.timestamp_ms * 1_000_000]
-    return min(starts)
+    return min(starts, default=int(trace.info.timestamp_ms) * 1_000_000)
 
 
 def only(tracker: MLFlowTracker) -> Any:
