@@ -21,11 +21,11 @@ from migrator import pipeline
 from migrator.extractor.filestore import fingerprint
 from migrator.loader.sqlite import seen
 from migrator.outcome.summary import Outcome
-from tests.support import sql_servers, storekit
+from tests.support import storekit
 from tests.support.mlflow_server import Server
 from tests.support.sql_servers import Server as SqlServer
 
-pytestmark = pytest.mark.xdist_group("month")
+pytestmark = [pytest.mark.xdist_group("month"), pytest.mark.long]
 
 EXPERIMENT, MODEL = "7", "clf"
 START = storekit.START_MS
@@ -338,12 +338,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server(tmp_path / "server", port).start()
     yield server
     server.kill()
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
 
 
 def live(month: Month, nights: int, monkeypatch: pytest.MonkeyPatch) -> None:
