@@ -441,7 +441,8 @@ class Outcome:
     report_problem: str | None = None  # why the report could not be written
     redacted: Counter[str] = field(default_factory=Counter)  # masked texts by kind of record
     redaction_stayed: int = 0  # identifiers and locations that match --redact but can't change
-    schema: str | None = None
+    schema: str | None = None  # the revision of the target, if that is a database
+    schema_release: str | None = None  # the MLflow release that has this schema
     server: ServerSummary | None = None  # if the target is an MLflow server
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (0, 0)  # workflows and steps that --group-by-time would join
@@ -520,6 +521,7 @@ class Outcome:
             "dry_run": self.dry_run,
             "shard": self.shard_text or None,
             "schema": self.schema,
+            "schema_release": self.schema_release,
             "server": None if self.server is None else self.server.as_dict(),
             "backup": self.backup,
             "rejects": self.rejects_path,

@@ -177,6 +177,13 @@ def redacted_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def release_text(release: str) -> str:
+    """Say which MLflow opens a database that has the schema of ``release``."""
+    if release == "3.9":
+        return "MLflow 3.9 opens it. A newer MLflow upgrades it at once; then 3.9 can't open it."
+    return f"MLflow {release} opens it; 3.9 can't (--schema 3.9 writes one that it can)."
+
+
 def look_text(outcome: Outcome, verbose: bool = False) -> str:
     """The command that serves the target, and links that show all of its traces.
 
@@ -184,6 +191,8 @@ def look_text(outcome: Outcome, verbose: bool = False) -> str:
     """
     where = server_command(outcome) if outcome.server is None else server_url(outcome)
     lines = ["View the result:", f"    {where}"]
+    if outcome.schema_release is not None:
+        lines.append(release_text(outcome.schema_release))
     links = trace_links(outcome)
     shown = links if verbose else links[:MOST_LINKS]
     if links:
