@@ -19,7 +19,9 @@ def show_here() -> bool:
     store = _store_text()
     parts = [text for text in (store, _database_text(has_store=bool(store))) if text]
     if not parts:
-        say_result(f"There is no {DEFAULT_SOURCE} and no {_default_database()} in this directory.\n")
+        say_result(
+            f"There is no {DEFAULT_SOURCE} and no {_default_database()} in this directory.\n"
+        )
         return False
     from migrator.report.formats import wrapped
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 LEAST_WIDTH = 40
 
 
-def say_error(text: str) -> None:
-    """Print an error on stderr, its lines broken between words where that is a terminal."""
+def say_wrapped(text: str) -> None:
+    """Print text on stderr, its lines broken between words where that is a terminal."""
     has_terminal = sys.stderr is not None and sys.stderr.isatty()
     say(wrapped(text, _columns()) if has_terminal else text, err=True)
 

@@ -105,6 +105,7 @@ class ExperimentSummary:
     traces: int = 0  # rebuilt from runs
     spans: int = 0  # of rebuilt traces
     native_traces: int = 0  # written by MLflow itself
+    native_spans: int = 0  # of these
     input_tokens: int = 0
     output_tokens: int = 0
     first_ms: int | None = None
@@ -209,6 +210,7 @@ class ExperimentSummary:
         """Count a trace of this experiment, with its spans, tokens and assessments."""
         if plan.native:
             self.native_traces += 1
+            self.native_spans += len(plan.spans)
         else:
             self.traces += 1
             self.spans += len(plan.spans)
@@ -232,7 +234,7 @@ class ExperimentSummary:
             self._add_decision(decision)
         for name in (
             "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
-            "input_tokens", "output_tokens", "size_bytes",
+            "native_spans", "input_tokens", "output_tokens", "size_bytes",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for number, week in other.weeks.items():

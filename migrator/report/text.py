@@ -315,7 +315,7 @@ def _experiment_row(experiment: ExperimentSummary) -> list[str]:
         date_range(experiment.first_ms, experiment.last_ms),
         size(experiment.size_bytes),
         f"{experiment.traces + experiment.native_traces:,}",
-        f"{experiment.spans:,}",
+        f"{experiment.spans + experiment.native_spans:,}",
     ]
 
 

@@ -96,9 +96,7 @@ def test_a_database_of_0_1_is_upgraded_and_is_a_source(database: Path, tmp_path:
     assert copied.ledger.converted[Kind.TRACE] == 12
 
 
-def test_a_list_of_rejects_of_0_1_selects_what_it_names(
-    tmp_path: Path, stores: list[Path]
-) -> None:
+def test_a_list_of_rejects_of_0_1_selects_what_it_names(tmp_path: Path, stores: list[Path]) -> None:
     run = min(path.parent for path in stores[0].glob(f"{ARTICLES}/*/meta.yaml"))
     line = {
         "path": str(run / "meta.yaml"), "entity": "run", "id": run.name, "code": "meta-unreadable",
