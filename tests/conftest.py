@@ -8,8 +8,36 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import compatibility
+
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks this machine's cloud for a login
 os.environ.pop("COLUMNS", None)  # of pytest-xdist; without a terminal, lines are not broken
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that keeps what ran, for the page on compatibility."""
+    parser.addoption(
+        "--record-compatibility",
+        action="store_true",
+        help="keep the result and all versions in docs/reference/compatibility.json",
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Keep what ran, if that was asked for. Only the process that shows results comes here."""
+    if not config.getoption("record_compatibility"):
+        return
+    count = {
+        name: len(terminalreporter.stats.get(name, []))
+        for name in ("passed", "failed", "error", "skipped")
+    }
+    files = [] if config.args == config.getini("testpaths") else list(config.args)
+    failed = count["failed"] + count["error"]
+    compatibility.record(
+        compatibility.this_run(files, count["passed"], failed, count["skipped"])
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
