@@ -109,7 +109,8 @@ def read_revision(path: str, wanted: str | None = None) -> str:
             todo="Choose another file name for the target.",
         ),
         recreate="Remove the file, then convert again.",
-        upgrade=f"Make a copy of it and upgrade it with MLflow: mlflow db upgrade {sqlite_uri(path)}",
+        upgrade="Make a copy of it and upgrade it with MLflow: "
+        f"mlflow db upgrade {sqlite_uri(path)}",
     )
     if not os.access(path, os.W_OK):  # SQLite would report it only on the first write
         raise _explain(path, "readonly")
