@@ -174,7 +174,7 @@ def redacted_text(outcome: Outcome) -> str:
 
 
 def release_text(release: str) -> str:
-    """Say which MLflow opens a database that has the schema of ``release``."""
+    """A sentence about the releases that open a database with the schema of ``release``."""
     if release == "3.9":
         return "MLflow 3.9 opens it. A newer MLflow upgrades it at once; then 3.9 can't open it."
     return f"MLflow {release} opens it; 3.9 can't (--schema 3.9 writes one that it can)."
