@@ -35,9 +35,7 @@ def pytest_terminal_summary(
     }
     files = [] if config.args == config.getini("testpaths") else list(config.args)
     failed = count["failed"] + count["error"]
-    compatibility.record(
-        compatibility.this_run(files, count["passed"], failed, count["skipped"])
-    )
+    compatibility.record(compatibility.this_run(files, count["passed"], failed, count["skipped"]))
 
 
 @pytest.hookimpl(tryfirst=True)

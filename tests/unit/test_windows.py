@@ -127,9 +127,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return moved
 
 
-def test_no_file_is_removed_or_replaced_while_it_is_open(
-    tmp_path: Path, strict: list[str]
-) -> None:
+def test_no_file_is_removed_or_replaced_while_it_is_open(tmp_path: Path, strict: list[str]) -> None:
     store = tmp_path / "mlruns"
     write_experiment(store, "1", "agents")
     write_run(store, "1", "a" * 32, params={"model": "gpt-4o"}, artifacts={"prompt.txt": "Hello"})
