@@ -21,7 +21,15 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
+from migrator.cli.output import (
+    console,
+    drawn_progress,
+    print_json,
+    say,
+    say_result,
+    say_wrapped,
+    width,
+)
 
 
 @click.command(
@@ -126,7 +134,7 @@ def convert(  # noqa: PLR0913  # a parameter for each option
             stop_on_error=on_error == "stop",
             in_place=in_place,
             progress=progress,
-            say=lambda text: None if quiet else say(text, err=True),
+            say=lambda text: None if quiet else say_wrapped(text),
         )
         if not dry_run:
             report_is = f" Report: {outcome.report_path}" if outcome.report_path else ""
