@@ -40,7 +40,7 @@ NOTHING = Content({}, {})
 def content_of(path: str) -> Content:
     """Return what the SQLite file ``path`` holds."""
     objects = {}
-    rows = {}
+    rows: dict[str, list[str]] = {}
     with contextlib.closing(sqlite3.connect(path)) as db:
         made = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid"
         for kind, name, table, sql in db.execute(made).fetchall():

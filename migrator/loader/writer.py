@@ -64,6 +64,8 @@ class Writer:
     They must be called from one thread.
     """
 
+    lot_runs = 50  # of a recorder: its rows are sent between processes
+
     def __init__(self, target: Target) -> None:
         self._target = target
         self._buffer: defaultdict[str, list[Row]] = defaultdict(list)
