@@ -38,7 +38,7 @@ NOTHING = Content({}, {})
 
 
 def content_of(path: str) -> Content:
-    """Return what the SQLite file ``path`` holds."""
+    """Return the objects and rows of the SQLite file ``path``."""
     objects = {}
     rows: dict[str, list[str]] = {}
     with contextlib.closing(sqlite3.connect(path)) as db:
