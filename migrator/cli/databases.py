@@ -186,9 +186,10 @@ def verify(
     \b
     mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
 
-    The database is read through MLflow's own client, by one process, whatever --workers is. Use
-    the same options as for convert. Exit code 3 if anything differs. What people changed in a
-    database since the last conversion is listed apart.
+    The database is read through MLflow's own stores, by each of the --workers processes. A server
+    is read through MLflow's own client, by one process. Use the same options as for convert. Exit
+    code 3 if anything differs. What people changed in a database since the last conversion is
+    listed apart.
     """
     from migrator.counting import counted
     from migrator.report.formats import wrapped

@@ -168,6 +168,11 @@ class SharedNewTraces(NewTraces):
         super().__init__(sink)
         self._shared = sink
 
+    @property
+    def lot_runs(self) -> int:
+        """About as many runs are one piece of work for a process."""
+        return self._shared.lot_runs
+
     def recorder(self) -> Recorder:
         """A recorder of the sink."""
         return self._shared.recorder()
