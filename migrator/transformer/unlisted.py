@@ -148,11 +148,8 @@ def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, s
     for key in unlisted["tag"]:
         if not key.startswith(PLATFORM_TAGS):
             yield "tag", key, run.tags[key]
-    tables = tables_by_tag(run)  # no listed field takes one
-    for path in sorted(run.texts):
-        fields = {each.field for each in index.sources_at(path)}
-        if fields == {UNLISTED} or (UNLISTED in fields and path in tables):
-            yield "artifact", path, run.texts[path]
+    for path in index.files(tuple(run.texts), tables_by_tag(run)).unlisted:
+        yield "artifact", path, run.texts[path]
 
 
 def _is_written_code(key: str, text: str) -> bool:

@@ -457,3 +457,22 @@ def test_a_second_conversion_waits_for_the_first(
         assert "d" * 32 not in found
     assert second.wait(timeout=60) == 0
     assert MlflowClient(target).get_run("d" * 32).info.experiment_id == RAG
+
+
+def test_what_both_sides_deleted_comes_back_as_the_source_has_it(store: Path, target: str) -> None:
+    """With --restore: the mark of the source stays, and what the source lacks is nowhere."""
+    convert(store, target)
+    client = MlflowClient(target)
+    client.delete_run(FLOW)
+    client._tracking_client.store._hard_delete_run(OTHER)  # as ``mlflow gc`` does
+    client._tracking_client.store._hard_delete_run(OPEN)
+    write_flow(store, FLOW, deleted=True)
+    write_flow(store, OTHER, deleted=True)
+    shutil.rmtree(store / RAG / OPEN)
+    convert(store, target)
+    shown = {run_id: stage for run_id, (stage, _) in state(target)["runs"].items()}
+    assert shown == {"a": "deleted"}
+    convert(store, target, restore=True)
+    shown = {run_id: stage for run_id, (stage, _) in state(target)["runs"].items()}
+    assert shown == {"a": "deleted", "b": "deleted"}
+    assert convert(store, target, restore=True).unchanged

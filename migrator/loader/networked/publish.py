@@ -95,6 +95,7 @@ def _publish(
             backup=False,
             restore=options.restore,
             source=options.source,
+            state=options.state,
             check_rejects=options.check_rejects,
         ),
     )
