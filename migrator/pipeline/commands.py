@@ -34,6 +34,7 @@ from migrator.pipeline.stores import (
     name_sources,
     no_progress,
     open_stores,
+    run_ids_of,
     say_nothing,
 )
 from migrator.pipeline.trees import PlannedTree
@@ -489,7 +490,7 @@ def show(
 
 def _complete_id(run_id: str, stores: Sequence[Store], sources: Sequence[str]) -> str:
     """The id of the one run that begins so. Raises OptionError where there is none or several."""
-    ids = {entry.entity_id for store in stores for entry in store.index.runs}
+    ids = run_ids_of(stores)
     if run_id in ids:
         return run_id
     matches = sorted(each for each in ids if each.startswith(run_id))

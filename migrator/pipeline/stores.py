@@ -63,6 +63,14 @@ class Store:
         return Store(self.number, bare, self.source.outline(), self.remote)
 
 
+def run_ids_of(stores: Sequence[Store]) -> set[str]:
+    """The ids of all runs in some stores."""
+    found: set[str] = set()
+    for store in stores:
+        found.update(entry.entity_id for entry in store.index.runs)
+    return found
+
+
 Look = Callable[[extractor.Source, SourceIndex], extractor.RemoteArtifacts]
 
 

@@ -215,6 +215,15 @@ def load_profiles(
     Raises OptionError that names the file, the key and what is allowed.
     """
     given = [_parse(text, origin) for origin, text in (*texts, *_files(paths))]
+    return _built_in() if not given else _with_built_in(given)
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> tuple[Profile, ...]:
+    return _with_built_in(())
+
+
+def _with_built_in(given: Iterable[_ProfileText]) -> tuple[Profile, ...]:
     users: dict[str, _ProfileText] = {}
     for each in given:
         if each.name in users:

@@ -7,7 +7,6 @@ people made of it, what the source has now. It is compared with what MLflow's cl
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,11 +20,11 @@ from migrator import pipeline
 from migrator.extractor.filestore import fingerprint
 from migrator.loader.sqlite import seen
 from migrator.outcome.summary import Outcome
-from tests.support import sql_servers, storekit
+from tests.support import storekit
 from tests.support.mlflow_server import Server
 from tests.support.sql_servers import Server as SqlServer
 
-pytestmark = pytest.mark.xdist_group("month")
+pytestmark = [pytest.mark.xdist_group("month"), pytest.mark.long]
 
 EXPERIMENT, MODEL = "7", "clf"
 START = storekit.START_MS
@@ -331,19 +330,10 @@ class ServerMonth(Month):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     (tmp_path / "server").mkdir()
-    server = Server(tmp_path / "server", port).start()
+    server = Server(tmp_path / "server").start()
     yield server
     server.kill()
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
 
 
 def live(month: Month, nights: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from migrator import pipeline
 from migrator.outcome.summary import Outcome
 from migrator.verification import verify
-from tests.support import databasekit, fixturekit, sql_servers
+from tests.support import databasekit, fixturekit
 from tests.support.databasekit import execute, rows
+from tests.support.marks import long
 from tests.support.mlflow_server import Server as ServerProcess
 from tests.support.sql_servers import Server
 
@@ -29,18 +28,6 @@ KINDS = (
 )
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    with sql_servers.postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mysql() -> Iterator[Server]:
-    with sql_servers.mysql() as server:
-        yield server
-
-
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database of 3.5.1 with some of each."""
@@ -50,7 +37,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+@pytest.fixture(params=["sqlite", *long("postgresql", "mysql")])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URI of a new database of each kind."""
     if request.param == "sqlite":

@@ -36,7 +36,7 @@ from tests.support.faulty_proxy import Answer, Proxy, proxied
 from tests.support.mlflow_server import Server, View, compare
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.xdist_group("sources_servers")
+pytestmark = [pytest.mark.xdist_group("sources_servers"), pytest.mark.long]
 
 RECORDED = ("/tmp/ana/project/mlruns/", "./mlruns/")  # where the fixtures were written
 ONE_WORKER = pipeline.Options(workers=1, artifacts="keep")

@@ -16,7 +16,7 @@ from migrator.outcome.summary import Outcome
 from tests.support import storekit
 from tests.support.mlflow_server import Server
 
-pytestmark = pytest.mark.xdist_group("targets_people_server")
+pytestmark = [pytest.mark.xdist_group("targets_people_server"), pytest.mark.long]
 
 FLOW, OTHER, LATE = "a" * 32, "b" * 32, "c" * 32
 NATIVE = "tr-" + "1" * 32

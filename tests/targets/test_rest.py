@@ -30,7 +30,7 @@ from tests.support import fixturekit, spanlesskit, storekit
 from tests.support.mlflow_server import IN_COLUMNS, RELEASE, Server, differences
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.xdist_group("targets_rest")
+pytestmark = [pytest.mark.xdist_group("targets_rest"), pytest.mark.long]
 
 FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
 MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3

@@ -189,8 +189,6 @@ LIMITS: tuple[Limit, ...] = (
     Limit("deleted-webhook", "deleted webhooks", "the API makes none", "left out"),
 )  # fmt: skip
 
-BY_NAME = {limit.name: limit for limit in LIMITS}
-
 
 class Survey:
     """Counts what the API will not keep: the sink of a walk before anything is written."""

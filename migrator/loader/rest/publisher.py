@@ -31,6 +31,7 @@ from migrator.model import (
     RunRecord,
     TracePlan,
 )
+from migrator.outcome.ledger import counts_of
 from migrator.outcome.written import Written
 
 _LOT_RUNS = 200
