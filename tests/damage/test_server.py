@@ -15,6 +15,8 @@ from tests.support.damagekit import Spot, build
 from tests.support.loaderkit import query
 from tests.support.mlflow_server import Server
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -23,7 +23,7 @@ from tests.support import fixturekit
 from tests.support.damagekit import Spot, build
 from tests.support.mlflow_server import Server
 
-pytestmark = pytest.mark.xdist_group("damage_verify_broken")
+pytestmark = [pytest.mark.xdist_group("damage_verify_broken"), pytest.mark.long]
 
 PAGE_BYTES = 4096
 

@@ -75,7 +75,7 @@ def tracker(folder: Path, name: str = "article_writer", **settings: Any) -> MLFl
 
 def traces(tracker: MLFlowTracker) -> list[Any]:
     """Return all traces of the tracker's experiment, the oldest first, with their spans."""
-    assert tracker.flush(120)
+    assert tracker.flush(60)
     status = tracker.status()
     assert status.tracking_uri is not None
     return stored(status.tracking_uri, tracker.config.experiment_name)
@@ -94,9 +94,8 @@ def stored(uri: str, experiment: str = EXPERIMENT) -> list[Any]:
 
 def _began(trace: Any) -> int:
     """The start in nanoseconds: MLflow's order leaves open which of one millisecond is first."""
-    starts = [span.start_time_ns for span in trace.data.spans]
-    found: int = min(starts, default=trace.info.timestamp_ms * 1_000_000)
-    return found
+    starts: list[int] = [span.start_time_ns for span in trace.data.spans]
+    return min(starts, default=int(trace.info.timestamp_ms) * 1_000_000)
 
 
 def only(tracker: MLFlowTracker) -> Any:

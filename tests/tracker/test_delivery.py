@@ -28,7 +28,7 @@ from tests.support.faulty_proxy import Answer, proxied
 from tests.support.mlflow_server import Server
 from tests.tracker.test_server import run, server_tracker
 
-pytestmark = pytest.mark.xdist_group("tracker_delivery")
+pytestmark = [pytest.mark.xdist_group("tracker_delivery"), pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

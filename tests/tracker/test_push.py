@@ -32,7 +32,7 @@ from migrator.cli import main
 from tests.support import trackerkit
 from tests.support.mlflow_server import Server, differences
 
-pytestmark = pytest.mark.xdist_group("tracker_push")
+pytestmark = [pytest.mark.xdist_group("tracker_push"), pytest.mark.long]
 
 EXPERIMENT = "pushed"
 START_MS = 1_700_000_000_000

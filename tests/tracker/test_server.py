@@ -24,7 +24,7 @@ from tests.support import trackerkit
 from tests.support.mlflow_server import Server
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.xdist_group("tracker_server")
+pytestmark = [pytest.mark.xdist_group("tracker_server"), pytest.mark.long]
 
 LIMIT_S = 5.0  # a server of a test may take long to answer on a busy machine
 SLACK_S = 60.0  # what a busy machine may add; MLflow's own retries take minutes
