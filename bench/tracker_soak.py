@@ -222,7 +222,8 @@ def soak(server: Server, folder: Path, count: int) -> int:
         push = [sys.executable, "-m", "migrator", "push", fallback, "--to", server.uri]
         done = subprocess.run(push, check=False, capture_output=True, text=True)
         print("push:", (done.stdout or done.stderr).strip().splitlines()[-1])
-        wrong |= Counter({f"{what} after a push": n for what, n in faults(server.uri, ids).items()})
+        for what, how_many in faults(server.uri, ids).items():
+            wrong[f"{what} after a push"] = how_many
     status = tracker.status()
     wrong["lost, as the status says"] = status.lost
     wrong["other than the status says"] = abs(status.delivered - count)

@@ -216,7 +216,7 @@ def test_a_note_that_was_cut_off_itself_is_deleted(tmp_path: Path) -> None:
     note.write_text(text, encoding="utf-8")
     os.utime(note, (0, 0))
     ((experiment, found),) = notes.left_behind()
-    assert (experiment, found.to_json()) == ("experiment", trace.to_json())
+    assert (experiment, found.to_dict()) == ("experiment", trace.to_dict())
     assert not note.exists()
     note.write_text(text[:200], encoding="utf-8")
     os.utime(note, (0, 0))
