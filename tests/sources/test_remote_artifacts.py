@@ -690,7 +690,7 @@ def test_a_server_that_can_not_list_artifacts_is_named(
 def test_a_file_that_a_server_fails_to_send_costs_that_one(tmp_path: Path) -> None:
     with contextmanager(answering)(500, "Internal Server Error") as address:
         remote = ArtifactProxy(f"{address}{PROXY_API}")
-        with pytest.raises(NotServed, match="the server answers 500 for /1/%C3%BC.txt"):
+        with pytest.raises(NotServed, match=r"the server answers 500 for /1/%C3%BC\.txt"):
             remote.get("1/ü.txt", str(tmp_path / "file"), lambda: None)
 
     class Partly:
