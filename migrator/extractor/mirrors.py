@@ -126,6 +126,10 @@ class MirroredSource(FileStoreSource):
 
     mirror: Mirror | None = None  # never None; a field after those with defaults needs one
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        return ()  # its files were made just now
+
     def named(self, text: str) -> str:
         return self._mirror.named(text)
 

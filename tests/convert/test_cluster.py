@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, WorkerError
-from migrator.pipeline import lots
 from tests.convert.test_workers import STORES, comparable, data
 from tests.support.fixturekit import database, store
 
@@ -26,7 +25,7 @@ pytest.importorskip("distributed", reason="the extra mlflow-migrate[dask] is not
 
 from migrator.workers import dask
 
-pytestmark = pytest.mark.xdist_group("convert_cluster")
+pytestmark = [pytest.mark.xdist_group("convert_cluster"), pytest.mark.long]
 
 ROOT = str(Path(__file__).resolve().parent.parent.parent)
 SOURCES = [str(store(name)) for name in STORES]
@@ -90,7 +89,8 @@ def running(directory: Path, workers: int) -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def small_lots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lots, "LOT_RUNS", 3)
+    monkeypatch.setattr("migrator.pipeline.sinks.Discard.lot_runs", 3)
+    monkeypatch.setattr("migrator.loader.Writer.lot_runs", 3)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -270,12 +269,6 @@ def test_an_experiment_is_in_the_bucket_that_the_user_says(
 # ------------------------------------------------------------------------- behind a server
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module", params=["file", "s3"])
 def proxy(
     request: pytest.FixtureRequest, server: ObjectStore, tmp_path_factory: pytest.TempPathFactory
@@ -283,7 +276,7 @@ def proxy(
     """A real server that serves artifacts from its disk or from the bucket."""
     folder = tmp_path_factory.mktemp("server")
     destination = f"s3://{BUCKET}/served" if request.param == "s3" else None
-    started = Server(folder, free_port(), destination).start(server.env())
+    started = Server(folder, destination).start(server.env())
     try:
         yield started
     finally:

@@ -11,7 +11,7 @@ from migrator import addresses
 from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.loader import schema
-from migrator.loader.sqlite import audit, files, merge, staging
+from migrator.loader.sqlite import audit, files, merge, newer_columns, staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,9 @@ def upgrade_database(uri: str) -> UpgradeResult:
         )
     path = files.path_of(uri)
     if not files.exists(path):
-        raise TargetError(f"There is no database {path}.", todo="Check the path.")
+        raise TargetError(
+            f"There is no database in {path}: the file is missing or empty.", todo="Check the path."
+        )
     before = files.read_revision(path)
     chain = schema.chain()
     if before not in chain:
@@ -71,7 +73,7 @@ def upgrade_database(uri: str) -> UpgradeResult:
             with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as copy:
                 schema.tune(copy)
                 copy.execute("BEGIN")
-                filled = schema.finish(copy)
+                filled = newer_columns.finish(copy)
                 copy.execute("COMMIT")
                 if before == chain[-1] and not filled:
                     return UpgradeResult(path, before, before, 0, None)
