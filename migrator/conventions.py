@@ -73,6 +73,8 @@ MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
 # Our own, on items written through a server's API, which sets its own ids and times.
 MIGRATOR_SOURCE_RUN = "migrator.source_run_id"
 MIGRATOR_SOURCE_MODEL = "migrator.source_model_id"
+MIGRATOR_SOURCE_DATASET = "migrator.source_dataset_id"  # of an evaluation dataset
+MIGRATOR_SOURCE_REGISTERED_MODEL = "migrator.source_registered_model"  # the name that it got
 MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: fields that the API lacks
 MIGRATOR_SEEN_TABLE = "migrator_seen"  # a table of ours: digests of what was converted
 MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when it is complete

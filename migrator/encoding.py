@@ -191,3 +191,10 @@ def is_chat(value: Json) -> bool:
         and bool(value)
         and all(isinstance(m, Mapping) and "role" in m and "content" in m for m in value)
     )
+
+
+def seen_digest(*values: object) -> int:
+    """64 bits of a hash of some values of SQLite, as ``migrator_seen`` keeps them; never 0."""
+    text = repr(values).encode("utf-8", "surrogatepass")
+    number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
+    return number or 1

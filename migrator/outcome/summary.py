@@ -335,6 +335,7 @@ class ArtifactSummary:
     remote: Counter[str] = field(default_factory=Counter)  # scheme -> locations
     unserved: int = 0  # mlflow-artifacts: locations that now name the files directly
     stay_in: set[str] = field(default_factory=set)  # directories that the database points to
+    has_outside: bool = False  # a place of artifacts lies outside of the sources' watched folders
     roots: Counter[RootChange] = field(default_factory=Counter)  # -> locations found by it
     prefixes: Prefixes = field(default_factory=Prefixes)
     # beginning of locations that lead nowhere -> traces without input and output because of it
@@ -357,6 +358,7 @@ class ArtifactSummary:
         self.remote.update(other.remote)
         self.unserved += other.unserved
         self.stay_in |= other.stay_in
+        self.has_outside |= other.has_outside
         self.roots.update(other.roots)
         self.prefixes.add_all(other.prefixes)
         self.hollow.update(other.hollow)
@@ -438,6 +440,7 @@ class Outcome:
     artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
     unchanged: bool = False  # the database lacked nothing, and is as it was
+    is_read: bool = True  # False where sizes and times of the files said that nothing is new
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
     report_problem: str | None = None  # why the report could not be written
@@ -521,6 +524,7 @@ class Outcome:
             "sources": list(map(readable_path, self.sources)),
             "target": self.target,
             "dry_run": self.dry_run,
+            "read": self.is_read,
             "shard": self.shard_text or None,
             "schema": self.schema,
             "schema_release": self.schema_release,

@@ -85,6 +85,8 @@ def convert_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
     A line that says what was done comes first, then what needs attention, the ledger, and how to
     look at the result.
     """
+    if not outcome.is_read:
+        return page([convert_headline(outcome)], style)
     parts = [
         convert_headline(outcome),
         shard_text(outcome),

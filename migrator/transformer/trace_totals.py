@@ -91,6 +91,8 @@ def totals(
 
 def _topmost(spans: Sequence[SpanPlan], key: str) -> list[Mapping[str, Json]]:
     found: list[Mapping[str, Json]] = []
+    if all(key not in span.attributes for span in spans):
+        return found
     covered: set[str] = set()
     for span in spans:
         if span.parent_span_id in covered:

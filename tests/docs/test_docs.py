@@ -36,6 +36,7 @@ SET_UP = re.compile(
 )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not mlflow.__version__.startswith("3.9."), reason="the pages show what MLflow 3.9 does"
 )

@@ -75,7 +75,7 @@ def article(folder: Path) -> None:
     with track.track_workflow({"topic": TOPIC, "words": 800}):
         walk(track, 3)
         track.finalize_workflow({"topic": TOPIC, "words": 800, "article": "Cities.\n"})
-    assert track.flush(60)
+    assert track.flush(120)
 
 
 def failed(folder: Path) -> None:
@@ -86,7 +86,7 @@ def failed(folder: Path) -> None:
             raise RuntimeError(
                 "Node 'write': LLM call failed: 429 Resource has been exhausted (e.g. Übernutzung)"
             )
-    assert track.flush(60)
+    assert track.flush(120)
 
 
 def translate(folder: Path) -> None:
@@ -96,7 +96,7 @@ def translate(folder: Path) -> None:
             with track.track_node("translate", MINI):
                 track.log_node_metrics(20, 5, MINI, 0, text, '{"text": "Good ..."}')
             track.finalize_workflow({"text": "Good ..."})
-    assert track.flush(60)
+    assert track.flush(120)
 
 
 # --------------------------------------------------------------------------------- queries
@@ -300,7 +300,7 @@ def test_session_and_user_find_both(tmp_path: Path) -> None:
             track.track_node("reply", MINI),
         ):
             track.log_node_metrics(20, 5, MINI)
-        assert track.flush(60)
+        assert track.flush(120)
     answers = []
     for uri in (old, str(track.config.tracking_uri)):
         client = MlflowClient(uri)
@@ -331,13 +331,13 @@ def test_parallel_nodes_that_were_mixed_or_lost_are_told_apart_now(
 
         def node(index: int) -> None:
             tracked = track.track_node(f"p{index}", FLASH)
-            steps.wait(20)
+            steps.wait(120)
             with tracked:
-                steps.wait(20)  # both are open, then both log
+                steps.wait(120)  # both are open, then both log
                 track.log_node_metrics(
                     120, 340, FLASH, 0, f"part {index}", json.dumps({"part": index})
                 )
-                steps.wait(20)
+                steps.wait(120)
 
         with track.track_workflow({"parts": 2}), ThreadPoolExecutor(2) as pool:
             for future in [pool.submit(node, index) for index in (0, 1)]:

@@ -223,15 +223,15 @@ def part(index: int) -> str:
 
 def hammer_node(track: MLFlowTracker, index: int, barrier: threading.Barrier) -> None:
     """A node whose steps interleave with those of its siblings."""
-    barrier.wait(20)
+    barrier.wait(120)
     with track.track_node(f"p{index}", FLASH):
-        barrier.wait(20)
+        barrier.wait(120)
         with track.tool(f"t{index}"):
-            barrier.wait(20)
+            barrier.wait(120)
         track.log_node_metrics(
             100 + index, index, FLASH, 0, f"part {index}", f'{{"part": {index}}}'
         )
-        barrier.wait(20)
+        barrier.wait(120)
 
 
 def check_hammered(trace: Any, count: int) -> None:
@@ -266,11 +266,11 @@ def test_two_workflows_at_once_keep_their_threads_apart_when_bound(tmp_path: Pat
 
     def run(offset: int) -> None:
         with track.track_workflow({"offset": offset}):
-            barrier.wait(20)
+            barrier.wait(120)
             with ThreadPoolExecutor(2) as pool:
                 for future in [pool.submit(track.bind(node), offset + index) for index in range(2)]:
                     future.result(20)
-            barrier.wait(20)
+            barrier.wait(120)
 
     def node(number: int) -> None:
         with track.track_node(f"n{number}", FLASH):
@@ -760,7 +760,7 @@ def test_relative_path_is_meant_from_the_directory_where_the_tracker_was_made(
         monkeypatch.chdir(tmp_path)
         with track.track_workflow({"of": name}):
             pass
-        assert track.flush(60)
+        assert track.flush(120)
         (trace,) = trackerkit.stored(f"sqlite:///{tmp_path / name / 'tracked.db'}")
         assert trace.data.spans[0].inputs == {"of": name}
 
