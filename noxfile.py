@@ -30,8 +30,14 @@ def run(session: nox.Session, module: str, *args: str, **settings: dict[str, str
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests beside the MLflow that is installed."""
+    """Run the tests beside the MLflow that is installed, without the long ones."""
     run(session, "pytest", "-n", "2", "-q", *session.posargs)
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Run the tests that take long: servers, kills, random stores, pages, the official command."""
+    run(session, "pytest", "-n", "2", "-q", "-m", "long", *session.posargs)
 
 
 @nox.session
@@ -92,10 +98,11 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv", reuse_venv=True)
 def newest(session: nox.Session) -> None:
-    """Run the tests beside the newest MLflow, in an environment of their own."""
+    """Run all tests beside the newest MLflow, long ones too, in an environment of their own."""
     session.install("--quiet", "--upgrade", "mlflow", "-e", ".[test]")
     session.run("python", "-c", "import mlflow; print('mlflow', mlflow.__version__)")
-    session.run("python", "-m", "pytest", "-n", "2", "-q", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "-q", "-m", "not browser or long",
+        *session.posargs)  # fmt: skip
 
 
 @nox.session(venv_backend="venv", reuse_venv=True)

@@ -21,7 +21,7 @@ A first round, which makes it, is not counted.
 Each is run ``--repeat`` times, the commands taking turns, so that whatever else the machine does
 falls on all of them; medians, and ratios of medians, are shown. Where two sizes of one shape are
 measured, growth is shown. ``--json`` adds the figures to those of a file, so that stores can be
-measured one by one; ``--update`` writes the table of all into ``docs/performance.md``.
+measured one by one. ``bench.page`` writes those of ``docs/performance.json`` into the page.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ from typing import Any
 from bench import stores
 
 HOME = Path(__file__).parent.parent
-PAGE = HOME / "docs" / "performance.md"
-BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 UNITS = {"metrics": "metrics of 1,000 points", "experiments": "experiments"}
 
 READ_ALL = """
@@ -350,7 +348,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", help="the file whose figures these are added to")
     parser.add_argument("--folder", help="where the stores are made, and kept; else thrown away")
-    parser.add_argument("--update", action="store_true", help=f"write the table into {PAGE.name}")
     given = parser.parse_args()
     about = machine()
     known: dict[tuple[str, int], dict[str, Any]] = {}
@@ -372,12 +369,7 @@ def main() -> None:
             Path(given.json).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     order = list(stores.SHAPES)
     results = sorted(known.values(), key=lambda r: (order.index(r["shape"]), r["size"]))
-    text = table(results, about)
-    print(text, end="")
-    if given.update:
-        page = PAGE.read_text(encoding="utf-8")
-        before_it, rest = page.split(BEGIN)
-        PAGE.write_text(before_it + BEGIN + text + END + rest.split(END)[1], encoding="utf-8")
+    print(table(results, about), end="")
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ USAGE_CACHE_WRITTEN = "cache_creation_input_tokens"  # likewise
 USAGE_CACHE_WRITTEN_1H = "cache_creation_input_tokens_above_1hr"  # likewise; part of the former
 WAITING = "waiting"  # attribute of a span and tag of its trace: a graph waits for a person
 FEEDBACK_COST = "cost_usd"  # trace-level feedback, so that 3.9's quality view charts it
+FEEDBACK_COST_MICRO = "cost_usd_micro"  # millionths: MLflow's views round to 2 or 3 decimals
 FEEDBACK_TOKENS = "total_tokens"
-FEEDBACK_SOURCE = "mlflow-migrate"  # source id (type CODE) of these two
+FEEDBACK_SOURCE = "mlflow-migrate"  # source id (type CODE) of these three
 LEGACY = "legacy."  # legacy.param.<key>, legacy.metric.<key>, legacy.tag.<key>, legacy.<fact>
 
 # ----------------------------------------------------------------- keys on traces
@@ -72,6 +73,8 @@ MIGRATOR_SOURCE_NAME = "migrator.source_experiment_name"
 # Our own, on items written through a server's API, which sets its own ids and times.
 MIGRATOR_SOURCE_RUN = "migrator.source_run_id"
 MIGRATOR_SOURCE_MODEL = "migrator.source_model_id"
+MIGRATOR_SOURCE_DATASET = "migrator.source_dataset_id"  # of an evaluation dataset
+MIGRATOR_SOURCE_REGISTERED_MODEL = "migrator.source_registered_model"  # the name that it got
 MIGRATOR_SOURCE_FIELDS = "migrator.source_fields"  # JSON: fields that the API lacks
 MIGRATOR_SEEN_TABLE = "migrator_seen"  # a table of ours: digests of what was converted
 MIGRATOR_DIGEST = "migrator.digest"  # of the source's content; set last, when it is complete

@@ -12,6 +12,9 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 BACKOFF_S, MAX_WAIT_S = 0.5, 30.0
+# Headers of a question that is asked once: a server may be closing a connection that is kept open
+# just when it is used, which looks as if the server were gone.
+OWN_CONNECTION = {"Connection": "close"}
 
 
 class CappedRetry(Retry):

@@ -99,9 +99,22 @@ class Code(str, Enum):
     COLUMN_NOT_CARRIED = (
         "column-not-carried",
         Severity.DEGRADED,
-        "A table of a database has a column with values that this program does not know, or names "
-        "workspaces (MLflow 3.10 and later), which are not carried.",
+        "A table of a database has a column with values that this program does not know.",
         "Nothing if you don't need it; else use a newer release of this program.",
+    )
+    WORKSPACE_LEFT = (
+        "workspace-left",
+        Severity.REJECTED,
+        "A database has several workspaces (MLflow 3.10 and later), of which one is converted at a "
+        "time: names are unique in a workspace only, and may be seen by others.",
+        "Convert each into a database of its own: MLFLOW_WORKSPACE=NAME mlflow-migrate convert … "
+        "With that variable, the other workspaces are left out on request.",
+    )
+    WORKSPACE_NOT_CHOSEN = (
+        "workspace-not-chosen",
+        Severity.NOTE,
+        "The variable MLFLOW_WORKSPACE chooses one workspace of a database; this is in another.",
+        "Nothing, or convert the other workspaces as well.",
     )
     ROW_WITHOUT_OWNER = (
         "row-without-owner",
@@ -349,13 +362,6 @@ class Code(str, Enum):
         "No converted run uses this dataset, and the server's API creates datasets only as inputs "
         "of runs.",
         "No action needed. A SQLite target keeps it.",
-    )
-    SERVER_ASSET_LEFT = (
-        "server-asset-left",
-        Severity.REJECTED,
-        "Evaluation datasets, scorers and webhooks are not sent to a server, whose API makes them "
-        "with ids and times of its own.",
-        "Convert into the server's database instead, or make them anew by MLflow's client.",
     )
     SERVER_ARTIFACTS_LEFT = (
         "server-artifacts-left",
@@ -951,8 +957,10 @@ class Code(str, Enum):
     ARTIFACT_NOT_COPIED = (
         "artifact-not-copied",
         Severity.REJECTED,
-        "An artifact could not be read, so it was not copied.",
-        "Make the file readable and convert again; files that were copied are not copied twice.",
+        "An artifact was not copied: it could not be read, or the directory for copies takes its "
+        "name for that of another file (as macOS and Windows do with A.txt and a.txt).",
+        "Make the file readable, or copy to a directory that keeps both names, and convert again; "
+        "files that were copied are not copied twice.",
     )
     ARTIFACT_COPY_REPLACED = (
         "artifact-copy-replaced",

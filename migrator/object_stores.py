@@ -23,6 +23,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"} | dict.fromkeys(
 # Schemes that fsspec knows, but that mean something else to MLflow's users or this machine.
 _NOT_REMOTE = frozenset({"file", "local", "http", "https"})
 _ALIASES = {"s3a": "s3", "gcs": "gs"}  # MLflow's names of them
+_FSSPEC_NAMES = {"abfss": "abfs"}  # which fsspec knows also where adlfs is not installed
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _BLOB = re.compile(r"(?P<container>[^@/]+)@(?P<account>[^./]+)\.blob\.[^/]+(?P<path>/.*)?")
 _LOGINS = {  # what the provider's package reads
@@ -100,7 +101,7 @@ class RemoteFolder:
             raise kind(
                 f"{masked(address)} names no place.", todo="Give the bucket and the path in it."
             )
-        self.address = self.scheme + address[len(match[1]) :]
+        self.address = _FSSPEC_NAMES.get(self.scheme, self.scheme) + address[len(match[1]) :]
         self._own = threading.local()
         self.filesystem = self._open()
         self.root: str = self.key_of(self.address).rstrip("/")

@@ -17,6 +17,7 @@ from typing import Any
 from migrator import conventions as conv
 
 SPANS_A_CALL = 200
+RELEASE_TRIES = 3  # of a server that is slow to tell its release
 _SESSION = "session.id"  # of OpenTelemetry's conventions: MLflow makes metadata of it
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 # Tags of the store itself, which it refuses or would write twice.
@@ -124,14 +125,26 @@ class TraceWriter:
 
         A server before 3.4, or on a file store, takes none: it keeps them as an artifact.
         """
-        try:
-            for at in range(0, len(spans), SPANS_A_CALL):
-                batch = list(spans[at : at + SPANS_A_CALL])
-                self._send(self._store.log_spans, experiment_id, batch)
-        except NotImplementedError as error:
-            is_gone = "could not identify" in str(error)  # the server's release, that is
-            if is_gone:
-                raise ConnectionError(str(error)) from error
+        for at in range(0, len(spans), SPANS_A_CALL):
+            self._send(self._log_spans, experiment_id, list(spans[at : at + SPANS_A_CALL]))
+
+    def _log_spans(self, experiment_id: str, spans: Sequence[Any]) -> None:
+        """Make one request, and again where MLflow's client could not tell the server's release.
+
+        It asks for that first, waits 3 s, and remembers for good that it got no answer. Raises
+        ConnectionError if the server never gives one.
+        """
+        unknown = None
+        for _ in range(RELEASE_TRIES):
+            try:
+                self._store.log_spans(experiment_id, spans)
+                return
+            except NotImplementedError as error:
+                if "could not identify" not in str(error):
+                    return
+                unknown = error
+                self._store._get_server_version.cache_clear()
+        raise ConnectionError(str(unknown)) from unknown
 
     def write_head(self, trace: OutgoingTrace, *, is_there: bool) -> Any:
         """Write links and a trace's own fields, after its spans; return its head in the store.

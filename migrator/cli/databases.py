@@ -21,7 +21,15 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
+from migrator.cli.output import (
+    console,
+    drawn_progress,
+    print_json,
+    say,
+    say_result,
+    say_wrapped,
+    width,
+)
 
 
 @click.command(
@@ -58,6 +66,11 @@ from migrator.cli.output import console, drawn_progress, print_json, say, say_re
     "--restore", is_flag=True,
     help="Bring back what people deleted in the target since the last conversion; otherwise it "
     "stays away. What they changed stays in either case.",
+)  # fmt: skip
+@click.option(
+    "--check-all", is_flag=True,
+    help="Read the source even if the sizes and times of its files say that nothing is new. So "
+    "do -v and --report.",
 )  # fmt: skip
 @click.option("--no-backup", is_flag=True, help="Do not back up an existing SQLite file first.")
 @with_options(*CONVERT_OPTIONS)
@@ -104,6 +117,7 @@ def convert(  # noqa: PLR0913  # a parameter for each option
     if in_place and context.get_parameter_source("to") is not ParameterSource.DEFAULT:
         raise click.UsageError("--in-place and --to clash: give one of them.", context)
     console().state = "The target is untouched."
+    selected["check_all"] |= verbose  # every issue is to be printed
     with (
         with_executor(options_of(selected), dask) as options,
         drawn_progress(quiet or as_json, verbose) as progress,
@@ -120,7 +134,7 @@ def convert(  # noqa: PLR0913  # a parameter for each option
             stop_on_error=on_error == "stop",
             in_place=in_place,
             progress=progress,
-            say=lambda text: None if quiet else say(text, err=True),
+            say=lambda text: None if quiet else say_wrapped(text),
         )
         if not dry_run:
             report_is = f" Report: {outcome.report_path}" if outcome.report_path else ""
@@ -151,11 +165,17 @@ def convert(  # noqa: PLR0913  # a parameter for each option
     metavar="URI",
     help="The database.",
 )
+@click.option(
+    "--strict", is_flag=True,
+    help="Exit with 3 also where only people changed something in the target since the last "
+    "conversion.",
+)  # fmt: skip
 @with_options(*CONVERT_OPTIONS)
 @with_options(*OUTPUT_OPTIONS)
 def verify(
     sources: tuple[str, ...],
     against: str,
+    strict: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -168,7 +188,8 @@ def verify(
 
     The database is read through MLflow's own stores, by each of the --workers processes. A server
     is read through MLflow's own client, by one process. Use the same options as for convert. Exit
-    code 3 if anything differs.
+    code 3 if anything differs. What people changed in a database since the last conversion is
+    listed apart.
     """
     from migrator.counting import counted
     from migrator.report.formats import wrapped
@@ -176,7 +197,11 @@ def verify(
 
     with drawn_progress(quiet or as_json, verbose) as progress:
         result = compare(
-            sources or (DEFAULT_SOURCE,), against, options_of(selected), progress=progress
+            sources or (DEFAULT_SOURCE,),
+            against,
+            options_of(selected),
+            progress=progress,
+            say=lambda text: None if quiet else say(text, err=True),
         )
     if as_json:
         print_json(result.as_dict())
@@ -185,7 +210,8 @@ def verify(
     elif result.total:
         found = counted(result.total, "difference")
         say(f"{found}; verify without -q lists what differs.", err=True)
-    sys.exit(EXIT_REJECTS if result.total else 0)
+    is_different = result.total or (strict and result.changed_total)
+    sys.exit(EXIT_REJECTS if is_different else 0)
 
 
 @click.command(cls=Command, short_help="Upgrade a converted database to the installed MLflow.")

@@ -127,6 +127,11 @@ TARGET_OPTIONS = (
 )  # fmt: skip
 """What a target decides."""
 
+EACH = click.option(
+    "--each", is_flag=True,
+    help="SOURCE is a directory of many file stores, such as Hydra's outputs or a folder for each "
+    "user: take all that lie in it, as if each had been given.",
+)  # fmt: skip
 EXPERIMENT = click.option(
     "--experiment", "experiments", multiple=True, metavar="NAME_OR_ID",
     help="Only this experiment; may be repeated. A pattern with * ? or [] fits several names.",
@@ -164,12 +169,13 @@ REDACT = click.option(
     "repeated. Ids, locations, and names of experiments and registered models stay.",
 )  # fmt: skip
 
-SHOW_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, FETCH_LIMIT, REQUESTS, REDACT)
-EXPORT_OPTIONS = (EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, FETCH_LIMIT, WORKERS,
+SHOW_OPTIONS = (EACH, EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS_AT, FETCH_LIMIT, REQUESTS, REDACT)
+EXPORT_OPTIONS = (EACH, EXPERIMENT, *TRACE_OPTIONS, ARTIFACTS, ARTIFACTS_AT, FETCH_LIMIT, WORKERS,
                   REQUESTS, *CHOICE_OPTIONS, REDACT)  # fmt: skip
-SCAN_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[1:])
-CONVERT_OPTIONS = (EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS,
-                   ARTIFACTS_AT, WORKERS, REQUESTS, *CHOICE_OPTIONS, REDACT)  # fmt: skip
+SCAN_OPTIONS = (EACH, EXPERIMENT, *KIND_OPTIONS, *EXPORT_OPTIONS[2:])
+CONVERT_OPTIONS = (EACH, EXPERIMENT, *KIND_OPTIONS, *TRACE_OPTIONS, *TARGET_OPTIONS, ARTIFACTS,
+                   ARTIFACTS_AT, FETCH_LIMIT, WORKERS, REQUESTS, *CHOICE_OPTIONS,
+                   REDACT)  # fmt: skip
 
 
 def with_options(*added: Callable[[F], F]) -> Callable[[F], F]:

@@ -26,7 +26,15 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
+from migrator.cli.output import (
+    console,
+    drawn_progress,
+    print_json,
+    say,
+    say_result,
+    say_wrapped,
+    width,
+)
 from migrator.credentials import masked
 
 if TYPE_CHECKING:
@@ -117,7 +125,7 @@ def scan(
             chosen,
             on_tree=trees.append if tree else None,
             progress=progress,
-            say=lambda text: None if quiet else say(text, err=True),
+            say=lambda text: None if quiet else say_wrapped(text),
         )
     if as_json:
         print_json(outcome.as_dict(values))
@@ -158,7 +166,12 @@ def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) 
     from migrator import pipeline
     from migrator.report.tree import show_text
 
-    planned = pipeline.show(run_id, sources or (DEFAULT_SOURCE,), options_of(selected))
+    planned = pipeline.show(
+        run_id,
+        sources or (DEFAULT_SOURCE,),
+        options_of(selected),
+        say=lambda text: say(text, err=True),
+    )
     say(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
 
 
@@ -210,6 +223,7 @@ def export(
             options_of(selected),
             headers=[(pair[0], pair[1]) for pair in pairs],
             progress=progress,
+            say=lambda text: None if quiet else say(text, err=True),
         )
         traces, spans = counted(sent.traces, "trace"), counted(sent.spans, "span")
         done = f"Sent {traces} with {spans} to {masked(to)}."

@@ -13,11 +13,14 @@ from urllib.parse import urlsplit
 from migrator import addresses
 from migrator.extractor import archives, buckets
 from migrator.extractor.artifact_proxy import proxy_root
-from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
+from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_path
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
+from migrator.extractor.filestore.fingerprint import take_fingerprint
+from migrator.extractor.filestore.opening import FoundStores, each_store
 from migrator.extractor.locations import (
     describe_location,
+    local_path,
     moved_locations,
     parts_below,
     path_parts,
@@ -37,6 +40,7 @@ from migrator.extractor.source import (
 __all__ = [
     "REQUESTS_AT_ONCE",
     "FileCount",
+    "FoundStores",
     "Reading",
     "RemoteArtifacts",
     "Source",
@@ -44,10 +48,12 @@ __all__ = [
     "Wanted",
     "artifact_files",
     "describe_location",
+    "find_stores",
     "is_database",
     "is_same_database",
     "is_same_server",
     "is_server",
+    "local_path",
     "look_at_artifacts",
     "moved_locations",
     "open_source",
@@ -55,7 +61,8 @@ __all__ = [
     "path_parts",
     "proxy_root",
     "scheme_of",
-    "sqlite_uri",
+    "sqlite_path",
+    "take_fingerprint",
 ]
 
 
@@ -81,6 +88,17 @@ def _address(uri: str) -> tuple[object, ...] | None:
         return None
     is_local = parts.hostname in ("localhost", "::1") or str(parts.hostname).startswith("127.")
     return "localhost" if is_local else parts.hostname, port, parts.path.rstrip("/")
+
+
+def find_stores(text: str) -> FoundStores:
+    """The file stores in the folder that a user means; any other source is the only one.
+
+    Raises SourceError for a folder without any.
+    """
+    is_elsewhere = buckets.is_bucket(text) or is_server(text) or is_database(text)
+    if is_elsewhere or archives.is_archive(text):
+        return FoundStores("", [text], [])
+    return each_store(text)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from migrator.addresses import is_http, is_server_url
 from migrator.credentials import masked, without_credentials
 from migrator.errors import SourceError
+from migrator.extractor.mirrors import NotServed
 
 PROXY_API = "/api/2.0/mlflow-artifacts/artifacts"
 _TIMEOUT_S = 30
@@ -88,8 +89,8 @@ class ArtifactProxy:
     def get(self, key: str, to: str, check: Callable[[], None]) -> None:
         """Write a file's content into a local file; ``key`` is its path below the root.
 
-        ``check`` is called meanwhile and may raise. Raises FileNotFoundError, PermissionError and
-        SourceError.
+        ``check`` is called meanwhile and may raise. Raises FileNotFoundError, PermissionError,
+        NotServed and SourceError.
         """
         import requests
 
@@ -103,7 +104,7 @@ class ArtifactProxy:
                 raise self._problem(str(error)) from None
 
     def _ask(self, path: str, **how: Any) -> Any:
-        """Send a GET. Raises FileNotFoundError, PermissionError and SourceError."""
+        """Send a GET. Raises FileNotFoundError, PermissionError, NotServed and SourceError."""
         from mlflow.exceptions import MlflowException
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
@@ -123,6 +124,8 @@ class ArtifactProxy:
             raise FileNotFoundError(f"the server has no {path}")
         if path and status == 403:
             raise PermissionError(f"the server refuses {path} (403)")
+        if path and status == 500:  # MLflow 3.9 answers so for a name that is not ASCII
+            raise NotServed(f"the server answers {status} for {path}")
         raise self._refusal(status, without_credentials(response.text[:300]))
 
     def _json(self, response: Any) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class Object(NamedTuple):
     has_size: bool = True  # its size is known
 
 
+class NotServed(OSError):
+    """A server fails to send one object, though it sends others."""
+
+
 class Remote(Protocol):
     """Where objects are fetched from."""
 
@@ -51,8 +55,8 @@ class Remote(Protocol):
     def get(self, key: str, to: str, check: Callable[[], None]) -> None:
         """Write an object's content into a file.
 
-        ``check`` is called now and then and may raise. Raises FileNotFoundError and
-        PermissionError where only this object is concerned.
+        ``check`` is called now and then and may raise. Raises FileNotFoundError, PermissionError
+        and NotServed where only this object is concerned.
         """
 
 
@@ -110,10 +114,10 @@ class Mirror:
 
     def address(self, path: str) -> str | None:
         """The location that MLflow opens for a path, None for one outside the mirror."""
-        if not path.startswith(self.folder + os.sep):
+        if path != self.folder and not path.startswith(self.folder + os.sep):
             return None
-        below = path[len(self.folder) + 1 :].replace(os.sep, "/")
-        return mlflow_location(f"{self.base}/{below}", self.account)
+        below = path[len(self.folder) :].replace(os.sep, "/")
+        return mlflow_location(f"{self.base}{below}", self.account)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,10 @@ class MirroredSource(FileStoreSource):
     """A file store whose ``root`` lies in a mirror."""
 
     mirror: Mirror | None = None  # never None; a field after those with defaults needs one
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        return ()  # its files were made just now
 
     def named(self, text: str) -> str:
         return self._mirror.named(text)
@@ -257,12 +265,12 @@ def check_room(folder: str, wanted: Sequence[Object]) -> None:
 class Fetched(NamedTuple):
     """What became of objects that were to be fetched."""
 
-    lost: list[tuple[Object, OSError]]  # vanished, or denied
+    lost: list[tuple[Object, OSError]]  # vanished, denied or not served
     changed: list[Object]  # of another size than listed; what was there later was fetched
 
 
 def fetch(remote: Remote, mirror: Mirror, wanted: Sequence[Object], progress: Progress) -> Fetched:
-    """Fetch contents, many at once. An object that vanished or is denied has no file after it.
+    """Fetch contents, many at once. An object that is lost (``Fetched``) has no file after it.
 
     Any other failure ends it, because the network would fail for all other objects too. So does
     a denial of every object, or of one that was given before: credentials expire. Then only what
@@ -272,7 +280,7 @@ def fetch(remote: Remote, mirror: Mirror, wanted: Sequence[Object], progress: Pr
     queue, lock, stop = iter(wanted), threading.Lock(), threading.Event()
     done = 0
     given: Object | None = None
-    denial: PermissionError | None = None
+    denial: OSError | None = None
 
     def check() -> None:
         if stop.is_set():  # in the middle of gigabytes
@@ -289,10 +297,11 @@ def fetch(remote: Remote, mirror: Mirror, wanted: Sequence[Object], progress: Pr
                 if not _get(remote, mirror, object_, check):
                     fetched.changed.append(object_)
                 given = object_
-            except (FileNotFoundError, PermissionError) as error:
+            except FileNotFoundError as error:
                 fetched.lost.append((object_, error))
-                if isinstance(error, PermissionError):
-                    denial = error
+            except (PermissionError, NotServed) as error:
+                fetched.lost.append((object_, error))
+                denial = error
             with lock:
                 done += 1
 

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from migrator.addresses import is_http
 from migrator.counting import counted
 from migrator.credentials import masked
-from migrator.errors import SourceError
+from migrator.errors import OptionError, SourceError
 from migrator.extractor.artifact_proxy import ArtifactProxy
 from migrator.extractor.buckets import list_objects
 from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES
@@ -45,7 +45,6 @@ from migrator.object_stores import (
     explained,
     first_line,
     fsspec_address,
-    is_object_store,
 )
 from migrator.paths import openable_path
 
@@ -200,7 +199,7 @@ def _changes_of(uri: str, told: Sequence[RootChange]) -> list[RootChange]:
     """The changes of root that lead from a location to another side; a bucket leads to itself."""
     found = [change for change in told if parts_below(uri, change.old) is not None]
     if found:
-        return [c for c in found if is_http(c.new) or is_object_store(c.new)]
+        return [change for change in found if scheme_of(change.new) != "file"]
     bucket = _BUCKET.match(uri)
     if bucket is None or scheme_of(uri) not in EXTRAS.keys() | _AZURE:
         return []
@@ -221,16 +220,19 @@ class _Collected:
     fetched_bytes: int = 0
 
     def add(self, change: RootChange, places: Sequence[_Owners]) -> None:
-        """Look at the places of one root. Raises SourceError if they must be readable."""
+        """Look at the places of one root.
+
+        Raises SourceError if they must be readable, and OptionError where the user told a root
+        that does not exist.
+        """
         folder = os.path.join(self.folder, str(len(self.changes)))
-        is_whole = self.reading.fetches_whole(change)
         try:
             with explained(fsspec_address(change.new), SourceError):
                 side = _open_side(change.new)
                 has_account = scheme_of(change.new) not in _AZURE  # else it is in the address
                 mirror = Mirror(change.new, folder, "", side.account if has_account else None)
                 os.mkdir(folder)
-                self._fill(mirror, side, places, is_whole=is_whole)
+                self._fill(change, mirror, side, places)
         except SourceError as error:
             if self.reading.is_strict and change.is_told:
                 raise
@@ -241,7 +243,7 @@ class _Collected:
                     Code.ARTIFACTS_NOT_LOOKED_AT,
                     masked(change.new),
                     f"The artifacts of {number} were not looked at. {error.what} {error.todo}",
-                    "the recorded locations",
+                    "" if change.is_told else "the recorded locations",
                 )
             )
             return
@@ -249,11 +251,12 @@ class _Collected:
         self.changes.append(RootChange(change.old, folder, change.is_told))
 
     def _fill(
-        self, mirror: Mirror, side: _Side, places: Sequence[_Owners], *, is_whole: bool
+        self, change: RootChange, mirror: Mirror, side: _Side, places: Sequence[_Owners]
     ) -> None:
         listed = list(self._listed(side, places))
         if not listed:
-            side.check()
+            _check(side, change)
+        is_whole = self.reading.fetches_whole(change)
         needed_objects = [
             object_
             for object_, kind, path in listed
@@ -331,6 +334,19 @@ class _Collected:
 
     def _name(self, mirror: Mirror, object_: Object, code: Code, message: str) -> None:
         self.issues.append(Issue(code, f"{mirror.base}/{object_.path}", message))
+
+
+def _check(side: _Side, change: RootChange) -> None:
+    """Raise an error that says what is wrong with a root without files, if anything is."""
+    try:
+        side.check()
+    except FileNotFoundError:
+        if not change.is_told:
+            raise
+        raise OptionError(
+            f"--artifacts-at {masked(str(change))}: {masked(change.new)} does not exist.",
+            todo="Check the bucket and the path.",
+        ) from None
 
 
 def _owner_of(path: str, kinds: Mapping[str, Kind]) -> tuple[Kind, str] | None:

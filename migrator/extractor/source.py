@@ -88,6 +88,15 @@ class Source(ABC):
         Nothing may be written there. Artifacts that stay in one of them are named with it.
         """
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The folders whose files say by their sizes and times whether anything is new.
+
+        Everything that is read lies there, apart from artifacts elsewhere. Empty where sizes and
+        times say too little.
+        """
+        return ()
+
     def named(self, text: str) -> str:
         """Replace places that only this program knows by those that people know."""
         return text

@@ -7,7 +7,7 @@ and for a server.
 """
 
 from migrator.loader.artifacts import copy_artifacts
-from migrator.loader.publication import PublishOptions
+from migrator.loader.publication import PublishOptions, SourceState
 from migrator.loader.remote_copies import copy_to_object_store
 from migrator.loader.sqlite.upgrade import UpgradeResult, upgrade_database
 from migrator.loader.targets import Target, open_target
@@ -16,6 +16,7 @@ from migrator.outcome.written import Written
 
 __all__ = [
     "PublishOptions",
+    "SourceState",
     "Target",
     "UpgradeResult",
     "Writer",

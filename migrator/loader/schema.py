@@ -107,6 +107,11 @@ def wanted_revision(schema: str | None) -> str:
     )
 
 
+def release_of(wanted: str) -> str:
+    """Return the MLflow release of a revision that ``wanted_revision`` chose, such as ``3.9``."""
+    return RELEASES[MLFLOW_39] if wanted == MLFLOW_39 else installed_mlflow()
+
+
 def maker(revision: str) -> str:
     """Return a text that names a revision, and the MLflow release that makes it if known."""
     known = RELEASES.get(revision)

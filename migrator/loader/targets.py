@@ -16,7 +16,7 @@ from typing import Protocol
 from migrator import addresses
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
-from migrator.loader.publication import PublishOptions, Staged
+from migrator.loader.publication import PublishOptions, SourceState, Staged
 from migrator.loader.sqlite.target import open_sqlite
 from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.written import Written
@@ -63,6 +63,9 @@ class Target(Protocol):
         self, some: Sequence[ConvertedExperiment]
     ) -> frozenset[ConvertedExperiment]:
         """Return those of some experiments that an earlier conversion wrote, deleted or not."""
+
+    def has_state(self, state: SourceState) -> bool:
+        """Whether the last conversion of a source found it in this state."""
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Make all staged rows fit the target's columns.

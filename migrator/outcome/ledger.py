@@ -91,16 +91,7 @@ def _(item: RegisteredModelRecord) -> Counts:
 
 @counts_of.register
 def _(item: TraceRecord) -> Counts:
-    return Counter(
-        {
-            Kind.TRACE: 1,
-            Kind.TRACE_TAG: len(item.tags),
-            Kind.TRACE_METADATA: len(item.metadata),
-            Kind.SPAN: len(item.spans),
-            Kind.ASSESSMENT: len(item.assessments),
-            Kind.TRACE_LINK: len(item.links),
-        }
-    )
+    return _trace_counts(item, len(item.links))
 
 
 @counts_of.register
@@ -127,14 +118,18 @@ def _(item: WebhookRecord) -> Counts:
 
 def trace_counts_of(plan: TracePlan) -> Counts:
     """Return the number of entities of each kind that a planned trace adds to the target."""
+    return _trace_counts(plan, len(plan.all_links))
+
+
+def _trace_counts(trace: TraceRecord | TracePlan, links: int) -> Counts:
     return Counter(
         {
             Kind.TRACE: 1,
-            Kind.TRACE_TAG: len(plan.tags),
-            Kind.TRACE_METADATA: len(plan.metadata),
-            Kind.SPAN: len(plan.spans),
-            Kind.ASSESSMENT: len(plan.assessments),
-            Kind.TRACE_LINK: len(plan.all_links),
+            Kind.TRACE_TAG: len(trace.tags),
+            Kind.TRACE_METADATA: len(trace.metadata),
+            Kind.SPAN: len(trace.spans),
+            Kind.ASSESSMENT: len(trace.assessments),
+            Kind.TRACE_LINK: links,
         }
     )
 

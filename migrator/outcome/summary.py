@@ -105,6 +105,7 @@ class ExperimentSummary:
     traces: int = 0  # rebuilt from runs
     spans: int = 0  # of rebuilt traces
     native_traces: int = 0  # written by MLflow itself
+    native_spans: int = 0  # of these
     input_tokens: int = 0
     output_tokens: int = 0
     first_ms: int | None = None
@@ -209,6 +210,7 @@ class ExperimentSummary:
         """Count a trace of this experiment, with its spans, tokens and assessments."""
         if plan.native:
             self.native_traces += 1
+            self.native_spans += len(plan.spans)
         else:
             self.traces += 1
             self.spans += len(plan.spans)
@@ -232,7 +234,7 @@ class ExperimentSummary:
             self._add_decision(decision)
         for name in (
             "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
-            "input_tokens", "output_tokens", "size_bytes",
+            "native_spans", "input_tokens", "output_tokens", "size_bytes",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for number, week in other.weeks.items():
@@ -333,6 +335,7 @@ class ArtifactSummary:
     remote: Counter[str] = field(default_factory=Counter)  # scheme -> locations
     unserved: int = 0  # mlflow-artifacts: locations that now name the files directly
     stay_in: set[str] = field(default_factory=set)  # directories that the database points to
+    has_outside: bool = False  # a place of artifacts lies outside of the sources' watched folders
     roots: Counter[RootChange] = field(default_factory=Counter)  # -> locations found by it
     prefixes: Prefixes = field(default_factory=Prefixes)
     # beginning of locations that lead nowhere -> traces without input and output because of it
@@ -355,6 +358,7 @@ class ArtifactSummary:
         self.remote.update(other.remote)
         self.unserved += other.unserved
         self.stay_in |= other.stay_in
+        self.has_outside |= other.has_outside
         self.roots.update(other.roots)
         self.prefixes.add_all(other.prefixes)
         self.hollow.update(other.hollow)
@@ -436,12 +440,14 @@ class Outcome:
     artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
     unchanged: bool = False  # the database lacked nothing, and is as it was
+    is_read: bool = True  # False where sizes and times of the files said that nothing is new
     report_path: str | None = None
     rejects_path: str | None = None  # JSON lines, for convert --only
     report_problem: str | None = None  # why the report could not be written
     redacted: Counter[str] = field(default_factory=Counter)  # masked texts by kind of record
     redaction_stayed: int = 0  # identifiers and locations that match --redact but can't change
-    schema: str | None = None
+    schema: str | None = None  # the revision of the target, if that is a database
+    schema_release: str | None = None  # the MLflow release that has this schema
     server: ServerSummary | None = None  # if the target is an MLflow server
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (0, 0)  # workflows and steps that --group-by-time would join
@@ -518,8 +524,10 @@ class Outcome:
             "sources": list(map(readable_path, self.sources)),
             "target": self.target,
             "dry_run": self.dry_run,
+            "read": self.is_read,
             "shard": self.shard_text or None,
             "schema": self.schema,
+            "schema_release": self.schema_release,
             "server": None if self.server is None else self.server.as_dict(),
             "backup": self.backup,
             "rejects": self.rejects_path,

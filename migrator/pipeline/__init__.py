@@ -17,7 +17,16 @@ from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.pushing import Pushed, push
 from migrator.pipeline.sinks import BaseSink, Sink
-from migrator.pipeline.stores import Opened, Progress, Store, fetched, no_progress, open_stores
+from migrator.pipeline.stores import (
+    Opened,
+    Progress,
+    Say,
+    Store,
+    fetched,
+    no_progress,
+    open_stores,
+    say_nothing,
+)
 from migrator.pipeline.trees import PlannedTree
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
@@ -33,6 +42,7 @@ __all__ = [
     "PlannedTree",
     "Progress",
     "Pushed",
+    "Say",
     "Sink",
     "Store",
     "TargetFacts",
@@ -44,6 +54,7 @@ __all__ = [
     "no_progress",
     "open_stores",
     "push",
+    "say_nothing",
     "scan",
     "show",
     "upgrade",

@@ -74,10 +74,11 @@ def _parsed(text: str) -> RootChange:
 
 def _address_of(text: str) -> str | None:
     """The address of an object store, or of the artifact proxy of a server; None for any other."""
-    if "://" not in text:
+    if "://" not in text.rstrip("/"):  # "s3://" names no place
         return None
-    if is_object_store(text) or extractor.scheme_of(text) in _UNREAD:
-        return text.rstrip("/")
+    place = text.rstrip("/")
+    if is_object_store(place) or extractor.scheme_of(place) in _UNREAD:
+        return place
     return extractor.proxy_root(text)
 
 

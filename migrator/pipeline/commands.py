@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, ext
 from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.issues import Issue, Severity
+from migrator.loader.schema import release_of
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
@@ -33,9 +35,11 @@ from migrator.pipeline.stores import (
     name_sources,
     no_progress,
     open_stores,
+    run_ids_of,
     say_nothing,
 )
 from migrator.pipeline.trees import PlannedTree
+from migrator.pipeline.unchanged import state_of, state_to_keep
 from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer, TargetFacts
 from migrator.report.files import (
@@ -191,6 +195,10 @@ def _convert_into_database(
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
         fetched(sources, options, progress, whole=whole) as places,
     ):
+        state = None if settings.in_place else state_of(places, options, target)
+        may_trust = not (settings.dry_run or reporting.path or options.restore or options.check_all)
+        if state is not None and may_trust and target.has_state(state):
+            return _unread(places.sources, options, target, began)
         stores = open_stores(places, say)
         outcome = _outcome(stores, options, target=target.uri)
         if settings.in_place:
@@ -209,14 +217,7 @@ def _convert_into_database(
         observer = Observer(progress=progress)
         if settings.dry_run:
             walked = walk_sources(stores, options, Discard(), outcome, facts, observer)
-            walked.check_handed()
-            settings.check_rejects(outcome.ledger.issues)
-            name_sources(stores, outcome)
-            if settings.in_place:
-                outcome.ledger.add_outcome({}, walked.handed)
-                count_as_there(outcome)
-            else:
-                outcome.ledger.add_outcome(walked.handed, {})
+            _finish_dry_run(walked, outcome, settings)
             outcome.seconds = time.monotonic() - began
             if reporting.path is not None:
                 reporting.write(outcome, Path(reporting.path))
@@ -232,14 +233,16 @@ def _convert_into_database(
             written.already_there.update(new.stayed)
             walked.check_written(written)
             rejected = walked.redactor.issues(written.issues)
-            settings.check_rejects([*outcome.ledger.issues, *rejected])
+            issues = [*outcome.ledger.issues, *rejected]
+            settings.check_rejects(issues)
             progress("publishing", 0, 0)
             result = writer.publish(
                 loader.PublishOptions(
                     backup=settings.backup,
                     restore=options.restore,
                     is_alone=options.shard.is_whole,
-                    source="" if settings.in_place else "\n".join(sorted(outcome.sources)),
+                    source="" if settings.in_place else places.place,
+                    state=state and state_to_keep(state, stores, outcome.artifacts, issues),
                     check_rejects=settings.check_rejects,
                     committing=committing,
                     on_progress=lambda done, total: progress("publishing experiments", done, total),
@@ -253,11 +256,35 @@ def _convert_into_database(
         outcome.backup = result.backup_path
         outcome.unchanged = result.unchanged and not outcome.artifacts.files_copied
         outcome.schema = target.wanted
+        outcome.schema_release = release_of(target.wanted)
         outcome.seconds = time.monotonic() - began
         if not outcome.unchanged or outcome.ledger.has_rejects or reporting.path is not None:
             default = _report_path(target.report_base, outcome)
             reporting.write(outcome, default, like=target.report_base)
         return outcome
+
+
+def _finish_dry_run(walked: Walked, outcome: Outcome, settings: _TargetSettings) -> None:
+    walked.check_handed()
+    settings.check_rejects(outcome.ledger.issues)
+    name_sources(walked.stores, outcome)
+    if settings.in_place:
+        outcome.ledger.add_outcome({}, walked.handed)
+        count_as_there(outcome)
+    else:
+        outcome.ledger.add_outcome(walked.handed, {})
+
+
+def _unread(
+    sources: Sequence[extractor.Source], options: Options, target: loader.Target, began: float
+) -> Outcome:
+    """The result of a conversion that did not have to read the sources."""
+    names = tuple(source.name for source in sources)
+    outcome = Outcome(__version__, names, target.uri, shard=options.shard)
+    outcome.unchanged, outcome.is_read = True, False
+    outcome.schema = target.wanted
+    outcome.seconds = time.monotonic() - began
+    return outcome
 
 
 def _convert_into_server(
@@ -289,7 +316,8 @@ def _convert_into_server(
             if settings.in_place:
                 stores = [without_own_traces(store) for store in stores]
             conversion = RestConversion(stores, connection, options, progress, settings.in_place)
-            convert_through_rest(conversion, outcome, settings.check_rejects, say)
+            with nullcontext() if settings.dry_run else server.alone(connection, say):
+                convert_through_rest(conversion, outcome, settings.check_rejects, say)
             committing()
             name_sources(stores, outcome)
             if reporting.path is not None or not settings.dry_run:
@@ -344,11 +372,12 @@ def export(
     *,
     headers: Sequence[tuple[str, str]] = (),
     progress: Progress = no_progress,
+    say: Say = say_nothing,
 ) -> Exported:
     """Send the traces of the sources, native and rebuilt, to a file or a receiver as OTLP.
 
-    A file appears only when it is complete. Raises SourceError, OptionError, TargetError, and
-    LedgerError (a defect).
+    A file appears only when it is complete. ``say`` is that of ``scan``. Raises SourceError,
+    OptionError, TargetError, and LedgerError (a defect).
     """
     from migrator import otlp  # its protobuf classes take a while to load
 
@@ -361,7 +390,7 @@ def export(
             todo="Leave it out, or convert with it.",
         )
     with fetched(sources, options, progress) as places:
-        stores = open_stores(places)
+        stores = open_stores(places, say)
         outcome = _outcome(stores, options, target=masked(to))
         if "://" not in to:
             check_outside(outcome.sources, "--otlp", to)
@@ -426,15 +455,20 @@ def upgrade(uri: str = DEFAULT_TARGET) -> loader.UpgradeResult:
 
 
 def show(
-    run_id: str, sources: Paths = DEFAULT_SOURCE, options: Options | None = None
+    run_id: str,
+    sources: Paths = DEFAULT_SOURCE,
+    options: Options | None = None,
+    *,
+    say: Say = say_nothing,
 ) -> PlannedTree:
     """Read the tree that holds a run, and decide what it becomes.
 
-    ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise.
+    ``run_id`` may be shortened as long as it is unambiguous. Raises OptionError otherwise. ``say``
+    is that of ``scan``.
     """
     options = options or Options()
     with fetched(sources, options) as places:
-        stores = open_stores(places)
+        stores = open_stores(places, say)
         run_id = _complete_id(run_id, stores, as_texts(sources))
         wanted: list[PlannedTree] = []
 
@@ -458,7 +492,7 @@ def show(
 
 def _complete_id(run_id: str, stores: Sequence[Store], sources: Sequence[str]) -> str:
     """The id of the one run that begins so. Raises OptionError where there is none or several."""
-    ids = {entry.entity_id for store in stores for entry in store.index.runs}
+    ids = run_ids_of(stores)
     if run_id in ids:
         return run_id
     matches = sorted(each for each in ids if each.startswith(run_id))

@@ -141,8 +141,10 @@ def _(first: TraceRecord, second: TraceRecord) -> str:
         return "begun at another time"
     if first.client_request_id and _differ(first.client_request_id, second.client_request_id):
         return "of another request"
-    spans = [{span.span_id for span in record.spans} for record in (first, second)]
-    if first.status != _OPEN_TRACE and all(spans) and not spans[0] & spans[1]:
+    mine = {span.span_id for span in first.spans}
+    other = {span.span_id for span in second.spans}
+    has_spans_in_both = bool(mine and other)
+    if first.status != _OPEN_TRACE and has_spans_in_both and mine.isdisjoint(other):
         return "with other spans"
     return ""
 

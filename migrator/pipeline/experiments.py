@@ -16,7 +16,7 @@ from migrator.outcome.ledger import counts_of
 from migrator.outcome.summary import ExperimentSummary
 from migrator.paths import readable_path
 from migrator.pipeline.options import Options, fits_experiment
-from migrator.pipeline.stores import Store, ranked
+from migrator.pipeline.stores import Store, ranked, run_ids_of
 from migrator.pipeline.walk_context import WalkContext
 from migrator.pipeline.walk_totals import leave_out_files
 
@@ -133,7 +133,7 @@ def _listed_folders(context: WalkContext) -> set[str] | None:
     selection, experiments = context.selection, context.experiments
     if not selection.has_list:
         return None
-    run_ids = {entry.entity_id for store in context.stores for entry in store.index.runs}
+    run_ids = run_ids_of(context.stores)
     for run_id in context.options.run_ids:
         if run_id not in run_ids:
             raise OptionError(

@@ -27,6 +27,7 @@ from migrator.model import (
 )
 from migrator.outcome.ledger import counts_of, trace_counts_of
 from migrator.outcome.summary import ArtifactSummary, Outcome
+from migrator.paths import sqlite_uri
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Recorder, SharedSink, Sink
 from migrator.pipeline.stores import Store
@@ -38,7 +39,11 @@ _STAYS = frozenset(
 
 
 def in_place_target(sources: Sequence[str]) -> str:
-    """The target of a conversion in place: the one source. Raises OptionError."""
+    """The target of a conversion in place: the one source.
+
+    Raises OptionError, and SourceError for a database that is not a source: what is wrong with it
+    is explained better than of a target, for which another could be chosen.
+    """
     if len(sources) == 1 and extractor.is_server(sources[0]):
         return sources[0]
     if len(sources) != 1 or not extractor.is_database(sources[0]):
@@ -46,9 +51,11 @@ def in_place_target(sources: Sequence[str]) -> str:
             "--in-place takes one source, which is a database or an MLflow server.",
             todo="Write: mlflow-migrate convert mlflow.db --in-place",
         )
+    with extractor.open_source(sources[0]):
+        pass
     if addresses.is_database_server(sources[0]):
         return sources[0]
-    return extractor.sqlite_uri(sources[0])
+    return sqlite_uri(extractor.sqlite_path(sources[0]))
 
 
 def in_place_options(options: Options, target: str) -> Options:

@@ -47,10 +47,11 @@ class _ByExperiment:
         if planned.plan.profile != READER or not runs:
             return
         profile = transformer.load_profiles()[-1]
-        if all(signs_of(RunView(run, profile)).ml for run in runs):
-            return  # training
+        signs = [signs_of(RunView(run, profile)) for run in runs]
+        if all(each.ml or each.is_only_prompt for each in signs):
+            return  # training, or versions of a prompt
         learner = self.learners.setdefault(runs[0].experiment_id, transformer.Learner())
-        learner.add(tree)
+        learner.add(tree, is_llm_work=bool(planned.plan.traces))
 
 
 def learn(sources: Paths, options: Options, *, progress: Progress = no_progress) -> Learned:

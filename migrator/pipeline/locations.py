@@ -203,6 +203,7 @@ class Locations:
         )
         self.summary.add(fate.value, kind)
         if kind is not Kind.EXPERIMENT:
+            self.summary.has_outside |= _leads_outside(store, location)
             self._count_root(store, location)
         if fate is transformer.Fate.REMOTE:
             self.summary.remote[location.scheme] += 1
@@ -307,6 +308,17 @@ def _roots_of(store: Store) -> dict[str, str]:
     """The directories that hold a store's artifacts, each as it is shown."""
     roots = [*store.source.folders, *(change.new for change in store.source.root_changes)]
     return {root: readable_path(store.named(root)) for root in roots}
+
+
+def _leads_outside(store: Store, location: Location) -> bool:
+    """Whether artifacts may appear at a location without a change in the watched folders."""
+    places = store.source.watched
+    if location.has_files and location.found is not None:
+        return not any(_is_in(location.found, place) for place in places)
+    if location.scheme not in ("", "file"):
+        return location.scheme != transformer.SERVED
+    path = extractor.local_path(location.recorded)
+    return location.exists and not any(path and _is_in(path, place) for place in places)
 
 
 def _is_in(path: str, directory: str) -> bool:

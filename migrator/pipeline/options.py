@@ -52,6 +52,8 @@ class Options:
 
     experiments: tuple[str, ...]
     """Names or ids of the experiments to take, or patterns such as ``prod-*``; empty for all."""
+    each: bool
+    """Take every file store in the folders that are given as sources."""
     not_experiments: tuple[str, ...]
     """Names, ids or patterns of experiments to leave out."""
     run_ids: tuple[str, ...]
@@ -94,6 +96,8 @@ class Options:
     """Experiments and registered models of the source, and their names in the target."""
     restore: bool
     """Bring back what people deleted in the target since the last conversion."""
+    check_all: bool
+    """Read the sources even if the sizes and times of their files say that nothing is new."""
     only: RejectsList | None
     """Take only what this list names."""
     shard: Shard
@@ -123,11 +127,13 @@ class Options:
         adopt_orphans: bool = False,
         since: str | date | None = None,
         until: str | date | None = None,
+        each: bool = False,
         not_experiments: str | Iterable[str] = (),
         run_ids: str | Iterable[str] = (),
         deleted: bool = True,
         rename: Mapping[str, str] | str | Iterable[str | tuple[str, str]] = (),
         restore: bool = False,
+        check_all: bool = False,
         only: str | Path | RejectsList | None = None,
         shard: str | tuple[int, int] = (1, 1),
         redact: str | Pattern[str] | Iterable[str | Pattern[str]] = (),
@@ -153,11 +159,13 @@ class Options:
             "adopt_orphans": adopt_orphans,
             "since": None if since is None else parsed_time(since),
             "until": None if until is None else parsed_end(until),
+            "each": each,
             "not_experiments": as_texts(not_experiments),
             "run_ids": as_texts(run_ids),
             "deleted": deleted,
             "rename": _new_names(rename),
             "restore": restore,
+            "check_all": check_all,
             "only": None if only is None else RejectsList.read(only),
             "shard": Shard.parse(shard),
             "redact": _patterns(redact),
@@ -168,6 +176,18 @@ class Options:
         self._refuse_options_without_effect()
         if profile is not None or self.profile_files:
             self._check_profiles()
+
+    @property
+    def decisive(self) -> tuple[object, ...]:
+        """Plain values that decide what comes into the target, the same in every process."""
+        return (
+            self.experiments, self.not_experiments, self.run_ids, self.deleted, self.runs,
+            self.traces, sorted(self.include), sorted(self.exclude), self.profile,
+            self.profile_files, self.on_conflict, self.experiment_kind, str(self.artifacts),
+            list(map(str, self.artifacts_at)), self.fetch_limit, self.roles, self.group_by_time,
+            self.adopt_orphans, str(self.since), str(self.until), self.rename, self.only,
+            self.shard, [(each.pattern, each.flags) for each in self.redact],
+        )  # fmt: skip
 
     def takes_experiment(self, experiment_id: str, name: str, *, is_deleted: bool) -> bool:
         """Whether an experiment is taken, as far as its id, name and state decide."""

@@ -63,6 +63,14 @@ class Store:
         return Store(self.number, bare, self.source.outline(), self.remote)
 
 
+def run_ids_of(stores: Sequence[Store]) -> set[str]:
+    """The ids of all runs in some stores."""
+    found: set[str] = set()
+    for store in stores:
+        found.update(entry.entity_id for entry in store.index.runs)
+    return found
+
+
 Look = Callable[[extractor.Source, SourceIndex], extractor.RemoteArtifacts]
 
 
@@ -71,6 +79,8 @@ class Opened:
     """Sources that are open, and how they are walked."""
 
     sources: Sequence[extractor.Source]
+    place: str = ""  # of what the user gave; it stays when --each finds another store
+    issues: Sequence[Issue] = ()  # of the search for stores
     told: Sequence[RootChange] = ()  # where the user says that artifacts are
     progress: Progress = no_progress
     look: Look = lambda source, index: extractor.RemoteArtifacts()  # at artifacts elsewhere
@@ -106,20 +116,28 @@ def fetched(
             chosen = _only_taken(source, index, options)
             return opened.enter_context(extractor.look_at_artifacts(source, chosen, told, reading))
 
-        places = [
-            opened.enter_context(
-                extractor.open_source(
-                    name,
-                    wanted=wanted,
-                    whole=whole,
-                    progress=progress,
-                    requests=options.requests,
-                    takes=takes,
-                )
-            )
-            for name in dict.fromkeys(as_texts(sources))
-        ]
-        yield Opened(places, told, progress, look)
+        given: dict[str, extractor.Source] = {}
+        places: set[str] = set()
+        issues: list[Issue] = []
+        for text in as_texts(sources):
+            found = extractor.FoundStores("", [text], [])
+            if options.each:
+                found = extractor.find_stores(text)
+                issues += found.issues
+            for name in found.paths:
+                if name not in given:
+                    given[name] = opened.enter_context(
+                        extractor.open_source(
+                            name,
+                            wanted=wanted,
+                            whole=whole,
+                            progress=progress,
+                            requests=options.requests,
+                            takes=takes,
+                        )
+                    )
+            places.add(found.folder or given[text].name)
+        yield Opened(list(given.values()), "\n".join(sorted(places)), issues, told, progress, look)
 
 
 def _only_taken(source: extractor.Source, index: SourceIndex, options: Options) -> SourceIndex:
@@ -171,7 +189,8 @@ def open_stores(opened: Opened, say: Say = say_nothing) -> list[Store]:
         remote = opened.look(source, index)
         here = [change for change in opened.told if "://" not in change.new]
         complete, index = source.find_artifacts(index, [*here, *remote.changes])
-        index = replace(index, issues=(*index.issues, *remote.issues))
+        searched = () if stores else opened.issues
+        index = replace(index, issues=(*index.issues, *remote.issues, *searched))
         stores.append(Store(len(stores), index, complete, remote))
     return stores
 

@@ -67,17 +67,19 @@ class Chart:
 
 def chart(bars: Sequence[Bar], counters: tuple[str, ...]) -> Chart:
     """Make a chart of these counters of ``Week``, stacked in this order from the top."""
-    heights = [[getattr(bar.week, counter) for counter in counters] for bar in bars]
-    top = round_up(max(sum(numbers) for numbers in heights))
-    stacks = [
-        tuple(
-            Block(counter, 100 * number / top)
-            for counter, number in zip(counters, numbers, strict=True)
-            if number
-        )
-        for numbers in heights
-    ]
-    return Chart(counters, top, tuple(bars), tuple(stacks), date_labels(bars))
+    heights = [_heights(bar.week, counters) for bar in bars]
+    top = round_up(max(sum(numbers.values()) for numbers in heights))
+    stacks = tuple(_stack(numbers, top) for numbers in heights)
+    return Chart(counters, top, tuple(bars), stacks, date_labels(bars))
+
+
+def _heights(week: Week, counters: Sequence[str]) -> dict[str, int]:
+    return {counter: getattr(week, counter) for counter in counters}
+
+
+def _stack(numbers: Mapping[str, int], top: int) -> tuple[Block, ...]:
+    """The blocks of a bar, each as high as its number in percent of ``top``."""
+    return tuple(Block(name, 100 * number / top) for name, number in numbers.items() if number)
 
 
 def bars_of(weeks: Mapping[int, Week]) -> tuple[list[Bar], int]:

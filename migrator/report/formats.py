@@ -61,11 +61,11 @@ def fitted_table(
         kept.remove(least)
         hidden.append(columns[least].title)
     shown = [[row[number] for number in kept] for row in rows]
-    if width is not None and kept:
-        excess = _table_width(columns, rows, kept) - width
-        if excess > 0:
-            first = max(len(row[kept[0]]) for row in rows)
-            shown = [[shorten(row[0], max(LEAST_NAME, first - excess)), *row[1:]] for row in shown]
+    excess = 0 if width is None else _table_width(columns, rows, kept) - width
+    if kept and excess > 0:
+        longest = max(len(row[0]) for row in shown)
+        for row in shown:
+            row[0] = shorten(row[0], max(LEAST_NAME, longest - excess))
     left = [place for place, number in enumerate(kept) if columns[number].is_left]
     return table([columns[number].title for number in kept], shown, left), hidden
 
@@ -73,10 +73,11 @@ def fitted_table(
 def _table_width(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], kept: Sequence[int]
 ) -> int:
-    widths = [
-        max(len(columns[number].title), *(len(row[number]) for row in rows)) for number in kept
-    ]
-    return sum(widths) + 2 * (len(kept) - 1)
+    width = 2 * (len(kept) - 1)
+    for number in kept:
+        texts = [columns[number].title, *(row[number] for row in rows)]
+        width += max(map(len, texts))
+    return width
 
 
 def wrapped(text: str, width: int | None) -> str:

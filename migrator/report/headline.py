@@ -11,6 +11,7 @@ from migrator.outcome.summary import Outcome
 from migrator.paths import readable_path
 from migrator.report.formats import size
 
+MOST_SOURCES = 3  # named in the first line
 NAMED = (Kind.RUN, Kind.TRACE, Kind.LOGGED_MODEL, Kind.REGISTERED_MODEL)
 """The kinds that the first line counts; experiments are counted where there is none of these."""
 
@@ -18,13 +19,20 @@ NAMED = (Kind.RUN, Kind.TRACE, Kind.LOGGED_MODEL, Kind.REGISTERED_MODEL)
 def scan_headline(outcome: Outcome) -> str:
     """``./mlruns: 82 runs in 12 experiments (914 files, 75.6 KiB); nothing is damaged.``"""
     ledger = outcome.ledger
-    sources = ", ".join(map(readable_path, outcome.sources))
+    sources = _sources(outcome)
     experiments = counted(ledger.found[Kind.EXPERIMENT], "experiment")
     extent = _extent(ledger)
     if not sum(ledger.found.values()):
         return f"{sources}: no experiments ({extent}); nothing to convert."
     items = _items({kind: n for kind, n in ledger.found.items() if kind is not Kind.EXPERIMENT})
     return f"{sources}: {items or 'no runs'} in {experiments} ({extent}); {damage(ledger)}."
+
+
+def _sources(outcome: Outcome) -> str:
+    """The sources by name, or their number where they are too many for a line."""
+    if len(outcome.sources) > MOST_SOURCES:
+        return counted(len(outcome.sources), "store")
+    return ", ".join(map(readable_path, outcome.sources))
 
 
 def _extent(ledger: Ledger) -> str:
@@ -39,8 +47,13 @@ def _extent(ledger: Ledger) -> str:
 def convert_headline(outcome: Outcome) -> str:
     """``Converted 82 runs and rebuilt 33 traces in 0.5 s → mlflow.db; nothing was rejected.``"""
     ledger = outcome.ledger
+    sources = _sources(outcome)
+    if not outcome.is_read:
+        return (
+            f"Nothing new; database unchanged: by their sizes and times, no file of {sources} has "
+            "changed since the last conversion (--check-all reads them)."
+        )
     if not sum(ledger.found.values()):
-        sources = ", ".join(map(readable_path, outcome.sources))
         return f"Nothing to convert: no experiments in {sources}."
     rebuilt = new_rebuilt(outcome)[Kind.TRACE]
     converted = _items(ledger.converted)
@@ -50,15 +63,25 @@ def convert_headline(outcome: Outcome) -> str:
         return (
             f"{text}; {losses(ledger)}." if ledger.issues_count(Severity.REJECTED) else f"{text}."
         )
-    verbs = ("Would convert", "rebuild") if outcome.dry_run else ("Converted", "rebuilt")
-    done = f"{verbs[0]} {converted or 'no runs'}"
-    if rebuilt:
-        comma = "," if " and " in converted else ""
-        done += f"{comma} and {verbs[1]} {counted(rebuilt, 'trace')}"
+    done = _done(converted, rebuilt, outcome.dry_run)
     done += f" in {outcome.seconds:.1f} s → {outcome.target}; {losses(ledger)}."
     if outcome.dry_run:
         done += " Nothing was written (--dry-run)."
     return done
+
+
+def _done(converted: str, rebuilt: int, is_dry_run: bool) -> str:
+    """``Converted 82 runs and rebuilt 33 traces``, or the part of it that happened."""
+    convert, rebuild = ("convert", "rebuild") if is_dry_run else ("converted", "rebuilt")
+    traces = f"{rebuild} {counted(rebuilt, 'trace')}"
+    if not rebuilt:
+        text = f"{convert} {converted or 'no runs'}"
+    elif not converted:
+        text = traces
+    else:
+        comma = "," if " and " in converted else ""
+        text = f"{convert} {converted}{comma} and {traces}"
+    return f"Would {text}" if is_dry_run else text.capitalize()
 
 
 def new_rebuilt(outcome: Outcome) -> Mapping[Kind, int]:

@@ -5,6 +5,7 @@
 """
 
 from migrator.tracker.config import TrackerConfig
-from migrator.tracker.tracker import MLFlowTracker, Status
+from migrator.tracker.status import Status
+from migrator.tracker.tracker import MLFlowTracker
 
 __all__ = ["MLFlowTracker", "Status", "TrackerConfig"]

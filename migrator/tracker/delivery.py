@@ -31,6 +31,7 @@ from migrator.counting import counted
 from migrator.trace_writer import Send, send_at_once
 from migrator.tracker.finishing import Calls, Finisher
 from migrator.tracker.guard import Guard
+from migrator.tracker.in_flight import InFlight
 from migrator.tracker.place import REFUSALS, BackgroundCall, Place, ServerTimeout, why_silent
 
 T = TypeVar("T")
@@ -133,12 +134,16 @@ class Delivery:
         self.guard = Guard()
         self.writing = threading.RLock()  # held while a parcel is written, and during a fork
         self._limit_s = settings.limit_s
+        self._in_flight = InFlight(
+            settings.uri, settings.fallback_uri, longest_s=settings.limit_s * PATIENCE
+        )
         self._in_background = settings.in_background
         self._resends = settings.resend
         self._is_child = False  # forked: writes directly, and within the limit
         self._in_fallback: dict[str, str] = {}  # trace id -> experiment, the oldest first
         self._unfinished: set[str] = set()  # traces that were written while they were open
         self._left_open: dict[str, int] = {}  # ended traces with so many open spans
+        self._given_up: dict[str, BackgroundCall[Any]] = {}  # by trace: may still make a request
         self._held: list[Parcel] = []  # additions to traces of a place that is gone
         self._says_fork = False
         self._start_threads()
@@ -161,6 +166,7 @@ class Delivery:
         self.guard.after_fork()
         self._start_threads()
         self._held.clear()
+        self._given_up.clear()
         self._in_fallback.clear()  # the parent sends those on
         self._unfinished.clear()
         self._left_open.clear()
@@ -198,6 +204,8 @@ class Delivery:
         At a server within the limit, in all. Falls back where that fails; raises what the fallback
         raises when it can't be used either.
         """
+        with self.guard.during("write a trace that a killed process was sending"):
+            self._take_over()
         if not self.fallen_back:
             try:
                 return self._activate(self.place, self._experiment_in_time(experiment))
@@ -206,6 +214,24 @@ class Delivery:
                     raise
                 self._fall_back(_cause(error))
         return self._activate(self.fallback, self.fallback.experiment_id(experiment))
+
+    def _take_over(self) -> None:
+        """Write what processes were sending when they were killed to the fallback."""
+        for experiment, trace in self._in_flight.left_behind():
+            trace_id = trace.info.trace_id
+            self.fallback.complete(experiment, trace)
+            if self.place.uri == self.fallback.uri:
+                self.delivered += 1
+                continue
+            self.in_fallback += 1
+            self._in_fallback[trace_id] = experiment
+            log.warning(
+                "Tracking: a process was killed while it sent trace %s. The trace is in %s; "
+                "`mlflow-migrate push %s --to %s` completes what has arrived.",
+                trace_id, self.fallback.uri, self.fallback.uri, self.place.uri,
+            )  # fmt: skip
+        if self.place.is_server and self._to_resend():
+            self._run_watch()
 
     def _experiment_in_time(self, experiment: str) -> str:
         if not self.place.is_server:
@@ -299,7 +325,9 @@ class Delivery:
             if parcel.is_unfinished and not _is_open(parcel.trace_id):
                 return  # it has ended since, and is written whole
             try:
-                self._write(parcel.finished())
+                parcel = parcel.finished()
+                with self._in_flight.noted(parcel.experiment, parcel.trace):
+                    self._write(parcel)
             except BaseException:
                 self.lost += 1
                 raise
@@ -311,7 +339,7 @@ class Delivery:
         has_place = not (parcel.is_addition and trace_id in self._in_fallback)
         if has_place and not self.fallen_back:
             try:
-                self._within(partial(parcel.write, self.place, is_there=is_there))
+                self._within(trace_id, partial(parcel.write, self.place, is_there=is_there))
             except REFUSALS as error:
                 if self.place.uri == self.fallback.uri:
                     raise
@@ -354,8 +382,8 @@ class Delivery:
         else:
             self.delivered += 1
 
-    def _within(self, work: Callable[[Send], T]) -> T:
-        """Do ``work``; at a server as long as it answers. Raises ``ServerTimeout``."""
+    def _within(self, trace_id: str, work: Callable[[Send], T]) -> T:
+        """Do ``work`` on a trace; at a server as long as it answers. Raises ``ServerTimeout``."""
         if not self.place.is_server:
             return work(send_at_once)
         seconds = self._limit_s if self._is_child else self._limit_s * PATIENCE
@@ -372,7 +400,20 @@ class Delivery:
                 wait_s = self._limit_s
         finally:
             call.abandon()
+            if not call.is_over:
+                self._given_up[trace_id] = call
         return call.result()
+
+    def _may_still_arrive(self, trace_id: str) -> bool:
+        """Whether a request that was given up may arrive: MLflow makes one again for minutes.
+
+        Spans that arrive after the trace was sent on would count twice.
+        """
+        call = self._given_up.get(trace_id)
+        if call is not None and call.is_over:
+            del self._given_up[trace_id]
+            return False
+        return call is not None
 
     # ------------------------------------------------------------------- a server that is gone
     def _note_refusal(self, error: Exception) -> None:
@@ -421,7 +462,8 @@ class Delivery:
         if why_silent(self.place.uri, self._limit_s):
             return
         try:
-            self._within(partial(self.place.has, NO_TRACE))  # some answer a probe and nothing else
+            # Some answer a probe and nothing else.
+            self._within(NO_TRACE, partial(self.place.has, NO_TRACE))
         except REFUSALS:
             return
         if self.fallen_back:
@@ -431,7 +473,7 @@ class Delivery:
         for parcel in held:
             self._deliver(parcel)
         for trace_id in self._to_resend():
-            if not self._send_on(trace_id):
+            if not self._may_still_arrive(trace_id) and not self._send_on(trace_id):
                 return
 
     def _to_resend(self) -> list[str]:
@@ -446,7 +488,8 @@ class Delivery:
         with self.writing:
             experiment = self._in_fallback[trace_id]
             try:
-                self._within(partial(self.fallback.send_on, experiment, trace_id, self.place))
+                sending = partial(self.fallback.send_on, experiment, trace_id, self.place)
+                self._within(trace_id, sending)
             except REFUSALS as error:
                 self._note_refusal(error)
                 # One that is of the trace itself doesn't keep the others.
@@ -512,8 +555,3 @@ def all_deliveries() -> list[Delivery]:
 
 def _cause(error: Exception) -> str:
     return str(error).partition("\n")[0][:300] or type(error).__name__
-
-
-def now_ms() -> int:
-    """Read the clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

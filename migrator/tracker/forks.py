@@ -21,7 +21,10 @@ STORE_MODULES = (
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
 )
-MAX_WAIT_S = 5.0  # for a trace that is being written; a server may take long
+# For a trace that is being written. A server may take long, and the child asks it over connections
+# of its own; but a child that is made while SQLite holds its locks hangs at its first connection.
+MAX_WAIT_S = 5.0
+MAX_DATABASE_WAIT_S = 120.0
 
 _held: list[Delivery] = []
 
@@ -41,7 +44,8 @@ _registered = threading.Event()
 def _before() -> None:
     _held.clear()
     for delivery in all_deliveries():
-        if delivery.writing.acquire(timeout=MAX_WAIT_S):
+        wait_s = MAX_WAIT_S if delivery.current.is_server else MAX_DATABASE_WAIT_S
+        if delivery.writing.acquire(timeout=wait_s):
             _held.append(delivery)
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrator import addresses, encoding
 from migrator import conventions as conv
+from migrator.http_client import OWN_CONNECTION
 from migrator.trace_writer import Delivered, OutgoingTrace, Send, TraceWriter, send_at_once
 from migrator.tracker import local_database
 from migrator.tracker.costs import totals
@@ -70,6 +71,11 @@ class BackgroundCall(Generic[T]):
     def wait(self, seconds: float) -> bool:
         """Wait. True if the call is over."""
         return self._done.wait(seconds)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come back."""
+        return self._done.is_set()
 
     def abandon(self) -> None:
         """Stop it before its next request."""
@@ -149,9 +155,13 @@ class Place:
         trace = TracingClient(self.uri).store.get_trace(trace_id, allow_partial=True)
         for key in (conv.ARTIFACT_LOCATION, conv.SPANS_LOCATION):
             trace.info.tags.pop(key, None)
-        outgoing = to._outgoing(experiment, trace, send)
-        writer = to._writer(send)
-        return writer.complete(outgoing, writer.find(trace_id))
+        return to.complete(experiment, trace, send)
+
+    def complete(self, experiment: str, trace: Any, send: Send = send_at_once) -> Delivered:
+        """Write a whole trace, or what this place lacks of it."""
+        outgoing = self._outgoing(experiment, trace, send)
+        writer = self._writer(send)
+        return writer.complete(outgoing, writer.find(outgoing.trace_id))
 
     def _outgoing(self, experiment: str | None, trace: Any, send: Send) -> OutgoingTrace:
         location = trace.info.experiment_id
@@ -220,7 +230,7 @@ def why_silent(uri: str, limit_s: float) -> str | None:
     def ask(send: Send) -> str | None:
         response = http_request(
             get_default_host_creds(uri), PROBE, "POST", max_retries=0, timeout=limit_s,
-            raise_on_status=False, json={"max_results": 1},
+            raise_on_status=False, extra_headers=OWN_CONNECTION, json={"max_results": 1},
         )  # fmt: skip
         code = int(response.status_code)
         if code in (401, 403):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from migrator.tracker.guard import Guard
 
@@ -13,30 +14,21 @@ if TYPE_CHECKING:
     from migrator.tracker.finishing import Finisher
 
 
-class OpenSpan(Protocol):
-    """A span of the tracker that has not ended."""
-
-    def fail(self, kind: str, message: str, error: BaseException | None = None) -> None:
-        """Mark it as failed."""
-
-    def end(self) -> None:
-        """End it."""
-
-
-class Sink(Protocol):
+@dataclass(eq=False)
+class Sink:
     """Where the spans of one tracker go, and what they share."""
 
+    delivery: Delivery
     experiment: str
     experiment_id: str
     guard: Guard
-    delivery: Delivery
     finisher: Finisher
     span_timeout_s: float
     tracing: Any  # the module ``exporter``, which needs MLflow; looked up once, not for each span
-    open: dict[int, Any]  # spans, by ``id``, in the order they were opened
-    lock: threading.RLock
-    shared: set[str]  # traces that other processes write spans of as well
+    open: dict[int, Any] = field(default_factory=dict)  # spans by ``id``, the oldest first
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    shared: set[str] = field(default_factory=set)  # traces that other processes write to as well
 
 
 # The sinks of all trackers that are alive, for signals and forks.
-sinks: weakref.WeakSet[Any] = weakref.WeakSet()
+sinks: weakref.WeakSet[Sink] = weakref.WeakSet()

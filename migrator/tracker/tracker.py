@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import importlib
-import importlib.util
-import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from migrator import conventions as conv
-from migrator import encoding
 from migrator.model import SpanType
-from migrator.tracker.config import LEVELS, TrackerConfig
+from migrator.tracker.config import TrackerConfig
 from migrator.tracker.functions import Traced, arguments
 from migrator.tracker.guard import Guard
 from migrator.tracker.masking import Masker
 from migrator.tracker.prices import PriceTable, load_prices
-from migrator.tracker.sink import sinks
+from migrator.tracker.recordable import json_or_text, recordable
 from migrator.tracker.spans import (
     NO_SPAN,
     NODE,
@@ -33,50 +27,14 @@ from migrator.tracker.spans import (
     innermost,
     open_spans,
 )
+from migrator.tracker.status import Status, status_of
 from migrator.tracker.usage import Usage, model_of, usage_of
 from migrator.tracker.values import attribute_of, items_of, plain, text_of
 
 if TYPE_CHECKING:
-    from migrator.tracker.delivery import Delivery
-    from migrator.tracker.finishing import Finisher
+    from migrator.tracker.sink import Sink
 
 F = TypeVar("F", bound=Callable[..., Any])
-TAG_CHARS = 500  # what the legacy tracker showed of a prompt when files were switched off
-
-
-@dataclass(eq=False)
-class TrackerSink:
-    """What the spans of one tracker share (see ``sink.Sink``)."""
-
-    delivery: Delivery
-    experiment: str
-    experiment_id: str
-    guard: Guard
-    finisher: Finisher
-    span_timeout_s: float
-    tracing: Any
-    open: dict[int, TrackedSpan] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    shared: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where traces go, and what has become of them."""
-
-    enabled: bool
-    tracking_uri: str | None = None  # where they go now
-    configured_uri: str | None = None
-    experiment_name: str | None = None
-    experiment_id: str | None = None
-    fallback_reason: str | None = None  # None while the configured place takes them
-    delivered: int = 0  # traces written to the configured place
-    in_fallback: int = 0
-    pending: int = 0
-    unfinished: int = 0  # of those delivered or in the fallback: still open, or left open
-    lost: int = 0
-    errors: int = 0  # of the tracker itself
-    last_error: str | None = None
 
 
 class MLFlowTracker:
@@ -101,7 +59,7 @@ class MLFlowTracker:
         provider = attribute_of(workflow_config, "config", "llm", "provider")
         self._provider = None if provider is None else text_of(provider)
         self._guard = Guard()
-        self._sink: TrackerSink | None = None
+        self._sink: Sink | None = None
         self._last_trace_id: str | None = None
         if self.config.enabled:
             prices, masker = load_prices(self.config.prices), Masker(self.config.redact)
@@ -120,16 +78,6 @@ class MLFlowTracker:
         """Track one execution, in a ``with`` block: one trace, named ``workflow_{flow.name}``."""
         if self._sink is None:
             return NO_SPAN
-        flow = self._workflow
-        nodes = attribute_of(flow, "nodes")
-        facts = {
-            "workflow_name": self._name,
-            "workflow_version": attribute_of(flow, "flow", "version"),
-            "schema_version": attribute_of(flow, "schema_version"),
-            "global_model": attribute_of(flow, "config", "llm", "model"),
-            "global_temperature": attribute_of(flow, "config", "llm", "temperature"),
-            "node_count": len(items_of(nodes)) if isinstance(nodes, Sequence) else None,
-        }
         shown_tags = plain(tags)
         all_tags = shown_tags if isinstance(shown_tags, dict) else {}
         if self.config.run_name:
@@ -143,8 +91,8 @@ class MLFlowTracker:
             WORKFLOW,
             f"workflow_{self._name}",
             SpanType.WORKFLOW,
-            self._recordable(inputs, "minimal"),
-            {key: plain(value) for key, value in facts.items() if value is not None},
+            recordable(self.config, inputs, "minimal"),
+            _facts(self._name, self._workflow),
             started,
             self.config.sampling_ratio,
         )
@@ -160,7 +108,7 @@ class MLFlowTracker:
         if workflow is None:
             self._outside("finalize_workflow", "workflow")
             return
-        workflow.set_outputs(self._recordable(final_state, "minimal"))
+        workflow.set_outputs(recordable(self.config, final_state, "minimal"))
         said = text_of(status)
         workflow.set_attribute("status", said)
         if said != "success":
@@ -230,9 +178,11 @@ class MLFlowTracker:
             counts = None if usage is None else usage_of(usage)
             if counts is None:
                 counts = Usage(max(0, int(input_tokens or 0)), max(0, int(output_tokens or 0)))
-            shown_prompt = self._recordable(self._linked(node, prompt), "standard", node.attributes)
-            shown_response = self._recordable(response, "standard", node.attributes)
-            answer = _json_or_text(shown_response)
+            shown_prompt = recordable(
+                self.config, self._linked(node, prompt), "standard", node.attributes
+            )
+            shown_response = recordable(self.config, response, "standard", node.attributes)
+            answer = json_or_text(shown_response)
             node.record_call(counts, model or model_of(usage), prompt=shown_prompt, response=answer)
             if retries:
                 node.set_attribute("retries", int(retries))
@@ -252,7 +202,7 @@ class MLFlowTracker:
         """Track a step of any kind, in a ``with`` block, below whatever is around the caller."""
         if self._sink is None:
             return NO_SPAN
-        shown = self._recordable(inputs, "standard")
+        shown = recordable(self.config, inputs, "standard")
         facts = {key: plain(value) for key, value in attributes.items()}
         return TrackedSpan(self._sink, Start(SPAN, text_of(name), span_type, shown, facts))
 
@@ -307,7 +257,7 @@ class MLFlowTracker:
                 inputs = arguments(wrapped, args, kwargs)
             return self.span(name or wrapped.__name__, span_type, inputs, **(attributes or {}))
 
-        decorate = Traced(open_span, lambda value: self._recordable(value, "standard")).wrap
+        decorate = Traced(open_span, lambda value: recordable(self.config, value, "standard")).wrap
         return decorate if function is None else decorate(function)
 
     def get_trace_decorator(self, name: str, **attributes: Any) -> Callable[[F], F]:
@@ -368,18 +318,20 @@ class MLFlowTracker:
         with self._guard.during("log feedback"):
             from mlflow.entities import AssessmentSource, Feedback
 
-            self._assess(
-                trace_id,
-                lambda of: Feedback(
-                    name=name,
-                    value=value,
-                    trace_id=of,
-                    rationale=rationale,
-                    metadata=dict(metadata) if metadata else None,
-                    source=AssessmentSource(source_type=source, source_id=source_id),
-                ),
-                (name, source_id),
+            from migrator.tracker.marks import assess
+
+            wanted = self._meant(trace_id)
+            if wanted is None:
+                return
+            given = Feedback(
+                name=name,
+                value=value,
+                trace_id=wanted,
+                rationale=rationale,
+                metadata=dict(metadata) if metadata else None,
+                source=AssessmentSource(source_type=source, source_id=source_id),
             )
+            assess(self._sink, given)
 
     def expectation(
         self,
@@ -396,16 +348,18 @@ class MLFlowTracker:
         with self._guard.during("log an expectation"):
             from mlflow.entities import AssessmentSource, Expectation
 
-            self._assess(
-                trace_id,
-                lambda of: Expectation(
-                    name=name,
-                    value=value,
-                    trace_id=of,
-                    source=AssessmentSource(source_type=source, source_id=source_id),
-                ),
-                (name, source_id),
+            from migrator.tracker.marks import assess
+
+            wanted = self._meant(trace_id)
+            if wanted is None:
+                return
+            given = Expectation(
+                name=name,
+                value=value,
+                trace_id=wanted,
+                source=AssessmentSource(source_type=source, source_id=source_id),
             )
+            assess(self._sink, given)
 
     # --------------------------------------------------------------------------- other processes
     def headers(self) -> dict[str, str]:
@@ -413,12 +367,9 @@ class MLFlowTracker:
         if self._sink is None:
             return {}
         with self._guard.during("carry the context"):
-            from mlflow.tracing.distributed import get_tracing_context_headers_for_http_request
+            from migrator.tracker.processes import headers_of
 
-            around = innermost(self._sink)
-            if around is not None and around.trace_id is not None:
-                self._sink.shared.add(around.trace_id)
-                return dict(get_tracing_context_headers_for_http_request())
+            return headers_of(self._sink)
         return {}
 
     @contextmanager
@@ -428,44 +379,15 @@ class MLFlowTracker:
         if self._sink is None or "traceparent" not in found:
             yield
             return
-        from mlflow.tracing.distributed import set_tracing_context_from_http_request_headers
+        from migrator.tracker import processes
 
-        from migrator.tracker.exporter import router
-
-        carrier = set_tracing_context_from_http_request_headers(found)
-        entered = False
-        with self._guard.during("take over the context"):
-            router.take(self._sink)
-            carrier.__enter__()
-            entered = True
-        try:
+        with processes.continued(self._sink, found):
             yield
-        finally:
-            if entered:
-                with self._guard.during("give back the context"):
-                    carrier.__exit__(None, None, None)
 
     # -------------------------------------------------------------------------------- questions
     def status(self) -> Status:
         """Report where traces go now, and what has become of those so far."""
-        if self._sink is None:
-            return Status(False, errors=self._guard.errors, last_error=self._guard.last)
-        delivery = self._sink.delivery
-        return Status(
-            enabled=True,
-            tracking_uri=delivery.current.uri,
-            configured_uri=delivery.place.uri,
-            experiment_name=self._sink.experiment,
-            experiment_id=delivery.current.experiments.get(self._sink.experiment),
-            fallback_reason=delivery.fallen_back,
-            delivered=delivery.delivered,
-            in_fallback=delivery.in_fallback,
-            pending=delivery.pending,
-            unfinished=delivery.unfinished,
-            lost=delivery.lost,
-            errors=self._guard.errors + delivery.guard.errors,
-            last_error=self._guard.last or delivery.guard.last,
-        )
+        return status_of(self._sink, self._guard)
 
     def cost_summary(
         self,
@@ -514,107 +436,27 @@ class MLFlowTracker:
         return self._last_trace_id
 
     # ---------------------------------------------------------------------------------- inside
-    def _set_up(self, prices: PriceTable, masker: Masker) -> TrackerSink:
-        from migrator.tracker import exporter
-        from migrator.tracker.delivery import DeliverySettings, delivery_to
-        from migrator.tracker.exit import handle_sigterm
+    def _set_up(self, prices: PriceTable, masker: Masker) -> Sink:
+        from migrator.tracker.connecting import connect
         from migrator.tracker.finishing import Finisher
-        from migrator.tracker.forks import handle_forks
-        from migrator.tracker.threads import carry_context
 
-        config = self.config
-        delivery = delivery_to(
-            DeliverySettings(
-                config.tracking_uri, config.fallback_uri, config.server_timeout_s,
-                in_background=config.async_logging, resend=config.resend,
-            )
-        )  # fmt: skip
-        experiment_id = delivery.connect(config.experiment_name)
-        finisher = Finisher(prices, self._provider, masker)
-        sink = TrackerSink(
-            delivery, config.experiment_name, experiment_id, self._guard, finisher,
-            config.span_timeout_s, exporter,
-        )  # fmt: skip
-        sinks.add(sink)
-        exporter.router.take(sink)
-        handle_sigterm()
-        handle_forks()
-        carry_context()
-        self._autolog()
-        return sink
-
-    def _autolog(self) -> None:
-        names = self.config.autolog_enabled
-        if names is True:
-            names = ("langchain",)
-        for given in names or ():
-            name = "langchain" if given == "langgraph" else given
-            with self._guard.during(f"switch on autologging of {name}"):
-                import mlflow
-
-                if importlib.util.find_spec(f"mlflow.{name}") is None:
-                    raise ModuleNotFoundError(f"MLflow {mlflow.__version__} has no mlflow.{name}")
-                importlib.import_module(f"mlflow.{name}").autolog()
+        return connect(self.config, Finisher(prices, self._provider, masker), self._guard)
 
     def _label(
         self, span: TrackedSpan, session: str | None, user: str | None, tags: Mapping[str, str]
     ) -> None:
         with self._guard.during("label a trace"):
-            from mlflow.tracing.trace_manager import InMemoryTraceManager
+            from migrator.tracker.marks import label
 
-            with InMemoryTraceManager.get_instance().get_trace(span.trace_id) as trace:
-                if trace is None:
-                    return
-                if session:
-                    trace.info.trace_metadata[conv.TRACE_SESSION] = _cut(
-                        session, conv.METADATA_CHARS
-                    )
-                if user:
-                    trace.info.trace_metadata[conv.TRACE_USER] = _cut(user, conv.METADATA_CHARS)
-                for key, value in tags.items():
-                    trace.info.tags[text_of(key)] = _cut(value, conv.TRACE_TAG_CHARS)
+            label(span.trace_id, session, user, tags)
 
-    def _assess(
-        self, trace_id: str | None, make: Callable[[str], Any], what: tuple[str, ...]
-    ) -> None:
-        assert self._sink is not None
-        from mlflow.tracing.trace_manager import InMemoryTraceManager
-
-        from migrator.tracker.delivery import Parcel, now_ms
-
+    def _meant(self, trace_id: str | None) -> str | None:
+        """Find the trace to mark: that one, or the workflow around the caller, or the last one."""
+        if trace_id is not None or self._sink is None:
+            return trace_id
         workflow = innermost(self._sink, WORKFLOW)
-        wanted = trace_id or (workflow.trace_id if workflow else None) or self._last_trace_id
-        if wanted is None:
-            return
-        assessment = self._sink.finisher.assessment(make(wanted))
-        assessment.assessment_id = encoding.assessment_id_of(wanted, *what, str(now_ms()))
-        with InMemoryTraceManager.get_instance().get_trace(wanted) as trace:
-            if trace is not None:  # still open: it goes along with the trace
-                trace.info.assessments.append(assessment)
-                return
-        # In the queue it comes behind its trace.
-        self._sink.delivery.put(
-            Parcel(self._sink.experiment, self._sink.finisher, assessment=assessment)
-        )
-
-    def _recordable(self, value: Any, level: str, own: Mapping[str, Any] | None = None) -> Any:
-        """Choose what may be recorded of a value that the legacy tracker wrote at ``level``.
-
-        All of it where files of that level were to be written; a text's beginning where only
-        prompts were to be shown; None otherwise. As JSON values, within the limits of ``plain``.
-        """
-        if value is None:
-            return None
-        settings = own or {}
-        is_within_level = LEVELS.index(level) <= LEVELS.index(self.config.artifact_level)
-        if is_within_level and settings.get("log_artifacts", self.config.log_artifacts):
-            return plain(value)
-        if level == "standard" and settings.get("log_prompts", self.config.log_prompts):
-            text = plain(value)
-            if not isinstance(text, str):
-                text = json.dumps(text, ensure_ascii=False)
-            return text if len(text) <= TAG_CHARS else text[:TAG_CHARS] + "..."
-        return None
+        around = None if workflow is None else workflow.trace_id
+        return around or self._last_trace_id
 
     @staticmethod
     def _linked(node: TrackedSpan, prompt: Any) -> Any:
@@ -647,22 +489,22 @@ class MLFlowTracker:
         return self.config.sampling_ratio < 1
 
 
+def _facts(name: str, workflow: object) -> dict[str, Any]:
+    """Read what a workflow's configuration says of itself."""
+    nodes = attribute_of(workflow, "nodes")
+    facts = {
+        "workflow_name": name,
+        "workflow_version": attribute_of(workflow, "flow", "version"),
+        "schema_version": attribute_of(workflow, "schema_version"),
+        "global_model": attribute_of(workflow, "config", "llm", "model"),
+        "global_temperature": attribute_of(workflow, "config", "llm", "temperature"),
+        "node_count": len(items_of(nodes)) if isinstance(nodes, Sequence) else None,
+    }
+    return {key: plain(value) for key, value in facts.items() if value is not None}
+
+
 def _tool_name(tool: Any) -> str:
     if isinstance(tool, str):
         return tool
     name = attribute_of(tool, "name")
     return text_of(tool if name is None else name)
-
-
-def _cut(value: Any, limit: int) -> str:
-    return encoding.cut(text_of(value), limit)
-
-
-def _json_or_text(value: Any) -> Any:
-    """Parse a response that is a JSON object or list, as in migrated traces."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value

@@ -7,7 +7,7 @@ times go by several names.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ LISTS = ("conversation", "messages", "chat_history", "history")
 ASKING = frozenset({"user", "human", "customer"})
 FRAMING = frozenset({"system", "developer"})  # stands before what is asked
 ANSWERING = frozenset({"assistant", "ai", "bot", "model", "agent", "chatbot", "gpt"})
+TOOLS = frozenset({"tool", "function"})
 ROLE_KEYS = ("role", "message_type", "type", "sender", "speaker", "from")
 TEXT_KEYS = ("content", "text", "message", "value")
 TIME_KEYS = ("timestamp", "time", "created_at")
@@ -52,8 +53,24 @@ def messages_of(value: Json) -> list[Message]:
         value = next((value[key] for key in LISTS if key in value), None)
     if not isinstance(value, Sequence) or isinstance(value, str):
         return []
-    messages = [_message_of(item) for item in value]
-    return [message for message in messages if message is not None] if all(messages) else []
+    messages: list[Message] = []
+    for item in value:
+        message = _message_of(item)
+        if message is None:
+            return []
+        messages.append(message)
+    return _with_known_roles(messages)
+
+
+def _with_known_roles(messages: list[Message]) -> list[Message]:
+    """Take the one other speaker of a chat with an assistant for its user, whatever the name."""
+    roles = {message.role for message in messages}
+    others = roles - ANSWERING - FRAMING
+    if len(others) != 1 or not roles & ANSWERING or others <= ASKING | TOOLS:
+        return messages
+    return [
+        replace(message, role="user") if message.role in others else message for message in messages
+    ]
 
 
 def _message_of(item: Json) -> Message | None:

@@ -12,15 +12,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from statistics import median
 
 from migrator.counting import counted
 from migrator.model import Json, RunRecord
-from migrator.transformer.model_names import ModelKind, kind_of_model
+from migrator.transformer.learned_texts import roles_of_texts
+from migrator.transformer.logged_keys import HINTS, LEAST_PAIRS, MOST_RUNS, LoggedKey
+from migrator.transformer.model_names import ModelKind, kind_of_model, kind_of_model_key
 from migrator.transformer.payloads import is_chat_log
-from migrator.transformer.profiles import normalise
-from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.trees import RunTree
 from migrator.transformer.values import (
     ERROR_WORDS,
@@ -32,60 +33,20 @@ from migrator.transformer.values import (
 )
 from migrator.transformer.verdicts import plain_words, verdict
 
+MOST_INPUTS = 2
 MOST_VALUES = 400  # of a key, so many are looked at
 LEAST_RUNS = 2  # a key that fewer runs have says nothing about a tracker
-LEAST_PAIRS = 3  # so many runs must agree that numbers belong together
-MOST_RUNS = 0.8  # a rule that holds for this share of runs holds
 CHARS_OF_TOKEN = (1.5, 9.0)  # a token is so many characters of text
 EXAMPLE_CHARS = 60
 
-HINTS: Mapping[str, re.Pattern[str]] = {
-    name: re.compile(rf"(?:^|_)(?:{pattern})(?:_|$)")
-    for name, pattern in {
-        "inputs": r"question|query|prompt|request|input|ask(ed)?|user_\w+|message|task|instruction",
-        "outputs": r"answer|response|reply|output|completion|result|generated|summary|said|text",
-        "session": r"session|conversation|conv|thread|chat|dialog(ue)?|call_id|ticket|case",
-        "user": r"users?|customer|client|email|member|account|owner",
-        "input_tokens": r"in|input|prompt|sent|question|read|given",
-        "output_tokens": r"out|output|completion|generated|answer|response|written|got",
-        "total_tokens": r"total|all|sum|tokens?|toks?|used",
-        "cost_usd": r"costs?|usd|price|dollars?|spend|spent|bill",
-        "duration": r"time|latency|duration|elapsed|secs?|seconds|ms|took|wait",
-        "score": r"scores?|rating|grade|quality|relevance|faithful\w*|stars|points|confidence",
-        "error": r"error|err|exception|failure|traceback|reason",
-    }.items()
-}  # fmt: skip
 NUMBERS = re.compile(r"[0-9a-f-]{12,}|\d{2,}")  # of files that have other names in each run
 ID = re.compile(r"(?=.*\d)[\w.:@-]{4,80}")
+NOT_A_SESSION = re.compile(  # dates and times, versions, commits, checksums
+    r"\d{4}-?\d\d-?\d\d(\D.*)?|\d{1,2}[.:]\d\d.*|[vV]?\d+(\.\d+)+\S*|[vV]\d+|[0-9a-f]{40}|[0-9a-f]{64}"
+)
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.]{2,20}")
 UNITS = (("duration_ms", 1.0), ("duration_s", 1000.0), ("duration_min", 60_000.0))
 OUTCOMES = OK_WORDS | ERROR_WORDS
-
-
-@dataclass(slots=True)
-class _Key:
-    """What was seen of a key."""
-
-    source: str  # as in a profile: "param:question"
-    values: dict[str, Json] = field(default_factory=dict)  # by run
-    roots: set[str] = field(default_factory=set)  # runs that are roots
-    failed: int = 0  # of the runs with it
-
-    @property
-    def name(self) -> str:
-        """The plain key, without its place and the ending of a file."""
-        text = self.source.partition(":")[2]
-        inside = text.rpartition("#")[2]
-        return normalise(inside.rpartition("/")[2].rsplit(".", 1)[0] if "#" not in text else inside)
-
-    def texts(self) -> list[str]:
-        """The values that are texts."""
-        return [value for value in self.values.values() if isinstance(value, str)]
-
-    def numbers(self) -> dict[str, float]:
-        """The values that are numbers, by run."""
-        found = {run_id: as_number(value) for run_id, value in self.values.items()}
-        return {run_id: number for run_id, number in found.items() if number is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +59,7 @@ class Suggestion:
     why: str
     example: str
     is_verdict: bool = False  # feedback of words for yes and no
+    is_sure: bool = False  # it says by itself that a language model was at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +83,17 @@ class Learner:
 
     runs: int = 0
     trees: int = 0
-    _keys: dict[str, _Key] = field(default_factory=dict)
+    _keys: dict[str, LoggedKey] = field(default_factory=dict)
     _length_ms: dict[str, float] = field(default_factory=dict)  # of runs
     _tree_of: dict[str, str] = field(default_factory=dict)
     _failed: int = 0
+    _llm_trees: set[str] = field(default_factory=set)
 
-    def add(self, tree: RunTree) -> None:
-        """Look at the runs of a tree."""
+    def add(self, tree: RunTree, *, is_llm_work: bool = False) -> None:
+        """Look at the runs of a tree; ``is_llm_work``: the built-in profiles know it is."""
         self.trees += 1
+        if is_llm_work:
+            self._llm_trees.add(tree.root_id)
         for run_id in sorted(tree.runs):
             run = tree.runs[run_id]
             self.runs += 1
@@ -138,7 +103,7 @@ class Learner:
             if run.start_ms is not None and run.end_ms is not None:
                 self._length_ms[run_id] = run.end_ms - run.start_ms
             for source, value in _values_of(run):
-                key = self._keys.setdefault(source, _Key(source))
+                key = self._keys.setdefault(source, LoggedKey(source))
                 if len(key.values) >= MOST_VALUES:
                     continue
                 key.values[run_id] = value
@@ -151,7 +116,7 @@ class Learner:
         least = LEAST_RUNS if self.runs >= LEAST_RUNS else 1
         keys = [key for _, key in sorted(self._keys.items()) if len(key.values) >= least]
         found = _Finding(keys, self._length_ms, self._tree_of, self._failed).all()
-        root, below = _recognition(found, self._keys, self._tree_of)
+        root, below = _recognition(found, self._keys, self._tree_of, self._llm_trees)
         return Proposal(self.runs, self.trees, tuple(found), root, below)
 
 
@@ -179,7 +144,7 @@ def _values_of(run: RunRecord) -> Iterator[tuple[str, Json]]:
 class _Finding:
     """Finds the meaning of keys, each for one field; a key that has one is taken."""
 
-    keys: Sequence[_Key]
+    keys: Sequence[LoggedKey]
     length_ms: Mapping[str, float]
     tree_of: Mapping[str, str]
     failed: int
@@ -198,18 +163,26 @@ class _Finding:
         self._feedback()
         return self._found
 
-    def _free(self, place: str = "") -> list[_Key]:
+    def _free(self, place: str = "") -> list[LoggedKey]:
         return [
             key
             for key in self.keys
             if key.source not in self._taken and key.source.startswith(place)
         ]
 
-    def _add(self, name: str, key: _Key, why: str, *, is_verdict: bool = False) -> None:
+    def _add(
+        self,
+        name: str,
+        key: LoggedKey,
+        why: str,
+        *,
+        is_verdict: bool = False,
+        is_sure: bool = False,
+    ) -> None:
         self._taken.add(key.source)
         example = _example(next(iter(key.values.values())))
         runs = len(key.values)
-        self._found.append(Suggestion(name, key.source, runs, why, example, is_verdict))
+        self._found.append(Suggestion(name, key.source, runs, why, example, is_verdict, is_sure))
 
     # ---------------------------------------------------------------------- names and words
 
@@ -244,28 +217,15 @@ class _Finding:
     # ------------------------------------------------------------------------------- texts
 
     def _texts(self) -> None:
-        asking: list[tuple[float, str, _Key, str]] = []
-        telling: list[tuple[float, str, _Key, str]] = []
-        for key in self._free():
-            if _is_chat(key):
-                self._add("outputs", key, "chats: the last question and its answer are taken")
-                continue
-            ask, tell = _shares(key.texts())
-            if max(ask, tell) < 0.5:
-                continue
-            is_asking = HINTS["inputs"].search(key.name) is not None
-            is_telling = HINTS["outputs"].search(key.name) is not None
-            if ask >= 0.5 or (is_asking and not is_telling):
-                asking.append((-(ask + is_asking), key.source, key, f"{ask:.0%} of its texts ask"))
-            else:
-                telling.append((-(tell + is_telling), key.source, key, "texts that tell"))
-        if not asking and len(telling) > 1:  # the shorter text comes before the longer
-            telling.sort(key=lambda each: (_length(each[2]), each[1]))
-            asking.append(telling.pop(0))
-        for _, _, key, why in sorted(asking)[:2]:
-            self._add("inputs", key, why)
-        for _, _, key, why in sorted(telling)[:1]:
-            self._add("outputs", key, why)
+        roles = roles_of_texts(self._free())
+        for each in roles.asked[:MOST_INPUTS]:
+            self._add("inputs", each.key, each.why, is_sure=each.is_sure)
+        for each in roles.answered[:1]:
+            self._add("outputs", each.key, each.why, is_sure=each.is_sure)
+        for each in roles.transcripts:
+            self._add("calls", each.key, each.why, is_sure=each.is_sure)
+        for each in roles.chats:
+            self._add("outputs", each.key, each.why, is_sure=each.is_sure)
 
     # ------------------------------------------------------------------------------ numbers
 
@@ -281,10 +241,11 @@ class _Finding:
                     continue
                 is_hinted = "tok" in key.name and HINTS[name].search(key.name) is not None
                 if is_hinted or _counts_tokens(key, of_text[0]):
-                    self._add(name, key, f"as many as the tokens of {of_text[0].source}")
+                    why = f"as many as the tokens of {of_text[0].source}"
+                    self._add(name, key, why, is_sure=True)
                     break
 
-    def _sums(self, counts: Sequence[_Key]) -> bool:
+    def _sums(self, counts: Sequence[LoggedKey]) -> bool:
         """Find two counts that always add up to a third."""
         numbers = {key.source: key.numbers() for key in counts}
         for total in counts:
@@ -297,13 +258,14 @@ class _Finding:
                         continue
                     first, second = self._in_order(given, got)
                     why = f"{given.source} and {got.source} add up to {total.source}"
-                    self._add("input_tokens", first, why)
-                    self._add("output_tokens", second, why)
-                    self._add("total_tokens", total, why)
+                    is_sure = any("tok" in key.name for key in (given, got, total))
+                    self._add("input_tokens", first, why, is_sure=is_sure)
+                    self._add("output_tokens", second, why, is_sure=is_sure)
+                    self._add("total_tokens", total, why, is_sure=is_sure)
                     return True
         return False
 
-    def _in_order(self, one: _Key, other: _Key) -> tuple[_Key, _Key]:
+    def _in_order(self, one: LoggedKey, other: LoggedKey) -> tuple[LoggedKey, LoggedKey]:
         """Tell the tokens of the prompt from those of the answer: by name, else by the texts."""
         if HINTS["output_tokens"].search(one.name) or HINTS["input_tokens"].search(other.name):
             return other, one
@@ -341,22 +303,22 @@ class _Finding:
 
     def _ids(self) -> None:
         for name in ("session", "user"):
-            best: list[tuple[bool, int, str, _Key]] = []
+            best: list[tuple[bool, int, str, LoggedKey]] = []
             for key in self._free():
                 texts = key.texts()
                 is_hinted = HINTS[name].search(key.name) is not None
                 is_email = bool(texts) and all(EMAIL.fullmatch(text) for text in texts)
-                is_id = bool(texts) and all(ID.fullmatch(text) for text in texts)
+                is_wanted = (is_hinted or name == "session") and not _names_models(key)
                 if name == "user" and is_email:
                     best.append((False, 0, key.source, key))
-                elif (is_hinted or name == "session") and is_id and self._comes_again(key):
+                elif is_wanted and _are_ids(texts) and self._comes_again(key):
                     best.append((not is_hinted, -len(texts), key.source, key))
             if best:
                 *_, key = min(best, key=lambda each: each[:3])
                 why = "ids that come again in several trees" if name == "session" else "people"
                 self._add(name, key, why)
 
-    def _comes_again(self, key: _Key) -> bool:
+    def _comes_again(self, key: LoggedKey) -> bool:
         """Whether values stand in several trees, and different ones in different trees."""
         trees: dict[str, set[str]] = {}
         for run_id, value in key.values.items():
@@ -380,29 +342,17 @@ class _Finding:
 # --------------------------------------------------------------------------- small readings
 
 
-def _is_chat(key: _Key) -> bool:
-    values = [parse_json(v) if isinstance(v, str) else v for v in key.values.values()]
-    chats = sum(not isinstance(value, str) and is_chat_log(value) for value in values)
-    return chats >= MOST_RUNS * len(values)
+def _names_models(key: LoggedKey) -> bool:
+    kinds = {kind_of_model(text) for text in key.texts()}
+    return kind_of_model_key(key.name) is not None or bool(kinds - {ModelKind.UNKNOWN})
 
 
-def _shares(texts: Sequence[str]) -> tuple[float, float]:
-    """The shares of texts that ask and of those that read as prose or ask."""
-    if not texts:
-        return 0.0, 0.0
-    kinds = [kind_of_text(text) for text in texts]
-    asking = sum(
-        kind is Prose.REQUEST or asks(text) for kind, text in zip(kinds, texts, strict=True)
-    )
-    telling = sum(kind >= Prose.PROSE for kind in kinds)
-    return asking / len(texts), telling / len(texts)
+def _are_ids(texts: Sequence[str]) -> bool:
+    are_ids = bool(texts) and all(ID.fullmatch(text) for text in texts)
+    return are_ids and not any(NOT_A_SESSION.fullmatch(text) for text in texts)
 
 
-def _length(key: _Key) -> float:
-    return median(len(text) for text in key.texts())
-
-
-def _is_count(key: _Key) -> bool:
+def _is_count(key: LoggedKey) -> bool:
     numbers = key.numbers()
     if len(numbers) < len(key.values) or max(numbers.values(), default=0) < 2:
         return False
@@ -423,7 +373,7 @@ def _add_up(
     return sum(map(bool, is_sum)) >= MOST_RUNS * len(common)
 
 
-def _counts_tokens(count: _Key, text: _Key) -> bool:
+def _counts_tokens(count: LoggedKey, text: LoggedKey) -> bool:
     """Whether a number is as large as the tokens of a text, and grows with it."""
     numbers = count.numbers()
     pairs = [
@@ -440,6 +390,8 @@ def _counts_tokens(count: _Key, text: _Key) -> bool:
 
 def _unit(numbers: Mapping[str, float], length_ms: Mapping[str, float]) -> str | None:
     """The field of the unit in which numbers are as large as the runs are long."""
+    if len(set(numbers.values())) == 1:
+        return None  # a constant is no measurement, even where it fits
     for name, unit_ms in UNITS:
         pairs = [
             (number * unit_ms, length_ms[run_id])
@@ -474,27 +426,40 @@ def _example(value: Json) -> str:
 
 # --------------------------------------------------------------------------- recognition
 
-TELLING = ("inputs", "outputs", "input_tokens", "output_tokens", "total_tokens", "session")
+TELLING = ("inputs", "outputs", "calls", "input_tokens", "output_tokens", "total_tokens", "session")
 """The fields whose sources tell a tree of LLM work; a model's name stands on training, too."""
+BESIDE_A_MODEL = ("status", "duration_ms", "duration_s", "duration_min", "duration_unknown")
 MOST_CONDITIONS = 3
 
 
 def _recognition(
-    found: Iterable[Suggestion], keys: Mapping[str, _Key], tree_of: Mapping[str, str]
+    found: Sequence[Suggestion],
+    keys: Mapping[str, LoggedKey],
+    tree_of: Mapping[str, str],
+    llm_trees: AbstractSet[str],
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
-    """Groups of sources, on the root and on a run below it, that the trees have."""
+    """Groups of sources, on the root and on a run below it, that the trees have.
+
+    Texts that ask, chats and tokens tell a tree of LLM work. What ETL jobs have as well, such as
+    texts that only tell and sums, does so beside a model; ids and models only in ``llm_trees``.
+    """
+    models = [each for each in found if each.field == "model"]
+    with_model = {tree_of[run_id] for each in models for run_id in keys[each.source].values}
     telling: list[Suggestion] = []
     for name in TELLING:
         telling += [each for each in found if each.field == name]
-    models = [each for each in found if each.field == "model"]
-    conditional = [*telling, *models]
+    beside = [each for each in found if each.field in BESIDE_A_MODEL]
+    conditional = [*telling, *models] if telling else [*models, *beside]
     root: list[tuple[str, ...]] = []
     below: list[tuple[str, ...]] = []
     covered: set[str] = set()
     for each in telling or models:
         key = keys[each.source]
         trees = {tree_of[run_id] for run_id in key.values}
-        if trees <= covered:
+        backed = len(trees & llm_trees) >= MOST_RUNS * len(trees)
+        if each.field not in ("model", "session"):
+            backed = backed or len(trees & with_model) >= MOST_RUNS * len(trees)
+        if trees <= covered or not (each.is_sure or backed):
             continue
         covered |= trees
         is_on_root = len(key.roots) >= MOST_RUNS * len(trees)

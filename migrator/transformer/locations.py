@@ -7,6 +7,7 @@ nowhere, and the files are beside the metadata. The same holds for an experiment
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,7 @@ from migrator.model import Location
 from migrator.object_stores import is_object_store
 
 SERVED = "mlflow-artifacts"  # through a server only; its files may lie in ``mlartifacts``
+_SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")  # two letters at least: C: is a drive
 Mode = Literal["auto", "relocate", "keep", "copy"]
 
 
@@ -61,13 +63,15 @@ class ArtifactChoice:
                 "the database.",
                 todo="Give it by the environment, as the provider's own tools take it.",
             )
-        if is_object_store(directory):
-            return cls("copy", directory.rstrip("/"))
-        if "://" in directory or directory.startswith("file:"):
+        place = directory.rstrip("/")
+        if is_object_store(place):
+            return cls("copy", place)
+        if _SCHEME.match(directory):
             raise OptionError(
                 f"--artifacts {given!r}: copies go to a directory of this machine or to an object "
                 "store, not to any other URI.",
-                todo="Give a path, as in copy:./artifacts, or an address, as in copy:s3://new/mlflow.",
+                todo="Give a path, as in copy:./artifacts, or the address of a place in a bucket, "
+                "as in copy:s3://new/mlflow.",
             )
         return cls("copy", os.path.normpath(Path(directory).expanduser().absolute()))
 

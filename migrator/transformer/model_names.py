@@ -26,7 +26,7 @@ FAMILIES = (
     "databricks(?=-)", "nemotron", "olmo", "solar-(pro|mini|10)", "gigachat", "yandexgpt",
     "palmyra", "reka", "medlm", "smollm", "sonnet", "haiku", "opus", "flan", "t5", "mt5", "ul2",
     "bart", "bloom", "opt(?=-)", "galactica", "gpt4all", "redpajama", "pegasus", "openchat",
-    "starling", "sabia", "teuken",
+    "starling", "sabia", "teuken", "llava", "bakllava", "moondream", "minicpm", "idefics", "cogvlm",
 )  # fmt: skip
 OTHER_KINDS = (
     "embed", "minilm", "mpnet", "bge", "e5-", r"e5(?![\w.])", "gte-", "sentence-transformers",
@@ -86,6 +86,12 @@ NOT_THE_MODEL = words(
 )
 """Words of such keys that say that the model is not the one that answered."""
 
+JUDGES = words("judge judging evaluator grader critic scorer")
+"""Words of keys whose model judges: the run's own where it names no other."""
+
+BASES = words("base backbone pretrained classifier")
+"""Words that say nothing of a key that names an ``llm``: it answers."""
+
 OF_LLM = words("llm chat qa openai azure anthropic gpt completion generator generation generative")
 """Words of such keys that say that the model is a language model, whatever its name."""
 
@@ -104,6 +110,6 @@ def kind_of_model_key(key: str) -> ModelKey | None:
     if MODEL_KEY.search(key) is None:
         return None
     parts = frozenset(key.split("_"))
-    if parts & NOT_THE_MODEL:
+    if parts & NOT_THE_MODEL - (BASES if "llm" in parts else frozenset()):
         return ModelKey.NOT_THE_MODEL
     return ModelKey.OF_LLM if parts & OF_LLM else ModelKey.ANY

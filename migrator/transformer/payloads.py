@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from migrator.model import Json
-from migrator.transformer.chat_messages import ANSWERING, ASKING, FRAMING, messages_of
+from migrator.transformer.chat_messages import ANSWERING, ASKING, FRAMING, TOOLS, messages_of
 from migrator.transformer.values import as_number, parse_json
 
 MOST_CHARS = 1_000_000  # a longer text is not parsed
@@ -31,7 +31,7 @@ USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """Names of token counts in the bodies of APIs."""
 
-ROLES = ASKING | ANSWERING | FRAMING | {"tool", "function"}
+ROLES = ASKING | ANSWERING | FRAMING | TOOLS
 
 
 class Part(NamedTuple):

@@ -16,13 +16,19 @@ from typing import NamedTuple
 
 from migrator.model import RunRecord
 from migrator.transformer.profiles import (
+    UNLISTED,
     AssessmentRule,
     Profile,
+    Recognition,
     Source,
     SpanRule,
     normalise,
     sources_beside_fields,
 )
+from migrator.transformer.values import natural
+
+TABLE_FIELDS = ("tables", "documents")
+"""The fields that a table of ``mlflow.log_table`` may fill."""
 
 MOST_NAMES = 10_000  # single keys and paths that a memo holds
 MOST_SHAPES = 1_000  # shapes that are kept for the next run,
@@ -68,17 +74,37 @@ class Program(NamedTuple):
     unlisted: Mapping[str, tuple[str, ...]]  # by place, the keys that the profile does not use
 
 
+class FileSource(NamedTuple):
+    """A source with its field and place, and the file of a run that it matches."""
+
+    path: str
+    field: str
+    rank: int
+    source: Source
+
+
+class Files(NamedTuple):
+    """What a profile reads from a set of files."""
+
+    listed: tuple[FileSource, ...]  # in the natural order of the paths
+    unlisted: tuple[str, ...]  # files that may hold a whole call or a text
+
+
 class Shape:
     """The keys of a run, and what is known of them. Runs with the same keys share one."""
 
-    __slots__ = ("_matching", "programs", "spelled")
+    __slots__ = ("_matching", "programs", "recognitions", "sorted_keys", "spelled")
 
     def __init__(self, names: Mapping[str, tuple[str, ...]]) -> None:
         self.spelled: Mapping[str, Mapping[str, str]] = {
             place: _spelled(each) for place, each in names.items()
         }
         """By place, the run's own spelling of each normalised key."""
+        self.sorted_keys: Mapping[str, tuple[str, ...]] = {
+            place: tuple(sorted(each)) for place, each in names.items()
+        }
         self.programs: dict[ProfileIndex, Program] = {}
+        self.recognitions: dict[ProfileIndex, tuple[Recognition, ...]] = {}
         self._matching: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def keys_at(self, source: Source) -> tuple[str, ...]:
@@ -137,6 +163,7 @@ class ProfileIndex:
                 self._judging_elsewhere.append(each)
         self._fields_by_name: dict[tuple[str, str], tuple[FieldAt, ...]] = {}
         self._sources_by_path: dict[str, tuple[FieldSource, ...]] = {}
+        self._files: dict[tuple[tuple[str, ...], frozenset[str]], Files] = {}
 
     def _add(self, entry: FieldSource) -> None:
         source = entry.source
@@ -169,6 +196,18 @@ class ProfileIndex:
         known = shape.programs.get(self)
         if known is None:
             shape.programs[self] = known = self._compiled(shape)
+        return known
+
+    def recognitions(self, shape: Shape) -> tuple[Recognition, ...]:
+        """The ways to recognise a tree whose root has a shape: the keys they name are there."""
+        known = shape.recognitions.get(self)
+        if known is None:
+            known = tuple(
+                group
+                for group in self.profile.recognise
+                if all(shape.keys_at(source) for source in group.root_has if _is_of_run(source))
+            )
+            shape.recognitions[self] = known
         return known
 
     def _compiled(self, shape: Shape) -> Program:
@@ -236,6 +275,34 @@ class ProfileIndex:
             if len(self._sources_by_path) < MOST_NAMES:
                 self._sources_by_path[path] = found
         return found
+
+    def files(self, paths: tuple[str, ...], tables: frozenset[str]) -> Files:
+        """What the profile reads from a run's own files, of which some are logged tables.
+
+        A table is a source of ``TABLE_FIELDS`` only: a whole table is no one's prompt.
+        """
+        known = self._files.get((paths, tables))
+        if known is None:
+            known = Files(
+                tuple(self._listed_files(paths, tables)), tuple(self._unlisted_files(paths, tables))
+            )
+            if len(self._files) < MOST_SHAPES and len(paths) < MOST_KEYS:
+                self._files[paths, tables] = known
+        return known
+
+    def _listed_files(
+        self, paths: tuple[str, ...], tables: Collection[str]
+    ) -> Iterator[FileSource]:
+        for path in sorted(paths, key=natural):
+            for name, rank, source in self.sources_at(path):
+                if name != UNLISTED and (path not in tables or name in TABLE_FIELDS):
+                    yield FileSource(path, name, rank, source)
+
+    def _unlisted_files(self, paths: tuple[str, ...], tables: Collection[str]) -> Iterator[str]:
+        for path in sorted(paths):
+            fields = {each.field for each in self.sources_at(path)}
+            if fields == {UNLISTED} or (UNLISTED in fields and path in tables):
+                yield path
 
     def judging_among(self, place: str, plain: Iterable[str]) -> list[JudgingSource]:
         """Look up the sources of assessments that any of a run's own (normalised) keys are."""

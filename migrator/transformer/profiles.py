@@ -65,10 +65,18 @@ USUAL_FILES = (
     r"results?|scores?|eval\w*|train\w*|test\w*|val\w*|matrix|importance|features?|columns?|"
     r"requirements|schema|signature|vocab\w*|tokenizer\w*|weights?|labels?|class\w*|encoder|scaler|"
     r"stats|statistics|study|trials?|search|dataset\w*|data|readme|licen[sc]e|changelog|notes?|"
-    r"metadata|meta|info|model_summary|environment|conda|pip|packages|index|manifest|versions?)"
-    r"(?=$|[_.\s-])"
+    r"metadata|meta|info|model_summary|environment|conda|pip|packages|index|manifest|versions?|"
+    r"samples?|examples?|few_?shots?|preview)(?=$|[_.\s/-])"
 )
 """Names of files that training and packaging leave: ``maybe_calls`` finds none of them."""
+
+USUAL_FOLDERS = (
+    r"(?:.*/)?(?:[^/]*model[^/]*|checkpoints?[^/]*|plots?|figures?|images?|src|code|logs?|docs?|tmp|"
+    r"tables?|samples?|examples?|annotations?|corpus|corpora|artifacts?|\.[^/]*|__[^/]*)/"
+    r"|.*/[^/]*\d[^/]*$"
+)
+"""Folders of training and packaging, and files with numbers in folders: there may be thousands.
+``maybe_calls`` reads none of these below a folder of any name."""
 
 _USUAL_FILE = re.compile(USUAL_FILES, re.IGNORECASE)
 UNLISTED = "maybe_calls"
@@ -207,6 +215,15 @@ def load_profiles(
     Raises OptionError that names the file, the key and what is allowed.
     """
     given = [_parse(text, origin) for origin, text in (*texts, *_files(paths))]
+    return _built_in() if not given else _with_built_in(given)
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> tuple[Profile, ...]:
+    return _with_built_in(())
+
+
+def _with_built_in(given: Iterable[_ProfileText]) -> tuple[Profile, ...]:
     users: dict[str, _ProfileText] = {}
     for each in given:
         if each.name in users:
@@ -290,6 +307,8 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
         for source in _all_sources(profile):
             if source.place == "artifact" and source.pattern is not None:
                 but_not = f"(?!{USUAL_FILES})" if source in unlisted else ""
+                if source in unlisted and source.text.startswith("artifact:*/"):
+                    but_not += f"(?!{USUAL_FOLDERS})"
                 patterns.add(but_not + source.pattern.pattern)
     return _Wanted(re.compile("|".join(sorted(patterns)) or r"(?!)", re.IGNORECASE))
 

@@ -32,6 +32,7 @@ _SQL_MARKS = re.compile(r"[*;=()]|\b(SELECT|FROM|WHERE|JOIN)\b|\b\w+\.\w+\b|\s\w
 _ADDRESS = re.compile(r"^(\w+://\S*|[A-Za-z]:\\\S*|[\w.~-]*/[\w./~-]*|\S+\.\w{1,5})$")
 _DATA = re.compile(r"^\s*([\[{<(]|[\w.-]+\s*[=:]\s*\S+$|(def|class|import|from \w+ import)\b)")
 _ASKS_AT_END = re.compile(r"([?？؟]|[\u0370-\u03ff][;\u037e])\s*[\"')\]]*$")
+_ASKS_POLITELY = re.compile(r"(ください|下さい|お願いします|주세요|吗|呢)[。.!！]*$|^请")
 LEAST_GIVEN_WORDS = 4  # so many words after a colon are the text that was spoken of
 _BLANK = re.compile(r"\{[^{}\n]{0,40}\}|<[a-zA-Z_ ]{2,30}>|\[[A-Z][A-Z_ ]+\]|%s|\$\w+|###|___")
 _ROLE = re.compile(
@@ -91,8 +92,10 @@ def kind_of_text(text: str) -> Prose:
     parts = text.casefold().split()
     if len(_NO_SPACES.findall(text)) >= LEAST_PROSE_SIGNS / 2:
         is_long = len(text) >= LEAST_PROSE_SIGNS
-        if _ASKS_AT_END.search(text) or is_long:
-            return Prose.REQUEST if _ASKS_AT_END.search(text) else Prose.PROSE
+        if _ASKS_AT_END.search(text) or _ASKS_POLITELY.search(text):
+            return Prose.REQUEST
+        if is_long:
+            return Prose.PROSE
         return Prose.TERMS
     if len(parts) == 1:
         return Prose.WORD

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
 from migrator.transformer.fingerprints import fingerprint
-from migrator.transformer.profile_index import Shape, shape_of
+from migrator.transformer.profile_index import Shape, index_of, shape_of
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
@@ -90,7 +90,8 @@ def may_recognise(profile: Profile, root: Keyed, below: Sequence[Keyed]) -> bool
 
     Most profiles fail here, so that no view of the runs is made for them.
     """
-    return any(_group_may_hold(group, root, below) for group in profile.recognise)
+    groups = index_of(profile).recognitions(root.shape)
+    return any(_group_may_hold(group, root, below) for group in groups)
 
 
 def _group_may_hold(group: Recognition, root: Keyed, below: Sequence[Keyed]) -> bool:

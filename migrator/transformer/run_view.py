@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from operator import itemgetter
 
 from migrator import encoding
@@ -15,16 +16,16 @@ from migrator.transformer.chat_messages import ASKING, Message, Turn, messages_o
 from migrator.transformer.found import Duration, Found, Tokens
 from migrator.transformer.logged_tables import read_rows, tables_by_tag
 from migrator.transformer.model_names import (
+    JUDGES,
     NOT_THE_MODEL,
     ModelKey,
     ModelKind,
     kind_of_model,
     kind_of_model_key,
 )
-from migrator.transformer.payloads import is_chat_log
+from migrator.transformer.payloads import answer_of, is_chat_log
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
-    UNLISTED,
     AssessmentRule,
     Profile,
     Source,
@@ -35,6 +36,7 @@ from migrator.transformer.profiles import (
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.unlisted import (
     LAST,
+    NO_TEXTS,
     LooseTexts,
     call_entries,
     facts_of_responses,
@@ -58,7 +60,8 @@ NOT_OF_THE_CALL = words(
 )
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 
-BY_MODEL = words("assistant ai bot chatbot generated")
+MOST_CHARS_OF_TOKEN = 10
+BY_MODEL = words("assistant ai bot chatbot generated answer reply response result output")
 OF_A_STUDY = words(
     "model training train classification regression metrics dataset data evaluation eval feature "
     "features run experiment test validation"
@@ -80,8 +83,6 @@ DURATIONS_MS: Mapping[str, float] = {
 }
 """The fields of durations whose unit is known, with the unit in ms."""
 
-TABLE_FIELDS = ("tables", "documents")
-"""The fields that a table of ``mlflow.log_table`` may fill."""
 TOKEN_DETAILS = ("cached_tokens", "reasoning_tokens")
 
 _rank = itemgetter(0)
@@ -103,6 +104,9 @@ class RunView:
     _of_root: list[tuple[str, int, Found]] | None = None
     _listed_made: tuple[Json, tuple[Found, ...]] | None = None
     _loose: LooseTexts | None = None
+    _answers_made: tuple[Found, ...] | None = None
+    _turns: tuple[tuple[Turn, Found], ...] | None = None  # one or none
+    _usage: tuple[Tokens, str] | None = None
     _inputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _outputs_made: tuple[Json, tuple[Found, ...]] | None = None
     _parsed: dict[str, Json] = field(default_factory=dict)
@@ -194,13 +198,10 @@ class RunView:
     def _elsewhere(self) -> dict[str, list[tuple[int, Found]]]:
         """The values of fields that are in files of the run or in the tree's root, with ranks."""
         fields: dict[str, list[tuple[int, Found]]] = {}
-        tables = tables_by_tag(self.run)
-        for path in sorted(self.run.texts, key=natural):
-            for name, rank, source in self.index.sources_at(path):
-                if name == UNLISTED or (path in tables and name not in TABLE_FIELDS):
-                    continue  # a whole table is no one's prompt
-                if (inside := self._artifact(path, source.path)) is not None:
-                    fields.setdefault(name, []).append((rank, inside))
+        files = self.index.files(tuple(self.run.texts), tables_by_tag(self.run))
+        for path, name, rank, source in files.listed:
+            if (inside := self._artifact(path, source.path)) is not None:
+                fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
         return fields
@@ -270,7 +271,8 @@ class RunView:
             if (place, key) in known:
                 continue
             text = (self.run.params if place == "param" else self.run.tags)[key]
-            for rank, value in _models_at(plain, text):
+            at = _model_at if len(text) <= MOST_NAME_CHARS else _models_at
+            for rank, value in at(plain, text):
                 ranked.append((rank, 1, Found(value, place, key)))
         provider = self.first("provider")
         if provider is not None and kind_of_model(str(provider.value)) is not ModelKind.UNKNOWN:
@@ -331,7 +333,7 @@ class RunView:
             missing = missing or not value
             return value
 
-        text = re.sub(r"\{([^}]*)\}", put, template)
+        text = _PLACE_IN_TEMPLATE.sub(put, template)
         return None if missing else text
 
     def _found(self, place: str, key: str) -> Found:
@@ -450,11 +452,11 @@ class RunView:
 
     def _find_loose(self) -> LooseTexts:
         if self.profile.steps is not None or self.every("calls") or self.turn() is not None:
-            return LooseTexts()
+            return NO_TEXTS
         is_asked = bool(self._listed_inputs()[1])
         is_answered = bool(self._answers())
         if is_asked and is_answered:
-            return LooseTexts()
+            return NO_TEXTS
         model = self.model()
         names_llm = model is not None and kind_of_model(str(model.value)) is ModelKind.LLM
         texts = loose_texts(self.run, self.index, names_llm=names_llm or is_asked or is_answered)
@@ -464,7 +466,16 @@ class RunView:
             return LooseTexts(answered=texts.answered if names_llm and is_sure else ())
         if is_answered:
             return LooseTexts(asked=texts.asked)
+        if texts.answered and not texts.asked and self._is_too_long(texts.answered[0]):
+            return LooseTexts(asked=texts.answered)
         return texts
+
+    def _is_too_long(self, answer: Found) -> bool:
+        """Whether the tokens of the run's answer can't be those of a text."""
+        tokens = self.number("output_tokens")
+        if tokens is None or tokens[0] <= 0:
+            return False
+        return len(str(answer.value)) > tokens[0] * MOST_CHARS_OF_TOKEN
 
     def _maybe(self, name: str) -> list[Found]:
         """The values of a field of uncertain names that read as texts, and mean nothing else."""
@@ -480,6 +491,11 @@ class RunView:
 
     def _answers(self) -> tuple[Found, ...]:
         """The values that the outputs are made of: of a chat's history only the run's answer."""
+        if self._answers_made is None:
+            self._answers_made = self._find_answers()
+        return self._answers_made
+
+    def _find_answers(self) -> tuple[Found, ...]:
         listed = self._best_of([each for each in self._ranked("outputs") if not _is_chat(each[1])])
         if listed:
             return listed
@@ -492,11 +508,15 @@ class RunView:
 
     def turn(self) -> tuple[Turn, Found] | None:
         """The turn of a recorded chat that the run is about, and where the chat was logged."""
+        if self._turns is None:
+            self._turns = tuple(islice(self._find_turns(), 1))
+        return self._turns[0] if self._turns else None
+
+    def _find_turns(self) -> Iterator[tuple[Turn, Found]]:
         for found in self.every("outputs"):
             messages = _messages_at(found)
             if messages and (turn := turn_of(messages, self._questions())) is not None:
-                return turn, found
-        return None
+                yield turn, found
 
     def _questions(self) -> list[str]:
         """The texts that the run logged as asked, beside any chat."""
@@ -541,6 +561,11 @@ class RunView:
 
     def usage(self) -> tuple[Tokens, str]:
         """Token counts as logged last, and where."""
+        if self._usage is None:
+            self._usage = self._find_usage()
+        return self._usage
+
+    def _find_usage(self) -> tuple[Tokens, str]:
         founds = [self.number(f"{name}_tokens") for name in ("input", "output", "total")]
         where = ", ".join(found[1].origin for found in founds if found)
         return Tokens(*(found[0] if found else None for found in founds)), where
@@ -593,22 +618,30 @@ def _keys_of_models(shape: Shape) -> tuple[tuple[str, str, str], ...]:
     return tuple(keys)
 
 
-def _models_at(key: str, text: str) -> list[tuple[int, str]]:
+def _models_at(key: str, text: str) -> tuple[tuple[int, str], ...]:
     """The models that the value of a key names, each with its rank; ``key`` is normalised."""
     if "{" in text[:2] or "\n" in text:
-        return _models_inside(text) if _SETTINGS_KEY.search(key) else []
+        return _models_inside(text) if _SETTINGS_KEY.search(key) else ()
     kind_of_key = kind_of_model_key(key)
     if kind_of_key is None:
-        return [(MODEL_RANKS[ModelKind.LLM], text.strip())] if _is_versioned_llm(key, text) else []
+        if not _is_versioned_llm(key, text):
+            return ()
+        is_judge = not JUDGES.isdisjoint(key.split("_"))
+        kind = ModelKind.OTHER if is_judge else ModelKind.LLM  # last, where another answered
+        return ((MODEL_RANKS[kind] + is_judge, text.strip()),)
     if not _is_said(text) or as_number(text) is not None:
-        return []
+        return ()
     kind = kind_of_model(text)
     if kind_of_key is ModelKey.NOT_THE_MODEL or kind is ModelKind.OTHER:
-        is_judge = kind is ModelKind.LLM and "judge" in key
-        return [(MODEL_RANKS[ModelKind.OTHER] + 1, text.strip())] if is_judge else []
+        is_judge = kind is ModelKind.LLM and not JUDGES.isdisjoint(key.split("_"))
+        return ((MODEL_RANKS[ModelKind.OTHER] + 1, text.strip()),) if is_judge else ()
     if kind is ModelKind.UNKNOWN and kind_of_key is not ModelKey.OF_LLM:
-        return []
-    return [(MODEL_RANKS[kind], text.strip())]
+        return ()
+    return ((MODEL_RANKS[kind], text.strip()),)
+
+
+MOST_NAME_CHARS = 100  # longer values are no names, and differ from run to run
+_model_at = lru_cache(1 << 12)(_models_at)  # thousands of runs name the same few models
 
 
 def _is_versioned_llm(key: str, text: str) -> bool:
@@ -620,22 +653,26 @@ def _is_versioned_llm(key: str, text: str) -> bool:
 
 def _may_hold_version(key: str) -> bool:
     parts = key.split("_")
-    return NOT_THE_MODEL.isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
+    return (NOT_THE_MODEL - JUDGES).isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
 
 
-def _models_inside(text: str) -> list[tuple[int, str]]:
+def _models_inside(text: str) -> tuple[tuple[int, str], ...]:
     """The LLMs named inside JSON, a Python dict or YAML."""
     found: list[tuple[int, str]] = []
     for match in _PAIR.finditer(text[:MOST_SETTINGS_CHARS]):
         rank_and_name = _models_at(normalise(match["key"]), match["value"].strip())
         found += [each for each in rank_and_name if each[0] == MODEL_RANKS[ModelKind.LLM]]
-    return found
+    return tuple(found)
 
 
 _SETTINGS_KEY = re.compile(
     r"config|setting|param|option|args|llm|model|agent|generat|deploy|engine"
 )
-_VERSIONED = re.compile(r"[\w./:@-]*\d[\w./:@-]*")
+_VERSIONED = re.compile(
+    r"(?=.*\d)[\w./:@-]+|[\w./:@-]+-(?:large|medium|small|tiny|mini|nano|lite|pro|max|plus|ultra"
+    r"|turbo|flash|latest|preview|instant|instruct|chat|opus|sonnet|haiku)(?:[.:@-][\w.:@-]*)?"
+)
+"""Names with a version, or with the word that stands for one in a family of models."""
 NOT_A_MODEL_KEY = words(
     "dataset data tokenizer project file name group tag prefix output input base"
 )
@@ -660,6 +697,8 @@ def _is_text_of_the_call(found: Found) -> bool:
     value = _as_chat(found.value)
     if encoding.is_chat(value):
         return True
+    if isinstance(value, Mapping) and answer_of(value) is not None:
+        return True  # the body of an API's response
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
     return any(isinstance(text, str) and kind_of_text(text) >= Prose.PROSE for text in texts)
 
@@ -678,6 +717,8 @@ def _as_chat(value: Json) -> Json:
         return parsed
     return [each.as_chat() for each in messages_of(parsed)] if is_chat_log(parsed) else value
 
+
+_PLACE_IN_TEMPLATE = re.compile(r"\{([^}]*)\}")
 
 _source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few
 

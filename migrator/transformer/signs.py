@@ -11,7 +11,7 @@ for nothing alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -60,7 +60,8 @@ CASE_COUNT = re.compile(
 """Names of params and metrics that count cases, if the number is above 1."""
 
 BULK_COUNT = re.compile(
-    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
+    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles"
+    r"|responses|answers|respondents|participants|votes|ratings)$"
 )
 LEAST_BULK = 20  # fewer may be those that one request looked at
 
@@ -101,7 +102,7 @@ ASKING_WORDS = USER_WORDS - {"message", "request"}
 SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
 """Words of keys whose text, two words or more, is a question of a user."""
 
-WORDS_OF_AIMS = words("task goal objective topic")
+WORDS_OF_AIMS = words("task goal objective topic message")
 SURE_ANSWER_WORDS = words(
     "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
 )
@@ -206,6 +207,12 @@ class Evidence(NamedTuple):
         return not any(_is_answer_file(self.view, each.path) for each in self.run.artifacts)
 
     @property
+    def is_only_question(self) -> bool:
+        """Whether nothing beside a question speaks of an LLM: no answer, model or tokens."""
+        has_other = self.answer_points or self.is_llm or self.tokens.are_known
+        return bool(self.asked_points) and not has_other
+
+    @property
     def run(self) -> RunRecord:
         return self.view.run
 
@@ -219,10 +226,14 @@ def signs_of(view: RunView) -> Signs:
     llm = _hits(LLM_RULES, evidence)
     if evidence.is_llm or evidence.text_points or evidence.tokens.are_known:
         llm += _hits(CONTEXT_RULES, evidence)
+    own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
+    is_looked_up = any(sign.kind == "retrieval" for sign in llm)
+    if evidence.is_only_question and not is_looked_up and _counts_many(view.run):
+        own_text = False  # the item of a survey, or the query of a benchmark
     return Signs(
         llm=tuple(llm),
         ml=tuple(_hits(ML_RULES, evidence)),
-        own_text=max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT,
+        own_text=own_text,
         is_only_prompt=evidence.is_only_prompt,
         many_cases=_has_many_cases(view.run),
         has_failed=bool(evidence.failure),
@@ -500,7 +511,7 @@ def _asked_points(found: Found) -> int:
             return STRONG_TEXT
         return FAIR_TEXT if kind and "user" in parts else 0  # "hello" is a message of a user
     if kind is Prose.PROSE and parts[-1] in WORDS_OF_AIMS:
-        return 1  # jobs of every kind have a task and a goal in words
+        return 1  # jobs of every kind have a task, a goal and a message in words
     if kind is Prose.REQUEST:
         is_of_user = not ASKING_WORDS.isdisjoint(parts)  # commits and jobs are told to do, too
         return STRONG_TEXT if is_of_user or asks(value) else FAIR_TEXT
@@ -535,16 +546,25 @@ def _has_many_cases(run: RunRecord) -> bool:
     """Whether a run holds totals or averages over several cases."""
     if any(MANY_CASES.search(normalise(key)) for key in run.metrics):
         return True
-    counts = [(key, last_value(points)) for key, points in run.metrics.items()]
-    counts += [(key, as_number(text) or 0) for key, text in run.params.items()]
-    for key, count in counts:
-        name = normalise(key)
-        if count > 1 and CASE_COUNT.match(name):
-            return True
-        is_bulk = BULK_COUNT.match(name) or RESULT_COUNT.match(name)
-        if count >= LEAST_BULK and is_bulk is not None:
+    if any(count > 1 and CASE_COUNT.match(name) for name, count in _numbers(run)):
+        return True
+    return _counts_many(run)
+
+
+def _counts_many(run: RunRecord) -> bool:
+    """Whether a run counts documents, responses or results, and more than one request has."""
+    for name, count in _numbers(run):
+        if count >= LEAST_BULK and (BULK_COUNT.match(name) or RESULT_COUNT.match(name)):
             return True
     return False
+
+
+def _numbers(run: RunRecord) -> Iterator[tuple[str, float]]:
+    """The metrics and the params of a run that are numbers, with normalised keys."""
+    for key, points in run.metrics.items():
+        yield normalise(key), last_value(points)
+    for key, text in run.params.items():
+        yield normalise(key), as_number(text) or 0
 
 
 @lru_cache(maxsize=10_000)

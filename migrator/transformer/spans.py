@@ -11,6 +11,7 @@ from migrator.model import Json, Role, RunRecord, SpanEvent, SpanPlan, SpanType
 from migrator.transformer.found import Found, Status
 from migrator.transformer.node_sources import Content
 from migrator.transformer.nodes import Node
+from migrator.transformer.profile_index import shape_of
 from migrator.transformer.run_view import RunView
 from migrator.transformer.values import last_value
 
@@ -182,14 +183,15 @@ def _logged(run: RunRecord, prefix: str, used: Sequence[Found]) -> dict[str, Jso
     """All that a run logged, by key, except for the params and tags that were used."""
     taken = {(found.place, found.key) for found in used if not found.inside}
     facts: dict[str, Json] = {}
-    for key, text in sorted(run.params.items()):
+    keys = shape_of(run).sorted_keys
+    for key in keys["param"]:
         if ("param", key) not in taken:
-            facts[f"{prefix}param.{key}"] = text
-    for key, points in sorted(run.metrics.items()):
-        facts[f"{prefix}metric.{key}"] = last_value(points)
-    for key, text in sorted(run.tags.items()):
+            facts[f"{prefix}param.{key}"] = run.params[key]
+    for key in keys["metric"]:
+        facts[f"{prefix}metric.{key}"] = last_value(run.metrics[key])
+    for key in keys["tag"]:
         if ("tag", key) not in taken:
-            facts[f"{prefix}tag.{key}"] = text
+            facts[f"{prefix}tag.{key}"] = run.tags[key]
     if run.artifacts:
         facts[f"{prefix}artifacts"] = [artifact.path for artifact in run.artifacts]
     return facts

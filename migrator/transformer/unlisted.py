@@ -36,8 +36,16 @@ NOT_A_TEXT_OF_CALLS = words(
 )
 """Words of keys whose texts no user asked and no model answered."""
 
+OF_THE_MODEL = words("generated predicted answer response reply output")
+"""Words of keys whose value the model wrote, be it code, SQL or data."""
+CODE = words("sql code script command cmd")
+LEAST_CODE_WORDS = 4
+
 USERS = words("user customer client patient student caller visitor guest sender")
 """Words of keys whose texts someone asked or told a model."""
+
+PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
+"""Beginnings of tags that say where a run ran, Azure's with the pipeline's parameters."""
 
 TEXT_FILES = (".txt", ".md")
 
@@ -110,9 +118,10 @@ def loose_texts(run: RunRecord, index: ProfileIndex, *, names_llm: bool) -> Loos
         return NO_TEXTS
     texts: list[Found] = []
     for place, key, text in _unlisted(run, index):
-        if _may_be_text(text) and not _is_about_something_else(place, key):
+        if _may_be_text(text) and not is_about_something_else(place, key):
             kind = kind_of_text(text)
-            if kind >= Prose.PROSE or (kind and asks(text)) or (not text.isascii() and kind):
+            is_text = kind >= Prose.PROSE or (kind and (asks(text) or not text.isascii()))
+            if is_text or (kind is Prose.NOTHING and _is_written_code(key, text)):
                 texts.append(Found(text, place, key))
     questions = tuple(found for found in texts if asks(str(found.value)))
     others = tuple(found for found in texts if found not in questions)
@@ -121,6 +130,9 @@ def loose_texts(run: RunRecord, index: ProfileIndex, *, names_llm: bool) -> Loos
         return LooseTexts(questions, others) if is_pair else NO_TEXTS
     if questions:
         return LooseTexts(questions[:1], others[:1])
+    requests = [found for found in others if kind_of_text(str(found.value)) is Prose.REQUEST]
+    if len(others) == 2 and len(requests) == 1:
+        return LooseTexts(tuple(requests), tuple(each for each in others if each not in requests))
     if len(others) == 1:
         is_request = kind_of_text(str(others[0].value)) is Prose.REQUEST
         is_of_user = not USERS.isdisjoint(others[0].stem.split("_"))
@@ -134,13 +146,16 @@ def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, s
     for key in unlisted["param"]:
         yield "param", key, run.params[key]
     for key in unlisted["tag"]:
-        if not key.startswith("mlflow."):
+        if not key.startswith(PLATFORM_TAGS):
             yield "tag", key, run.tags[key]
-    tables = tables_by_tag(run)  # no listed field takes one
-    for path in sorted(run.texts):
-        fields = {each.field for each in index.sources_at(path)}
-        if fields == {UNLISTED} or (UNLISTED in fields and path in tables):
-            yield "artifact", path, run.texts[path]
+    for path in index.files(tuple(run.texts), tables_by_tag(run)).unlisted:
+        yield "artifact", path, run.texts[path]
+
+
+def _is_written_code(key: str, text: str) -> bool:
+    """Whether code or data stands under a name that says that the model wrote it."""
+    is_named = not OF_THE_MODEL.isdisjoint(normalise(key).split("_"))
+    return is_named and len(text.split()) >= LEAST_CODE_WORDS
 
 
 def _may_be_text(text: str) -> bool:
@@ -149,10 +164,13 @@ def _may_be_text(text: str) -> bool:
 
 
 @lru_cache(maxsize=10_000)
-def _is_about_something_else(place: str, key: str) -> bool:
+def is_about_something_else(place: str, key: str) -> bool:
     if place == "artifact":
         is_text_file = key.lower().endswith(TEXT_FILES)
         if not is_text_file or not may_hold_call(key):
             return True
         key = key.rpartition("/")[2].rpartition(".")[0]
-    return not NOT_A_TEXT_OF_CALLS.isdisjoint(normalise(key).split("_"))
+    parts = set(normalise(key).split("_"))
+    if not OF_THE_MODEL.isdisjoint(parts):
+        parts -= CODE
+    return not NOT_A_TEXT_OF_CALLS.isdisjoint(parts)

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from migrator import encoding
 from migrator.model import Json, MetricPoint
 from migrator.transformer.verdicts import plain_words
 
@@ -79,15 +78,6 @@ def parse_json(text: str) -> Json:
     except (ValueError, RecursionError):
         return text
     return value
-
-
-def parse_chat(text: Json) -> Json:
-    """Parse a text that holds a list of chat messages; anything else comes back unchanged."""
-    if isinstance(text, str):
-        value = parse_json(text)
-        if encoding.is_chat(value):
-            return value
-    return text
 
 
 def transcript(text: str) -> tuple[dict[str, str], str | None]:

@@ -22,12 +22,14 @@ def verify(
     against: str = DEFAULT_TARGET,
     options: pipeline.Options | None = None,
     progress: pipeline.Progress = pipeline.no_progress,
+    say: pipeline.Say = pipeline.say_nothing,
 ) -> VerifyResult:
     """Read the sources again, and compare what they should have become with the target.
 
     ``against`` is a database or the address of an MLflow server. ``options`` must be those of the
     conversion: with another choice for artifacts, every location would differ. Copied artifacts are
-    compared byte for byte. Raises SourceError, OptionError and TargetError.
+    compared byte for byte. What a server as the source does not give is passed to ``say`` before it
+    is read. Raises SourceError, OptionError and TargetError.
 
         result = verify(["mlruns"], "sqlite:///mlflow.db", pipeline.Options())
         assert result.same, result.as_text()
@@ -39,10 +41,10 @@ def verify(
             todo="Verify when all shards are converted, without a shard.",
         )
     if addresses.is_http(against):
-        return _verify_server(sources, against, options, progress)
+        return _verify_server(sources, against, options, progress, say)
     copies = options.artifacts.mode == "copy"
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
-        stores = pipeline.open_stores(places)
+        stores = pipeline.open_stores(places, say)
         options = replace(options, executor=None)  # another machine may not have the database
         comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
         outcome = Outcome(__version__, tuple(store.name for store in stores), against)
@@ -61,7 +63,11 @@ def verify(
 
 
 def _verify_server(
-    sources: pipeline.Paths, against: str, options: pipeline.Options, progress: pipeline.Progress
+    sources: pipeline.Paths,
+    against: str,
+    options: pipeline.Options,
+    progress: pipeline.Progress,
+    say: pipeline.Say,
 ) -> VerifyResult:
     for source in as_texts(sources):
         if extractor.is_same_server(source, against):
@@ -74,7 +80,7 @@ def _verify_server(
     open_server(against, to_read=True)
     whole = options.artifacts.mode != "keep"  # then they were sent, and are compared
     with pipeline.fetched(sources, options, progress, whole=whole) as places:
-        stores = pipeline.open_stores(places)
+        stores = pipeline.open_stores(places, say)
         comparer = RestComparer(against, files=whole)
         outcome = Outcome(__version__, tuple(store.name for store in stores), against)
         walked = pipeline.walk_sources(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -41,13 +41,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """The result of a comparison; ``differences`` are the first 1,000 of ``total``."""
+    """The result of a comparison; ``differences`` are the first 1,000 of ``total``.
+
+    What people changed in the target since the last conversion is ``changed``, and no difference.
+    """
 
     differences: tuple[Difference, ...]
     total: int
     compared: Counts
     exceptions: Mapping[str, int] = field(default_factory=dict)  # limits of a server's API
     recounted: int = 0  # native traces whose size statistics count other spans than the source's
+    changed: tuple[Difference, ...] = ()  # by people, since the last conversion; the first 1,000
+    changed_total: int = 0
     # beginning of recorded locations -> rebuilt traces that lack input and output because of them
     hollow: Mapping[str, int] = field(default_factory=dict)
 
@@ -58,17 +63,10 @@ class VerifyResult:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
-            "differences": [
-                {
-                    "kind": difference.kind.value,
-                    "id": difference.entity_id,
-                    "field": difference.field,
-                    "expected": difference.expected,
-                    "found": difference.found,
-                }
-                for difference in self.differences
-            ],
+            "differences": [_as_dict(difference) for difference in self.differences],
             "total": self.total,
+            "changed": [_as_dict(difference) for difference in self.changed],
+            "changed_total": self.changed_total,
             "compared": {kind.value: count for kind, count in self.compared.items()},
             "exceptions": dict(self.exceptions),
             "recounted": self.recounted,
@@ -82,24 +80,25 @@ class VerifyResult:
     def as_text(self, verbose: bool = False) -> str:
         """Return the counts and the differences as text; the first 20 unless ``verbose``."""
         rows = [[kind.value, f"{count:,}"] for kind, count in self.compared.items()]
-        shown = self.differences if verbose else self.differences[:_SHOWN_DIFFERENCES]
-        lines = [
-            f"{item.kind.value} {item.entity_id}, {item.field}: the source has {item.expected}, "
-            f"the database {item.found}"
-            for item in shown
-        ]
-        if self.total > len(shown):
-            lines.append(f"… and {self.total - len(shown):,} more.")
+        lines = _lines(self.differences, self.total, verbose)
         word = "difference" if self.total == 1 else "differences"
         parts = [
             table(["", "compared"], rows) if rows else "There was nothing to compare.",
             "\n".join(lines),
+            self._changed_text(verbose),
             self._exceptions_text(),
             self._recounted_text(),
             *hollow_lines(self.hollow),
             "No difference." if self.same else f"{self.total:,} {word}.",
         ]
         return "\n\n".join(part for part in parts if part)
+
+    def _changed_text(self, verbose: bool) -> str:
+        if not self.changed_total:
+            return ""
+        what = counted(self.changed_total, "change")
+        head = f"{what} in the target since the last conversion, not counted as differences:"
+        return "\n".join([head, *_lines(self.changed, self.changed_total, verbose)])
 
     def _exceptions_text(self) -> str:
         if not self.exceptions:
@@ -121,10 +120,42 @@ class VerifyResult:
         )
 
 
-class Findings:
-    """The differences found so far, and how much was compared."""
+def _as_dict(difference: Difference) -> dict[str, str]:
+    return {
+        "kind": difference.kind.value,
+        "id": difference.entity_id,
+        "field": difference.field,
+        "expected": difference.expected,
+        "found": difference.found,
+    }
 
-    def __init__(self) -> None:
+
+def _lines(differences: Sequence[Difference], total: int, verbose: bool) -> list[str]:
+    """A line for each difference; for the first 20 unless ``verbose``."""
+    shown = differences if verbose else differences[:_SHOWN_DIFFERENCES]
+    lines = [
+        f"{item.kind.value} {item.entity_id}, {item.field}: the source has {item.expected}, "
+        f"the database {item.found}"
+        for item in shown
+    ]
+    if total > len(shown):
+        lines.append(f"… and {total - len(shown):,} more.")
+    return lines
+
+
+MadeByPeople = Callable[[Kind, str, str, str, str], bool]
+
+
+class Findings:
+    """The differences found so far, and how much was compared.
+
+    ``made_by_people`` says of a difference whether people made it in the target.
+    """
+
+    def __init__(self, made_by_people: MadeByPeople = lambda *difference: False) -> None:
+        self._made_by_people = made_by_people
+        self._changed: list[Difference] = []
+        self._changed_total = 0
         self._differences: list[Difference] = []
         self._total = 0
         self._compared: Counter[Kind] = Counter()
@@ -148,9 +179,15 @@ class Findings:
     def differs(
         self, kind: Kind, entity_id: str, field_name: str, expected: str, found: str
     ) -> None:
-        self._total += 1
-        if len(self._differences) < MAX_DIFFERENCES:
-            self._differences.append(Difference(kind, entity_id, field_name, expected, found))
+        difference = Difference(kind, entity_id, field_name, expected, found)
+        if self._made_by_people(kind, entity_id, field_name, expected, found):
+            self._changed_total += 1
+            kept = self._changed
+        else:
+            self._total += 1
+            kept = self._differences
+        if len(kept) < MAX_DIFFERENCES:
+            kept.append(difference)
 
     def entity(self, kind: Kind, entity_id: str, found: Any) -> Entity | None:
         """Count an entity. Returns its collector of differences, None if the target lacks it."""
@@ -164,7 +201,12 @@ class Findings:
     def result(self) -> VerifyResult:
         compared = {kind: self._compared[kind] for kind in Kind if self._compared[kind]}
         return VerifyResult(
-            tuple(self._differences), self._total, compared, recounted=self._recounted
+            tuple(self._differences),
+            self._total,
+            compared,
+            recounted=self._recounted,
+            changed=tuple(self._changed),
+            changed_total=self._changed_total,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from migrator import pipeline
 from migrator.cli import main
@@ -160,6 +161,38 @@ def test_a_change_of_root_also_finds_models_traces_and_versions(tmp_path: Path) 
     assert client.get_model_version("bees", "2").source == (
         (project / "artifacts" / "loose").as_uri()
     )
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "0", ""])
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_artifacts_of_every_kind_inside_the_store_are_no_runs_models_or_traces(
+    folder: str, is_moved: bool, tmp_path: Path
+) -> None:
+    source = tmp_path / "mlruns"
+    files = source / folder
+    base = f"file:///home/ana/mlruns/{folder}" if is_moved else f"{files.as_uri()}/"
+    write_experiment(source, "0", "Default")
+    write_tree(source, base, files)
+    model_uri = f"{base.rstrip('/')}/models/{MODEL}/artifacts"
+    write_logged_model(source, "7", MODEL, artifact_location=model_uri)
+    write_files(files / "models" / MODEL / "artifacts", {"MLmodel": "flavors: {}"})
+    tags = {"mlflow.artifactLocation": f"{base.rstrip('/')}/traces/{TRACE}/artifacts"}
+    trace = write_trace(source, "7", TRACE, tags=tags, spans=[SPAN])
+    spans = files / "traces" / TRACE / "artifacts"
+    spans.mkdir(parents=True)
+    (trace / "artifacts" / "traces.json").rename(spans / "traces.json")
+    outcome = convert(source)
+    assert outcome.ledger.issues == []
+    assert outcome.ledger.files_ignored == 0
+    check_tree(source, tmp_path)
+    client = client_of(source)
+    assert {each.name for each in client.search_experiments()} == {"Default", "agents 7"}
+    assert client.get_run(ROOT).info.experiment_id == "7"
+    model = client.get_logged_model(MODEL)
+    assert model.experiment_id == "7"
+    assert Path(local_file_uri_to_path(model.artifact_location), "MLmodel").is_file()
+    (span,) = client.get_trace(TRACE).data.spans
+    assert (span.inputs, span.outputs) == ({"q": 1}, "2")
 
 
 def test_other_files_of_a_directory_with_artifacts_stay_ignored_and_named(tmp_path: Path) -> None:

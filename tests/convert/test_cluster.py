@@ -25,7 +25,7 @@ pytest.importorskip("distributed", reason="the extra mlflow-migrate[dask] is not
 
 from migrator.workers import dask
 
-pytestmark = pytest.mark.xdist_group("convert_cluster")
+pytestmark = [pytest.mark.xdist_group("convert_cluster"), pytest.mark.long]
 
 ROOT = str(Path(__file__).resolve().parent.parent.parent)
 SOURCES = [str(store(name)) for name in STORES]

@@ -17,12 +17,14 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from migrator import pipeline
+from migrator.extractor.filestore import fingerprint
 from migrator.loader.sqlite import seen
 from migrator.outcome.summary import Outcome
-from tests.support import sql_servers, storekit
+from tests.support import storekit
+from tests.support.mlflow_server import Server
 from tests.support.sql_servers import Server as SqlServer
 
-pytestmark = pytest.mark.xdist_group("month")
+pytestmark = [pytest.mark.xdist_group("month"), pytest.mark.long]
 
 EXPERIMENT, MODEL = "7", "clf"
 START = storekit.START_MS
@@ -203,7 +205,9 @@ class Month:
     # ------------------------------------------------------------------ the night
 
     def convert(self) -> Outcome:
-        outcome = pipeline.convert([self.root], self.target, pipeline.Options(), backup=False)
+        outcome = pipeline.convert(
+            [self.root], self.target, pipeline.Options(), backup=self.target.startswith("http")
+        )
         assert outcome.exit_code == 0, outcome.ledger.issues
         return outcome
 
@@ -256,13 +260,84 @@ class Month:
         return side
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
+class ServerMonth(Month):
+    """A month on a server, which gives ids of its own.
+
+    A server's API can't remember values, so people and the source change different things there.
+    """
+
+    def experiment_id(self) -> str:
+        """The server's id of the experiment."""
+        found = self.client.search_experiments(ViewType.ALL)
+        key = "migrator.source_experiment_id"
+        return str(next(e.experiment_id for e in found if e.tags.get(key) == EXPERIMENT))
+
+    def ids(self) -> dict[str, str]:
+        """The server's ids of runs by the source's."""
+        found = self.client.search_runs([self.experiment_id()], run_view_type=ViewType.ALL)
+        return {run.data.tags["migrator.source_run_id"]: run.info.run_id for run in found}
+
+    def change_run(self) -> None:
+        run_id = self.random.choice(list(self.source))
+        run = self.source[run_id]
+        if run.end is None:
+            run.points += 1
+            run.end = self.random.choice([None, START + 2000])
+            self.write(run_id)
+
+    def people(self) -> None:
+        run_id = self.random.choice(list(self.there.runs))
+        run, there = self.there.runs[run_id], self.ids()[run_id]
+        what = self.random.random()
+        if what < 0.2:
+            self.there.experiment = f"people {self.random.randrange(3)}"
+            self.client.rename_experiment(self.experiment_id(), self.there.experiment)
+        elif what < 0.4 and "prod" in self.there.aliases:
+            self.client.delete_registered_model_alias(MODEL, "prod")
+            del self.there.aliases["prod"]
+        elif what < 0.6 and f"tr-{run_id}" in self.there.traces:
+            self.client.delete_traces(self.experiment_id(), trace_ids=[f"tr-{run_id}"])
+            self.there.traces.discard(f"tr-{run_id}")
+        elif what < 0.8 and run["stage"] == "active":
+            self.client.delete_run(there)
+            run["stage"] = BY_PEOPLE
+        elif run["stage"] == "active":
+            run["tag note"] = f"people {self.random.randrange(3)}"
+            self.client.set_tag(there, "note", run["tag note"])
+
+    def change_model(self) -> None:
+        self.versions += 1
+        self.aliases.setdefault("prod", 1)
+        self.write_model()
+
+    def shown(self) -> Side:
+        client, number = self.client, self.experiment_id()
+        side = Side(client.get_experiment(number).name)
+        for run_id, there in self.ids().items():
+            run = client.get_run(there)
+            tags = {key: value for key, value in run.data.tags.items() if key in TAGS}
+            shown = Run(run.info.run_name, tags, run.info.end_time, 0, run.info.lifecycle_stage)
+            side.runs[run_id] = shown.fields()
+            side.points[run_id] = len(client.get_metric_history(there, "score"))
+        side.traces = {trace.info.trace_id for trace in client.search_traces(locations=[number])}
+        model = client.get_registered_model(MODEL)
+        side.aliases = {alias: int(version) for alias, version in model.aliases.items()}
+        side.versions = len(client.search_model_versions(f"name='{MODEL}'"))
+        return side
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "server").mkdir()
+    server = Server(tmp_path / "server").start()
+    yield server
+    server.kill()
 
 
 def live(month: Month, nights: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "CLOCK_NS", -(10**18))  # files are known by times at once
     for night in range(nights):
         for _ in range(month.random.randrange(4)):
             change = month.random.choice(
@@ -303,3 +378,21 @@ def test_a_week_of_nights_on_postgresql(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     live(Month(tmp_path, postgresql.uri(postgresql.fresh()), 3), 6, monkeypatch)
+
+
+def test_a_week_of_nights_on_a_server(server: Server, tmp_path: Path) -> None:
+    month = ServerMonth(tmp_path, server.uri, 4)
+    for night in range(6):
+        for _ in range(month.random.randrange(4)):
+            month.random.choice(
+                [month.new_run, month.change_run, month.rename_experiment, month.change_model]
+            )()
+        if night:
+            for _ in range(month.random.randrange(1, 4)):
+                month.people()
+        month.convert()
+        month.expect()
+        assert month.shown() == month.expected(), f"night {night}"
+    rows = server.rows()
+    month.convert()
+    assert server.rows() == rows

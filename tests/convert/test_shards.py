@@ -24,8 +24,9 @@ from migrator.pipeline import shards
 from migrator.pipeline.selection import Shard
 from migrator.verification import verify
 from tests.support import fixturekit, storekit
-from tests.support import sql_servers as serverkit
 from tests.support.fixturekit import store
+from tests.support.marks import every_store
+from tests.support.sql_servers import Server as SqlServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STORES = tuple(str(store(name)) for name in ("2.22.5-agents", "2.22.5-server", "3.1.4-models"))
@@ -62,7 +63,7 @@ def both(sources: Any, tmp_path: Path, parts: int = 3, order: Any = None, **choi
     return rows(whole), rows(shared), told
 
 
-@pytest.mark.parametrize("name", fixturekit.names())
+@pytest.mark.parametrize("name", every_store())
 def test_the_shards_of_a_fixture_are_the_whole(name: str, tmp_path: Path) -> None:
     whole, shared, told = both([fixturekit.materialise(name, tmp_path)], tmp_path)
     assert shared == whole
@@ -287,6 +288,7 @@ def test_more_shards_than_there_are_trees_are_the_whole_too(tmp_path: Path) -> N
     assert shared == whole and any(not each.ledger.found[Kind.PARAM] for each in told)
 
 
+@pytest.mark.long
 def test_shards_that_run_at_once_write_one_sqlite_database(tmp_path: Path) -> None:
     target, whole = tmp_path / "shared.db", tmp_path / "whole.db"
     convert(STORES, whole)
@@ -305,27 +307,27 @@ def test_shards_that_run_at_once_write_one_sqlite_database(tmp_path: Path) -> No
     assert rows(target) == rows(whole)
 
 
+@pytest.mark.long
 def test_shards_that_run_at_once_write_one_postgresql_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgresql: SqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where the reports go
-    with serverkit.postgresql() as server:
-        whole, shared = server.fresh(), server.fresh()
-        pipeline.convert(STORES, server.uri(whole), pipeline.Options(workers=1))
-        jobs = [
-            subprocess.Popen(
-                [
-                    sys.executable, "-m", "migrator.cli", "convert", *STORES, "-q",
-                    "--to", server.uri(shared), "--shard", f"{number}/3",
-                ],
-                stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-            for number in (1, 2, 3, 2)
-        ]  # fmt: skip
-        assert [job.communicate()[1] for job in jobs] == [b""] * 4
-        assert server.rows(shared) == server.rows(whole)
-        before = server.rows(shared)
-        again = pipeline.convert(STORES, server.uri(shared), pipeline.Options(shard=(1, 3)))
-        assert not any(again.ledger.converted.values())
-        assert server.rows(shared) == before
+    whole, shared = postgresql.fresh(), postgresql.fresh()
+    pipeline.convert(STORES, postgresql.uri(whole), pipeline.Options(workers=1))
+    jobs = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "migrator.cli", "convert", *STORES, "-q",
+                "--to", postgresql.uri(shared), "--shard", f"{number}/3",
+            ],
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for number in (1, 2, 3, 2)
+    ]  # fmt: skip
+    assert [job.communicate()[1] for job in jobs] == [b""] * 4
+    assert postgresql.rows(shared) == postgresql.rows(whole)
+    before = postgresql.rows(shared)
+    again = pipeline.convert(STORES, postgresql.uri(shared), pipeline.Options(shard=(1, 3)))
+    assert not any(again.ledger.converted.values())
+    assert postgresql.rows(shared) == before

@@ -34,10 +34,13 @@ from tests.support import fixturekit
 from tests.support.storekit import write_experiment, write_run
 
 MLFLOW = tuple(int(part) for part in version("mlflow").split(".")[:2])
-pytestmark = pytest.mark.skipif(
-    MLFLOW < (3, 10),
-    reason=f"mlflow migrate-filestore came with MLflow 3.10; installed is {version('mlflow')}",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        MLFLOW < (3, 10),
+        reason=f"mlflow migrate-filestore came with MLflow 3.10; installed is {version('mlflow')}",
+    ),
+    pytest.mark.long,
+]
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]

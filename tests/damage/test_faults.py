@@ -137,6 +137,7 @@ def measure(store: Path, target: Path) -> tuple[int, float]:
     return int(counter.read_text()), time.monotonic() - began
 
 
+@pytest.mark.long
 def test_kill_9_anywhere_leaves_no_target_or_a_whole_one(store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
@@ -158,6 +159,7 @@ def test_kill_9_anywhere_leaves_no_target_or_a_whole_one(store: Path, tmp_path: 
     assert hits > KILLS // 2, "most kills come too late to matter"
 
 
+@pytest.mark.long
 def test_kill_9_amid_a_merge_leaves_the_target_as_it_was_or_with_all(
     store: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +194,7 @@ def test_kill_9_amid_a_merge_leaves_the_target_as_it_was_or_with_all(
     assert any(outcomes)
 
 
+@pytest.mark.long
 def test_what_a_killed_conversion_leaves_is_swept_while_its_workers_still_live(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +284,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
 # --------------------------------------------------------------------------------- races
 
 
+@pytest.mark.long
 def test_two_conversions_at_once_end_in_one_whole_target(store: Path, tmp_path: Path) -> None:
     convert(store, tmp_path / "whole.db", SCHEMA_39)
     target = tmp_path / "m.db"

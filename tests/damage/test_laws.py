@@ -86,6 +86,7 @@ def whole(outcome: Outcome) -> None:
     outcome.as_dict()
 
 
+@pytest.mark.long
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), named=st.integers(0, 3), times=st.integers(0, 6))
 def test_the_laws_hold_over_random_stores_under_random_damage(
@@ -318,6 +319,7 @@ class Fuzzed:
         return "\n".join(found) or "only together"
 
 
+@pytest.mark.long
 def test_mutated_files_raise_nothing_hang_nowhere_and_close_the_ledger(tmp_path: Path) -> None:
     store = Fuzzed(tmp_path / "mlruns", 25)
     rng = random.Random(int(os.environ.get("MIGRATOR_SEED", "1")))

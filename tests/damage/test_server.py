@@ -13,7 +13,9 @@ from mlflow import MlflowClient
 from migrator.cli import main
 from tests.support.damagekit import Spot, build
 from tests.support.loaderkit import query
-from tests.tracker.test_server import Server
+from tests.support.mlflow_server import Server
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,8 @@ from migrator.pipeline import forest
 from tests.support import fixturekit
 from tests.support.damagekit import Spot, build
 from tests.support.mlflow_server import Server
-from tests.targets.test_rest import free_port
 
-pytestmark = pytest.mark.xdist_group("damage_verify_broken")
+pytestmark = [pytest.mark.xdist_group("damage_verify_broken"), pytest.mark.long]
 
 PAGE_BYTES = 4096
 
@@ -215,7 +214,7 @@ def error_as_page(handler: BaseHTTPRequestHandler) -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Breaking]]:
     folder = tmp_path_factory.mktemp("served")
     store = fixturekit.materialise("2.22.5-registry-traces", folder)
-    server = Server(folder, free_port()).start()
+    server = Server(folder).start()
     front = Breaking(server.uri)
     os.environ["NO_PROXY"] = "127.0.0.1"
     assert run("convert", store, "--to", server.uri, "--report", folder / "r.json").exit_code == 0

@@ -31,6 +31,7 @@ from migrator.outcome.summary import Outcome
 from migrator.pipeline import Options
 from migrator.verification import verify
 from tests.support import fixturekit, objectkit, oracle, storekit
+from tests.support.marks import every_store
 from tests.support.objectkit import BUCKET, ObjectStore
 
 pytestmark = pytest.mark.xdist_group("sources_buckets")
@@ -117,7 +118,7 @@ def small_store(root: Path) -> Path:
 # ------------------------------------------------------------------------- the same rows
 
 
-@pytest.mark.parametrize("name", fixturekit.names())
+@pytest.mark.parametrize("name", every_store())
 def test_a_bucket_gives_the_rows_of_the_local_copy(
     name: str, bucket: ObjectStore, tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_bucket_gives_the_rows_of_the_local_copy(
         assert b"mlflow-migrate-" not in file.read_bytes(), file
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["2.9.2-moved", "2.22.5-registry-traces", "3.5.1-genai"])
 def test_verify_reads_the_bucket_again(name: str, bucket: ObjectStore, tmp_path: Path) -> None:
     address = bucket.upload(fixturekit.store(name).parent, name)
@@ -158,6 +160,7 @@ def test_verify_reads_the_bucket_again(name: str, bucket: ObjectStore, tmp_path:
     assert not verify([address], f"sqlite:///{tmp_path / 'x.db'}", ONE).same
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["2.22.5-registry-traces", "3.5.1-genai"])
 def test_mlflow_reads_the_same_from_the_store_and_from_what_came_of_the_bucket(
     name: str, bucket: ObjectStore, tmp_path: Path
@@ -368,6 +371,7 @@ def test_show_export_and_check_take_addresses(bucket: ObjectStore, tmp_path: Pat
     assert (code, "of 1 tree " in text) == (0, True), text
 
 
+@pytest.mark.long
 def test_several_processes_read_one_mirror(
     bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -631,6 +635,7 @@ def test_a_disk_too_small_is_said_before(
     assert "bytes free. Make room, or set TMPDIR" in failing(address)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing_behind(
@@ -678,6 +683,7 @@ def interrupt(
 # ------------------------------------------------------------------------- cost
 
 
+@pytest.mark.long
 def test_listing_is_a_few_calls_and_fetching_is_parallel(
     bucket: ObjectStore, tmp_path: Path
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,23 +13,11 @@ from migrator import extractor, pipeline
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Code
 from migrator.verification import verify
-from tests.support import fixturekit, sql_servers
+from tests.support import fixturekit
 from tests.support.sql_servers import PASSWORD, Server
 
-pytestmark = pytest.mark.xdist_group("database_servers")
+pytestmark = [pytest.mark.xdist_group("database_servers"), pytest.mark.long]
 OPTIONS = pipeline.Options(workers=1)
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    with sql_servers.postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mysql() -> Iterator[Server]:
-    with sql_servers.mysql() as server:
-        yield server
 
 
 @pytest.fixture(params=["postgresql", "mysql"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +22,7 @@ from mlflow import MlflowClient
 from migrator import pipeline
 from migrator.errors import MigrateError, OptionError, SourceError
 from migrator.extractor.artifact_proxy import PROXY_API, ArtifactProxy
+from migrator.extractor.mirrors import Mirror, NotServed, Object, fetch, place
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import copy_to_object_store
 from migrator.model import ArtifactCopy
@@ -251,13 +251,22 @@ def test_a_store_on_disk_reads_its_artifacts_in_the_bucket(
     assert span.outputs == "So."
 
 
+@pytest.mark.parametrize("above", ["", "/team"])
+def test_an_experiment_is_in_the_bucket_that_the_user_says(
+    above: str, bucket: ObjectStore, tmp_path: Path
+) -> None:
+    source = tmp_path / "project" / "mlruns"
+    run = "1123456789abcdef0123456789abcdef"
+    write_experiment(source, "7", "chat", artifact_location=f"s3://gone{above}")
+    write_run(source, "7", run, artifact_uri=f"s3://gone{above}/{run}/artifacts")
+    bucket.put(f"chat{above}/{run}/artifacts/prompt.txt", b"Why?")
+    convert(source, at=(f"s3://gone=s3://{BUCKET}/chat",))
+    client = client_of(source)
+    assert client.get_experiment("7").artifact_location == f"s3://{BUCKET}/chat{above}"
+    assert [file.path for file in client.list_artifacts(run)] == ["prompt.txt"]
+
+
 # ------------------------------------------------------------------------- behind a server
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module", params=["file", "s3"])
@@ -267,7 +276,7 @@ def proxy(
     """A real server that serves artifacts from its disk or from the bucket."""
     folder = tmp_path_factory.mktemp("server")
     destination = f"s3://{BUCKET}/served" if request.param == "s3" else None
-    started = Server(folder, free_port(), destination).start(server.env())
+    started = Server(folder, destination).start(server.env())
     try:
         yield started
     finally:
@@ -488,6 +497,8 @@ def test_a_told_place_that_can_not_be_read_ends_a_copy(bucket: ObjectStore, tmp_
     [
         ("copy:http://host/x", "not to any other URI"),
         ("copy:file:///x", "not to any other URI"),
+        ("copy:s3://", "not to any other URI"),
+        ("copy:s3:/new/mlflow", "not to any other URI"),
         ("copy:sftp://ana:secret@host/x", "holds a password"),
     ],
 )
@@ -546,11 +557,37 @@ def test_a_bucket_that_refuses_is_named(refused: str, bucket: ObjectStore, tmp_p
     assert "access is denied" in message
 
 
-def test_a_place_that_does_not_exist_is_named(bucket: ObjectStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["s3://not-there/x", f"s3://{BUCKET}/not-there"])
+def test_a_told_place_that_does_not_exist_is_refused(
+    place: str, bucket: ObjectStore, tmp_path: Path
+) -> None:
     made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
-    outcome = convert(made.path, at=(f"s3://{BUCKET}=s3://not-there/x",))
-    (issue,) = named(outcome, Code.ARTIFACTS_NOT_LOOKED_AT)
-    assert "s3://not-there/x does not exist" in issue.message
+    with pytest.raises(OptionError, match=f"{place} does not exist"):
+        convert(made.path, at=(f"s3://{BUCKET}={place}",))
+    assert not Path(target_of(made.path)[10:]).exists()
+
+
+def test_a_recorded_bucket_that_does_not_exist_is_named(
+    bucket: ObjectStore, tmp_path: Path
+) -> None:
+    made = recorded(tmp_path, f"s3://{BUCKET}/mlflow/1")
+    for table, column in LOCATIONS[:2]:
+        change = f"replace({column}, '{BUCKET}', 'not-there')"
+        databasekit.execute(made.path, f"UPDATE {table} SET {column} = {change}")
+    outcome, message = hollow(made.path)
+    assert "s3://not-there does not exist" in message
+    assert outcome.artifacts.hollow == {"s3://not-there/mlflow": 1}
+
+
+@pytest.mark.parametrize(
+    "place", ["wasbs://box@ana.blob.core.windows.net/x", "abfss://box@ana.dfs.core.windows.net/x"]
+)
+def test_without_the_extra_of_azure_it_is_named(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    _, message = hollow(moved_to_proxy(tmp_path).path, f"mlflow-artifacts:/={place}")
+    assert "pip install 'mlflow-migrate[azure]'" in message
 
 
 def test_an_object_that_vanishes_costs_that_one(bucket: ObjectStore, tmp_path: Path) -> None:
@@ -643,6 +680,30 @@ def test_a_server_that_can_not_list_artifacts_is_named(
     assert words in message
 
 
+def test_a_file_that_a_server_fails_to_send_costs_that_one(tmp_path: Path) -> None:
+    with contextmanager(answering)(500, "Internal Server Error") as address:
+        remote = ArtifactProxy(f"{address}{PROXY_API}")
+        with pytest.raises(NotServed, match=r"the server answers 500 for /1/%C3%BC\.txt"):
+            remote.get("1/ü.txt", str(tmp_path / "file"), lambda: None)
+
+    class Partly:
+        at_once = 1
+
+        def get(self, key: str, to: str, check: Callable[[], None]) -> None:
+            if key == "ü.txt":
+                raise NotServed("no")
+            Path(to).write_text("x")
+
+    mirror = Mirror("http://host", str(tmp_path), "")
+    placed, _ = place(mirror, [Object("ü.txt", "ü.txt", 1), Object("a.txt", "a.txt", 1)])
+    fetched = fetch(Partly(), mirror, placed, lambda stage, done, total: None)
+    assert [object_.key for object_, _ in fetched.lost] == ["ü.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    (tmp_path / "ü.txt").touch()
+    with pytest.raises(NotServed):  # where nothing is sent, the server is at fault
+        fetch(Partly(), mirror, placed[1:], lambda stage, done, total: None)
+
+
 def test_nobody_listens(tmp_path: Path) -> None:
     made = moved_to_proxy(tmp_path)
     _, message = hollow(made.path, "mlflow-artifacts:/=http://127.0.0.1:9")
@@ -691,6 +752,7 @@ def moved_to_proxy(tmp_path: Path) -> Recorded:
     [
         ("s3://a", "it has no equals sign"),
         ("s3://a=/not/there", "/not/there does not exist"),
+        ("s3://a=s3://", "is neither the address of an object store nor"),
         ("mlflow-artifacts:/=http://u:secret@host:5000", "holds a password"),
         ("mlflow-artifacts:/=http://host:port", "is neither the address of an object store nor"),
         ("mlflow-artifacts:/=nonsense://host", "is neither the address of an object store nor"),

@@ -20,20 +20,23 @@ from typing import Any
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from migrator import extractor, pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, SourceError
+from migrator.extractor.rest import assets as rest_assets
 from migrator.extractor.rest import reader
 from migrator.issues import Code, Kind
 from migrator.outcome.summary import Outcome
 from migrator.verification import verify
-from tests.support import fixturekit
+from tests.support import databasekit, fixturekit
 from tests.support.faulty_proxy import Answer, Proxy, proxied
 from tests.support.mlflow_server import Server, View, compare
-from tests.targets.test_rest import free_port
+from tests.support.ports import free_port
 
-pytestmark = pytest.mark.xdist_group("sources_servers")
+pytestmark = [pytest.mark.xdist_group("sources_servers"), pytest.mark.long]
 
 RECORDED = ("/tmp/ana/project/mlruns/", "./mlruns/")  # where the fixtures were written
 ONE_WORKER = pipeline.Options(workers=1, artifacts="keep")
@@ -46,7 +49,7 @@ WITHHELD = {GENAI: ["/experiments/1/models/m-73374cb509384011a7d856fd26280057"]}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 
@@ -186,6 +189,81 @@ def test_nothing_on_the_server_changes(genai: str, running: Server, tmp_path: Pa
     assert running.rows() == before
 
 
+ASSETS = (
+    *("evaluation_datasets", "evaluation_dataset_tags", "evaluation_dataset_records"),
+    *("scorers", "scorer_versions", "webhooks", "webhook_events"),
+)
+
+
+@pytest.fixture
+def assets(genai: str, running: Server) -> str:
+    """The address of a server that has evaluation datasets, scorers and webhooks as well."""
+    digest = "UPDATE evaluation_datasets SET digest = 'abc'"  # MLflow fails at one without
+    databasekit.execute(Path(running.path), *databasekit.ASSETS, digest)
+    return genai
+
+
+def test_evaluation_datasets_scorers_and_webhooks_are_carried(
+    assets: str, running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (reader, rest_assets):
+        monkeypatch.setattr(module, "_PAGE", 1)
+    outcome = converted(assets, tmp_path / "new.db")
+    assert outcome.exit_code == 0
+    found = {kind.value: number for kind, number in outcome.ledger.found.items()}
+    for kind, query in (
+        ("evaluation dataset", "SELECT COUNT(*) FROM evaluation_datasets"),
+        ("evaluation dataset tag", "SELECT COUNT(*) FROM evaluation_dataset_tags"),
+        ("evaluation record", "SELECT COUNT(*) FROM evaluation_dataset_records"),
+        ("evaluation dataset link", "SELECT COUNT(*) FROM entity_associations "
+         "WHERE source_type = 'evaluation_dataset'"),
+        ("scorer", "SELECT COUNT(*) FROM scorers"),
+        ("scorer version", "SELECT COUNT(*) FROM scorer_versions"),
+        ("webhook", "SELECT COUNT(*) FROM webhooks WHERE deleted_timestamp IS NULL"),
+        ("webhook event", "SELECT COUNT(*) FROM webhook_events"),
+    ):  # fmt: skip
+        assert found[kind] == running.ask(query)[0][0] > 0, kind
+    here, there = (_assets_by_mlflow(Path(path)) for path in (tmp_path / "new.db", running.path))
+    assert here == there
+    assert verify([assets], f"sqlite:///{tmp_path}/new.db", ONE_WORKER).differences == ()
+
+
+def _assets_by_mlflow(path: Path) -> dict[str, Any]:
+    """What MLflow's own store reads, but for the links' times and the hashes of records."""
+    store = SqlAlchemyStore(f"sqlite:///{path}", str(path.parent / "artifacts"))
+    registry = Registry(f"sqlite:///{path}")
+    datasets, scorers = {}, []
+    for each in store.search_datasets():
+        records, _ = store._load_dataset_records(each.dataset_id)
+        links = sorted(store.get_dataset_experiment_ids(each.dataset_id))
+        facts = (each.name, each.tags, each.schema, each.profile, each.digest, each.created_by)
+        times = (each.created_time, each.last_update_time)
+        datasets[each.dataset_id] = (facts, times, links, [r.to_dict() for r in records])
+    for experiment in ("1", "2"):
+        for each in store.list_scorers(experiment):
+            for version in store.list_scorer_versions(experiment, each.scorer_name):
+                scorers.append((version.scorer_id, version.scorer_version, version.creation_time,
+                                version._serialized_scorer))  # fmt: skip
+    webhooks = [
+        (each.webhook_id, each.name, each.url, each.description, str(each.status),
+         each.creation_timestamp, sorted(map(str, each.events)))
+        for each in registry.list_webhooks()
+    ]  # fmt: skip
+    return {"datasets": datasets, "scorers": scorers, "webhooks": webhooks}
+
+
+def test_what_a_login_may_not_list_is_named(proxy: Proxy, tmp_path: Path) -> None:
+    def forbidden(method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
+        is_hidden = path.partition("?")[0].endswith("/webhooks")
+        return Answer(403, b'{"message": "Only for admins"}') if is_hidden else None
+
+    proxy.fault = forbidden
+    outcome = converted(proxy.uri, tmp_path / "new.db")
+    assert outcome.exit_code == 0
+    messages = [i.message for i in outcome.ledger.issues if i.code is Code.SERVER_WITHHOLDS]
+    assert "This login may not list webhooks: Only for admins." in messages
+
+
 def test_small_pages_and_cut_histories_lose_nothing(
     agents: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +387,31 @@ def test_what_the_api_withholds_is_said_before_anything_is_read(
     noted = {each.message for each in outcome.ledger.issues if each.code is Code.SERVER_WITHHOLDS}
     assert noted and all(message in said[0] for message in noted)
     assert "server-withholds" in Path("r.json").read_text()
+
+
+@pytest.mark.parametrize("command", ["scan", "show", "convert", "verify", "export"])
+def test_each_command_says_what_the_api_withholds(command: str, genai: str, tmp_path: Path) -> None:
+    words = {
+        "scan": ["scan", genai],
+        "show": ["show", _any_run(genai), genai],
+        "convert": ["convert", genai, "--to", f"sqlite:///{tmp_path}/new.db"],
+        "verify": ["verify", genai, "--against", f"sqlite:///{tmp_path}/new.db"],
+        "export": ["export", genai, "--otlp", f"{tmp_path}/traces.jsonl"],
+    }[command]
+    if command == "verify":
+        converted(genai, tmp_path / "new.db")
+    result = CliRunner().invoke(main, words)
+    assert f"What the API of {genai} does not give:" in result.stderr
+    assert "Deleted logged models are not shown." in result.stderr
+    if command in ("verify", "export"):
+        (tmp_path / "traces.jsonl").unlink(missing_ok=True)
+        assert "does not give" not in CliRunner().invoke(main, [*words, "-q"]).stderr
+
+
+def _any_run(uri: str) -> str:
+    with pipeline.fetched([uri], ONE_WORKER) as places:
+        (store,) = pipeline.open_stores(places)
+        return store.index.runs[0].entity_id
 
 
 def test_no_more_requests_at_once_than_allowed(proxy: Proxy) -> None:
@@ -466,13 +569,14 @@ def always(answer: Answer) -> Callable[[str, str, Mapping[str, str]], Answer | N
         (Answer(200, b"<html>Welcome</html>"), "it is not an MLflow server"),
         (Answer(200, b'{"status": "ok"}'), "it is not an MLflow server"),
         (Answer(404, b"not here"), "it is not an MLflow server"),
+        (Answer(501, b"Unsupported method"), "it is not an MLflow server"),
         (Answer(401, b"no"), "it refuses the login (401). Set MLFLOW_TRACKING_USERNAME"),
         (Answer(403, b"no"), "it refuses the login (403)"),
         (Answer(302, headers={"Location": "https://sso.example.org/login"}), "it redirects to"),
         (Answer(500, b"boom"), "it answers 500"),
         (Answer(0), "no connection"),
     ],
-    ids=["page", "json", "404", "401", "403", "redirect", "500", "closed"],
+    ids=["page", "json", "404", "501", "401", "403", "redirect", "500", "closed"],
 )
 def test_what_is_not_a_usable_server_is_refused(
     answer: Answer, words: str, proxy: Proxy, tmp_path: Path

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from click.testing import CliRunner
 
 from migrator.cli import main
 from tests.support import fixturekit
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Response
@@ -86,9 +86,7 @@ def printed_links(output: str) -> dict[str, list[str]]:
 @contextmanager
 def server(database: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """Run ``mlflow server`` on a free port of this machine; stop it and all it started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / "server.log"
     environment = os.environ | {
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -89,7 +89,8 @@ ASSETS: tuple[str, ...] = (
     f"""{_DATASET}('d-1', 'questions', '{{"inputs": {{}}}}', '{{"num_records": 2}}', 'abc',
     1760000000000, 1760000000001, 'ada', 'bob')""",
     f"{_DATASET}('d-2', 'empty', NULL, NULL, NULL, 1760000000009, 1760000000010, NULL, NULL)",
-    "INSERT INTO evaluation_dataset_tags VALUES ('d-1', 'team', 'a'), ('d-1', 'hard', 'yes')",
+    "INSERT INTO evaluation_dataset_tags (dataset_id, key, value) "
+    "VALUES ('d-1', 'team', 'a'), ('d-1', 'hard', 'yes')",
     f"""{_ITEM}('r-1', 'd-1', '{{"question": "Who?"}}', '{{"answer": "Ada"}}',
     '{{"answer": "Bob"}}', '{{"hard": "yes"}}', '{{"source_type": "HUMAN"}}', 's-1', 'HUMAN',
     1760000000002, 1760000000003, 'ada', 'bob', 'aaaa')""",
@@ -100,17 +101,36 @@ ASSETS: tuple[str, ...] = (
     f"{_LINK} SELECT 'a-3', 'trace', request_id, 'run', 'f00d' , 1760000000008 {_SOME_TRACE}",
     f"{_LINK} SELECT 'a-4', 'trace', request_id, 'prompt_version', 'greeting/1', 1760000000009 "
     f"{_SOME_TRACE}",
-    "INSERT INTO scorers VALUES (1, 'polite', 's-1'), (2, 'short', 's-2')",
-    "INSERT INTO scorer_versions VALUES ('s-1', 1, '{\"name\": \"polite\"}', 1760000000010), "
+    "INSERT INTO scorers (experiment_id, scorer_name, scorer_id) "
+    "VALUES (1, 'polite', 's-1'), (2, 'short', 's-2')",
+    "INSERT INTO scorer_versions (scorer_id, scorer_version, serialized_scorer, creation_time) "
+    "VALUES ('s-1', 1, '{\"name\": \"polite\"}', 1760000000010), "
     '(\'s-1\', 2, \'{"name": "polite", "v": 2}\', 1760000000011), '
     "('s-2', 1, '{}', 1760000000012)",
-    "INSERT INTO webhooks VALUES ('w-1', 'notify', 'tells us', 'https://example.com/hook', "
+    "INSERT INTO webhooks (webhook_id, name, description, url, status, "
+    "secret, creation_timestamp, last_updated_timestamp, deleted_timestamp) "
+    "VALUES ('w-1', 'notify', 'tells us', 'https://example.com/hook', "
     "'ACTIVE', NULL, 1760000000013, 1760000000014, NULL), ('w-2', 'old', NULL, "
     "'https://example.com/old', 'DISABLED', NULL, 1760000000015, 1760000000016, 1760000000017)",
-    "INSERT INTO webhook_events VALUES ('w-1', 'model_version', 'created'), "
+    "INSERT INTO webhook_events (webhook_id, entity, action) "
+    "VALUES ('w-1', 'model_version', 'created'), "
     "('w-1', 'prompt_alias', 'deleted')",
 )
 """What MLflow 3.5 keeps beside runs and traces, for a database of that release."""
+
+
+WORKSPACES: tuple[str, ...] = (
+    "CREATE TABLE IF NOT EXISTS workspaces (name TEXT PRIMARY KEY)",
+    "INSERT OR IGNORE INTO workspaces (name) VALUES ('default')",
+    "INSERT INTO workspaces (name) VALUES ('team-a')",
+)
+"""Workspaces in a database of MLflow 3.10 and later."""
+
+
+def workspace_columns(*tables: str) -> tuple[str, ...]:
+    """The column that MLflow 3.10 adds to some tables, for a database of an older release."""
+    column = "workspace VARCHAR(63) NOT NULL DEFAULT 'default'"
+    return tuple(f"ALTER TABLE {table} ADD COLUMN {column}" for table in tables)
 
 
 def without_constraints(table: str) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -41,6 +40,7 @@ from migrator import credentials
 from migrator.cli import main
 from tests.support import fixturekit, objectkit, trackerkit
 from tests.support import sql_servers as serverkit
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
@@ -235,9 +235,7 @@ class Session:
 
     def _serve(self, words: list[str]) -> str:
         """Start a server on a free port, and come back when it answers; it stops with us."""
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = str(found.getsockname()[1])
+        port = str(free_port())
         at = words.index("--port") + 1
         self._ports[f":{words[at]}"] = f":{port}"
         words = [*words[:at], port, *words[at + 1 :], "--workers", "1"]

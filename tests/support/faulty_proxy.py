@@ -43,6 +43,11 @@ class Proxy:
     _open: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is open."""
+        return self._open == 0
+
     def enter(self, method: str, path: str) -> None:
         with self._lock:
             self.seen.append(f"{method} {path}")

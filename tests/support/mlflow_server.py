@@ -45,6 +45,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from tests.support import trackerkit
+from tests.support.ports import free_port
 
 try:
     from mlflow.tracing.utils import calculate_cost_by_model_and_token_usage
@@ -66,11 +67,11 @@ class Server:
     They go to ``destination``, by default its folder ``artifacts``.
     """
 
-    def __init__(self, folder: Path, port: int, destination: str | None = None) -> None:
+    def __init__(self, folder: Path, destination: str | None = None) -> None:
         self.folder = folder
-        self.port = port
+        self.port = free_port()
         self.destination = destination or str(folder / "artifacts")
-        self.uri = f"http://127.0.0.1:{port}"
+        self.uri = f"http://127.0.0.1:{self.port}"
         self.database = trackerkit.database(folder, "server.db")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -14,7 +14,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,6 +28,7 @@ from migrator import databases
 from migrator.errors import TargetError
 from migrator.loader import schema
 from migrator.loader.networked.connection import initialise
+from tests.support.ports import free_port
 
 PASSWORD = "s3cr3t:p@ss/word"
 START_S = 120
@@ -125,7 +125,7 @@ def postgresql() -> Iterator[Server]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name))
     path = os.pathsep.join([str(p) for p in reversed(found)] + [os.environ.get("PATH", "")])
     initdb, postgres = (_program(name, path, "postgresql") for name in ("initdb", "postgres"))
-    port = _free_port()
+    port = free_port()
     url = _url(URL.create("postgresql", "mlflow", PASSWORD, "127.0.0.1", port, "postgres"))
     with _directory("postgres") as (directory, user):
         secret, data = directory / "password", directory / "data"
@@ -149,7 +149,7 @@ def mysql() -> Iterator[Server]:
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     install = _program("mariadb-install-db", path, "mariadb-server")
     mariadbd = _program("mariadbd", path, "mariadb-server")
-    port = _free_port()
+    port = free_port()
     url = _url(URL.create("mysql", "mlflow", PASSWORD, "127.0.0.1", port, "mysql"))
     with _directory("mysql") as (directory, user):
         data, first = directory / "data", directory / "first.sql"
@@ -180,12 +180,6 @@ def _program(name: str, path: str, package: str) -> str:
     if found is None:
         pytest.skip(f"no {name} here: apt-get install {package}, or name a server (serverkit)")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -17,13 +17,14 @@ import yaml
 
 Layout = Literal["1.26", "2.9", "3"]
 START_MS = 1_700_000_000_000
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one that MLflow takes; much faster
 FINISHED = 3
 
 
 def write_yaml(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a YAML file in MLflow's style: block style, keys sorted, unicode as it is."""
+    """Write a YAML file as MLflow does: block style, keys sorted, unicode as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(yaml.safe_dump(dict(data), allow_unicode=True).encode())
+    path.write_bytes(yaml.dump(dict(data), Dumper=DUMPER, allow_unicode=True).encode())
 
 
 def write_values(folder: Path, values: Mapping[str, str | bytes]) -> None:

@@ -94,8 +94,8 @@ def stored(uri: str, experiment: str = EXPERIMENT) -> list[Any]:
 
 def _began(trace: Any) -> int:
     """The start in nanoseconds: MLflow's order leaves open which of one millisecond is first."""
-    starts = [span.start_time_ns for span in trace.data.spans]
-    return min(starts, default=trace.info.timestamp_ms * 1_000_000)
+    starts: list[int] = [span.start_time_ns for span in trace.data.spans]
+    return min(starts, default=int(trace.info.timestamp_ms) * 1_000_000)
 
 
 def only(tracker: MLFlowTracker) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -33,6 +32,8 @@ import os, signal, sys
 from migrator import pipeline
 from migrator.loader.sqlite import merge
 from migrator.pipeline import commands
+
+pytestmark = pytest.mark.long
 
 path, moment = sys.argv[1:]
 
@@ -139,10 +140,7 @@ def test_killed_again_and_again_it_ends_complete(database: Path, complete: Count
 @pytest.fixture
 def server(upgraded: Path, tmp_path: Path) -> Iterator[Server]:
     """An MLflow server on such a database."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    running = Server(tmp_path, port)
+    running = Server(tmp_path)
     shutil.copytree(upgraded / "mlruns", tmp_path / "mlruns")
     shutil.copy(upgraded / "mlflow.db", running.path)
     running.start()

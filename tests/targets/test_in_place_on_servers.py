@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,16 @@ from mlflow import MlflowClient
 from migrator import pipeline
 from migrator.errors import OptionError, TargetError
 from migrator.outcome.summary import Outcome
-from tests.support import fixturekit, sql_servers
+from tests.support import fixturekit
 from tests.support.sql_servers import PASSWORD, Server
 
-pytestmark = pytest.mark.xdist_group("database_servers")
+pytestmark = [pytest.mark.xdist_group("database_servers"), pytest.mark.long]
 OPTIONS = pipeline.Options(workers=1)
 ADDED = {
     *("trace_info", "trace_tags", "trace_request_metadata", "trace_metrics", "spans"),
     *("span_metrics", "assessments", "entity_associations", "experiment_tags", "migrator_seen"),
 }
 Rows = dict[str, list[tuple[object, ...]]]
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    with sql_servers.postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mysql() -> Iterator[Server]:
-    with sql_servers.mysql() as server:
-        yield server
 
 
 @pytest.fixture(params=["postgresql", "mysql"])

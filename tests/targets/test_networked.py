@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,23 +24,11 @@ from migrator.outcome.summary import Outcome
 from migrator.pipeline import forest
 from migrator.verification import verify
 from tests.convert.test_two_sources import OTHERS
-from tests.support import fixturekit, spanlesskit, sql_servers
+from tests.support import fixturekit, spanlesskit
 from tests.support.oracle import compare_stores
 from tests.support.sql_servers import PASSWORD, Server
 
-pytestmark = pytest.mark.xdist_group("targets_networked")
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    with sql_servers.postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mysql() -> Iterator[Server]:
-    with sql_servers.mysql() as server:
-        yield server
+pytestmark = [pytest.mark.xdist_group("targets_networked"), pytest.mark.long]
 
 
 @pytest.fixture(params=["postgresql", "mysql"])

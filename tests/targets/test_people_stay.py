@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from migrator.issues import Code, Kind
 from migrator.loader.networked.connection import connecting
 from migrator.loader.networked.dialects import dialect_of
 from migrator.outcome.summary import Outcome
-from tests.support import sql_servers, storekit
+from tests.support import storekit
 from tests.support.loaderkit import execute, tables
+from tests.support.marks import long
 from tests.support.sql_servers import Server as SqlServer
 
 pytestmark = pytest.mark.xdist_group("targets_people")
@@ -32,18 +32,12 @@ MODEL = "m-" + "3" * 32
 OURS = {Code.TARGET_DELETED, Code.TARGET_CHANGED, Code.TARGET_UPDATED, Code.TARGET_RESTORED}
 
 
-@pytest.fixture(scope="module")
-def sql_databases() -> Iterator[dict[str, SqlServer]]:
-    with sql_servers.postgresql() as postgresql, sql_servers.mysql() as mysql:
-        yield {"postgresql": postgresql, "mysql": mysql}
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+@pytest.fixture(params=["sqlite", *long("postgresql", "mysql")])
 def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/mlflow.db"
-    database: SqlServer = request.getfixturevalue("sql_databases")[request.param]
+    database: SqlServer = request.getfixturevalue(request.param)
     return database.uri(database.fresh())
 
 
@@ -439,11 +433,16 @@ def test_another_model_of_the_same_moment_is_not_taken_for_it(store: Path, targe
 # ------------------------------------------------------------------------- two jobs at once
 
 
-@pytest.mark.parametrize("server", ["postgresql", "mysql"])
+@pytest.mark.parametrize("server", long("postgresql", "mysql"))
 def test_a_second_conversion_waits_for_the_first(
-    store: Path, sql_databases: dict[str, SqlServer], server: str, tmp_path: Path
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    store: Path,
+    server: str,
+    tmp_path: Path,
 ) -> None:
-    database = sql_databases[server]
+    monkeypatch.chdir(tmp_path)  # where the reports go
+    database: SqlServer = request.getfixturevalue(server)
     target = database.uri(database.fresh())
     convert(store, target)
     write_flow(store, "d" * 32)
@@ -457,3 +456,22 @@ def test_a_second_conversion_waits_for_the_first(
         assert "d" * 32 not in found
     assert second.wait(timeout=60) == 0
     assert MlflowClient(target).get_run("d" * 32).info.experiment_id == RAG
+
+
+def test_what_both_sides_deleted_comes_back_as_the_source_has_it(store: Path, target: str) -> None:
+    """With --restore: the mark of the source stays, and what the source lacks is nowhere."""
+    convert(store, target)
+    client = MlflowClient(target)
+    client.delete_run(FLOW)
+    client._tracking_client.store._hard_delete_run(OTHER)  # as ``mlflow gc`` does
+    client._tracking_client.store._hard_delete_run(OPEN)
+    write_flow(store, FLOW, deleted=True)
+    write_flow(store, OTHER, deleted=True)
+    shutil.rmtree(store / RAG / OPEN)
+    convert(store, target)
+    shown = {run_id: stage for run_id, (stage, _) in state(target)["runs"].items()}
+    assert shown == {"a": "deleted"}
+    convert(store, target, restore=True)
+    shown = {run_id: stage for run_id, (stage, _) in state(target)["runs"].items()}
+    assert shown == {"a": "deleted", "b": "deleted"}
+    assert convert(store, target, restore=True).unchanged

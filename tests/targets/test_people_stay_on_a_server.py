@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from migrator import pipeline
+from migrator import pipeline, verification
 from migrator.issues import Code, Kind
 from migrator.outcome.summary import Outcome
 from tests.support import storekit
 from tests.support.mlflow_server import Server
 
-pytestmark = pytest.mark.xdist_group("targets_people_server")
+pytestmark = [pytest.mark.xdist_group("targets_people_server"), pytest.mark.long]
 
 FLOW, OTHER, LATE = "a" * 32, "b" * 32, "c" * 32
 NATIVE = "tr-" + "1" * 32
@@ -26,10 +25,7 @@ MODEL = "m-" + "3" * 32
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = Server(tmp_path_factory.mktemp("server"), port).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 
@@ -148,3 +144,72 @@ def test_the_trace_of_a_run_in_progress_is_replaced_when_the_run_ends(
     assert (trace.info.state.value, trace.info.execution_duration) == ("OK", 700)
     assert "R" in str(trace.data.spans[0].outputs) and trace.info.tags["mine"] == "1"
     assert "migrator.unfinished" not in trace.info.tags
+
+
+def names(client: MlflowClient) -> list[str]:
+    return sorted(model.name for model in client.search_registered_models())
+
+
+def issues(outcome: Outcome, code: Code) -> list[str]:
+    return [issue.kept for issue in outcome.ledger.issues if issue.code is code]
+
+
+def test_a_model_that_people_renamed_on_a_server_keeps_its_name(
+    store: Path, client: MlflowClient
+) -> None:
+    convert(store, client)
+    client.rename_registered_model("clf", "classifier")
+    (store / "models" / "clf" / "aliases" / "new").write_text("2")
+    for _ in range(2):
+        outcome = convert(store, client)
+        assert names(client) == ["classifier"]
+        assert issues(outcome, Code.MODEL_NAME_KEPT) == ['the model, as "classifier"']
+        assert int(client.get_registered_model("classifier").aliases["new"]) == 2
+    found = verification.verify([store], client.tracking_uri)
+    assert found.same, found.as_text()
+    rename(store, "clf", "judge")
+    convert(store, client)
+    assert names(client) == ["classifier"]
+
+
+def rename(store: Path, old: str, new: str) -> None:
+    (store / "models" / old).rename(store / "models" / new)
+    for meta in (store / "models" / new).rglob("meta.yaml"):
+        meta.write_text(meta.read_text().replace(f"name: {old}", f"name: {new}"))
+
+
+def test_a_model_that_was_renamed_in_the_source_is_renamed_on_the_server(
+    store: Path, client: MlflowClient
+) -> None:
+    convert(store, client)
+    rename(store, "clf", "judge")
+    outcome = convert(store, client)
+    assert names(client) == ["judge"]
+    assert issues(outcome, Code.MODEL_NAME_FOLLOWED) == ['the model, as "judge"']
+    assert {int(v.version) for v in client.search_model_versions("name='judge'")} == {1, 2}
+    assert not issues(convert(store, client), Code.MODEL_NAME_FOLLOWED)
+
+
+def test_two_models_of_one_moment_are_not_taken_for_one_another(
+    store: Path, client: MlflowClient, tmp_path: Path
+) -> None:
+    convert(store, client)
+    other = tmp_path / "other"
+    storekit.write_experiment(other, "8", "else")
+    for name in ("one", "two"):
+        storekit.write_registered_model(other, name, versions=[{}])
+    convert(other, client)
+    assert names(client) == ["clf", "one", "two"]
+
+
+def test_one_conversion_is_enough_to_remember_an_experiment_that_it_merged_into(
+    store: Path, client: MlflowClient
+) -> None:
+    rag = client.create_experiment("rag", tags={"made": "here"})
+    convert(store, client, on_conflict="merge")
+    before = client.get_experiment(rag).tags
+    client.delete_experiment_tag(rag, "team")
+    convert(store, client, on_conflict="merge")
+    after = client.get_experiment(rag).tags
+    assert "team" not in after
+    assert after == {key: value for key, value in before.items() if key != "team"}

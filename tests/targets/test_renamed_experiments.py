@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from mlflow.entities import ViewType
 from migrator import pipeline
 from migrator.errors import TargetError
 from migrator.verification import verify
-from tests.support import sql_servers, storekit
+from tests.support import storekit
+from tests.support.marks import long
 from tests.support.mlflow_server import Server
 from tests.support.sql_servers import Server as SqlServer
 
@@ -27,22 +27,13 @@ NAMES = {CHAT: "chat", RAG: "rag", OLD: "old"}
 
 
 @pytest.fixture(scope="module")
-def sql_databases() -> Iterator[dict[str, SqlServer]]:
-    with sql_servers.postgresql() as postgresql, sql_servers.mysql() as mysql:
-        yield {"postgresql": postgresql, "mysql": mysql}
-
-
-@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = Server(tmp_path_factory.mktemp("server"), port).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql", "server"])
+@pytest.fixture(params=["sqlite", *long("postgresql", "mysql", "server")])
 def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     if request.param == "sqlite":
@@ -53,7 +44,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         server.empty()
         return server.uri
-    database: SqlServer = request.getfixturevalue("sql_databases")[request.param]
+    database: SqlServer = request.getfixturevalue(request.param)
     return database.uri(database.fresh())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,27 +23,22 @@ from mlflow.entities import RunTag, Trace, ViewType
 from migrator import pipeline
 from migrator.cli import main
 from migrator.issues import Code
-from migrator.loader.rest import connection, models
+from migrator.loader.rest import connection, lock, models
 from migrator.verification import verify as compared
 from tests.convert.test_two_sources import GROWN, OTHERS
 from tests.support import fixturekit, spanlesskit, storekit
 from tests.support.mlflow_server import IN_COLUMNS, RELEASE, Server, differences
+from tests.support.ports import free_port
 
-pytestmark = pytest.mark.xdist_group("targets_rest")
+pytestmark = [pytest.mark.xdist_group("targets_rest"), pytest.mark.long]
 
 FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
 MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 
@@ -54,6 +48,8 @@ def server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(lock, "_GONE_S", 1.0)  # some are killed
+    monkeypatch.setattr(lock, "_LOOK_S", 0.1)
     running.empty()
     return running
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from migrator.tracker import MLFlowTracker
+from migrator.tracker import MLFlowTracker, forks
+from migrator.tracker.place import Place
 from tests.support import trackerkit
 from tests.support.trackerkit import only, parent, spans, tracker
 
@@ -46,7 +48,7 @@ def own_node(name: str) -> int:
     return os.getpid()
 
 
-def in_fork(work: Callable[[], Any], seconds: float = 30) -> None:
+def in_fork(work: Callable[[], Any], seconds: float = 120) -> None:
     """Do ``work`` in a child that ends without any handler, as pre-forking servers' may."""
     child = os.fork()
     if child == 0:
@@ -100,7 +102,7 @@ def test_worker_processes_of_a_pool_write_their_workflows(method: str, tmp_path:
             target=spawned, args=(str(tmp_path), "spawned")
         )
         worker.start()
-        worker.join(60)
+        worker.join(120)
         assert worker.exitcode == 0
         assert names(_known()) == ["parent", "spawned"]
         return
@@ -110,7 +112,7 @@ def test_worker_processes_of_a_pool_write_their_workflows(method: str, tmp_path:
         list(pool.map(own_workflow, [f"child {index}" for index in range(6)]))
     process = context.Process(target=own_workflow, args=("process",))
     process.start()
-    process.join(30)
+    process.join(120)
     assert process.exitcode == 0
     assert names(track) == [*(f"child {index}" for index in range(6)), "parent", "process"]
 
@@ -155,11 +157,45 @@ def test_fork_while_traces_are_written_neither_hangs_nor_loses(tmp_path: Path) -
                     with track.track_node(f"node {number}"):
                         pass
         in_fork(lambda index=index: own_workflow(f"child {index}"))  # type: ignore[misc]
-    assert track.flush(60)
+    assert track.flush(120)
     found = names(track)
     assert len(found) == 1 + 30 + 10
     assert [name for name in found if name.startswith("child")] == [f"child {i}" for i in range(10)]
     assert (track.status().lost, track.status().errors) == (0, 0)
+
+
+def test_fork_waits_for_a_database_longer_than_for_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A child that is made while SQLite holds its locks hangs at its first connection.
+    monkeypatch.setattr(forks, "MAX_WAIT_S", 0)
+    writing, opened = threading.Event(), threading.Event()
+    write = Place.write
+
+    def held(place: Place, *values: Any, **named: Any) -> None:
+        writing.set()
+        assert opened.wait(120)
+        write(place, *values, **named)
+
+    monkeypatch.setattr(Place, "write", held)
+    track = tracker(tmp_path)
+    with track.track_workflow({"name": "slow"}):
+        pass
+    assert writing.wait(120)
+    stopped: list[bool] = []
+
+    def fork() -> None:
+        forks._before()
+        stopped.append(opened.is_set())
+        forks._after_in_parent()
+
+    forking = threading.Thread(target=fork)
+    forking.start()
+    forking.join(0.2)  # on a busy machine too short to see it fail, never too short to pass
+    opened.set()
+    forking.join(120)
+    assert stopped == [True]
+    assert track.flush(120) and track.status().delivered == 1
 
 
 def test_child_that_is_terminated_does_not_end_its_parents_spans(tmp_path: Path) -> None:
@@ -177,5 +213,9 @@ def test_totals_get_feedback_where_all_tokens_are_another_processs(tmp_path: Pat
         in_fork(lambda: own_node("child"))
     (trace,) = [t for t in trackerkit.traces(track) if t.data.spans[0].inputs["name"] == "open"]
     marks = {a.name: a.value for a in trace.info.assessments}
-    assert marks == {"total_tokens": 11, "cost_usd": pytest.approx(2.1e-06)}
+    assert marks == {
+        "total_tokens": 11,
+        "cost_usd": pytest.approx(2.1e-06),
+        "cost_usd_micro": pytest.approx(2.1),
+    }
     assert trace.info.token_usage["total_tokens"] == 11

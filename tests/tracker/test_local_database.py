@@ -63,7 +63,7 @@ def test_fallback_does_without_mlflows_migrations(
     )
     with track.track_workflow({}):
         pass
-    assert track.flush(60)
+    assert track.flush(120)
     assert track.status().in_fallback == 1
     assert names(tmp_path / "deeper") == ["fallback.db"]
     (trace,) = trackerkit.traces(track)

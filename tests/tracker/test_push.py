@@ -31,9 +31,8 @@ from mlflow.tracing.client import TracingClient
 from migrator.cli import main
 from tests.support import trackerkit
 from tests.support.mlflow_server import Server, differences
-from tests.tracker.test_server import free_port
 
-pytestmark = pytest.mark.xdist_group("tracker_push")
+pytestmark = [pytest.mark.xdist_group("tracker_push"), pytest.mark.long]
 
 EXPERIMENT = "pushed"
 START_MS = 1_700_000_000_000
@@ -41,7 +40,7 @@ START_MS = 1_700_000_000_000
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port()).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 
@@ -65,7 +64,7 @@ def workflows(folder: Path, number: int = 1, nodes: int = 3) -> str:
                     track.log_node_metrics(10, 5, "gpt-4o-mini", prompt="p", response="r")
             track.feedback("helpful", True, source="HUMAN", source_id="bob")
             track.finalize_workflow({"a": "b"})
-    assert track.flush(60)
+    assert track.flush(120)
     return str(track.status().tracking_uri)
 
 
@@ -203,7 +202,7 @@ def test_what_people_changed_at_the_server_stays(server: Server, tmp_path: Path)
     )
     assert push(uri, server).exit_code == 0
     names = {a.name for a in one_trace(server.uri).info.assessments}
-    assert names == {"helpful", "late", "new", "cost_usd", "total_tokens"}
+    assert names == {"helpful", "late", "new", "cost_usd", "cost_usd_micro", "total_tokens"}
 
 
 def test_links_to_a_run_that_was_refused_come_with_the_run(

@@ -75,7 +75,7 @@ def article(folder: Path) -> None:
     with track.track_workflow({"topic": TOPIC, "words": 800}):
         walk(track, 3)
         track.finalize_workflow({"topic": TOPIC, "words": 800, "article": "Cities.\n"})
-    assert track.flush(60)
+    assert track.flush(120)
 
 
 def failed(folder: Path) -> None:
@@ -86,7 +86,7 @@ def failed(folder: Path) -> None:
             raise RuntimeError(
                 "Node 'write': LLM call failed: 429 Resource has been exhausted (e.g. Übernutzung)"
             )
-    assert track.flush(60)
+    assert track.flush(120)
 
 
 def translate(folder: Path) -> None:
@@ -96,7 +96,7 @@ def translate(folder: Path) -> None:
             with track.track_node("translate", MINI):
                 track.log_node_metrics(20, 5, MINI, 0, text, '{"text": "Good ..."}')
             track.finalize_workflow({"text": "Good ..."})
-    assert track.flush(60)
+    assert track.flush(120)
 
 
 # --------------------------------------------------------------------------------- queries
@@ -107,6 +107,12 @@ class Dollars(float):
         return isinstance(other, float) and abs(self - other) <= 1.01e-6
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def amount(name: str, value: float) -> Dollars:
+    """A feedback's value as dollars, or as a plain number if it is about something else."""
+    is_micro = name == conv.FEEDBACK_COST_MICRO
+    return Dollars(value / 1_000_000 if is_micro else value)
 
 
 def by_name(uri: str, name: str, inputs: Mapping[str, Any]) -> Any:
@@ -168,7 +174,7 @@ def feedback(trace: Any) -> dict[str, tuple[Any, ...]]:
     """What 3.9's quality view charts."""
     return {
         each.name: (
-            Dollars(each.feedback.value),
+            amount(each.name, each.feedback.value),
             each.source.source_type,
             each.source.source_id,
             each.assessment_id == encoding.assessment_id_of(
@@ -260,13 +266,15 @@ def charted(uri: str, trace: Any) -> dict[str, float]:
         start_time_ms=trace.info.request_time,
         end_time_ms=trace.info.request_time,
     )
-    return {p.dimensions["assessment_name"]: Dollars(p.values["AVG"]) for p in points}
+    found = {p.dimensions["assessment_name"]: p.values["AVG"] for p in points}
+    return {name: amount(name, value) for name, value in found.items()}
 
 
 def test_mlflows_charts_show_tokens_and_cost_of_both(migrated: str, new: str) -> None:
     old, now = (charted(uri, by_name(uri, *ARTICLE)) for uri in (migrated, new))
     assert old == now
-    assert set(old) == {"total_tokens", "cost_usd"} and old["total_tokens"] == 4775.0
+    assert set(old) == {"total_tokens", "cost_usd", "cost_usd_micro"}
+    assert old["total_tokens"] == 4775.0
 
 
 def test_session_and_user_find_both(tmp_path: Path) -> None:
@@ -292,7 +300,7 @@ def test_session_and_user_find_both(tmp_path: Path) -> None:
             track.track_node("reply", MINI),
         ):
             track.log_node_metrics(20, 5, MINI)
-        assert track.flush(60)
+        assert track.flush(120)
     answers = []
     for uri in (old, str(track.config.tracking_uri)):
         client = MlflowClient(uri)
@@ -323,13 +331,13 @@ def test_parallel_nodes_that_were_mixed_or_lost_are_told_apart_now(
 
         def node(index: int) -> None:
             tracked = track.track_node(f"p{index}", FLASH)
-            steps.wait(20)
+            steps.wait(120)
             with tracked:
-                steps.wait(20)  # both are open, then both log
+                steps.wait(120)  # both are open, then both log
                 track.log_node_metrics(
                     120, 340, FLASH, 0, f"part {index}", json.dumps({"part": index})
                 )
-                steps.wait(20)
+                steps.wait(120)
 
         with track.track_workflow({"parts": 2}), ThreadPoolExecutor(2) as pool:
             for future in [pool.submit(node, index) for index in (0, 1)]:

@@ -81,7 +81,7 @@ def test_scorers_give_migrated_and_new_traces_the_same_marks(tmp_path: Path) -> 
             with track.track_node("translate", MINI):
                 track.log_node_metrics(20, 5, MINI, 0, text, "Good ...")
             track.finalize_workflow({"text": "Good ..."})
-    assert track.flush(60)
+    assert track.flush(120)
     marks = scores(migrated)
     assert marks == scores(str(track.config.tracking_uri))
     assert marks == {"answers": [True, True], "nodes_with_tokens": [1, 1]}
@@ -104,7 +104,7 @@ def test_monitor_judges_each_trace_once_also_in_a_database_with_history(tmp_path
         with track.track_node("a", "gpt-4o"):
             track.log_node_metrics(1_000_000, 10, "gpt-4o", 0, "p", "r")
         track.finalize_workflow({"text": "Good ..."})
-    assert track.flush(60)
+    assert track.flush(120)
     assert judge_new(uri, trackerkit.EXPERIMENT) == 1
     (dear,) = [t for t in trackerkit.stored(uri) if t.info.trace_id == track.last_trace_id]
     marks = {a.name: a.feedback.value for a in dear.info.assessments}

@@ -54,7 +54,7 @@ def in_thread(pool: ThreadPoolExecutor, name: str) -> None:
 def test_model_calls_join_the_node_that_started_them(start: Any, tmp_path: Path) -> None:
     """Two workflows share a pool, so that nothing but the carried context tells them apart."""
     track = tracker(tmp_path)
-    nodes = {name: threading.Barrier(2, timeout=30) for name in ("opened", "called")}
+    nodes = {name: threading.Barrier(2, timeout=120) for name in ("opened", "called")}
 
     with ThreadPoolExecutor(1) as pool:
 

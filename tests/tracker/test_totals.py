@@ -137,10 +137,10 @@ def test_span_that_ends_after_its_workflow_is_written_and_counted(
 
     def work() -> None:
         if starts_late:
-            go_on.wait(20)
+            go_on.wait(120)
         with track.track_node("late", MINI):
             is_open.set()
-            go_on.wait(20)
+            go_on.wait(120)
             track.log_node_metrics(5, 5, MINI)
 
     with track.track_workflow({}):
@@ -149,13 +149,13 @@ def test_span_that_ends_after_its_workflow_is_written_and_counted(
             track.log_node_metrics(100, 10, BIG, prompt="p", response="r")
             thread.start()
             if not starts_late:
-                is_open.wait(20)
+                is_open.wait(120)
         if starts_late:
             go_on.set()
-            is_open.wait(20)
-    assert track.flush(60)
+            is_open.wait(120)
+    assert track.flush(120)
     go_on.set()
-    thread.join(20)
+    thread.join(120)
     trace = only(track)
     assert spans(trace)["late"].status.status_code == "OK"
     assert spans(trace)["late"].get_attribute("migrator.unfinished") is None
@@ -268,7 +268,7 @@ def test_totals_of_any_tree_are_those_of_its_calls(
     random.seed(os.urandom(8))  # Hypothesis seeds it, and OpenTelemetry draws its ids from it
     tracks = [tracker(tmp_path, "one"), tracker(tmp_path, "two")]
     expected = play(tracks, Step("workflow", (1,), inside), "w")
-    assert tracks[1].flush(60)
+    assert tracks[1].flush(120)
     trace_id = tracks[1].last_trace_id
     trace = mlflow.MlflowClient(str(tracks[1].status().tracking_uri)).get_trace(str(trace_id))
     check_totals(tracks[1], trace, expected)

@@ -89,6 +89,15 @@ def test_failing_node_is_recorded_and_raised(tmp_path: Path) -> None:
         assert span.start_time_ns <= event.timestamp <= span.end_time_ns
 
 
+def test_a_failure_without_an_exception_has_no_empty_stack_trace(tmp_path: Path) -> None:
+    track = tracker(tmp_path)
+    with track.track_workflow({}):
+        track.finalize_workflow({}, status="gave up")
+    (root,) = only(track).data.spans
+    (event,) = root.events
+    assert event.attributes == {"exception.type": "WorkflowError", "exception.message": "gave up"}
+
+
 def test_node_failure_that_the_workflow_handles_leaves_the_workflow_well(tmp_path: Path) -> None:
     track = tracker(tmp_path)
     with track.track_workflow({}):
@@ -214,15 +223,15 @@ def part(index: int) -> str:
 
 def hammer_node(track: MLFlowTracker, index: int, barrier: threading.Barrier) -> None:
     """A node whose steps interleave with those of its siblings."""
-    barrier.wait(20)
+    barrier.wait(120)
     with track.track_node(f"p{index}", FLASH):
-        barrier.wait(20)
+        barrier.wait(120)
         with track.tool(f"t{index}"):
-            barrier.wait(20)
+            barrier.wait(120)
         track.log_node_metrics(
             100 + index, index, FLASH, 0, f"part {index}", f'{{"part": {index}}}'
         )
-        barrier.wait(20)
+        barrier.wait(120)
 
 
 def check_hammered(trace: Any, count: int) -> None:
@@ -257,11 +266,11 @@ def test_two_workflows_at_once_keep_their_threads_apart_when_bound(tmp_path: Pat
 
     def run(offset: int) -> None:
         with track.track_workflow({"offset": offset}):
-            barrier.wait(20)
+            barrier.wait(120)
             with ThreadPoolExecutor(2) as pool:
                 for future in [pool.submit(track.bind(node), offset + index) for index in range(2)]:
                     future.result(20)
-            barrier.wait(20)
+            barrier.wait(120)
 
     def node(number: int) -> None:
         with track.track_node(f"n{number}", FLASH):
@@ -513,6 +522,7 @@ def test_cost_and_tokens_are_feedback_that_3_9_charts(tmp_path: Path) -> None:
         track.log_node_metrics(1000, 1000, MINI)
     found = {a.name: a for a in only(track).info.assessments}
     assert found["cost_usd"].feedback.value == pytest.approx(0.00075)
+    assert found["cost_usd_micro"].feedback.value == pytest.approx(750)
     assert found["total_tokens"].feedback.value == 2000
     assert {a.source.source_type for a in found.values()} == {"CODE"}
 
@@ -750,7 +760,7 @@ def test_relative_path_is_meant_from_the_directory_where_the_tracker_was_made(
         monkeypatch.chdir(tmp_path)
         with track.track_workflow({"of": name}):
             pass
-        assert track.flush(60)
+        assert track.flush(120)
         (trace,) = trackerkit.stored(f"sqlite:///{tmp_path / name / 'tracked.db'}")
         assert trace.data.spans[0].inputs == {"of": name}
 

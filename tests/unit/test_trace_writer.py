@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -186,9 +187,29 @@ def test_feedback_whose_answer_was_lost_is_there() -> None:
         TraceWriter(FakeStore(answers), refusals=(Twice,)).create_assessment(other)
 
 
+UNKNOWN = "log_spans is not supported: could not identify MLflow server version"
+
+
+def store_that_asks_the_release(**answers: Any) -> Any:
+    store: Any = FakeStore(answers)
+    store._get_server_version = lru_cache(lambda: None)  # as MLflow's client remembers it
+    return store
+
+
 def test_a_server_that_goes_away_before_its_spans_gets_no_head() -> None:
-    gone = NotImplementedError("log_spans is not supported: could not identify MLflow server")
-    store: Any = FakeStore({"log_spans": gone})
+    store = store_that_asks_the_release(log_spans=NotImplementedError(UNKNOWN))
     with pytest.raises(ConnectionError):
         TraceWriter(store).write(outgoing())
-    assert done(store) == ["log_spans"]
+    assert set(done(store)) == {"log_spans"}
+
+
+def test_a_server_that_is_slow_to_tell_its_release_is_asked_again() -> None:
+    def log_spans(*_: Any) -> None:
+        store._get_server_version()
+        if store._get_server_version.cache_info().hits:  # it remembers that it got no answer
+            raise NotImplementedError(UNKNOWN)
+
+    store = store_that_asks_the_release(log_spans=log_spans)
+    store._get_server_version()
+    TraceWriter(store).write(outgoing())
+    assert done(store) == ["log_spans", "log_spans", "start_trace"]

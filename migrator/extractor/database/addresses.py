@@ -26,7 +26,7 @@ def is_database(text: str) -> bool:
     """
     if _SQLITE.match(text) or is_database_server(text):
         return True
-    path = _expanded(text)
+    path = os.path.expanduser(text)
     if not os.path.isfile(path):  # a pipe would block
         return text.endswith(_ENDINGS) and not os.path.isdir(path)
     try:
@@ -52,9 +52,9 @@ def sqlite_path(text: str) -> str:
                 todo="Write sqlite:///relative.db, sqlite:////absolute.db, or the plain path.",
             )
         path = rest[3:].partition("?")[0]
-        if not os.path.exists(_expanded(path)):
+        if not os.path.exists(os.path.expanduser(path)):
             path = urllib.parse.unquote(path)
-    path = os.path.realpath(_expanded(path))
+    path = os.path.realpath(os.path.expanduser(path))
     if os.path.isdir(path):
         raise SourceError(
             f"{path} is a directory, not a SQLite file.",
@@ -64,16 +64,6 @@ def sqlite_path(text: str) -> str:
         raise SourceError(f"{path} does not exist.", todo="Check the path.")
     _check_head(path)
     return path
-
-
-def sqlite_uri(text: str) -> str:
-    """The URI by which MLflow opens the SQLite file that a user means. Raises SourceError."""
-    path = sqlite_path(text)
-    if "%" not in path:
-        return f"sqlite:///{path}"
-    from sqlalchemy.engine import URL
-
-    return str(URL.create("sqlite", database=path))
 
 
 def _check_head(path: str) -> None:
@@ -144,7 +134,3 @@ def _host_of(name: str | None) -> object:
     if any(ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in found):
         return "localhost"
     return frozenset(found)
-
-
-def _expanded(path: str) -> str:
-    return os.path.expanduser(path)

@@ -13,6 +13,7 @@ from migrator.extractor.database.connection import Database
 from migrator.extractor.database.models import registry_folder
 from migrator.extractor.database.rows import column_of, pages, type_of
 from migrator.extractor.database.schema import Orphans, SchemaReport
+from migrator.extractor.database.workspaces import Workspaces
 from migrator.issues import Code, Issue, Kind
 from migrator.model import AssetEntry, Entry, RunEntry, SourceIndex, TraceEntry
 
@@ -23,8 +24,15 @@ E = TypeVar("E", bound=Entry)
 class Indexer:
     """Lists the entities of one database."""
 
-    def __init__(self, database: Database, name: str, on_progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        workspaces: Workspaces,
+        on_progress: Callable[[int], None],
+    ) -> None:
         self._database = database
+        self._workspaces = workspaces
         self._name = name
         self._on_progress = on_progress
         self._folders: dict[str, str] = {}  # of experiments, by id
@@ -57,6 +65,7 @@ class Indexer:
                 issues=(
                     *self._issues,
                     *SchemaReport(self._database, self._name).issues(),
+                    *self._workspaces.issues(self._name),
                     *Orphans(self._database, self._name).issues(),
                 ),
             )
@@ -66,8 +75,13 @@ class Indexer:
     def _experiments(self) -> tuple[Entry, ...]:
         folder = f"{self._name}/{EXPERIMENTS}"
         seen: dict[str, Entry] = {}
-        columns = [column_of(self._database, EXPERIMENTS, "experiment_id")]
-        for (key,) in pages(self._database, "", columns, EXPERIMENTS, "experiment_id"):
+        columns = [
+            column_of(self._database, EXPERIMENTS, column)
+            for column in ("experiment_id", "workspace")
+        ]
+        for key, workspace in pages(self._database, "", columns, EXPERIMENTS, "experiment_id"):
+            if not self._workspaces.takes(workspace):
+                continue
             if not isinstance(key, int):
                 self._reject(EXPERIMENTS, key, Kind.EXPERIMENT, "a whole number")
                 continue
@@ -138,8 +152,10 @@ class Indexer:
         if not self._database.has(table, key):
             return
         seen: set[str] = set()
-        columns = [f"c.{self._database.name(key)}"]
-        for (entity_id,) in pages(self._database, "", columns, table, key):
+        columns = [column_of(self._database, table, column) for column in (key, "workspace")]
+        for entity_id, workspace in pages(self._database, "", columns, table, key):
+            if not self._workspaces.takes(workspace):
+                continue
             if not isinstance(entity_id, str):
                 kind = Kind.WEBHOOK if table == "webhooks" else Kind.EVALUATION_DATASET
                 self._reject(table, entity_id, kind, "a text")
@@ -160,7 +176,7 @@ class Indexer:
         for entity_id, home, value in pages(self._database, source, columns, table, key):
             experiment_id = sys.intern(str(home))
             if experiment_id not in self._folders:
-                continue  # named by ``Orphans``
+                continue  # named by ``Orphans`` or ``Workspaces``
             if not isinstance(entity_id, str):
                 self._reject(table, entity_id, kind, "a text")
             elif entity_id not in seen:
@@ -174,6 +190,8 @@ class Indexer:
         columns = ["c.name", column_of(self._database, table, "workspace")]
         seen: set[tuple[str, object]] = set()
         for model, workspace in pages(self._database, "", columns, table, "name"):
+            if not self._workspaces.takes(workspace):
+                continue
             if not isinstance(model, str):
                 self._reject(table, model, Kind.REGISTERED_MODEL, "a text")
             elif (model, workspace) not in seen:

@@ -10,6 +10,7 @@ from migrator.extractor.database.artifacts import ArtifactFolders
 from migrator.extractor.database.connection import Database, Row
 from migrator.extractor.database.rows import Fields, RowLog
 from migrator.extractor.database.schema import CHILDREN, KNOWN
+from migrator.extractor.database.workspaces import DEFAULT_WORKSPACE
 from migrator.extractor.filestore.artifacts import list_artifacts
 from migrator.issues import Code, Kind
 from migrator.model import (
@@ -21,7 +22,6 @@ from migrator.model import (
     RegisteredModelRecord,
 )
 
-DEFAULT_WORKSPACE = "default"
 _VERSION_STATUS = frozenset({"PENDING_REGISTRATION", "FAILED_REGISTRATION", "READY"})
 _METRIC_COLUMNS = tuple(sorted(KNOWN["logged_model_metrics"] - {"model_id"}))
 

@@ -170,23 +170,13 @@ def select(
 
     ``key`` is the column that holds the owner's key; ``where`` narrows the rows (``c``).
     """
-    found: dict[object, list[dict[str, Any]]] = defaultdict(list)
-    if not database.has(table, key) or database.is_empty(table):
-        return found
     names = [key, *columns]
-    listed = ", ".join(_column(database, table, column) for column in names)
-    for some in _chunks(keys):
-        marks = ", ".join("?" * len(some))
-        sql = (
-            f"SELECT {listed} FROM {database.name(table)} c "
-            f"WHERE c.{database.name(key)} IN ({marks})"
-        )
-        if where:
-            sql += f" AND {where}"
-        if database.has_rowid:
-            sql += " ORDER BY c.rowid"
-        for row in database.rows(sql, some):
-            found[row[0]].append(dict(zip(names, row, strict=True)))
+    ending = f" AND {where}" if where else ""
+    if database.has_rowid:
+        ending += " ORDER BY c.rowid"
+    found: dict[object, list[dict[str, Any]]] = defaultdict(list)
+    for row in _owned(database, table, names, keys, ending):
+        found[row[0]].append(dict(zip(names, row, strict=True)))
     return found
 
 
@@ -195,18 +185,33 @@ def select_pairs(
 ) -> dict[object, list[Row]]:
     """Read rows of many owners as tuples of ``columns``, by owner, in no order."""
     found: dict[object, list[Row]] = defaultdict(list)
+    for row in _owned(database, table, (key, *columns), keys):
+        found[row[0]].append(row[1:])
+    return found
+
+
+def _owned(
+    database: Database,
+    table: str,
+    columns: Sequence[str],
+    keys: Sequence[object],
+    ending: str = "",
+) -> Iterator[Row]:
+    """Yield rows of many owners; the first of ``columns`` holds an owner's key.
+
+    ``ending`` follows the condition in the SQL.
+    """
+    key = columns[0]
     if not database.has(table, key) or database.is_empty(table):
-        return found
-    listed = ", ".join(_column(database, table, column) for column in (key, *columns))
+        return
+    listed = ", ".join(column_of(database, table, column) for column in columns)
     for some in _chunks(keys):
         marks = ", ".join("?" * len(some))
-        sql = (
+        yield from database.rows(
             f"SELECT {listed} FROM {database.name(table)} c "
-            f"WHERE c.{database.name(key)} IN ({marks})"
+            f"WHERE c.{database.name(key)} IN ({marks}){ending}",
+            some,
         )
-        for row in database.rows(sql, some):
-            found[row[0]].append(row[1:])
-    return found
 
 
 def count(database: Database, child: Child, keys: Sequence[object]) -> dict[object, int]:
@@ -258,10 +263,6 @@ def pages(
 
 def column_of(database: Database, table: str, column: str) -> str:
     """A column of ``c`` as SQL text, NULL where the schema lacks it."""
-    return _column(database, table, column)
-
-
-def _column(database: Database, table: str, column: str) -> str:
     return f"c.{database.name(column)}" if database.has(table, column) else "NULL"
 
 

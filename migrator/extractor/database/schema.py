@@ -82,9 +82,6 @@ KNOWN: Mapping[str, frozenset[str]] = {
     }.items()
 }
 
-# Those whose entities belong to a workspace; all other rows belong to one of theirs.
-_WITH_WORKSPACE = ("experiments", "registered_models", "evaluation_datasets", "webhooks")
-
 # Tables whose rows follow from others, or are MLflow's own bookkeeping.
 DERIVED = frozenset(
     {"alembic_version", "latest_metrics", "trace_metrics", "span_metrics", "workspaces"}
@@ -175,8 +172,6 @@ class SchemaReport:
             elif table not in DERIVED:
                 yield from self._table(table)
         yield from self._other_links()
-        for table in _WITH_WORKSPACE:
-            yield from self._workspaces(table)
 
     def _other_links(self) -> Iterator[Issue]:
         """Name links whose source is neither a trace nor an evaluation dataset."""
@@ -227,20 +222,6 @@ class SchemaReport:
     def _schema_issue(self, place: str, message: str) -> Issue:
         kept = "what the tables and columns hold that are there"
         return Issue(Code.SCHEMA_UNEXPECTED, place, message, kept)
-
-    def _workspaces(self, table: str) -> Iterator[Issue]:
-        """Name what is in another workspace than MLflow's default one (3.10 and later)."""
-        if not self.database.has(table, "workspace"):
-            return
-        count = self._count(table, " WHERE workspace <> 'default'")
-        if count:
-            yield Issue(
-                Code.COLUMN_NOT_CARRIED,
-                f"{self.name}/{table}.workspace",
-                f"{counted(count, 'row is', 'rows are')} in another workspace than the default.",
-                "them, in the default workspace",
-                count=count,
-            )
 
     def _columns(self, table: str) -> Iterator[Issue]:
         for column in self.database.tables[table]:

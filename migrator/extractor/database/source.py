@@ -19,6 +19,7 @@ from migrator.extractor.database.models import read_logged_model, read_registere
 from migrator.extractor.database.rows import column_of, pages
 from migrator.extractor.database.runs import RunReader, read_dataset, read_experiment
 from migrator.extractor.database.traces import read_trace
+from migrator.extractor.database.workspaces import Workspaces, chosen_workspace
 from migrator.extractor.filestore import artifacts as files
 from migrator.extractor.source import Source, StoredFile, Wanted
 from migrator.issues import Kind
@@ -60,13 +61,15 @@ class DatabaseSource(Source):
     location: str = field(repr=False)
     shown: str
     places: ArtifactFolders
+    workspace: str | None = field(default=None, kw_only=True)  # which is read; None: all of them
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, text: str) -> Iterator[DatabaseSource]:
         """Connect to the database that a user means, and close the connection at the end.
 
-        Raises SourceError for one that can't be read or is not MLflow's.
+        Of its workspaces one is read: that in MLFLOW_WORKSPACE, or the default one. Raises
+        SourceError for one that can't be read or is not MLflow's.
         """
         if is_database_server(text):
             location, name = text, addresses.server_name(text)
@@ -76,7 +79,8 @@ class DatabaseSource(Source):
             places = ArtifactFolders.beside(os.path.dirname(location))
         try:
             schema.check(connect(location), name)
-            yield cls(location, name, places)
+            workspace = chosen_workspace(connect(location), name)
+            yield cls(location, name, places, workspace=workspace)
         finally:
             disconnect(location)
 
@@ -94,7 +98,8 @@ class DatabaseSource(Source):
         return connect(self.location)
 
     def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
-        return Indexer(self._database, self.name, on_progress).index()
+        workspaces = Workspaces(self._database, self.workspace)
+        return Indexer(self._database, self.name, workspaces, on_progress).index()
 
     @property
     def root_changes(self) -> tuple[RootChange, ...]:

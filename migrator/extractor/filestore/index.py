@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 from migrator.extractor.filestore.junk_names import is_junk_folder, stand_in
 from migrator.extractor.filestore.layout import (
@@ -19,6 +21,7 @@ from migrator.extractor.filestore.layout import (
     bound_of,
     has_meta,
     head_of,
+    holds_artifacts_only,
     holds_experiments,
     holds_runs,
     is_member,
@@ -52,6 +55,7 @@ from migrator.paths import readable_path
 _OWN = frozenset({"tags", "datasets"})  # of these, what no other experiment can hold as well
 _VALUE_BYTES = 10_000  # of a tag that holds an id
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
+_AnyEntry = TypeVar("_AnyEntry", bound=Entry)
 _EXPERIMENT_ID = re.compile(rb"^experiment_id:\s*['\"]?([^'\"\s]+)", re.M)
 
 
@@ -123,6 +127,31 @@ class _Walk:
         self._loose_runs()
         self._follow_links()
         self._loose_runs()
+        self.runs = self._owners(self.runs, are_counted=self._count_runs)
+        self.traces = self._owners(self.traces)
+        self.logged_models = self._owners(self.logged_models)
+
+    def _owners(self, entries: list[_AnyEntry], *, are_counted: bool = True) -> list[_AnyEntry]:
+        """Leave out directories that hold only the artifacts of an entity that lies elsewhere.
+
+        An ``artifact_location`` can be the directory of another experiment.
+        """
+        places = Counter(entry.entity_id for entry in entries)
+        if len(places) == len(entries):
+            return entries
+        owners = []
+        for entry in entries:
+            is_one_of_several = places[entry.entity_id] > 1
+            if is_one_of_several and holds_artifacts_only(scan(entry.path, self.root)):
+                places[entry.entity_id] -= 1
+                if are_counted:
+                    files, size_bytes = _count_tree(entry.path, self.root)
+                    self.files -= files
+                    self.size_bytes -= size_bytes
+                self._ignore(entry.path, self.root)
+            else:
+                owners.append(entry)
+        return owners
 
     def _in_root(self, name: str, path: str) -> None:
         if name == TRASH:

@@ -131,20 +131,27 @@ def is_member(folder: str, name: str, listing: Listing) -> bool:
     return folder == MODELS and bool(folders & (RUN_FOLDERS | {"tags"}))
 
 
+def holds_artifacts_only(listing: Listing) -> bool:
+    """Whether a directory is an owner's in an artifact location, and not the owner itself.
+
+    Experiments can have an ``artifact_location`` of their own, also inside the store.
+    """
+    return [name for name, _ in listing.dirs] == ["artifacts"] and not listing.files
+
+
 def holds_runs(path: str, listing: Listing, bound: str) -> bool:
     """Whether a directory without meta.yaml is an experiment, by what it holds."""
     for name, child in listing.dirs:
         if name in ("traces", MODELS, "datasets"):
             for member, inner in scan(child, bound).dirs:
-                if ID.fullmatch(member) and is_member(name, member, scan(inner, bound)):
+                if ID.fullmatch(member) and not holds_artifacts_only(scan(inner, bound)):
                     return True
         elif name not in RESERVED and not name.startswith(".") and not is_junk_folder(name):
             inner_listing = scan(child, bound)
             folders = {folder for folder, _ in inner_listing.dirs}
             if meta_of(inner_listing) == "experiment":
                 continue  # an experiment: then this is a folder of experiments
-            # artifacts alone are a custom artifact location, not runs
-            folders &= (RUN_FOLDERS | {"tags"}) - {"artifacts"}
+            folders &= (RUN_FOLDERS | {"tags"}) - {"artifacts"}  # see holds_artifacts_only
             if has_meta(inner_listing) or len(folders) >= (1 if ID.fullmatch(name) else 2):
                 return True
     return False

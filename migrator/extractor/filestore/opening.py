@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
 import urllib.parse
+from collections import deque
+from typing import NamedTuple
 
 from migrator.credentials import masked
 from migrator.errors import SourceError
 from migrator.extractor.filestore.junk_names import is_junk_folder
 from migrator.extractor.filestore.layout import MODELS, TRASH, is_store, meta_of
+from migrator.extractor.filestore.read_log import special_entry_issue, unreadable
 from migrator.extractor.filestore.scanning import Listing, reason, scan
+from migrator.issues import Issue
 from migrator.paths import readable_path
 
 _FILE_TODO = "Give the path of the mlruns directory itself."
@@ -43,7 +48,7 @@ def open_store(location: str) -> str:
         raise SourceError(
             f"{readable_path(path)} is not an MLflow file store, but "
             f"{'there is one' if one else f'there are at least {len(below)}'} below it.",
-            todo=("Give its path:" if one else "Give their paths, all in one call:")
+            todo=("Give its path:" if one else "Take all of them with --each, or give paths:")
             + listed
             + more,
         )
@@ -108,7 +113,9 @@ def root_listing(path: str) -> Listing:
     if not os.path.lexists(path):
         raise SourceError(
             f"{masked(readable_path(path))} does not exist.",
-            todo=_database_beside(path) or "Check the path.",
+            todo=_database_beside(path)
+            or "Give the directory that holds the experiments, a database "
+            "(mlflow.db, postgresql://…) or an MLflow server (http://host:5000).",
         )
     if not os.path.exists(path):
         raise SourceError(
@@ -175,22 +182,77 @@ def _explain_part(path: str, listing: Listing) -> None:
                 )
 
 
-def stores_below(path: str, limit: int = 20, directories: int = 3000) -> list[str]:
+class FoundStores(NamedTuple):
+    """Stores below a folder, sorted, and an issue for each place that could not be searched."""
+
+    folder: str  # absolute; empty where the only store was not searched for
+    paths: list[str]
+    issues: list[Issue]
+
+
+class SearchLimits(NamedTuple):
+    """How far a search for stores goes."""
+
+    stores: float = math.inf
+    directories: float = math.inf
+    depth: float = math.inf
+
+
+_NO_LIMITS = SearchLimits()
+_FOR_ADVICE = SearchLimits(20, 3000, 6)
+
+
+def stores_below(path: str, limits: SearchLimits = _FOR_ADVICE) -> list[str]:
     """Stores below a directory, after a limited search."""
-    found: list[str] = []
-    todo = [path]
-    seen = 0
-    while todo and seen < directories and len(found) < limit:
-        folder = todo.pop(0)
-        seen += 1
+    return search_stores(path, limits).paths
+
+
+def each_store(location: str) -> FoundStores:
+    """Find every file store in the directory that a user means; one that is a store is the only.
+
+    Raises SourceError where there is none.
+    """
+    path = _local_path(location)
+    listing = root_listing(path)
+    if is_store(path, listing):
+        return FoundStores(path, [path], [])
+    found = search_stores(path)
+    if not found.paths:
+        _explain_part(path, listing)
+        raise SourceError(
+            f"{readable_path(path)} holds no MLflow file store, however deep.",
+            todo="Give the directory below which the directories mlruns are.",
+        )
+    return found
+
+
+def _is_or_holds_store(path: str) -> bool:
+    places = (path, os.path.join(path, "mlruns"))
+    return any(os.path.isdir(place) and is_store(place, scan(place, place)) for place in places)
+
+
+def search_stores(path: str, limits: SearchLimits = _NO_LIMITS) -> FoundStores:
+    """Look for stores below a directory. Links are not followed, hidden directories not entered."""
+    found = FoundStores(path, [], [])
+    todo = deque([path])
+    searched = 0
+    while todo and searched < limits.directories and len(found.paths) < limits.stores:
+        folder = todo.popleft()
+        searched += 1
         listing = scan(folder, path)
+        if listing.error is not None:
+            found.issues.append(unreadable(folder, listing.error))
+        for odd in listing.special:
+            if odd.is_link and _is_or_holds_store(os.path.realpath(odd.path)):
+                found.issues.append(special_entry_issue(odd))
         for name, child in listing.dirs:
             if name.startswith(".") or is_junk_folder(name) or name == "node_modules":
                 continue
             if name in listing.links:
                 continue  # its target is looked at where it lies
             if is_store(child, scan(child, path)):
-                found.append(child)
-            elif child.count(os.sep) - path.count(os.sep) < 6:
+                found.paths.append(child)
+            elif child.count(os.sep) - path.count(os.sep) < limits.depth:
                 todo.append(child)
-    return sorted(found)
+    found.paths.sort()
+    return found

@@ -69,6 +69,10 @@ class FileStoreSource(Source):
         return (self.root, *self.artifact_roots, *moved)
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        return (self.root, *self.artifact_roots)
+
+    @property
     def _places(self) -> artifacts.ArtifactPlaces:
         return artifacts.ArtifactPlaces(self.artifact_roots, self.changes)
 

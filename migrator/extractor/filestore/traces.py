@@ -563,13 +563,11 @@ def _assessments(
     if folder is not None:
         listing = log.list(folder, Kind.ASSESSMENT)
         log.reject_special(listing, Kind.ASSESSMENT)
-        log.ignore_files(
-            folder, [n for n, _ in listing.files if is_junk(n) or not n.endswith((".yaml", ".yml"))]
-        )
+        log.ignore_files(folder, [n for n, _ in listing.files if not _is_assessment_file(n)])
         for _, child in listing.dirs:
             log.ignore_tree(child)
         for name, path in listing.files:
-            if is_junk(name) or not name.endswith((".yaml", ".yml")):
+            if not _is_assessment_file(name):
                 continue
             log.found[Kind.ASSESSMENT] += 1
             meta = read_meta(log, path, path, kind=Kind.ASSESSMENT)
@@ -581,14 +579,15 @@ def _assessments(
     for position, values in enumerate(inline if isinstance(inline, list) else []):
         log.found[Kind.ASSESSMENT] += 1
         words = written[position] if isinstance(written, list) else {}
-        meta = (
-            Meta(log, info.path, values, words)
-            if isinstance(values, dict)
-            else Meta(log, info.path, {})
-        )
+        is_readable = isinstance(values, dict)
+        meta = Meta(log, info.path, values, words) if is_readable else Meta(log, info.path, {})
         record = _assessment(log, meta, f"a-{position}", timestamp_ms)
         records += [] if record is None else [record]
     return tuple(records)
+
+
+def _is_assessment_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml")) and not is_junk(name)
 
 
 def _assessment(

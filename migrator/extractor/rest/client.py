@@ -26,6 +26,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from migrator import addresses
 from migrator.credentials import masked, without_secrets
 from migrator.errors import SourceError
+from migrator.extractor.rest.values import parsed
 from migrator.http_client import failure_reason, retries, without_retry_warnings
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ _ITEM_PATHS = (
     *(f"{API}/artifacts", "/get-artifact"),
 )
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
+_NOT_IMPLEMENTED = 501
 _TRIES = 4
 _TIMEOUT_S = 120
 _CHUNK_BYTES = 1 << 20
@@ -60,7 +62,7 @@ class Refused(Exception):
     @property
     def is_unknown(self) -> bool:
         """Whether the server does not have what was asked for, or not this part of the API."""
-        return self.status in (404, 405, 501)
+        return self.status in (404, 405, _NOT_IMPLEMENTED)
 
 
 class Client:
@@ -146,7 +148,7 @@ class Client:
             )
 
     def _not_mlflow(self, status: int) -> SourceError:
-        if status >= 500:
+        if status >= 500 and status != _NOT_IMPLEMENTED:  # what a server for files says to POST
             return self.failed(f"it answers {status}", "See the server's log.")
         return self.failed("something answers there, but it is not an MLflow server", _HOW)
 
@@ -177,12 +179,16 @@ class Client:
     def pages(
         self, items: str, method: str, path: str, body: Mapping[str, Any]
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield the lists ``items`` of all pages. The first may raise Refused, all SourceError."""
+        """Yield the lists ``items`` of all pages. The first may raise Refused, all SourceError.
+
+        A list may be given as JSON text, as that of the records of evaluation datasets is.
+        """
         argument = "json" if method == "POST" else "params"
         answer = self.ask(method, path, **{argument: dict(body)})
         token = None
         while True:
-            yield [each for each in answer.get(items) or () if isinstance(each, dict)]
+            listed = parsed(answer.get(items)) or ()
+            yield [each for each in listed if isinstance(each, dict)]
             last, token = token, answer.get("next_page_token")
             if not token:
                 return

@@ -27,6 +27,9 @@ _KEYS = {
     "registered_models": ("name",),
     "model_versions": ("name", "version"),
     "trace_info": ("request_id",),
+    "evaluation_datasets": ("dataset_id",),
+    "scorers": ("scorer_id",),
+    "webhooks": ("webhook_id",),
 }
 
 

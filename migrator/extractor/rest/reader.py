@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from migrator.extractor.filestore.traces import SPANS
 from migrator.extractor.rest import rows
+from migrator.extractor.rest.assets import AssetReader
 from migrator.extractor.rest.client import API, API_3, PAGES, Client, Refused
 from migrator.extractor.rest.files import ArtifactMirror, Owner
 from migrator.extractor.rest.mirror import Mirror
@@ -76,11 +77,13 @@ class Reader:
         self._artifacts = artifacts
         self._takes = takes
         self._on_progress = on_progress
+        self._assets = AssetReader(client, mirror)
+        self._active: list[str] = []  # experiments that are read and not deleted
         self._done = 0
         self._has_bulk = True  # until the server says that it has not
 
     def read(self) -> tuple[Issue, ...]:
-        """Read everything; the result names artifacts that can't be had. Raises SourceError."""
+        """Read everything; the result names what the server refuses. Raises SourceError."""
         experiments = list(self._experiments())
         for at in range(0, len(experiments), _EXPERIMENTS_A_SEARCH):
             some = experiments[at : at + _EXPERIMENTS_A_SEARCH]
@@ -88,7 +91,8 @@ class Reader:
             self._logged_models(some)
             self._traces(some)
         self._registry()
-        return tuple(self._artifacts.issues)
+        self._assets.read(self._active)
+        return (*self._artifacts.issues, *self._assets.issues)
 
     def _count(self, number: int) -> None:
         self._done += number
@@ -107,6 +111,8 @@ class Reader:
                     self._mirror.add("experiment_tags", tags)
                     is_deleted = experiment.get("lifecycle_stage") == "deleted"
                     if self._takes(str(key), str(experiment.get("name")), is_deleted):
+                        if not is_deleted:
+                            self._active.append(str(key))
                         yield str(key)
 
     def _must_pages(

@@ -22,6 +22,7 @@ from migrator.extractor.rest.values import (
     items,
     metric_value,
     pairs,
+    parsed,
     time_ms,
 )
 
@@ -226,6 +227,119 @@ def model_version(given: Json) -> Row:
         "status_message": given.get("status_message"),
         "run_link": given.get("run_link") or None,
     }
+
+
+# -------------------------------------------------------- evaluation datasets, scorers, webhooks
+
+
+def evaluation_dataset(given: Json) -> Row:
+    """Row of ``evaluation_datasets``."""
+    return {
+        "dataset_id": given.get("dataset_id"),
+        "name": given.get("name"),
+        "schema": given.get("schema"),
+        "profile": given.get("profile"),
+        "digest": given.get("digest"),
+        "created_time": integer(given.get("created_time")),
+        "last_update_time": integer(given.get("last_update_time")),
+        "created_by": given.get("created_by"),
+        "last_updated_by": given.get("last_updated_by"),
+    }
+
+
+def evaluation_tags(given: Json) -> list[Row]:
+    """Rows of ``evaluation_dataset_tags``; the API gives tags as JSON text."""
+    return tags(parsed(given.get("tags")), dataset_id=given.get("dataset_id"))
+
+
+def evaluation_links(dataset_id: str, experiment_ids: Any) -> list[Row]:
+    """Rows of ``entity_associations``, of a dataset's links to experiments."""
+    found = []
+    for experiment_id in experiment_ids if isinstance(experiment_ids, list) else []:
+        found.append(
+            {
+                "association_id": _derived(dataset_id, experiment_id),
+                "source_type": "evaluation_dataset",
+                "source_id": dataset_id,
+                "destination_type": "experiment",
+                "destination_id": str(experiment_id),
+            }
+        )
+    return found
+
+
+def evaluation_record(given: Json, dataset_id: str) -> Row:
+    """Row of ``evaluation_dataset_records``.
+
+    The hash and the key around outputs are those of MLflow's own store (3.9).
+    """
+    inputs, outputs = given.get("inputs"), given.get("outputs")
+    canonical = json.dumps(inputs, sort_keys=True).encode()
+    return {
+        "dataset_record_id": given.get("dataset_record_id"),
+        "dataset_id": dataset_id,
+        "inputs": _json_or_null(inputs),
+        "expectations": _json_or_null(given.get("expectations")),
+        "outputs": None if outputs is None else json.dumps({"mlflow_wrapped": outputs}),
+        "tags": _json_or_null(given.get("tags")),
+        "source": _json_or_null(given.get("source")),
+        "source_id": given.get("source_id"),
+        "source_type": given.get("source_type"),
+        "created_time": integer(given.get("created_time")),
+        "last_update_time": integer(given.get("last_update_time")),
+        "created_by": given.get("created_by"),
+        "last_updated_by": given.get("last_updated_by"),
+        "input_hash": hashlib.sha256(canonical).hexdigest(),
+    }
+
+
+def _json_or_null(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+def _scorer_id(given: Json, experiment_id: str) -> Any:
+    return given.get("scorer_id") or _derived(experiment_id, given.get("scorer_name"))
+
+
+def scorer(given: Json, experiment_id: str) -> Row:
+    """Row of ``scorers``."""
+    return {
+        "experiment_id": integer(experiment_id),
+        "scorer_name": given.get("scorer_name"),
+        "scorer_id": _scorer_id(given, experiment_id),
+    }
+
+
+def scorer_version(given: Json, experiment_id: str) -> Row:
+    """Row of ``scorer_versions``."""
+    return {
+        "scorer_id": _scorer_id(given, experiment_id),
+        "scorer_version": integer(given.get("scorer_version")),
+        "serialized_scorer": given.get("serialized_scorer"),
+        "creation_time": integer(given.get("creation_time")),
+    }
+
+
+def webhook(given: Json) -> Row:
+    """Row of ``webhooks``. The API shows no secrets and no deleted webhooks."""
+    return {
+        "webhook_id": given.get("webhook_id"),
+        "name": given.get("name"),
+        "description": given.get("description") or None,
+        "url": given.get("url"),
+        "status": given.get("status"),
+        "creation_timestamp": integer(given.get("creation_timestamp")),
+        "last_updated_timestamp": integer(given.get("last_updated_timestamp")),
+    }
+
+
+def webhook_events(given: Json) -> list[Row]:
+    """Rows of ``webhook_events``; the API has the words in capitals."""
+    found = []
+    for event in items(given.get("events")):
+        entity, action = str(event.get("entity")).lower(), str(event.get("action")).lower()
+        found.append({"webhook_id": given.get("webhook_id"), "entity": entity, "action": action})
+    return found
 
 
 # -------------------------------------------------------------------------------------- traces

@@ -6,6 +6,7 @@ NaN is a text. A value of an unknown form stays as it is; the reader of the tabl
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -56,6 +57,16 @@ def metric_value(value: Any) -> tuple[Any, int]:
     if isinstance(value, float) and math.isnan(value):
         return 0.0, 1
     return value, 0
+
+
+def parsed(value: Any) -> Any:
+    """A value that may be given as JSON text; other text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def fields(value: Any) -> Mapping[str, Any]:

@@ -27,10 +27,10 @@ _WITHHELD = (
         "Spans in the database of a server before 3.9 are not given; their traces are named.",
         ((3, 2), (3, 9)),
     ),
+    Withheld("Links of traces and the gateway's tables are not read.", ((3, 0), (99, 0))),
     Withheld(
-        "Evaluation datasets, scorers, webhooks, links of traces, and the gateway's tables are not "
-        "read.",
-        ((3, 0), (99, 0)),
+        "Scorers of deleted experiments, deleted webhooks, and secrets of webhooks are not shown.",
+        ((3, 3), (99, 0)),
     ),
     Withheld("Whole numbers in assessments come as 17.0.", ((3, 2), (99, 0))),
     Withheld(

@@ -95,6 +95,7 @@ def _publish(
             backup=False,
             restore=options.restore,
             source=options.source,
+            state=options.state,
             check_rejects=options.check_rejects,
         ),
     )
@@ -384,7 +385,8 @@ class _Send:
             by_key = {tuple(row[place] for place in places): row for row in rows_}
             found = self._existing(server_db, table, list(by_key))
             there += found
-            rest = [row for key, row in by_key.items() if key not in set(found)]
+            taken = set(found)
+            rest = [row for key, row in by_key.items() if key not in taken]
             self.dialect.insert(server_db, table.name, table.columns, rest)
         return there
 

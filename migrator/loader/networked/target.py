@@ -20,7 +20,7 @@ from migrator.loader.existing import EXPERIMENTS, existing_experiment
 from migrator.loader.networked import column_limits, publish
 from migrator.loader.networked.column_limits import BASIC_PLANE, ColumnLimits
 from migrator.loader.networked.connection import connecting, schema_revision
-from migrator.loader.publication import PublishOptions, Staged
+from migrator.loader.publication import PublishOptions, SourceState, Staged
 from migrator.loader.sqlite import seen
 from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.written import Written
@@ -89,16 +89,22 @@ class NetworkedTarget:
         self, some: Sequence[ConvertedExperiment]
     ) -> frozenset[ConvertedExperiment]:
         """Return those of some experiments that an earlier conversion wrote, deleted or not."""
+        return seen.converted_experiments(some, self._remembered)
+
+    def has_state(self, state: SourceState) -> bool:
+        """Whether the last conversion of a source found it in this state."""
+        return seen.has_state(state, self._remembered)
+
+    def _remembered(self, items: Sequence[int]) -> Sequence[Sequence[int]]:
+        """Return item and content of those of some items that are remembered."""
         import sqlalchemy
 
         if not self.exists:
-            return frozenset()
+            return ()
         with connecting(self.url) as (_, db):
             if not sqlalchemy.inspect(db).has_table(seen.TABLE):
-                return frozenset()
-            return seen.converted_experiments(
-                some, lambda items: db.exec_driver_sql(seen.query_of(items)).fetchall()
-            )
+                return ()
+            return db.exec_driver_sql(seen.query_of(items)).fetchall()
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Make all staged rows fit the server's columns.

@@ -12,6 +12,7 @@ from migrator.loader.rest.experiment_index import (
     existing_experiments,
 )
 from migrator.loader.rest.limits import LIMITS, Limit, Survey
+from migrator.loader.rest.lock import alone
 from migrator.loader.rest.publisher import Publisher
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "RunLocations",
     "ServedExperiment",
     "Survey",
+    "alone",
     "existing_experiments",
     "open_server",
 ]

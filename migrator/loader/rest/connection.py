@@ -8,6 +8,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from migrator import addresses, conventions, encoding
 from migrator.credentials import masked, without_credentials
 from migrator.errors import MigrateError, TargetError
+from migrator.http_client import OWN_CONNECTION
 from migrator.issues import Code
 
 T = TypeVar("T")
@@ -22,6 +24,7 @@ R = TypeVar("R")
 
 OLDEST = (3, 9)  # older servers can't keep everything that is sent, or were not tried
 REQUESTS_AT_ONCE = 8
+_PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"  # which a search leaves out by default
 _PAGE = 1000  # experiments or runs an answer
 _TRACES_A_PAGE = 500  # what MLflow allows
 _POINTS_A_PAGE = 25_000  # what MLflow's own client asks for
@@ -32,6 +35,7 @@ _SETTLE_S = 3.0  # for a server to end the requests of a process that is gone
 # What MLflow says when its database fails: locked, or two requests that made the same row.
 _PASSING_ERRORS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST")
 _LOGIN_STATUSES = (401, 403)
+_NOT_IMPLEMENTED = 501  # what a server for files says to POST
 _LOGIN_ERRORS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 _HOW = "Give its address as MLflow's clients use it, such as http://127.0.0.1:5000."
 _AUTH = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
@@ -172,12 +176,14 @@ class Connection:
         try:
             answer = http_request(
                 get_default_host_creds(self.uri), _PROBE, "POST", max_retries=0,
-                timeout=_PROBE_S, raise_on_status=False, json={"max_results": 1},
+                timeout=_PROBE_S, raise_on_status=False, extra_headers=OWN_CONNECTION,
+                json={"max_results": 1},
             )  # fmt: skip
             code = int(answer.status_code)
             if code in _LOGIN_STATUSES:
                 return f"it refuses the login ({code})", _AUTH
-            if 300 <= code < 500 or (code < 300 and not _is_answer(answer)):
+            is_other = 300 <= code < 500 or code == _NOT_IMPLEMENTED
+            if is_other or (code < 300 and not _is_answer(answer)):
                 return "something answers there, but it is not an MLflow server", _HOW
             if code >= 500:
                 return f"it answers {code}", "See the server's log."
@@ -187,16 +193,20 @@ class Connection:
 
     def check(self) -> None:
         """Raise TargetError unless the server answers and its release was tried with this tool."""
+        from mlflow.exceptions import MlflowException
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
 
         why = self.find_problem()
         if why is not None:
             raise self.lost(why[0], why[1])
-        answer = http_request(
-            get_default_host_creds(self.uri), "/version", "GET", max_retries=0,
-            timeout=_PROBE_S, raise_on_status=False,
-        )  # fmt: skip
+        try:
+            answer = http_request(
+                get_default_host_creds(self.uri), "/version", "GET", max_retries=0,
+                timeout=_PROBE_S, raise_on_status=False, extra_headers=OWN_CONNECTION,
+            )  # fmt: skip
+        except (MlflowException, OSError) as error:
+            raise self.lost(*self._unreachable(error)) from error
         found = (
             re.match(r"(\d+)\.(\d+)", answer.text.strip()) if answer.status_code == 200 else None
         )
@@ -267,6 +277,12 @@ class Connection:
             )
         )
 
+    def registered_models(self) -> Iterator[Any]:
+        """Yield all registered models, and prompts, which MLflow lists apart."""
+        search = self.registry.search_registered_models
+        for wanted in (None, _PROMPTS):
+            yield from self._pages(partial(search, wanted, _MODELS_A_PAGE, None))
+
     def traces(self, experiment_id: str) -> Iterator[Any]:
         """Yield the traces of an experiment, without their spans."""
 
@@ -278,6 +294,22 @@ class Connection:
             return found
 
         yield from self._pages(page)
+
+    def evaluation_datasets(self) -> Iterator[Any]:
+        """Yield all evaluation datasets, without their records."""
+        yield from self._pages(
+            lambda token: self.store.search_datasets(max_results=_PAGE, page_token=token)
+        )
+
+    def evaluation_items(self, dataset_id: str) -> Iterator[Any]:
+        """Yield the records of an evaluation dataset."""
+        yield from self._pages(
+            lambda token: self.store._load_dataset_records(dataset_id, _PAGE, token)
+        )
+
+    def webhooks(self) -> Iterator[Any]:
+        """Yield all webhooks; MLflow shows no deleted ones."""
+        yield from self._pages(lambda token: self.registry.list_webhooks(_PAGE, token))
 
     def metric_history(self, run_id: str, key: str) -> Iterator[Any]:
         """Yield all points of a metric, page by page: without a limit MLflow 3.9 returns none."""

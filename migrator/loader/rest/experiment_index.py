@@ -111,13 +111,15 @@ class TargetExperiment:
     traces: dict[str, str | None] = field(default_factory=dict)  # trace id -> mark
     models: dict[str, Found] = field(default_factory=dict)  # by the id in the source
     ghosts: list[str] = field(default_factory=list)  # incomplete runs beside one in ``runs``
-    seen: SeenItems = field(default_factory=lambda: SeenItems({}))
+    seen: SeenItems = field(init=False)
     is_to_be_deleted: bool = False  # people deleted it, and it was restored to be written into
     _settled: bool = False
 
+    def __post_init__(self) -> None:
+        self.seen = SeenItems(self.tags)
+
     def load(self, server: Connection) -> None:
         """List the runs, traces and models that earlier conversions wrote. Raises TargetError."""
-        self.seen = SeenItems(self.tags)
         for known in (self.runs, self.traces, self.models, self.ghosts):
             known.clear()
         for run in server.runs(self.experiment_id):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from migrator import conventions
@@ -15,6 +15,7 @@ from migrator.loader.rest.connection import Connection, Refused
 from migrator.loader.rest.digests import digest_of
 from migrator.loader.rest.experiment_index import MODEL_TAG, Found, TargetExperiment, fields_tag
 from migrator.loader.rest.limits import DELETED_VERSION, PROMPT, is_path
+from migrator.loader.rest.model_names import GIVEN_NAME
 from migrator.loader.rest.runs import FILES, Files, FilesOwner, send_files
 from migrator.loader.rest.seen import SeenItems
 from migrator.model import LoggedModelRecord, ModelVersionRecord, RegisteredModelRecord
@@ -282,12 +283,19 @@ class RegistryWriter:
         )  # fmt: skip
         return True
 
-    def write(self, record: RegisteredModelRecord) -> None:
-        """Create what is missing. Raises Refused if the server does not create the model."""
+    def write(self, record: RegisteredModelRecord, name: str) -> None:
+        """Create what is missing of a model that has, or gets, this name on the server.
+
+        Raises Refused if the server does not create it.
+        """
         from mlflow.entities.model_registry import RegisteredModelTag
 
         call, registry = self._server.call, self._server.registry
-        name, mark = record.name, digest_of(record, frozenset({"path"}))
+        mark = digest_of(record, frozenset({"path"}))
+        own = {} if name != record.name else {GIVEN_NAME: name}
+        if name != record.name:
+            versions = tuple(replace(version, name=name) for version in record.versions)
+            record = replace(record, name=name, versions=versions)
         fields = fields_tag(
             {"creation_ms": record.creation_ms, "last_updated_ms": record.last_updated_ms}
         )
@@ -295,11 +303,11 @@ class RegistryWriter:
         tags: dict[str, str] = {}
         if there is None:
             # With the source's times at once, so that it is known as ours whatever happens.
-            own = {**record.tags, conventions.MIGRATOR_SOURCE_FIELDS: fields}
-            made = [RegisteredModelTag(key, value) for key, value in own.items()]
+            known = {**record.tags, **own, conventions.MIGRATOR_SOURCE_FIELDS: fields}
+            made = [RegisteredModelTag(key, value) for key, value in known.items()]
             call(registry.create_registered_model, name, made, record.description)
         else:
-            tags = {tag.key: tag.value for tag in there.to_proto().tags}  # with hidden ones
+            known = tags = {tag.key: tag.value for tag in there.to_proto().tags}  # with hidden ones
             if why := clashes.of_registered_model(record, there, tags):
                 raise clashes.AnotherEntity(f"the target has another one: {why}")
         is_new = there is None
@@ -307,6 +315,7 @@ class RegistryWriter:
         self._written.count(Kind.REGISTERED_MODEL, 1, new=is_new)
         if tags.get(conventions.MIGRATOR_DIGEST) == mark:
             self._count_there(record)
+            self._set_tags(name, own, tags)
             return
         for key, value in record.tags.items():
             is_missing = key not in tags
@@ -321,7 +330,7 @@ class RegistryWriter:
         )
         aliases = {} if there is None else {a: int(v) for a, v in there.aliases.items()}
         self._write_aliases(record, aliases, rejected)
-        own = {conventions.MIGRATOR_SOURCE_FIELDS: fields}
+        own[conventions.MIGRATOR_SOURCE_FIELDS] = fields
         if not incomplete and not rejected:  # else the next conversion tries again, and reports it
             for kind, names in (
                 (Kind.REGISTERED_MODEL_TAG, record.tags),
@@ -331,8 +340,16 @@ class RegistryWriter:
                 for each in names:
                     self._seen.add(kind, each)
             own |= {**self._seen.new_tags(), conventions.MIGRATOR_DIGEST: mark}
-        for key, value in own.items():
-            call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
+        self._set_tags(name, own, known)
+
+    def _set_tags(self, name: str, tags: Mapping[str, str], known: Mapping[str, str]) -> None:
+        """Set tags in their order, except for those that the server knows."""
+        from mlflow.entities.model_registry import RegisteredModelTag
+
+        set_tag = self._server.registry.set_registered_model_tag
+        for key, value in tags.items():
+            if known.get(key) != value:
+                self._server.call(set_tag, name, RegisteredModelTag(key, value))
 
     def _write_versions(
         self, record: RegisteredModelRecord, *, is_new: bool, is_interrupted: bool

@@ -1,8 +1,9 @@
 """The sink of ``convert --to http://…``: writes everything in an order in which references work.
 
 Experiments come first. Runs are written in lots; all runs of a lot are created before any is
-filled, so that parents are known. Then come their traces, logged models and the registry. Links
-between runs and models, and deletions, come last: nothing can be written into a deleted item.
+filled, so that parents are known. Then come their traces, logged models, the registry, evaluation
+datasets and scorers. Links between runs and models, and deletions, come after them: nothing can be
+written into a deleted item. Webhooks come last, so that they are called for none of this.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from functools import partial
 from migrator import conventions
 from migrator.issues import Code, Kind
 from migrator.loader.rest import models, runs, traces
+from migrator.loader.rest.assets import AssetPublisher
 from migrator.loader.rest.connection import Connection, Refused
 from migrator.loader.rest.experiment_index import ServedExperiment, TargetExperiment, fields_tag
+from migrator.loader.rest.model_names import ModelNames
 from migrator.loader.rest.runs import Files, RunJob
 from migrator.loader.rest.traces import TraceJob
 from migrator.model import (
@@ -87,12 +90,16 @@ class Publisher:
         self._points = self._spans = 0
         self._seen: set[tuple[Kind, str]] = set()
         self._ids = models.Ids()
+        self._models: list[RegisteredModelRecord] = []
         self._need_models: list[RunJob] = []
         self._created: set[str] = set()  # runs that were not there before, by old id
         self._clashing: set[str] = set()  # runs whose ids belong to different runs there
         self._to_delete: dict[str, int] = {}  # runs by new id, and their experiment
         self._deleted: set[str] = set()  # runs that are deleted there, by new id
         self._parents: list[tuple[str, str]] = []  # run and its parent's old id
+        self._assets = AssetPublisher(
+            server, self._experiments, self._result, self._is_gone, restore=restore
+        )
 
     # ------------------------------------------------------------------------ experiments
 
@@ -385,7 +392,7 @@ class Publisher:
             mark = traces.mark_of(plan, self._ids.runs)
             there = experiment.traces.get(plan.trace_id)
             if there == mark:
-                traces.count(plan, self._result, new=False)
+                traces.count_there(plan, self._result, self._ids.runs)
                 continue
             is_missing = plan.trace_id not in experiment.traces
             if is_missing and self._is_gone(experiment, Kind.TRACE, plan.trace_id):
@@ -469,15 +476,14 @@ class Publisher:
             self._to_delete[run_id] = -1
 
     def add_asset(self, record: Asset, experiment_id: int | None) -> None:
-        """Refuse an evaluation dataset, scorer or webhook: it would get another id and time."""
-        kind = next(iter(counts_of(record)))
-        message = f"{kind.value.capitalize()} {record.name} is not sent to a server."
-        self._result.reject_parts(
-            Code.SERVER_ASSET_LEFT, record.name, message, counts_of(record), record.path
-        )
+        """Add an evaluation dataset, scorer or webhook; webhooks are made in the end."""
+        self._assets.add(record, experiment_id)
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
-        """Add a registered model or prompt with its tags, versions and aliases."""
+        """Add a registered model or prompt with its tags, versions and aliases.
+
+        It is written in the end: what became of a name is known by the names of all.
+        """
         self.flush()
         parts = {
             Kind.REGISTERED_MODEL_TAG: len(record.tags),
@@ -488,15 +494,17 @@ class Publisher:
         if self._is_second(Kind.REGISTERED_MODEL, record.name):
             self._refuse_second(Kind.REGISTERED_MODEL, record.name, record.path, parts)
             return
+        self._models.append(record)
+
+    def _write_registered_model(self, record: RegisteredModelRecord, names: ModelNames) -> None:
         written = Written()
+        writer = models.RegistryWriter(self._server, written, self._ids, self._restore)
         try:
-            models.RegistryWriter(self._server, written, self._ids, self._restore).write(record)
+            writer.write(record, names.settle(record, written))
         except Refused as error:
             written = Written()
             message = f"Registered model {record.name}: {error}."
-            written.reject_parts(
-                error.code, record.name, message, {Kind.REGISTERED_MODEL: 1, **parts}
-            )
+            written.reject_parts(error.code, record.name, message, counts_of(record))
         else:
             self._server.count_written("registered models")
         self._result.add(written)
@@ -509,6 +517,9 @@ class Publisher:
         Its ids are those of the server by those of the source. Raises TargetError.
         """
         self.flush()
+        names = ModelNames(self._server, self._models)
+        for record in self._models:
+            self._write_registered_model(record, names)
         self._server.each(self._link_models, self._need_models)
         for job in self._need_models:
             self._result.add(job.written)
@@ -517,6 +528,7 @@ class Publisher:
         if not self._in_place:  # only traces are added, and what is theirs stays without marks
             self._remember()
         self._delete()
+        self._assets.add_webhooks()  # when nothing more happens that they are called for
         self._count_datasets()
         experiment_ids = {
             each.plan.record.path: each.experiment_id for each in self._experiments.values()
@@ -525,6 +537,7 @@ class Publisher:
             Kind.EXPERIMENT: experiment_ids,
             Kind.RUN: self._ids.runs,
             Kind.LOGGED_MODEL: self._ids.models,
+            **self._assets.ids,
         }
         return self._result
 

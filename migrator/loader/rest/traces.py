@@ -74,6 +74,12 @@ def count(plan: TracePlan, written: Written, *, new: bool) -> None:
     counts.update(trace_counts_of(plan))
 
 
+def count_there(plan: TracePlan, written: Written, runs: Mapping[str, str]) -> None:
+    """Count a trace that is complete on the server, but for links that the API can't make."""
+    count(plan, written, new=False)
+    _refuse_links(plan, written, runs, new=False)
+
+
 def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
     """Write a trace; ``runs`` are the new ids of runs by their old ones. Raises TargetError.
 
@@ -98,8 +104,7 @@ def write(server: Connection, job: TraceJob, runs: Mapping[str, str]) -> None:
         _refuse(job, error.code, f"Trace {plan.trace_id}: {error}.")
     else:
         count(plan, job.written, new=is_new)
-        if is_new:
-            _refuse_links(job, runs)
+        _refuse_links(plan, job.written, runs, new=is_new)
 
 
 def _difference(job: TraceJob, there: Any) -> str:
@@ -180,16 +185,19 @@ def _refuse(job: TraceJob, code: Code, message: str) -> None:
         job.written.issue(code, None, trace_id, message, count=number)
 
 
-def _refuse_links(job: TraceJob, runs: Mapping[str, str]) -> None:
-    """Reject the source's links that the API can't make: to other things, or runs that it lacks."""
-    trace_id = job.plan.trace_id
-    for link in job.plan.links:
+def _refuse_links(plan: TracePlan, written: Written, runs: Mapping[str, str], *, new: bool) -> None:
+    """Reject the source's links that the API can't make: to other things, or runs that it lacks.
+
+    They were counted with the trace, as written (``new``) or there already.
+    """
+    counted = written.converted if new else written.already_there
+    for link in plan.links:
         if link.kind == "prompt_version" or (link.kind == "run" and link.target_id in runs):
             continue
-        job.written.converted[Kind.TRACE_LINK] -= 1
-        job.written.issue(
-            Code.SERVER_REFUSED, Kind.TRACE_LINK, trace_id,
-            f"Trace {trace_id} is linked to {link.kind.replace('_', ' ')} {link.target_id}, "
+        counted[Kind.TRACE_LINK] -= 1
+        written.issue(
+            Code.SERVER_REFUSED, Kind.TRACE_LINK, plan.trace_id,
+            f"Trace {plan.trace_id} is linked to {link.kind.replace('_', ' ')} {link.target_id}, "
             "which the server has not.",
         )  # fmt: skip
 

@@ -126,6 +126,7 @@ def _merge(staged: Staged, target: DatabaseFile, options: PublishOptions, result
     _insert(db, target, tables, missing)
     _update_latest(db)
     seen.keep(db)
+    seen.keep_state(db, "target", options.state, result.issues)
     options.committing()
     db.execute("COMMIT")
 
@@ -157,7 +158,9 @@ def _check_names(db: sqlite3.Connection, target: DatabaseFile) -> None:
     taken = db.execute(
         "SELECT s.name, s.experiment_id, t.experiment_id FROM main.experiments AS s "
         f"JOIN target.experiments AS t ON t.name = s.name{workspace} "
-        "WHERE t.experiment_id <> s.experiment_id ORDER BY 1"
+        # One that has its name there already may be in another workspace.
+        "LEFT JOIN target.experiments AS o ON o.experiment_id = s.experiment_id "
+        "WHERE t.experiment_id <> s.experiment_id AND o.name IS NOT s.name ORDER BY 1"
     ).fetchone()
     if taken:
         raise TargetError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from migrator.encoding import seen_digest
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.sqlite import seen
 from migrator.outcome.written import Written
@@ -49,7 +50,7 @@ def settle(db: sqlite3.Connection) -> Written:
             database, old, new = "main", pair.source, pair.target
             code, seen_as = Code.MODEL_NAME_KEPT, "IGNORE"
             if not _is_kept(db, pair.target):
-                seen.note(db, seen.digest("registered_models", _KEPT, pair.target))
+                seen.note(db, seen_digest("registered_models", _KEPT, pair.target))
         _copy_seen(db, pair.source, (old, new), seen_as)
         db.execute(f"UPDATE {database}.registered_models SET name = ? WHERE name = ?", (new, old))
         message = (
@@ -94,7 +95,7 @@ def _is_converted(db: sqlite3.Connection, name: str) -> bool:
 
 def _is_kept(db: sqlite3.Connection, name: str) -> bool:
     """Whether an earlier conversion noted that people gave a model its name."""
-    item = seen.digest("registered_models", _KEPT, name)
+    item = seen_digest("registered_models", _KEPT, name)
     found = db.execute(f"SELECT 1 FROM target.{seen.TABLE} WHERE item = ?", (item,))
     return found.fetchone() is not None
 

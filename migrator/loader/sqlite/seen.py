@@ -16,16 +16,17 @@ not ended, and what is missing arrives.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from migrator import conventions
-from migrator.issues import Code, Issue, Kind
+from migrator.encoding import seen_digest
+from migrator.issues import Code, Issue, Kind, Severity
 from migrator.loader.owners import ROOTS
+from migrator.loader.publication import SourceState
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
@@ -166,13 +167,6 @@ FIELDS = (
 _REPLACED = "s.creation_time <> t.creation_time"  # people made another of the same name or id
 
 
-def digest(*values: object) -> int:
-    """Return 64 bits of a hash of some values of SQLite; never 0."""
-    text = repr(values).encode("utf-8", "surrogatepass")
-    number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
-    return number or 1
-
-
 def query_of(items: Sequence[int]) -> str:
     """SQL for the rows of some items."""
     return f"SELECT item, content FROM {TABLE} WHERE item IN ({', '.join(map(str, items))})"
@@ -185,18 +179,48 @@ def converted_experiments(
     found = set()
     for start in range(0, len(some), _ITEMS_PER_QUERY):
         chunk = some[start : start + _ITEMS_PER_QUERY]
-        items = {digest("experiments", "", each.target_id): each for each in chunk}
+        items = {seen_digest("experiments", "", each.target_id): each for each in chunk}
         contents = {int(item): int(content) for item, content in ask(list(items))}
         for each in chunk:
             known = each.name if each.creation_ms is None else each.creation_ms
-            if contents.get(digest("experiments", "", each.target_id)) == digest(known):
+            if contents.get(seen_digest("experiments", "", each.target_id)) == seen_digest(known):
                 found.add(each)
     return frozenset(found)
 
 
+def state_row(state: SourceState, *, is_known: bool = True) -> tuple[int, int]:
+    """Item and content of the row that remembers the state of a source; 0 for an unknown one."""
+    content = seen_digest(state.content) if state.content and is_known else 0
+    return seen_digest("source", "", state.place), content
+
+
+def has_state(state: SourceState, ask: Callable[[Sequence[int]], Sequence[Sequence[Any]]]) -> bool:
+    """Whether a state is remembered; ``ask`` returns the rows of items."""
+    item, content = state_row(state)
+    return content != 0 and [(item, content)] == [tuple(map(int, row)) for row in ask([item])]
+
+
+def keep_state(
+    db: sqlite3.Connection, database: str, state: SourceState | None, issues: Iterable[Issue]
+) -> None:
+    """Remember the state in which a source was converted, unless that led to these rejections.
+
+    Rejections have to be reported again, so they make the state unknown.
+    """
+    if state is None:
+        return
+    has_rejects = any(issue.severity is Severity.REJECTED for issue in issues)
+    item, content = state_row(state, is_known=not has_rejects)
+    db.execute(
+        f"INSERT INTO {database}.{TABLE} (item, content, source) VALUES (?, ?, 0) "
+        "ON CONFLICT (item) DO UPDATE SET content = excluded.content",
+        (item, content),
+    )
+
+
 def create(db: sqlite3.Connection, database: str) -> None:
     """Make the table in an attached database, and the SQL function."""
-    db.create_function(_DIGEST, -1, digest, deterministic=True)
+    db.create_function(_DIGEST, -1, seen_digest, deterministic=True)
     db.execute(
         f"CREATE TABLE IF NOT EXISTS {database}.{TABLE} "
         "(item INTEGER NOT NULL PRIMARY KEY, content INTEGER NOT NULL, source INTEGER NOT NULL)"
@@ -205,7 +229,7 @@ def create(db: sqlite3.Connection, database: str) -> None:
 
 def source_number(place: str) -> int:
     """31 bits of a hash of where the source is, in any locale; 0 for the target itself."""
-    return digest(os.fsencode(place)) & 0x7FFFFFFF if place else 0
+    return seen_digest(os.fsencode(place)) & 0x7FFFFFFF if place else 0
 
 
 def remember(db: sqlite3.Connection, place: str) -> None:

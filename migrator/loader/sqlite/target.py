@@ -15,7 +15,7 @@ from migrator.errors import TargetError
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
 from migrator.loader.existing import EXPERIMENTS, existing_experiment
-from migrator.loader.publication import PublishOptions, Staged
+from migrator.loader.publication import PublishOptions, SourceState, Staged
 from migrator.loader.sqlite import merge, seen, staging
 from migrator.loader.sqlite.files import (
     DatabaseFile,
@@ -24,10 +24,10 @@ from migrator.loader.sqlite.files import (
     path_of,
     read_revision,
     reporting,
-    uri_of,
 )
 from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.written import Written
+from migrator.paths import sqlite_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +79,21 @@ class SqliteTarget:
         self, some: Sequence[ConvertedExperiment]
     ) -> frozenset[ConvertedExperiment]:
         """Return those of some experiments that an earlier conversion wrote, deleted or not."""
+        return seen.converted_experiments(some, self._remembered)
+
+    def has_state(self, state: SourceState) -> bool:
+        """Whether the last conversion of a source found it in this state."""
+        return seen.has_state(state, self._remembered)
+
+    def _remembered(self, items: Sequence[int]) -> Sequence[Sequence[int]]:
+        """Return item and content of those of some items that are remembered."""
         if not self.exists:
-            return frozenset()
+            return ()
         with reporting(self.path), contextlib.closing(connect(self.path)) as db:
-            there = db.execute(
-                "SELECT 1 FROM main.sqlite_master WHERE name = ?", (seen.TABLE,)
-            ).fetchone()
-            if there is None:
-                return frozenset()
-            return seen.converted_experiments(
-                some, lambda items: db.execute(seen.query_of(items)).fetchall()
-            )
+            is_there = "SELECT 1 FROM main.sqlite_master WHERE name = ?"
+            if db.execute(is_there, (seen.TABLE,)).fetchone() is None:
+                return ()
+            return db.execute(seen.query_of(items)).fetchall()
 
     def apply_limits(self, db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         """Change nothing: a SQLite column holds any text and any number of 64 bits."""
@@ -106,6 +110,7 @@ class SqliteTarget:
             return merge.merge(staged, DatabaseFile(self.path, self.revision), options)
         staged.db.execute("BEGIN")
         seen.remember(staged.db, options.source)
+        seen.keep_state(staged.db, "main", options.state, ())
         staged.db.execute("COMMIT")
         staged.db.close()
         options.committing()
@@ -123,7 +128,7 @@ def open_sqlite(uri: str, wanted: str) -> SqliteTarget:
     ``wanted`` is the schema revision. Nothing is created or changed. Raises TargetError.
     """
     path = path_of(uri)
-    uri = uri_of(path)
+    uri = sqlite_uri(path)
     directory = Path(path).parent
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"

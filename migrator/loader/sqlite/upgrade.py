@@ -47,7 +47,9 @@ def upgrade_database(uri: str) -> UpgradeResult:
         )
     path = files.path_of(uri)
     if not files.exists(path):
-        raise TargetError(f"There is no database {path}.", todo="Check the path.")
+        raise TargetError(
+            f"There is no database in {path}: the file is missing or empty.", todo="Check the path."
+        )
     before = files.read_revision(path)
     chain = schema.chain()
     if before not in chain:

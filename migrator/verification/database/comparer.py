@@ -24,6 +24,7 @@ from migrator.model import (
 )
 from migrator.object_stores import RemoteFolder, explained
 from migrator.verification.database.assets import compare_asset
+from migrator.verification.database.changes import TargetChanges
 from migrator.verification.database.models import compare_logged_model, compare_registered_model
 from migrator.verification.database.opening import open_database
 from migrator.verification.database.recorder import Compared, ComparisonRecorder
@@ -57,7 +58,7 @@ class DatabaseComparer:
         self._joined = joined
         self._database = open_database(uri)
         self.shown = self._database.shown
-        self._findings = Findings()
+        self._findings = Findings(TargetChanges(self._database.tracking).made)
         self._runs = RunComparison(self._database, self._findings)
         self._traces = TraceComparison(self._database, self._findings)
         self._experiments: dict[int, _ExpectedExperiment] = {}

@@ -20,6 +20,7 @@ from migrator.model import (
 )
 from migrator.verification.findings import MISSING, Entity, VerifyResult
 from migrator.verification.reading import existing_experiment, reading, source_fields
+from migrator.verification.rest.assets import AssetComparison
 from migrator.verification.rest.models import compare_logged_model, compare_registered_model
 from migrator.verification.rest.runs import RunComparison
 from migrator.verification.rest.served import (
@@ -42,6 +43,7 @@ class RestComparer:
         self._server = Server(uri)
         self.shown = self._server.shown
         self._runs = RunComparison(self._server, files=files)
+        self._assets = AssetComparison(self._server)
         self._existing: dict[int, ServerExperiment] = {}  # by the ids of plans
         self._experiments: dict[int, ServerExperiment] = {}  # of those, the expected ones
         self._plan_ids_of_runs: dict[str, set[int]] | None = None  # by the run's old id
@@ -162,9 +164,11 @@ class RestComparer:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
         compare_registered_model(self._server, record)
 
+    @reading
     def add_asset(self, record: Asset, experiment_id: int | None) -> None:
-        """Expect nothing: evaluation datasets, scorers and webhooks are not sent to a server."""
-        self._server.exceptions["assets"] += 1
+        """Expect an evaluation dataset, scorer or webhook, with all of its parts."""
+        experiment = None if experiment_id is None else self._experiments.get(experiment_id)
+        self._assets.compare(record, experiment, self._experiments)
 
     @reading
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from migrator.issues import Kind
@@ -15,10 +16,16 @@ from migrator.model import (
 )
 from migrator.verification.findings import Entity
 from migrator.verification.reading import source_fields
-from migrator.verification.rest.served import Server, ServerExperiment, compare_times
+from migrator.verification.rest.served import (
+    PAGE_ITEMS,
+    Server,
+    ServerExperiment,
+    compare_times,
+)
 from migrator.verification.values import Point, expected_point, found_point
 
 _DELETED_VERSION = "Deleted_Internal"
+_PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"  # which a search leaves out by default
 
 
 def compare_logged_model(
@@ -73,6 +80,10 @@ def _compare_model_metrics(
 def compare_registered_model(server: Server, record: RegisteredModelRecord) -> None:
     """Compare a registered model or prompt, with its tags, aliases and versions."""
     found = server.read(server.registry.get_registered_model, record.name)
+    if found is None and (name := _other_name(server, record)) is not None:
+        versions = tuple(replace(version, name=name) for version in record.versions)
+        record = replace(record, name=name, versions=versions)
+        found = server.read(server.registry.get_registered_model, name)
     of = server.findings.entity(Kind.REGISTERED_MODEL, record.name, found)
     if of is None:
         return
@@ -86,6 +97,25 @@ def compare_registered_model(server: Server, record: RegisteredModelRecord) -> N
     of.mapping(Kind.ALIAS, "alias", expected_aliases, found_aliases)
     for version in record.versions:
         _compare_version(server, version)
+
+
+def _other_name(server: Server, record: RegisteredModelRecord) -> str | None:
+    """The name of the only model with the source's creation time; people may rename models."""
+    names = []
+    for wanted in (None, _PROMPTS):
+        token = None
+        while True:
+            page = server.read(
+                server.registry.search_registered_models, wanted, PAGE_ITEMS, None, token
+            )
+            for model in page:
+                fields = source_fields({tag.key: tag.value for tag in model.to_proto().tags})
+                if record.creation_ms and fields.get("creation_ms") == record.creation_ms:
+                    names.append(model.name)
+            token = page.token
+            if not token:
+                break
+    return names[0] if len(names) == 1 else None
 
 
 def _compare_version(server: Server, record: ModelVersionRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import re
 import subprocess
@@ -292,3 +293,11 @@ def test_importing_the_package_is_cheap() -> None:
     code = "import sys, migrator; print([m for m in sys.modules if m.startswith('migrator.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_convert_takes_each_option_of_the_python_api() -> None:
+    of_api = set(inspect.signature(pipeline.Options).parameters)
+    of_command = {parameter.name for parameter in main.commands["convert"].params}
+    assert of_api - of_command == {"executor"}, "which is --dask"
+    of_verify = {parameter.name for parameter in main.commands["verify"].params}
+    assert of_api - of_verify == {"executor", "restore", "shard"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -146,3 +147,134 @@ def test_training_gives_no_texts_and_no_tokens() -> None:
     fields = {each.field for each in proposal.suggestions}
     assert fields.isdisjoint({"inputs", "outputs", "input_tokens", "model", "session"})
     assert proposal.recognise == proposal.recognise_below == ()
+
+
+ASKED_BACK = ("What else do you need?", "Which plan do you have?", "Shall I open a ticket?")
+
+
+def sources(proposal: Proposal, field: str) -> list[str]:
+    return [each.source for each in proposal.of(field)]
+
+
+def test_what_stands_in_a_chat_tells_who_said_it() -> None:
+    """Three letters ask for nothing by their form, and an answer may ask back."""
+    asked = ("hi", "rows", "help")
+    runs = []
+    for number in range(3):
+        chat = [
+            {"role": "user", "content": asked[number]},
+            {"role": "assistant", "content": ASKED_BACK[number]},
+        ]
+        params = {"a": ASKED_BACK[number], "b": asked[number]}
+        runs.append(run(f"r{number}", params=params, texts={"chat.json": json.dumps(chat)}))
+    proposal = learnt(*runs)
+    assert sources(proposal, "inputs") == ["param:b"]
+    assert sources(proposal, "outputs") == ["param:a", "artifact:chat.json"]
+
+
+def test_of_two_keys_that_ask_one_is_the_answer() -> None:
+    runs = []
+    for number in range(3):
+        params = {"aa_reaction": ASKED_BACK[number], "user_wish": QUESTIONS[number]}
+        runs.append(run(f"r{number}", params=params))
+    proposal = learnt(*runs)
+    assert sources(proposal, "inputs") == ["param:user_wish"]
+    assert sources(proposal, "outputs") == ["param:aa_reaction"]
+
+
+def test_search_terms_are_inputs_beside_an_answer() -> None:
+    terms = ("tariff 2024", "router blue", "invoice")
+    runs = [
+        run(f"r{number}", params={"search_query": terms[number], "zusage": ANSWERS[number]})
+        for number in range(3)
+    ]
+    proposal = learnt(*runs)
+    assert sources(proposal, "inputs") == ["param:search_query"]
+    assert sources(proposal, "outputs") == ["param:zusage"]
+
+
+def test_notes_and_texts_that_never_change_come_after_others() -> None:
+    runs = []
+    for number in range(3):
+        params = {
+            "anliegen": QUESTIONS[number], "antworten": ANSWERS[number],
+            "a_note": f"Is the new index better than run {number}?",
+            "auftrag": "Please answer in one short sentence.",
+        }  # fmt: skip
+        runs.append(run(f"r{number}", params=params))
+    proposal = learnt(*runs)
+    assert sources(proposal, "inputs") == ["param:anliegen"]
+    assert sources(proposal, "outputs") == ["param:antworten"]
+
+
+def test_the_name_of_a_model_alone_recognises_no_training() -> None:
+    params = {"foundation": "gemini-2.0-flash", "hops": "2"}
+    runs = [
+        run(f"r{number}", params=params, metrics={"compiled": 1, "took_s": 3 + number})
+        for number in range(3)
+    ]
+    proposal = learnt(*runs)
+    assert sources(proposal, "model") == ["param:foundation"]
+    assert proposal.recognise == ()
+
+    learner = Learner()
+    for each in runs:
+        learner.add(RunTree(each.run_id, {each.run_id: each}, {}), is_llm_work=True)
+    assert learner.proposal().recognise == (("param:foundation", "metric:took_s"),)
+
+
+def test_ids_sums_and_notes_of_jobs_recognise_nothing() -> None:
+    """Rows that were kept and dropped add up, and a batch comes again: that is no LLM work."""
+    runs = []
+    for number in range(6):
+        metrics = {"kept": 90 + number, "dropped": 10 + number, "rows": 100 + 2 * number}
+        params = {"batch": f"b-{number // 2}", "remark": f"The load of day {number} went well."}
+        runs.append(run(f"r{number}", params=params, metrics=metrics))
+    assert learnt(*runs).recognise == ()
+
+
+def test_sums_beside_a_model_recognise_its_calls() -> None:
+    runs = []
+    for number in range(6):
+        metrics = {"sent": 90 + number, "got": 10 + number, "all": 100 + 2 * number}
+        runs.append(run(f"r{number}", params={"motor": "gpt-4o"}, metrics=metrics))
+    proposal = learnt(*runs)
+    assert sources(proposal, "input_tokens") == ["metric:sent"]
+    assert proposal.recognise == (("metric:sent", "metric:got", "metric:all"),)
+
+
+@pytest.mark.parametrize(
+    "again", ["2025-12-12", "2025-12-12T08:00:00", "20251212", "v1.2", "0.3.1-rc1", "a" * 40]
+)
+def test_dates_versions_and_commits_that_come_again_are_no_sessions(again: str) -> None:
+    runs = []
+    for number in range(6):
+        value = again if number < 3 else again.replace("1", "2").replace("a", "b")
+        runs.append(run(f"r{number}", params={"frage": QUESTIONS[number % 3], "x": value}))
+    assert sources(learnt(*runs), "session") == []
+
+
+def test_notes_with_a_question_and_its_answer_are_calls() -> None:
+    texts = {"log_1.txt": f"Question: {QUESTIONS[0]}\n\nAnswer: {ANSWERS[0]}\n"}
+    proposal = learnt(*(run(f"r{number}", texts=texts) for number in range(3)))
+    assert sources(proposal, "calls") == ["artifact:log_1.txt"]
+    assert proposal.recognise == (("artifact:log_1.txt",),)
+
+
+def test_system_prompts_are_no_questions() -> None:
+    texts = {
+        "system_prompt.txt": "You are a helpful assistant. What does the user need?",
+        "user_prompt.txt": "Write an email to the landlord about the heating.",
+    }
+    proposal = learnt(*(run(f"r{number}", texts=texts) for number in range(2)))
+    assert sources(proposal, "inputs") == ["artifact:user_prompt.txt"]
+
+
+def test_models_that_come_again_are_no_sessions() -> None:
+    runs = []
+    for number in range(6):
+        params = {"encoder": f"bge-small-{number // 3}", "engine": f"own-{number // 3}"}
+        runs.append(run(f"r{number}", params={**params, "motor": "gpt-4o"}))
+    proposal = learnt(*runs)
+    assert sources(proposal, "session") == []
+    assert proposal.recognise == ()

@@ -205,6 +205,20 @@ def test_learn_says_where_nothing_can_be_told(tmp_path: Path) -> None:
     assert "No tree without a profile holds a text" in result.output
 
 
+def test_learn_takes_no_versions_of_a_prompt(tmp_path: Path) -> None:
+    store = tmp_path / "mlruns"
+    storekit.write_experiment(store, "1", "prompts")
+    for number in range(3):
+        text = f"You are a poet. Write version {number} of a poem about the user's topic."
+        storekit.write_run(
+            store, "1", f"{number:032x}", params={"model": "gpt-4o", "prompt_version": str(number)},
+            artifacts={"prompt.txt": text},
+        )  # fmt: skip
+    result = run("learn", str(store))
+    assert result.exit_code == 2, result.output
+    assert "No tree without a profile holds a text" in result.output
+
+
 def test_learn_reads_databases(tmp_path: Path) -> None:
     store = str(helpdesk(tmp_path / "mlruns"))
     database = str(tmp_path / "old.db")

@@ -21,20 +21,25 @@ root_has = ["param:my_tracker_version"]
 """
 
 
+def forget_profiles() -> None:
+    profiles._built_in_texts.cache_clear()
+    profiles._built_in.cache_clear()
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the built-in profiles, which the package takes for its own."""
     package = Path(str(resources.files(profiles.__package__)))
     shutil.copytree(package / "profiles", tmp_path / "profiles")
     monkeypatch.setattr(resources, "files", lambda package: tmp_path)
-    profiles._built_in_texts.cache_clear()
+    forget_profiles()
     yield tmp_path / "profiles"
-    profiles._built_in_texts.cache_clear()
+    forget_profiles()
 
 
 def test_a_new_file_is_a_profile_and_stands_where_its_order_says(folder: Path) -> None:
     before = profiles.built_in_names()
-    profiles._built_in_texts.cache_clear()
+    forget_profiles()
     (folder / "found-by-itself.toml").write_text(NEW, encoding="utf-8")
     assert profiles.built_in_names() == ("found-by-itself", *before)
     assert profiles.load_profiles()[0].name == "found-by-itself"

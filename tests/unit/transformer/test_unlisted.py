@@ -170,3 +170,110 @@ def test_files_of_training_are_not_read() -> None:
     usual = ("metrics.json", "train_config.json", "model/notes.txt", "requirements.txt", "a.csv")
     assert [path for path in usual if wanted(path)] == []
     assert wanted("interaction.json") and wanted("essay.md")
+
+
+@pytest.mark.parametrize(
+    ("path", "is_read"),
+    [
+        ("brief/brief.txt", True),
+        ("drafts/2024-05-01/draft.md", True),
+        ("raw/message.json", True),
+        ("annotations/image.json", False),  # of a data set
+        ("dump/0001.json", False),  # counted files: there may be thousands
+        ("a/b/c/answer_of_it.json", False),
+        ("my_model/input.json.txt", False),
+        ("results/all.json", False),
+        ("sample.txt", False),
+        ("few_shots.json", False),
+    ],
+)
+def test_files_in_folders_are_read_where_few_lie(path: str, is_read: bool) -> None:
+    generic = [each for each in PROFILES if each.name == "generic"]
+    assert wanted_artifacts(generic)(path) is is_read
+
+
+@pytest.mark.parametrize(
+    ("params", "model"),
+    [
+        ({"summarizer": "mistral-large-latest"}, "mistral-large-latest"),
+        ({"模型": "qwen-max"}, "qwen-max"),
+        ({"vlm": "llava:13b"}, "llava:13b"),
+        ({"backbone_llm": "gpt-4.1-mini"}, "gpt-4.1-mini"),
+        ({"classifier_llm": "gpt-3.5-turbo-0125"}, "gpt-3.5-turbo-0125"),
+        ({"grader": "gpt-4o"}, "gpt-4o"),  # the only model there is
+        ({"grader": "gpt-4o", "writer": "claude-3-haiku"}, "claude-3-haiku"),
+    ],
+)
+def test_models_under_keys_of_any_name(params: dict[str, str], model: str) -> None:
+    made = trace(run("r", params={**params, "question": ASKED, "answer": WHALE}))
+    assert value(made.spans[0], conv.SPAN_MODEL) == model
+
+
+def test_a_foreign_speaker_in_a_chat_with_a_bot_is_its_user() -> None:
+    chat = [{"speaker": "caller", "text": ASKED}, {"speaker": "bot", "text": WHALE}]
+    made = trace(run("r", texts={"dialog.json": json.dumps(chat)}))
+    assert ASKED in str(made.request_preview)
+    assert made.response_preview == WHALE
+
+
+def test_code_under_a_name_of_answers_is_the_answer() -> None:
+    query = "SELECT count(*) FROM orders WHERE day > 7"
+    params = {**LLM, "nl_question": "How many orders came in?", "generated_sql": query}
+    made = trace(run("r", params=params))
+    assert (made.request_preview, made.response_preview) == ("How many orders came in?", query)
+
+
+def test_result_text_is_no_input() -> None:
+    params, tags = {**LLM, "args.user_text": ASKED}, {"result.text": WHALE}
+    made = trace(run("r", params=params, tags=tags))
+    assert (made.request_preview, made.response_preview) == (ASKED, WHALE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"params": {"question": ASKED, "n_responses": "214"}, "metrics": {"mean": 4.1}},
+        {"params": {"source_query": "SELECT id FROM contacts"}, "metrics": {"rows_in": 12},
+         "tags": {"status": "success", "message": "The load finished without problems."}},
+    ],
+)  # fmt: skip
+def test_surveys_and_jobs_stay_runs(given: dict[str, Any]) -> None:
+    made = plan(run("r", **given))
+    assert made.traces == (), made.reasons
+
+
+def test_a_text_that_is_longer_than_the_answers_tokens_was_asked() -> None:
+    tokens = {"prompt_tokens": 51, "completion_tokens": 2}
+    made = trace(run("r", params={**LLM, "review": WHALE}, metrics=tokens))
+    assert (made.request_preview, made.response_preview) == (WHALE, None)
+
+
+def test_the_body_of_a_response_under_a_name_of_answers() -> None:
+    made = trace(run("r", texts={"api/reply.json": json.dumps(GEMINI)}))
+    assert WHALE in str(made.response_preview)
+
+
+def test_a_polite_request_is_the_question_beside_an_answer() -> None:
+    asked, answered = (
+        "営業時間を教えてください。",
+        "平日の午前九時から午後六時まで営業しております。",
+    )
+    made = trace(run("r", params={**LLM, "発話": asked, "返し": answered}))
+    assert (made.request_preview, made.response_preview) == (asked, answered)
+
+
+PLATFORM_TAGS = {
+    "mlflow.databricks.notebookPath": "/Users/ana/Why is churn so high?",
+    "mlflow.databricks.jobRunID": "8812",
+    "azureml.runsource": "azureml.PipelineRun",
+    "azureml.pipelineComponent": "pipelinerun",
+    "azureml.parameters": '{"question": "Why is churn so high in the north?", "max_epochs": "20"}',
+}
+
+
+def test_tags_of_databricks_and_azure_make_no_call_and_no_session() -> None:
+    made = plan(run("r", tags=PLATFORM_TAGS))
+    assert made.traces == (), made.reasons
+    call = trace(run("r", params={**LLM, "question": ASKED}, tags=PLATFORM_TAGS))
+    assert call.request_preview == ASKED
+    assert "mlflow.trace.session" not in call.metadata

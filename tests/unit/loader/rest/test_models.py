@@ -55,7 +55,7 @@ def registry_server() -> Any:
 def register(server: Any, ids: models.Ids | None = None, **changes: Any) -> Written:
     written = Written()
     record = registered_model(**changes)
-    models.RegistryWriter(server, written, ids or models.Ids()).write(record)
+    models.RegistryWriter(server, written, ids or models.Ids()).write(record, record.name)
     return written
 
 
@@ -69,7 +69,6 @@ def test_a_registered_model_is_made_with_versions_stages_aliases_and_last_its_ma
         "create_model_version",
         "transition_model_version_stage",
         "set_registered_model_alias",
-        "set_registered_model_tag",
         "set_registered_model_tag",
         "set_registered_model_tag",
     ]
