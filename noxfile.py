@@ -1,6 +1,7 @@
 """The commands of this project: ``nox -l`` lists them, ``nox -s tests`` runs one.
 
-All but ``newest`` and ``schemas`` use the environment that nox is installed in (``pip install -e '.[dev]'``).
+All but ``newest`` and ``schemas`` use the environment that nox is installed in
+(``pip install -e '.[dev]'``).
 Arguments after ``--`` are passed on: ``nox -s tests -- tests/convert/test_cli.py -x``.
 """
 
