@@ -1,6 +1,7 @@
 """The commands of this project: ``nox -l`` lists them, ``nox -s tests`` runs one.
 
-All but ``newest`` use the environment that nox is installed in (``pip install -e '.[dev]'``).
+All but ``newest`` and ``schemas`` use the environment that nox is installed in
+(``pip install -e '.[dev]'``).
 Arguments after ``--`` are passed on: ``nox -s tests -- tests/convert/test_cli.py -x``.
 """
 
@@ -103,6 +104,15 @@ def newest(session: nox.Session) -> None:
     session.run("python", "-c", "import mlflow; print('mlflow', mlflow.__version__)")
     session.run("python", "-m", "pytest", "-n", "2", "-q", "-m", "not browser or long",
         *session.posargs)  # fmt: skip
+
+
+@nox.session(venv_backend="venv", reuse_venv=True)
+@nox.parametrize("release", ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15", "3.16", "3.17"])
+def schemas(session: nox.Session, release: str) -> None:
+    """Compare the schemas that are kept, and rows in their shape, with a release's migrations."""
+    session.install("--quiet", f"mlflow=={release}.*", "-e", ".[test]")
+    session.run("python", "-m", "pytest", "-q", "tests/unit/loader/test_schema.py",
+                "tests/unit/loader/test_newer_columns.py")  # fmt: skip
 
 
 @nox.session
