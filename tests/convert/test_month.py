@@ -7,7 +7,6 @@ people made of it, what the source has now. It is compared with what MLflow's cl
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -331,11 +330,8 @@ class ServerMonth(Month):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     (tmp_path / "server").mkdir()
-    server = Server(tmp_path / "server", port).start()
+    server = Server(tmp_path / "server").start()
     yield server
     server.kill()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -18,10 +17,7 @@ pytestmark = pytest.mark.xdist_group("targets_people_server")
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = Server(tmp_path_factory.mktemp("server"), port).start()
+    server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.kill()
 
