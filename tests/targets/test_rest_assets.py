@@ -18,7 +18,7 @@ from migrator.verification import verify
 from tests.support import databasekit, fixturekit
 from tests.support.databasekit import execute
 from tests.support.mlflow_server import Server
-from tests.targets.test_rest import cut_after, free_port, interrupt
+from tests.targets.test_rest import cut_after, interrupt
 
 pytestmark = pytest.mark.xdist_group("targets_rest_assets")
 
@@ -33,7 +33,7 @@ WITHOUT_LINK = "DELETE FROM entity_associations WHERE destination_id = 'f00d'"  
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), free_port())
+    server = Server(tmp_path_factory.mktemp("server"))
     # Else MLflow 3.17 resolves the names of hosts.
     server.start({"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"})
     yield server
