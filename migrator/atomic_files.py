@@ -52,7 +52,9 @@ def write_atomically(path: Path, text: str, like: Iterable[Path] = ()) -> None:
     """
     handle, partial = create_partial(path, common_mode([path, *like]))
     try:
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
+        with open(  # noqa: PTH123
+            handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+        ) as file:
             file.write(text)
         partial.replace(path)
     except BaseException:

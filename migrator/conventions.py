@@ -34,8 +34,9 @@ USAGE_CACHE_WRITTEN = "cache_creation_input_tokens"  # likewise
 USAGE_CACHE_WRITTEN_1H = "cache_creation_input_tokens_above_1hr"  # likewise; part of the former
 WAITING = "waiting"  # attribute of a span and tag of its trace: a graph waits for a person
 FEEDBACK_COST = "cost_usd"  # trace-level feedback, so that 3.9's quality view charts it
+FEEDBACK_COST_MICRO = "cost_usd_micro"  # millionths: MLflow's views round to 2 or 3 decimals
 FEEDBACK_TOKENS = "total_tokens"
-FEEDBACK_SOURCE = "mlflow-migrate"  # source id (type CODE) of these two
+FEEDBACK_SOURCE = "mlflow-migrate"  # source id (type CODE) of these three
 LEGACY = "legacy."  # legacy.param.<key>, legacy.metric.<key>, legacy.tag.<key>, legacy.<fact>
 
 # ----------------------------------------------------------------- keys on traces

@@ -1,25 +1,56 @@
-"""The empty SQLite database of MLflow 3.9.0, kept as SQL: MLflow's own migrations take seconds."""
+"""Empty SQLite databases of MLflow, kept as SQL: MLflow's own migrations take seconds."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
-BASELINE = Path(__file__).with_name("mlflow_3_9.sql")  # written by ``migrator.loader.baseline``
+MLFLOW_39 = "d3e4f5a6b7c8"  # the Alembic revision of MLflow 3.9.0
+
+# Written by ``migrator.loader.baseline``. It has a part for each revision, oldest first, with the
+# statements that make it of the part before.
+SCHEMAS = Path(__file__).with_name("mlflow_schemas.sql")
+_HEAD = re.compile(r"^-- revision (\w+), MLflow .*\n", re.MULTILINE)
 
 # Four times SQLite's own: 100,000 runs take an eighth less CPU, and a file is an eighth smaller. An
 # empty database has 1.9 MB instead of 0.5. MLflow opens any.
 PAGE_BYTES = 16_384
 
 
-def create(path: str) -> None:
-    """Make an empty database at the schema of MLflow 3.9.0 in ``path``, without MLflow.
+def head_of(revision: str, release: str) -> str:
+    """The line that begins a revision's part of ``SCHEMAS``."""
+    return f"-- revision {revision}, MLflow {release}\n"
 
-    Takes a few ms. What it leaves after a failure is of no use.
+
+@functools.cache
+def _parts() -> Mapping[str, str]:
+    """Return the statements of each revision that is kept, oldest first."""
+    _, *parts = _HEAD.split(SCHEMAS.read_text(encoding="utf-8"))
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def is_kept(revision: str) -> bool:
+    """Return True if ``create`` can make a database of this revision."""
+    return revision in _parts()
+
+
+def create(path: str, revision: str = MLFLOW_39) -> None:
+    """Make an empty database of MLflow in ``path``, without MLflow.
+
+    Takes a few ms. ``revision`` must be kept. What it leaves after a failure is of no use.
     """
-    script = BASELINE.read_text(encoding="utf-8")
+    script = []
+    for each, statements in _parts().items():
+        script.append(statements)
+        if each == revision:
+            break
+    else:
+        raise KeyError(revision)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         for pragma in (f"page_size={PAGE_BYTES}", "journal_mode=MEMORY", "synchronous=OFF"):
             db.execute(f"PRAGMA {pragma}").close()
-        db.executescript(f"BEGIN;\n{script}COMMIT;")
+        db.executescript(f"BEGIN;\n{''.join(script)}COMMIT;")

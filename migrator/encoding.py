@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from migrator.conventions import (
+    FEEDBACK_COST,
+    FEEDBACK_COST_MICRO,
     INT64_MAX,
     INT64_MIN,
     MAX_DICT_DEPTH,
@@ -43,6 +45,15 @@ def span_id_of(trace_id: str, name: str) -> str:
 def assessment_id_of(*parts: str) -> str:
     """Derive an assessment's id from its facts, so that writing it twice keeps one."""
     return f"a-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:32]}"
+
+
+def cost_feedback(total_usd: float) -> dict[str, float]:
+    """The cost of a trace as feedback: in USD, and in millionths of it for MLflow's views.
+
+    MLflow rounds feedback to three decimals in the list of traces and to two in the charts, where
+    the 0.000123 USD of a small workflow would be 0.00. They show 123 micro-USD.
+    """
+    return {FEEDBACK_COST: total_usd, FEEDBACK_COST_MICRO: round(total_usd * 1_000_000, 6)}
 
 
 def span_content(trace_id: str, span: SpanPlan) -> str:

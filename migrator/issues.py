@@ -957,8 +957,10 @@ class Code(str, Enum):
     ARTIFACT_NOT_COPIED = (
         "artifact-not-copied",
         Severity.REJECTED,
-        "An artifact could not be read, so it was not copied.",
-        "Make the file readable and convert again; files that were copied are not copied twice.",
+        "An artifact was not copied: it could not be read, or the directory for copies takes its "
+        "name for that of another file (as macOS and Windows do with A.txt and a.txt).",
+        "Make the file readable, or copy to a directory that keeps both names, and convert again; "
+        "files that were copied are not copied twice.",
     )
     ARTIFACT_COPY_REPLACED = (
         "artifact-copy-replaced",

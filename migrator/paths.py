@@ -31,6 +31,19 @@ def openable_path(text: str) -> str:
     return text if text.isascii() else os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
+def sqlite_uri(path: str) -> str:
+    """The URI with which MLflow opens the SQLite file at an absolute path, with / on Windows too.
+
+    So a shell takes it as it is: ``sqlite:///C:/data/mlflow.db``.
+    """
+    path = path.replace(os.sep, "/")
+    if "%" not in path:
+        return f"sqlite:///{path}"
+    from sqlalchemy.engine import URL  # takes long to import
+
+    return str(URL.create("sqlite", database=path))
+
+
 def is_utf8(path: str) -> bool:
     """Return True if the bytes of a path that Python gave are valid UTF-8."""
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrator.extractor.filestore import fingerprint
+from tests.support import compatibility
 
 if TYPE_CHECKING:
     from tests.support.sql_servers import Server as SqlServer
@@ -21,6 +22,30 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would c
 
 # Stores of tests are seconds old: whether they count as unchanged must not depend on the machine.
 fingerprint.CLOCK_NS = 10**18
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that keeps what ran, for the page on compatibility."""
+    parser.addoption(
+        "--record-compatibility",
+        action="store_true",
+        help="keep the result and all versions in docs/reference/compatibility.json",
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Keep what ran, if that was asked for. Only the process that shows results comes here."""
+    if not config.getoption("record_compatibility"):
+        return
+    count = {
+        name: len(terminalreporter.stats.get(name, []))
+        for name in ("passed", "failed", "error", "skipped")
+    }
+    files = [] if config.args == config.getini("testpaths") else list(config.args)
+    failed = count["failed"] + count["error"]
+    compatibility.record(compatibility.this_run(files, count["passed"], failed, count["skipped"]))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -27,7 +27,9 @@ __all__ = ["main"]
 @click.version_option(__version__, prog_name="mlflow-migrate")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Move MLflow file stores (./mlruns) into an MLflow 3.9 database, nested runs as traces.
+    """Move MLflow history (file stores, databases, servers) into an MLflow 3.9 database.
+
+    Nested runs of LLM workflows become traces. Sources are only read.
 
     \b
     mlflow-migrate scan ./mlruns        what is there, and what convert would do

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from migrator.cli.output import say
+from migrator.cli.output import say, say_wrapped
 from migrator.errors import MigrateError, OptionError
 from migrator.report.console import Console, safe_streams
 from migrator.report.printable import printable
@@ -93,7 +93,7 @@ class Commands(CommandGroup):
             with interruptible():
                 return super().invoke(ctx)
         except MigrateError as error:
-            say(f"Error: {error}", err=True)
+            say_wrapped(f"Error: {error}")
             ctx.exit(1)
         except KeyboardInterrupt as stop:
             console: Console = ctx.obj

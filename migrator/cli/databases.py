@@ -21,7 +21,15 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
+from migrator.cli.output import (
+    console,
+    drawn_progress,
+    print_json,
+    say,
+    say_result,
+    say_wrapped,
+    width,
+)
 
 
 @click.command(
@@ -126,7 +134,7 @@ def convert(  # noqa: PLR0913  # a parameter for each option
             stop_on_error=on_error == "stop",
             in_place=in_place,
             progress=progress,
-            say=lambda text: None if quiet else say(text, err=True),
+            say=lambda text: None if quiet else say_wrapped(text),
         )
         if not dry_run:
             report_is = f" Report: {outcome.report_path}" if outcome.report_path else ""
@@ -178,9 +186,10 @@ def verify(
     \b
     mlflow-migrate verify ./mlruns --against sqlite:///mlflow.db
 
-    The database is read through MLflow's own client, by one process, whatever --workers is. Use
-    the same options as for convert. Exit code 3 if anything differs. What people changed in a
-    database since the last conversion is listed apart.
+    The database is read through MLflow's own stores, by each of the --workers processes. A server
+    is read through MLflow's own client, by one process. Use the same options as for convert. Exit
+    code 3 if anything differs. What people changed in a database since the last conversion is
+    listed apart.
     """
     from migrator.counting import counted
     from migrator.report.formats import wrapped

@@ -16,8 +16,12 @@ def show_here() -> bool:
     """Print a screen about this directory. False if there is no terminal, or nothing to show."""
     if sys.stdout is None or not sys.stdout.isatty():
         return False
-    parts = [text for text in (_store_text(), _database_text()) if text]
+    store = _store_text()
+    parts = [text for text in (store, _database_text(has_store=bool(store))) if text]
     if not parts:
+        say_result(
+            f"There is no {DEFAULT_SOURCE} and no {_default_database()} in this directory.\n"
+        )
         return False
     from migrator.report.formats import wrapped
 
@@ -44,9 +48,13 @@ def _store_text() -> str:
     return f"{scan_headline(outcome)}\n\n{plan_text(outcome, command)}"
 
 
-def _database_text() -> str:
+def _default_database() -> Path:
+    return Path(DEFAULT_TARGET.removeprefix("sqlite:///"))
+
+
+def _database_text(*, has_store: bool) -> str:
     """The commands for MLflow's default database, if it lies here."""
-    path = Path(DEFAULT_TARGET.removeprefix("sqlite:///"))
+    path = _default_database()
     try:
         with path.open("rb") as file:
             is_database = file.read(len(SQLITE)) == SQLITE
@@ -54,10 +62,19 @@ def _database_text() -> str:
         return ""
     if not is_database:
         return ""
+    view = f"    mlflow server --backend-store-uri {DEFAULT_TARGET} --port 5000"
+    if has_store:
+        return (
+            f"{path} is there too: convert adds to it what is new, after a backup. To view it:\n"
+            f"{view}"
+        )
     return (
-        f"{path} is a database. convert adds to it what is new, after a backup. To view it:\n"
-        f"    mlflow server --backend-store-uri {DEFAULT_TARGET} --port 5000\n"
-        "To see which of its runs would become traces, and to add these traces:\n"
+        f"{path} is a database. To see which of its runs would become traces:\n"
         f"    mlflow-migrate scan {path}\n"
-        f"    mlflow-migrate convert {path} --in-place"
+        "To write its history and these traces into a new database:\n"
+        f"    mlflow-migrate convert {path} --to sqlite:///migrated.db\n"
+        "To add the traces to the database itself, after a backup:\n"
+        f"    mlflow-migrate convert {path} --in-place\n"
+        "To view it:\n"
+        f"{view}"
     )

@@ -14,6 +14,7 @@ import click
 
 from migrator.report.colors import painted, painted_page
 from migrator.report.console import Console
+from migrator.report.formats import wrapped
 from migrator.report.json_schema import versioned
 from migrator.report.printable import printable, printable_json
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 
 LEAST_WIDTH = 40
+
+
+def say_wrapped(text: str) -> None:
+    """Print text on stderr, its lines broken between words where that is a terminal."""
+    has_terminal = sys.stderr is not None and sys.stderr.isatty()
+    say(wrapped(text, _columns()) if has_terminal else text, err=True)
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
@@ -61,6 +68,10 @@ def width() -> int | None:
     has_terminal = out is not None and out.isatty()
     if not has_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         return None
+    return _columns()
+
+
+def _columns() -> int:
     return max(LEAST_WIDTH, shutil.get_terminal_size().columns)
 
 

@@ -26,7 +26,15 @@ from migrator.cli.options import (
     with_executor,
     with_options,
 )
-from migrator.cli.output import console, drawn_progress, print_json, say, say_result, width
+from migrator.cli.output import (
+    console,
+    drawn_progress,
+    print_json,
+    say,
+    say_result,
+    say_wrapped,
+    width,
+)
 from migrator.credentials import masked
 
 if TYPE_CHECKING:
@@ -117,7 +125,7 @@ def scan(
             chosen,
             on_tree=trees.append if tree else None,
             progress=progress,
-            say=lambda text: None if quiet else say(text, err=True),
+            say=lambda text: None if quiet else say_wrapped(text),
         )
     if as_json:
         print_json(outcome.as_dict(values))

@@ -7,7 +7,7 @@ import sys
 import click
 
 from migrator.cli.app import EXIT_REJECTS, Command
-from migrator.cli.output import console, drawn_progress, print_json, say
+from migrator.cli.output import console, drawn_progress, print_json, say, say_wrapped
 from migrator.credentials import masked
 
 
@@ -33,7 +33,7 @@ def push(source: str, to: str, as_json: bool) -> None:
 
     console().state = "Nothing was sent."
     with drawn_progress(as_json) as progress:
-        pushed = send(source, to, progress=progress, say=lambda text: say(text, err=True))
+        pushed = send(source, to, progress=progress, say=say_wrapped)
     exit_code = 0 if pushed.is_complete else EXIT_REJECTS
     done = (
         f"Sent {pushed.sent} to {masked(to)}; {pushed.there_already:,} were there "

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from migrator import addresses
 from migrator.extractor import archives, buckets
 from migrator.extractor.artifact_proxy import proxy_root
-from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_uri
+from migrator.extractor.database.addresses import is_database, is_same_database, sqlite_path
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
 from migrator.extractor.filestore.fingerprint import take_fingerprint
@@ -61,7 +61,7 @@ __all__ = [
     "path_parts",
     "proxy_root",
     "scheme_of",
-    "sqlite_uri",
+    "sqlite_path",
     "take_fingerprint",
 ]
 

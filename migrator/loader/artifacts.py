@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,10 +38,15 @@ class CopyResult:
     already_there: int = 0
     failed: int = 0
     issues: list[Issue] = field(default_factory=list)
+    names: dict[str, Path] = field(default_factory=dict)  # of copies, by their folded spelling
 
 
 class Unreadable(Exception):
     """A source file can't be read; the reason in words."""
+
+
+class NameTaken(Exception):
+    """The directory takes the names of two files for one; the message says which."""
 
 
 def copy_artifacts(
@@ -128,6 +134,7 @@ def _copy(
 ) -> None:
     try:
         replaced = target.is_symlink() or target.exists()
+        _claim_name(target, result.names)
         if replaced and _same(path, target):
             result.already_there += 1
             return
@@ -140,13 +147,13 @@ def _copy(
             )
         _make(target.parent)
         written = _copy_through(path, target, root)
-    except Unreadable as error:
+    except (Unreadable, NameTaken) as error:
         result.failed += 1
         result.issues.append(
             Issue(
                 Code.ARTIFACT_NOT_COPIED,
                 path,
-                f"It can't be read: {error}.",
+                f"{error}.",
                 "the file where it is",
                 entity_id=copy.entity_id,
             )
@@ -164,6 +171,17 @@ def _copy(
                 entity_id=copy.entity_id,
             )
         )
+
+
+def _claim_name(target: Path, names: dict[str, Path]) -> None:
+    """Note the name of a copy. Raises NameTaken where the file system takes it for another's.
+
+    macOS and Windows do so with ``A.txt`` and ``a.txt``: the second would replace the first.
+    """
+    folded = unicodedata.normalize("NFC", str(target)).casefold()
+    other = names.setdefault(folded, target)
+    if str(other) != str(target) and target.exists() and target.samefile(other):
+        raise NameTaken(f"This directory can't have both {other.name} and {target.name}")
 
 
 def _copy_through(path: str, target: Path, root: Path) -> int:
@@ -197,7 +215,7 @@ def _same(path: str, target: Path) -> bool:
             return True
         sizes = Path(path).stat().st_size, target.stat().st_size
     except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from error
+        raise Unreadable(f"It can't be read: {error.strerror or error}") from error
     return sizes[0] == sizes[1] and _digest(path) == _digest(str(target))
 
 
@@ -213,13 +231,13 @@ def blocks(path: str) -> Iterator[bytes]:
     try:
         handle = os.open(path, _OPEN_FLAGS)
     except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from error
+        raise Unreadable(f"It can't be read: {error.strerror or error}") from error
     try:
         while True:
             try:
                 block = os.read(handle, _BLOCK_BYTES)
             except OSError as error:
-                raise Unreadable(error.strerror or str(error)) from error
+                raise Unreadable(f"It can't be read: {error.strerror or error}") from error
             if not block:
                 return
             yield block

@@ -641,6 +641,10 @@ class RowRecorder:
     def __init__(self) -> None:
         self._items: list[RunRows | TraceRows] = []
 
+    def blank(self) -> RowRecorder:
+        """A recorder that has made no rows."""
+        return RowRecorder()
+
     def add_run(self, run: RunRecord, experiment_id: int) -> None:
         self._items.append(run_rows(run, experiment_id))
 

@@ -1,8 +1,8 @@
 """The schema revisions of MLflow's database: listing them, creating one, upgrading to one.
 
 MLflow's Alembic chain (``mlflow/store/db_migrations``) does all the work. This module chooses the
-revision and fills what MLflow's own migrations leave empty. The empty database of MLflow 3.9.0 is
-kept as SQL (``migrator.empty_database``), because the chain takes seconds to make it.
+revision. The empty databases of known releases are kept as SQL (``migrator.empty_database``),
+because the chain takes seconds to make one.
 """
 
 from __future__ import annotations
@@ -10,20 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import json
 import logging
-import math
 import re
 import sqlite3
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from migrator import conventions
+from migrator.empty_database import MLFLOW_39 as MLFLOW_39
 from migrator.errors import OptionError, TargetError
-
-MLFLOW_39 = "d3e4f5a6b7c8"  # the head of MLflow 3.9.0: what our rows are written for
 
 # Heads of released versions, read from each release's own migrations; to name a database's maker.
 RELEASES = {
@@ -37,25 +33,19 @@ RELEASES = {
     "bf29a5ff90ea": "3.5",
     MLFLOW_39: "3.9",
     "1b5f0d9ad7c1": "3.10",
+    "c3d6457b6d8a": "3.11",
+    "7d34483879f0": "3.12",
+    "da6fb0208061": "3.13",
+    "b7e4c1a90f23": "3.14",
+    "6f8d9c3b2a1e": "3.15",
+    "b7e2c1a4d9f3": "3.16",
     "dc11669786a5": "3.17",
+    "f4a9b2c7d1e6": "3.18",
 }
 
 _REVISION = re.compile(
     r"^(down_revision|revision)(?:\s*:[^=\n]*)?\s*=\s*(?:[\"'](\w+)[\"']|None)", re.MULTILINE
 )
-
-# What revision 75868b020152 (MLflow 3.17) turns from rows into columns of trace_info.
-PROMOTED = {
-    "trace_tags": (conventions.TRACE_NAME,),
-    "trace_request_metadata": (
-        conventions.TRACE_SESSION,
-        conventions.TRACE_USAGE,
-        conventions.TRACE_COST,
-    ),
-    "trace_metrics": ("input_tokens", "output_tokens", "total_tokens"),
-}
-_COSTS = ("input_cost", "output_cost", "total_cost")
-_DIMENSION_CHARS = 500  # of spans.model_name and model_provider
 
 
 def installed_mlflow() -> str:
@@ -115,6 +105,11 @@ def wanted_revision(schema: str | None) -> str:
         f"There is no schema '{schema}'.",
         todo="Allowed are 3.9 and latest (that of the installed MLflow, which is the default).",
     )
+
+
+def release_of(wanted: str) -> str:
+    """Return the MLflow release of a revision that ``wanted_revision`` chose, such as ``3.9``."""
+    return RELEASES[MLFLOW_39] if wanted == MLFLOW_39 else installed_mlflow()
 
 
 def maker(revision: str) -> str:
@@ -246,93 +241,3 @@ def tune(connection: sqlite3.Connection) -> None:
     for pragma in ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-65536"):
         connection.execute(f"PRAGMA {pragma}").close()
     connection.execute("PRAGMA temp_store=MEMORY").close()
-
-
-# -------------------------------------------------------------------- what MLflow leaves empty
-
-
-def finish(db: sqlite3.Connection) -> int:
-    """Fill the columns of spans in newer schemas that MLflow's migrations leave empty.
-
-    MLflow 3.10 and later read a span's model, provider and cost from columns of their own, which
-    its migrations don't fill from the spans' content. 3.10 to 3.16 keep them in
-    ``spans.dimension_attributes`` and ``span_metrics``, 3.17 and later in five columns of
-    ``spans``. Returns the number of spans filled; those that hold any such value are left alone.
-    """
-    columns = {row[1] for row in db.execute("PRAGMA table_xinfo(spans)")}
-    if "model_name" in columns:
-        columns_filled = (*_COSTS, "model_name", "model_provider")
-        empty = " AND ".join(f"{name} IS NULL" for name in columns_filled)
-    elif "dimension_attributes" in columns:
-        empty = (
-            "dimension_attributes IS NULL AND NOT EXISTS (SELECT 1 FROM span_metrics AS m "
-            "WHERE m.trace_id = spans.trace_id AND m.span_id = spans.span_id)"
-        )
-    else:
-        return 0
-    found = []
-    for trace_id, span_id, content in db.execute(
-        "SELECT trace_id, span_id, content FROM spans "
-        f"WHERE {empty} AND content LIKE '%\"mlflow.llm.%'"
-    ):
-        model, provider, costs = _llm_facts(content)
-        if model or provider or any(cost is not None for cost in costs):
-            found.append((model, provider, *costs, trace_id, span_id))
-    if "model_name" in columns:
-        db.executemany(
-            "UPDATE spans SET model_name=?, model_provider=?, input_cost=?, output_cost=?, "
-            "total_cost=? WHERE trace_id=? AND span_id=?",
-            found,
-        )
-    else:
-        db.executemany(
-            "UPDATE spans SET dimension_attributes=? WHERE trace_id=? AND span_id=?",
-            [(_dimensions(model, provider), *key) for model, provider, _, _, _, *key in found],
-        )
-        metrics = []
-        for _, _, *costs, trace_id, span_id in found:
-            for name, cost in zip(_COSTS, costs, strict=True):
-                if cost is not None:
-                    metrics.append((trace_id, span_id, name, cost))
-        db.executemany(
-            "INSERT INTO span_metrics (trace_id, span_id, key, value) VALUES (?, ?, ?, ?)", metrics
-        )
-    return len(found)
-
-
-def _llm_facts(content: str) -> tuple[str | None, str | None, Sequence[float | None]]:
-    """Return the model, the provider and the three costs in a span's content."""
-    try:
-        attributes = json.loads(content).get("attributes") or {}
-    except (ValueError, AttributeError):
-        return None, None, (None, None, None)
-
-    def value(key: str) -> Any:
-        try:
-            return json.loads(attributes[key])
-        except (KeyError, TypeError, ValueError):
-            return None
-
-    def text(key: str) -> str | None:
-        found = value(key)
-        return found[:_DIMENSION_CHARS] if isinstance(found, str) and found else None
-
-    cost = value(conventions.SPAN_COST)
-    cost = cost if isinstance(cost, dict) else {}
-    return (
-        text(conventions.SPAN_MODEL),
-        text(conventions.SPAN_PROVIDER),
-        [_number(cost.get(name)) for name in _COSTS],
-    )
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def _dimensions(model: str | None, provider: str | None) -> str | None:
-    pairs = {conventions.SPAN_MODEL: model, conventions.SPAN_PROVIDER: provider}
-    pairs = {key: value for key, value in pairs.items() if value}
-    return json.dumps(pairs) if pairs else None

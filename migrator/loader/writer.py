@@ -21,7 +21,7 @@ from migrator.loader import rows, schema
 from migrator.loader.publication import PublishOptions, Staged
 from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
-from migrator.loader.sqlite import audit, staging
+from migrator.loader.sqlite import audit, newer_columns, staging
 from migrator.loader.sqlite.files import reporting
 from migrator.loader.targets import Target
 from migrator.model import (
@@ -54,14 +54,17 @@ class Writer:
             writer.finish()
             result = writer.publish()
 
-    For a newer schema than that of MLflow 3.9, the first run starts a process that imports MLflow
-    and later upgrades the staging file. Meanwhile the source can be read, and this process stays
-    small. If MLflow has been imported already, this process does the upgrade. Leaving the ``with``
-    block always removes the staging file.
+    The staging file has the wanted schema from the start, if that is kept (``empty_database``).
+    If not, it has that of MLflow 3.9, and the first run starts a process that imports MLflow and
+    later upgrades the file. Meanwhile the source can be read, and this process stays small. If
+    MLflow has been imported already, this process does the upgrade. Leaving the ``with`` block
+    always removes the staging file.
 
     Methods raise TargetError when the target can't be written; one bad row never stops the others.
     They must be called from one thread.
     """
+
+    lot_runs = 50  # of a recorder: its rows are sent between processes
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -85,7 +88,8 @@ class Writer:
         self._file = staging.StagingFile(self._target.path)
         self._db: sqlite3.Connection | None = None
         self._upgrader: ProcessExecutor | None = None
-        self._upgrades_apart = self._target.wanted != MLFLOW_39 and "mlflow" not in sys.modules
+        self._is_kept = empty_database.is_kept(self._target.wanted)
+        self._upgrades_apart = not self._is_kept and "mlflow" not in sys.modules
         return self
 
     def __exit__(
@@ -103,7 +107,8 @@ class Writer:
     def _ready(self) -> sqlite3.Connection:
         """Return the connection to the staging file; the first call creates its tables."""
         if self._db is None:
-            empty_database.create(self._file.path)
+            first = self._target.wanted if self._is_kept else MLFLOW_39
+            empty_database.create(self._file.path, first)
             self._db = sqlite3.connect(self._file.path, isolation_level=None)
             schema.tune(self._db)
             for statement in audit.SIDE_TABLES:
@@ -483,7 +488,7 @@ class Writer:
 
     def _row_issue(self, code: Code, table: str, row: Row, reason: str) -> Issue:
         named = dict(zip(COLUMNS[table], row, strict=True))
-        name = "/".join(str(named[column]) for column in audit.key_columns(self._ready(), table))
+        name = "/".join(str(named[column]) for column in audit.own_key(self._ready(), table))
         kind = audit.kind_of(table, named)
         said = kind.value if kind else table
         trace_id = audit.trace_of(table, named)
@@ -549,19 +554,22 @@ class Writer:
             )
 
     def _bring_to_schema(self, db: sqlite3.Connection) -> dict[str, int]:
-        """End the transaction, and carry the file from MLflow 3.9's schema to the wanted one.
+        """Give the rows the shape of the wanted schema, and end the transaction.
 
-        Returns, by table, the rows that MLflow's migration may have turned into columns.
+        Returns, by table, the rows that may have become columns.
         """
         if self._target.wanted == MLFLOW_39:
             db.execute("COMMIT")
             return {}
         promoted = audit.promoted_rows(db)
         audit.remember_promoted(db)
-        db.execute("COMMIT")
-        self._upgrade()
-        db.execute("BEGIN")
-        schema.finish(db)
+        if self._is_kept:
+            newer_columns.promote(db)
+        else:
+            db.execute("COMMIT")
+            self._upgrade()
+            db.execute("BEGIN")
+        newer_columns.finish(db)
         db.execute("COMMIT")
         if audit.promoted_rows(db) == promoted:  # a schema that keeps them as rows
             db.execute("DELETE FROM temp.promoted")

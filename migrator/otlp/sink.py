@@ -30,6 +30,10 @@ class OtlpRecorder:
         self._names = names
         self._encoded: Encoded = []
 
+    def blank(self) -> OtlpRecorder:
+        """A recorder that has encoded nothing."""
+        return OtlpRecorder(self._names)
+
     def add_run(self, run: RunRecord, experiment_id: int) -> None: ...
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
@@ -45,6 +49,8 @@ class OtlpRecorder:
 
 class OtlpSink:
     """Sends traces to a receiver, and counts them."""
+
+    lot_runs = 50  # of a recorder: its traces are sent between processes
 
     def __init__(self, receiver: Receiver) -> None:
         self.traces = self.spans = 0

@@ -105,6 +105,7 @@ class ExperimentSummary:
     traces: int = 0  # rebuilt from runs
     spans: int = 0  # of rebuilt traces
     native_traces: int = 0  # written by MLflow itself
+    native_spans: int = 0  # of these
     input_tokens: int = 0
     output_tokens: int = 0
     first_ms: int | None = None
@@ -209,6 +210,7 @@ class ExperimentSummary:
         """Count a trace of this experiment, with its spans, tokens and assessments."""
         if plan.native:
             self.native_traces += 1
+            self.native_spans += len(plan.spans)
         else:
             self.traces += 1
             self.spans += len(plan.spans)
@@ -232,7 +234,7 @@ class ExperimentSummary:
             self._add_decision(decision)
         for name in (
             "runs", "deleted_runs", "trees", "nested_trees", "traces", "spans", "native_traces",
-            "input_tokens", "output_tokens", "size_bytes",
+            "native_spans", "input_tokens", "output_tokens", "size_bytes",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for number, week in other.weeks.items():
@@ -444,7 +446,8 @@ class Outcome:
     report_problem: str | None = None  # why the report could not be written
     redacted: Counter[str] = field(default_factory=Counter)  # masked texts by kind of record
     redaction_stayed: int = 0  # identifiers and locations that match --redact but can't change
-    schema: str | None = None
+    schema: str | None = None  # the revision of the target, if that is a database
+    schema_release: str | None = None  # the MLflow release that has this schema
     server: ServerSummary | None = None  # if the target is an MLflow server
     left_out_experiments: int = 0  # by --experiment
     groups_by_time: tuple[int, int] = (0, 0)  # workflows and steps that --group-by-time would join
@@ -524,6 +527,7 @@ class Outcome:
             "read": self.is_read,
             "shard": self.shard_text or None,
             "schema": self.schema,
+            "schema_release": self.schema_release,
             "server": None if self.server is None else self.server.as_dict(),
             "backup": self.backup,
             "rejects": self.rejects_path,

@@ -12,6 +12,7 @@ from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, ext
 from migrator.credentials import masked
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.issues import Issue, Severity
+from migrator.loader.schema import release_of
 from migrator.model import ArtifactCopy
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
@@ -255,6 +256,7 @@ def _convert_into_database(
         outcome.backup = result.backup_path
         outcome.unchanged = result.unchanged and not outcome.artifacts.files_copied
         outcome.schema = target.wanted
+        outcome.schema_release = release_of(target.wanted)
         outcome.seconds = time.monotonic() - began
         if not outcome.unchanged or outcome.ledger.has_rejects or reporting.path is not None:
             default = _report_path(target.report_base, outcome)

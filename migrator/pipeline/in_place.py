@@ -27,6 +27,7 @@ from migrator.model import (
 )
 from migrator.outcome.ledger import counts_of, trace_counts_of
 from migrator.outcome.summary import ArtifactSummary, Outcome
+from migrator.paths import sqlite_uri
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Recorder, SharedSink, Sink
 from migrator.pipeline.stores import Store
@@ -54,7 +55,7 @@ def in_place_target(sources: Sequence[str]) -> str:
         pass
     if addresses.is_database_server(sources[0]):
         return sources[0]
-    return extractor.sqlite_uri(sources[0])
+    return sqlite_uri(extractor.sqlite_path(sources[0]))
 
 
 def in_place_options(options: Options, target: str) -> Options:
@@ -166,6 +167,11 @@ class SharedNewTraces(NewTraces):
     def __init__(self, sink: SharedSink) -> None:
         super().__init__(sink)
         self._shared = sink
+
+    @property
+    def lot_runs(self) -> int:
+        """About as many runs are one piece of work for a process."""
+        return self._shared.lot_runs
 
     def recorder(self) -> Recorder:
         """A recorder of the sink."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -21,7 +20,6 @@ from migrator.pipeline.stores import Progress, Store
 from migrator.pipeline.trees import TreeContext, TreeWorker
 from migrator.pipeline.walk_totals import WalkTotals
 
-LOT_RUNS = 50  # about as many runs are one piece of work for a process; MOST_DECISIONS or fewer
 AHEAD = 2  # so many pieces of work for each worker are under way
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
 
@@ -64,7 +62,7 @@ def _work_shared(work: TreeWork, totals: WalkTotals, sink: SharedSink, workers_c
     That is done in the order of the trees, so that the result is the same for every number of
     workers. They are processes of our own, or those of the executor that the options name.
     """
-    lots = tuple(_lots(work.forest))
+    lots = tuple(_lots(work.forest, sink.lot_runs))
     lot_work = LotWork.of(work.context, totals.blank(), sink.recorder())
     pieces = (_piece(work.forest, work.context, lot) for lot in lots)
     done = 0
@@ -96,11 +94,11 @@ class Lot(NamedTuple):
     runs: int
 
 
-def _lots(forest: transformer.Forest) -> Iterator[Lot]:
+def _lots(forest: transformer.Forest, lot_runs: int) -> Iterator[Lot]:
     first = runs = 0
     for at, tree in enumerate(forest.trees(), 1):
         runs += len(tree.run_ids)
-        if runs >= LOT_RUNS or at == len(forest.root_ids):
+        if runs >= lot_runs or at == len(forest.root_ids):
             yield Lot(first, at, runs)
             first, runs = at, 0
 
@@ -196,7 +194,7 @@ class LotWork:
             inferred=piece.inferred,
             copies=piece.copies,
         )
-        recorder = copy.deepcopy(self.recorder)  # one for each thread
+        recorder = self.recorder.blank()  # one for each thread
         return _work_on(piece.trees, context, self.blank.blank(), recorder)
 
 

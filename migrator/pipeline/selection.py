@@ -102,7 +102,7 @@ class RejectsList:
         if isinstance(given, RejectsList):
             return given
         try:
-            lines = Path(given).read_text(encoding="utf-8").splitlines()
+            lines = Path(given).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise OptionError(f"The list {given} can't be read: {error}.") from error
         items = []

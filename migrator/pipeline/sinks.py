@@ -39,6 +39,9 @@ class Sink(RunSink, Protocol):
 class Recorder(RunSink, Protocol):
     """Prepares runs and traces for a sink, in a process that has not got the sink."""
 
+    def blank(self) -> Recorder:
+        """A recorder like this one, to which nothing was added."""
+
     def recorded(self) -> Any:
         """What was added since the last call, for the sink's ``replay``."""
 
@@ -46,6 +49,10 @@ class Recorder(RunSink, Protocol):
 @runtime_checkable
 class SharedSink(Sink, Protocol):
     """A sink for which other processes can prepare the runs and traces."""
+
+    @property
+    def lot_runs(self) -> int:
+        """About as many runs are one piece of work for a process."""
 
     def recorder(self) -> Recorder: ...
     def replay(self, recorded: Any) -> None: ...
@@ -93,7 +100,12 @@ class BaseSink:
 class Discard(BaseSink):
     """The sink of ``scan`` and ``--dry-run``: decisions are counted, not kept."""
 
+    lot_runs = 50
+
     def recorder(self) -> Recorder:
+        return self
+
+    def blank(self) -> Recorder:
         return self
 
     def recorded(self) -> None: ...

@@ -63,15 +63,25 @@ def convert_headline(outcome: Outcome) -> str:
         return (
             f"{text}; {losses(ledger)}." if ledger.issues_count(Severity.REJECTED) else f"{text}."
         )
-    verbs = ("Would convert", "rebuild") if outcome.dry_run else ("Converted", "rebuilt")
-    done = f"{verbs[0]} {converted or 'no runs'}"
-    if rebuilt:
-        comma = "," if " and " in converted else ""
-        done += f"{comma} and {verbs[1]} {counted(rebuilt, 'trace')}"
+    done = _done(converted, rebuilt, outcome.dry_run)
     done += f" in {outcome.seconds:.1f} s → {outcome.target}; {losses(ledger)}."
     if outcome.dry_run:
         done += " Nothing was written (--dry-run)."
     return done
+
+
+def _done(converted: str, rebuilt: int, is_dry_run: bool) -> str:
+    """``Converted 82 runs and rebuilt 33 traces``, or the part of it that happened."""
+    convert, rebuild = ("convert", "rebuild") if is_dry_run else ("converted", "rebuilt")
+    traces = f"{rebuild} {counted(rebuilt, 'trace')}"
+    if not rebuilt:
+        text = f"{convert} {converted or 'no runs'}"
+    elif not converted:
+        text = traces
+    else:
+        comma = "," if " and " in converted else ""
+        text = f"{convert} {converted}{comma} and {traces}"
+    return f"Would {text}" if is_dry_run else text.capitalize()
 
 
 def new_rebuilt(outcome: Outcome) -> Mapping[Kind, int]:

@@ -16,6 +16,7 @@ from migrator.report.artifacts import hollow_lines
 from migrator.report.charts import Chart, bars_of, chart
 from migrator.report.formats import date_range, size
 from migrator.report.links import MOST_LINKS, Link, server_command, trace_links
+from migrator.report.roles import roles_text
 from migrator.report.text import artifacts_text, files_text, kept_lines, rebuilt_lines
 from migrator.report.tree import duration, moment
 
@@ -211,7 +212,7 @@ def _tiles(outcome: Outcome) -> list[Tile]:
     ledger, experiments = outcome.ledger, outcome.experiments
     native = sum(e.native_traces for e in experiments)
     rebuilt = sum(e.traces for e in experiments)
-    origin = f"{rebuilt:,} from runs, {native:,} that MLflow wrote" if native else ""
+    origin = f"{rebuilt:,} from runs, {native:,} that the source has" if native else ""
     input_tokens = sum(e.input_tokens for e in experiments)
     output_tokens = sum(e.output_tokens for e in experiments)
     tokens_note = f"{input_tokens:,} in, {output_tokens:,} out"
@@ -276,8 +277,12 @@ def _experiments(outcome: Outcome) -> Experiments:
         [
             Cell(e.name, below=_experiment_facts(e, outcome)),
             _bar(e.runs, most),
-            *_number_cells(e.traces + e.native_traces, e.spans, e.input_tokens + e.output_tokens),
-            Cell(", ".join(f"{n:,} {role}" for role, n in e.roles.most_common())),
+            *_number_cells(
+                e.traces + e.native_traces,
+                e.spans + e.native_spans,
+                e.input_tokens + e.output_tokens,
+            ),
+            Cell(roles_text(e.roles)),
             Cell(date_range(e.first_ms, e.last_ms), "days"),
         ]
         for e in shown

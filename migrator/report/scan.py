@@ -68,17 +68,17 @@ def plan_text(outcome: Outcome, command: str) -> str:
 
 
 def _result(outcome: Outcome) -> str:
-    """What ``convert`` would write: runs, traces made of them, and MLflow's own traces."""
+    """What ``convert`` would write: runs, the source's own traces, and traces made of runs."""
     rebuilt = outcome.ledger.rebuilt
     native = sum(experiment.native_traces for experiment in outcome.experiments)
     runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
     text = f"It would write {counted(runs, 'run')}"
+    if native:
+        text += f" and {counted(native, 'trace that is', 'traces that are')} in the source already"
     if rebuilt[Kind.TRACE]:
         traces, spans = counted(rebuilt[Kind.TRACE], "trace"), counted(rebuilt[Kind.SPAN], "span")
-        text += f", and rebuild {traces} with {spans} from them"
-    if native:
-        text += f", and write {counted(native, 'trace')} that MLflow itself recorded"
-    return f"{text}. The store is only read."
+        text += f", and rebuild {traces} with {spans} from the runs"
+    return f"{text}. The source is only read."
 
 
 def _cost(outcome: Outcome) -> str:

@@ -20,6 +20,7 @@ from migrator.report.formats import Column, date_range, fitted_table, shorten, s
 from migrator.report.headline import convert_headline, new_rebuilt
 from migrator.report.links import MOST_LINKS, server_command, server_url, trace_links
 from migrator.report.printable import one_line
+from migrator.report.roles import roles_text, trees_of_role
 
 EXAMPLES_PER_CODE = 3
 LISTED_WHOLE = frozenset({Code.EXPERIMENT_RENAMED})  # even without -v: people need the new names
@@ -36,11 +37,6 @@ LEDGER_TITLES = {
 }
 ALWAYS_SHOWN = frozenset({"found", "converted", "already_there", "rejected"})
 
-# Role of a tree -> its noun in singular and plural, where these are not regular.
-ROLE_NOUNS = {
-    "batch": ("batch", "batches"),
-    "training": ("training run", "training runs"),
-}
 
 # Reason -> what one such tree is, what several are, and the flag that makes traces of them.
 KEPT_AS_RUNS = {
@@ -49,7 +45,7 @@ KEPT_AS_RUNS = {
     "flat": ("no nested runs, no sign of LLM calls", "", "--include flat"),
     "deleted": ("deleted", "", "--include deleted"),
     "no-rows": ("no row of the tables could be read", "", ""),
-    "native": ("MLflow itself wrote a trace, and it is linked", "", ""),
+    "native": ("it has a trace already", "they have traces already", ""),
     "unreadable": ("could not be read", "", ""),
     "tables": ("table of evaluations or predictions", "tables of evaluations or predictions",
                "--include tables"),
@@ -179,6 +175,13 @@ def redacted_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def release_text(release: str) -> str:
+    """A sentence about the releases that open a database with the schema of ``release``."""
+    if release == "3.9":
+        return "MLflow 3.9 opens it. A newer MLflow upgrades it at once; then 3.9 can't open it."
+    return f"MLflow {release} opens it; 3.9 can't (--schema 3.9 writes one that it can)."
+
+
 def look_text(outcome: Outcome, verbose: bool = False) -> str:
     """The command that serves the target, and links that show all of its traces.
 
@@ -186,6 +189,8 @@ def look_text(outcome: Outcome, verbose: bool = False) -> str:
     """
     where = server_command(outcome) if outcome.server is None else server_url(outcome)
     lines = ["View the result:", f"    {where}"]
+    if outcome.schema_release is not None:
+        lines.append(release_text(outcome.schema_release))
     links = trace_links(outcome)
     shown = links if verbose else links[:MOST_LINKS]
     if links:
@@ -307,12 +312,12 @@ def _experiment_row(experiment: ExperimentSummary) -> list[str]:
         f"{experiment.runs:,}",
         f"{experiment.trees:,}",
         str(experiment.depth or ""),
-        ", ".join(f"{number} {role}" for role, number in experiment.roles.most_common()),
+        roles_text(experiment.roles),
         f"{tokens:,}" if tokens else "",
         date_range(experiment.first_ms, experiment.last_ms),
         size(experiment.size_bytes),
         f"{experiment.traces + experiment.native_traces:,}",
-        f"{experiment.spans:,}",
+        f"{experiment.spans + experiment.native_spans:,}",
     ]
 
 
@@ -355,8 +360,7 @@ def _trees_of(decisions: Sequence[Decision]) -> int:
 def _decision_line(decisions: Sequence[Decision]) -> str:
     """Return ``800 workflows (profile x) → 800 traces, e.g. 0010…``."""
     first = decisions[0]
-    singular, plural = ROLE_NOUNS.get(first.role, (first.role, ""))
-    trees = counted(_trees_of(decisions), singular, plural)
+    trees = trees_of_role(_trees_of(decisions), first.role)
     profile = f" (profile {first.profile})" if first.profile else ""
     became = counted(sum(decision.traces for decision in decisions), "trace")
     if first.left_as_runs is not None:
@@ -378,11 +382,11 @@ def rebuilt_lines(outcome: Outcome) -> list[str]:
     for experiment in outcome.experiments:
         profiles.update(experiment.profiles)
     traces, spans = counted(rebuilt[Kind.TRACE], "trace"), counted(rebuilt[Kind.SPAN], "span")
-    line = f"Rebuilt from runs: {traces} with {spans}"
+    lines = [f"Rebuilt from runs: {traces} with {spans}."]
     if profiles:
-        trees = [f"{counted(n, 'tree')} by {name}" for name, n in sorted(profiles.items())]
-        line += f" ({', '.join(trees)})"
-    return [f"{line}.", *hollow_lines(outcome.artifacts.hollow)]
+        by_profile = [f"{name} ({n:,})" for name, n in profiles.most_common()]
+        lines.append(f"Trees of runs by the profile that read them: {', '.join(by_profile)}.")
+    return lines + hollow_lines(outcome.artifacts.hollow)
 
 
 def kept_lines(outcome: Outcome) -> list[str]:

@@ -399,11 +399,13 @@ def write_totals(info: Any, found: Totals, prices: str | None = None) -> None:
     cost = found.cost()
     if cost is not None:
         metadata[conv.TRACE_COST] = encoding.encode(cost)
-        feedback = _write_feedback(info, conv.FEEDBACK_COST, cost["total_cost"])
-        if found.unpriced:
-            feedback.rationale = f"Without calls of {', '.join(found.unpriced)}: no price is known."
-        if prices is not None:
-            feedback.metadata = {"prices": prices}
+        for name, value in encoding.cost_feedback(cost["total_cost"]).items():
+            feedback = _write_feedback(info, name, value)
+            if found.unpriced:
+                unpriced = ", ".join(found.unpriced)
+                feedback.rationale = f"Without calls of {unpriced}: no price is known."
+            if prices is not None:
+                feedback.metadata = {"prices": prices}
 
 
 def _write_feedback(info: Any, name: str, value: float) -> Feedback:
@@ -630,8 +632,10 @@ def _mask_assessment(assessment: Any, masker: Masker) -> None:
             part.value = masker.value({name: part.value})[name]
     error = getattr(assessment.feedback, "error", None)
     if error is not None:
-        error.error_message = masker.text(error.error_message or "")
-        error.stack_trace = masker.text(error.stack_trace or "")
+        if error.error_message:
+            error.error_message = masker.text(error.error_message)
+        if error.stack_trace:  # an empty one would be an empty box in MLflow's page
+            error.stack_trace = masker.text(error.stack_trace)
     if assessment.rationale:
         assessment.rationale = masker.text(assessment.rationale)
     if assessment.metadata:

@@ -430,18 +430,13 @@ class TrackedSpan:
             from mlflow.entities import SpanEvent, SpanStatus, SpanStatusCode
 
             self.failed = True
-            stack = "" if error is None else "".join(tracebacks.format_exception(error))
-            message, stack = encoding.clean_text(message), encoding.clean_text(stack)
+            message = encoding.clean_text(message)
+            attributes = {"exception.type": kind, "exception.message": message}
+            if error is not None:  # an empty one would be an empty box in MLflow's page
+                stack = "".join(tracebacks.format_exception(error))
+                attributes["exception.stacktrace"] = encoding.clean_text(stack)
             self._live.add_event(
-                SpanEvent(
-                    name="exception",
-                    timestamp=time.time_ns(),
-                    attributes={
-                        "exception.type": kind,
-                        "exception.message": message,
-                        "exception.stacktrace": stack,
-                    },
-                )
+                SpanEvent(name="exception", timestamp=time.time_ns(), attributes=attributes)
             )
             self._live.set_status(SpanStatus(SpanStatusCode.ERROR, f"{kind}: {message}"))
 

@@ -97,7 +97,7 @@ def _plan(choice: Choice, options: PlanOptions, natives: NativeTraces) -> _Made:
     else:
         made = _plan_traces(tree, role, options, natives)
     if made.left == "native":
-        made.notes.insert(0, "MLflow's own trace is linked to it")
+        made.notes.insert(0, "a trace is linked to it")
     return made
 
 

@@ -63,13 +63,15 @@ def totals(
 ) -> tuple[AssessmentRecord, ...]:
     """A rebuilt trace's sums as feedback, like the tracker's: MLflow 3.9 charts feedback.
 
-    A name that the source itself gave feedback under (``judged``) stays the source's.
+    A name that the source itself gave feedback under (``judged``) stays the source's. Its own
+    ``cost_usd`` also keeps ours in millionths away, which could contradict it.
     """
     taken = {each.name for each in judged if each.span_id is None}
-    values = {
-        conv.FEEDBACK_TOKENS: usage.total_tokens if usage is not None else None,
-        conv.FEEDBACK_COST: cost.get("total_cost") if cost is not None else None,
-    }
+    values: dict[str, float | None] = {}
+    if usage is not None:
+        values[conv.FEEDBACK_TOKENS] = usage.total_tokens
+    if cost is not None and "total_cost" in cost and conv.FEEDBACK_COST not in taken:
+        values |= encoding.cost_feedback(cost["total_cost"])
     return tuple(
         AssessmentRecord(
             assessment_id=encoding.assessment_id_of(trace_id, name, conv.FEEDBACK_SOURCE),

@@ -13,6 +13,7 @@ from migrator.outcome.summary import Outcome
 from migrator.pipeline.options import as_texts
 from migrator.verification.database import DatabaseComparer
 from migrator.verification.findings import VerifyResult
+from migrator.verification.garbage import rare_collections
 from migrator.verification.rest import RestComparer
 
 
@@ -44,23 +45,20 @@ def verify(
     copies = options.artifacts.mode == "copy"
     with pipeline.fetched(sources, options, progress, whole=copies) as places:
         stores = pipeline.open_stores(places, say)
+        options = replace(options, executor=None)  # another machine may not have the database
         comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
         outcome = Outcome(__version__, tuple(store.name for store in stores), against)
-        walked = pipeline.walk_sources(
-            stores,
-            options,
-            comparer,
-            outcome,
-            pipeline.TargetFacts(
-                comparer.experiments(),
-                comparer.largest_id,
-                comparer.collation_key,
-                comparer.experiments_of_runs,
-            ),
-            pipeline.Observer(progress=progress),
+        facts = pipeline.TargetFacts(
+            comparer.experiments(),
+            comparer.largest_id,
+            comparer.collation_key,
+            comparer.experiments_of_runs,
         )
-        comparer.compare_copies(walked.locations.copies)
-        result = replace(comparer.finish(), hollow=outcome.artifacts.hollow)
+        observer = pipeline.Observer(progress=progress)
+        with rare_collections():
+            walked = pipeline.walk_sources(stores, options, comparer, outcome, facts, observer)
+            comparer.compare_copies(walked.locations.copies)
+            result = replace(comparer.finish(), hollow=outcome.artifacts.hollow)
         return walked.redactor.value(result)
 
 

@@ -161,6 +161,14 @@ class Findings:
         self._compared: Counter[Kind] = Counter()
         self._recounted = 0
 
+    def add(self, other: Findings) -> None:
+        """Add what was found elsewhere, after what was found here."""
+        room = MAX_DIFFERENCES - len(self._differences)
+        self._differences += other._differences[:room]
+        self._total += other._total
+        self._compared.update(other._compared)
+        self._recounted += other._recounted
+
     def count(self, kind: Kind, number: int = 1) -> None:
         self._compared[kind] += number
 

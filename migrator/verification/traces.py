@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +33,15 @@ class ReadOnce:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    def take_given(self) -> Set[str]:
+        """Return the ids of the traces that were given whole, and forget them."""
+        given, self._given = self._given, set()
+        return given
+
+    def add_given(self, trace_ids: Set[str]) -> None:
+        """Take traces for given that were given by a store in another process."""
+        self._given |= trace_ids
 
     def batch_get_traces(self, trace_ids: Sequence[str], location: str | None = None) -> list[Any]:
         """Get traces as MLflow does, without those of which something is missing."""

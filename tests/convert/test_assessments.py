@@ -152,7 +152,8 @@ def test_a_name_with_values_of_several_types_is_an_issue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.setattr(lots, "FEW_RUNS", 0)
-    monkeypatch.setattr(lots, "LOT_RUNS", 1)
+    monkeypatch.setattr("migrator.pipeline.sinks.Discard.lot_runs", 1)
+    monkeypatch.setattr("migrator.loader.Writer.lot_runs", 1)
     root = tmp_path / "mlruns"
     for exp in ("7", "8", "9"):
         write_experiment(root, exp, f"exp {exp}")

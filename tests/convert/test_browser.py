@@ -287,8 +287,12 @@ def test_the_overview_s_quality_panel_shows_the_assessments(
 
     page.goto(site.link("configurable_agents", "overview/usage"))
     page.get_by_role("tab", name="Quality").click()
-    # What the legacy application gave as feedback later: of nine traces, 7,682 tokens in all.
-    assert "total_tokens 9 853.56" in panel(page, "Quality Summary", "total_tokens")
+    # The totals of nine traces: 7,682 tokens and 0.009015 USD in all. Two decimals show no cost
+    # in USD, so that there is one in millionths.
+    shown = panel(page, "Quality Summary", "total_tokens")
+    assert "total_tokens 9 853.56" in shown
+    assert "cost_usd 9 0.00" in shown
+    assert "cost_usd_micro 9 1001.67" in shown
 
 
 def test_the_overview_s_tool_panel_shows_the_calls(site: browserkit.Site, page: Page) -> None:

@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from migrator import pipeline
 from migrator.cli import main
 from migrator.errors import OptionError, WorkerError
-from migrator.pipeline import lots
 from tests.convert.test_workers import STORES, comparable, data
 from tests.support.fixturekit import database, store
 
@@ -90,7 +89,8 @@ def running(directory: Path, workers: int) -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def small_lots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lots, "LOT_RUNS", 3)
+    monkeypatch.setattr("migrator.pipeline.sinks.Discard.lot_runs", 3)
+    monkeypatch.setattr("migrator.loader.Writer.lot_runs", 3)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,10 @@ import pytest
 
 from migrator import pipeline
 from migrator.errors import OptionError, WorkerError
+from migrator.issues import Kind
 from migrator.pipeline import lots, trees
+from migrator.verification import DatabaseComparer, verify
+from migrator.verification.database.recorder import Compared
 from migrator.workers import ProcessExecutor, pool, results
 from tests.support.fixturekit import materialise, store
 
@@ -30,7 +33,8 @@ STORES = ("2.22.5-agents", "2.22.5-server", "3.1.4-models")
 def small_lots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the fixtures' few runs be shared as tens of thousands are."""
     monkeypatch.setattr(lots, "FEW_RUNS", 0)
-    monkeypatch.setattr(lots, "LOT_RUNS", 3)
+    monkeypatch.setattr("migrator.pipeline.sinks.Discard.lot_runs", 3)
+    monkeypatch.setattr("migrator.loader.Writer.lot_runs", 3)
 
 
 def data(path: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -68,6 +72,45 @@ def test_any_number_of_workers_writes_the_same_rows_and_tells_the_same(
     assert began == ([(method, 2), (method, 3)] if method == "fork" else [(method, 2)])
     assert sum(map(len, made[0][0].values())) > 500
     assert all(each == made[0] for each in made)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_verify_tells_the_same_with_any_number_of_workers(
+    tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(pool, "start_method", lambda: method)
+    monkeypatch.setattr(DatabaseComparer, "lot_runs", 3)
+    shared = count_lots(monkeypatch)
+    sources = [str(store(name)) for name in STORES]
+    target = f"sqlite:///{tmp_path}/new.db"
+    pipeline.convert(sources, target)
+    one, two = (verify(sources, target, pipeline.Options(workers=n)) for n in (1, 2))
+    assert one.same
+    assert one == two
+    assert one.compared[Kind.RUN] > 20 and one.compared[Kind.TRACE] > 5
+    with sqlite3.connect(tmp_path / "new.db") as db:
+        db.execute("UPDATE params SET value = 'other' WHERE key = 'model'")
+        db.execute("DELETE FROM tags WHERE key = 'mlflow.source.name'")
+        db.execute("UPDATE spans SET content = replace(content, 'OK', 'UNSET')")
+        db.execute("DELETE FROM runs WHERE run_uuid = (SELECT min(run_uuid) FROM runs)")
+    one, two = (verify(sources, target, pipeline.Options(workers=n)) for n in (1, 2))
+    assert one.total > 20
+    assert (one.total, one.compared) == (two.total, two.compared)
+    assert sorted(map(str, one.differences)) == sorted(map(str, two.differences))
+    assert len(shared) > 10
+
+
+def count_lots(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note the runs of each lot that another process has compared."""
+    compared: list[int] = []
+    original = DatabaseComparer.replay
+
+    def noted(self: DatabaseComparer, recorded: Compared) -> None:
+        compared.append(len(recorded.trace_ids))
+        original(self, recorded)
+
+    monkeypatch.setattr(DatabaseComparer, "replay", noted)
+    return compared
 
 
 def test_scan_tells_the_same_with_any_number_of_workers(small_lots: None) -> None:
@@ -204,9 +247,10 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, method: str, number: sign
 CONVERT = """
 import sys, time
 from migrator.cli import main
+from migrator.loader import Writer
 from migrator.pipeline import lots, trees
 from tests.convert.test_workers import hold
-lots.FEW_RUNS, lots.LOT_RUNS = 0, 3
+lots.FEW_RUNS, Writer.lot_runs = 0, 3
 trees.TreeWorker._work = lambda *_: hold(sys.argv.pop())
 main(["convert", sys.argv[1], "--to", sys.argv[2], "--schema", "3.9", "--workers", "2"])
 """

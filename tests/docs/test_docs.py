@@ -29,7 +29,7 @@ MEASURED = {
 }
 OTHERWISE = (ROOT / "README.md", *MEASURED)
 TYPED = [page for page in PAGES if docskit.blocks(page) and page not in OTHERWISE]
-README_LINES = 150
+README_LINES = 165
 # CI runs the one with pytest in it in a clean clone, and this whole suite from it.
 SET_UP = re.compile(
     r"\$ python3 -m venv \.venv && \.venv/bin/pip install --quiet 'mlflow==3\.9\.\*'"

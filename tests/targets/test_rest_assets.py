@@ -99,7 +99,7 @@ def _record(record: Any) -> tuple[Any, ...]:
     return (record.inputs, record.expectations, record.outputs, tags, source)
 
 
-EXPECTED = {
+EXPECTED: dict[str, Any] = {
     "datasets": {
         "questions": (
             {"team": "a", "hard": "yes"},

@@ -144,8 +144,11 @@ def test_model_without_a_price_is_named(tmp_path: Path) -> None:
     node = spans(trace)["a"]
     assert node.get_attribute("unpriced_models") == ["house-model", "other-model"]
     assert node.get_attribute("cost_usd") == pytest.approx(0.0025)
-    (cost,) = [a for a in trace.info.assessments if a.name == "cost_usd"]
-    assert cost.rationale == "Without calls of house-model, other-model: no price is known."
+    costs = {a.name: a for a in trace.info.assessments if a.name != "total_tokens"}
+    assert set(costs) == {"cost_usd", "cost_usd_micro"}
+    assert {cost.rationale for cost in costs.values()} == {
+        "Without calls of house-model, other-model: no price is known."
+    }
     assert track.cost_summary()["unpriced_models"] == ["house-model", "other-model"]
 
 
@@ -201,7 +204,11 @@ def test_embeddings_have_tokens_and_a_cost(tmp_path: Path) -> None:
     embedding = spans(trace)["Embeddings"]
     assert embedding.get_attribute("cost_usd") == pytest.approx(0.01)
     feedback = {each.name: each.value for each in trace.info.assessments}
-    assert feedback == {"total_tokens": 500_000, "cost_usd": pytest.approx(0.01)}
+    assert feedback == {
+        "total_tokens": 500_000,
+        "cost_usd": pytest.approx(0.01),
+        "cost_usd_micro": pytest.approx(10_000),
+    }
     assert list(track.cost_summary()["by_model"]) == ["text-embedding-3-small"]
 
 

@@ -213,5 +213,9 @@ def test_totals_get_feedback_where_all_tokens_are_another_processs(tmp_path: Pat
         in_fork(lambda: own_node("child"))
     (trace,) = [t for t in trackerkit.traces(track) if t.data.spans[0].inputs["name"] == "open"]
     marks = {a.name: a.value for a in trace.info.assessments}
-    assert marks == {"total_tokens": 11, "cost_usd": pytest.approx(2.1e-06)}
+    assert marks == {
+        "total_tokens": 11,
+        "cost_usd": pytest.approx(2.1e-06),
+        "cost_usd_micro": pytest.approx(2.1),
+    }
     assert trace.info.token_usage["total_tokens"] == 11

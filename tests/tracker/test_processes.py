@@ -66,7 +66,11 @@ def test_tokens_that_are_all_of_another_process_are_counted(
         each for each in trackerkit.traces(track) if each.info.trace_id == track.last_trace_id
     ]
     feedback = {each.name: each.value for each in trace.info.assessments}
-    assert feedback == {"total_tokens": 110, "cost_usd": pytest.approx(2.1e-05)}
+    assert feedback == {
+        "total_tokens": 110,
+        "cost_usd": pytest.approx(2.1e-05),
+        "cost_usd_micro": pytest.approx(21),
+    }
     assert trace.info.token_usage["total_tokens"] == 110
     cost = json.loads(trace.info.trace_metadata["mlflow.trace.cost"])
     assert cost["total_cost"] == pytest.approx(2.1e-05)

@@ -202,7 +202,7 @@ def test_what_people_changed_at_the_server_stays(server: Server, tmp_path: Path)
     )
     assert push(uri, server).exit_code == 0
     names = {a.name for a in one_trace(server.uri).info.assessments}
-    assert names == {"helpful", "late", "new", "cost_usd", "total_tokens"}
+    assert names == {"helpful", "late", "new", "cost_usd", "cost_usd_micro", "total_tokens"}
 
 
 def test_links_to_a_run_that_was_refused_come_with_the_run(

@@ -109,6 +109,12 @@ class Dollars(float):
     __hash__ = None  # type: ignore[assignment]
 
 
+def amount(name: str, value: float) -> Dollars:
+    """A feedback's value as dollars, or as a plain number if it is about something else."""
+    is_micro = name == conv.FEEDBACK_COST_MICRO
+    return Dollars(value / 1_000_000 if is_micro else value)
+
+
 def by_name(uri: str, name: str, inputs: Mapping[str, Any]) -> Any:
     """Return the first trace of a name whose workflow was given ``inputs``.
 
@@ -168,7 +174,7 @@ def feedback(trace: Any) -> dict[str, tuple[Any, ...]]:
     """What 3.9's quality view charts."""
     return {
         each.name: (
-            Dollars(each.feedback.value),
+            amount(each.name, each.feedback.value),
             each.source.source_type,
             each.source.source_id,
             each.assessment_id == encoding.assessment_id_of(
@@ -260,13 +266,15 @@ def charted(uri: str, trace: Any) -> dict[str, float]:
         start_time_ms=trace.info.request_time,
         end_time_ms=trace.info.request_time,
     )
-    return {p.dimensions["assessment_name"]: Dollars(p.values["AVG"]) for p in points}
+    found = {p.dimensions["assessment_name"]: p.values["AVG"] for p in points}
+    return {name: amount(name, value) for name, value in found.items()}
 
 
 def test_mlflows_charts_show_tokens_and_cost_of_both(migrated: str, new: str) -> None:
     old, now = (charted(uri, by_name(uri, *ARTICLE)) for uri in (migrated, new))
     assert old == now
-    assert set(old) == {"total_tokens", "cost_usd"} and old["total_tokens"] == 4775.0
+    assert set(old) == {"total_tokens", "cost_usd", "cost_usd_micro"}
+    assert old["total_tokens"] == 4775.0
 
 
 def test_session_and_user_find_both(tmp_path: Path) -> None:

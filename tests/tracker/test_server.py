@@ -258,7 +258,7 @@ def test_real_server_gets_traces_with_feedback_costs_and_sessions(
     assert trace.info.token_usage["total_tokens"] == 2000
     assert trace.info.trace_metadata["mlflow.trace.session"] == "s"
     assert {a.name for a in trace.info.assessments} == {
-        "good", "later", "cost_usd", "total_tokens"
+        "good", "later", "cost_usd", "cost_usd_micro", "total_tokens"
     }  # fmt: skip
     assert track.cost_summary()["total"]["cost_usd"] == pytest.approx(0.00075)
 

@@ -89,6 +89,15 @@ def test_failing_node_is_recorded_and_raised(tmp_path: Path) -> None:
         assert span.start_time_ns <= event.timestamp <= span.end_time_ns
 
 
+def test_a_failure_without_an_exception_has_no_empty_stack_trace(tmp_path: Path) -> None:
+    track = tracker(tmp_path)
+    with track.track_workflow({}):
+        track.finalize_workflow({}, status="gave up")
+    (root,) = only(track).data.spans
+    (event,) = root.events
+    assert event.attributes == {"exception.type": "WorkflowError", "exception.message": "gave up"}
+
+
 def test_node_failure_that_the_workflow_handles_leaves_the_workflow_well(tmp_path: Path) -> None:
     track = tracker(tmp_path)
     with track.track_workflow({}):
@@ -513,6 +522,7 @@ def test_cost_and_tokens_are_feedback_that_3_9_charts(tmp_path: Path) -> None:
         track.log_node_metrics(1000, 1000, MINI)
     found = {a.name: a for a in only(track).info.assessments}
     assert found["cost_usd"].feedback.value == pytest.approx(0.00075)
+    assert found["cost_usd_micro"].feedback.value == pytest.approx(750)
     assert found["total_tokens"].feedback.value == 2000
     assert {a.source.source_type for a in found.values()} == {"CODE"}
 

@@ -23,6 +23,12 @@ def test_a_trace_id_is_the_run_id_and_a_span_id_a_hash() -> None:
     assert all(len(each) == 16 and int(each, 16) for each in ids)
 
 
+def test_a_small_cost_is_readable_when_mlflow_rounds_it() -> None:
+    feedback = encoding.cost_feedback(0.000123)
+    assert feedback == {"cost_usd": 0.000123, "cost_usd_micro": 123.0}
+    assert f"{feedback['cost_usd_micro']:.2f}" == "123.00"
+
+
 def deep(levels: int, kind: str) -> Json:
     value: Json = "bottom"
     for _ in range(levels):

@@ -66,16 +66,6 @@ def sqlite_path(text: str) -> str:
     return path
 
 
-def sqlite_uri(text: str) -> str:
-    """The URI by which MLflow opens the SQLite file that a user means. Raises SourceError."""
-    path = sqlite_path(text)
-    if "%" not in path:
-        return f"sqlite:///{path}"
-    from sqlalchemy.engine import URL
-
-    return str(URL.create("sqlite", database=path))
-
-
 def _check_head(path: str) -> None:
     try:
         with open(path, "rb") as file:

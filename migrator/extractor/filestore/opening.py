@@ -113,7 +113,9 @@ def root_listing(path: str) -> Listing:
     if not os.path.lexists(path):
         raise SourceError(
             f"{masked(readable_path(path))} does not exist.",
-            todo=_database_beside(path) or "Check the path.",
+            todo=_database_beside(path)
+            or "Give the directory that holds the experiments, a database "
+            "(mlflow.db, postgresql://…) or an MLflow server (http://host:5000).",
         )
     if not os.path.exists(path):
         raise SourceError(

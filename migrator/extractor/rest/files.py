@@ -107,7 +107,7 @@ class ArtifactMirror:
         """Add a file with this content. Raises OSError."""
         path = self._place(owner, [name])
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
 
     def _place(self, owner: Owner, parts: list[str]) -> str:

@@ -15,7 +15,7 @@ from migrator import conventions
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader.rows import COLUMNS, KINDS
-from migrator.loader.schema import PROMOTED
+from migrator.loader.sqlite.newer_columns import PROMOTED
 from migrator.paths import openable_path
 
 _EXAMPLES = 5
@@ -105,6 +105,11 @@ def key_columns(db: sqlite3.Connection, table: str, database: str = "main") -> t
     return tuple(row[1] for row in sorted((row for row in info if row[5]), key=lambda r: r[5]))
 
 
+def own_key(db: sqlite3.Connection, table: str) -> tuple[str, ...]:
+    """Return the columns of a table's primary key that we write: not the workspace, say."""
+    return tuple(column for column in key_columns(db, table) if column in COLUMNS[table])
+
+
 def columns(db: sqlite3.Connection, table: str, database: str = "main") -> tuple[str, ...]:
     """Return the columns of a table that are written: all but the computed ones."""
     info = db.execute(f"PRAGMA {database}.table_xinfo({quoted(table)})")
@@ -192,7 +197,7 @@ def drop_orphans(db: sqlite3.Connection) -> tuple[Counter[str], list[Issue]]:
         for (table, parent), rowids in by_table.items():
             fresh = [rowid for rowid in rowids if (table, rowid) not in gone]
             gone.update((table, rowid) for rowid in fresh)
-            key = ", ".join(key_columns(db, table))
+            key = ", ".join(own_key(db, table))
             named = [
                 "/".join(
                     map(
@@ -232,8 +237,8 @@ def _count_rebuilt(db: sqlite3.Connection, table: str, rowids: Sequence[int]) ->
 def check(db: sqlite3.Connection, written: Mapping[str, int], promoted: Mapping[str, int]) -> None:
     """Check that the finished file is sound, and that every row that was written is there.
 
-    ``written`` and ``promoted`` are counts by table; the second are rows that MLflow's migration
-    may have turned into columns. Raises LedgerError.
+    ``written`` and ``promoted`` are counts by table; the second are rows that may have become
+    columns. Raises LedgerError.
     """
     for table in COLUMNS:
         there, wanted = count(db, table), written.get(table, 0)

@@ -17,6 +17,7 @@ from migrator import addresses
 from migrator.credentials import masked
 from migrator.errors import MigrateError, TargetError
 from migrator.loader.existing import Place, revision_of
+from migrator.paths import sqlite_uri
 
 _WAIT_SECONDS = 5.0  # for another process's short write to end
 _HOW = (
@@ -72,15 +73,6 @@ def path_of(uri: str) -> str:
     return os.path.realpath(path)
 
 
-def uri_of(path: str) -> str:
-    """Return the URI with which MLflow opens the SQLite file at an absolute path."""
-    if "%" not in path:
-        return f"sqlite:///{path}"
-    from sqlalchemy.engine import URL
-
-    return str(URL.create("sqlite", database=path))
-
-
 def exists(path: str) -> bool:
     """Return True if there is a database; an empty file is none. Raises TargetError."""
     try:
@@ -117,7 +109,8 @@ def read_revision(path: str, wanted: str | None = None) -> str:
             todo="Choose another file name for the target.",
         ),
         recreate="Remove the file, then convert again.",
-        upgrade=f"Make a copy of it and upgrade it with MLflow: mlflow db upgrade {uri_of(path)}",
+        upgrade="Make a copy of it and upgrade it with MLflow: "
+        f"mlflow db upgrade {sqlite_uri(path)}",
     )
     if not os.access(path, os.W_OK):  # SQLite would report it only on the first write
         raise _explain(path, "readonly")

@@ -24,10 +24,10 @@ from migrator.loader.sqlite.files import (
     path_of,
     read_revision,
     reporting,
-    uri_of,
 )
 from migrator.model import ConvertedExperiment, ExistingExperiment
 from migrator.outcome.written import Written
+from migrator.paths import sqlite_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def open_sqlite(uri: str, wanted: str) -> SqliteTarget:
     ``wanted`` is the schema revision. Nothing is created or changed. Raises TargetError.
     """
     path = path_of(uri)
-    uri = uri_of(path)
+    uri = sqlite_uri(path)
     directory = Path(path).parent
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"

@@ -11,7 +11,7 @@ from migrator import addresses
 from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.loader import schema
-from migrator.loader.sqlite import audit, files, merge, staging
+from migrator.loader.sqlite import audit, files, merge, newer_columns, staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def upgrade_database(uri: str) -> UpgradeResult:
             with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as copy:
                 schema.tune(copy)
                 copy.execute("BEGIN")
-                filled = schema.finish(copy)
+                filled = newer_columns.finish(copy)
                 copy.execute("COMMIT")
                 if before == chain[-1] and not filled:
                     return UpgradeResult(path, before, before, 0, None)

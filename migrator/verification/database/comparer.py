@@ -27,6 +27,7 @@ from migrator.verification.database.assets import compare_asset
 from migrator.verification.database.changes import TargetChanges
 from migrator.verification.database.models import compare_logged_model, compare_registered_model
 from migrator.verification.database.opening import open_database
+from migrator.verification.database.recorder import Compared, ComparisonRecorder
 from migrator.verification.database.runs import RunComparison
 from migrator.verification.database.traces import TraceComparison
 from migrator.verification.findings import MISSING, Findings, VerifyResult
@@ -53,6 +54,7 @@ class DatabaseComparer:
     """
 
     def __init__(self, uri: str, *, joined: bool = False) -> None:
+        self._uri = uri
         self._joined = joined
         self._database = open_database(uri)
         self.shown = self._database.shown
@@ -61,6 +63,8 @@ class DatabaseComparer:
         self._traces = TraceComparison(self._database, self._findings)
         self._experiments: dict[int, _ExpectedExperiment] = {}
         self._seen: set[tuple[Kind, str]] = set()
+
+    lot_runs = 250  # of a recorder: each query costs as much as reading some runs
 
     @property
     def largest_id(self) -> int:
@@ -100,6 +104,25 @@ class DatabaseComparer:
                 query = session.query(SqlRun.experiment_id).filter(SqlRun.run_uuid.in_(some))
                 found.update(int(number) for (number,) in query.distinct())
         return frozenset(found)
+
+    # --------------------------------------------------------------- sharing among processes
+
+    def recorder(self) -> ComparisonRecorder:
+        """Make a recorder, which compares runs and traces in another process.
+
+        The datasets must have been added. Another process may inherit our connections, so they are
+        closed.
+        """
+        self._database.close()
+        return ComparisonRecorder(self._uri, self._runs.dataset_names)
+
+    def replay(self, recorded: Compared) -> None:
+        """Add what a recorder has compared. The walk gives each run to one process only."""
+        self._findings.add(recorded.findings)
+        self._database.tracking.add_given(recorded.given)
+        for experiment_id, trace_ids in recorded.trace_ids.items():
+            self._traces.trace_ids[experiment_id] |= trace_ids
+            self._seen.update((Kind.TRACE, trace_id) for trace_id in trace_ids)
 
     # ------------------------------------------------------------------- what is expected
 
@@ -175,7 +198,8 @@ class DatabaseComparer:
         """Compare what is still buffered, close the database, and return the result."""
         self._compare_experiments()
         self._runs.finish()
-        self._traces.finish(self._experiments)
+        self._traces.flush()
+        self._traces.search(self._experiments)
         self._database.close()
         return self._findings.result()
 

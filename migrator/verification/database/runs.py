@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from migrator.issues import Kind
 from migrator.model import DatasetRecord, RunRecord
@@ -19,6 +19,9 @@ _POINTS_PER_CHUNK = 100_000
 _RUNS_PER_QUERY = 200  # a longer IN list makes MLflow's filter parser slow
 _DATASETS_PER_CHUNK = 200
 _T = TypeVar("_T")
+
+# Target experiment and id of each dataset that was added -> name, digest.
+DatasetNames: TypeAlias = dict[tuple[int, str], tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,12 @@ class _WaitingRun:
 class RunComparison:
     """Compares runs and datasets in chunks."""
 
-    def __init__(self, database: Database, findings: Findings) -> None:
+    def __init__(
+        self, database: Database, findings: Findings, dataset_names: DatasetNames | None = None
+    ) -> None:
         self._tracking = database.tracking
         self._findings = findings
-        self._dataset_names: dict[tuple[int, str], tuple[str, str]] = {}
+        self.dataset_names: DatasetNames = {} if dataset_names is None else dataset_names
         self._waiting: list[_WaitingRun] = []
         self._runs: list[tuple[RunRecord, int]] = []
         self._points = 0
@@ -52,7 +57,7 @@ class RunComparison:
 
     def add_dataset(self, record: DatasetRecord, experiment_id: int, *, again: bool) -> None:
         """Expect a dataset; one of its name and digest was added before if ``again``."""
-        self._dataset_names[experiment_id, record.dataset_id] = (record.name, record.digest)
+        self.dataset_names[experiment_id, record.dataset_id] = (record.name, record.digest)
         if again:
             return
         self._datasets.append((record, experiment_id))
@@ -63,7 +68,8 @@ class RunComparison:
         """Compare what is still buffered."""
         self._compare_datasets()
         self._compare_runs()
-        for each in self._waiting:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
             self._compare_inputs(each.of, each.run, each.experiment_id, each.found)
 
     def _compare_runs(self) -> None:
@@ -85,7 +91,7 @@ class RunComparison:
 
     def _knows_datasets(self, run: RunRecord, experiment_id: int) -> bool:
         return all(
-            item.source_type == "MODEL" or (experiment_id, item.source_id) in self._dataset_names
+            item.source_type == "MODEL" or (experiment_id, item.source_id) in self.dataset_names
             for item in run.inputs
         )
 
@@ -202,8 +208,8 @@ class RunComparison:
         for item in run.inputs:
             if item.source_type == "MODEL":
                 models.add(item.source_id)
-            elif (experiment_id, item.source_id) in self._dataset_names:
-                name = self._dataset_names[experiment_id, item.source_id]
+            elif (experiment_id, item.source_id) in self.dataset_names:
+                name = self.dataset_names[experiment_id, item.source_id]
                 datasets.setdefault(name, item.tags)
         found_datasets = {
             (item.dataset.name, item.dataset.digest): {tag.key: tag.value for tag in item.tags}

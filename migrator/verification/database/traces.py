@@ -36,7 +36,7 @@ class TraceComparison:
         self._findings = findings
         self._traces: list[tuple[TracePlan, int]] = []
         self._spans = 0
-        self._trace_ids: dict[int, set[str]] = defaultdict(set)  # found, by experiment
+        self.trace_ids: dict[int, set[str]] = defaultdict(set)  # found, by experiment
 
     def add(self, plan: TracePlan, experiment_id: int) -> None:
         """Expect a trace."""
@@ -45,13 +45,16 @@ class TraceComparison:
         if len(self._traces) >= _TRACES_PER_CHUNK or self._spans >= _SPANS_PER_CHUNK:
             self._compare_traces()
 
-    def finish(self, experiment_ids: Iterable[int]) -> None:
-        """Compare what is still buffered, and run MLflow's search on these experiments too."""
+    def flush(self) -> None:
+        """Compare what is still buffered."""
         self._compare_traces()
-        for experiment_id in sorted({*experiment_ids, *self._trace_ids}):
+
+    def search(self, experiment_ids: Iterable[int]) -> None:
+        """Run MLflow's search on these experiments, and on those of the traces."""
+        for experiment_id in sorted({*experiment_ids, *self.trace_ids}):
             name = str(experiment_id)
             search = partial(read_entity, self._client.search_traces, locations=[name])
-            compare_search(self._findings, search, name, self._trace_ids[experiment_id])
+            compare_search(self._findings, search, name, self.trace_ids[experiment_id])
 
     def _compare_traces(self) -> None:
         traces, self._traces, self._spans = self._traces, [], 0
@@ -64,7 +67,7 @@ class TraceComparison:
             if of is None:
                 self._findings.count(Kind.SPAN, len(plan.spans))
                 continue
-            self._trace_ids[experiment_id].add(plan.trace_id)
+            self.trace_ids[experiment_id].add(plan.trace_id)
             self._compare_trace(of, plan, experiment_id, entity.info)
             self._compare_assessments(of, plan, entity.info)
             self._compare_tokens(of, plan, rows.tokens[plan.trace_id])

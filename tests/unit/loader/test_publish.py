@@ -20,7 +20,7 @@ import pytest
 from migrator.errors import TargetError
 from migrator.issues import Code, Kind
 from migrator.loader import Writer, open_target, schema, upgrade_database
-from migrator.loader.sqlite import audit, merge, staging
+from migrator.loader.sqlite import audit, merge, newer_columns, staging
 from migrator.model import InputRecord, MetricPoint
 from tests.support.loaderkit import (
     T0,
@@ -372,7 +372,9 @@ KILLED = """
         return wrapped
 
     import shutil
-    samples.copy_template = empty_database.create = lambda path: shutil.copyfile(sys.argv[3], path)
+    samples.copy_template = empty_database.create = lambda path, _: (
+        shutil.copyfile(sys.argv[3], path)
+    )
     samples._template = lambda: sys.argv[3]
     where = sys.argv[2]
     place, name, when = where.split(" ")
@@ -640,8 +642,8 @@ def test_what_is_filled_at_the_schema_of_310_is_carried_on_by_mlflows_own_migrat
     load(path, schema="3.9")
     schema.upgrade(str(path), "1b5f0d9ad7c1")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        assert schema.finish(db) == 2
-        assert schema.finish(db) == 0
+        assert newer_columns.finish(db) == 2
+        assert newer_columns.finish(db) == 0
     assert query(path, "SELECT key, value FROM span_metrics ORDER BY trace_id, key LIMIT 3") == [
         ("input_cost", 0.01),
         ("output_cost", 0.02),
@@ -652,7 +654,7 @@ def test_what_is_filled_at_the_schema_of_310_is_carried_on_by_mlflows_own_migrat
     row = ("gpt-4o", "openai", 0.01, 0.02, 0.03)
     assert query(path, f"SELECT {columns} FROM spans WHERE name = 'call'") == [row, row]
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        assert schema.finish(db) == 0
+        assert newer_columns.finish(db) == 0
 
 
 def test_odd_facts_in_a_spans_content_stop_nothing() -> None:
@@ -661,11 +663,11 @@ def test_odd_facts_in_a_spans_content_stop_nothing() -> None:
         "mlflow.llm.provider": "5",
         "mlflow.llm.cost": '{"input_cost": NaN, "output_cost": "x", "total_cost": true}',
     }
-    assert schema._llm_facts("{") == (None, None, (None, None, None))
-    assert schema._llm_facts("[]") == (None, None, (None, None, None))
-    odd = schema._llm_facts(json.dumps({"attributes": attributes}))
+    assert newer_columns._llm_facts("{") == (None, None, (None, None, None))
+    assert newer_columns._llm_facts("[]") == (None, None, (None, None, None))
+    odd = newer_columns._llm_facts(json.dumps({"attributes": attributes}))
     assert odd == (None, None, [None, None, None])
-    long = schema._llm_facts(
+    long = newer_columns._llm_facts(
         json.dumps({"attributes": {"mlflow.llm.model": '"' + "m" * 900 + '"'}})
     )
     assert long == ("m" * 500, None, [None, None, None])

@@ -1,4 +1,4 @@
-"""The empty database that is kept as SQL is the one that MLflow's own chain makes."""
+"""The empty databases that are kept as SQL are those that MLflow's own chain makes."""
 
 from __future__ import annotations
 
@@ -55,12 +55,19 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_kept_schema_is_that_of_the_installed_mlflows_chain(
-    chained: Path, tmp_path: Path
+KEPT = [revision for revision in schema.chain() if empty_database.is_kept(revision)]
+
+
+@pytest.mark.parametrize("revision", KEPT)
+def test_a_kept_schema_is_that_of_the_installed_mlflows_chain(
+    chained: Path, tmp_path: Path, revision: str
 ) -> None:
+    upgraded = tmp_path / "upgraded.db"
+    upgraded.write_bytes(chained.read_bytes())
+    schema.upgrade(str(upgraded), revision)
     kept = tmp_path / "kept.db"
-    empty_database.create(str(kept))
-    ours, mlflows = described(kept), described(chained)
+    empty_database.create(str(kept), revision)
+    ours, mlflows = described(kept), described(upgraded)
     assert ours.pop("pragma page_size") == (
         empty_database.PAGE_BYTES,
     )  # the one thing that is ours
@@ -69,7 +76,23 @@ def test_the_kept_schema_is_that_of_the_installed_mlflows_chain(
     for name, facts in mlflows.items():
         assert ours[name] == facts, name
     assert len(ours) > 100
-    assert ours["table alembic_version"][-1] == [(schema.MLFLOW_39,)]
+    assert ours["table alembic_version"][-1] == [(revision,)]
+
+
+def test_every_release_since_3_9_is_kept_and_so_is_the_installed_one() -> None:
+    releases = list(schema.RELEASES)
+    newer = releases[releases.index(schema.MLFLOW_39) :]
+    assert len(newer) > 9
+    assert all(map(empty_database.is_kept, newer))
+    assert not any(map(empty_database.is_kept, releases[: releases.index(schema.MLFLOW_39)]))
+    assert schema.chain()[-1] in newer
+
+
+def test_a_schema_that_is_not_kept_is_not_made(tmp_path: Path) -> None:
+    assert not empty_database.is_kept("ffffffffffff")
+    with pytest.raises(KeyError):
+        empty_database.create(str(tmp_path / "new.db"), "ffffffffffff")
+    assert not (tmp_path / "new.db").exists()
 
 
 def test_a_damaged_page_is_seen_whatever_it_holds(tmp_path: Path) -> None:
@@ -126,16 +149,26 @@ def test_any_change_of_the_schema_would_be_seen(chained: Path, tmp_path: Path, c
     assert described(changed) != described(chained)
 
 
-def test_what_the_generator_writes_makes_the_same_database(chained: Path, tmp_path: Path) -> None:
-    again = tmp_path / "again.db"
-    with closing(sqlite3.connect(again)) as db:
-        db.executescript(baseline.script_of(str(chained)))
-    assert described(again) == described(chained)
-
-
-def test_a_conversion_to_the_schema_of_3_9_imports_neither_mlflow_nor_what_it_needs(
-    tmp_path: Path,
+def test_what_the_generator_writes_makes_the_same_databases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for revision in KEPT:
+        empty_database.create(str(tmp_path / f"kept-{revision}.db"), revision)
+    written = tmp_path / "schemas.sql"
+    written.write_text(baseline.script_by_chain(), encoding="utf-8")
+    monkeypatch.setattr(empty_database, "SCHEMAS", written)
+    empty_database._parts.cache_clear()
+    try:
+        for revision in KEPT:
+            again = tmp_path / f"again-{revision}.db"
+            empty_database.create(str(again), revision)
+            assert described(again) == described(tmp_path / f"kept-{revision}.db")
+    finally:
+        empty_database._parts.cache_clear()
+
+
+@pytest.mark.parametrize("wanted", ["3.9", "latest"])
+def test_a_conversion_imports_neither_mlflow_nor_what_it_needs(tmp_path: Path, wanted: str) -> None:
     script = """
 import sys
 from migrator.cli import main
@@ -146,7 +179,7 @@ except SystemExit as end:
 print(*{"mlflow", "alembic", "sqlalchemy", "pandas"} & sys.modules.keys())
 """
     target = f"sqlite:///{tmp_path}/new.db"
-    arguments = ["convert", str(store("2.22.5-agents")), "--to", target, "--schema", "3.9", "-q"]
+    arguments = ["convert", str(store("2.22.5-agents")), "--to", target, "--schema", wanted, "-q"]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         capture_output=True,

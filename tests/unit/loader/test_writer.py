@@ -514,7 +514,7 @@ def test_a_directory_without_write_permission_is_refused(tmp_path: Path) -> None
 def test_a_failure_to_make_the_schema_is_reported_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: str) -> None:
+    def fail(path: str, revision: str) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(empty_database, "create", fail)

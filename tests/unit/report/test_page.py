@@ -127,7 +127,7 @@ def check_against_json(page: Page, told: dict[str, Any]) -> None:
             e["name"],
             e["runs"],
             e["traces"] + e["native_traces"],
-            e["spans"],
+            e["spans"] + e["native_spans"],
             e["input_tokens"] + e["output_tokens"],
         ]
         for e in experiments

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import re
 import sqlite3
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from migrator.outcome.summary import Outcome
 from migrator.report.colors import painted_page
 from migrator.report.formats import Column, fitted_table, wrapped
 from migrator.report.headline import convert_headline, scan_headline
+from migrator.report.roles import roles_text
 from tests.support import fixturekit
 from tests.support.storekit import write_experiment, write_run
 
@@ -53,6 +56,11 @@ def test_the_first_line_says_what_was_done_and_the_second_run_that_nothing_is_to
     assert first[0].endswith(f" s → {target}; nothing was rejected.")
     rows = [line.split() for line in first if line.startswith("rebuilt")]
     assert rows == [["rebuilt", "trace", "32", "0", "0"], ["rebuilt", "span", "72", "0", "0"]]
+    release = importlib.metadata.version("mlflow")
+    opens = f"MLflow {release} opens it; 3.9 can't (--schema 3.9 writes one that it can)."
+    if release.startswith("3.9."):
+        opens = "MLflow 3.9 opens it. A newer MLflow upgrades it at once; then 3.9 can't open it."
+    assert first[first.index("View the result:") + 2] == opens
     again = run("convert", agents, "--to", target).stdout.splitlines()
     assert again[0] == (
         f"Nothing new; database unchanged: 81 runs and 32 rebuilt traces are in {target} already."
@@ -161,8 +169,8 @@ def test_the_last_part_of_a_scan_is_a_plan(agents: Path) -> None:
     lines = plan_of(run("scan", agents).stdout)
     assert lines[1] == f"    mlflow-migrate convert {agents}"
     assert lines[2] == (
-        "It would write 81 runs, and rebuild 32 traces with 72 spans from them. "
-        "The store is only read."
+        "It would write 81 runs, and rebuild 32 traces with 72 spans from the runs. "
+        "The source is only read."
     )
     assert re.fullmatch(r"It takes about \d+ s and 2\.3 MiB of disk\.", lines[3])
     assert any("; --include sweeps makes traces of them too" in line for line in lines)
@@ -190,6 +198,34 @@ def test_the_estimate_of_the_disk_is_near_the_truth(agents: Path, tmp_path: Path
     run("convert", agents, "--to", f"sqlite:///{tmp_path}/m.db", "--schema", "3.9")
     mebibytes = (tmp_path / "m.db").stat().st_size / (1 << 20)
     assert 0.7 < 2.3 / mebibytes < 1.4
+
+
+def test_roles_are_counted_in_the_singular_and_the_plural(agents: Path) -> None:
+    roles = Counter({"call": 5, "batch": 2, "workflow": 1, "training": 3})
+    assert roles_text(roles) == "5 calls, 3 training runs, 2 batches, 1 workflow"
+    assert " 2 workflows, 1 training run " in run("scan", agents).stdout
+
+
+def test_traces_that_are_added_to_a_database_come_first(agents: Path, tmp_path: Path) -> None:
+    target = f"sqlite:///{tmp_path}/m.db"
+    run("convert", agents, "--to", target, "--no-traces")
+    added = run("convert", tmp_path / "m.db", "--in-place").stdout.splitlines()
+    assert added[0].startswith("Rebuilt 32 traces in ")
+    (profiles,) = [line for line in added if line.startswith("Trees of runs by the profile")]
+    assert profiles.endswith(
+        "configurable-agents (13), generic (9), configurable-agents-server (5), typed-nodes (3)."
+    )
+    plan = plan_of(run("scan", tmp_path / "m.db").stdout)
+    assert plan[2] == (
+        "It would write 81 runs and 32 traces that are in the source already. "
+        "The source is only read."
+    )
+    assert "30 trees kept as runs (they have traces already)." in plan
+
+
+def test_a_missing_store_is_answered_with_what_can_be_given(tmp_path: Path) -> None:
+    text = run("scan", tmp_path / "nowhere").stderr
+    assert "a database (mlflow.db, postgresql://…) or an MLflow server (http://host:5000)" in text
 
 
 class Terminal(io.StringIO):
@@ -221,12 +257,14 @@ def test_alone_in_a_directory_with_a_store_it_shows_a_screen(
     sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE t (x)").connection.close()
     code, text = alone(tmp_path, monkeypatch)
     assert (code, text.splitlines()[0][:24]) == (0, "mlflow.db is a database.")
+    assert "    mlflow-migrate convert mlflow.db --to sqlite:///migrated.db\n" in text
 
 
 def test_alone_without_a_store_or_a_terminal_it_prints_the_help(
     agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert alone(tmp_path, monkeypatch) == (2, "")
+    empty = "There is no ./mlruns and no mlflow.db in this directory.\n\n"
+    assert alone(tmp_path, monkeypatch) == (2, empty)
     monkeypatch.chdir(agents.parent)
     piped = run()
     assert (piped.exit_code, piped.stdout) == (2, "")

@@ -663,6 +663,7 @@ def test_totals_are_feedback_of_ours_unless_the_source_gave_them() -> None:
     assert got == {
         "total_tokens": (30, "CODE", "mlflow-migrate", None),
         "cost_usd": (0.5, "CODE", "mlflow-migrate", None),
+        "cost_usd_micro": (500_000, "CODE", "mlflow-migrate", None),
     }
     end_ms = made.timestamp_ms + (made.execution_ms or 0)
     assert {(a.created_ms, a.last_updated_ms) for a in made.assessments} == {(end_ms, end_ms)}
@@ -670,8 +671,9 @@ def test_totals_are_feedback_of_ours_unless_the_source_gave_them() -> None:
     assert again.assessments == made.assessments  # derived, never drawn
 
     mine = AssessmentRecord("a-1", "cost_usd", "feedback", 0.7, None, "HUMAN", "ana", T0, T0)
-    (added,) = assemble.totals("tr-1", None, {"total_cost": 0.5}, T0, [replace(mine, span_id="s")])
-    assert added.value == 0.5
+    of_a_span = replace(mine, span_id="s")
+    added = assemble.totals("tr-1", None, {"total_cost": 0.5}, T0, [of_a_span])
+    assert [(a.name, a.value) for a in added] == [("cost_usd", 0.5), ("cost_usd_micro", 500_000)]
     assert assemble.totals("tr-1", None, {"total_cost": 0.5}, T0, [mine]) == ()
     assert assemble.totals("tr-1", None, None, T0, []) == ()
 

@@ -224,8 +224,8 @@ def test_code_under_a_name_of_answers_is_the_answer() -> None:
 
 
 def test_result_text_is_no_input() -> None:
-    given = {"params": {**LLM, "args.user_text": ASKED}, "tags": {"result.text": WHALE}}
-    made = trace(run("r", **given))
+    params, tags = {**LLM, "args.user_text": ASKED}, {"result.text": WHALE}
+    made = trace(run("r", params=params, tags=tags))
     assert (made.request_preview, made.response_preview) == (ASKED, WHALE)
 
 
