@@ -279,7 +279,7 @@ class ProfileIndex:
     def files(self, paths: tuple[str, ...], tables: frozenset[str]) -> Files:
         """What the profile reads from a run's own files, of which some are logged tables.
 
-        A table is a source of ``TABLE_FIELDS`` only: a whole table is no one's prompt.
+        A table is a source of ``TABLE_FIELDS`` only: a whole table is nobody's prompt.
         """
         known = self._files.get((paths, tables))
         if known is None:

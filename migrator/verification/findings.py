@@ -146,13 +146,18 @@ def _lines(differences: Sequence[Difference], total: int, verbose: bool) -> list
 MadeByPeople = Callable[[Kind, str, str, str, str], bool]
 
 
+def nobody(kind: Kind, entity_id: str, field_name: str, expected: str, found: str) -> bool:
+    """Say that people did not make a difference: nothing is known of what they did."""
+    return False
+
+
 class Findings:
     """The differences found so far, and how much was compared.
 
     ``made_by_people`` says of a difference whether people made it in the target.
     """
 
-    def __init__(self, made_by_people: MadeByPeople = lambda *difference: False) -> None:
+    def __init__(self, made_by_people: MadeByPeople = nobody) -> None:
         self._made_by_people = made_by_people
         self._changed: list[Difference] = []
         self._changed_total = 0
@@ -162,10 +167,14 @@ class Findings:
         self._recounted = 0
 
     def add(self, other: Findings) -> None:
-        """Add what was found elsewhere, after what was found here."""
-        room = MAX_DIFFERENCES - len(self._differences)
-        self._differences += other._differences[:room]
-        self._total += other._total
+        """Add what was found elsewhere, after what was found here.
+
+        That is known by what this one knows of people's changes. Where more was found than is kept,
+        the rest counts as differences.
+        """
+        for each in other._differences:
+            self._add(each)
+        self._total += other._total - len(other._differences)
         self._compared.update(other._compared)
         self._recounted += other._recounted
 
@@ -179,15 +188,17 @@ class Findings:
     def differs(
         self, kind: Kind, entity_id: str, field_name: str, expected: str, found: str
     ) -> None:
-        difference = Difference(kind, entity_id, field_name, expected, found)
-        if self._made_by_people(kind, entity_id, field_name, expected, found):
+        self._add(Difference(kind, entity_id, field_name, expected, found))
+
+    def _add(self, each: Difference) -> None:
+        if self._made_by_people(each.kind, each.entity_id, each.field, each.expected, each.found):
             self._changed_total += 1
             kept = self._changed
         else:
             self._total += 1
             kept = self._differences
         if len(kept) < MAX_DIFFERENCES:
-            kept.append(difference)
+            kept.append(each)
 
     def entity(self, kind: Kind, entity_id: str, found: Any) -> Entity | None:
         """Count an entity. Returns its collector of differences, None if the target lacks it."""

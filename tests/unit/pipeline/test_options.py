@@ -300,4 +300,4 @@ def test_convert_takes_each_option_of_the_python_api() -> None:
     of_command = {parameter.name for parameter in main.commands["convert"].params}
     assert of_api - of_command == {"executor"}, "which is --dask"
     of_verify = {parameter.name for parameter in main.commands["verify"].params}
-    assert of_api - of_verify == {"executor", "restore", "shard"}
+    assert of_api - of_verify == {"check_all", "executor", "restore", "shard"}
