@@ -48,6 +48,7 @@ class ArtifactChoice:
         """Parse ``auto``, ``relocate``, ``keep`` or ``copy:DIR``. Raises OptionError."""
         if isinstance(given, ArtifactChoice):
             return given
+        given = str(given)  # from Python it may be anything, a Path for instance
         for mode in ("auto", "relocate", "keep"):
             if given == mode:
                 return cls(mode)

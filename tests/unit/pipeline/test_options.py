@@ -192,6 +192,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"include": "sweep"}, "--include 'sweep' .* sweeps, pipelines, flat, deleted, tables"),
     ({"exclude": ["flat", "x"]}, "--exclude 'x' .* sweeps, pipelines, flat, deleted, tables"),
     ({"artifacts": "kep"}, "--artifacts 'kep' .* auto, relocate, keep, or copy:"),
+    ({"artifacts": Path("kep")}, "--artifacts 'kep' .* auto, relocate, keep, or copy:"),
     ({"artifacts": "copy:http://host"}, "directory of this machine"),
     ({"artifacts": "copy:/x", "shard": "1/2"}, "--artifacts copy:/x and --shard"),
     ({"artifacts": "copy:/x", "redact": "a"}, "--redact and --artifacts copy:/x"),
