@@ -262,9 +262,11 @@ def spoil(converted: Converted, directory: Path) -> tuple[Converted, sqlite3.Con
 
 
 def report_of(converted: Converted) -> tuple[list[str], list[str]]:
+    """What verify names, be it as what people may have changed, and what the oracle names."""
+    found = converted.verify()
     lines = [
         f"{item.kind.value} {item.entity_id} {item.field}"
-        for item in converted.verify().differences
+        for item in (*found.differences, *found.changed)
     ]
     return lines, converted.witness()
 

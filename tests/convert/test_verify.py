@@ -698,7 +698,7 @@ FAULTS: dict[str, tuple[str, list[tuple[Kind, str]]]] = {
     ),
     "an input loses its context": (
         "DELETE FROM input_tags",
-        [(Kind.RUN, "tag of input train d1 mlflow.data.context")],
+        [(Kind.RUN, "input train d1, tag mlflow.data.context")],
     ),
     "an output has another step": (
         "UPDATE inputs SET step = 4 WHERE source_type = 'RUN_OUTPUT'",

@@ -95,7 +95,8 @@ def rows(database: Path, old: tuple[str, ...] = (), new: str = "") -> dict[str, 
         }
     db.close()
     if "migrator_seen" in found:  # digests of locations, and which store it was, follow the item
-        found["migrator_seen"] = sorted(row[:1] for row in found["migrator_seen"])
+        remembered = [row for row in found["migrator_seen"] if row[2]]  # 0: the store's own state
+        found["migrator_seen"] = sorted(row[:1] for row in remembered)
     return found
 
 

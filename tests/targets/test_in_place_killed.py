@@ -33,8 +33,6 @@ from migrator import pipeline
 from migrator.loader.sqlite import merge
 from migrator.pipeline import commands
 
-pytestmark = pytest.mark.long
-
 path, moment = sys.argv[1:]
 
 def die(*args, **kwargs):

@@ -12,11 +12,9 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import NamedTuple
 
 CLOCK_NS = 2_000_000_000  # the coarsest clock of a file system (FAT) ticks so rarely
-_BY_NAME = attrgetter("name")
 
 
 class Fingerprint(NamedTuple):
@@ -43,18 +41,23 @@ def take_fingerprint(folders: Iterable[str]) -> Fingerprint | None:
         while todo:
             folder = todo.pop()
             with os.scandir(folder) as entries:
-                listed = sorted(entries, key=_BY_NAME)
-            rows: list[object] = [folder]
+                listed = sorted(entries, key=_name)
+            rows: list[object] = [os.fsencode(folder)]
             for entry in listed:
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(entry.path)
-                    rows.append(entry.name)
+                    rows.append(_name(entry))
                     continue
                 found = entry.stat(follow_symlinks=False)
                 times = (found.st_mtime_ns, found.st_ctime_ns)
                 newest_ns = max(newest_ns, *times)
-                rows.append((entry.name, found.st_mode, found.st_size, found.st_ino, times))
-            whole.update(repr(rows).encode("utf-8", "surrogatepass"))
+                rows.append((_name(entry), found.st_mode, found.st_size, found.st_ino, times))
+            whole.update(repr(rows).encode())
     except OSError:
         return None
     return Fingerprint(whole.hexdigest(), newest_ns < began_ns - CLOCK_NS)
+
+
+def _name(entry: os.DirEntry[str]) -> bytes:
+    """The name as the file system has it, which is the same in any locale."""
+    return os.fsencode(entry.name)

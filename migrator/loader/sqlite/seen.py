@@ -191,7 +191,7 @@ def converted_experiments(
 def state_row(state: SourceState, *, is_known: bool = True) -> tuple[int, int]:
     """Item and content of the row that remembers the state of a source; 0 for an unknown one."""
     content = seen_digest(state.content) if state.content and is_known else 0
-    return seen_digest("source", "", state.place), content
+    return seen_digest("source", "", os.fsencode(state.place)), content
 
 
 def has_state(state: SourceState, ask: Callable[[Sequence[int]], Sequence[Sequence[Any]]]) -> bool:

@@ -218,7 +218,7 @@ class RunComparison:
         of.count(Kind.INPUT, len(datasets) + len(models))
         of.check("dataset inputs", sorted(datasets), sorted(found_datasets))
         for name in sorted(datasets.keys() & found_datasets.keys()):
-            label = f"tag of input {name[0]} {name[1]}"
+            label = f"input {name[0]} {name[1]}, tag"
             of.mapping(Kind.INPUT, label, datasets[name], found_datasets[name], counted=False)
         if models:
             found_models = {item.model_id for item in found.inputs.model_inputs or ()}
