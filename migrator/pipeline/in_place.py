@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from migrator import addresses, conventions, extractor, transformer
@@ -51,11 +52,19 @@ def in_place_target(sources: Sequence[str]) -> str:
             "--in-place takes one source, which is a database or an MLflow server.",
             todo="Write: mlflow-migrate convert mlflow.db --in-place",
         )
-    with extractor.open_source(sources[0]):
-        pass
     if addresses.is_database_server(sources[0]):
+        _check_source(sources[0])
         return sources[0]
-    return sqlite_uri(extractor.sqlite_path(sources[0]))
+    path = extractor.sqlite_path(sources[0])
+    if not Path(f"{path}-journal").exists():  # else opening the target undoes what was interrupted
+        _check_source(sources[0])
+    return sqlite_uri(path)
+
+
+def _check_source(source: str) -> None:
+    """Raise SourceError if a database is not a source."""
+    with extractor.open_source(source):
+        pass
 
 
 def in_place_options(options: Options, target: str) -> Options:
