@@ -550,7 +550,10 @@ def test_what_can_not_be_kept_is_said_before_anything_is_written(
 
     def echo(text: str = "", **how: Any) -> None:
         if how.get("file") is sys.stderr:
-            before.append(str(server.rows() == empty))
+            rows = server.rows()
+            for name in ("registered_models", "registered_model_tags"):  # only the lock is there
+                rows[name] = [row for row in rows[name] if lock.LOCK not in row]
+            before.append(str(rows == empty))
         original(text, **how)
 
     monkeypatch.setattr(click, "echo", echo)

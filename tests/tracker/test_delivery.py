@@ -198,7 +198,12 @@ def test_the_trace_that_a_killed_process_was_sending_is_completed(
     assert trace.info.trace_metadata["mlflow.trace.session"] == "s-1"
     assert trace.info.token_usage["total_tokens"] == 15
     marks = {each.name: each.value for each in trace.info.assessments}
-    assert marks == {"helpful": True, "total_tokens": 15, "cost_usd": pytest.approx(4.5e-06)}
+    assert marks == {
+        "helpful": True,
+        "total_tokens": 15,
+        "cost_usd": pytest.approx(4.5e-06),
+        "cost_usd_micro": 4.5,
+    }
     notes = [path.name for path in tmp_path.glob("fallback.db.sending-*")]
     assert notes == [f"fallback.db.sending-{'0' * 8}-0-x"]
 
