@@ -79,6 +79,7 @@ USUAL_FOLDERS = (
 ``maybe_calls`` reads none of these below a folder of any name."""
 
 _USUAL_FILE = re.compile(USUAL_FILES, re.IGNORECASE)
+_USUAL_FOLDER = re.compile(USUAL_FOLDERS, re.IGNORECASE)
 UNLISTED = "maybe_calls"
 """The field of files of any name that may hold a whole call, or a text of one."""
 PLACES = ("param", "metric", "tag", "artifact", "field")
@@ -301,16 +302,13 @@ def _parse(text: str, file: str | None) -> _ProfileText:
 
 def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
     """A test for artifact paths (relative, with ``/``): True for those that are read as text."""
-    patterns: set[str] = set()
+    wanted = _Wanted()
     for profile in profiles:
         unlisted = profile.fields.get(UNLISTED, ())
         for source in _all_sources(profile):
             if source.place == "artifact" and source.pattern is not None:
-                but_not = f"(?!{USUAL_FILES})" if source in unlisted else ""
-                if source in unlisted and source.text.startswith("artifact:*/"):
-                    but_not += f"(?!{USUAL_FOLDERS})"
-                patterns.add(but_not + source.pattern.pattern)
-    return _Wanted(re.compile("|".join(sorted(patterns)) or r"(?!)", re.IGNORECASE))
+                wanted.add(source, source.pattern, is_listed=source not in unlisted)
+    return wanted
 
 
 def may_hold_call(path: str) -> bool:
@@ -321,17 +319,39 @@ def may_hold_call(path: str) -> bool:
 class _Wanted:
     """The test of ``wanted_artifacts``. Unlike a lambda, it can be pickled."""
 
-    def __init__(self, pattern: re.Pattern[str]) -> None:
-        self._pattern = pattern
+    def __init__(self) -> None:
+        self._listed: dict[str, re.Pattern[str]] = {}  # by its text, each once
+        self._unlisted: dict[str, re.Pattern[str]] = {}
+        self._in_folders: dict[str, re.Pattern[str]] = {}
         self._known: dict[str, bool] = {}  # most runs hold files of the same few names
+
+    def add(self, source: Source, pattern: re.Pattern[str], *, is_listed: bool) -> None:
+        """Add the pattern of a source; ``is_listed`` is False for files under any name."""
+        is_in_folders = source.text.startswith("artifact:*/")
+        unlisted = self._in_folders if is_in_folders else self._unlisted
+        patterns = self._listed if is_listed else unlisted
+        patterns[pattern.pattern] = pattern
 
     def __call__(self, path: str) -> bool:
         known = self._known.get(path)
         if known is None:
-            known = self._pattern.match(path) is not None
+            known = self._is_wanted(path)
             if len(self._known) < 10_000:
                 self._known[path] = known
         return known
+
+    def _is_wanted(self, path: str) -> bool:
+        if _is_matched(path, self._listed):
+            return True
+        if not may_hold_call(path):
+            return False
+        if _is_matched(path, self._unlisted):
+            return True
+        return _USUAL_FOLDER.match(path) is None and _is_matched(path, self._in_folders)
+
+
+def _is_matched(path: str, patterns: Mapping[str, re.Pattern[str]]) -> bool:
+    return any(pattern.match(path) for pattern in patterns.values())
 
 
 @lru_cache(maxsize=100_000)
