@@ -22,6 +22,8 @@ from tests.support import fixturekit
 from tests.support.databasekit import rows
 from tests.support.mlflow_server import Server
 
+pytestmark = pytest.mark.long
+
 OPTIONS = pipeline.Options(workers=1)
 NAME = "2.9.2-database"
 

@@ -12,7 +12,7 @@ from migrator.errors import TargetError
 from migrator.loader.rest import connection, lock
 from tests.support.mlflow_server import Server
 
-pytestmark = pytest.mark.xdist_group("targets_people_server")
+pytestmark = [pytest.mark.xdist_group("targets_people_server"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.support.databasekit import execute
 from tests.support.mlflow_server import Server
 from tests.targets.test_rest import cut_after, interrupt
 
-pytestmark = pytest.mark.xdist_group("targets_rest_assets")
+pytestmark = [pytest.mark.xdist_group("targets_rest_assets"), pytest.mark.long]
 
 OPTIONS = pipeline.Options(workers=1, artifacts="keep")
 KINDS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from migrator import pipeline, verification
 from migrator.cli import main
 from migrator.verification import VerifyResult
-from tests.support import sql_servers, storekit
+from tests.support import storekit
 from tests.support.sql_servers import Server as SqlServer
 
-pytestmark = pytest.mark.xdist_group("verify_people")
+pytestmark = [pytest.mark.xdist_group("verify_people"), pytest.mark.long]
 
 FLOW, OTHER = "a" * 32, "b" * 32
 MODEL = "m-" + "3" * 32
@@ -44,12 +44,6 @@ def target(tmp_path: Path, store: Path) -> str:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     pipeline.convert([store], uri, pipeline.Options())
     return uri
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
 
 
 def verify(store: Path, target: str) -> VerifyResult:
