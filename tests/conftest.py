@@ -44,6 +44,8 @@ def pytest_terminal_summary(
         for name in ("passed", "failed", "error", "skipped")
     }
     files = [] if config.args == config.getini("testpaths") else list(config.args)
+    if not files and "not long" in config.option.markexpr:
+        files = ["all but the long ones"]
     failed = count["failed"] + count["error"]
     compatibility.record(compatibility.this_run(files, count["passed"], failed, count["skipped"]))
 
