@@ -91,7 +91,7 @@ def test_verify_tells_the_same_with_any_number_of_workers(
     with sqlite3.connect(tmp_path / "new.db") as db:
         db.execute("UPDATE params SET value = 'other' WHERE key = 'model'")
         db.execute("DELETE FROM tags WHERE key = 'mlflow.source.name'")
-        db.execute("UPDATE spans SET content = replace(content, 'OK', 'UNSET')")
+        db.execute("UPDATE spans SET content = replace(content, 'CODE_OK', 'CODE_UNSET')")
         db.execute("DELETE FROM runs WHERE run_uuid = (SELECT min(run_uuid) FROM runs)")
     one, two = (verify(sources, target, pipeline.Options(workers=n)) for n in (1, 2))
     assert one.total > 20
