@@ -52,7 +52,7 @@ def write_atomically(path: Path, text: str, like: Iterable[Path] = ()) -> None:
     """
     handle, partial = create_partial(path, common_mode([path, *like]))
     try:
-        with open(  # noqa: PTH123
+        with open(  # noqa: PTH123 - a file descriptor, which no Path can open
             handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
         ) as file:
             file.write(text)
