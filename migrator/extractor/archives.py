@@ -263,9 +263,11 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Header:
         """Read the next header. Raises ReadError where the file ends without its end blocks."""
+        # Python does not document these two, so its type stubs lack them. Their documented base
+        # HeaderError can't serve: the proper end of a file raises a HeaderError as well.
         cut_off = (
-            tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]  # typeshed lacks it
-            tarfile.EmptyHeaderError,  # type: ignore[attr-defined]  # typeshed lacks it
+            tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+            tarfile.EmptyHeaderError,  # type: ignore[attr-defined]
         )
         try:
             return super().fromtarfile(tarfile_)
@@ -291,8 +293,9 @@ def _tar_entries(archive: str) -> Iterator[_Entry]:
                 return tar.extractfile(member)
 
             yield _Entry(member.name, kind, size, float(member.mtime), member.linkname, content)
-            # tarfile keeps every header that it read; memory must not grow with the archive.
-            tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
+            # tarfile keeps every header that it read, and memory must not grow with the archive.
+            # The documented way, TarFile(stream=True), came with Python 3.13; stubs lack this one.
+            tar.members.clear()  # type: ignore[attr-defined]
 
 
 def _zip_entries(archive: str) -> Iterator[_Entry]:

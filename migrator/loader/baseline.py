@@ -46,7 +46,8 @@ def content_of(path: str) -> Content:
         for kind, name, table, sql in db.execute(made).fetchall():
             if sql is not None:  # a key's own index has none
                 objects[(kind, name)] = (table, sql)
-        for name in (name for kind, name in objects if kind == "table"):
+        tables = [name for kind, name in objects if kind == "table"]
+        for name in tables:
             rows[name] = []
             for row in db.execute(f'SELECT * FROM "{name}" ORDER BY rowid'):
                 literals = db.execute(f"SELECT {', '.join(['quote(?)'] * len(row))}", row)

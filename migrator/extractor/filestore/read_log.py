@@ -294,14 +294,14 @@ class ReadLog:
             return {}
         files = small_files(folder)
         if files is not None:
-            try:  # a None is an AttributeError, which costs less than looking for one
-                texts = {name: data.decode() for name, data in files}  # type: ignore[union-attr]  # caught
-            except (AttributeError, UnicodeDecodeError):
-                pass  # one of them must be read by itself, or repaired
-            else:
-                if all(map(str.isascii, texts)):  # nearly all
-                    self._count_small(files, kind)
-                    return texts
+            try:
+                texts = {name: data.decode() for name, data in files if data is not None}
+            except UnicodeDecodeError:
+                texts = {}  # one of them must be repaired
+            is_whole = len(texts) == len(files)  # else one of them must be read by itself
+            if is_whole and all(map(str.isascii, texts)):  # nearly all
+                self._count_small(files, kind)
+                return texts
         texts = {}
         for key, path, content in self._contents(folder, files, kind, counted=True):
             data = self.read(path, VALUE_LIMIT_BYTES, kind) if content is None else content

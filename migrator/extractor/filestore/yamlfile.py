@@ -22,10 +22,7 @@ from migrator.extractor.filestore.metrics import EARLIEST_MS, LATEST_MS
 from migrator.extractor.filestore.read_log import ReadLog
 from migrator.issues import Code, Kind
 
-try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:  # PyYAML built without libyaml
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]  # same interface
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
 
 # Keys of newer releases with the value that they have where the feature is not used (3.17)
 _SAYS_NOTHING = (("workspace", "default"),)
@@ -113,11 +110,9 @@ def _load_simple(text: str) -> dict[str, Any] | None:
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    try:  # a line that is not simple is None, for which dict raises TypeError
-        values = dict(map(_simple_line, lines))  # type: ignore[arg-type]  # caught
-    except TypeError:
-        return None
-    return values if len(values) == len(lines) and lines else None
+    values = dict(pair for pair in map(_simple_line, lines) if pair is not None)
+    has_all = len(values) == len(lines)  # each line is simple, and no key stands twice
+    return values if has_all and lines else None
 
 
 @lru_cache(1 << 12)  # half of a run's lines are those of the run before
