@@ -14,6 +14,7 @@ from migrator.extractor.filestore import fingerprint
 from tests.support import compatibility
 
 if TYPE_CHECKING:
+    from tests.support.mlflow_server import Server as MlflowServer
     from tests.support.sql_servers import Server as SqlServer
 
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks this machine's cloud for a login
@@ -76,6 +77,16 @@ def latest_revision_is_read_once() -> Iterator[None]:
         once = functools.cache(utils._get_latest_schema_revision)
         patch.setattr(utils, "_get_latest_schema_revision", once)
         yield
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real MLflow server, the same for all tests of a file."""
+    from tests.support.mlflow_server import Server
+
+    server = Server(tmp_path_factory.mktemp("server")).start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,8 @@ import contextlib
 import json
 import shutil
 import sqlite3
-import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from migrator.outcome.summary import Outcome
 from migrator.verification import verify
 from tests.support import databasekit, fixturekit
 from tests.support.faulty_proxy import Answer, Proxy, proxied
+from tests.support.http_servers import Quiet, serving
 from tests.support.mlflow_server import Server, View, compare
 from tests.support.ports import free_port
 
@@ -45,13 +43,6 @@ FIXTURES = ("1.30.1-database", AGENTS, "2.22.5-database", GENAI)
 # A deleted logged model, which the API does not show. (It does not show deleted versions of
 # registered models either, but nor does MLflow's client that compares here.)
 WITHHELD = {GENAI: ["/experiments/1/models/m-73374cb509384011a7d856fd26280057"]}
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server")).start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -772,21 +763,12 @@ def test_a_certificate_must_be_trusted(tmp_path: Path, monkeypatch: pytest.Monke
         pytest.skip("needs openssl")
     pem.write_bytes(pem.read_bytes() + (tmp_path / "cert.pem").read_bytes())
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             self.send_response(404)
             self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        uri = f"https://127.0.0.1:{server.server_port}"
+    with serving(Handler, pem) as uri:
         error = refused(uri, tmp_path)
         assert "certificate is not trusted" in error
         assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in error
@@ -794,9 +776,6 @@ def test_a_certificate_must_be_trusted(tmp_path: Path, monkeypatch: pytest.Monke
         assert "it is not an MLflow server" in refused(uri, tmp_path)
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "none.pem"))
         assert "none.pem does not exist" in refused(uri, tmp_path)
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_addresses_with_a_slip_are_explained(tmp_path: Path) -> None:

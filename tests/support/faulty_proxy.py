@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import requests
+
+from tests.support.http_servers import Quiet, serving
 
 _NOT_PASSED_ON = ("host", "authorization", "connection", "content-length", "transfer-encoding")
 
@@ -66,7 +66,7 @@ def proxied(target: str) -> Iterator[Proxy]:
     session = requests.Session()
     session.trust_env = False
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def _pass_on(self) -> None:
@@ -100,17 +100,6 @@ def proxied(target: str) -> Iterator[Proxy]:
 
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _pass_on
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    proxy.uri = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as address:
+        proxy.uri = address
         yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from mlflow import MlflowClient
@@ -13,13 +12,6 @@ from migrator.loader.rest import connection, lock
 from tests.support.mlflow_server import Server
 
 pytestmark = [pytest.mark.xdist_group("targets_people_server"), pytest.mark.long]
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server")).start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ pytestmark = [pytest.mark.xdist_group("targets_people_server"), pytest.mark.long
 FLOW, OTHER, LATE = "a" * 32, "b" * 32, "c" * 32
 NATIVE = "tr-" + "1" * 32
 MODEL = "m-" + "3" * 32
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server")).start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

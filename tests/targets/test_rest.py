@@ -6,11 +6,9 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from migrator.loader.rest import connection, lock, models
 from migrator.verification import verify as compared
 from tests.convert.test_two_sources import GROWN, OTHERS
 from tests.support import fixturekit, spanlesskit, storekit
+from tests.support.http_servers import Quiet, serving
 from tests.support.mlflow_server import IN_COLUMNS, RELEASE, Server, differences
 from tests.support.ports import free_port
 
@@ -34,13 +33,6 @@ pytestmark = [pytest.mark.xdist_group("targets_rest"), pytest.mark.long]
 
 FAMILIES = ("1.30.1-classic", "2.4.2-datasets", "2.22.5-registry-traces", "3.5.1-genai")
 MARKED = {"3.5.1-genai"}  # a NaN metric of a logged model is refused: exit code 3
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server")).start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture
@@ -623,7 +615,7 @@ def test_options_that_make_no_sense_are_refused(more: list[str], tmp_path: Path)
 def answering(code: int, body: bytes, version: bytes = b"3.9.0") -> Iterator[str]:
     """A server that is no MLflow, or not the one that it should be."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             of_version = self.path == "/version" and code == 200
@@ -633,13 +625,8 @@ def answering(code: int, body: bytes, version: bytes = b"3.9.0") -> Iterator[str
 
         do_GET = do_POST = answer
 
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as address:
+        yield address
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from migrator.tracker.in_flight import InFlight
 from migrator.tracker.place import Place
 from tests.support import trackerkit
 from tests.support.faulty_proxy import Answer, proxied
+from tests.support.http_servers import Quiet, serving
 from tests.support.mlflow_server import Server
 from tests.tracker.test_server import run, server_tracker
 
@@ -42,13 +42,6 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         yield
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server")).start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
 def server(running: Server) -> Server:
     running.empty()
@@ -59,7 +52,7 @@ def server(running: Server) -> Server:
 def answering_probes_only(opened: threading.Event) -> Iterator[str]:
     """A server that answers a probe; any other request waits until ``opened``, and fails."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -75,17 +68,11 @@ def answering_probes_only(opened: threading.Event) -> Iterator[str]:
 
         do_GET = do_POST
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        opened.set()
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as address:
+        try:
+            yield address
+        finally:
+            opened.set()
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from migrator.loader.rest.connection import Connection
 from migrator.tracker import MLFlowTracker
 from migrator.tracker.place import why_silent
 from tests.support import trackerkit
+from tests.support.http_servers import Quiet, serving
 from tests.support.mlflow_server import Server
 from tests.support.ports import free_port
 
@@ -67,7 +67,7 @@ def black_hole() -> Iterator[str]:
 def closing_what_it_keeps_open() -> Iterator[str]:
     """Answers the first request of each connection, keeps that open, and drops it at the next."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -80,24 +80,15 @@ def closing_what_it_keeps_open() -> Iterator[str]:
                 self.rfile.read(1)  # of the next request
                 self.close_connection = True
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as address:
+        yield address
 
 
 @contextmanager
 def answering(code: int, body: bytes = b"{}") -> Iterator[str]:
     """Answers every request alike."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length") or 0))
             self.send_response(code)
@@ -107,16 +98,8 @@ def answering(code: int, body: bytes = b"{}") -> Iterator[str]:
 
         do_GET = do_POST
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as address:
+        yield address
 
 
 def no_name() -> Any:

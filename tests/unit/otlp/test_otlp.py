@@ -6,12 +6,9 @@ import base64
 import json
 import re
 import socket
-import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ from migrator.otlp import receivers
 from migrator.pipeline import lots
 from tests.support import browserkit, fixturekit
 from tests.support.certificates import self_signed
+from tests.support.http_servers import Quiet, serving
 
 AGENTS, GENAI = "2.22.5-agents", "3.5.1-genai"
 
@@ -226,7 +224,7 @@ def answering(
     """Serve one answer after the other, the last one for ever; yield its URL and the requests."""
     asked: list[Any] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             code, headers, content = answers[min(len(asked), len(answers) - 1)]
@@ -237,22 +235,8 @@ def answering(
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    scheme = "http"
-    if certificate is not None:
-        scheme = "https"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"{scheme}://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler, certificate) as address:
+        yield address, asked
 
 
 @pytest.fixture(autouse=True)
