@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,8 +27,7 @@ def state_of(opened: Opened, options: Options, target: loader.Target) -> loader.
     if found is None or not found.is_settled:
         return loader.SourceState(place, "")
     how = (__version__, target.wanted, options.decisive, _contents(options.profile_files))
-    where = [[os.fsencode(folder) for folder in several] for several in folders]
-    return loader.SourceState(place, f"{how} {where} {found.digest}")
+    return loader.SourceState(place, f"{how} {found.digest}")
 
 
 def _contents(files: Sequence[str]) -> list[str]:

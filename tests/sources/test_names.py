@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from migrator import pipeline
+from migrator import extractor, pipeline
 from migrator.extractor.filestore import yamlfile
 from migrator.extractor.filestore.runs import read_experiment
 from migrator.model import Entry
@@ -95,6 +95,26 @@ def rows_of(path: Path) -> dict[str, list[Any]]:
             name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")
         ]
         return {name: sorted(map(repr, db.execute(f'SELECT * FROM "{name}"'))) for name in tables}
+
+
+FINGERPRINT = """
+import sys
+from migrator import extractor
+print(extractor.take_fingerprint(sys.argv[1:]).digest)
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", *LOCALES])
+def test_unchanged_files_are_known_in_every_locale(tmp_path: Path, locale: str) -> None:
+    root = tmp_path / "Ordner für Läufe" / "mlruns"
+    write_store(root)
+    here = extractor.take_fingerprint([str(root)])
+    environment = {**locale_environment(locale, tmp_path), "PYTHONPATH": str(ROOT)}
+    there = subprocess.run(
+        [sys.executable, "-c", FINGERPRINT, str(root)],
+        capture_output=True, env=environment, text=True, check=True,
+    )  # fmt: skip
+    assert here is not None and there.stdout.strip() == here.digest
 
 
 @pytest.mark.parametrize("locale", ["C", *LOCALES])
