@@ -76,6 +76,14 @@ def test_table_of_one_row_is_a_call() -> None:
     assert not made.issues
 
 
+def test_logged_table_under_the_name_of_an_answer_is_not_one() -> None:
+    table = json.dumps({"columns": ["question", "answer"], "data": [[ASKED, WHALE], ["b", "c"]]})
+    tags = {"mlflow.loggedArtifacts": json.dumps([{"path": "response.json", "type": "table"}])}
+    params = {**LLM, "question": ASKED, "response": WHALE}
+    made = trace(run("r", params=params, tags=tags, texts={"response.json": table}))
+    assert (made.request_preview, made.response_preview) == (ASKED, WHALE)
+
+
 def test_model_and_tokens_are_read_from_the_body_of_a_response() -> None:
     for path, body in (("raw.json", OPENAI), ("response.json", OPENAI), ("raw.json", ANTHROPIC)):
         made = trace(run("r", texts={path: json.dumps(body)}))
