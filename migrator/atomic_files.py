@@ -45,9 +45,10 @@ def create_partial(path: Path, mode: int = 0o666) -> tuple[int, Path]:
             attempt += 1
 
 
-def write_atomically(path: Path, text: str, like: Iterable[Path] = ()) -> None:
+def write_atomically(path: Path, text: str | Iterable[str], like: Iterable[Path] = ()) -> None:
     """Write a text file, replacing an existing one. After an OSError the old file is unchanged.
 
+    ``text`` is the whole text, or its parts in order, which are made while they are written.
     The new file grants nobody more than the file it replaces, or than any of the files ``like``.
     """
     handle, partial = create_partial(path, common_mode([path, *like]))
@@ -55,7 +56,7 @@ def write_atomically(path: Path, text: str, like: Iterable[Path] = ()) -> None:
         with open(  # noqa: PTH123 - a file descriptor, which no Path can open
             handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
         ) as file:
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any
@@ -517,6 +517,13 @@ class Outcome:
 
         With ``values``, an issue also has the value that the source has, as ``sample``.
         """
+        return {
+            key: list(value) if isinstance(value, Iterator) else value
+            for key, value in self.as_stream(values).items()
+        }
+
+    def as_stream(self, values: bool = False) -> dict[str, Any]:
+        """Like ``as_dict``, but the items of long lists are made while they are iterated over."""
         ledger = self.ledger
         return {
             "tool": "mlflow-migrate",
@@ -561,12 +568,12 @@ class Outcome:
                 },
                 "adopt_orphans": {"steps": self.orphans},
             },
-            "new_experiment_ids": [
+            "new_experiment_ids": (
                 {"old": e.experiment_id, "new": e.target_id, "name": e.name, "source": e.source}
                 for e in self.new_ids
-            ],
-            "experiments": [experiment.as_dict() for experiment in self.experiments],
-            "issues": [
+            ),
+            "experiments": (experiment.as_dict() for experiment in self.experiments),
+            "issues": (
                 {
                     "code": issue.code.value,
                     "severity": issue.severity.value,
@@ -580,5 +587,5 @@ class Outcome:
                     **({"sample": issue.sample} if values and issue.sample else {}),
                 }
                 for issue in ledger.issues
-            ],
+            ),
         }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from migrator.atomic_files import write_atomically
 from migrator.errors import OptionError
@@ -16,20 +17,31 @@ from migrator.report.printable import printable, printable_json
 from migrator.report.text import Style, convert_text
 
 
-def json_report(outcome: Outcome, values: bool = False) -> str:
-    """Return the whole outcome with every issue as JSON.
+def json_report(outcome: Outcome, values: bool = False) -> Iterator[str]:
+    """Yield the parts of the whole outcome with every issue as JSON.
 
     Each experiment and each issue has a line. Indenting every value with ``json`` took most of the
-    time of a conversion with many experiments.
+    time of a conversion with many experiments, and all of them at once most of its memory.
     """
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    lines = []
-    for key, value in versioned(outcome.as_dict(values)).items():
-        text = encode(value)
-        if isinstance(value, list) and value:
-            text = "[\n  " + ",\n  ".join(map(encode, value)) + "\n ]"
-        lines.append(f" {encode(key)}: {text}")
-    return printable_json("{\n" + ",\n".join(lines) + "\n}") + "\n"
+    before = "{\n"
+    for key, value in versioned(outcome.as_stream(values)).items():
+        yield printable_json(f"{before} {encode(key)}: ")
+        before = ",\n"
+        if isinstance(value, list | Iterator):
+            yield from _json_lines(value, encode)
+        else:
+            yield printable_json(encode(value))
+    yield "\n}\n"
+
+
+def _json_lines(items: Iterable[Any], encode: Callable[[Any], str]) -> Iterator[str]:
+    """Yield the parts of a JSON list with a line for each item."""
+    before = "[\n  "
+    for item in items:
+        yield printable_json(before + encode(item))
+        before = ",\n  "
+    yield "[]" if before.startswith("[") else "\n ]"
 
 
 def text_report(outcome: Outcome, values: bool = False) -> str:
@@ -44,7 +56,7 @@ def html_report(outcome: Outcome, values: bool = False) -> str:
     return html.html_report(outcome, values)
 
 
-FORMATS: dict[str, Callable[[Outcome, bool], str]] = {
+FORMATS: dict[str, Callable[[Outcome, bool], str | Iterator[str]]] = {
     ".json": json_report,
     ".html": html_report,
     ".htm": html_report,
