@@ -6,6 +6,7 @@ the work, made by different workers, are added up.
 
 from __future__ import annotations
 
+import sys
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -98,9 +99,7 @@ class ExperimentSummary:
     trees: int = 0  # roots, with or without children
     nested_trees: int = 0
     depth: int = 0
-    roles: Counter[str] = field(default_factory=Counter)
     profiles: Counter[str] = field(default_factory=Counter)
-    left_as_runs: Counter[str] = field(default_factory=Counter)  # reason -> trees
     decisions: dict[tuple[object, ...], Decision] = field(default_factory=dict)
     traces: int = 0  # rebuilt from runs
     spans: int = 0  # of rebuilt traces
@@ -129,6 +128,34 @@ class ExperimentSummary:
             lifecycle_stage=plan.record.lifecycle_stage,
         )
 
+    @property
+    def roles(self) -> Counter[str]:
+        """The number of trees by role."""
+        counts: Counter[str] = Counter()
+        for decision in self.decisions.values():
+            counts[decision.role] += decision.trees
+        return counts
+
+    @property
+    def left_as_runs(self) -> Counter[str]:
+        """The number of trees kept as runs by reason."""
+        counts: Counter[str] = Counter()
+        for decision in self.decisions.values():
+            if decision.left_as_runs is not None:
+                counts[decision.left_as_runs] += decision.trees
+        return counts
+
+    def blank(self) -> ExperimentSummary:
+        """The summary of the same experiment in which nothing is counted yet."""
+        return ExperimentSummary(
+            self.source,
+            self.experiment_id,
+            self.name,
+            self.target_id,
+            self.target_name,
+            self.lifecycle_stage,
+        )
+
     def add_run(self, run: RunRecord) -> None:
         """Count a run, and extend the date range to its start and end."""
         self.runs += 1
@@ -145,11 +172,8 @@ class ExperimentSummary:
             self.nested_trees += 1
             self._rank_tree(plan, root)
         self.depth = max(self.depth, plan.depth)
-        self.roles[plan.role.value] += 1
         if plan.profile is not None and plan.traces:
             self.profiles[plan.profile] += 1
-        if plan.left_as_runs is not None:
-            self.left_as_runs[plan.left_as_runs] += 1
         self._add_decision(
             Decision(
                 role=plan.role.value,
@@ -196,8 +220,8 @@ class ExperimentSummary:
 
     def _add_decision(self, new: Decision) -> None:
         """Count a decision; after ``MOST_DECISIONS`` different ones, without its reasons."""
-        key: tuple[object, ...] = (*new.what, new.reasons)
-        reasons = new.reasons
+        reasons = tuple(map(sys.intern, new.reasons))  # those of most experiments are the same
+        key: tuple[object, ...] = (*new.what, reasons)
         if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
             key, reasons = new.what, ()
         decision = self.decisions.get(key)
@@ -242,8 +266,7 @@ class ExperimentSummary:
         self.biggest = sorted([*self.biggest, *other.biggest], key=lambda tree: tree.rank)
         del self.biggest[MOST_TREES:]
         self.depth = max(self.depth, other.depth)
-        for name in ("roles", "profiles", "left_as_runs"):
-            getattr(self, name).update(getattr(other, name))
+        self.profiles.update(other.profiles)
         for key, types in other.assessments.items():
             self.assessments.setdefault(key, Counter()).update(types)
         self.examples.add(other.examples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -56,10 +57,12 @@ def hand_over_experiments(context: WalkContext) -> None:
     )
     context.totals.ledger.add_issues(issues)
     groups: dict[int, list[_Planned]] = defaultdict(list)
+    names = {store.number: readable_path(store.name) for store in context.stores}
     for store, entry, record in read:
         plan = by_path[record.path]
-        context.experiments.plans[entry.path] = plan
-        context.totals.summaries[entry.path] = ExperimentSummary.of(readable_path(store.name), plan)
+        folder = sys.intern(entry.path)  # the same string as in the index
+        context.experiments.plans[folder] = plan
+        context.totals.summaries[folder] = ExperimentSummary.of(names[store.number], plan)
         groups[plan.target_id].append(_Planned(store, entry, plan))
     for group in groups.values():
         _hand_over(context, group)

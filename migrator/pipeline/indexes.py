@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from migrator.model import Entry, ExperimentPlan, RunEntry
 from migrator.pipeline.stores import Store, ranked
@@ -19,8 +20,27 @@ class ExperimentIndex:
         self._by_id: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
         for store in stores:
             for entry in ranked(store.index.experiments):
-                self._folders.add(entry.path)
-                self._by_id.setdefault((store.number, entry.in_trash, entry.entity_id), entry.path)
+                folder = sys.intern(entry.path)  # the same string as in the entries of its runs
+                self._folders.add(folder)
+                self._by_id.setdefault((store.number, entry.in_trash, entry.entity_id), folder)
+
+    def part(self, entries: Iterable[tuple[Store, Entry]]) -> ExperimentIndex:
+        """The part that is about some entities, to be sent to another process."""
+        part = ExperimentIndex(())
+        # Most of them lie together: one of each folder and experiment is enough.
+        places = {
+            (entry.folder, entry.in_trash, entry.experiment_id, store.number): (store, entry)
+            for store, entry in entries
+        }
+        for store, entry in places.values():
+            folder, key = entry.folder, (store.number, entry.in_trash, entry.experiment_id or "")
+            part._folders.update(self._folders.intersection((folder, os.path.dirname(folder))))  # noqa: PTH120
+            if (by_id := self._by_id.get(key)) is not None:
+                part._by_id[key] = by_id
+            own_folder = self.folder_of(store, entry)
+            if (plan := self.plans.get(own_folder)) is not None:
+                part.plans[own_folder] = plan
+        return part
 
     def plan_of(self, store: Store, entry: Entry) -> ExperimentPlan | None:
         """The plan of an entity's experiment; None if the options leave that out."""

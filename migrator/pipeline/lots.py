@@ -14,6 +14,8 @@ from migrator import transformer, workers
 from migrator.errors import WorkerError
 from migrator.extractor import Source
 from migrator.model import RunEntry
+from migrator.outcome.summary import ExperimentSummary
+from migrator.pipeline.indexes import ExperimentIndex
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Recorder, RunSink, SharedSink, Sink
 from migrator.pipeline.stores import Progress, Store
@@ -64,7 +66,7 @@ def _work_shared(work: TreeWork, totals: WalkTotals, sink: SharedSink, workers_c
     """
     lots = tuple(_lots(work.forest, sink.lot_runs))
     lot_work = LotWork.of(work.context, totals.blank(), sink.recorder())
-    pieces = (_piece(work.forest, work.context, lot) for lot in lots)
+    pieces = (_piece(work, totals, lot) for lot in lots)
     done = 0
     with _executor(work.context.options, min(workers_count, len(lots))) as (executor, at_once):
         answers = workers.results(executor, lot_work, pieces, at_once)
@@ -111,24 +113,34 @@ class LotPiece:
     """One lot of trees, and the part of the context that is about its runs."""
 
     trees: Sequence[transformer.Tree]
+    experiments: ExperimentIndex
+    summaries: Mapping[str, ExperimentSummary]  # blank ones
     entries: Mapping[str, RunEntry]
     elsewhere: Mapping[str, Store]
     inferred: Mapping[str, str]
     copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]
 
 
-def _piece(forest: transformer.Forest, context: TreeContext, lot: Lot) -> LotPiece:
+def _piece(work: TreeWork, totals: WalkTotals, lot: Lot) -> LotPiece:
     """The lot with only the part of the context that is about its runs."""
+    forest, context = work.forest, work.context
     root_ids = forest.root_ids[lot.first : lot.end]
     trees = [forest.tree(root_id) for root_id in root_ids]
     runs = [run_id for tree in trees for run_id in tree.run_ids]
     parents = [context.entries[root_id].parent_run_id or "" for root_id in root_ids]
+    copies = {r: _outlined(context.copies[r]) for r in runs if r in context.copies}
+    places = [(context.store_of(r), context.entries[r]) for r in runs]
+    for others in copies.values():
+        places += others
+    experiments = context.experiments.part(places)
     return LotPiece(
         trees,
+        experiments,
+        {folder: totals.summaries[folder].blank() for folder in experiments.plans},
         {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
         {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
         {r: context.inferred[r] for r in runs if r in context.inferred},
-        {r: _outlined(context.copies[r]) for r in runs if r in context.copies},
+        copies,
     )
 
 
@@ -142,8 +154,9 @@ def _outlined(
 class LotWork:
     """The work on lots in another process, with all that it needs (``workers.Work``)."""
 
-    context: TreeContext  # without any run
-    blank: WalkTotals
+    context: TreeContext  # without any run or experiment
+    blank: WalkTotals  # without any experiment
+    folders_needed: Sequence[str]  # directories of the experiments
     recorder: Recorder  # a sink that only records
     sources: Sequence[Source]
     folders: Sequence[str]  # in which artifacts of other sides lie
@@ -155,6 +168,7 @@ class LotWork:
         common = replace(
             context,
             options=replace(context.options, executor=None, only=None),
+            experiments=context.experiments.part(()),
             entries={},
             store=context.store.outline(),
             elsewhere={},
@@ -165,12 +179,19 @@ class LotWork:
         sources = {store.name: store.source.outline() for store in stores}
         mirrors = [mirror for store in stores for mirror in store.remote.mirrors]
         folders = sorted({mirror.folder for mirror in mirrors})
-        return cls(common, blank, recorder, [sources[name] for name in sorted(sources)], folders)
+        return cls(
+            common,
+            replace(blank, summaries={}),
+            list(context.experiments.plans),
+            recorder,
+            [sources[name] for name in sorted(sources)],
+            folders,
+        )
 
     def check(self) -> None:
         """Raise WorkerError where this process doesn't see the sources that we see."""
         for source in self.sources:
-            missing = source.first_unseen(self.context.experiments.plans)
+            missing = source.first_unseen(self.folders_needed)
             if missing is not None:
                 raise WorkerError(
                     f"The worker on {platform.node()} does not see the source {source.name} as it "
@@ -189,13 +210,15 @@ class LotWork:
         """Work on one lot."""
         context = replace(
             self.context,
+            experiments=piece.experiments,
             entries=piece.entries,
             elsewhere=piece.elsewhere,
             inferred=piece.inferred,
             copies=piece.copies,
         )
+        totals = replace(self.blank.blank(), summaries=dict(piece.summaries))
         recorder = self.recorder.blank()  # one for each thread
-        return _work_on(piece.trees, context, self.blank.blank(), recorder)
+        return _work_on(piece.trees, context, totals, recorder)
 
 
 def _work_on(
@@ -204,6 +227,4 @@ def _work_on(
     worker = TreeWorker(context, totals, recorder)
     for _ in worker.work_on(trees):
         pass
-    # A plain dict: only its items are sent back, not the experiments that it was made from.
-    totals.summaries = dict(totals.summaries)
     return totals, recorder.recorded()

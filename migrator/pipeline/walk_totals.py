@@ -61,15 +61,7 @@ class _Parts(dict[str, ExperimentSummary]):
         self._whole = whole
 
     def __missing__(self, key: str) -> ExperimentSummary:
-        whole = self._whole[key]
-        self[key] = ExperimentSummary(
-            whole.source,
-            whole.experiment_id,
-            whole.name,
-            whole.target_id,
-            whole.target_name,
-            whole.lifecycle_stage,
-        )
+        self[key] = self._whole[key].blank()
         return self[key]
 
 

@@ -7,6 +7,7 @@ anything that lies on the disk: what can't be read is an issue in the result.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -77,7 +78,7 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
     one. In ``.trash`` it is deleted, whatever it says (MLflow before 2.3 left ``active`` there).
     """
     log = ReadLog(Kind.EXPERIMENT, entry.entity_id, store_of(entry, 1))
-    path = entry.path
+    path = sys.intern(entry.path)  # the entries of its runs have it, too
     file = _regular(log, path, META)
     if file is None and not os.path.isdir(os.path.join(path, META)):
         file = log.with_stand_ins(scan(path, log.bound), path, META, frozenset()).file(META)

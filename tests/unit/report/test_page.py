@@ -20,6 +20,7 @@ from migrator.issues import Code, Issue, Kind
 from migrator.outcome.summary import (
     MOST_TREES,
     WEEK_MS,
+    Decision,
     ExperimentSummary,
     Outcome,
     TreeSize,
@@ -225,7 +226,7 @@ def test_text_of_a_source_is_shown_and_neither_run_nor_lost() -> None:
     outcome.sources = (HOSTILE,)
     (experiment,) = outcome.experiments
     experiment.name = experiment.target_name = HOSTILE
-    experiment.roles[HOSTILE] += 1
+    experiment.decisions[(HOSTILE,)] = Decision(HOSTILE, None, None, (), trees=1)
     experiment.biggest.append(TreeSize("1" * 32, HOSTILE, 2, 2, HOSTILE, 1, 1, 1, MONDAY_MS))
     outcome.ledger.issues.append(
         Issue(Code.FILE_IGNORED, HOSTILE, HOSTILE, HOSTILE, sample=HOSTILE)
