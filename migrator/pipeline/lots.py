@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
@@ -24,6 +25,9 @@ from migrator.pipeline.walk_totals import WalkTotals
 
 AHEAD = 2  # so many pieces of work for each worker are under way
 FEW_RUNS = 400  # up to here it costs more to start processes than they save
+# A lot with so many runs has a tree that nobody can divide. The process that writes works on it
+# itself: sending its rows would take as much memory again, and a third of the time.
+MANY_RUNS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +66,25 @@ def _work_shared(work: TreeWork, totals: WalkTotals, sink: SharedSink, workers_c
     """Let others work on the trees in lots, and add up what they return.
 
     That is done in the order of the trees, so that the result is the same for every number of
-    workers. They are processes of our own, or those of the executor that the options name.
+    workers. They are processes of our own, or those of the executor that the options name. Lots of
+    ``MANY_RUNS`` are worked on here.
     """
     lots = tuple(_lots(work.forest, sink.lot_runs))
+    sent = [lot for lot in lots if lot.runs < MANY_RUNS]
     lot_work = LotWork.of(work.context, totals.blank(), sink.recorder())
-    pieces = (_piece(work, totals, lot) for lot in lots)
+    pieces = (_piece(work, totals, lot) for lot in sent)
+    here = TreeWorker(work.context, totals, sink)
     done = 0
-    with _executor(work.context.options, min(workers_count, len(lots))) as (executor, at_once):
-        answers = workers.results(executor, lot_work, pieces, at_once)
-        with closing(answers) as parts:
-            for (part, recorded), lot in zip(parts, lots, strict=True):
-                totals.add(part)
-                sink.replay(recorded)
+    with _executor(work.context.options, min(workers_count, len(sent) or 1)) as place:
+        executor, at_once = place
+        with closing(workers.results(executor, lot_work, pieces, at_once)) as answers:
+            for lot in lots:
+                if lot.runs < MANY_RUNS:
+                    part, recorded = next(answers)
+                    totals.add(part)
+                    sink.replay(recorded)
+                else:
+                    deque(here.work_on(lot.trees(work.forest)), maxlen=0)
                 done += lot.runs
                 work.progress("runs", done, work.runs)
 
@@ -94,6 +105,10 @@ class Lot(NamedTuple):
     first: int
     end: int  # the first tree that is not in it
     runs: int
+
+    def trees(self, forest: transformer.Forest) -> list[transformer.Tree]:
+        """Make its trees."""
+        return [forest.tree(root_id) for root_id in forest.root_ids[self.first : self.end]]
 
 
 def _lots(forest: transformer.Forest, lot_runs: int) -> Iterator[Lot]:
@@ -124,10 +139,9 @@ class LotPiece:
 def _piece(work: TreeWork, totals: WalkTotals, lot: Lot) -> LotPiece:
     """The lot with only the part of the context that is about its runs."""
     forest, context = work.forest, work.context
-    root_ids = forest.root_ids[lot.first : lot.end]
-    trees = [forest.tree(root_id) for root_id in root_ids]
+    trees = lot.trees(forest)
     runs = [run_id for tree in trees for run_id in tree.run_ids]
-    parents = [context.entries[root_id].parent_run_id or "" for root_id in root_ids]
+    parents = [context.entries[tree.root_id].parent_run_id or "" for tree in trees]
     copies = {r: _outlined(context.copies[r]) for r in runs if r in context.copies}
     places = [(context.store_of(r), context.entries[r]) for r in runs]
     for others in copies.values():

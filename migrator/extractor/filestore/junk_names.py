@@ -104,5 +104,10 @@ def is_plain(name: str) -> bool:
 
 
 @functools.lru_cache(1 << 10)  # so are the names that occur together
-def are_plain(names: tuple[str, ...]) -> bool:
-    return all(map(is_plain, names))
+def plain_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names if all of them are plain, else None.
+
+    Equal names give the same strings: those of one run take less memory than their values, but all
+    runs of a tracker have them.
+    """
+    return names if all(map(is_plain, names)) else None

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from migrator.extractor.filestore.junk_names import are_plain
+from migrator.extractor.filestore.junk_names import plain_names
 from migrator.issues import Code
 from migrator.paths import readable_path
 
@@ -356,10 +356,11 @@ def small_files(folder: str) -> list[tuple[str, bytes | None]] | None:
     except OSError:
         return None
     names.sort()
-    if len(names) < len(entries) or not are_plain(tuple(names)):
+    known = plain_names(tuple(names))
+    if known is None or len(names) < len(entries):
         return None
     files: list[tuple[str, bytes | None]] = []
-    for name in names:
+    for name in known:
         try:
             descriptor = os.open(f"{folder}{os.sep}{name}", _OPEN_FLAGS)
             try:
