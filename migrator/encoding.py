@@ -9,7 +9,8 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from migrator.conventions import (
@@ -83,6 +84,38 @@ def span_content(trace_id: str, span: SpanPlan) -> str:
             "attributes": dict(span.attributes),
         }
     )
+
+
+class WrittenAttributes(Mapping[str, str]):
+    """The attributes of a span, read from its JSON text when they are asked for.
+
+    In a trace of very many spans they would take more memory than the text, which has them all.
+    """
+
+    __slots__ = ("_content", "_keys")
+
+    def __init__(self, keys: tuple[str, ...], content: str) -> None:
+        """``content`` is the ``span_content`` of a span that has attributes of these keys."""
+        self._keys = keys
+        self._content = content
+
+    def __getitem__(self, key: str) -> str:
+        return _written_attributes(self._content)[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+@lru_cache(8)  # whoever wants one attribute of a span often wants another
+def _written_attributes(content: str) -> Mapping[str, str]:
+    attributes: dict[str, str] = json.loads(content)["attributes"]
+    return attributes
 
 
 def _base64_of_hex(digits: str) -> str:

@@ -117,6 +117,13 @@ class RunView:
         self.shape = shape_of(self.run)
         self._program = self.index.program(self.shape)
 
+    def forget(self) -> None:
+        """Forget what was found. It is found again when it is asked for."""
+        self._fields = self._listed_made = self._loose = self._answers_made = self._turns = None
+        self._usage = self._inputs_made = self._outputs_made = self._models = None
+        self._ranks = {}
+        self._parsed = {}
+
     # ------------------------------------------------------------------ looking up
 
     def all(self, source: Source) -> list[Found]:
@@ -356,16 +363,16 @@ class RunView:
             text = self.run.texts[path]
             self._parsed[path] = value = parse_json(text)
             if value is text and path.lower().endswith(".json") and text.strip():
-                self.issues.append(
-                    Issue(
-                        Code.ARTIFACT_NOT_JSON,
-                        f"{self.run.artifact_dir}/{path}" if self.run.artifact_dir else path,
-                        f"{path} of run {self.run.run_id} does not parse as JSON.",
-                        "its text, as it is",
-                        Kind.RUN,
-                        self.run.run_id,
-                    )
+                issue = Issue(
+                    Code.ARTIFACT_NOT_JSON,
+                    f"{self.run.artifact_dir}/{path}" if self.run.artifact_dir else path,
+                    f"{path} of run {self.run.run_id} does not parse as JSON.",
+                    "its text, as it is",
+                    Kind.RUN,
+                    self.run.run_id,
                 )
+                if issue not in self.issues:  # it may have been found before, and forgotten
+                    self.issues.append(issue)
         return self._parsed[path]
 
     # ----------------------------------------------------------------- inputs and outputs

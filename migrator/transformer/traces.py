@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from migrator import conventions as conv
 from migrator import encoding
@@ -22,6 +23,7 @@ from migrator.transformer.spans import TraceFacts, plan_span
 from migrator.transformer.values import natural
 
 PROMPT_URI = re.compile(r"prompts:/([^/\s]{1,250})/(\d{1,9})")
+MANY_SPANS = 5_000  # a trace of more takes care of its memory
 MODEL_URI = re.compile(r"(?:models:/)?(m-[0-9a-f]{32})")
 
 
@@ -41,40 +43,91 @@ def plan_trace(nodes: list[Node], trace: TraceFacts, issues: list[Issue]) -> Tra
     passes.set_models(nodes)
     passes.set_names(nodes)
     passes.set_previous(nodes)
-    spans = tuple([plan_span(node, trace) for node in nodes])
-    return _trace_plan(nodes, spans, trace, issues)
+    facts = _facts(nodes, trace, issues)
+    spans, contents = _spans(nodes, trace)
+    return _trace_plan(nodes, trace, facts, spans, contents)
+
+
+def _spans(
+    nodes: Sequence[Node], trace: TraceFacts
+) -> tuple[tuple[SpanPlan, ...], tuple[str, ...]]:
+    """Plan the span of each node, and make its JSON text.
+
+    Where there are many, what only the making of a span needed is forgotten once it is made.
+    """
+    spans: list[SpanPlan] = []
+    contents: list[str] = []
+    is_large = len(nodes) > MANY_SPANS
+    keys: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are kept once
+    origins: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    for node in nodes:
+        span = plan_span(node, trace)
+        content = encoding.span_content(trace.trace_id, span)
+        contents.append(content)
+        if is_large:
+            names = tuple(span.attributes)
+            node.origins = origins.setdefault(tuple(node.origins.items()), node.origins)
+            attributes = encoding.WrittenAttributes(keys.setdefault(names, names), content)
+            span = replace(span, attributes=attributes, origins=node.origins)
+            node.view.forget()
+        spans.append(span)
+    return tuple(spans), tuple(contents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the runs of a trace say about the whole of it."""
+
+    views: list[RunView]
+    tags: dict[str, str]  # the user's own
+    session_and_user: dict[str, str]  # as metadata
+    model_id: str | None
+    prompts: tuple[str, ...]
+    assessments: tuple[AssessmentRecord, ...]
+
+
+def _facts(nodes: Sequence[Node], trace: TraceFacts, issues: list[Issue]) -> _Facts:
+    views = list({node.view.run.run_id: node.view for node in nodes}.values())
+    if trace.parent is not None:
+        views.append(trace.parent)
+    return _Facts(
+        views,
+        _own_tags(nodes),
+        _session_and_user(nodes[0], views, trace, issues),
+        _linked_model(views),
+        _linked_prompts(views),
+        tuple(_assessments(trace.trace_id, nodes)),
+    )
 
 
 def _trace_plan(
-    nodes: Sequence[Node], spans: tuple[SpanPlan, ...], trace: TraceFacts, issues: list[Issue]
+    nodes: Sequence[Node],
+    trace: TraceFacts,
+    facts: _Facts,
+    spans: tuple[SpanPlan, ...],
+    contents: tuple[str, ...],
 ) -> TracePlan:
     root = spans[0]
     shown = _shown(nodes)
     start_ms, end_ms = root.start_ns // MS, root.end_ns // MS
-    contents = trace_totals.contents_of(trace.trace_id, spans)
     usage = trace_totals.total_usage(spans)
     cost = trace_totals.total_cost(spans)
-    views = list({node.view.run.run_id: node.view for node in nodes}.values())
-    if trace.parent is not None:
-        views.append(trace.parent)
-    prompts = _linked_prompts(views)
-    tags = _tags(nodes, root, trace)
-    if prompts:
-        tags[conv.LINKED_PROMPTS] = _prompts_json(prompts)
+    tags = facts.tags | _tags(nodes, root, trace)
+    if facts.prompts:
+        tags[conv.LINKED_PROMPTS] = _prompts_json(facts.prompts)
     metadata = {conv.SCHEMA_VERSION: "3", conv.SOURCE_RUN: root_run_id(nodes)}
     metadata.update(trace_totals.size_metadata(contents))
-    if (model_id := _linked_model(views)) is not None:
-        metadata[conv.TRACE_MODEL_ID] = model_id
+    if facts.model_id is not None:
+        metadata[conv.TRACE_MODEL_ID] = facts.model_id
     if usage is not None:
         metadata[conv.TRACE_USAGE] = trace_totals.usage_json(usage)
     if cost:
         metadata[conv.TRACE_COST] = encoding.encode(cost)
-    metadata.update(_session_and_user(nodes[0], views, trace, issues))
-    judged = tuple(_assessments(trace.trace_id, nodes))
-    judged += trace_totals.totals(trace.trace_id, usage, cost, end_ms, judged)
+    metadata.update(facts.session_and_user)
+    sums = trace_totals.totals(trace.trace_id, usage, cost, end_ms, facts.assessments)
     return TracePlan(
         trace_id=trace.trace_id,
-        experiment_id=views[0].run.experiment_id,
+        experiment_id=facts.views[0].run.experiment_id,
         timestamp_ms=start_ms,
         execution_ms=end_ms - start_ms,
         status="STATE_UNSPECIFIED" if root.status == "UNSET" else root.status,
@@ -86,9 +139,9 @@ def _trace_plan(
         metadata=metadata,
         usage=usage,
         spans=spans,
-        assessments=judged,
-        run_ids=tuple(view.run.run_id for view in views),
-        prompts=prompts,
+        assessments=(*facts.assessments, *sums),
+        run_ids=tuple(view.run.run_id for view in facts.views),
+        prompts=facts.prompts,
         contents=contents,
     )
 
@@ -145,8 +198,7 @@ def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
 
 
 def _tags(nodes: Sequence[Node], root: SpanPlan, trace: TraceFacts) -> dict[str, str]:
-    tags = _own_tags(nodes)
-    tags |= {
+    tags = {
         conv.TRACE_NAME: encoding.cut(root.name, conv.TRACE_TAG_CHARS),
         conv.SPANS_LOCATION: conv.SPANS_IN_DATABASE,
         conv.MIGRATOR_ROLE: trace.role.value,
