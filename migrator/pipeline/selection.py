@@ -156,6 +156,11 @@ class Selection:
             return True
         return any(str(above) in self._paths for above in PurePath(entry.path).parents)
 
+    @property
+    def has_times(self) -> bool:
+        """Whether anything is left out by its time."""
+        return self.since_ms is not None or self.until_ms is not None
+
     def has_run_in_time(self, runs: Collection[RunRecord | None]) -> bool:
         """Whether a tree lies between ``--since`` and ``--until``.
 

@@ -15,10 +15,18 @@ from migrator.pipeline.indexes import ExperimentIndex
 from migrator.pipeline.options import Options
 from migrator.pipeline.selection import Selection
 from migrator.pipeline.sinks import RunSink
+from migrator.pipeline.small_records import SmallRecords
 from migrator.pipeline.stores import Store
 from migrator.pipeline.walk_totals import WalkTotals, count_files, leave_out_files
 
+MANY_RUNS = 5_000  # a tree of more is read in parts, into small records
+_PART_RUNS = 500
 _NO_NAMES = transformer.KnownNames()
+
+
+def is_large(tree: transformer.Tree) -> bool:
+    """Whether a tree has so many runs that their memory matters."""
+    return len(tree.run_ids) > MANY_RUNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,29 +167,36 @@ class TreeWorker:
         Yields each tree when it is done. As many trees are read at once as their source reads
         in one go.
         """
-        context = self._context
+        context, selection = self._context, self._context.selection
         for batch in batches(trees, context.store_of):
-            read = context.read_trees([tree for tree in batch if self._is_selected(tree)])
+            selected = [tree for tree in batch if self._is_selected(tree)]
+            parts = [tree for tree in selected if is_large(tree) and not selection.has_times]
+            read = context.read_trees([tree for tree in selected if tree not in parts])
             for tree in batch:
-                self._work(tree, {r: read.pop(r) for r in tree.run_ids if r in read})
+                whole = {run_id: read.pop(run_id) for run_id in tree.run_ids if run_id in read}
+                if tree in parts:
+                    self._work(tree, self._read_in_parts(tree))
+                elif whole and selection.has_run_in_time([each.record for each in whole.values()]):
+                    self._work(tree, map(whole.pop, tree.run_ids))
+                else:
+                    self._leave_out(tree)
                 yield tree
 
-    def _work(self, tree: transformer.Tree, read: dict[str, Extracted[RunRecord]]) -> None:
-        """Plan a tree and hand it over; ``read`` is empty where the options leave it out."""
+    def _read_in_parts(self, tree: transformer.Tree) -> Iterator[Extracted[RunRecord]]:
+        """Read the runs of a tree in order, and only a part of them at once."""
+        for at in range(0, len(tree.run_ids), _PART_RUNS):
+            part = replace(tree, run_ids=tree.run_ids[at : at + _PART_RUNS])
+            yield from self._context.read_trees([part]).values()
+
+    def _work(self, tree: transformer.Tree, read: Iterable[Extracted[RunRecord]]) -> None:
+        """Plan a tree and hand it over; ``read`` are its runs, in the order of the tree."""
         context, totals = self._context, self._totals
-        stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
-        folders = {
-            run_id: context.experiments.folder_of(stores[run_id], context.entries[run_id])
-            for run_id in tree.run_ids
-        }
-        records = [each.record for each in read.values()]
-        if not read or not context.selection.has_run_in_time(records):
-            self._leave_out(tree, stores, folders)
-            return
+        stores, folders = self._places(tree)
         runs: dict[str, RunRecord] = {}
-        for run_id in tree.run_ids:
+        small_records = SmallRecords() if is_large(tree) else None
+        for run_id, unmasked in zip(tree.run_ids, read, strict=True):
             entry, folder = context.entries[run_id], folders[run_id]
-            extracted = totals.redactor.mask(read.pop(run_id))
+            extracted = totals.redactor.mask(unmasked)
             plan = context.experiments.plans.get(folder)
             if plan is None:
                 totals.runs_left_out.add(run_id)
@@ -200,7 +215,7 @@ class TreeWorker:
                     continue
                 totals.summaries[folder].add_run(run)
                 self.hand_over_run(stores[run_id], entry, run, plan)
-            runs[run_id] = run
+            runs[run_id] = run if small_records is None else small_records.small(run)
         if not context.options.deleted and tree.root_id not in runs:
             return
         if folders[tree.root_id] in context.experiments.plans and runs:
@@ -213,10 +228,19 @@ class TreeWorker:
         plans = (context.experiments.plan_of(context.store_of(e.entity_id), e) for e in entries)
         return any(plans) and any(map(context.selection.is_listed, entries))
 
-    def _leave_out(
-        self, tree: transformer.Tree, stores: Mapping[str, Store], folders: Mapping[str, str]
-    ) -> None:
+    def _places(self, tree: transformer.Tree) -> tuple[Mapping[str, Store], Mapping[str, str]]:
+        """The store of each run of a tree, and the directory of its experiment, by run id."""
+        context = self._context
+        stores = {run_id: context.store_of(run_id) for run_id in tree.run_ids}
+        folders = {
+            run_id: context.experiments.folder_of(store, context.entries[run_id])
+            for run_id, store in stores.items()
+        }
+        return stores, folders
+
+    def _leave_out(self, tree: transformer.Tree) -> None:
         context, totals = self._context, self._totals
+        stores, folders = self._places(tree)
         totals.runs_left_out.update(tree.run_ids)
         for run_id in tree.run_ids:
             entry = context.entries[run_id]
