@@ -632,7 +632,7 @@ class TracePlan:
     links: tuple[LinkRecord, ...] = ()  # that the source keeps, with their times
     native: bool = False
     # encoding.span_content of each span if a worker has computed it, which takes long.
-    contents: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    contents: Sequence[str] = field(default=(), compare=False, repr=False)
 
     @property
     def all_links(self) -> tuple[LinkRecord, ...]:

@@ -262,6 +262,7 @@ KINDS: Mapping[str, Kind] = {
     "webhook_events": Kind.WEBHOOK_EVENT,
 }
 
+SPANS_AT_ONCE = 5_000  # the rows of a trace of 50,000 spans would take 100 MB
 _MAX_FLOAT = 1.7976931348623157e308  # what SqlAlchemyStore.sanitize_metric_value makes of inf
 
 
@@ -433,22 +434,35 @@ def usage_rows(plan: TracePlan) -> Iterator[Row]:
 
 
 def span_rows(plan: TracePlan, experiment_id: int) -> list[Row]:
-    contents = plan.contents or [encoding.span_content(plan.trace_id, s) for s in plan.spans]
-    return [
-        (
-            plan.trace_id,
-            experiment_id,
-            span.span_id,
-            span.parent_span_id,
-            span.name,
-            span.type,
-            span.status,
-            span.start_ns,
-            span.end_ns,
-            content,
-        )
-        for span, content in zip(plan.spans, contents, strict=True)
-    ]
+    """Make the rows of all spans of a trace."""
+    found: list[Row] = []
+    for batch in span_batches(plan, experiment_id):
+        found += batch
+    return found
+
+
+def span_batches(plan: TracePlan, experiment_id: int) -> Iterator[list[Row]]:
+    """Make the rows of a trace's spans, at most ``SPANS_AT_ONCE`` at a time."""
+    for at in range(0, len(plan.spans), SPANS_AT_ONCE):
+        spans = plan.spans[at : at + SPANS_AT_ONCE]
+        contents = plan.contents[at : at + SPANS_AT_ONCE] or [
+            encoding.span_content(plan.trace_id, span) for span in spans
+        ]
+        yield [
+            (
+                plan.trace_id,
+                experiment_id,
+                span.span_id,
+                span.parent_span_id,
+                span.name,
+                span.type,
+                span.status,
+                span.start_ns,
+                span.end_ns,
+                content,
+            )
+            for span, content in zip(spans, contents, strict=True)
+        ]
 
 
 def assessment_row(record: AssessmentRecord, trace_id: str) -> Row:
@@ -582,7 +596,7 @@ class TraceRows(NamedTuple):
     trace_id: str
     native: bool
     tables: dict[str, list[Row]]  # those that have any
-    chars: int  # of all spans' content
+    chars: int  # of its spans' content
 
 
 def run_rows(run: RunRecord, experiment_id: int) -> RunRows:
@@ -615,9 +629,9 @@ def run_rows(run: RunRecord, experiment_id: int) -> RunRows:
     )
 
 
-def trace_rows(plan: TracePlan, experiment_id: int) -> TraceRows:
+def trace_rows(plan: TracePlan, experiment_id: int, spans: list[Row]) -> TraceRows:
+    """Make the rows of a trace; ``spans`` are those of its spans, or the first of them."""
     trace_id = plan.trace_id
-    spans = span_rows(plan, experiment_id)
     tables: dict[str, list[Row]] = {
         "trace_info": [trace_row(plan, experiment_id)],
         "trace_tags": [(key, value, trace_id) for key, value in plan.tags.items()],
@@ -631,8 +645,13 @@ def trace_rows(plan: TracePlan, experiment_id: int) -> TraceRows:
         trace_id,
         plan.native,
         {table: new for table, new in tables.items() if new},
-        sum([len(str(span[-1])) for span in spans]),
+        chars_of(spans),
     )
+
+
+def chars_of(spans: Iterable[Row]) -> int:
+    """The number of characters of the content of spans."""
+    return sum([len(str(span[-1])) for span in spans])
 
 
 class RowRecorder:
@@ -649,7 +668,7 @@ class RowRecorder:
         self._items.append(run_rows(run, experiment_id))
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
-        self._items.append(trace_rows(plan, experiment_id))
+        self._items.append(trace_rows(plan, experiment_id, span_rows(plan, experiment_id)))
 
     def recorded(self) -> list[RunRows | TraceRows]:
         """Return the rows of everything added since the last call."""

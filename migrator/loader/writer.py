@@ -381,11 +381,14 @@ class Writer:
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Add a trace, rebuilt or native, with its spans, assessments and links."""
-        self._add_trace_rows(rows.trace_rows(plan, experiment_id))
+        spans = rows.span_batches(plan, experiment_id)
+        first = rows.trace_rows(plan, experiment_id, next(spans, []))
+        self._add_trace_rows(first, spans)
 
-    def _add_trace_rows(self, trace: TraceRows) -> None:
+    def _add_trace_rows(self, trace: TraceRows, more_spans: Iterable[list[Row]] = ()) -> None:
         if self._is_repeated(Kind.TRACE, trace.trace_id):
-            counts = {KINDS[t]: len(r) for t, r in trace.tables.items() if t in KINDS}
+            counts = Counter({KINDS[t]: len(r) for t, r in trace.tables.items() if t in KINDS})
+            counts[Kind.SPAN] += sum(map(len, more_spans))
             del counts[Kind.TRACE]
             self._refuse_duplicate(Kind.TRACE, trace.trace_id, "", counts)
             return
@@ -394,6 +397,9 @@ class Writer:
         self._pending += trace.chars // _CHARS_A_ROW
         for table, new in trace.tables.items():
             self._put(table, new)
+        for spans in more_spans:
+            self._pending += rows.chars_of(spans) // _CHARS_A_ROW
+            self._put("spans", spans)
 
     def _is_repeated(self, kind: Kind, name: str) -> bool:
         """Return True if a run or trace was added before; remember it if not.

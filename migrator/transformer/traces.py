@@ -48,30 +48,31 @@ def plan_trace(nodes: list[Node], trace: TraceFacts, issues: list[Issue]) -> Tra
     return _trace_plan(nodes, trace, facts, spans, contents)
 
 
-def _spans(
-    nodes: Sequence[Node], trace: TraceFacts
-) -> tuple[tuple[SpanPlan, ...], tuple[str, ...]]:
-    """Plan the span of each node, and make its JSON text.
+def _spans(nodes: Sequence[Node], trace: TraceFacts) -> tuple[tuple[SpanPlan, ...], Sequence[str]]:
+    """Plan the span of each node, and make its JSON text."""
+    if len(nodes) > MANY_SPANS:
+        return _many_spans(nodes, trace)
+    spans = tuple([plan_span(node, trace) for node in nodes])
+    return spans, trace_totals.contents_of(trace.trace_id, spans)
 
-    Where there are many, what only the making of a span needed is forgotten once it is made.
-    """
+
+def _many_spans(
+    nodes: Sequence[Node], trace: TraceFacts
+) -> tuple[tuple[SpanPlan, ...], Sequence[str]]:
+    """Do the same in less memory. What a span was made of is forgotten once its text is made."""
     spans: list[SpanPlan] = []
-    contents: list[str] = []
-    is_large = len(nodes) > MANY_SPANS
+    contents = encoding.PackedTexts()
     keys: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are kept once
     origins: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for node in nodes:
         span = plan_span(node, trace)
-        content = encoding.span_content(trace.trace_id, span)
-        contents.append(content)
-        if is_large:
-            names = tuple(span.attributes)
-            node.origins = origins.setdefault(tuple(node.origins.items()), node.origins)
-            attributes = encoding.WrittenAttributes(keys.setdefault(names, names), content)
-            span = replace(span, attributes=attributes, origins=node.origins)
-            node.view.forget()
-        spans.append(span)
-    return tuple(spans), tuple(contents)
+        contents.append(encoding.span_content(trace.trace_id, span))
+        names = tuple(span.attributes)
+        attributes = encoding.WrittenAttributes(keys.setdefault(names, names), contents, len(spans))
+        node.origins = origins.setdefault(tuple(node.origins.items()), node.origins)
+        spans.append(replace(span, attributes=attributes, origins=node.origins))
+        node.view.forget()
+    return tuple(spans), contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _trace_plan(
     trace: TraceFacts,
     facts: _Facts,
     spans: tuple[SpanPlan, ...],
-    contents: tuple[str, ...],
+    contents: Sequence[str],
 ) -> TracePlan:
     root = spans[0]
     shown = _shown(nodes)
