@@ -21,6 +21,7 @@ from migrator import pipeline
 from migrator.errors import OptionError, WorkerError
 from migrator.issues import Kind
 from migrator.pipeline import lots, trees
+from migrator.transformer.run_view import RunView
 from migrator.verification import DatabaseComparer, verify
 from migrator.verification.database.recorder import Compared
 from migrator.workers import ProcessExecutor, pool, results
@@ -72,6 +73,32 @@ def test_any_number_of_workers_writes_the_same_rows_and_tells_the_same(
     assert began == ([(method, 2), (method, 3)] if method == "fork" else [(method, 2)])
     assert sum(map(len, made[0][0].values())) > 500
     assert all(each == made[0] for each in made)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_very_large_tree_gives_the_same_rows_as_any_other(
+    tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    options = pipeline.Options(workers=workers, include=frozenset({"sweeps", "flat"}))
+    others = ("2.12.2-langchain", "2.22.5-langchain", "2.22.5-sweeps", "2.9.2-tables", "3.9.0-dspy")
+    sources = [str(store(name)) for name in (*STORES, *others)]
+
+    def made(name: str) -> tuple[object, object]:
+        target = tmp_path / name
+        told = pipeline.convert(sources, f"sqlite:///{target}", options, schema="3.9")
+        return data(target), comparable(told)
+
+    ordinary = made("ordinary.db")
+    monkeypatch.setattr(lots, "MANY_RUNS", 3)
+    monkeypatch.setattr(trees, "MANY_RUNS", 1)
+    monkeypatch.setattr(trees, "_PART_RUNS", 2)
+    monkeypatch.setattr("migrator.transformer.traces.MANY_SPANS", 1)
+    monkeypatch.setattr("migrator.loader.rows.SPANS_AT_ONCE", 2)
+    forgotten = []
+    forget = RunView.forget
+    monkeypatch.setattr(RunView, "forget", lambda view: forgotten.append(view) or forget(view))
+    assert made("large.db") == ordinary
+    assert len(forgotten) > 10
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

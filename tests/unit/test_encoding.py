@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import encoding
-from migrator.model import Json
+from migrator.model import Json, SpanPlan
 
 
 def test_a_trace_id_is_the_run_id_and_a_span_id_a_hash() -> None:
@@ -85,3 +85,24 @@ def test_surrogates_and_nul_vanish_and_a_preview_is_cut() -> None:
 def test_values_are_encoded_as_json_dumps_encodes_them(value: Any) -> None:
     assert encoding._ENCODE(value) == json.dumps(value, ensure_ascii=False)
     assert encoding.encode_all({"key": value}) == {"key": encoding.encode(value)}
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=50), max_size=20))
+def test_packed_texts_are_the_texts(texts: list[str]) -> None:
+    packed = encoding.PackedTexts()
+    for text in texts:
+        packed.append(text)
+    assert list(packed) == texts and packed[3:12] == texts[3:12]
+    assert not texts or packed[-1] == texts[-1]
+
+
+def test_written_attributes_are_those_of_the_span() -> None:
+    contents = encoding.PackedTexts()
+    attributes = {"mlflow.spanInputs": '"käse \\u0001"', "b": "1.5"}
+    spans = []
+    for number in range(12):
+        plan = SpanPlan(f"{number:016x}", None, "s", "LLM", "OK", "", 1, 2, attributes)
+        contents.append(encoding.span_content("tr-" + "0" * 32, plan))
+        spans.append(encoding.WrittenAttributes(tuple(attributes), contents, number))
+    assert spans[0] == spans[11] == attributes and dict(spans[11]) == attributes
+    assert spans[11].get("c") is None
