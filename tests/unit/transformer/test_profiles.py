@@ -211,3 +211,31 @@ def test_an_index_finds_fields_by_spelling_pattern_and_path() -> None:
     assert program is index.program(shape_of(run("s", params=dict(record.params))))
     assert [(each.field, each.rank) for each in index.sources_at("deep/m.txt")] == [("model", 2)]
     assert index.knows("param", "model") and not index.knows("metric", "model")
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "is_matched"),
+    [
+        ("artifact:Summary.json", "out/SUMMARY.json", True),
+        ("artifact:summary.json", "ſummary.json", True),  # the same letter without regard to case
+        ("artifact:summary.json", "summary.json/tmp1.json", True),
+        ("artifact:*_answer.txt", "a/final_Answer.txt", True),
+        ("artifact:calls/**/*.json", "calls/a/b.json", True),
+        ("artifact:*", "anything", True),
+        ("artifact:summary.json", "summary.yaml", False),
+    ],
+)
+def test_a_pattern_of_paths_matches_in_any_case(source: str, path: str, is_matched: bool) -> None:
+    pattern = parse_source(source).pattern
+    assert pattern is not None
+    assert (pattern.match(path) is not None) == is_matched
+
+
+def test_a_pattern_of_paths_is_compiled_when_a_path_may_match() -> None:
+    pattern = parse_source("artifact:never-compiled-before.json").pattern
+    assert pattern is not None
+    before = profiles_module._compiled.cache_info().currsize
+    assert pattern.match("metrics.json") is None
+    assert profiles_module._compiled.cache_info().currsize == before
+    assert pattern.match("a/never-compiled-before.json") is not None
+    assert profiles_module._compiled.cache_info().currsize == before + 1

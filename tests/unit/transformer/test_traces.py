@@ -757,3 +757,16 @@ def test_files_of_tasks_and_tools_are_inputs_and_outputs() -> None:
     assert "Find news." in span.attributes["mlflow.spanInputs"]
     assert "Three items." in span.attributes["mlflow.spanOutputs"]
     assert span.origins["outputs"] == "artifact task_output.md"
+
+
+def test_a_trace_of_very_many_spans_is_planned_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = {"inputs.json": '{"topic": ', "outputs.json": '{"text": "Wide."}'}
+    runs = [*p1(root={"texts": broken}), run("kid", "node_draft", **LLM | {"texts": broken})]
+    ordinary = plan(*runs)
+    monkeypatch.setattr("migrator.transformer.traces.MANY_SPANS", 0)
+    large = plan(*runs)
+    assert len(ordinary.issues) == 2
+    assert large == ordinary
+    assert tuple(large.traces[0].contents) == ordinary.traces[0].contents
