@@ -70,6 +70,11 @@ HOLDERS = (
 )
 MODEL_KEYS = ("model", "model_name", "model_id", "model_version")
 
+# Attributes of a tracked span with tokens of its own.
+CALLS = "calls"  # how many calls they are
+UNPRICED = "unpriced_models"  # names that the price table doesn't know; its cost leaves them out
+REPORTED = "reported_tokens"  # tokens that a node reported of calls recorded below it
+
 
 class Usage(NamedTuple):
     """Tokens of one call or several. The kinds are parts of the input or of the output."""
