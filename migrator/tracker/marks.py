@@ -27,10 +27,10 @@ def label(
         if trace is None:
             return
         metadata = trace.info.trace_metadata
-        if session:
-            metadata[conv.TRACE_SESSION] = _cut(session, conv.METADATA_CHARS)
-        if user:
-            metadata[conv.TRACE_USER] = _cut(user, conv.METADATA_CHARS)
+        for key, name in ((conv.TRACE_SESSION, session), (conv.TRACE_USER, user)):
+            shown = "" if name is None else _cut(name, conv.METADATA_CHARS)
+            if shown:
+                metadata[key] = shown
         for key, value in tags.items():
             trace.info.tags[text_of(key)] = _cut(value, conv.TRACE_TAG_CHARS)
 

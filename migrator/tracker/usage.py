@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from migrator import conventions as conv
+from migrator.tracker.values import attribute_of
 
 INPUT_KEYS = (
     "input_tokens",  # LangChain, Anthropic, OpenAI's responses, MLflow
@@ -144,7 +144,7 @@ def usage_of(response: Any, depth: int = 3) -> Usage | None:
         usage = _with_kinds(response, given or 0, got or 0)
         return usage if usage.total_tokens else None
     for holder in HOLDERS:
-        found = usage_of(_get(response, holder), depth - 1)
+        found = usage_of(attribute_of(response, holder), depth - 1)
         if found is not None:
             return found
     return None
@@ -190,23 +190,17 @@ def model_of(response: Any, depth: int = 2) -> str | None:
     if response is None or depth == 0:
         return None
     for key in MODEL_KEYS:
-        value = _get(response, key)
+        value = attribute_of(response, key)
         if isinstance(value, str) and value:
             return value
-    return model_of(_get(response, "response_metadata"), depth - 1)
-
-
-def _get(holder: Any, key: str) -> Any:
-    if isinstance(holder, Mapping):
-        return holder.get(key)
-    return None if isinstance(holder, str | list | tuple) else getattr(holder, key, None)
+    return model_of(attribute_of(response, "response_metadata"), depth - 1)
 
 
 def _first(holder: Any, keys: tuple[str, ...]) -> int | None:
     for key in keys:
         value = holder
         for step in key.split("."):
-            value = None if value is None else _get(value, step)
+            value = None if value is None else attribute_of(value, step)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
             return int(value)
     return None
