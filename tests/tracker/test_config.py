@@ -200,7 +200,7 @@ def test_litellms_own_table_is_a_price_file(tmp_path: Path) -> None:
             "litellm_provider": "vertex_ai-language-models",
         },
         "azure/gpt-4o": {
-            "input_cost_per_token": 5e-06, "output_cost_per_token": 1e-05,
+            "input_cost_per_token": "5e-06", "output_cost_per_token": "0.00001",
             "litellm_provider": "azure",
         },
         "text-embedding-3-small": {"input_cost_per_token": 2e-08, "litellm_provider": "openai"},
