@@ -47,7 +47,7 @@ def assess(sink: Sink, assessment: Assessment) -> None:
     assessment = sink.finisher.assessment(assessment)
     assessment.assessment_id = identity
     with InMemoryTraceManager.get_instance().get_trace(trace_id) as trace:
-        if trace is not None:  # still open: it goes along with the trace
+        if trace is not None and not trace.is_remote_trace:  # it goes along with the open trace
             trace.info.assessments.append(assessment)
             return
     # In the queue it comes behind its trace.
