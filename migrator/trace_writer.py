@@ -24,6 +24,8 @@ _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _BEFORE_JSON = ('"{', '"[', '"\\', '" ')
 # Tags of the store itself, which it refuses or would write twice.
 STORE_TAGS = (conv.ARTIFACT_LOCATION, conv.SPANS_LOCATION)
+# Tags of ours that say how a trace came. One that came another way is whole without them.
+_WAY_TAGS = (conv.MIGRATOR_VERSION, conv.MIGRATOR_SOURCE_LOCATION)
 
 Send = Callable[..., Any]  # calls its first argument with the others, which sends one request
 
@@ -94,7 +96,7 @@ class TraceWriter:
         is_open = "IN_PROGRESS"
         if there.state == is_open and wanted.state != is_open:
             return True
-        tags = wanted.tags.keys() - set(STORE_TAGS)
+        tags = wanted.tags.keys() - {*STORE_TAGS, *_WAY_TAGS}
         if tags - there.tags.keys() or wanted.trace_metadata.keys() - there.trace_metadata.keys():
             return True
         return bool({span.span_id for span in trace.spans} - self._spans_of(there))
