@@ -399,7 +399,7 @@ def test_texts_that_are_json_stay_texts(server: Server, tmp_path: Path) -> None:
     root = tmp_path / "mlruns"
     storekit.write_experiment(root, "1", "texts")
     values = {**TEXTS, "mlflow.spanInputs": TEXTS["object"], "mlflow.spanOutputs": TEXTS["list"]}
-    span = {
+    span: dict[str, Any] = {
         "name": "root", "context": {"span_id": f"{1:016x}", "trace_id": "ab" * 16},
         "parent_id": None, "status_code": "OK", "status_message": "", "events": [],
         "start_time": storekit.START_MS * 10**6, "end_time": storekit.START_MS * 10**6 + 5,
