@@ -309,7 +309,6 @@ class Delivery:
         self.flush()
         if self.fallen_back and (self._held or self._to_resend()):
             self._try_again()
-        self._in_flight.remove_folder()
         if not (self.lost or self.in_fallback or self._held):
             return
         log.warning(

@@ -21,6 +21,7 @@ from mlflow.entities import Trace
 from mlflow.exceptions import MlflowException
 from sqlalchemy import make_url
 
+TRIES = 5  # to write into a folder that other processes remove when it is empty
 _loaded_s = time.time()
 _numbers = itertools.count()
 
@@ -45,16 +46,27 @@ class InFlight:
             return
         note = self._folder / f"{self._place}-{self._number}-{os.getpid()}"
         with suppress(OSError):
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            self._folder.chmod(0o700)  # fails for the folder of somebody else: no note then
-            note.touch(mode=0o600)
-            note.write_text(f"{experiment}\n{trace.to_json()}", encoding="utf-8")
+            self._write(note, f"{experiment}\n{trace.to_json()}")
         try:
             yield
         finally:
             with suppress(OSError):
                 note.unlink(missing_ok=True)
+                note.parent.rmdir()  # fails while another note is there
+
+    @staticmethod
+    def _write(note: Path, text: str) -> None:
+        """Write a note, in a folder that another process may remove just now. Raises OSError."""
+        note.parent.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(TRIES):
+            try:
+                note.parent.mkdir(mode=0o700, exist_ok=True)
+                note.parent.chmod(0o700)  # fails for the folder of somebody else: no note then
+                note.touch(mode=0o600)
+                break
+            except FileNotFoundError:
+                continue
+        note.write_text(text, encoding="utf-8")
 
     def left_behind(self) -> Iterator[tuple[str, Any]]:
         """Yield the experiment and the trace of each note whose process is gone; delete it then.
@@ -77,12 +89,8 @@ class InFlight:
             if trace is not None:
                 yield experiment, trace
             note.unlink(missing_ok=True)
-
-    def remove_folder(self) -> None:
-        """Remove the folder of the notes, unless there are some."""
-        if self._folder is not None:
-            with suppress(OSError):
-                self._folder.rmdir()
+        with suppress(OSError):
+            self._folder.rmdir()
 
     def _may_be_in_use(self, note: Path) -> bool:
         try:

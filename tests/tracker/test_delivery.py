@@ -169,6 +169,7 @@ def test_the_trace_that_a_killed_process_was_sending_is_completed(
     (cut,) = trackerkit.stored(uri, KILLED_EXPERIMENT)
     assert "team" not in cut.info.tags  # this is what has to be completed
     folder = tmp_path / "fallback.db.sending"
+    assert folder.is_dir()
     (folder / f"{'0' * 8}-0-x").touch()  # another place's note
 
     track = MLFlowTracker(settings)
@@ -214,7 +215,6 @@ def test_only_the_owner_can_read_notes(tmp_path: Path) -> None:
                     0o700,
                     0o600,
                 )
-            notes.remove_folder()
             assert not folder.exists()
     finally:
         os.umask(umask)
@@ -230,11 +230,13 @@ def test_a_note_that_was_cut_off_itself_is_deleted(tmp_path: Path) -> None:
         assert list(notes.left_behind()) == []  # it is being written now
         text = note.read_text(encoding="utf-8")
     assert not note.exists()
+    note.parent.mkdir()
     note.write_text(text, encoding="utf-8")
     os.utime(note, (0, 0))
     ((experiment, found),) = notes.left_behind()
     assert (experiment, found.to_dict()) == ("experiment", trace.to_dict())
     assert not note.exists()
+    note.parent.mkdir()
     note.write_text(text[:200], encoding="utf-8")
     os.utime(note, (0, 0))
     assert list(notes.left_behind()) == []
