@@ -273,7 +273,9 @@ def faults(uri: str, ids: dict[str, int]) -> Counter[str]:
     for trace_id in ids.keys() & found.keys():
         number, trace = ids[trace_id], found[trace_id]
         info = trace.info
-        marks = ["cost_usd", *(["helpful"] if has_feedback(number) else []), "total_tokens"]
+        marks = ["cost_usd", "cost_usd_micro", "total_tokens"]
+        if has_feedback(number):
+            marks.insert(2, "helpful")
         tokens = (info.token_usage or {}).get("total_tokens")
         session = info.trace_metadata.get("mlflow.trace.session")
         wrong["traces with other spans"] += len(trace.data.spans) != NODES + 1

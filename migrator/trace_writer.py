@@ -20,8 +20,12 @@ SPANS_A_CALL = 200
 RELEASE_TRIES = 3  # of a server that is slow to tell its release
 _SESSION = "session.id"  # of OpenTelemetry's conventions: MLflow makes metadata of it
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens")
+# What a text of JSON begins with as JSON: an object, a list, a string, or blanks before it.
+_BEFORE_JSON = ('"{', '"[', '"\\', '" ')
 # Tags of the store itself, which it refuses or would write twice.
 STORE_TAGS = (conv.ARTIFACT_LOCATION, conv.SPANS_LOCATION)
+# Tags of ours that say how a trace came. One that came another way is whole without them.
+_WAY_TAGS = (conv.MIGRATOR_VERSION, conv.MIGRATOR_SOURCE_LOCATION)
 
 Send = Callable[..., Any]  # calls its first argument with the others, which sends one request
 
@@ -92,7 +96,7 @@ class TraceWriter:
         is_open = "IN_PROGRESS"
         if there.state == is_open and wanted.state != is_open:
             return True
-        tags = wanted.tags.keys() - set(STORE_TAGS)
+        tags = wanted.tags.keys() - {*STORE_TAGS, *_WAY_TAGS}
         if tags - there.tags.keys() or wanted.trace_metadata.keys() - there.trace_metadata.keys():
             return True
         return bool({span.span_id for span in trace.spans} - self._spans_of(there))
@@ -117,7 +121,8 @@ class TraceWriter:
 
     def write(self, trace: OutgoingTrace, there: Any = None) -> Any:
         """Write a whole trace, over what is ``there`` of it; return its head in the store."""
-        self.write_spans(trace.info.experiment_id, trace.spans)
+        spans = [_with_texts_kept(span) for span in trace.spans]
+        self.write_spans(trace.info.experiment_id, spans)
         return self.write_head(trace, is_there=there is not None)
 
     def write_spans(self, experiment_id: str, spans: Sequence[Any]) -> None:
@@ -219,6 +224,34 @@ class TraceWriter:
             known = [] if there is None else there.assessments
             if assessment.assessment_id not in {each.assessment_id for each in known}:
                 raise
+
+
+def _with_texts_kept(span: Any) -> Any:
+    """Encode once more the attributes that are texts of JSON: MLflow's stores decode these once.
+
+    ``sanitize_attributes`` of ``mlflow.tracing.otel.translation`` does so, in 3.9 to texts of
+    objects and strings, in 3.11 and later to those of lists, too.
+    """
+    attributes = span._span.attributes
+    texts = {key: text for key, text in attributes.items() if _is_text_of_json(text)}
+    if not texts:
+        return span
+    from mlflow.entities import Span
+
+    content = span.to_dict()
+    encoded = {key: json.dumps(text) for key, text in texts.items()}
+    return Span.from_dict({**content, "attributes": {**content["attributes"], **encoded}})
+
+
+def _is_text_of_json(encoded: Any) -> bool:
+    """Whether an attribute is a text that is itself an object, a list or a string of JSON."""
+    if not isinstance(encoded, str) or not encoded.startswith(_BEFORE_JSON):
+        return False
+    try:
+        text = json.loads(encoded)
+        return isinstance(text, str) and isinstance(json.loads(text), str | dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _keep(info: Any, there: Any) -> None:

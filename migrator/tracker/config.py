@@ -7,6 +7,7 @@ configuration files keep working; new ones stand beside them.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import Any
 import yaml
 
 from migrator import addresses
+from migrator.credentials import masked
 from migrator.errors import OptionError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
+# Database servers by names that SQLAlchemy doesn't know, and what it calls them.
+OTHER_NAMES = {"postgres": "postgresql", "mariadb": "mysql+pymysql"}
+DATABASE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 LEVELS = ("minimal", "standard", "full")
 # Reserved by the legacy tracker and never acted on by it: accepted, so that its files still load.
 IGNORED_KEYS = frozenset({"retention_days", "redact_pii"})
@@ -70,6 +75,7 @@ class TrackerConfig:
                 f"fallback_uri is {self.fallback_uri!r}.",
                 todo=f"Give a SQLite database, such as {DEFAULT_URI}.",
             )
+        _check_sqlite("fallback_uri", self.fallback_uri)
         if self.enabled:
             _check_uri(self.tracking_uri)
 
@@ -193,12 +199,34 @@ def _one_of(key: str, value: str, known: Sequence[str]) -> None:
         raise OptionError(f"{key} is {value!r}.", todo=f"Give one of {', '.join(known)}.")
 
 
+def _check_sqlite(key: str, uri: str) -> None:
+    """Raise ``OptionError`` for a SQLite URI that lacks a slash, or more."""
+    found = re.fullmatch(r"(sqlite(?:\+\w+)?):/{0,2}([^/].*)", uri, re.IGNORECASE)
+    if found is not None:
+        raise OptionError(
+            f"{key} is {uri!r}, which is not the URI of a database.",
+            todo=f"Write {found[1]}:///{found[2]}.",
+        )
+
+
 def _check_uri(uri: str) -> None:
     """Raise ``OptionError`` for a place that traces can't be written to."""
     addresses.refuse_mistaken(
         uri, OptionError, f"Set tracking_uri to {DEFAULT_URI}, or to a server: http://host:5000."
     )
     scheme = uri.partition(":")[0].lower() if ":" in uri else ""
+    _check_sqlite("tracking_uri", uri)
+    if scheme.partition("+")[0] in OTHER_NAMES:
+        backend, rest = OTHER_NAMES[scheme.partition("+")[0]], uri.partition(":")[2]
+        raise OptionError(
+            f"tracking_uri is {masked(uri)!r}, which MLflow doesn't know.",
+            todo=f"Write {backend}:{masked(rest)}.",
+        )
+    if uri.lower().endswith(DATABASE_SUFFIXES) and scheme != "sqlite" and "://" not in uri:
+        raise OptionError(
+            f"tracking_uri is {uri!r}, the path of a file.",
+            todo=f"For a SQLite database write sqlite:///{uri}.",
+        )
     if scheme in ("", "file") or len(scheme) == 1:  # a path, file:..., or a drive letter
         path = uri.removeprefix("file://").removeprefix("file:") or "./mlruns"
         raise OptionError(

@@ -11,7 +11,7 @@ import mlflow
 from migrator.tracker import exporter
 from migrator.tracker.config import TrackerConfig
 from migrator.tracker.delivery import DeliverySettings, delivery_to
-from migrator.tracker.exit import handle_sigterm
+from migrator.tracker.exit import handle_exit, handle_sigterm
 from migrator.tracker.finishing import Finisher
 from migrator.tracker.forks import handle_forks
 from migrator.tracker.guard import Guard
@@ -36,6 +36,7 @@ def connect(config: TrackerConfig, finisher: Finisher, guard: Guard) -> Sink:
     )  # fmt: skip
     sinks.add(sink)
     exporter.router.take(sink)
+    handle_exit()
     handle_sigterm()
     handle_forks()
     carry_context()

@@ -15,12 +15,7 @@ from mlflow.tracing.client import TracingClient
 from mlflow.tracking import MlflowClient
 
 from migrator import conventions as conv
-from migrator.tracker.usage import NO_TOKENS, Usage, usage_of
-
-# Attributes of a tracked span with tokens of its own.
-CALLS = "calls"  # how many calls they are
-UNPRICED = "unpriced_models"  # names that the price table doesn't know; its cost leaves them out
-
+from migrator.tracker.usage import CALLS, NO_TOKENS, UNPRICED, Usage, usage_of
 
 TRACES_A_PAGE = 100
 

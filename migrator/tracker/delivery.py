@@ -59,7 +59,7 @@ class Parcel:
     is_shared: bool = False  # other processes write spans of it as well
     is_late: bool = False  # spans of a trace that was written before they ended
     is_unfinished: bool = False  # the trace is still open: it is written again when it ends
-    open_spans: int = 0  # of an ended trace
+    open_spans: frozenset[str] = frozenset()  # ids; of an ended trace
 
     @property
     def trace_id(self) -> str:
@@ -142,7 +142,7 @@ class Delivery:
         self._is_child = False  # forked: writes directly, and within the limit
         self._in_fallback: dict[str, str] = {}  # trace id -> experiment, the oldest first
         self._unfinished: set[str] = set()  # traces that were written while they were open
-        self._left_open: dict[str, int] = {}  # ended traces with so many open spans
+        self._left_open: dict[str, frozenset[str]] = {}  # ended traces, and their open spans
         self._given_up: dict[str, BackgroundCall[Any]] = {}  # by trace: may still make a request
         self._held: list[Parcel] = []  # additions to traces of a place that is gone
         self._says_fork = False
@@ -361,9 +361,10 @@ class Delivery:
         trace_id = parcel.trace_id
         open_spans = parcel.open_spans
         if parcel.is_addition:
-            open_spans = self._left_open.get(trace_id, 0) - len(parcel.spans)
+            ended = {span.span_id for span in parcel.spans}
+            open_spans = self._left_open.get(trace_id, frozenset()) - ended
         self._left_open.pop(trace_id, None)
-        if open_spans > 0:
+        if open_spans:
             self._left_open[trace_id] = open_spans
         if parcel.trace is None:
             return

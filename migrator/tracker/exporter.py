@@ -18,14 +18,20 @@ from typing import Any
 
 from mlflow import start_span_no_context as start_span_no_context
 from mlflow.entities import NoOpSpan as NoOpSpan
-from mlflow.entities import Span, Trace, TraceData, TraceState
+from mlflow.entities import Span, Trace, TraceData, TraceInfo, TraceLocation, TraceState
 from mlflow.tracing import provider as provider
 from mlflow.tracing.constant import SpanAttributeKey, TraceTagKey
 from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
-from mlflow.tracing.utils import encode_span_id, get_otel_attribute, maybe_get_request_id
+from mlflow.tracing.utils import (
+    encode_span_id,
+    generate_mlflow_trace_id_from_otel_trace_id,
+    get_otel_attribute,
+    maybe_get_request_id,
+)
 from mlflow.tracing.utils.truncation import set_request_response_preview
 
+from migrator import conventions as conv
 from migrator.tracker.delivery import Parcel, flush_all
 from migrator.tracker.sink import Sink
 from migrator.tracker.usage import Call
@@ -65,14 +71,16 @@ class Exporter(MlflowV3SpanExporter):  # type: ignore[misc]  # mlflow is not typ
         if trace_id is None:
             return
         manager = InMemoryTraceManager.get_instance()
+        is_late = router.written_by(trace_id) is not None
         with manager.get_trace(trace_id) as trace:
             is_known = trace is not None
             is_remote = is_known and trace.is_remote_trace
             parent_id = None if span._parent is None else encode_span_id(span._parent.span_id)
             parent_is_elsewhere = is_known and parent_id not in trace.span_dict
             here = list(trace.span_dict.values()) if is_remote and parent_is_elsewhere else []
-        if not is_known:
+        if is_late or not is_known:
             _send_late(Span(span))
+            _close_again(trace_id, span.context.trace_id)
         elif is_remote:
             _send_remote(trace_id, here)
         elif parent_id is None:
@@ -80,11 +88,18 @@ class Exporter(MlflowV3SpanExporter):  # type: ignore[misc]  # mlflow is not typ
 
     def _export_root(self, manager: Any, span: Any) -> None:
         """Let MLflow take the trace out of its memory; it then calls ``_log_trace``."""
+        trace_id = get_otel_attribute(span, SpanAttributeKey.REQUEST_ID)
+        with manager.get_trace(trace_id) as trace:
+            still_open = [each for each in trace.span_dict.values() if each.end_time_ns is None]
         export_now = getattr(self, "_do_export_trace", None)  # newer: else it waits for open spans
         if export_now is None:
             self._export_traces([span])
         else:
             export_now(manager, span)
+        if still_open:  # what they start, integrations of MLflow too, finds its trace
+            router.reopen(span.context.trace_id)
+            for each in still_open:
+                manager.register_span(each)
 
     def _should_log_async(self) -> bool:
         return False
@@ -103,7 +118,9 @@ class Exporter(MlflowV3SpanExporter):  # type: ignore[misc]  # mlflow is not typ
             prompts=tuple(prompts),
             keeps_experiment=owned.sink is None,
             is_shared=trace_id in sink.shared,
-            open_spans=sum(span.end_time_ns is None for span in trace.data.spans),
+            open_spans=frozenset(
+                span.span_id for span in trace.data.spans if span.end_time_ns is None
+            ),
         )
         sink.shared.discard(trace_id)
         # mlflow.genai.evaluate reads the trace as soon as the workflow has returned.
@@ -143,6 +160,23 @@ def _send_late(span: Any) -> None:
                 is_late=is_late,
             )
         )  # fmt: skip
+
+
+def _close_again(trace_id: str, otel_trace_id: int) -> None:
+    """Take a written trace out of MLflow's memory when the last span in it has ended.
+
+    What ``mlflow.log_feedback`` gave it there in the meantime is written.
+    """
+    manager = InMemoryTraceManager.get_instance()
+    with manager.get_trace(trace_id) as trace:
+        if trace is None or any(span.end_time_ns is None for span in trace.span_dict.values()):
+            return
+        given = list(trace.info.assessments)
+    manager.pop_trace(otel_trace_id)
+    sink = router.written_by(trace_id)
+    if sink is not None:
+        for each in given:
+            sink.delivery.put(Parcel(sink.experiment, sink.finisher, assessment=each))
 
 
 def _write_open(trace_id: str, owned: OwnedTrace, sink: Sink) -> None:
@@ -287,6 +321,32 @@ class Router:
         """Get the sink that wrote a trace, None for one of another process, and late calls."""
         with self._lock:
             return self._written.get(trace_id), self._late_calls.pop(span_id, [])
+
+    def written_by(self, trace_id: str) -> Sink | None:
+        """Find the sink that wrote a trace, which has ended in this process; None for others."""
+        return self._written.get(trace_id)
+
+    def reopen(self, otel_trace_id: int) -> None:
+        """Let MLflow start spans in a trace that has ended: it has forgotten it.
+
+        Its marks say where the spans are, for those who ask MLflow for the trace meanwhile.
+        """
+        trace_id = generate_mlflow_trace_id_from_otel_trace_id(otel_trace_id)
+        sink = self._written.get(trace_id)
+        if sink is None:
+            return
+        manager = InMemoryTraceManager.get_instance()
+        with self._lock:
+            if manager.get_mlflow_trace_id_from_otel_id(otel_trace_id) is not None:
+                return
+            info = TraceInfo(
+                trace_id=trace_id,
+                trace_location=TraceLocation.from_experiment_id(sink.experiment_id),
+                request_time=0,
+                state=TraceState.OK,
+                tags={TraceTagKey.SPANS_LOCATION: conv.SPANS_IN_DATABASE},
+            )
+            manager.register_trace(otel_trace_id, info, is_remote_trace=True)
 
     def open_traces(self) -> list[tuple[str, Sink]]:
         """List the traces that are open and whose they are."""

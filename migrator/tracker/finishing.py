@@ -30,10 +30,19 @@ from opentelemetry.trace import Status, StatusCode
 from migrator import conventions as conv
 from migrator import encoding
 from migrator.model import SpanType
-from migrator.tracker.costs import CALLS, UNPRICED, Totals, cost_attribute, totals
+from migrator.tracker.costs import Totals, cost_attribute, totals
 from migrator.tracker.masking import Masker, may_need_masking
-from migrator.tracker.prices import PriceTable
-from migrator.tracker.usage import NO_TOKENS, Call, Usage, model_of, usage_of
+from migrator.tracker.prices import Cost, PriceTable
+from migrator.tracker.usage import (
+    CALLS,
+    NO_TOKENS,
+    REPORTED,
+    UNPRICED,
+    Call,
+    Usage,
+    model_of,
+    usage_of,
+)
 
 Calls = Mapping[str, Sequence[Call]]  # by the id of the span that reported them
 
@@ -51,7 +60,6 @@ WAITS = frozenset({"GraphInterrupt", "NodeInterrupt"})
 GRAPH_CONTROL = WAITS | {"GraphBubbleUp", "GraphDrained", "ParentCommand"}
 INTERRUPTS = "__interrupt__"  # key of a graph's result that says what it waits for
 MODEL_TYPES = ("LLM", "CHAT_MODEL", "EMBEDDING")
-REPORTED = "reported_tokens"  # tokens that a node reported of calls recorded below it
 
 
 @dataclass(slots=True)
@@ -194,7 +202,7 @@ class Finisher:
         priced = [(call.model or model, call.usage) for call in calls if call.usage.total_tokens]
         if priced:
             draft.set(_usage_attributes(_total(calls)) | {CALLS: len(priced)})
-            draft.set(self._costs(priced))
+            draft.set(self._costs(priced, draft.get(conv.SPAN_PROVIDER)))
 
     def _child(self, draft: Draft, call: Call, number: int) -> Draft:
         """Make a child span of one call, with its model, tokens, cost, prompt and answer."""
@@ -214,7 +222,7 @@ class Finisher:
             attributes[conv.SPAN_OUTPUTS] = call.response
         if call.usage.total_tokens:
             attributes |= _usage_attributes(call.usage)
-            attributes |= self._costs([(model, call.usage)])
+            attributes |= self._costs([(model, call.usage)], attributes.get(conv.SPAN_PROVIDER))
         span_id = encoding.span_id_of(draft.span.trace_id, f"{draft.span.span_id}/call/{number}")
         span = _copy(
             old,
@@ -248,13 +256,13 @@ class Finisher:
         price = self.prices.price(model)
         return price.provider if price else None
 
-    def _costs(self, calls: Sequence[tuple[str | None, Usage]]) -> dict[str, Any]:
+    def _costs(self, calls: Sequence[tuple[str | None, Usage]], provider: Any) -> dict[str, Any]:
         """Cost attributes of calls, each at the price of its model, and the models without one."""
         input_usd = output_usd = 0.0
         is_priced = False
         unpriced: set[str] = set()
         for model, usage in calls:
-            cost = self.prices.cost(model, usage) if model else None
+            cost = self._cost(model, usage, provider) if model else None
             if cost is None:
                 unpriced.add(model or UNKNOWN)
                 continue
@@ -263,6 +271,20 @@ class Finisher:
             output_usd += cost.output_usd
         attributes = _cost_attributes(cost_attribute(input_usd, output_usd)) if is_priced else {}
         return attributes | ({UNPRICED: sorted(unpriced)} if unpriced else {})
+
+    def _cost(self, model: str, usage: Usage, provider: Any) -> Cost | None:
+        """Price a call; by MLflow's own table where ours lacks the model.
+
+        MLflow 3.10 and later would write that cost itself, to the span and nowhere else.
+        """
+        cost = self.prices.cost(model, usage)
+        calculate = getattr(tracing_utils, "calculate_cost_by_model_and_token_usage", None)
+        if cost is not None or calculate is None:
+            return cost
+        of_mlflow = calculate(model, usage.as_attribute(), provider)
+        if not of_mlflow:
+            return None
+        return Cost(of_mlflow["input_cost"], of_mlflow["output_cost"])
 
     def _complete(self, draft: Draft, usage: Usage) -> None:
         """Fill in model, provider and cost of a span that an integration of MLflow wrote."""
@@ -279,7 +301,7 @@ class Finisher:
         if is_priced and (not _is_of_mlflows_table(draft) or self._lacks(model)):
             draft.set({conv.PLAIN_COST: cost["total_cost"]})
         else:
-            draft.set(self._costs([(model, usage)]))
+            draft.set(self._costs([(model, usage)], draft.get(conv.SPAN_PROVIDER)))
 
     def _lacks(self, model: str | None) -> bool:
         """Return True if the table has no price for a model."""
@@ -321,15 +343,20 @@ class Finisher:
         if not masker.is_active:
             return span
         changed: dict[str, Any] = {}
-        attributes = dict(old.attributes)
-        for key, encoded in old.attributes.items():
-            if key in STRUCTURE or not _needs_look(masker, key, encoded):
-                continue
-            value = span.get_attribute(key)
-            clean = masker.value({key: value})[key]
-            if clean != value:
-                attributes[key] = dump_span_attribute_value(clean)
-                changed["attributes"] = attributes
+        looked_at = {
+            key: span.get_attribute(key)
+            for key, encoded in old.attributes.items()
+            if key not in STRUCTURE and _needs_look(masker, key, encoded)
+        }
+        clean = masker.entries(looked_at)
+        if clean != looked_at:
+            kept = {
+                key: encoded
+                for key, encoded in old.attributes.items()
+                if key not in looked_at or (key in clean and clean[key] == looked_at[key])
+            }
+            masked = {k: dump_span_attribute_value(v) for k, v in clean.items() if k not in kept}
+            changed["attributes"] = kept | masked
         if old.events:
             changed["events"] = tuple(_masked_event(event, masker) for event in old.events)
         if masker.searches_texts:
@@ -346,9 +373,10 @@ class Finisher:
         info, masker = trace.info, self.masker
         kept = STRUCTURE | {EVALUATION_TAG, INPUTS_METADATA, OUTPUTS_METADATA}
         for entries in (info.tags, info.trace_metadata):
-            for key, value in list(entries.items()):
-                if key not in kept:
-                    entries[key] = masker.value({key: value})[key]
+            masked = masker.entries({k: v for k, v in entries.items() if k not in kept})
+            whole = {key: value for key, value in entries.items() if key in kept}
+            entries.clear()
+            entries.update(whole | masked)
         root = next((span for span in trace.data.spans if span.parent_id is None), None)
         if root is not None:
             self._mask_previews(info, trace.data, root)
@@ -621,15 +649,18 @@ def _needs_look(masker: Masker, key: str, encoded: Any) -> bool:
 
 
 def _masked_event(event: Any, masker: Masker) -> Any:
-    attributes = dict(event.attributes or {})
-    return Event(event.name, masker.value(attributes), event.timestamp)
+    attributes = masker.entries(event.attributes or {})
+    return Event(masker.name(event.name), attributes, event.timestamp)
 
 
 def _mask_assessment(assessment: Any, masker: Masker) -> None:
-    name = assessment.name
+    is_ours = assessment.source.source_id == conv.FEEDBACK_SOURCE
     for part in (assessment.feedback, assessment.expectation):
         if part is not None:
-            part.value = masker.value({name: part.value})[name]
+            part.value = masker.under(assessment.name, part.value)
+    if not is_ours:
+        assessment.name = masker.name(assessment.name)
+        assessment.source.source_id = masker.text(assessment.source.source_id or "")
     error = getattr(assessment.feedback, "error", None)
     if error is not None:
         if error.error_message:
@@ -639,6 +670,4 @@ def _mask_assessment(assessment: Any, masker: Masker) -> None:
     if assessment.rationale:
         assessment.rationale = masker.text(assessment.rationale)
     if assessment.metadata:
-        assessment.metadata = masker.value(assessment.metadata)
-    if assessment.source.source_id != conv.FEEDBACK_SOURCE:
-        assessment.source.source_id = masker.text(assessment.source.source_id or "")
+        assessment.metadata = masker.entries(assessment.metadata)

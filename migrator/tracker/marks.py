@@ -27,10 +27,10 @@ def label(
         if trace is None:
             return
         metadata = trace.info.trace_metadata
-        if session:
-            metadata[conv.TRACE_SESSION] = _cut(session, conv.METADATA_CHARS)
-        if user:
-            metadata[conv.TRACE_USER] = _cut(user, conv.METADATA_CHARS)
+        for key, name in ((conv.TRACE_SESSION, session), (conv.TRACE_USER, user)):
+            shown = "" if name is None else _cut(name, conv.METADATA_CHARS)
+            if shown:
+                metadata[key] = shown
         for key, value in tags.items():
             trace.info.tags[text_of(key)] = _cut(value, conv.TRACE_TAG_CHARS)
 
@@ -47,7 +47,7 @@ def assess(sink: Sink, assessment: Assessment) -> None:
     assessment = sink.finisher.assessment(assessment)
     assessment.assessment_id = identity
     with InMemoryTraceManager.get_instance().get_trace(trace_id) as trace:
-        if trace is not None:  # still open: it goes along with the trace
+        if trace is not None and not trace.is_remote_trace:  # it goes along with the open trace
             trace.info.assessments.append(assessment)
             return
     # In the queue it comes behind its trace.

@@ -12,14 +12,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from itertools import count
 from typing import Any
 
+from migrator import conventions as conv
 from migrator.errors import OptionError
 from migrator.tracker.config import KEYS_ONLY, Redact
+from migrator.tracker.usage import CALLS, REPORTED, UNPRICED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +30,12 @@ else:  # pragma: no cover
     import tomli as tomllib
 
 REDACTED = "[redacted]"
+# Names that MLflow or we read again, and what such names begin with.
+OWN_PREFIXES = ("mlflow.", "migrator.", "exception.")
+OWN_NAMES = frozenset(
+    {conv.PLAIN_MODEL, conv.PLAIN_PROVIDER, conv.PLAIN_COST, conv.PLAIN_REASONING, conv.WAITING}
+    | {CALLS, UNPRICED, REPORTED, "node_id", "workflow_name", "run_name", "exception"}
+)
 
 # ------------------------------------------------------------------------------ names of keys
 # Written as `secret_key`: case, camel case and separators are evened out first.
@@ -167,6 +176,7 @@ class Masker:
         elif redact is not False and redact != KEYS_ONLY:
             assert not isinstance(redact, str)
             self._text = _by_patterns(redact)
+        self._name = lru_cache(maxsize=4096)(self.text)  # few keys, over and over
 
     @property
     def searches_texts(self) -> bool:
@@ -177,32 +187,44 @@ class Masker:
         """Mask a text."""
         return text if self._text is None else self._text(text)
 
+    def name(self, name: str) -> str:
+        """Mask the name of a tag, attribute, feedback or event; one of MLflow's or ours stays."""
+        return name if name in OWN_NAMES or name.startswith(OWN_PREFIXES) else self._name(name)
+
+    def entries(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """Mask tags, metadata or attributes: their names and their values."""
+        return _keyed(self.name, ((key, self.under(key, item)) for key, item in entries.items()))
+
+    def under(self, key: str, value: Any) -> Any:
+        """Mask the value that stands under a key."""
+        return _blank(value, self._name) if is_secret_name(key) else self.value(value)
+
     def value(self, value: Any) -> Any:
-        """Mask a JSON value: values under a secret's name, and every text."""
+        """Mask a JSON value: values under a secret's name, and every text and key."""
         if isinstance(value, str):
             return self._json_text(value)
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, Sequence) and not isinstance(value, bytes):
             if _is_pair_of_secret(value):
-                return [value[0], _blank(value[1])]
+                return [value[0], _blank(value[1], self._name)]
             return [self.value(item) for item in value]
         return value
 
     def _mapping(self, value: Mapping[Any, Any]) -> dict[Any, Any]:
         named = value.get("name", value.get("key"))
         is_named_secret = isinstance(named, str) and is_secret_name(named)
-        masked: dict[Any, Any] = {}
-        for key, item in value.items():
+
+        def masked(key: Any, item: Any) -> Any:
             is_secret = isinstance(key, str) and is_secret_name(key)
             if is_secret or (is_named_secret and key == "value"):
-                masked[key] = _blank(item)
-            elif key == "properties" and isinstance(item, Mapping):
+                return _blank(item, self._name)
+            if key == "properties" and isinstance(item, Mapping):
                 # A JSON schema: the keys are names of fields, the values describe them.
-                masked[key] = {name: self.value(each) for name, each in item.items()}
-            else:
-                masked[key] = self.value(item)
-        return masked
+                return _keyed(self._name, ((each, self.value(item[each])) for each in item))
+            return self.value(item)
+
+        return _keyed(self._name, ((key, masked(key, item)) for key, item in value.items()))
 
     def _json_text(self, text: str) -> str:
         """Mask a text; one that is a JSON object or list is masked by its keys as well."""
@@ -242,16 +264,28 @@ def _is_pair_of_secret(value: Sequence[Any]) -> bool:
     return is_secret_name(name) and not is_secret_name(content)
 
 
-def _blank(value: Any) -> Any:
+def _keyed(name: Callable[[str], str], pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Make a mapping with masked keys; two that become the same are told apart by numbers."""
+    masked: dict[Any, Any] = {}
+    for key, item in pairs:
+        shown = name(key) if isinstance(key, str) else key
+        if shown in masked:
+            numbered = (f"{shown} ({number})" for number in count(len(masked) + 1))
+            shown = next(each for each in numbered if each not in masked)
+        masked[shown] = item
+    return masked
+
+
+def _blank(value: Any, name: Callable[[str], str]) -> Any:
     """Mask everything that stands under a secret's name, but for flags and short numbers."""
     if value is None or isinstance(value, bool | float) or value in ("", [], {}):
         return value
     if isinstance(value, int) and abs(value) < SHORT_NUMBER:
         return value
     if isinstance(value, Mapping):
-        return {key: _blank(item) for key, item in value.items()}
+        return _keyed(name, ((key, _blank(item, name)) for key, item in value.items()))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_blank(item) for item in value]
+        return [_blank(item, name) for item in value]
     return REDACTED
 
 

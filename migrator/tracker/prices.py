@@ -197,7 +197,13 @@ def _seller(litellm_provider: str) -> str:
 
 
 def _for_a_million(dollars: Any) -> Any:
-    return dollars * MILLION if isinstance(dollars, int | float) else dollars
+    """Convert a price for one token; what is not a number is refused later."""
+    if isinstance(dollars, bool):
+        return dollars
+    try:
+        return float(dollars) * MILLION
+    except (TypeError, ValueError):
+        return dollars
 
 
 def _price(provider: str, rates: Any, where: str) -> Price:

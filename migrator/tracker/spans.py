@@ -256,6 +256,7 @@ class TrackedSpan:
                 tracing.router.take(self.sink)
         elif around.trace_flags.sampled:
             parent = step_below(f"{around.span_id:016x}")
+            tracing.router.reopen(around.trace_id)
         else:
             self.is_sampled = False
         if not self.is_sampled:

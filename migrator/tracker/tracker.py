@@ -504,7 +504,5 @@ def _facts(name: str, workflow: object) -> dict[str, Any]:
 
 
 def _tool_name(tool: Any) -> str:
-    if isinstance(tool, str):
-        return tool
     name = attribute_of(tool, "name")
     return text_of(tool if name is None else name)

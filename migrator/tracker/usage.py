@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from migrator import conventions as conv
+from migrator.tracker.values import attribute_of
 
 INPUT_KEYS = (
     "input_tokens",  # LangChain, Anthropic, OpenAI's responses, MLflow
@@ -69,6 +69,11 @@ HOLDERS = (
     "llm_output",
 )
 MODEL_KEYS = ("model", "model_name", "model_id", "model_version")
+
+# Attributes of a tracked span with tokens of its own.
+CALLS = "calls"  # how many calls they are
+UNPRICED = "unpriced_models"  # names that the price table doesn't know; its cost leaves them out
+REPORTED = "reported_tokens"  # tokens that a node reported of calls recorded below it
 
 
 class Usage(NamedTuple):
@@ -139,7 +144,7 @@ def usage_of(response: Any, depth: int = 3) -> Usage | None:
         usage = _with_kinds(response, given or 0, got or 0)
         return usage if usage.total_tokens else None
     for holder in HOLDERS:
-        found = usage_of(_get(response, holder), depth - 1)
+        found = usage_of(attribute_of(response, holder), depth - 1)
         if found is not None:
             return found
     return None
@@ -185,23 +190,17 @@ def model_of(response: Any, depth: int = 2) -> str | None:
     if response is None or depth == 0:
         return None
     for key in MODEL_KEYS:
-        value = _get(response, key)
+        value = attribute_of(response, key)
         if isinstance(value, str) and value:
             return value
-    return model_of(_get(response, "response_metadata"), depth - 1)
-
-
-def _get(holder: Any, key: str) -> Any:
-    if isinstance(holder, Mapping):
-        return holder.get(key)
-    return None if isinstance(holder, str | list | tuple) else getattr(holder, key, None)
+    return model_of(attribute_of(response, "response_metadata"), depth - 1)
 
 
 def _first(holder: Any, keys: tuple[str, ...]) -> int | None:
     for key in keys:
         value = holder
         for step in key.split("."):
-            value = None if value is None else _get(value, step)
+            value = None if value is None else attribute_of(value, step)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
             return int(value)
     return None

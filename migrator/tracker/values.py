@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from migrator import encoding
 
 MAX_ITEMS = 20_000  # keys and list items of one recorded value
-MAX_CHARS = 1_000_000  # characters of its texts in all
+MAX_CHARS = 1_000_000  # characters of its texts in all, and of its keys
 MAX_KEY_CHARS = 1_000
 MAX_DEPTH = 60
 MEDIA_CHARS = 4_096  # encoded bytes of at least this length are kept out
@@ -34,7 +35,7 @@ def plain(value: Any) -> Any:
     be shown its type. Bytes become their size and digest. What exceeds ``MAX_ITEMS`` or
     ``MAX_CHARS`` is left out, and the value says so. Never raises an ``Exception``.
     """
-    if value is None or isinstance(value, bool):
+    if value is None or value is True or value is False:
         return value
     return encoding.sanitize(_Reader().read(value, 0))
 
@@ -75,6 +76,7 @@ class _Reader:
     def __init__(self) -> None:
         self._items_left = MAX_ITEMS
         self._chars_left = MAX_CHARS
+        self._key_chars_left = MAX_CHARS  # a long text takes no room from the keys behind it
 
     def read(self, value: Any, depth: int) -> Any:
         """Convert a value; an object whose own code raises becomes its type's name."""
@@ -94,7 +96,7 @@ class _Reader:
             return self._text(str(value))
         if isinstance(value, Mapping):
             return self._mapping(value.items(), len(value), depth)
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, list | tuple | set | frozenset | deque):
             return self._sequence(value, depth)
         return self._object(value, depth)
 
@@ -110,11 +112,13 @@ class _Reader:
     def _mapping(self, pairs: Iterable[tuple[Any, Any]], total: int, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for taken, (key, item) in enumerate(pairs):
-            if self._items_left <= 0:
+            if self._items_left <= 0 or self._key_chars_left <= 0:
                 result[CUT_KEY] = f"{total - taken:,} more keys"
                 break
             self._items_left -= 1
-            result[self._text(text_of(key)[:MAX_KEY_CHARS])] = self.read(item, depth + 1)
+            shown = text_of(key)[:MAX_KEY_CHARS]
+            self._key_chars_left -= len(shown)
+            result[shown] = self.read(item, depth + 1)
         return result
 
     def _sequence(self, values: Any, depth: int) -> list[Any]:

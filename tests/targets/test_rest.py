@@ -387,6 +387,33 @@ def write_named(root: Path) -> None:
     storekit.write_trace(root, "1", NAMED, spans=spans)
 
 
+TEXTS = {
+    "object": '{"a": 1}', "list": "[1, 2]", "string": '"quoted"', "twice": '"{\\"a\\": 1}"',
+    "padded": '  {"a": 1}\n', "number": "17", "flag": "true", "word": "word", "half": '{"a": ',
+    "empty": "",
+}  # fmt: skip
+
+
+def test_texts_that_are_json_stay_texts(server: Server, tmp_path: Path) -> None:
+    """MLflow's stores decode such an attribute once."""
+    root = tmp_path / "mlruns"
+    storekit.write_experiment(root, "1", "texts")
+    values = {**TEXTS, "mlflow.spanInputs": TEXTS["object"], "mlflow.spanOutputs": TEXTS["list"]}
+    span: dict[str, Any] = {
+        "name": "root", "context": {"span_id": f"{1:016x}", "trace_id": "ab" * 16},
+        "parent_id": None, "status_code": "OK", "status_message": "", "events": [],
+        "start_time": storekit.START_MS * 10**6, "end_time": storekit.START_MS * 10**6 + 5,
+        "attributes": {key: json.dumps(value) for key, value in values.items()},
+    }  # fmt: skip
+    storekit.write_trace(root, "1", NAMED, spans=[span])
+    assert convert(root, server.uri).exit_code == 0
+    (found,) = MlflowClient(server.uri).get_trace(f"tr-{NAMED.removeprefix('tr-')}").data.spans
+    assert {key: found.get_attribute(key) for key in TEXTS} == TEXTS
+    assert (found.inputs, found.outputs) == (TEXTS["object"], TEXTS["list"])
+    checked = verify(root, server.uri)
+    assert checked.exit_code == 0, checked.output
+
+
 def put_on_spans(server: Server, values: Mapping[tuple[str, str], Any]) -> Callable[[], None]:
     """Change attributes of spans, by name and key, in a server's database; return the undo.
 

@@ -120,6 +120,7 @@ def test_configuration_without_the_block_is_disabled() -> None:
         ({"experiment_name": " "}, ["experiment_name"]),
         ({"experiment_name": 7}, ["experiment_name", "text"]),
         ({"fallback_uri": "http://elsewhere"}, ["fallback_uri", "SQLite"]),
+        ({"fallback_uri": "sqlite://a.db"}, ["fallback_uri", "sqlite:///a.db"]),
     ],
 )
 def test_what_cannot_be_meant_is_said(settings: dict[str, Any], words: list[str]) -> None:
@@ -146,6 +147,11 @@ def test_file_store_is_refused_with_the_command_that_moves_it(uri: str) -> None:
         ("mlflow.example.org:80/x", "http://mlflow.example.org:80/x"),
         ("databricks", "a Databricks workspace"),
         ("databricks://profile", "a Databricks workspace"),
+        ("sqlite://mlflow.db", "Write sqlite:///mlflow.db"),
+        ("sqlite:mlflow.db", "Write sqlite:///mlflow.db"),
+        ("mlflow.db", "write sqlite:///mlflow.db"),
+        ("postgres://host/db", "Write postgresql://host/db"),
+        ("mariadb://host/db", "Write mysql+pymysql://host/db"),
     ],
 )
 def test_place_that_cannot_be_written_is_told_for_what_it_is(uri: str, advice: str) -> None:
@@ -194,7 +200,7 @@ def test_litellms_own_table_is_a_price_file(tmp_path: Path) -> None:
             "litellm_provider": "vertex_ai-language-models",
         },
         "azure/gpt-4o": {
-            "input_cost_per_token": 5e-06, "output_cost_per_token": 1e-05,
+            "input_cost_per_token": "5e-06", "output_cost_per_token": "0.00001",
             "litellm_provider": "azure",
         },
         "text-embedding-3-small": {"input_cost_per_token": 2e-08, "litellm_provider": "openai"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.tracing import utils as tracing_utils
 
 from migrator.tracker.usage import usage_of
 from tests.support import trackerkit
@@ -132,6 +134,33 @@ def test_each_kind_of_token_has_its_price(tmp_path: Path) -> None:
     assert trace.info.token_usage["cache_read_input_tokens"] == 5800
     (cost,) = [a for a in trace.info.assessments if a.name == "cost_usd"]
     assert cost.metadata == {"prices": "the built-in table of 2026-11-23"}
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_model_that_only_mlflow_has_a_price_for_costs_the_same_everywhere(
+    tmp_path: Path, is_nested: bool
+) -> None:
+    """MLflow 3.10 and later price a span without a cost themselves, and only there."""
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[house]\nown-model = { input = 1, output = 2 }\n", encoding="utf-8")
+    track = tracker(tmp_path, prices=str(prices))
+    with track.track_workflow({}), track.track_node("a", "gpt-4o"):
+        track.log_node_metrics(1000, 100)
+        if is_nested:
+            with track.tool("t"), track.llm("l", "gpt-4o-mini", "openai") as call:
+                call.record_usage(input_tokens=1000, output_tokens=100)
+    trace = only(track)
+    summary = track.cost_summary()
+    dollars = {each.name: each.value for each in trace.info.assessments}.get("cost_usd")
+    metadata = trace.info.trace_metadata.get("mlflow.trace.cost")
+    written = None if metadata is None else json.loads(metadata)["total_cost"]
+    is_priced = hasattr(tracing_utils, "calculate_cost_by_model_and_token_usage")
+    expected = (0.0035 + (0.00021 if is_nested else 0)) if is_priced else None
+    assert (
+        summary["total"]["cost_usd"] == dollars == written == (expected and pytest.approx(expected))
+    )
+    models = ["gpt-4o", "gpt-4o-mini"] if is_nested else ["gpt-4o"]
+    assert summary["unpriced_models"] == ([] if is_priced else models)
 
 
 def test_model_without_a_price_is_named(tmp_path: Path) -> None:

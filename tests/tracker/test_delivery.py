@@ -168,7 +168,9 @@ def test_the_trace_that_a_killed_process_was_sending_is_completed(
     assert (killed.returncode, killed.stdout) == (-9, "killed\n"), killed.stderr
     (cut,) = trackerkit.stored(uri, KILLED_EXPERIMENT)
     assert "team" not in cut.info.tags  # this is what has to be completed
-    (tmp_path / f"fallback.db.sending-{'0' * 8}-0-x").touch()  # another place's note
+    folder = tmp_path / "fallback.db.sending"
+    assert folder.is_dir()
+    (folder / f"{'0' * 8}-0-x").touch()  # another place's note
 
     track = MLFlowTracker(settings)
     assert (track.status().errors, track.status().lost) == (0, 0)
@@ -191,8 +193,31 @@ def test_the_trace_that_a_killed_process_was_sending_is_completed(
         "cost_usd": pytest.approx(4.5e-06),
         "cost_usd_micro": 4.5,
     }
-    notes = [path.name for path in tmp_path.glob("fallback.db.sending-*")]
-    assert notes == [f"fallback.db.sending-{'0' * 8}-0-x"]
+    assert [path.name for path in folder.iterdir()] == [f"{'0' * 8}-0-x"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_only_the_owner_can_read_notes(tmp_path: Path) -> None:
+    """They hold prompts. Also where the folder was there, or the file of an earlier process."""
+    folder = tmp_path / "fallback.db.sending"
+    track = trackerkit.tracker(tmp_path)
+    run(track)
+    trace = trackerkit.only(track)
+    umask = os.umask(0)
+    try:
+        for is_there in (False, True):
+            if is_there:
+                folder.mkdir(mode=0o777)
+            notes = InFlight("http://server", f"sqlite:///{tmp_path / 'fallback.db'}", 60)
+            with notes.noted("experiment", trace):
+                (note,) = folder.iterdir()
+                assert (folder.stat().st_mode & 0o777, note.stat().st_mode & 0o777) == (
+                    0o700,
+                    0o600,
+                )
+            assert not folder.exists()
+    finally:
+        os.umask(umask)
 
 
 def test_a_note_that_was_cut_off_itself_is_deleted(tmp_path: Path) -> None:
@@ -201,15 +226,17 @@ def test_a_note_that_was_cut_off_itself_is_deleted(tmp_path: Path) -> None:
     run(track)
     trace = trackerkit.only(track)
     with notes.noted("experiment", trace):
-        (note,) = tmp_path.glob("fallback.db.sending-*")
+        (note,) = tmp_path.glob("fallback.db.sending/*")
         assert list(notes.left_behind()) == []  # it is being written now
         text = note.read_text(encoding="utf-8")
     assert not note.exists()
+    note.parent.mkdir()
     note.write_text(text, encoding="utf-8")
     os.utime(note, (0, 0))
     ((experiment, found),) = notes.left_behind()
     assert (experiment, found.to_dict()) == ("experiment", trace.to_dict())
     assert not note.exists()
+    note.parent.mkdir()
     note.write_text(text[:200], encoding="utf-8")
     os.utime(note, (0, 0))
     assert list(notes.left_behind()) == []

@@ -16,6 +16,7 @@ import mlflow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.entities import SpanEvent
 
 from migrator.errors import OptionError
 from migrator.tracker import MLFlowTracker
@@ -210,20 +211,30 @@ def leave_everywhere(track: MLFlowTracker) -> None:
     with (
         pytest.raises(OSError, match="example"),
         track.track_workflow(
-            {"q": both, "api_key": "hidden-by-key"}, session=both, user=MAIL, tags={"owner": both}
+            {"q": both, "api_key": "hidden-by-key", "by user": {MAIL: 1}},
+            session=both,
+            user=MAIL,
+            tags={"owner": both, MAIL: "1"},
         ),
     ):
         mlflow.update_current_trace(request_preview=both, metadata={"who": both})
         track.feedback(
-            "f", both, rationale=both, source="HUMAN", source_id=MAIL, metadata={"m": both}
-        )
+            MAIL,
+            both,
+            rationale=both,
+            source="HUMAN",
+            source_id=MAIL,
+            metadata={"m": both, MAIL: "1"},
+        )  # fmt: skip
         track.expectation("e", {"password": "hidden-by-key", "mail": MAIL})
         with mlflow.start_span(both) as foreign:
             foreign.set_inputs({"headers": {"Authorization": "hidden-by-key"}, "text": both})
+            foreign.add_event(SpanEvent(both, attributes={MAIL: both}))
         with track.track_node(both, MINI):
             track.log_node_metrics(1, 1, MINI, prompt=both, response=both)
             with track.tool("t", both) as tool:
                 tool.set_attribute("note", both)
+                tool.set_attribute(MAIL, 1)
                 tool.add_chunk(both)  # type: ignore[union-attr]
             raise OSError(f"no such user: {both}")
     track.feedback("late", both, rationale=both)
@@ -244,6 +255,27 @@ def test_nothing_that_leaves_has_a_secret_with_redact_on(tmp_path: Path) -> None
     assert track.status().errors == 0
     assert trace.info.token_usage["total_tokens"] == 2
     assert trace.info.request_preview is not None and "[redacted]" in trace.info.request_preview
+
+
+def test_keys_that_are_masked_to_the_same_are_all_kept(tmp_path: Path) -> None:
+    track = tracker(tmp_path, redact=True)
+    counts = {f"user{number}@example.org": number for number in range(3)}
+    with track.track_workflow({"counts": counts, "credentials": dict.fromkeys(counts, "hidden")}):
+        pass
+    inputs = spans(only(track))["workflow_article_writer"].inputs
+    names = ("[redacted]", "[redacted] (2)", "[redacted] (3)")
+    assert inputs["counts"] == dict(zip(names, (0, 1, 2), strict=True))
+    assert inputs["credentials"] == dict.fromkeys(names, "[redacted]")
+
+
+def test_names_that_are_read_again_stay_whatever_a_function_does(tmp_path: Path) -> None:
+    track = tracker(tmp_path, redact=lambda text: "hidden")
+    with track.track_workflow({"q": 1}), track.track_node("n", MINI):
+        track.log_node_metrics(10, 5, MINI)
+    assert track.cost_summary()["total"]["total_tokens"] == 15
+    assert {each.name for each in only(track).info.assessments} == {
+        "total_tokens", "cost_usd", "cost_usd_micro",
+    }  # fmt: skip
 
 
 def test_default_masks_by_key_and_off_masks_nothing(tmp_path: Path) -> None:

@@ -121,6 +121,35 @@ def test_nothing_is_lost_when_the_process_ends_or_fails(tmp_path: Path) -> None:
     assert last.info.state == "ERROR"
 
 
+LEFT_OPEN = """
+import threading
+is_open = threading.Event()
+def work():
+    with tracker.track_workflow({"n": "daemon"}):
+        with tracker.track_node("done", "m"):
+            tracker.log_node_metrics(1, 2, "gpt-4o-mini", 0, "p", "r")
+        with tracker.track_node("open", "m"):
+            is_open.set()
+            time.sleep(60)
+threading.Thread(target=work, daemon=True).start()
+is_open.wait()
+tracker.track_workflow({"n": "no end"}).__enter__()
+"""
+
+
+def test_workflows_that_are_open_when_the_process_ends_are_written(tmp_path: Path) -> None:
+    uri = trackerkit.database(tmp_path)
+    assert process(LEFT_OPEN, uri).wait(180) == 0
+    found = {trace.data.spans[0].inputs["n"]: trace for trace in trackerkit.stored(uri)}
+    assert set(found) == {"daemon", "no end"}
+    assert {trace.info.state for trace in found.values()} == {"ERROR"}
+    daemon = trackerkit.spans(found["daemon"])
+    assert daemon["done"].status.status_code == "OK"
+    (event,) = daemon["open"].events
+    assert event.attributes["exception.message"] == "the process ended before it did"
+    assert found["daemon"].info.token_usage["total_tokens"] == 3
+
+
 TERMINATED = """
 from migrator.tracker import exit
 assert exit.MAX_WAIT_S < 10  # container runtimes kill 10 s after they have asked

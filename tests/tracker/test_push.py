@@ -29,6 +29,8 @@ from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracing.client import TracingClient
 
 from migrator.cli import main
+from migrator.trace_writer import send_at_once
+from migrator.tracker.place import Place
 from tests.support import trackerkit
 from tests.support.mlflow_server import Server, differences
 
@@ -224,6 +226,20 @@ def test_links_to_a_run_that_was_refused_come_with_the_run(
     said = f"Sent 1 trace and 1 run to {server.uri}; 2 were there already, 0 were refused."
     assert counts(push(uri, server)) == (0, said)
     check_same(uri, server)
+
+
+def test_what_the_tracker_has_sent_on_itself_is_there_already(
+    server: Server, tmp_path: Path
+) -> None:
+    uri = workflows(tmp_path, 2)
+    local, there = Place(uri), Place(server.uri)
+    for trace in trackerkit.stored(uri, EXPERIMENT):
+        local.send_on(EXPERIMENT, trace.info.trace_id, there, send_at_once)
+    before = server.rows()
+    said = f"Sent 0 traces and 0 runs to {server.uri}; 2 were there already, 0 were refused."
+    assert counts(push(uri, server)) == (0, said)
+    for table in ("trace_info", "trace_tags", "assessments", "spans"):
+        assert server.rows()[table] == before[table]
 
 
 def test_what_the_server_failed_at_is_sent_again(

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.entities.trace_metrics import AggregationType, MetricAggregation, MetricViewType
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracing.trace_manager import InMemoryTraceManager
 
 from migrator.tracker import MLFlowTracker
 from tests.support import planskit, trackerkit
@@ -163,6 +164,51 @@ def test_span_that_ends_after_its_workflow_is_written_and_counted(
     call = spans(trace)["node call 1"]
     assert (call.inputs, call.outputs) == ({"prompt": "p"}, "r")
     check_totals(track, trace, 120)
+
+
+@pytest.mark.parametrize("parent_is_open", [False, True])
+def test_span_that_starts_after_its_workflow_is_written_and_counted(
+    parent_is_open: bool, tmp_path: Path
+) -> None:
+    """One of the tracker, and one of MLflow's own, as its integrations make them."""
+    track = tracker(tmp_path)
+    go_on, is_ready = threading.Event(), threading.Event()
+
+    def call() -> None:
+        is_ready.set()
+        go_on.wait(120)
+        with track.track_node("inner", MINI):
+            track.log_node_metrics(5, 5, MINI)
+            mlflow.log_feedback(
+                trace_id=str(mlflow.get_active_trace_id()), name="inside", value=True
+            )
+        track.feedback("between", 1, trace_id=track.last_trace_id)
+        if parent_is_open:
+            with mlflow.start_span("call", span_type="CHAT_MODEL") as span:
+                usage = {"input_tokens": 7, "output_tokens": 7, "total_tokens": 14}
+                span.set_attribute("mlflow.chat.tokenUsage", usage)
+
+    def work() -> None:
+        if not parent_is_open:
+            call()
+            return
+        with track.track_node("outer", MINI):
+            call()
+
+    with track.track_workflow({}):
+        thread = threading.Thread(target=track.bind(work))
+        thread.start()
+        is_ready.wait(120)
+    assert track.flush(120)
+    go_on.set()
+    thread.join(120)
+    trace = only(track)
+    check_totals(track, trace, 24 if parent_is_open else 10)
+    assert parent(trace, "inner") == ("outer" if parent_is_open else "workflow_article_writer")
+    assert {"inside", "between"} <= {each.name for each in trace.info.assessments}
+    assert not [each for each in trace.data.spans if each.get_attribute("migrator.unfinished")]
+    assert (track.status().unfinished, track.status().errors) == (0, 0)
+    assert not InMemoryTraceManager.get_instance()._traces
 
 
 def test_span_that_never_ends_is_shown_as_unfinished(tmp_path: Path) -> None:

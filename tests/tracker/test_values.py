@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,19 @@ def broken(*names: str, base: type = object) -> Any:
     return type("Broken", (base,), dict.fromkeys(names, fails))()
 
 
+class Unbound:
+    """A proxy of something that isn't there: ``isinstance`` raises."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("working outside of request context")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None: ...
+
+
+UNBOUND = Unbound()
+
 BROKEN: dict[str, Any] = {
     "repr": broken("__repr__"),
     "str": broken("__str__", "__repr__"),
@@ -46,6 +60,7 @@ BROKEN: dict[str, Any] = {
     "attributes": broken("__getattr__", "__str__"),
     "text": broken("__str__", "__len__", base=str),
     "hash": broken("__hash__", "__eq__", "__str__"),
+    "class": UNBOUND,
 }
 
 
@@ -90,6 +105,9 @@ def test_object_that_cannot_be_shown_is_shown_as_its_type(name: str, tmp_path: P
     assert {"odd tools", "step", "function", "stream"} <= {span.name for span in trace.data.spans}
     if name in ("str", "len", "attributes", "hash"):
         assert "Broken" in root.inputs["odd"]
+    if name == "class":
+        assert root.inputs["odd"].endswith(".Unbound>")
+    assert trace.info.trace_metadata["mlflow.trace.session"]
 
 
 def test_broken_configuration_of_the_workflow_does_no_harm(tmp_path: Path) -> None:
@@ -145,6 +163,20 @@ def test_what_is_cut_says_so() -> None:
     first, *_, last = plain([{"a": 1, "b": 2}] * MAX_ITEMS)
     assert first == {"a": 1, "b": 2}  # the first ones whole, not all of them in part
     assert last.endswith("more items")
+
+
+def test_a_text_that_takes_all_room_leaves_the_keys_behind_it() -> None:
+    shown = plain({"document": "word " * MAX_CHARS, "next": "word", "text": "some", "n": 1})
+    assert list(shown) == ["document", "next", "text", "n"]
+    assert shown["document"].endswith(f"… ({5 * MAX_CHARS:,} characters)")
+    assert (shown["next"], shown["n"]) == ("… (4 characters)", 1)
+    many = plain({f"{index:1000}": 1 for index in range(3 * MAX_CHARS // 1000)})
+    assert len(many) == MAX_CHARS // 1000 + 1 and many["…"] == "2,000 more keys"
+
+
+def test_a_queue_is_shown_by_its_items() -> None:
+    assert plain(deque([1, {"a": 2}])) == [1, {"a": 2}]
+    assert plain(deque(range(MAX_ITEMS + 7)))[-1] == "… 7 more items"
 
 
 def test_media_is_shown_by_size_and_digest() -> None:

@@ -140,10 +140,6 @@ LIMITS: tuple[Limit, ...] = (
         ((0, 0), (3, 17)),
     ),
     Limit(
-        "span-text", "span attributes whose text is a JSON object or list",
-        "MLflow 3.17's server reads it", "the value that it means, on such a server", _NEWER,
-    ),
-    Limit(
         "span-model", "spans that say their model or provider in other words than MLflow's",
         "MLflow 3.17's server reads it there",
         "mlflow.llm.model or mlflow.llm.provider beside what was there, on such a server", _NEWER,
@@ -265,7 +261,6 @@ class Survey:
         counts["value-length"] += sum(len(v) > TRACE_METADATA_CHARS for v in plan.metadata.values())
         for span in plan.spans:
             attributes = span.attributes
-            counts["span-text"] += sum(v.startswith(('"{', '"[')) for v in attributes.values())
             of_model = conventions.SPAN_MODEL in attributes or _names_model(attributes)
             counts["span-model"] += (
                 of_model and conventions.SPAN_MODEL not in attributes
