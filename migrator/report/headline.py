@@ -24,7 +24,7 @@ def scan_headline(outcome: Outcome) -> str:
     extent = _extent(ledger)
     if not sum(ledger.found.values()):
         return f"{sources}: no experiments ({extent}); nothing to convert."
-    items = _items({kind: n for kind, n in ledger.found.items() if kind is not Kind.EXPERIMENT})
+    items = items_text({kind: n for kind, n in ledger.found.items() if kind is not Kind.EXPERIMENT})
     return f"{sources}: {items or 'no runs'} in {experiments} ({extent}); {damage(ledger)}."
 
 
@@ -56,7 +56,7 @@ def convert_headline(outcome: Outcome) -> str:
     if not sum(ledger.found.values()):
         return f"Nothing to convert: no experiments in {sources}."
     rebuilt = new_rebuilt(outcome)[Kind.TRACE]
-    converted = _items(ledger.converted)
+    converted = items_text(ledger.converted)
     if not (converted or rebuilt) and _is_repetition(ledger):
         nothing = "Nothing new; database unchanged" if outcome.unchanged else "Nothing to do"
         text = f"{nothing}: {_there(ledger)} in {outcome.target} already"
@@ -102,14 +102,15 @@ def losses(ledger: Ledger) -> str:
 
 
 def damage(ledger: Ledger) -> str:
-    """The same for a scan: ``nothing is damaged``, or what convert would reject or degrade."""
+    """The same for a scan: ``nothing is damaged``, or what ``convert`` would do to items."""
     rejected = ledger.issues_count(Severity.REJECTED)
     degraded = ledger.issues_count(Severity.DEGRADED)
     if not rejected and not degraded:
         return "nothing is damaged"
-    parts = [f"reject {rejected:,}"] if rejected else []
-    parts += [f"degrade {degraded:,}"] if degraded else []
-    return f"convert would {' and '.join(parts)}"
+    if not rejected:
+        return f"{counted(degraded, 'item')} would be degraded"
+    text = f"{counted(rejected, 'item')} would be rejected"
+    return f"{text}, {degraded:,} degraded" if degraded else text
 
 
 def _is_repetition(ledger: Ledger) -> bool:
@@ -118,7 +119,7 @@ def _is_repetition(ledger: Ledger) -> bool:
 
 
 def _there(ledger: Ledger) -> str:
-    items = _items(ledger.already_there)
+    items = items_text(ledger.already_there)
     rebuilt = ledger.rebuilt_already_there[Kind.TRACE]
     if rebuilt:
         items += f" and {counted(rebuilt, 'rebuilt trace')}"
@@ -126,7 +127,7 @@ def _there(ledger: Ledger) -> str:
     return f"{items} {'is' if only_one else 'are'}"
 
 
-def _items(counts: Mapping[Kind, int]) -> str:
+def items_text(counts: Mapping[Kind, int]) -> str:
     """``82 runs, 3 traces and 1 logged model``; "" where there is nothing."""
     found = [counted(counts.get(kind, 0), kind.value) for kind in NAMED if counts.get(kind, 0)]
     if not found and counts.get(Kind.EXPERIMENT, 0):

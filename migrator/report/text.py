@@ -251,8 +251,8 @@ def files_text(outcome: Outcome) -> str:
     if not ledger.files:
         return ""
     text = (
-        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
-        f"artifacts + {ledger.files_ignored:,} ignored"
+        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + "
+        f"{counted(ledger.files_referred, 'artifact')} + {ledger.files_ignored:,} ignored"
     )
     if ledger.files_left_out:
         text += f" + {ledger.files_left_out:,} left out"

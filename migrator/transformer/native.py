@@ -270,7 +270,10 @@ class _Native:
         name: str | None,
         usage: TokenUsage | None,
     ) -> SpanPlan:
-        """Make the only span of a trace without spans, from what the trace itself says."""
+        """Make the only span of a trace without spans, from what the trace itself says.
+
+        The extractor has named the trace: it knows why there are none.
+        """
         record = self.record
         attributes = {f"{conv.LEGACY}inferences": encoding.encode([conv.INFERRED_ROOT])}
         for attribute, key, preview in (
@@ -283,12 +286,6 @@ class _Native:
         if usage is not None:
             attributes[conv.SPAN_USAGE] = trace_totals.usage_json(usage)
         length_ms = max(0, record.execution_ms or 0)
-        self._issue(
-            Code.TRACE_WITHOUT_SPANS,
-            f"Trace {record.trace_id} has no spans"
-            + ("." if record.spans_path else ": no traces.json was found."),
-            "the trace, with a root span made of what it says itself",
-        )
         return self._root_span(
             name or "trace",
             _ns(record.timestamp_ms),

@@ -371,7 +371,7 @@ def test_files_that_come_and_go_between_walk_and_reading_stop_nothing(
         ("train", "metrics/loss", {Code.FILE_VANISHED}),
         ("train", "meta.yaml", {Code.META_MISSING, Code.RUN_REBUILT}),
         ("write", "artifacts/prompt.txt", {Code.ARTIFACT_UNREADABLE}),
-        ("trace", "artifacts/traces.json", {Code.SPANS_DAMAGED, Code.TRACE_WITHOUT_SPANS}),
+        ("trace", "artifacts/traces.json", {Code.SPANS_DAMAGED}),
         ("trace", "tags/topic", {Code.FILE_VANISHED}),
         ("model", "params/depth", {Code.FILE_VANISHED}),
     ],

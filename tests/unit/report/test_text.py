@@ -91,7 +91,7 @@ def test_damage_comes_before_the_table(tmp_path: Path) -> None:
     assert "What to do:" in result.stdout
     assert f"Rejected items, for convert --only: {tmp_path}/m.db.report.rejects.jsonl" in lines
     scanned = run("scan", root).stdout.splitlines()[0]
-    assert scanned.endswith("convert would reject 1 and degrade 3.")
+    assert scanned.endswith("; 1 item would be rejected, 3 degraded.")
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -176,6 +176,27 @@ def test_the_last_part_of_a_scan_is_a_plan(agents: Path) -> None:
     assert any("; --include sweeps makes traces of them too" in line for line in lines)
 
 
+def test_the_plan_counts_what_the_first_line_counts(tmp_path: Path) -> None:
+    text = run("scan", fixturekit.materialise("3.5.1-genai", tmp_path)).stdout
+    items = "7 runs, 4 traces, 7 logged models and 3 registered models"
+    assert f": {items} in 3 experiments (" in text.splitlines()[0]
+    assert plan_of(text)[2] == (
+        f"It would write {items}, and rebuild 1 trace with 2 spans from the runs. "
+        "The source is only read."
+    )
+
+
+def test_files_are_counted_in_the_singular_and_the_plural(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_experiment(root, "1", "ads")
+    run_dir = write_run(root, "1", "a" * 32)
+    for name, counted in (("one.txt", "1 artifact"), ("two.txt", "2 artifacts")):
+        (run_dir / "artifacts" / name).write_text("x")
+        lines = run("convert", root, "--to", f"sqlite:///{tmp_path}/{name}.db").stdout.splitlines()
+        (files,) = [line for line in lines if line.startswith("Files: ")]
+        assert f" + {counted} + 0 ignored" in files
+
+
 def test_the_plan_repeats_the_options_that_the_scan_was_given(agents: Path) -> None:
     given = ["--experiment", "rulebook", "--include", "flat", "--adopt-orphans", "-v"]
     command = plan_of(run("scan", agents, *given).stdout)[1]
@@ -216,10 +237,7 @@ def test_traces_that_are_added_to_a_database_come_first(agents: Path, tmp_path: 
         "configurable-agents (13), generic (9), configurable-agents-server (5), typed-nodes (3)."
     )
     plan = plan_of(run("scan", tmp_path / "m.db").stdout)
-    assert plan[2] == (
-        "It would write 81 runs and 32 traces that are in the source already. "
-        "The source is only read."
-    )
+    assert plan[2] == "It would write 81 runs and 32 traces. The source is only read."
     assert "30 trees kept as runs (they have traces already)." in plan
 
 
