@@ -1067,8 +1067,8 @@ class Code(str, Enum):
     SPANS_DAMAGED = (
         "spans-damaged",
         Severity.DEGRADED,
-        "A traces.json is damaged: cut off, not JSON, or binary. Its complete spans were kept. Without "
-        "any, the trace got a root span with the facts that the trace itself records.",
+        "A traces.json is damaged: cut off, not JSON, or binary. Its complete spans were kept. "
+        "Without any, the trace got a root span with the facts that the trace itself records.",
         "Restore the file from a backup if there is one.",
     )
     SPAN_DAMAGED = (

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, loader
 from migrator.credentials import masked
+from migrator.databases import new_targets
 from migrator.errors import OptionError, RejectedError, SourceError
 from migrator.issues import Issue, Severity
 from migrator.loader.schema import release_of
@@ -350,8 +351,8 @@ def check_apart(sources: Paths, to: str) -> None:
         if extractor.is_same_database(source, to) or extractor.is_same_server(source, to):
             raise OptionError(
                 f"--to {masked(to)} is the source itself, which is only read.",
-                todo="Name another database (--to sqlite:///migrated.db), or add the traces to it: "
-                "--in-place",
+                todo=f"Name another database (--to {next(new_targets(as_texts(sources)))}), or add "
+                "the traces to it: --in-place",
             )
 
 

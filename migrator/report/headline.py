@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from migrator.counting import counted
+from migrator.counting import counted, listed
 from migrator.issues import Kind, Severity
 from migrator.outcome.ledger import Ledger
 from migrator.outcome.summary import Outcome
@@ -101,6 +101,11 @@ def losses(ledger: Ledger) -> str:
     return text
 
 
+def has_damage(ledger: Ledger) -> bool:
+    """True if something would be rejected or degraded."""
+    return ledger.issues_count(Severity.REJECTED) + ledger.issues_count(Severity.DEGRADED) > 0
+
+
 def damage(ledger: Ledger) -> str:
     """The same for a scan: ``nothing is damaged``, or what ``convert`` would do to items."""
     rejected = ledger.issues_count(Severity.REJECTED)
@@ -119,19 +124,21 @@ def _is_repetition(ledger: Ledger) -> bool:
 
 
 def _there(ledger: Ledger) -> str:
-    items = items_text(ledger.already_there)
+    items = _counted_items(ledger.already_there)
     rebuilt = ledger.rebuilt_already_there[Kind.TRACE]
     if rebuilt:
-        items += f" and {counted(rebuilt, 'rebuilt trace')}"
+        items.append(counted(rebuilt, "rebuilt trace"))
     only_one = rebuilt + sum(ledger.already_there[kind] for kind in NAMED) == 1
-    return f"{items} {'is' if only_one else 'are'}"
+    return f"{listed(items)} {'is' if only_one else 'are'}"
 
 
 def items_text(counts: Mapping[Kind, int]) -> str:
     """``82 runs, 3 traces and 1 logged model``; "" where there is nothing."""
+    return listed(_counted_items(counts))
+
+
+def _counted_items(counts: Mapping[Kind, int]) -> list[str]:
     found = [counted(counts.get(kind, 0), kind.value) for kind in NAMED if counts.get(kind, 0)]
     if not found and counts.get(Kind.EXPERIMENT, 0):
         found = [counted(counts[Kind.EXPERIMENT], "experiment")]
-    if len(found) > 1:
-        return f"{', '.join(found[:-1])} and {found[-1]}"
-    return "".join(found)
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator.counting import counted
+from migrator.databases import new_targets
 from migrator.issues import Code, Issue, Kind, Severity
 from migrator.outcome.examples import Examples, ExampleSpan, ExampleTrace
 from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
@@ -469,7 +470,7 @@ def _next(outcome: Outcome) -> Next | None:
     if outcome.target is None:
         command = ["mlflow-migrate", "convert", *map(readable_path, outcome.sources)]
         if not outcome.ledger.files:  # the default target may be the source
-            command += ["--to", "sqlite:///migrated.db"]
+            command += ["--to", next(new_targets(outcome.sources))]
         return Next(shlex.join(command), [])
     if outcome.dry_run:
         return None

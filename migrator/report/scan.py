@@ -55,7 +55,7 @@ def plan_text(outcome: Outcome, command: str) -> str:
     lines = ["Plan:", f"    {command}", _result(outcome), _cost(outcome)]
     behind = []
     if ledger.has_rejects:
-        behind.append("what is listed as rejected, until it is fixed and you convert again")
+        behind.append("what is rejected, until it is fixed and you convert again")
     if ledger.files_ignored:
         behind.append(counted(ledger.files_ignored, "file that is not MLflow's",
                               "files that are not MLflow's"))  # fmt: skip

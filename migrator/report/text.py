@@ -144,7 +144,7 @@ def limits_text(server: ServerSummary) -> str:
         return ""
     lines = [f"What the API of the server (MLflow {server.version}) can't keep:"]
     lines += [
-        f"    {limit.count:,} {limit.what}: {limit.why}; {limit.instead}."
+        f"    {limit.what} ({limit.count:,}): {limit.why}; {limit.instead}."
         for limit in server.limits
     ]
     return "\n".join(lines)

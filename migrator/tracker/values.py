@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from migrator import encoding
+from migrator.counting import counted
 
 MAX_ITEMS = 20_000  # keys and list items of one recorded value
 MAX_CHARS = 1_000_000  # characters of its texts in all
@@ -111,7 +112,7 @@ class _Reader:
         result: dict[str, Any] = {}
         for taken, (key, item) in enumerate(pairs):
             if self._items_left <= 0:
-                result[CUT_KEY] = f"{total - taken:,} more keys"
+                result[CUT_KEY] = counted(total - taken, "more key")
                 break
             self._items_left -= 1
             result[self._text(text_of(key)[:MAX_KEY_CHARS])] = self.read(item, depth + 1)
@@ -121,7 +122,7 @@ class _Reader:
         result: list[Any] = []
         for item in values:
             if self._items_left <= 0:
-                result.append(f"… {len(values) - len(result):,} more items")
+                result.append(f"… {counted(len(values) - len(result), 'more item')}")
                 break
             self._items_left -= 1
             result.append(self.read(item, depth + 1))

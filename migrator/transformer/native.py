@@ -87,7 +87,7 @@ class _Native:
         if not spans:
             spans = (self._inferred_root(name, recorded_usage),)
             self.tags[conv.MIGRATOR_INFERENCES] = conv.INFERRED_ROOT
-        elif execution_ms is None:
+        elif execution_ms is None and not self._has_inferred_root():
             execution_ms = max(0, spans[0].end_ns // MS - spans[0].start_ns // MS)
         root = spans[0]
         client_id = self._client_request_id()
@@ -119,6 +119,10 @@ class _Native:
             contents=contents,
         )
         return plan, tuple(self.issues)
+
+    def _has_inferred_root(self) -> bool:
+        """True if an earlier conversion made the only span, which has no time of its own."""
+        return self.tags.get(conv.MIGRATOR_INFERENCES) == conv.INFERRED_ROOT
 
     def _client_request_id(self) -> str | None:
         """The client's id, or the recorded trace id where MLflow can't keep that."""

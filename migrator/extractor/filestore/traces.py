@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from migrator import conventions, encoding
+from migrator.counting import counted
 from migrator.extractor.filestore.artifacts import NO_PLACES, ArtifactPlaces, find_artifact_dir
 from migrator.extractor.filestore.junk_names import is_junk
 from migrator.extractor.filestore.layout import store_of
@@ -118,8 +119,8 @@ def read_trace(entry: TraceEntry, places: ArtifactPlaces = NO_PLACES) -> Extract
         log.add(
             Code.TRACE_REBUILT,
             entry.path,
-            f"Its {INFO} has no facts; there are {len(tags)} tags, {len(metadata)} metadata and "
-            f"{len(spans)} spans.",
+            f"Its {INFO} has no facts. Found: {counted(len(tags), 'tag')}, {len(metadata)} "
+            f"metadata and {counted(len(spans), 'span')}.",
             kept=f"as a trace made from them, with state {state}",
             kind=Kind.TRACE,
         )

@@ -7,15 +7,18 @@ import io
 import re
 import sqlite3
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
+from migrator.cli.output import drawn_progress, say
 from migrator.outcome.summary import Outcome
 from migrator.report.colors import painted_page
+from migrator.report.console import Console, SafeStream
 from migrator.report.formats import Column, fitted_table, wrapped
 from migrator.report.headline import convert_headline, scan_headline
 from migrator.report.roles import roles_text
@@ -119,6 +122,111 @@ def test_every_experiment_with_traces_is_linked_or_counted(agents: Path, tmp_pat
     assert run("convert", agents, "--to", target, "-v").stdout.count("/traces?") == 7
 
 
+def test_what_is_there_already_is_one_list(tmp_path: Path) -> None:
+    source, target = fixturekit.materialise("3.5.1-genai", tmp_path), f"sqlite:///{tmp_path}/m.db"
+    run("convert", source, "--to", target)
+    assert run("convert", source, "--to", target, "--check-all").stdout.splitlines()[0] == (
+        "Nothing new; database unchanged: 7 runs, 4 traces, 7 logged models, 3 registered models "
+        f"and 1 rebuilt trace are in {target} already."
+    )
+
+
+def test_a_plan_never_writes_to_its_source_or_to_a_database_that_it_can_not_use(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    foreign = sqlite3.connect("mlflow.db")
+    foreign.execute("CREATE TABLE t (x)").connection.close()
+    scanned = plan_of(run("scan", agents).stdout)[1]
+    assert scanned == f"    mlflow-migrate convert {agents} --to sqlite:///migrated.db"
+    assert run(*scanned.split()[1:]).exit_code == 0
+    again = plan_of(run("scan", "migrated.db").stdout)[1]
+    assert again == "    mlflow-migrate convert migrated.db --to sqlite:///migrated-2.db"
+    refused = run("convert", "migrated.db", "--to", "sqlite:///migrated.db").stderr
+    assert "(--to sqlite:///migrated-2.db)" in refused
+    assert run(*again.split()[1:], "--dry-run").exit_code == 0
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_profiles_fit_the_terminal(columns: int) -> None:
+    narrow = run("profiles", "list", columns=columns).stdout
+    assert max(map(len, narrow.splitlines())) <= columns
+    whole = run("profiles", "list").stdout
+    assert [word for word in narrow.split() if word.strip("-")] == [
+        word for word in whole.split() if word.strip("-")
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_tree_beside_its_trace_fits_the_terminal(agents: Path, columns: int) -> None:
+    found = run("scan", agents, "--tree", "rulebook").stdout.split("]  ")[1][:32]
+    whole = run("show", found, agents, "-v").stdout
+    fitting = run("show", found, agents, "-v", columns=columns).stdout
+    assert max(map(len, whole.splitlines())) > 120
+    assert max(map(len, fitting.splitlines())) <= columns
+    drawn = str.maketrans("", "", "│├└─")
+    assert sorted(fitting.translate(drawn).split()) == sorted(whole.translate(drawn).split())
+
+
+def test_help_can_be_pasted() -> None:
+    text = run("scan", "--help", columns=80).stdout
+    assert "'mlflow-migrate[s3]'" in text
+    assert "as in\n" in text and " mlflow-artifacts:/=/srv/mlartifacts" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def on_terminal(*args: str) -> str:
+    """What a command prints on stderr, on a terminal of 80 columns."""
+    err = Terminal()
+    with redirect_stderr(err), pytest.raises(SystemExit):
+        main.main([*args], prog_name="mlflow-migrate")
+    return err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("args", "end"),
+    [
+        (("convert", "m.db", "--to", "sqlite:///m.db"), "the traces to it: --in-place"),
+        (("convert", "--include", "x"), "'flat', 'deleted', 'tables'."),
+    ],
+)
+def test_usage_errors_fit_the_terminal(
+    args: tuple[str, ...], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.chdir(tmp_path)
+    sqlite3.connect("m.db").execute("CREATE TABLE t (x)").connection.close()
+    text = on_terminal(*args)
+    assert text.startswith("Usage: mlflow-migrate convert [OPTIONS] [SOURCE]...\n")
+    assert " ".join(text.split()).endswith(end)
+    assert len(text.splitlines()) > 4 and max(map(len, text.splitlines())) <= 80
+
+
+def test_a_message_stands_on_a_line_of_its_own_while_progress_is_shown() -> None:
+    err = Terminal()
+    with (
+        click.Context(main, obj=Console(None, None)).scope(),
+        redirect_stderr(err),
+        drawn_progress(silent=False) as progress,
+    ):
+        progress("runs", 1, 10)
+        say("Listen.")
+        shown = err.getvalue()
+        progress("runs", 2, 10)
+    assert "Reading runs" in shown
+    assert shown.rsplit("\r", 1)[1] == "Listen.\n"
+    assert "Reading runs" in err.getvalue()[len(shown) :]
+
+
+def test_a_stream_that_is_closed_can_be_flushed() -> None:
+    wrapped_stream = io.StringIO()
+    stream = SafeStream(wrapped_stream)
+    wrapped_stream.close()
+    stream.flush()
+    assert stream.error is None
+
+
 def test_colour_is_for_terminals_and_those_who_ask(agents: Path) -> None:
     assert "\x1b[" not in run("scan", agents).stdout
     colored = run("scan", agents, "--color", "always").stdout
@@ -211,7 +319,7 @@ def test_the_plan_names_what_stays_behind(tmp_path: Path) -> None:
     (root / "1" / ".DS_Store").write_bytes(b"x")
     lines = plan_of(run("scan", root).stdout)
     (behind,) = [line for line in lines if line.startswith("Stays behind:")]
-    assert "what is listed as rejected" in behind
+    assert "what is rejected" in behind
     assert behind.endswith("1 file that is not MLflow's.")
 
 
@@ -276,6 +384,30 @@ def test_alone_in_a_directory_with_a_store_it_shows_a_screen(
     code, text = alone(tmp_path, monkeypatch)
     assert (code, text.splitlines()[0][:24]) == (0, "mlflow.db is a database.")
     assert "    mlflow-migrate convert mlflow.db --to sqlite:///migrated.db\n" in text
+
+
+def test_alone_beside_a_database_the_directory_of_its_artifacts_is_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlruns" / "1" / ("a" * 32) / "artifacts").mkdir(parents=True)
+    (tmp_path / "mlruns" / "1" / ("a" * 32) / "artifacts" / "x.txt").write_text("x")
+    code, text = alone(tmp_path, monkeypatch)
+    assert (code, "looks like the artifact directory" in " ".join(text.split())) == (0, True)
+    fixturekit.database("2.22.5-database", tmp_path).replace(tmp_path / "mlflow.db")
+    code, text = alone(tmp_path, monkeypatch)
+    assert (code, text.splitlines()[0][:24]) == (0, "mlflow.db is a database.")
+    words = " ".join(text.split())
+    assert f"Upgrade it first: mlflow-migrate upgrade sqlite:///{tmp_path}/mlflow.db" in words
+    assert "--in-place" not in words and "mlflow server" not in words
+
+
+def test_alone_with_a_damaged_store_it_says_how_to_see_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged_store(tmp_path / "mlruns")
+    _, text = alone(tmp_path, monkeypatch)
+    assert "1 item would be rejected, 3 degraded." in " ".join(text.split())
+    assert "To see what and why:\n    mlflow-migrate scan\n" in text
 
 
 def test_alone_without_a_store_or_a_terminal_it_prints_the_help(
