@@ -38,6 +38,12 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fixturekit.materialise(AGENTS, tmp_path_factory.mktemp("agents"))
 
 
+@pytest.fixture(autouse=True)
+def _nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run commands where no mlflow.db lies: a plan looks at the default target."""
+    monkeypatch.chdir(tmp_path)
+
+
 def damaged_store(root: Path) -> Path:
     """A store with a run that can't be read, and one with a broken metric line."""
     write_experiment(root, "1", "ads")
