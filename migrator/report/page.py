@@ -62,6 +62,16 @@ class Table:
         """The rows, each cell with its column."""
         return [list(zip(self.columns, row, strict=True)) for row in self.rows]
 
+    def without_empty_columns(self) -> Table:
+        """The table without the columns in which no row has a text."""
+        kept = [
+            number
+            for number in range(len(self.columns))
+            if not self.rows or any(row[number].text for row in self.rows)
+        ]
+        columns = tuple(self.columns[number] for number in kept)
+        return Table(self.name, columns, [[row[number] for number in kept] for row in self.rows])
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -288,7 +298,7 @@ def _experiments(outcome: Outcome) -> Experiments:
         ]
         for e in shown
     ]
-    table = Table("experiments", columns, rows)
+    table = Table("experiments", columns, rows).without_empty_columns()
     return Experiments(table, len(outcome.experiments) - len(shown), kept_lines(outcome))
 
 
