@@ -231,7 +231,6 @@ def export(
     an MLflow server add --header x-mlflow-experiment-id=ID. Ids are the same each time.
     """
     from migrator import pipeline
-    from migrator.counting import counted
     from migrator.report.headline import losses
     from migrator.report.text import Style, issues_text
 
@@ -249,19 +248,15 @@ def export(
             progress=progress,
             say=lambda text: None if quiet else say(text),
         )
-        traces, spans = counted(sent.traces, "trace"), counted(sent.spans, "span")
-        done = f"Sent {traces} with {spans} to {masked(to)}."
-        console().finished(done, sent.outcome.exit_code)
+        console().finished(str(sent), sent.outcome.exit_code)
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
         print_json(
             {"to": sent.outcome.target, **counts, "issues": sent.outcome.as_dict()["issues"]}
         )
     elif not quiet:
-        if sent.without_spans:
-            done += f" Left out: {counted(sent.without_spans, 'trace')} without spans."
         issues = issues_text(sent.outcome, Style(verbose))
-        parts = filter(None, (done, issues))
+        parts = filter(None, (str(sent), issues))
         say_result("\n\n".join(parts))
     elif sent.outcome.ledger.has_rejects:
         lost = losses(sent.outcome.ledger).capitalize()

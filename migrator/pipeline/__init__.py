@@ -14,7 +14,7 @@ from migrator.pipeline.commands import (
     upgrade,
 )
 from migrator.pipeline.learning import Learned, learn
-from migrator.pipeline.options import Options, Paths
+from migrator.pipeline.options import Options, Paths, as_text
 from migrator.pipeline.pushing import Pushed, push
 from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import (
@@ -22,6 +22,7 @@ from migrator.pipeline.stores import (
     Progress,
     Say,
     Store,
+    checked_progress,
     fetched,
     no_progress,
     open_stores,
@@ -46,7 +47,9 @@ __all__ = [
     "Sink",
     "Store",
     "TargetFacts",
+    "as_text",
     "check_outside",
+    "checked_progress",
     "convert",
     "export",
     "fetched",

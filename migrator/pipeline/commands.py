@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, loader
+from migrator.counting import counted
 from migrator.credentials import masked
 from migrator.databases import new_targets
 from migrator.errors import OptionError, RejectedError, SourceError
@@ -26,8 +27,8 @@ from migrator.pipeline.in_place import (
     without_own_traces,
 )
 from migrator.pipeline.locations import is_below
-from migrator.pipeline.options import Options, Paths, as_texts
-from migrator.pipeline.sinks import Discard, Sink
+from migrator.pipeline.options import Options, Paths, as_text, as_texts
+from migrator.pipeline.sinks import Discard, Sink, checked_sink
 from migrator.pipeline.stores import (
     Progress,
     Say,
@@ -123,11 +124,12 @@ def scan(
     """
     began = time.monotonic()
     options = options or Options()
+    sink = Discard() if sink is None else checked_sink(sink)
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, say)
         outcome = _outcome(stores, options, target=None)
         observer = Observer(on_tree, progress)
-        walked = walk_sources(stores, options, sink or Discard(), outcome, observer=observer)
+        walked = walk_sources(stores, options, sink, outcome, observer=observer)
         walked.check_handed()
         name_sources(stores, outcome)
     outcome.ledger.add_outcome(walked.handed, {})
@@ -137,7 +139,7 @@ def scan(
 
 def convert(
     sources: Paths = DEFAULT_SOURCE,
-    to: str = DEFAULT_TARGET,
+    to: str | Path = DEFAULT_TARGET,
     options: Options | None = None,
     *,
     schema: str | None = None,
@@ -164,6 +166,7 @@ def convert(
     What a server as the source does not give is passed to ``say`` before it is read.
     """
     options = options or Options()
+    to = as_text("The target", to)
     if in_place:
         to = in_place_target(as_texts(sources))
         options = in_place_options(options, to)
@@ -365,10 +368,18 @@ class Exported:
     spans: int
     without_spans: int  # native traces whose spans are lost: OTLP can't say them
 
+    def __str__(self) -> str:
+        """The sentence that the command prints."""
+        traces, spans = counted(self.traces, "trace"), counted(self.spans, "span")
+        text = f"Sent {traces} with {spans} to {self.outcome.target}."
+        if self.without_spans:
+            text += f" Left out: {counted(self.without_spans, 'trace')} without spans."
+        return text
+
 
 def export(
     sources: Paths,
-    to: str,
+    to: str | Path,
     options: Options | None = None,
     *,
     headers: Sequence[tuple[str, str]] = (),
@@ -384,6 +395,7 @@ def export(
 
     began = time.monotonic()
     options = options or Options()
+    to = as_text("The receiver", to)
     otlp.check_receiver(to, headers)
     if options.artifacts.mode == "copy":
         raise OptionError(
@@ -499,10 +511,13 @@ def _complete_id(run_id: str, stores: Sequence[Store], sources: Sequence[str]) -
     matches = sorted(each for each in ids if each.startswith(run_id))
     if len(matches) == 1:
         return matches[0]
-    found = ", ".join(matches[:5]) or "none"
     where = ", ".join(map(masked, sources))
+    what = f"No run begins with {run_id!r} in {where}."
+    if matches:
+        found = ", ".join(matches[:5]) + (", …" if len(matches) > 5 else "")
+        what = f"{len(matches):,} runs begin with {run_id!r} in {where}: {found}."
     raise OptionError(
-        f"{len(matches)} runs begin with {run_id!r} in {where} ({found}).",
+        what,
         todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
     )
 
