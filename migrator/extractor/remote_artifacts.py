@@ -28,6 +28,7 @@ from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES
 from migrator.extractor.filestore.traces import SPANS, SPANS_LIMIT_BYTES
 from migrator.extractor.locations import moved_locations, parts_below, scheme_of
 from migrator.extractor.mirrors import (
+    Fetched,
     Mirror,
     Object,
     Remote,
@@ -257,12 +258,11 @@ class _Collected:
         if not listed:
             _check(side, change)
         is_whole = self.reading.fetches_whole(change)
-        needed_objects = [
-            object_
-            for object_, kind, path in listed
-            if _must_fetch(kind, path, object_, self.reading.wanted)
-        ]
-        objects = [object_ for object_, _, _ in listed]
+        objects, needed_objects = [], []
+        for object_, kind, path in listed:
+            objects.append(object_)
+            if _must_fetch(kind, path, object_, self.reading.wanted):
+                needed_objects.append(object_)
         if is_whole and not self._fits(objects, mirror):
             is_whole, objects = False, needed_objects  # the others must not seem to be there
         wanted = self._within_limit(mirror, objects if is_whole else needed_objects)
@@ -274,6 +274,13 @@ class _Collected:
         check_room(mirror.folder, wanted)
         fetched = fetch(side.remote, mirror, wanted, self.reading.progress)
         lost_code = Code.ARTIFACT_NOT_COPIED if is_whole else Code.ARTIFACT_UNREADABLE
+        self._name_missed(mirror, fetched, lost_code)
+        for owners in places:  # a directory says that its owner was looked at
+            for tail in owners.kinds:
+                os.makedirs(os.path.join(mirror.folder, owners.folder, tail), exist_ok=True)
+
+    def _name_missed(self, mirror: Mirror, fetched: Fetched, lost_code: Code) -> None:
+        """Name the objects that could not be read, and those that changed meanwhile."""
         for object_, error in fetched.lost:
             is_gone = isinstance(error, FileNotFoundError)
             why = "It vanished while it was to be read" if is_gone else first_line(error)
@@ -281,9 +288,6 @@ class _Collected:
         for object_ in fetched.changed:
             message = f"It was listed with {object_.size:,} bytes, and had another size when read."
             self._name(mirror, object_, Code.ARTIFACT_CHANGED, message)
-        for owners in places:  # a directory says that its owner was looked at
-            for tail in owners.kinds:
-                os.makedirs(os.path.join(mirror.folder, owners.folder, tail), exist_ok=True)
 
     def _listed(self, side: _Side, places: Sequence[_Owners]) -> Iterator[tuple[Object, Kind, str]]:
         """Yield each file of an owner with the owner's kind and its path below the owner's."""

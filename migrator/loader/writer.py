@@ -11,15 +11,15 @@ import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from operator import length_hint
 from types import TracebackType
 
-from migrator import empty_database, encoding
+from migrator import empty_database
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import rows, schema
 from migrator.loader.publication import PublishOptions, Staged
-from migrator.loader.rows import COLUMNS, KINDS, Row, RowRecorder, RunRows, TraceRows
+from migrator.loader.row_buffer import RowBuffer
+from migrator.loader.rows import KINDS, Row, RowRecorder, RunRows, TraceRows
 from migrator.loader.schema import MLFLOW_39
 from migrator.loader.sqlite import audit, newer_columns, staging
 from migrator.loader.sqlite.files import reporting
@@ -35,14 +35,6 @@ from migrator.model import (
 )
 from migrator.outcome.written import Written
 from migrator.workers import ProcessExecutor
-
-# Rows kept before they are written; so many characters of span content count as one. Ids are
-# random, so that each batch of a large store touches most pages of the indexes, which are more than
-# the page cache holds: fewer batches read and write them less often.
-_BATCH = 160_000
-_CHARS_A_ROW = 256
-
-_NAMED = {Kind.RUN: ("runs", "run_uuid"), Kind.TRACE: ("trace_info", "request_id")}
 
 
 class Writer:
@@ -68,21 +60,18 @@ class Writer:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._buffer: defaultdict[str, list[Row]] = defaultdict(list)
-        self._pending = 0
-        self._written: Counter[str] = Counter()
+        self._rows = RowBuffer(target.path, self._ready)
         self._merged: Counter[Kind] = Counter()
-        self._issues: list[Issue] = []
-        self._seen: defaultdict[Kind, set[str]] = defaultdict(set)  # see _is_repeated
+        self._issues = self._rows.issues
+        self._written = self._rows.written
+        self._seen: defaultdict[Kind, set[str]] = defaultdict(set)  # of all but runs and traces
         self._experiments: dict[int, Row] = {}
         self._joined: set[int] = set()  # experiments that take the place of another source's
         self._tags: dict[tuple[int, str], tuple[str, bool]] = {}  # -> value, is it our own
-        self._native: list[tuple[str]] = []
         self._datasets: dict[tuple[int, str], str] = {}  # (experiment, directory) -> uuid
         self._waiting: list[RunRows] = []  # runs whose dataset was not yet added
         self._counts: tuple[Counter[Kind], Counter[Kind]] | None = None  # source's, rebuilt
         self._placeholders = 0
-        self._latest_missing = False
 
     def __enter__(self) -> Writer:
         self._file = staging.StagingFile(self._target.path)
@@ -193,7 +182,7 @@ class Writer:
 
     def _add_run_rows(self, run: RunRows) -> None:
         self._start_upgrader()
-        if self._is_repeated(Kind.RUN, run.run_id):
+        if self._rows.is_repeated(Kind.RUN, run.run_id):
             points = len(run.tables.get("metrics", ())) + run.merged_points
             self._refuse_duplicate(
                 Kind.RUN,
@@ -209,7 +198,7 @@ class Writer:
             )
             return
         for table, new in run.tables.items():
-            self._put(table, new)
+            self._rows.put(table, new)
         if run.merged_points:
             self._merged[Kind.METRIC_POINT] += run.merged_points
         if run.inputs:
@@ -261,13 +250,13 @@ class Writer:
             for name, value in source.tags.items():
                 tags.setdefault((str(edge[0]), name), value)
         self._add_edges(Kind.INPUT, edges)
-        self._put("input_tags", [(*key, value) for key, value in tags.items()])
+        self._rows.put("input_tags", [(*key, value) for key, value in tags.items()])
 
     def _add_edges(self, kind: Kind, edges: Sequence[Row]) -> None:
         """Add rows of ``inputs``, of equal ones the first, as MLflow does."""
         once = {edge[:5]: edge for edge in reversed(edges)}
         self._merged[kind] += len(edges) - len(once)
-        self._put("inputs", list(once.values()))
+        self._rows.put("inputs", list(once.values()))
 
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
         """Add a dataset; of those with one name and digest in an experiment, one is kept."""
@@ -278,7 +267,7 @@ class Writer:
             self._merged[Kind.DATASET] += 1
             return
         self._seen[Kind.DATASET].add(uuid)
-        self._put("datasets", [row])
+        self._rows.put("datasets", [row])
 
     def add_logged_model(self, record: LoggedModelRecord, experiment_id: int) -> None:
         """Add a logged model with its params, tags and metrics."""
@@ -296,10 +285,10 @@ class Writer:
             )
             return
         self._seen[Kind.LOGGED_MODEL].add(model_id)
-        self._put("logged_models", [rows.logged_model_row(record, experiment_id)])
+        self._rows.put("logged_models", [rows.logged_model_row(record, experiment_id)])
         own = (model_id, experiment_id)
-        self._put("logged_model_params", [(*own, k, v) for k, v in record.params.items()])
-        self._put("logged_model_tags", [(*own, k, v) for k, v in record.tags.items()])
+        self._rows.put("logged_model_params", [(*own, k, v) for k, v in record.params.items()])
+        self._rows.put("logged_model_tags", [(*own, k, v) for k, v in record.tags.items()])
         points: dict[Row, Row] = {}
         for metric in record.metrics:
             value, is_nan = rows.number(metric.value)
@@ -340,7 +329,7 @@ class Writer:
                         entity_id=f"{model_id}/{metric.key}",
                     )
                 )
-        self._put("logged_model_metrics", list(points.values()))
+        self._rows.put("logged_model_metrics", list(points.values()))
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Add a registered model or prompt with its tags, versions and aliases."""
@@ -359,17 +348,17 @@ class Writer:
             )
             return
         self._seen[Kind.REGISTERED_MODEL].add(name)
-        self._put(
+        self._rows.put(
             "registered_models",
             [(name, record.creation_ms, record.last_updated_ms, record.description)],
         )
-        self._put("registered_model_tags", [(k, v, name) for k, v in record.tags.items()])
-        self._put("model_versions", rows.model_version_rows(record))
-        self._put(
+        self._rows.put("registered_model_tags", [(k, v, name) for k, v in record.tags.items()])
+        self._rows.put("model_versions", rows.model_version_rows(record))
+        self._rows.put(
             "model_version_tags",
             rows.model_version_tag_rows(record),
         )
-        self._put(
+        self._rows.put(
             "registered_model_aliases",
             [(alias, version, name) for alias, version in record.aliases.items()],
         )
@@ -377,42 +366,22 @@ class Writer:
     def add_asset(self, record: Asset, experiment_id: int | None) -> None:
         """Add an evaluation dataset, scorer or webhook with its parts."""
         for table, new in rows.asset_rows(record, experiment_id).items():
-            self._put(table, new)
+            self._rows.put(table, new)
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Add a trace, rebuilt or native, with its spans, assessments and links."""
         self._add_trace_rows(rows.trace_rows(plan, experiment_id))
 
     def _add_trace_rows(self, trace: TraceRows) -> None:
-        if self._is_repeated(Kind.TRACE, trace.trace_id):
+        if self._rows.is_repeated(Kind.TRACE, trace.trace_id):
             counts = {KINDS[t]: len(r) for t, r in trace.tables.items() if t in KINDS}
             del counts[Kind.TRACE]
             self._refuse_duplicate(Kind.TRACE, trace.trace_id, "", counts)
             return
         if trace.native:
-            self._native.append((trace.trace_id,))
-        self._pending += trace.chars // _CHARS_A_ROW
+            self._rows.note_native(trace.trace_id)
         for table, new in trace.tables.items():
-            self._put(table, new)
-
-    def _is_repeated(self, kind: Kind, name: str) -> bool:
-        """Return True if a run or trace was added before; remember it if not.
-
-        There may be very many, so only those are remembered that are not written yet.
-        """
-        seen = self._seen[kind]
-        if name in seen:
-            return True
-        table, column = _NAMED[kind]
-        if (
-            self._written[table]
-            and self._ready()
-            .execute(f"SELECT 1 FROM {table} WHERE {column} = ?", (name,))
-            .fetchone()
-        ):
-            return True
-        seen.add(name)
-        return False
+            self._rows.put(table, new, trace.chars if table == "spans" else 0)
 
     def _refuse_duplicate(
         self, kind: Kind, name: str, path: str, parts: Mapping[Kind, int]
@@ -430,81 +399,6 @@ class Writer:
                     )
                 )
 
-    # ----------------------------------------------------------------------------- writing
-
-    def _put(self, table: str, new: list[Row]) -> None:
-        if new:
-            self._buffer[table] += new
-            self._pending += len(new)
-            if self._pending >= _BATCH:
-                self.flush()
-
-    def flush(self) -> None:
-        """Write what is buffered into the staging file."""
-        with reporting(self._target.path):
-            db = self._ready()
-            for table in COLUMNS:
-                batch = self._buffer.pop(table, None)
-                if batch:
-                    self._written[table] += self._insert(db, table, batch)
-            for kind in _NAMED:
-                self._seen[kind].clear()
-            db.executemany("INSERT INTO native VALUES (?)", self._native)
-            self._native.clear()
-            self._pending = 0
-
-    def _insert(self, db: sqlite3.Connection, table: str, batch: list[Row]) -> int:
-        """Insert rows, continuing after each one that is refused. Returns how many were inserted.
-
-        No savepoint: SQLite would keep a copy of every page that is touched after it.
-        """
-        columns = COLUMNS[table]
-        places = ", ".join("?" * len(columns))
-        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
-        taken = len(batch)
-        rest = iter(batch)
-        while length_hint(rest):
-            try:
-                db.executemany(statement, rest)  # those before a refused row stay
-            except UnicodeEncodeError:
-                row = batch[-length_hint(rest) - 1]
-                clean = tuple(encoding.clean_text(v) if isinstance(v, str) else v for v in row)
-                self._issues.append(
-                    self._row_issue(
-                        Code.LOAD_TEXT_REPAIRED,
-                        table,
-                        clean,
-                        "holds a lone surrogate",
-                    )
-                )
-                taken += self._insert(db, table, [clean]) - 1
-            except (sqlite3.IntegrityError, OverflowError) as error:
-                row = batch[-length_hint(rest) - 1]
-                if table in KINDS:  # the others only repeat what these say
-                    self._issues.append(self._row_issue(Code.LOAD_REFUSED, table, row, str(error)))
-                self._latest_missing |= table == "latest_metrics"
-                taken -= 1
-        return taken
-
-    def _row_issue(self, code: Code, table: str, row: Row, reason: str) -> Issue:
-        named = dict(zip(COLUMNS[table], row, strict=True))
-        name = "/".join(str(named[column]) for column in audit.own_key(self._ready(), table))
-        kind = audit.kind_of(table, named)
-        said = kind.value if kind else table
-        trace_id = audit.trace_of(table, named)
-        if trace_id is not None and not self._is_native(trace_id):
-            kind = None  # we made it ourselves, so nothing that was found is lost
-        return Issue(
-            code,
-            "",
-            f"{said} {name}: {reason}.",
-            kind=kind,
-            entity_id=name,
-        )
-
-    def _is_native(self, trace_id: object) -> bool:
-        return (trace_id,) in self._native or audit.is_native(self._ready(), trace_id)
-
     # ----------------------------------------------------------------- checking, publishing
 
     def finish(self) -> Written:
@@ -516,7 +410,7 @@ class Writer:
         self._flush_all()
         with reporting(self._target.path):
             db = self._ready()
-            if self._latest_missing:
+            if self._rows.is_latest_missing:
                 self._written["latest_metrics"] += audit.add_latest(db)
             refused, issues = self._target.apply_limits(db)
             self._written.subtract(refused)
@@ -544,9 +438,9 @@ class Writer:
         for run in self._waiting:
             self._write_inputs(run)
         self._waiting.clear()
-        self._put("experiments", [*self._experiments.values(), *self._placeholder()])
-        self._put("experiment_tags", [(k, v, e) for (e, k), (v, _) in self._tags.items()])
-        self.flush()
+        self._rows.put("experiments", [*self._experiments.values(), *self._placeholder()])
+        self._rows.put("experiment_tags", [(k, v, e) for (e, k), (v, _) in self._tags.items()])
+        self._rows.flush()
         with reporting(self._target.path):
             self._ready().executemany(
                 "INSERT INTO own_tags VALUES (?, ?)",

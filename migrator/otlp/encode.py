@@ -27,6 +27,7 @@ _OPERATIONS = {
     "RETRIEVER": "retrieval",
     "WORKFLOW": "invoke_workflow",
 }
+_NAMED = {"invoke_agent": "agent", "execute_tool": "tool", "invoke_workflow": "workflow"}
 _MODEL_CALLS = ("CHAT_MODEL", "LLM", "EMBEDDING")
 _PROVIDERS = {  # names in use -> those of the conventions; any other stays as it is
     "azure": "azure.ai.openai",
@@ -91,29 +92,7 @@ def _span(plan: TracePlan, span: SpanPlan) -> Span:
 
 def _genai(plan: TracePlan, span: SpanPlan, own: Mapping[str, Json]) -> dict[str, Json]:
     """Make a span's attributes of the GenAI conventions; none for steps that they don't cover."""
-    said: dict[str, Json] = {}
-    operation = _OPERATIONS.get(span.type)
-    inputs, outputs = own.get(conventions.SPAN_INPUTS), own.get(conventions.SPAN_OUTPUTS)
-    if operation is not None:
-        if operation == "text_completion" and encoding.is_chat(_messages_of(inputs)):
-            operation = "chat"
-        said["gen_ai.operation.name"] = operation
-        named = {"invoke_agent": "agent", "execute_tool": "tool", "invoke_workflow": "workflow"}
-        if operation in named:
-            said[f"gen_ai.{named[operation]}.name"] = span.name
-        if operation == "execute_tool":
-            said |= _texts(
-                {"gen_ai.tool.call.arguments": inputs, "gen_ai.tool.call.result": outputs}
-            )
-        elif operation == "retrieval":
-            said |= _texts({"gen_ai.retrieval.documents": outputs})
-        else:
-            said |= _texts(
-                {
-                    "gen_ai.input.messages": _parts(inputs, "user"),
-                    "gen_ai.output.messages": _parts(outputs, "assistant"),
-                }
-            )
+    said = _operation(span, own)
     model, provider = own.get(conventions.SPAN_MODEL), own.get(conventions.SPAN_PROVIDER)
     if isinstance(model, str):
         said["gen_ai.request.model"] = model
@@ -124,16 +103,37 @@ def _genai(plan: TracePlan, span: SpanPlan, own: Mapping[str, Json]) -> dict[str
     for name in ("input_tokens", "output_tokens"):
         if isinstance(counts.get(name), int):
             said[f"gen_ai.usage.{name}"] = counts[name]
-    session, user = (
-        plan.metadata.get(conventions.TRACE_SESSION),
-        plan.metadata.get(conventions.TRACE_USER),
-    )
-    said |= {"gen_ai.conversation.id": session} if session else {}
-    said |= {"user.id": user} if user else {}
+    if session := plan.metadata.get(conventions.TRACE_SESSION):
+        said["gen_ai.conversation.id"] = session
+    if user := plan.metadata.get(conventions.TRACE_USER):
+        said["user.id"] = user
     if span.status == "ERROR":
         types = (event.attributes.get("exception.type") for event in span.events)
-        said["error.type"] = next((t for t in types if t), "_OTHER")
+        said["error.type"] = next(filter(None, types), "_OTHER")
     return said
+
+
+def _operation(span: SpanPlan, own: Mapping[str, Json]) -> dict[str, Json]:
+    """What a span did, to what, with which result; nothing for steps without an operation."""
+    operation = _OPERATIONS.get(span.type)
+    if operation is None:
+        return {}
+    inputs, outputs = own.get(conventions.SPAN_INPUTS), own.get(conventions.SPAN_OUTPUTS)
+    if operation == "text_completion" and encoding.is_chat(_messages_of(inputs)):
+        operation = "chat"
+    said: dict[str, Json] = {"gen_ai.operation.name": operation}
+    if operation in _NAMED:
+        said[f"gen_ai.{_NAMED[operation]}.name"] = span.name
+    if operation == "execute_tool":
+        texts = {"gen_ai.tool.call.arguments": inputs, "gen_ai.tool.call.result": outputs}
+    elif operation == "retrieval":
+        texts = {"gen_ai.retrieval.documents": outputs}
+    else:
+        texts = {
+            "gen_ai.input.messages": _parts(inputs, "user"),
+            "gen_ai.output.messages": _parts(outputs, "assistant"),
+        }
+    return said | _texts(texts)
 
 
 def _messages_of(value: Json) -> Json:

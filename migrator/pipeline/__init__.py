@@ -4,15 +4,9 @@
 that discards, the loader's writer, the comparer. So ``scan`` reports what ``convert`` does.
 """
 
-from migrator.pipeline.commands import (
-    Exported,
-    check_outside,
-    convert,
-    export,
-    scan,
-    show,
-    upgrade,
-)
+from migrator.pipeline.commands import scan, show, upgrade
+from migrator.pipeline.conversion import check_outside, convert
+from migrator.pipeline.exporting import Exported, export
 from migrator.pipeline.learning import Learned, learn
 from migrator.pipeline.options import Options, Paths, as_text
 from migrator.pipeline.pushing import Pushed, push

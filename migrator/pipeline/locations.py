@@ -32,6 +32,7 @@ from migrator.pipeline.artifact_roots import recorded_prefix
 from migrator.pipeline.stores import Store
 
 RunPlace: TypeAlias = tuple[Store, RunEntry]
+Owner: TypeAlias = tuple[Kind, Store, Entry]  # a run or logged model that has artifacts
 _NO_VALUE = (None, "null", "{}", '""')  # JSON of a span attribute
 
 
@@ -123,7 +124,7 @@ class Locations:
     def registered_model(
         self,
         model: RegisteredModelRecord,
-        owners: Mapping[str, tuple[Kind, Store, Entry]],
+        owners: Mapping[str, Owner],
     ) -> RegisteredModelRecord:
         """A registered model whose versions have the locations to write.
 
@@ -135,7 +136,7 @@ class Locations:
     def _version(
         self,
         version: ModelVersionRecord,
-        owners: Mapping[str, tuple[Kind, Store, Entry]],
+        owners: Mapping[str, Owner],
     ) -> ModelVersionRecord:
         written: dict[str, str] = {}
         fates: list[transformer.Fate] = []
@@ -143,13 +144,9 @@ class Locations:
             uri = getattr(version, name) or ""
             if extractor.scheme_of(uri) in ("", "models", "runs"):
                 continue
-            parts = extractor.path_parts(uri)
-            owner, inside = None, parts
-            for at in range(1, len(parts)):
-                if parts[at] == "artifacts" and ".." not in parts[at:] and owner is None:
-                    owner, inside = owners.get(parts[at - 1]), parts[at + 1 :]
-            if owner is not None:
-                kind, store, entry = owner
+            owned = _owner_of(extractor.path_parts(uri), owners)
+            if owned is not None:
+                (kind, store, entry), inside = owned
                 location = store.source.locate_inside(uri, kind, entry, inside)
                 copied = self._copied.get((kind, entry.entity_id))
                 copy_to = None
@@ -202,28 +199,32 @@ class Locations:
             address=store.address,
         )
         self.summary.add(fate.value, kind)
-        if kind is not Kind.EXPERIMENT:
-            self.summary.has_outside |= _leads_outside(store, location)
-            self._count_root(store, location)
         if fate is transformer.Fate.REMOTE:
             self.summary.remote[location.scheme] += 1
-        if location.found is None or kind is Kind.EXPERIMENT:
+        if kind is Kind.EXPERIMENT:
+            return uri, fate
+        self.summary.has_outside |= _leads_outside(store, location)
+        self._count_root(store, location)
+        if location.found is None:
             return uri, fate
         if fate is transformer.Fate.COPIED and copy_to is not None:
             self._copied[kind, entry.entity_id] = copy_to
             if location.has_files:
                 bound = store.source.artifact_bound(location.found)
                 self.copies.append(ArtifactCopy(kind, owner, location.found, bound, copy_to))
-        elif not store.source.has_lasting_files:
-            return uri, fate
-        elif location.has_files and kind is not Kind.TRACE:  # its spans are in the database
-            for root, shown in self._roots[store.number].items():
-                if _is_in(location.found, root):
-                    self.summary.stay_in.add(shown)
-                    break
-        if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
-            self.summary.unserved += 1
+        elif store.source.has_lasting_files:
+            if location.has_files and kind is not Kind.TRACE:  # its spans are in the database
+                self._note_place(store, location.found)
+            if location.scheme == transformer.SERVED and fate is transformer.Fate.RELOCATED:
+                self.summary.unserved += 1
         return uri, fate
+
+    def _note_place(self, store: Store, directory: str) -> None:
+        """Note that artifacts stay where they are, in one of a store's directories."""
+        for root, shown in self._roots[store.number].items():
+            if _is_in(directory, root):
+                self.summary.stay_in.add(shown)
+                return
 
     def _copy_location(self, place: str) -> str:
         """The location by which MLflow opens a copy in an object store; a path as it is."""
@@ -302,6 +303,19 @@ class Locations:
         has_place = entry.in_trash or location.relative or location.has_files
         by_default = self.choice.mode == "auto" and has_place
         return by_default or self.summary.decided[store.name] != "keep"
+
+
+def _owner_of(
+    parts: tuple[str, ...], owners: Mapping[str, Owner]
+) -> tuple[Owner, tuple[str, ...]] | None:
+    """The run or logged model in whose artifacts a path lies, and the path inside them."""
+    for at in range(1, len(parts)):
+        if parts[at] != "artifacts" or ".." in parts[at:]:
+            continue
+        owner = owners.get(parts[at - 1])
+        if owner is not None:
+            return owner, parts[at + 1 :]
+    return None
 
 
 def _roots_of(store: Store) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TypeVar
 
-from migrator import extractor, transformer
+from migrator import __version__, extractor, transformer
 from migrator.errors import OptionError, SourceError
 from migrator.issues import Issue
 from migrator.model import Entry, RootChange, SourceIndex
@@ -211,6 +211,12 @@ def open_stores(opened: Opened, say: Say = say_nothing) -> list[Store]:
         index = replace(index, issues=(*index.issues, *remote.issues, *searched))
         stores.append(Store(len(stores), index, complete, remote))
     return stores
+
+
+def new_outcome(stores: Sequence[Store], options: Options, target: str | None) -> Outcome:
+    """The outcome of a walk over the stores, before it begins."""
+    names = tuple(store.name for store in stores)
+    return Outcome(__version__, names, target, shard=options.shard)
 
 
 def name_sources(stores: Sequence[Store], outcome: Outcome) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from migrator import __version__, extractor, loader
+from migrator import __version__, extractor, loader, workers
 from migrator.issues import Issue, Severity
 from migrator.outcome.summary import ArtifactSummary
 from migrator.pipeline.options import Options
@@ -23,7 +23,9 @@ def state_of(opened: Opened, options: Options, target: loader.Target) -> loader.
     folders = [source.watched for source in opened.sources]
     if not all(folders) or options.artifacts.directory is not None:
         return loader.SourceState(place, "")
-    found = extractor.take_fingerprint(folder for several in folders for folder in several)
+    every = [folder for several in folders for folder in several]
+    processes = min(options.workers or workers.cores(), workers.cores())
+    found = extractor.take_fingerprint(every, processes)
     if found is None or not found.is_settled:
         return loader.SourceState(place, "")
     how = (__version__, target.wanted, options.decisive, _contents(options.profile_files))

@@ -194,6 +194,8 @@ class _Chooser:
         unused: list[str] = []
         for view in tree.views.values():
             tagged = tables_by_tag(view.run)
+            if not tagged:
+                continue
             shown = {found.key for found in (*view.inputs()[1], *view.outputs()[1])}
             for path in sorted(tagged - shown):
                 if all(each.field == UNLISTED for each in view.index.sources_at(path)):

@@ -137,9 +137,9 @@ def place(
     )
     if told is not None:
         return _told_place(location, copy_to if here else None, told, address)
-    if location.scheme not in ("", "file") and not (
-        location.scheme == SERVED and location.has_files and (rewrite or copy_to)
-    ):
+    is_local = location.scheme in ("", "file")
+    is_served_here = location.scheme == SERVED and location.has_files
+    if not is_local and not (is_served_here and (rewrite or copy_to)):
         return location.recorded, Fate.REMOTE
     if copy_to is not None and here:
         return _copied_location(copy_to), Fate.COPIED

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from migrator.model import Role, TreePlan
+from migrator.model import Role, RunRecord, TreePlan
 from migrator.transformer.profiles import Profile
 from migrator.transformer.run_view import RunView
 from migrator.transformer.timing import POST_HOC
@@ -63,28 +63,18 @@ def moment_of(
     root = tree.runs.get(tree.root_id)
     if root is None or root.deleted or root.start_ms is None:
         return None
-    alone = len(tree.runs) == 1
-    profile = next((p for p in profiles if p.name == plan.profile), None)
-    post_hoc = None
-    if alone and plan.role in (Role.CALL, Role.TRAINING) and root.end_ms and profile is not None:
-        length = root.end_ms - root.start_ms
-        found = RunView(root, profile).duration_ms(length)
-        if found is not None and 0 <= length < POST_HOC * found.ms:
-            post_hoc = found.ms
+    is_alone = len(tree.runs) == 1
+    post_hoc_ms = _post_hoc_ms(root, plan, profiles) if is_alone else None
     is_workflow = plan.role in (Role.WORKFLOW, Role.SESSION) and not parent_is_missing
     is_lost = parent_is_missing or plan.profile == "configurable-agents-node"
-    is_request = alone and plan.profile == "configurable-agents-server"
-    is_llm_work = plan.role is Role.CALL or is_workflow
-    is_live = (
-        is_llm_work
-        and not is_request
-        and bool(plan.traces)
-        and post_hoc is None
-        and bool(root.end_ms)
-    )
-    kept = is_live or is_workflow or is_lost or is_request or (alone and with_params)
-    if post_hoc is None and not kept:
+    is_request = is_alone and plan.profile == "configurable-agents-server"
+    is_llm_work = (plan.role is Role.CALL or is_workflow) and not is_request
+    was_logged_live = post_hoc_ms is None and bool(root.end_ms)
+    is_live = is_llm_work and was_logged_live and bool(plan.traces)
+    takes_part = is_live or is_workflow or is_lost or is_request or post_hoc_ms is not None
+    if not takes_part and not (is_alone and with_params):
         return None
+    children = [tree.runs[each] for each in _children_of_root(tree) if each in tree.runs]
     return Moment(
         run_id=root.run_id,
         # One string for each experiment and user: the moments of all trees are held in memory.
@@ -92,19 +82,33 @@ def moment_of(
         user=sys.intern(root.tags.get("mlflow.user") or root.user_id),
         name=root.name.strip(),
         start_ms=root.start_ms,
-        end_ms=max((r.end_ms or r.start_ms or 0 for r in tree.runs.values()), default=0),
-        post_hoc_ms=post_hoc,
+        end_ms=max(run.end_ms or run.start_ms or 0 for run in tree.runs.values()),
+        post_hoc_ms=post_hoc_ms,
         is_workflow=is_workflow,
         is_live=is_live,
         is_lost=is_lost,
         is_request=is_request,
         params=_shared(frozenset(root.params)) if with_params else frozenset(),
-        step_params=frozenset(
-            _shared(frozenset(tree.runs[child].params))
-            for child in tree.children.get(tree.root_id, ())
-            if child in tree.runs
-        ),
+        step_params=frozenset(_shared(frozenset(child.params)) for child in children),
     )
+
+
+def _children_of_root(tree: RunTree) -> Sequence[str]:
+    return tree.children.get(tree.root_id, ())
+
+
+def _post_hoc_ms(root: RunRecord, plan: TreePlan, profiles: Sequence[Profile]) -> float | None:
+    """The duration that a flat run logged, if the run itself was written after the fact."""
+    if plan.role not in (Role.CALL, Role.TRAINING) or root.start_ms is None or not root.end_ms:
+        return None
+    profile = next((each for each in profiles if each.name == plan.profile), None)
+    if profile is None:
+        return None
+    length_ms = root.end_ms - root.start_ms
+    logged = RunView(root, profile).duration_ms(length_ms)
+    if logged is None or not 0 <= length_ms < POST_HOC * logged.ms:
+        return None
+    return logged.ms
 
 
 @lru_cache(maxsize=10_000)

@@ -15,6 +15,7 @@ from migrator.transformer.node_sources import LONGEST_MS
 from migrator.transformer.nodes import Node
 
 TICK = 1_000  # 1 µs: what the UI shows, and the least length of a span
+MOST_OF_PARENT = 1.1  # of the parent's duration: so much may steps take that lie end to end
 POST_HOC = 0.5  # a run shorter than this part of its logged duration was written afterwards
 
 
@@ -158,19 +159,10 @@ def _lay_end_to_end(parent: Node) -> None:
     duration.
     """
     steps = [child for child in parent.children if not child.is_own_call]
-    dated = [child for child in steps if child.start_ns is not None]
-    moved = [child for child in dated if child.post_hoc_ms is not None]
-    if len(moved) < 2:
-        return
-    others = [child for child in steps if child.post_hoc_ms is None]
-    if any(child.source.status().word != "ERROR" for child in others):
-        return
-    logged = parent.source.logged_duration(None)
-    if logged is None and parent.source.status().word != "ERROR":
-        return
-    if logged is not None and sum(child.post_hoc_ms or 0 for child in moved) > 1.1 * logged.ms:
+    if not _should_lie_end_to_end(parent, steps):
         return
     limit_ns: int | None = None
+    dated = [child for child in steps if child.start_ns is not None]
     for child in sorted(dated, key=_order_key, reverse=True):
         assert child.start_ns is not None and child.end_ns is not None
         if limit_ns is not None and child.end_ns > limit_ns:
@@ -178,6 +170,20 @@ def _lay_end_to_end(parent: Node) -> None:
             child.end_ns, child.start_ns = limit_ns, limit_ns - length_ns
             child.inferences.append("times: put before the step that was written after it")
         limit_ns = child.start_ns
+
+
+def _should_lie_end_to_end(parent: Node, steps: Sequence[Node]) -> bool:
+    """Whether steps were written in one burst, and fit their parent one after the other."""
+    moved = [step for step in steps if step.start_ns is not None and step.post_hoc_ms is not None]
+    if len(moved) < 2:
+        return False
+    for step in steps:
+        if step.post_hoc_ms is None and step.source.status().word != "ERROR":
+            return False
+    logged = parent.source.logged_duration(None)
+    if logged is None:
+        return parent.source.status().word == "ERROR"
+    return sum(step.post_hoc_ms or 0 for step in moved) <= MOST_OF_PARENT * logged.ms
 
 
 def _order_key(node: Node) -> tuple[int, str]:

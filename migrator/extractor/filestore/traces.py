@@ -17,7 +17,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrator import conventions, encoding
 from migrator.counting import counted
@@ -623,24 +623,10 @@ def _assessment(
         return None
     if feedback is not None and expectation is not None:
         meta.unusable("expectation", expectation)
-    repaired = []
-    created_ms, updated_ms = meta.iso("create_time"), meta.iso("last_update_time")
-    if created_ms is None:
-        created_ms = meta.integer("create_time_ms")
-    if created_ms is None:
-        created_ms = timestamp_ms if updated_ms is None else updated_ms
-        repaired.append(f"its creation time ({created_ms} ms)")
+    repaired: list[str] = []
+    times = _assessment_times(meta, timestamp_ms, repaired)
     source = meta.nested("source")
-    source.name_unknown(_KNOWN_OF_SOURCE, Kind.ASSESSMENT, inside="source.")
-    given = source.text("source_type")
-    source_type = (given or "").strip().upper()
-    source_type = {"AI_JUDGE": "LLM_JUDGE"}.get(source_type, source_type)
-    if source_type not in ("HUMAN", "LLM_JUDGE", "CODE"):
-        source_type = "CODE" if kind == "feedback" else "HUMAN"  # MLflow's own defaults
-        if given:
-            source.unknown_value("source_type", given, f"as {source_type}")
-        else:
-            repaired.append(f"its source ({source_type})")
+    source_type = _source_type(source, kind, repaired)
     finite = _finite(content)
     if finite != content:
         log.add(
@@ -669,8 +655,8 @@ def _assessment(
         error=_plain(error) if isinstance(error, dict) else None,
         source_type=source_type,
         source_id=source.text("source_id"),
-        created_ms=created_ms,
-        last_updated_ms=created_ms if updated_ms is None else updated_ms,
+        created_ms=times.created_ms,
+        last_updated_ms=times.updated_ms,
         run_id=meta.text("run_id") or (metadata or {}).get("mlflow.assessment.sourceRunId"),
         span_id=_span_id(span_id),
         rationale=meta.text("rationale"),
@@ -678,6 +664,38 @@ def _assessment(
         valid=valid if isinstance(valid, bool) else True,
         metadata=metadata,
     )
+
+
+class _Times(NamedTuple):
+    created_ms: int
+    updated_ms: int
+
+
+def _assessment_times(meta: Meta, timestamp_ms: int, repaired: list[str]) -> _Times:
+    """When an assessment was made and changed; what is derived is added to ``repaired``."""
+    created_ms, updated_ms = meta.iso("create_time"), meta.iso("last_update_time")
+    if created_ms is None:
+        created_ms = meta.integer("create_time_ms")
+    if created_ms is None:
+        created_ms = timestamp_ms if updated_ms is None else updated_ms
+        repaired.append(f"its creation time ({created_ms} ms)")
+    return _Times(created_ms, created_ms if updated_ms is None else updated_ms)
+
+
+def _source_type(source: Meta, kind: str, repaired: list[str]) -> str:
+    """Who made an assessment; MLflow's own default is added to ``repaired``."""
+    source.name_unknown(_KNOWN_OF_SOURCE, Kind.ASSESSMENT, inside="source.")
+    given = source.text("source_type")
+    word = (given or "").strip().upper()
+    source_type = "LLM_JUDGE" if word == "AI_JUDGE" else word
+    if source_type in ("HUMAN", "LLM_JUDGE", "CODE"):
+        return source_type
+    default = "CODE" if kind == "feedback" else "HUMAN"
+    if given:
+        source.unknown_value("source_type", given, f"as {default}")
+    else:
+        repaired.append(f"its source ({default})")
+    return default
 
 
 def _content(value: Meta) -> tuple[Json, str]:

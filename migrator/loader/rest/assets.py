@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from migrator.issues import Kind
 from migrator.loader.rest.connection import Connection, Refused
@@ -11,12 +11,11 @@ from migrator.loader.rest.evaluation import DatasetJob, EvaluationDatasets
 from migrator.loader.rest.experiment_index import TargetExperiment
 from migrator.loader.rest.parts import PartLog
 from migrator.loader.rest.scorers import ScorerJob, Scorers
+from migrator.loader.rest.seen import DeletedByPeople
 from migrator.loader.rest.webhooks import WebhookWriter
 from migrator.model import Asset, EvaluationDatasetRecord, ScorerRecord, WebhookRecord
 from migrator.outcome.ledger import counts_of
 from migrator.outcome.written import Written
-
-IsGone = Callable[[TargetExperiment, Kind, str], bool]
 
 
 class AssetPublisher:
@@ -30,19 +29,19 @@ class AssetPublisher:
         server: Connection,
         experiments: Mapping[int, TargetExperiment],
         result: Written,
-        is_gone: IsGone,
+        gone: DeletedByPeople,
         *,
         restore: bool,
     ) -> None:
         """``experiments`` are those written into, by the ids of plans; ``result`` gets the counts.
 
-        ``is_gone`` says whether people deleted what the server lacks, and names it then.
+        ``gone`` gets what people deleted.
         """
         self.ids: defaultdict[Kind, dict[str, str]] = defaultdict(dict)
         self._server = server
         self._experiments = experiments
         self._result = result
-        self._is_gone = is_gone
+        self._gone = gone
         self._restore = restore
         self._datasets = EvaluationDatasets(server)
         self._scorers = Scorers(server)
@@ -87,7 +86,7 @@ class AssetPublisher:
         there = self._datasets.find(dataset_id)
         if there is None:
             for experiment in experiments.values():
-                if self._is_gone(experiment, kind, dataset_id):
+                if self._gone.has(experiment.seen, kind, dataset_id):
                     self._result.left_out.update(counts_of(record))
                     return
         log = PartLog(Written(), record.name, record.path)
@@ -108,7 +107,7 @@ class AssetPublisher:
             return
         experiment.open(self._server)
         there = self._scorers.versions(record.name, experiment.experiment_id)
-        if not there and self._is_gone(experiment, kind, scorer_id):
+        if not there and self._gone.has(experiment.seen, kind, scorer_id):
             self._result.left_out.update(counts_of(record))
             return
         new_id = job.write(there)

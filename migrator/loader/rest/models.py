@@ -300,6 +300,7 @@ class RegistryWriter:
             {"creation_ms": record.creation_ms, "last_updated_ms": record.last_updated_ms}
         )
         there = self._there(name)
+        is_new = there is None
         tags: dict[str, str] = {}
         if there is None:
             # With the source's times at once, so that it is known as ours whatever happens.
@@ -310,20 +311,13 @@ class RegistryWriter:
             known = tags = {tag.key: tag.value for tag in there.to_proto().tags}  # with hidden ones
             if why := clashes.of_registered_model(record, there, tags):
                 raise clashes.AnotherEntity(f"the target has another one: {why}")
-        is_new = there is None
         self._seen = SeenItems(tags)
         self._written.count(Kind.REGISTERED_MODEL, 1, new=is_new)
         if tags.get(conventions.MIGRATOR_DIGEST) == mark:
             self._count_there(record)
             self._set_tags(name, own, tags)
             return
-        for key, value in record.tags.items():
-            is_missing = key not in tags
-            if is_missing and self._is_gone(Kind.REGISTERED_MODEL_TAG, key):
-                continue
-            if is_missing and not is_new:
-                call(registry.set_registered_model_tag, name, RegisteredModelTag(key, value))
-            self._written.count(Kind.REGISTERED_MODEL_TAG, 1, new=is_missing)
+        self._write_tags(record, tags, is_new=is_new)
         is_interrupted = conventions.MIGRATOR_DIGEST not in tags
         incomplete, rejected = self._write_versions(
             record, is_new=is_new, is_interrupted=is_interrupted
@@ -332,15 +326,35 @@ class RegistryWriter:
         self._write_aliases(record, aliases, rejected)
         own[conventions.MIGRATOR_SOURCE_FIELDS] = fields
         if not incomplete and not rejected:  # else the next conversion tries again, and reports it
-            for kind, names in (
-                (Kind.REGISTERED_MODEL_TAG, record.tags),
-                (Kind.ALIAS, record.aliases),
-                (Kind.MODEL_VERSION, [str(version.version) for version in record.versions]),
-            ):
-                for each in names:
-                    self._seen.add(kind, each)
+            self._remember(record)
             own |= {**self._seen.new_tags(), conventions.MIGRATOR_DIGEST: mark}
         self._set_tags(name, own, known)
+
+    def _write_tags(
+        self, record: RegisteredModelRecord, there: Mapping[str, str], *, is_new: bool
+    ) -> None:
+        """Set the tags that the model lacks, unless people deleted them; a new one has them all."""
+        from mlflow.entities.model_registry import RegisteredModelTag
+
+        set_tag = self._server.registry.set_registered_model_tag
+        for key, value in record.tags.items():
+            is_missing = key not in there
+            if is_missing and self._is_gone(Kind.REGISTERED_MODEL_TAG, key):
+                continue
+            if is_missing and not is_new:
+                self._server.call(set_tag, record.name, RegisteredModelTag(key, value))
+            self._written.count(Kind.REGISTERED_MODEL_TAG, 1, new=is_missing)
+
+    def _remember(self, record: RegisteredModelRecord) -> None:
+        """Remember what was converted, so that the next conversion sees what people deleted."""
+        versions = [str(version.version) for version in record.versions]
+        for kind, names in (
+            (Kind.REGISTERED_MODEL_TAG, record.tags),
+            (Kind.ALIAS, record.aliases),
+            (Kind.MODEL_VERSION, versions),
+        ):
+            for name in names:
+                self._seen.add(kind, name)
 
     def _set_tags(self, name: str, tags: Mapping[str, str], known: Mapping[str, str]) -> None:
         """Set tags in their order, except for those that the server knows."""

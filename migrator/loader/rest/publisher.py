@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 
 from migrator import conventions
@@ -18,9 +17,11 @@ from migrator.issues import Code, Kind
 from migrator.loader.rest import models, runs, traces
 from migrator.loader.rest.assets import AssetPublisher
 from migrator.loader.rest.connection import Connection, Refused
-from migrator.loader.rest.experiment_index import ServedExperiment, TargetExperiment, fields_tag
+from migrator.loader.rest.experiment_index import ServedExperiment
+from migrator.loader.rest.experiments import Datasets, ExperimentWriter
 from migrator.loader.rest.model_names import ModelNames
 from migrator.loader.rest.runs import Files, RunJob
+from migrator.loader.rest.seen import DeletedByPeople
 from migrator.loader.rest.traces import TraceJob
 from migrator.model import (
     Asset,
@@ -37,16 +38,6 @@ from migrator.outcome.written import Written
 _LOT_RUNS = 200
 _LOT_POINTS = 100_000
 _LOT_SPANS = 5_000
-
-
-@dataclass(slots=True)
-class _Datasets:
-    """An experiment's datasets, and which of them are on the server."""
-
-    records: dict[str, DatasetRecord] = field(default_factory=dict)  # by directory
-    merged: int = 0
-    new: set[tuple[str, str]] = field(default_factory=set)  # names and digests that were sent
-    there: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Publisher:
@@ -80,11 +71,14 @@ class Publisher:
         self._in_all = runs_in_all
         self._in_place = in_place
         self._restore = restore
+        self._gone = DeletedByPeople(restore=restore)
         self._places: dict[tuple[Kind, str], int] = {}  # the experiment of each item
-        self._gone: dict[Kind, list[str]] = {}  # ids of what people deleted, by kind
         self._result = Written()
-        self._experiments: dict[int, TargetExperiment] = {}
-        self._datasets: dict[int, _Datasets] = {}
+        self._experiment_writer = ExperimentWriter(
+            server, there, self._result, self._gone, restore=restore
+        )
+        self._experiments = self._experiment_writer.experiments
+        self._datasets: dict[int, Datasets] = {}
         self._runs: list[tuple[RunRecord, int]] = []
         self._traces: list[tuple[TracePlan, int]] = []
         self._points = self._spans = 0
@@ -98,128 +92,22 @@ class Publisher:
         self._deleted: set[str] = set()  # runs that are deleted there, by new id
         self._parents: list[tuple[str, str]] = []  # run and its parent's old id
         self._assets = AssetPublisher(
-            server, self._experiments, self._result, self._is_gone, restore=restore
+            server, self._experiments, self._result, self._gone, restore=restore
         )
 
-    # ------------------------------------------------------------------------ experiments
+    # ----------------------------------------------------------- experiments and datasets
 
     def add_experiment(self, plan: ExperimentPlan) -> None:
         """Create an experiment, or find it, and give it the tags that it lacks."""
-        from mlflow.entities import ExperimentTag
-
-        server, there = self._server, self._there.get(plan.target_id)
-        name = conventions.MIGRATOR_SOURCE_NAME
-        own = {
-            **({name: plan.tags[name]} if name in plan.tags else {}),
-            conventions.MIGRATOR_SOURCE_EXPERIMENT: plan.record.experiment_id,
-            conventions.MIGRATOR_SOURCE_FIELDS: fields_tag(
-                {
-                    "creation_ms": plan.record.creation_ms,
-                    "last_update_ms": plan.record.last_update_ms,
-                    "artifact_location": plan.artifact_location,
-                }
-            ),
-        }
-        if there is None:
-            try:
-                # With its old id at once, so that it is found again whatever happens.
-                tags = [ExperimentTag(key, value) for key, value in own.items()]
-                new_id = server.call(server.store.create_experiment, plan.target_name, None, tags)
-            except Refused as error:
-                raise server.lost(
-                    f'it does not create experiment "{plan.target_name}": {error}'
-                ) from error
-            experiment = TargetExperiment(str(new_id), plan, True, True, dict(own), False)
-            self._server.count_written("experiments")
-        else:
-            experiment = TargetExperiment(
-                there.experiment_id,
-                plan,
-                False,
-                there.source is not None,
-                dict(there.tags),
-                there.deleted,
-            )
-            experiment.load(server)
-            self._follow_name(experiment, there, own)
-            if self._restore and experiment.deleted and not plan.record.deleted:
-                experiment.open(server)
-                experiment.is_to_be_deleted = False
-        self._experiments[plan.target_id] = experiment
-        self._result.count(Kind.EXPERIMENT, 1, new=experiment.is_new)
-        for key, value in plan.tags.items():
-            self._tag_experiment(experiment, key, value, key in plan.record.tags)
-
-    def _follow_name(
-        self, experiment: TargetExperiment, there: ServedExperiment, own: Mapping[str, str]
-    ) -> None:
-        """Rename an experiment of an earlier conversion that was renamed in the source since."""
-        from mlflow.entities import ExperimentTag
-
-        plan, server = experiment.plan, self._server
-        remembered = there.tags.get(conventions.MIGRATOR_SOURCE_NAME)
-        source_name = own.get(conventions.MIGRATOR_SOURCE_NAME)
-        if plan.target_name == there.name or remembered in (None, source_name):
-            return
-        experiment.open(server)
-        number = experiment.experiment_id
-        server.call(server.store.rename_experiment, number, plan.target_name)
-        for key, value in own.items():
-            server.call(server.store.set_experiment_tag, number, ExperimentTag(key, value))
-            experiment.tags[key] = value
+        self._experiment_writer.add(plan)
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Give an experiment a tag of ours, unless it has one of that name."""
-        self._tag_experiment(self._experiments[experiment_id], key, value, False)
-
-    def _tag_experiment(
-        self, experiment: TargetExperiment, key: str, value: str, counted: bool
-    ) -> None:
-        from mlflow.entities import ExperimentTag
-
-        if key in experiment.tags:
-            if counted:
-                self._result.count(Kind.EXPERIMENT_TAG, 1, new=False)
-                if experiment.tags[key] != value:
-                    number = experiment.experiment_id
-                    self._result.issue(
-                        Code.TARGET_DIFFERS, Kind.EXPERIMENT_TAG, f"{number}/{key}",
-                        f"Experiment {number} of the target has another value of tag {key}.",
-                        path=experiment.plan.record.path, kept="what the target has",
-                    )  # fmt: skip
-            experiment.seen.add(Kind.EXPERIMENT_TAG, key)
-            return
-        name = f"{experiment.experiment_id}/{key}"
-        if experiment.seen.has(Kind.EXPERIMENT_TAG, key) and not self._restore:
-            self._gone.setdefault(Kind.EXPERIMENT_TAG, []).append(name)
-            self._result.left_out[Kind.EXPERIMENT_TAG] += counted
-            return
-        experiment.open(self._server)
-        store = self._server.store
-        try:
-            self._server.call(
-                store.set_experiment_tag, experiment.experiment_id, ExperimentTag(key, value)
-            )
-        except Refused as error:
-            if counted:
-                self._result.issue(
-                    Code.SERVER_REFUSED, Kind.EXPERIMENT_TAG,
-                    f"{experiment.plan.record.experiment_id}/{key}",
-                    f"Tag {key} of experiment {experiment.plan.record.name}: {error}.",
-                    path=experiment.plan.record.path,
-                )  # fmt: skip
-            return
-        experiment.tags[key] = value
-        experiment.seen.add(Kind.EXPERIMENT_TAG, key)
-        self._result.count(Kind.EXPERIMENT_TAG, counted, new=True)
+        self._experiment_writer.tag(self._experiments[experiment_id], key, value, counted=False)
 
     def add_dataset(self, record: DatasetRecord, experiment_id: int) -> None:
         """Remember a dataset: the first run that uses it makes it."""
-        datasets = self._datasets.setdefault(experiment_id, _Datasets())
-        names = {(each.name, each.digest) for each in datasets.records.values()}
-        if (record.name, record.digest) in names:
-            datasets.merged += 1
-        datasets.records[record.dataset_id] = record
+        self._datasets.setdefault(experiment_id, Datasets()).add(record)
 
     # ------------------------------------------------------------- runs and their traces
 
@@ -283,7 +171,7 @@ class Publisher:
         jobs = []
         for run, experiment_id in lot:
             job = self._job(run, experiment_id)
-            if job.found is None and self._is_gone(job.experiment, Kind.RUN, run.run_id):
+            if job.found is None and self._gone.has(job.experiment.seen, Kind.RUN, run.run_id):
                 runs.count_there(job)
                 _as_left_out(job.written)
                 self._result.add(job.written)
@@ -302,13 +190,6 @@ class Publisher:
         for job in jobs:
             self._take_in(job)
         self._progress("runs sent", len(self._ids.runs), self._in_all)
-
-    def _is_gone(self, experiment: TargetExperiment, kind: Kind, entity_id: str) -> bool:
-        """Whether people deleted an item that the server lacks; it is named in the end then."""
-        if self._restore or not experiment.seen.has(kind, entity_id):
-            return False
-        self._gone.setdefault(kind, []).append(entity_id)
-        return True
 
     def _restore_complete(self, job: RunJob) -> None:
         """With ``restore``, restore a run that is complete."""
@@ -338,7 +219,7 @@ class Publisher:
 
     def _job(self, run: RunRecord, experiment_id: int) -> RunJob:
         experiment = self._experiments[experiment_id]
-        datasets = self._datasets.get(experiment_id, _Datasets()).records
+        datasets = self._datasets.get(experiment_id, Datasets()).records
         edges = runs.edges_of(run, datasets)
         mark = runs.mark_of(run, self._files_of is not None)
         job = RunJob(run, experiment, edges, mark, experiment.run(self._server, run.run_id))
@@ -395,7 +276,7 @@ class Publisher:
                 traces.count_there(plan, self._result, self._ids.runs)
                 continue
             is_missing = plan.trace_id not in experiment.traces
-            if is_missing and self._is_gone(experiment, Kind.TRACE, plan.trace_id):
+            if is_missing and self._gone.has(experiment.seen, Kind.TRACE, plan.trace_id):
                 counted = Written()
                 traces.count(plan, counted, new=True)
                 _as_left_out(counted)
@@ -446,7 +327,7 @@ class Publisher:
             if record.lifecycle_stage == "deleted" and not found.deleted:  # it was cut off there
                 self._server.call(self._server.store.delete_logged_model, found.new_id)
             return
-        if found is None and self._is_gone(experiment, Kind.LOGGED_MODEL, record.model_id):
+        if found is None and self._gone.has(experiment.seen, Kind.LOGGED_MODEL, record.model_id):
             self._result.left_out.update({Kind.LOGGED_MODEL: 1, **parts})
             return
         experiment.open(self._server)
@@ -520,7 +401,9 @@ class Publisher:
         names = ModelNames(self._server, self._models)
         for record in self._models:
             self._write_registered_model(record, names)
-        self._server.each(self._link_models, self._need_models)
+        self._server.each(
+            partial(runs.link_models, self._server, self._ids.models), self._need_models
+        )
         for job in self._need_models:
             self._result.add(job.written)
         self._join_late_parents()
@@ -529,7 +412,8 @@ class Publisher:
             self._remember()
         self._delete()
         self._assets.add_webhooks()  # when nothing more happens that they are called for
-        self._count_datasets()
+        for experiment_id, datasets in self._datasets.items():
+            datasets.count(self._experiments[experiment_id], self._result)
         experiment_ids = {
             each.plan.record.path: each.experiment_id for each in self._experiments.values()
         }
@@ -549,66 +433,18 @@ class Publisher:
         arrived = {Kind.RUN: self._ids.runs, Kind.LOGGED_MODEL: self._ids.models}
         for (kind, entity_id), target_id in self._places.items():
             is_refused = kind in arrived and entity_id not in arrived[kind]
-            if not is_refused and entity_id not in self._gone.get(kind, ()):
+            if not is_refused and not self._gone.is_named(kind, entity_id):
                 self._experiments[target_id].seen.add(kind, entity_id)
         for experiment in self._experiments.values():
             for key, value in experiment.seen.new_tags().items():
                 experiment.open(server)
                 tag = ExperimentTag(key, value)
                 server.call(server.store.set_experiment_tag, experiment.experiment_id, tag)
-        for kind, ids in self._gone.items():
-            named = ", ".join(sorted(ids)[:3]) + (", …" if len(ids) > 3 else "")
-            self._result.issue(
-                Code.TARGET_DELETED, kind, min(ids),
-                f"{len(ids):,} of kind {kind.value} deleted in the target since the last "
-                f"conversion: {named}.",
-                kept="nothing; --restore brings it back", count=len(ids),
-            )  # fmt: skip
+        self._gone.name_in(self._result)
 
     def experiment_id(self, target_id: int) -> str:
         """Return the server's id of an experiment that was added."""
         return self._experiments[target_id].experiment_id
-
-    def _link_models(self, job: RunJob) -> None:
-        """Link a run with the models that it used and made; then it is complete."""
-        from mlflow.entities import LoggedModelInput, LoggedModelOutput
-
-        server, ids = self._server, self._ids.models
-        there = server.call(server.store.get_run, job.new_id)
-        known = {each.model_id for each in there.inputs.model_inputs or ()}
-        made = {each.model_id for each in there.outputs.model_outputs or ()}
-        job.written = Written()
-        for old in job.edges.models:
-            new_id = ids.get(old, old)
-            self._link(
-                job, Kind.INPUT, old, new_id in known,
-                partial(server.store.log_inputs, job.new_id, None, [LoggedModelInput(new_id)]),
-            )  # fmt: skip
-        for old, step in job.edges.outputs.items():
-            new_id = ids.get(old, old)
-            self._link(
-                job, Kind.OUTPUT, old, new_id in made,
-                partial(server.store.log_outputs, job.new_id, [LoggedModelOutput(new_id, step)]),
-            )  # fmt: skip
-        runs.mark(server, job)
-
-    def _link(
-        self, job: RunJob, kind: Kind, model: str, there: bool, ask: Callable[[], object]
-    ) -> None:
-        if there:
-            job.written.count(kind, 1, new=False)
-            return
-        try:
-            self._server.call(ask)
-        except Refused as error:
-            job.failed |= not error.is_lasting
-            job.written.issue(
-                Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{model}",
-                f"Logged model {model} as {kind.value} {job.run.run_id}: {error}.",
-                path=job.run.path,
-            )  # fmt: skip
-        else:
-            job.written.count(kind, 1, new=True)
 
     def _join_late_parents(self) -> None:
         """Give runs that came before their parents the parents' new ids."""
@@ -643,23 +479,6 @@ class Publisher:
             experiment = self._experiments[key]
             if experiment.is_ours and not experiment.deleted:
                 call(store.delete_experiment, experiment.experiment_id)
-
-    def _count_datasets(self) -> None:
-        for experiment_id, datasets in self._datasets.items():
-            self._result.merged[Kind.DATASET] += datasets.merged
-            once = {(each.name, each.digest): each for each in datasets.records.values()}
-            for name, record in once.items():
-                if name in datasets.there or name in datasets.new:
-                    new = name not in datasets.there
-                    self._result.count(Kind.DATASET, 1, new=new)
-                    continue
-                experiment = self._experiments[experiment_id]
-                source = experiment.plan.record
-                self._result.issue(
-                    Code.SERVER_DATASET_UNUSED, Kind.DATASET, record.dataset_id,
-                    f"Dataset {record.name} of experiment {source.experiment_id} is not an input "
-                    "of any run that was converted.", path=source.path,
-                )  # fmt: skip
 
 
 def _as_left_out(written: Written) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from migrator import conventions, encoding
@@ -250,6 +251,53 @@ def mark(server: Connection, job: RunJob) -> None:
     if job.failed:
         return
     server.call(server.store.set_tag, job.new_id, RunTag(conventions.MIGRATOR_DIGEST, job.mark))
+
+
+# ---------------------------------------------------------------------------- logged models
+
+
+def link_models(server: Connection, new_ids: Mapping[str, str], job: RunJob) -> None:
+    """Link a run with the models that it used and made; then it is complete.
+
+    ``new_ids`` are those of the server's logged models by those of the source.
+    """
+    from mlflow.entities import LoggedModelInput, LoggedModelOutput
+
+    store = server.store
+    there = server.call(store.get_run, job.new_id)
+    known = {each.model_id for each in there.inputs.model_inputs or ()}
+    made = {each.model_id for each in there.outputs.model_outputs or ()}
+    job.written = Written()
+    for old in job.edges.models:
+        new_id = new_ids.get(old, old)
+        ask = partial(store.log_inputs, job.new_id, None, [LoggedModelInput(new_id)])
+        _link(server, job, (Kind.INPUT, old), None if new_id in known else ask)
+    for old, step in job.edges.outputs.items():
+        new_id = new_ids.get(old, old)
+        ask = partial(store.log_outputs, job.new_id, [LoggedModelOutput(new_id, step)])
+        _link(server, job, (Kind.OUTPUT, old), None if new_id in made else ask)
+    mark(server, job)
+
+
+def _link(
+    server: Connection, job: RunJob, edge: tuple[Kind, str], ask: Callable[[], object] | None
+) -> None:
+    """Link a run with a model by a request; None: the link is there."""
+    kind, model = edge
+    if ask is None:
+        job.written.count(kind, 1, new=False)
+        return
+    try:
+        server.call(ask)
+    except Refused as error:
+        job.failed |= not error.is_lasting
+        job.written.issue(
+            Code.SERVER_REFUSED, kind, f"{job.run.run_id}/{model}",
+            f"Logged model {model} as {kind.value} {job.run.run_id}: {error}.",
+            path=job.run.path,
+        )  # fmt: skip
+    else:
+        job.written.count(kind, 1, new=True)
 
 
 def _tags_of(job: RunJob, parent: str | None) -> dict[str, str]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 
-from migrator.issues import Kind
+from migrator.issues import Code, Kind
+from migrator.outcome.written import Written
 
 _PREFIX = "migrator.seen."
 _CODE_CHARS = 8
@@ -44,6 +46,37 @@ class SeenItems:
         for number, start in enumerate(range(0, len(codes), _CODES_A_TAG), 1):
             tags[f"{_PREFIX}{number}"] = "".join(codes[start : start + _CODES_A_TAG])
         return {key: value for key, value in tags.items() if self._kept.get(key) != value}
+
+
+class DeletedByPeople:
+    """Items that an earlier conversion wrote and the server lacks: people deleted them."""
+
+    def __init__(self, *, restore: bool) -> None:
+        """With ``restore`` nothing counts as deleted, so that it is written again."""
+        self._restore = restore
+        self._names: defaultdict[Kind, list[str]] = defaultdict(list)
+
+    def has(self, seen: SeenItems, kind: Kind, entity_id: str, name: str | None = None) -> bool:
+        """Whether people deleted an item that the server lacks; it is named in the end then."""
+        if self._restore or not seen.has(kind, entity_id):
+            return False
+        self._names[kind].append(name or entity_id)
+        return True
+
+    def is_named(self, kind: Kind, name: str) -> bool:
+        """Whether an item was found to be deleted."""
+        return name in self._names.get(kind, ())
+
+    def name_in(self, result: Written) -> None:
+        """Add an issue for each kind."""
+        for kind, names in self._names.items():
+            first = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+            result.issue(
+                Code.TARGET_DELETED, kind, min(names),
+                f"{len(names):,} of kind {kind.value} deleted in the target since the last "
+                f"conversion: {first}.",
+                kept="nothing; --restore brings it back", count=len(names),
+            )  # fmt: skip
 
 
 def _number_of(key: str) -> int:

@@ -54,3 +54,21 @@ def test_a_file_that_changed_within_a_tick_of_the_clock_is_not_settled(
 def test_a_folder_that_can_not_be_listed_has_none(folder: Path) -> None:
     assert take_fingerprint([str(folder / "nowhere")]) is None
     assert take_fingerprint([str(folder), str(folder / "deep" / "er" / "file")]) is None
+
+
+def test_it_is_the_same_for_every_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        below = tmp_path / "store" / f"run{number}" / "metrics"
+        below.mkdir(parents=True)
+        (below / "loss").write_text(f"{number} 0.5 0\n", encoding="utf-8")
+    alone = take_fingerprint([str(tmp_path / "store")])
+    assert alone is not None
+    monkeypatch.setattr(fingerprint, "MANY", 10)
+    monkeypatch.setattr(fingerprint, "_PIECE", 7)
+    assert take_fingerprint([str(tmp_path / "store")], 2) == alone
+    (tmp_path / "store" / "run39" / "metrics" / "loss").write_text("1 0.25 0\n", encoding="utf-8")
+    changed = take_fingerprint([str(tmp_path / "store")], 2)
+    assert changed is not None and changed.digest != alone.digest
+    assert take_fingerprint([str(tmp_path / "nowhere"), str(tmp_path / "store")], 2) is None

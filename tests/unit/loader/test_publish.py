@@ -68,7 +68,7 @@ def test_an_exception_leaves_nothing(path: Path, error: type[BaseException]) -> 
         Writer(open_target(f"sqlite:///{path}", "3.9")) as writer,
     ):
         fill(writer)
-        writer.flush()
+        writer._rows.flush()
         raise error
     assert names_beside(path) == []
 
@@ -379,7 +379,7 @@ KILLED = """
     where = sys.argv[2]
     place, name, when = where.split(" ")
     holder = {"os": os, "audit": audit, "merge": merge, "staging": staging,
-              "schema": schema, "Writer": writer.Writer}[place]
+              "schema": schema, "Writer": writer.Writer, "RowBuffer": writer.RowBuffer}[place]
     original = getattr(holder, name)
     setattr(holder, name, die if when == "before" else then_die(original))
     samples.load(samples.Path(sys.argv[1]))
@@ -409,7 +409,7 @@ def _template(path: Path) -> Path:
     "where",
     [
         "Writer _ready after",
-        "Writer flush after",
+        "RowBuffer flush after",
         "audit drop_orphans before",
         "audit check before",
         "Writer finish after",

@@ -490,7 +490,7 @@ def test_rows_that_vanish_from_the_staging_file_stop_the_publishing(tmp_path: Pa
     with Writer(open_target(f"sqlite:///{tmp_path}/my.db", "3.9")) as writer:
         writer.add_experiment(experiment())
         writer.add_run(run(), 1)
-        writer.flush()
+        writer._rows.flush()
         writer._ready().execute("DELETE FROM params")
         with pytest.raises(LedgerError, match="params holds 0 rows where 2 were written"):
             writer.finish()

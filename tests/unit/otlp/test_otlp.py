@@ -49,7 +49,7 @@ def plans_of(name: str) -> dict[str, TracePlan]:
         pipeline.Opened([FileStoreSource.open(str(fixturekit.store(name)))])
     )
     kept = Kept()
-    outcome = pipeline.commands._outcome(stores, pipeline.Options(), None)
+    outcome = pipeline.stores.new_outcome(stores, pipeline.Options(), None)
     pipeline.walk_sources(stores, pipeline.Options(workers=1), kept, outcome)
     return kept.plans
 
