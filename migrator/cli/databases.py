@@ -24,6 +24,7 @@ from migrator.cli.options import (
 from migrator.cli.output import (
     console,
     drawn_progress,
+    has_one_screen,
     print_json,
     say,
     say_result,
@@ -143,7 +144,8 @@ def convert(  # noqa: PLR0913  # a parameter for each option
     elif not quiet:
         # without a report this is the only place where all issues are named
         is_whole = verbose or outcome.report_problem is not None
-        say_result(convert_text(outcome, Style(is_whole, values, width())))
+        style = Style(is_whole, values, width(), limits_above=has_one_screen())
+        say_result(convert_text(outcome, style))
     elif outcome.ledger.has_rejects and outcome.report_path:
         say(f"{losses(outcome.ledger).capitalize()}. Report: {outcome.report_path}")
     elif outcome.ledger.has_rejects:

@@ -70,6 +70,12 @@ def has_color(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def has_one_screen() -> bool:
+    """True if messages and the result go to a terminal, where they stand below one another."""
+    streams = (sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
 def width() -> int | None:
     """Characters in a line: COLUMNS, or the terminal's; None in a pipe or a file."""
     out = console().out

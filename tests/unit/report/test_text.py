@@ -16,12 +16,13 @@ from click.testing import CliRunner, Result
 
 from migrator.cli import main
 from migrator.cli.output import drawn_progress, say
-from migrator.outcome.summary import Outcome
+from migrator.outcome.summary import Outcome, ServerLimit, ServerSummary
 from migrator.report.colors import painted_page
 from migrator.report.console import Console, SafeStream
 from migrator.report.formats import Column, fitted_table, wrapped
 from migrator.report.headline import convert_headline, scan_headline
 from migrator.report.roles import roles_text
+from migrator.report.text import Style, server_text
 from tests.support import fixturekit
 from tests.support.storekit import write_experiment, write_run
 
@@ -231,6 +232,21 @@ def test_a_stream_that_is_closed_can_be_flushed() -> None:
     wrapped_stream.close()
     stream.flush()
     assert stream.error is None
+
+
+def test_what_a_server_can_not_keep_is_listed_once_on_a_screen() -> None:
+    limit = ServerLimit("run-id", "ids of runs", 4, "the server draws them", "new ids")
+    server = ServerSummary("3.9.0", (limit,), files_sent=1, bytes_sent=2)
+    sent = "1 artifact file was sent to the server, 2 B."
+    assert server_text(server).splitlines() == [
+        "What the API of the server (MLflow 3.9.0) can't keep:",
+        "    ids of runs (4): the server draws them; new ids.",
+        sent,
+    ]
+    assert server_text(server, Style(limits_above=True)).splitlines() == [
+        "What the API of the server can't keep is listed above: 1 kind of thing.",
+        sent,
+    ]
 
 
 def test_colour_is_for_terminals_and_those_who_ask(agents: Path) -> None:
