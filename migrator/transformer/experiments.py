@@ -132,6 +132,17 @@ def experiment_kind(
     return conv.EXPERIMENT_KIND_GENAI if mostly or only_native else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an experiment goes in the target."""
+
+    target_id: int
+    name: str
+    source_name: str | None  # to be remembered in a tag
+    is_merged: bool  # it joins an experiment that is there
+    is_name_new: bool  # another name than the source's is ours, and is to be explained
+
+
 class _Planner:
     def __init__(
         self,
@@ -221,55 +232,63 @@ class _Planner:
             if (each.source, first.target_id) not in self.joined:
                 self._join(each, first)
                 return
-        own_id = (
-            _numeric(record.experiment_id, self.largest_id)
-            if self.keeps_ids
-            else self._digest(record)
-        )
+        own_id = self._own_id(record)
+        place = self._find_place(each, own_id, holder)
         tags = dict(record.tags)
-        earlier = self._earlier(each)
-        before = self._merged_before(record) if earlier is None else None
-        deleted_ids = [number for number in each.converted_as if self._is_deleted(record, number)]
-        if before is not None:
-            target_id, merged = before.target_id, True
-            name, source_name = before.name, None
-            self._keep_name(record, before)
-        elif earlier is not None:
-            target_id, merged = earlier.target_id, True
-            name, source_name = self._name_of_earlier(record, earlier, holder)
-        elif deleted_ids:
-            target_id, merged, source_name = deleted_ids[0], False, record.name
-            is_free = self._key(record) not in {**self.there_by_name, **self.names}
-            name = _fitting_name(record) if is_free else self._free_name(record)
-        else:
-            target_id, name, merged = self._new_place(record, own_id, holder)
-            source_name = None if merged and name == record.name else record.name
-        if name != DEFAULT and source_name is not None:
-            tags[conv.MIGRATOR_SOURCE_NAME] = source_name
-        if target_id != own_id and self.keeps_ids:
+        if place.name != DEFAULT and place.source_name is not None:
+            tags[conv.MIGRATOR_SOURCE_NAME] = place.source_name
+        if place.target_id != own_id and self.keeps_ids:
             tags[conv.MIGRATOR_SOURCE_EXPERIMENT] = record.experiment_id
             self._issue(
                 Code.EXPERIMENT_ID_CHANGED,
                 record,
                 f'Experiment "{record.name}" can\'t have its id {record.experiment_id} in the '
                 f"target: it is not a number of up to {self.largest_id}, or is taken.",
-                f"the experiment, as {target_id}",
+                f"the experiment, as {place.target_id}",
             )
-        is_kept = before is not None or (earlier is not None and not _is_name_of(record, name))
-        if name != record.name and not is_kept and not deleted_ids:
+        if place.name != record.name and place.is_name_new:
             self._issue(
                 Code.EXPERIMENT_RENAMED,
                 record,
                 f'Experiment {record.experiment_id} "{encoding.cut(record.name, 300)}": '
-                f"{self._reason(each, holder, merged=merged)}.",
-                f'the experiment, as "{name}"',
+                f"{self._reason(each, holder, merged=place.is_merged)}.",
+                f'the experiment, as "{place.name}"',
             )
-        self.ids[target_id] = record.path
+        self.ids[place.target_id] = record.path
         self.names.setdefault(self._key(record), each)
-        self.names.setdefault(self.name_key(name), each)
+        self.names.setdefault(self.name_key(place.name), each)
         self.plans[record.path] = ExperimentPlan(
-            record, target_id, name, record.artifact_location, tags, merged
+            record, place.target_id, place.name, record.artifact_location, tags, place.is_merged
         )
+
+    def _own_id(self, record: ExperimentRecord) -> int | None:
+        """The id that an experiment has in the target unless it is taken."""
+        if self.keeps_ids:
+            return _numeric(record.experiment_id, self.largest_id)
+        return self._digest(record)
+
+    def _find_place(
+        self, each: FoundExperiment, own_id: int | None, holder: FoundExperiment | None
+    ) -> _Place:
+        """Where an experiment goes: where an earlier conversion wrote it, or to a new place."""
+        record = each.record
+        deleted_ids = [number for number in each.converted_as if self._is_deleted(record, number)]
+        earlier = self._earlier(each)
+        if earlier is not None:
+            name, source_name = self._name_of_earlier(record, earlier, holder)
+            is_new = _is_name_of(record, name) and not deleted_ids
+            return _Place(earlier.target_id, name, source_name, is_merged=True, is_name_new=is_new)
+        before = self._merged_before(record)
+        if before is not None:
+            self._keep_name(record, before)
+            return _Place(before.target_id, before.name, None, is_merged=True, is_name_new=False)
+        if deleted_ids:
+            is_free = self._key(record) not in {**self.there_by_name, **self.names}
+            name = _fitting_name(record) if is_free else self._free_name(record)
+            return _Place(deleted_ids[0], name, record.name, is_merged=False, is_name_new=False)
+        target_id, name, is_merged = self._new_place(record, own_id, holder)
+        source_name = None if is_merged and name == record.name else record.name
+        return _Place(target_id, name, source_name, is_merged=is_merged, is_name_new=True)
 
     def _new_place(
         self, record: ExperimentRecord, own_id: int | None, holder: FoundExperiment | None

@@ -160,18 +160,22 @@ def is_empty(cell: Json) -> bool:
 def _typed(name: str, texts: Sequence[str], cells: Sequence[Json]) -> list[Json]:
     filled = [text for text in texts if text and text.lower() not in ("nan", "none", "null")]
     plain = normalise(name)
-    is_content = EXPECTED.search(plain) or QUESTIONS.search(plain) or IDS.search(plain)
-    is_answer = ANSWERS.search(plain) or ANSWER.search(plain) or REASONS.search(plain)
     is_score = SCORES.search(plain) is not None and not REASONS.search(plain)
-    if is_content and not is_score:
+    if not is_score and _is_any(plain, (EXPECTED, QUESTIONS, IDS)):
         return [_structure(cell) for cell in cells]
-    if is_answer and not is_score and not name.lower().startswith("outputs."):
+    is_of_outputs = name.lower().startswith("outputs.")
+    if not is_score and not is_of_outputs and _is_any(plain, (ANSWERS, ANSWER, REASONS)):
         return list(cells)
     if filled and all(as_number(text) is not None for text in filled):
         return [_number(text) for text in texts]
     if filled and all(text.lower() in ("true", "false") for text in filled):
         return [text.lower() == "true" if text else None for text in texts]
     return [_structure(cell) for cell in cells]
+
+
+def _is_any(name: str, patterns: Iterable[re.Pattern[str]]) -> bool:
+    """Whether a name fits one of the patterns."""
+    return any(pattern.search(name) for pattern in patterns)
 
 
 def _number(text: str) -> Json:

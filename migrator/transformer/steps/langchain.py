@@ -11,7 +11,7 @@ tree follows from matching starts and ends, like brackets. An error leaves no fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -209,43 +209,65 @@ def _brackets(events: Sequence[_Event]) -> tuple[list[_Span], bool]:
 
     A gap in ``step`` is as many errors: each closes what was open innermost.
     """
-    tops: list[_Span] = []
-    stack: list[_Span] = []
-    nested = True
-    last = 0
-
+    matching = _Matching()
     for event in events:
-        if last:
-            errors = event.step - last - 1
-            del stack[max(0, len(stack) - errors) :]
-        last = event.step
-        kind, _, what = event.action.rpartition("_")
-        if what == "start":
-            inside = next((s for s in reversed(stack) if s.kind not in LEAVES), None)
-            if stack and stack[-1].kind in LEAVES:
-                nested = False
-            span = _Span(kind, event)
-            (inside.below if inside is not None else tops).append(span)
-            stack.append(span)
-        elif what == "end":
-            at = next((i for i in range(len(stack) - 1, -1, -1) if stack[i].kind == kind), None)
-            if at is None:
-                continue
-            nested = nested and at == len(stack) - 1
-            stack.pop(at).end = event
-        elif event.action == "llm_new_token":
-            model = next((s for s in reversed(stack) if s.kind == "llm"), None)
-            if model is not None:
-                model.tokens.append(str(event.values.get("token", "")))
-        elif stack or tops:  # on_text, on_agent_action, on_agent_finish
-            (stack[-1] if stack else tops[-1]).marks.append(event)
-    if not nested:
-        for top in tops:
+        matching.take(event)
+    if not matching.is_nested:
+        for top in matching.tops:
             top.below = _below(top)
             for span in top.below:
                 span.below = []
-    _take_texts(events, tops)
-    return tops, nested
+    _take_texts(events, matching.tops)
+    return matching.tops, matching.is_nested
+
+
+@dataclass(slots=True)
+class _Matching:
+    """The spans that the events so far have opened and ended."""
+
+    tops: list[_Span] = field(default_factory=list)
+    is_nested: bool = True  # each end was that of the span opened last
+    _open: list[_Span] = field(default_factory=list)  # innermost last
+    _last_step: int = 0
+
+    def take(self, event: _Event) -> None:
+        """Open or end a span, or add the event to the one that is open."""
+        if self._last_step:
+            errors = event.step - self._last_step - 1
+            del self._open[max(0, len(self._open) - errors) :]
+        self._last_step = event.step
+        kind, _, what = event.action.rpartition("_")
+        if what == "start":
+            self._start(_Span(kind, event))
+        elif what == "end":
+            self._end(kind, event)
+        elif event.action == "llm_new_token":
+            model = self._innermost(lambda span: span.kind == "llm")
+            if model is not None:
+                model.tokens.append(str(event.values.get("token", "")))
+        elif self._open or self.tops:  # on_text, on_agent_action, on_agent_finish
+            owner = self._open[-1] if self._open else self.tops[-1]
+            owner.marks.append(event)
+
+    def _start(self, span: _Span) -> None:
+        inside = self._innermost(lambda each: each.kind not in LEAVES)
+        if self._open and self._open[-1].kind in LEAVES:
+            self.is_nested = False
+        siblings = self.tops if inside is None else inside.below
+        siblings.append(span)
+        self._open.append(span)
+
+    def _end(self, kind: str, event: _Event) -> None:
+        ended = self._innermost(lambda span: span.kind == kind)
+        if ended is None:
+            return
+        if ended is not self._open[-1]:
+            self.is_nested = False
+        self._open = [span for span in self._open if span is not ended]
+        ended.end = event
+
+    def _innermost(self, is_wanted: Callable[[_Span], bool]) -> _Span | None:
+        return next(filter(is_wanted, reversed(self._open)), None)
 
 
 def _below(top: _Span) -> list[_Span]:
