@@ -60,41 +60,45 @@ def scan(
     from migrator import pipeline
     from migrator.results import Result
 
-    chosen = pipeline.Options(**options)
-    outcome = pipeline.scan(sources, chosen, sink=sink, progress=progress or pipeline.no_progress)
+    chosen = pipeline.Options.of(options)
+    outcome = pipeline.scan(
+        sources, chosen, sink=sink, progress=pipeline.checked_progress(progress)
+    )
     return Result(outcome, sources, chosen)
 
 
 def convert(
     sources: Paths = DEFAULT_SOURCE,
-    to: str = DEFAULT_TARGET,
+    to: str | Path = DEFAULT_TARGET,
     *,
     schema: str | None = None,
     dry_run: bool = False,
+    in_place: bool = False,
     report: str | Path | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
     """Write the sources into the database at ``to``, completely or not at all.
 
-    ``schema``, ``dry_run`` and ``report`` are the command line's; ``pipeline.convert`` has more
-    settings. ``progress(stage, done, total)`` is called while it works. Raises SourceError,
-    OptionError, TargetError, and LedgerError (a defect); the target is untouched then.
+    ``schema``, ``dry_run``, ``in_place`` and ``report`` are the command line's;
+    ``pipeline.convert`` has more settings. ``progress(stage, done, total)`` is called while it
+    works. Raises SourceError, OptionError, TargetError, and LedgerError (a defect); the target is
+    untouched then.
     """
     from migrator import pipeline
     from migrator.results import Result
 
-    chosen = pipeline.Options(**options)
+    chosen = pipeline.Options.of(options)
     outcome = pipeline.convert(
-        sources, to, chosen, schema=schema, dry_run=dry_run, report=report,
-        progress=progress or pipeline.no_progress,
+        sources, to, chosen, schema=schema, dry_run=dry_run, in_place=in_place, report=report,
+        progress=pipeline.checked_progress(progress),
     )  # fmt: skip
     return Result(outcome, sources, chosen)
 
 
 def verify(
     sources: Paths = DEFAULT_SOURCE,
-    against: str = DEFAULT_TARGET,
+    against: str | Path = DEFAULT_TARGET,
     *,
     progress: Progress | None = None,
     **options: Any,
@@ -105,8 +109,8 @@ def verify(
     """
     from migrator import pipeline, verification
 
-    chosen = pipeline.Options(**options)
-    return verification.verify(sources, against, chosen, progress or pipeline.no_progress)
+    chosen = pipeline.Options.of(options)
+    return verification.verify(sources, against, chosen, pipeline.checked_progress(progress))
 
 
 def show(run_id: str, sources: Paths = DEFAULT_SOURCE, **options: Any) -> PlannedTree:
@@ -116,17 +120,17 @@ def show(run_id: str, sources: Paths = DEFAULT_SOURCE, **options: Any) -> Planne
     """
     from migrator import pipeline
 
-    return pipeline.show(run_id, sources, pipeline.Options(**options))
+    return pipeline.show(run_id, sources, pipeline.Options.of(options))
 
 
-def export(sources: Paths, to: str, **options: Any) -> Exported:
+def export(sources: Paths, to: str | Path, **options: Any) -> Exported:
     """Send the traces of the sources to a file or an OTLP receiver.
 
     Raises SourceError, OptionError, TargetError, and LedgerError (a defect).
     """
     from migrator import pipeline
 
-    return pipeline.export(sources, to, pipeline.Options(**options))
+    return pipeline.export(sources, to, pipeline.Options.of(options))
 
 
 _HOME = {"BaseSink": "migrator.pipeline", "MigrateError": "migrator.errors"}
@@ -137,3 +141,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The names that a notebook completes."""
+    return sorted(__all__)

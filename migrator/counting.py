@@ -1,6 +1,8 @@
-"""Numbers with their nouns, in singular or plural."""
+"""Numbers with their nouns, in singular or plural, and lists in a sentence."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:
@@ -12,3 +14,10 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     if number == 1:
         return f"1 {singular}"
     return f"{number:,} {plural or singular + 's'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join parts of a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -7,9 +7,10 @@ never part of a message: ``credentials.masked`` leaves it out.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,15 @@ DRIVERS = {
     "mysql": {"pymysql": "pymysql", "mysqldb": "MySQLdb"},
 }
 _NAMES = {"postgresql": "PostgreSQL", "mysql": "MySQL"}
+
+
+def new_targets(sources: Sequence[str]) -> Iterator[str]:
+    """``sqlite:///migrated.db``, ``sqlite:///migrated-2.db``, …: none is named like a source."""
+    taken = {re.split(r"[/\\]", source)[-1] for source in sources}
+    for number in itertools.count(1):
+        name = "migrated.db" if number == 1 else f"migrated-{number}.db"
+        if name not in taken:
+            yield f"sqlite:///{name}"
 
 
 def server_url(uri: str) -> URL:

@@ -496,15 +496,6 @@ class Code(str, Enum):
         "trace got a new id.",
         "To find the trace, search for the old id in the metadata migrator.source_trace_id.",
     )
-    TRACE_WITHOUT_SPANS = (
-        "trace-without-spans",
-        Severity.DEGRADED,
-        "A trace has no spans: they were never written, or its traces.json is missing or "
-        "unreadable. It got a root span with the facts that the trace itself records, marked as "
-        "inferred.",
-        "If traces.json is elsewhere, say where with --artifacts-at OLD=NEW; convert into a new "
-        "database.",
-    )
     TRACE_ROOT_ADDED = (
         "trace-root-added",
         Severity.DEGRADED,
@@ -1054,20 +1045,30 @@ class Code(str, Enum):
         "spans-missing",
         Severity.DEGRADED,
         "The spans of a trace are missing: there is no traces.json in its directory or among a "
-        "server's artifacts.",
+        "server's artifacts. The trace got a root span with the facts that the trace itself "
+        "records, marked as inferred.",
         "If the trace's artifacts are elsewhere, say where with --artifacts-at OLD=NEW and convert "
         "into a new database.",
+    )
+    TRACE_WITHOUT_SPANS = (
+        "trace-without-spans",
+        Severity.DEGRADED,
+        "The list of spans in the traces.json of a trace is empty. The trace got a root span with "
+        "the facts that the trace itself records, marked as inferred.",
+        "Restore the file from a backup if there is one, and convert into a new database.",
     )
     TRACE_NEVER_ENDED = (
         "trace-never-ended",
         Severity.NOTE,
-        "A trace was never ended, so MLflow wrote no spans for it.",
+        "A trace was never ended, so MLflow wrote no spans for it. It got a root span with the "
+        "facts that the trace itself records, marked as inferred.",
         "No action needed.",
     )
     SPANS_DAMAGED = (
         "spans-damaged",
         Severity.DEGRADED,
-        "A traces.json is damaged: cut off, not JSON, or binary. Its complete spans were kept.",
+        "A traces.json is damaged: cut off, not JSON, or binary. Its complete spans were kept. "
+        "Without any, the trace got a root span with the facts that the trace itself records.",
         "Restore the file from a backup if there is one.",
     )
     SPAN_DAMAGED = (

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from migrator import pipeline
+from migrator.counting import counted
 from migrator.model import ExperimentPlan, MetricPoint, RunRecord, TracePlan
 from migrator.outcome.ledger import Ledger
 from migrator.outcome.summary import ExperimentSummary, Outcome
@@ -86,7 +87,7 @@ class Result:
         parts = [f"<p><b>{escape(str(self))}</b></p>", experiments.to_html(index=False, border=0)]
         issues = sum(issue.count for issue in self.ledger.issues)
         if issues:
-            parts.append(f"<p>{issues:,} issues: see <code>.issues()</code></p>")
+            parts.append(f"<p>{counted(issues, 'issue')}: see <code>.issues()</code></p>")
         return "\n".join(parts)
 
 

@@ -39,7 +39,7 @@ def main(context: click.Context) -> None:
     Without a command, on a terminal, it shows what lies in this directory and what to do with it.
     """
     if context.invoked_subcommand is None and not show_here():
-        say(context.get_help(), err=True)
+        say(context.get_help())
         context.exit(2)
 
 

@@ -24,10 +24,10 @@ from migrator.cli.options import (
 from migrator.cli.output import (
     console,
     drawn_progress,
+    has_one_screen,
     print_json,
     say,
     say_result,
-    say_wrapped,
     width,
 )
 
@@ -134,7 +134,7 @@ def convert(  # noqa: PLR0913  # a parameter for each option
             stop_on_error=on_error == "stop",
             in_place=in_place,
             progress=progress,
-            say=lambda text: None if quiet else say_wrapped(text),
+            say=lambda text: None if quiet else say(text),
         )
         if not dry_run:
             report_is = f" Report: {outcome.report_path}" if outcome.report_path else ""
@@ -144,13 +144,14 @@ def convert(  # noqa: PLR0913  # a parameter for each option
     elif not quiet:
         # without a report this is the only place where all issues are named
         is_whole = verbose or outcome.report_problem is not None
-        say_result(convert_text(outcome, Style(is_whole, values, width())))
+        style = Style(is_whole, values, width(), limits_above=has_one_screen())
+        say_result(convert_text(outcome, style))
     elif outcome.ledger.has_rejects and outcome.report_path:
-        say(f"{losses(outcome.ledger).capitalize()}. Report: {outcome.report_path}", err=True)
+        say(f"{losses(outcome.ledger).capitalize()}. Report: {outcome.report_path}")
     elif outcome.ledger.has_rejects:
-        say(f"{losses(outcome.ledger).capitalize()}. Without -q the list is printed.", err=True)
+        say(f"{losses(outcome.ledger).capitalize()}. Without -q the list is printed.")
     if outcome.report_problem is not None:
-        say(f"Error: {outcome.report_problem}", err=True)
+        say(f"Error: {outcome.report_problem}")
     sys.exit(outcome.exit_code)
 
 
@@ -192,7 +193,6 @@ def verify(
     listed apart.
     """
     from migrator.counting import counted
-    from migrator.report.formats import wrapped
     from migrator.verification import verify as compare
 
     with drawn_progress(quiet or as_json, verbose) as progress:
@@ -201,15 +201,15 @@ def verify(
             against,
             options_of(selected),
             progress=progress,
-            say=lambda text: None if quiet else say(text, err=True),
+            say=lambda text: None if quiet else say(text),
         )
     if as_json:
         print_json(result.as_dict())
     elif not quiet:
-        say_result(wrapped(result.as_text(verbose), width()))
+        say_result(result.as_text(verbose))
     elif result.total:
         found = counted(result.total, "difference")
-        say(f"{found}; verify without -q lists what differs.", err=True)
+        say(f"{found}; verify without -q lists what differs.")
     is_different = result.total or (strict and result.changed_total)
     sys.exit(EXIT_REJECTS if is_different else 0)
 
@@ -232,11 +232,11 @@ def upgrade(uri: str) -> None:
 
     result = pipeline.upgrade(uri)
     if result.backup_path is None:
-        say(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
+        say_result(f"{result.path} is at schema {result.to_revision} already; nothing to do.")
         return
     done = f"Upgraded {result.path} from schema {result.from_revision} to {result.to_revision}"
     console().finished(f"{done}.", 0)
-    say(
+    say_result(
         f"{done}; filled model, provider or cost of {counted(result.spans_filled, 'span')}.\n"
         f"Backup: {result.backup_path}"
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from migrator.report.colors import painted, painted_page
-from migrator.report.console import Console
+from migrator.report.console import Console, nothing
 from migrator.report.formats import wrapped
 from migrator.report.json_schema import versioned
 from migrator.report.printable import printable, printable_json
@@ -25,29 +25,37 @@ if TYPE_CHECKING:
 LEAST_WIDTH = 40
 
 
-def say_wrapped(text: str) -> None:
-    """Print text on stderr, its lines broken between words where that is a terminal."""
+def say(text: str) -> None:
+    """Print a message on stderr, its lines broken between words where that is a terminal.
+
+    Names come from a store, so control characters are made visible.
+    """
+    text = fitted(text)
+    is_colored = has_color(sys.stderr)
+    _echo(painted(text) if is_colored else text, sys.stderr, color=is_colored)
+
+
+def fitted(text: str) -> str:
+    """A message in lines that fit the terminal on stderr, if there is one."""
     has_terminal = sys.stderr is not None and sys.stderr.isatty()
-    say(wrapped(text, _columns()) if has_terminal else text, err=True)
-
-
-def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print text. Names come from a store, so control characters are made visible."""
-    text = printable(text)
-    stream = sys.stderr if err else sys.stdout
-    is_colored = err and has_color(stream)
-    _echo(painted(text) if is_colored else text, stream, nl=nl, color=is_colored)
+    return wrapped(printable(text), _columns() if has_terminal else None)
 
 
 def say_result(text: str) -> None:
-    """Print the result of a command, in colour where the terminal has it."""
-    text = printable(text)
+    """Print the result of a command, in lines that fit, and in colour where the terminal has it."""
+    text = wrapped(printable(text), width())
     is_colored = has_color(sys.stdout)
     _echo(painted_page(text) if is_colored else text, sys.stdout, color=is_colored)
 
 
+def print_exactly(text: str, *, nl: bool = True) -> None:
+    """Print TOML, CSV, or a drawing: no line is broken, only control characters are replaced."""
+    _echo(printable(text), sys.stdout, nl=nl)
+
+
 def _echo(text: str, stream: TextIO | None, *, nl: bool = True, color: bool = False) -> None:
-    """Print to a stream of this process, if it has one."""
+    """Print to a stream of this process, if it has one; a progress line is removed first."""
+    console().remove_progress()
     if stream is not None:
         click.echo(text, file=stream, nl=nl, color=color)
 
@@ -60,6 +68,12 @@ def has_color(stream: TextIO | None) -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return stream is not None and stream.isatty()
+
+
+def has_one_screen() -> bool:
+    """True if messages and the result go to a terminal, where they stand below one another."""
+    streams = (sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in streams)
 
 
 def width() -> int | None:
@@ -104,7 +118,9 @@ def drawn_progress(silent: bool, verbose: bool = False) -> Iterator[Progress]:
     from migrator.cli.progress import ProgressLine  # tqdm loads 36 modules
 
     line = ProgressLine(sys.stderr, redraws=is_terminal)
+    console().remove_progress = line.clear
     try:
         yield line
     finally:
+        console().remove_progress = nothing
         line.clear()

@@ -14,7 +14,7 @@ import click
 from migrator import DEFAULT_SOURCE
 from migrator.cli.app import CommandGroup
 from migrator.cli.options import EXPERIMENT, REDACT, SOURCES
-from migrator.cli.output import console, print_json, say
+from migrator.cli.output import console, print_exactly, print_json, say, say_result, width
 from migrator.errors import OptionError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ PROFILE_FILES = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def list_profiles(profile_files: tuple[str, ...], as_json: bool) -> None:
     """List all profiles in the order in which they are tried."""
-    from migrator.report.formats import table
+    from migrator.report.formats import hanging_table
     from migrator.transformer import load_profiles, recognised_by
 
     rows = [
@@ -66,13 +66,8 @@ def list_profiles(profile_files: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json({"profiles": rows})
         return
-    say(
-        table(
-            ["name", "origin", "what it is for"],
-            [[str(row["name"]), str(row["origin"]), str(row["description"])] for row in rows],
-            left={0, 1, 2},
-        )
-    )
+    cells = [[str(row["name"]), str(row["origin"]), str(row["description"])] for row in rows]
+    print_exactly(hanging_table(["name", "origin", "what it is for"], cells, width()))
 
 
 @profiles.command("show")
@@ -84,9 +79,9 @@ def show_profile(name: str, profile_files: tuple[str, ...]) -> None:
 
     for profile in load_profiles(profile_files):
         if profile.name == name and profile.origin != "built in":
-            say(Path(profile.origin).read_text(encoding="utf-8"), nl=False)
+            print_exactly(Path(profile.origin).read_text(encoding="utf-8"), nl=False)
             return
-    say(built_in_text(name), nl=False)
+    print_exactly(built_in_text(name), nl=False)
 
 
 @profiles.command("check", short_help="Check a profile of your own, alone or against a store.")
@@ -104,8 +99,7 @@ def check_profile(file: str, sources: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(checked.as_dict(file))
         return
-    for line in checked.lines(file):
-        say(line)
+    say_result("\n".join(checked.lines(file)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ class _Checked:
         profile = self.profile
         yield f'{file} is a profile: "{profile.name}", {profile.description or "undescribed"}'
         for line in recognised_by(profile):
-            yield f"    takes trees whose {line}" if profile.recognise else f"    takes {line}"
+            yield f"    takes trees in which {line}" if profile.recognise else f"    takes {line}"
         if self.trees is not None:
             yield from self._lines_of_trees(self.trees)
             yield from _lines_of_usage(self.usage, is_of_all=not self.taken)
@@ -243,18 +237,17 @@ def learn_profile(
     text = proposed_toml(name, learned.proposal, learned.experiment)
     if to is not None:
         _write_new(to, text)
-        for line in _checked(to, places, experiments, redact).lines(to):
-            say(line)
+        say_result("\n".join(_checked(to, places, experiments, redact).lines(to)))
     else:
-        say(text, nl=False)
+        print_exactly(text, nl=False)
         with TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.toml"
             file.write_text(text, encoding="utf-8")
             checked = _checked(str(file), places, experiments, redact)
         for line in "\n".join(checked.lines(file.name)).splitlines():
-            say(f"# {line}".rstrip())  # what is printed is a profile as a whole
+            print_exactly(f"# {line}".rstrip())  # what is printed is a profile as a whole
     for other, trees in learned.others.items():
-        say(f"Experiment {other}: {counted(trees, 'tree')} without a profile, too", err=True)
+        say(f"Experiment {other} has {counted(trees, 'tree')} without a profile, too.")
 
 
 def _write_new(file: str, text: str) -> None:
@@ -280,8 +273,8 @@ def new_profile(name: str, extends: str, to: str | None) -> None:
 
     text = template(name, extends, to or f"{name}.toml")
     if to is None:
-        say(text, nl=False)
+        print_exactly(text, nl=False)
         return
     _write_new(to, text)
     console().finished(f"Wrote {to}.", 0)
-    say(f"Wrote {to}. Next: mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")
+    say_result(f"Wrote {to}. Next:\n    mlflow-migrate profiles check {shlex.quote(to)} ./mlruns")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator import DEFAULT_SOURCE
+from migrator import DEFAULT_SOURCE, DEFAULT_TARGET
 from migrator.cli.app import Command
 from migrator.cli.databases import convert
 from migrator.cli.options import (
@@ -29,13 +29,15 @@ from migrator.cli.options import (
 from migrator.cli.output import (
     console,
     drawn_progress,
+    print_exactly,
     print_json,
     say,
     say_result,
-    say_wrapped,
     width,
 )
 from migrator.credentials import masked
+from migrator.databases import new_targets
+from migrator.errors import TargetError
 
 if TYPE_CHECKING:
     from migrator.pipeline import PlannedTree
@@ -47,8 +49,6 @@ NOT_REPEATED = {"sources", "as_json", "quiet", "verbose", "values", "color"}
 
 def convert_command(sources: Sequence[str]) -> str:
     """The command that converts what was scanned, with the options that ``scan`` was given."""
-    from migrator import extractor
-
     context = click.get_current_context()
     words = ["mlflow-migrate", "convert", *map(masked, sources)]
     shared = {option.name for option in convert.params} - NOT_REPEATED
@@ -63,9 +63,33 @@ def convert_command(sources: Sequence[str]) -> str:
         for one in value if isinstance(value, tuple) else (value,):
             # A pattern may be the very secret that it masks.
             words += [option.opts[-1], "PATTERN" if name == "redact" else str(one)]
-    if any(map(extractor.is_database, sources)):  # the default target may be the source
-        words += ["--to", "sqlite:///migrated.db"]
-    return shlex.join(words)
+    return shlex.join([*words, *target_words(sources)])
+
+
+def target_words(sources: Sequence[str]) -> list[str]:
+    """The option for a target that can be written, where the default one can't.
+
+    The default target may be the source, or a database of another release.
+    """
+    from migrator import extractor
+
+    is_database = any(map(extractor.is_database, sources))
+    if not is_database and _can_be_written(DEFAULT_TARGET):
+        return []
+    return ["--to", next(filter(_can_be_written, new_targets(sources)))]
+
+
+def _can_be_written(target: str) -> bool:
+    """True unless a file is there that MLflow can't write."""
+    if not Path(target.removeprefix("sqlite:///")).exists():
+        return True
+    from migrator import loader
+
+    try:
+        loader.open_target(target)
+    except TargetError:
+        return False
+    return True
 
 
 @click.command(
@@ -125,27 +149,27 @@ def scan(
             chosen,
             on_tree=trees.append if tree else None,
             progress=progress,
-            say=lambda text: None if quiet else say_wrapped(text),
+            say=lambda text: None if quiet else say(text),
         )
     if as_json:
         print_json(outcome.as_dict(values))
     elif as_csv:
         from migrator.report.csv import experiments_csv
 
-        say(experiments_csv(outcome), nl=False)
+        print_exactly(experiments_csv(outcome), nl=False)
     elif tree:
         _print_trees(trees)
     elif not quiet:
         command = convert_command(sources)
         say_result(scan_text(outcome, command, Style(verbose, values, width())))
     elif outcome.ledger.has_rejects:
-        say(f"{damage(outcome.ledger).capitalize()}; scan without -q lists why.", err=True)
+        say(f"{damage(outcome.ledger).capitalize()}; scan without -q lists why.")
     if html is not None:
         pipeline.check_outside(outcome.sources, "--html", html)
         write_page(outcome, Path(html), values)
         console().state = f"Wrote {html}."
         if not quiet:
-            say(f"Wrote {html}.", err=True)
+            say(f"Wrote {html}.")
     sys.exit(outcome.exit_code)
 
 
@@ -170,9 +194,10 @@ def show(run_id: str, sources: tuple[str, ...], verbose: bool, **selected: Any) 
         run_id,
         sources or (DEFAULT_SOURCE,),
         options_of(selected),
-        say=lambda text: say(text, err=True),
+        say=say,
     )
-    say(show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose))
+    text = show_text(planned.plan, planned.tree.runs, planned.tree.children, verbose, width())
+    print_exactly(text)
 
 
 @click.command(cls=Command, short_help="Send traces to other tools as OpenTelemetry (OTLP).")
@@ -206,8 +231,6 @@ def export(
     an MLflow server add --header x-mlflow-experiment-id=ID. Ids are the same each time.
     """
     from migrator import pipeline
-    from migrator.counting import counted
-    from migrator.report.formats import wrapped
     from migrator.report.headline import losses
     from migrator.report.text import Style, issues_text
 
@@ -223,25 +246,21 @@ def export(
             options_of(selected),
             headers=[(pair[0], pair[1]) for pair in pairs],
             progress=progress,
-            say=lambda text: None if quiet else say(text, err=True),
+            say=lambda text: None if quiet else say(text),
         )
-        traces, spans = counted(sent.traces, "trace"), counted(sent.spans, "span")
-        done = f"Sent {traces} with {spans} to {masked(to)}."
-        console().finished(done, sent.outcome.exit_code)
+        console().finished(str(sent), sent.outcome.exit_code)
     if as_json:
         counts = {"traces": sent.traces, "spans": sent.spans, "without_spans": sent.without_spans}
         print_json(
             {"to": sent.outcome.target, **counts, "issues": sent.outcome.as_dict()["issues"]}
         )
     elif not quiet:
-        if sent.without_spans:
-            done += f" Left out: {counted(sent.without_spans, 'trace')} without spans."
         issues = issues_text(sent.outcome, Style(verbose))
-        parts = filter(None, (done, issues))
-        say_result(wrapped("\n\n".join(parts), width()))
+        parts = filter(None, (str(sent), issues))
+        say_result("\n\n".join(parts))
     elif sent.outcome.ledger.has_rejects:
         lost = losses(sent.outcome.ledger).capitalize()
-        say(f"{lost}. Without -q the list is printed.", err=True)
+        say(f"{lost}. Without -q the list is printed.")
     sys.exit(sent.outcome.exit_code)
 
 
@@ -254,5 +273,5 @@ def _print_trees(trees: list[PlannedTree]) -> None:
         became = f"kept as runs: {plan.left_as_runs}"
         if plan.traces:
             became = counted(len(plan.traces), "trace")
-        say("\n".join(run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)))
-        say(f"    = {plan.role.value}, {became}")
+        lines = run_tree(plan.root_run_id, planned.tree.runs, planned.tree.children)
+        print_exactly("\n".join([*lines, f"    = {plan.role.value}, {became}"]))

@@ -7,7 +7,7 @@ import sys
 import click
 
 from migrator.cli.app import EXIT_REJECTS, Command
-from migrator.cli.output import console, drawn_progress, print_json, say, say_wrapped
+from migrator.cli.output import console, drawn_progress, print_json, say, say_result
 from migrator.credentials import masked
 
 
@@ -29,23 +29,23 @@ def push(source: str, to: str, as_json: bool) -> None:
     completed. What its API can't keep is listed before anything is sent.
     Exit code 3 if the server refused some.
     """
+    from migrator.counting import counted
     from migrator.pipeline import push as send
 
     console().state = "Nothing was sent."
     with drawn_progress(as_json) as progress:
-        pushed = send(source, to, progress=progress, say=say_wrapped)
+        pushed = send(source, to, progress=progress, say=say)
     exit_code = 0 if pushed.is_complete else EXIT_REJECTS
-    done = (
-        f"Sent {pushed.sent} to {masked(to)}; {pushed.there_already:,} were there "
-        f"already, {pushed.failed:,} were refused."
-    )
+    there = counted(pushed.there_already, "was there already", "were there already")
+    refused = counted(pushed.failed, "was refused", "were refused")
+    done = f"Sent {pushed.sent} to {masked(to)}; {there}, {refused}."
     console().finished(done, exit_code)
     for line in dict.fromkeys(f"{each.code.value}: {each.message}" for each in pushed.issues):
-        say(line, err=True)
+        say(line)
     if as_json:
         print_json(pushed.as_dict())
     else:
-        say(done)
+        say_result(done)
     sys.exit(exit_code)
 
 
@@ -80,7 +80,7 @@ def code(paths: tuple[str, ...], write: bool, show_diff: bool, as_json: bool) ->
         print_json(found.as_dict())
     elif write or show_diff:
         click.echo(found.diff, nl=False)
-        say(found.as_text(), err=True)
-    else:
         say(found.as_text())
+    else:
+        say_result(found.as_text())
     sys.exit(found.exit_code)

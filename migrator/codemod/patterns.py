@@ -28,6 +28,8 @@ TEXTS = "prompt-artifact"
 USAGE = "usage-by-getattr"
 READ = "run-reader"
 
+MOST_SHOWN = 60  # characters of a line of code, in a reason
+
 ADVICE = {
     IMPORT: "from migrator.tracker import MLFlowTracker; cost_summary() sums up tokens and cost",
     URI: "a database such as {new}, after `mlflow-migrate convert {old} --to {new}`",
@@ -279,15 +281,13 @@ class _Finder:
             return None
         reads = [str(each.line) for each in findings if each.code == READ]
         if reads:
-            return f"not before the reads of its runs are changed (line {', '.join(reads)})"
+            return f"change the reads of its runs first (line {', '.join(reads)})"
         stores = [str(each.line) for each in findings if each.code == URI and each.edit is None]
         if stores:
-            return f"not before the file store is no longer named (line {', '.join(stores)})"
+            return f"replace the file store first (line {', '.join(stores)})"
         for node in self.nodes:
             if isinstance(node, ast.ClassDef) and any(map(self._is_tracker_class, node.bases)):
-                return (
-                    f"not before class {node.name}, which is derived from it (line {node.lineno})"
-                )
+                return f"change class {node.name}, derived from it, first (line {node.lineno})"
         return self._unknown_use()
 
     def _unknown_use(self) -> str | None:
@@ -303,7 +303,9 @@ class _Finder:
         for use in sorted(uses, key=lambda each: (each.lineno, each.col_offset)):
             call = calls.get(id(use))
             if use.attr not in CALLS or (call is not None and not _fits(call, CALLS[use.attr])):
-                return f"not before {ast.unparse(call or use)[:60]} (line {use.lineno})"
+                text = ast.unparse(call or use)
+                shown = text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+                return f"change {shown} first (line {use.lineno})"
         return None
 
     def _trackers(self) -> Iterator[str]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from migrator.counting import counted
 from migrator.errors import SourceError
 from migrator.extractor.filestore.source import FileStoreSource
 from migrator.extractor.source import Progress
@@ -256,7 +257,7 @@ def check_room(folder: str, wanted: Sequence[Object]) -> None:
     free = shutil.disk_usage(folder).free
     if needed + _SPARE_BYTES > free:
         raise SourceError(
-            f"{len(wanted):,} files ({needed:,} bytes) are to be fetched, and "
+            f"{counted(len(wanted), 'file is', 'files are')} to be fetched ({needed:,} bytes), and "
             f"{tempfile.gettempdir()} has {free:,} bytes free.",
             todo="Make room, or set TMPDIR to a folder on another disk.",
         )

@@ -8,7 +8,7 @@ from migrator.pipeline.commands import scan, show, upgrade
 from migrator.pipeline.conversion import check_outside, convert
 from migrator.pipeline.exporting import Exported, export
 from migrator.pipeline.learning import Learned, learn
-from migrator.pipeline.options import Options, Paths
+from migrator.pipeline.options import Options, Paths, as_text
 from migrator.pipeline.pushing import Pushed, push
 from migrator.pipeline.sinks import BaseSink, Sink
 from migrator.pipeline.stores import (
@@ -16,6 +16,7 @@ from migrator.pipeline.stores import (
     Progress,
     Say,
     Store,
+    checked_progress,
     fetched,
     no_progress,
     open_stores,
@@ -40,7 +41,9 @@ __all__ = [
     "Sink",
     "Store",
     "TargetFacts",
+    "as_text",
     "check_outside",
+    "checked_progress",
     "convert",
     "export",
     "fetched",

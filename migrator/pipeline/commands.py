@@ -10,7 +10,7 @@ from migrator.credentials import masked
 from migrator.errors import OptionError, SourceError
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.options import Options, Paths, as_texts
-from migrator.pipeline.sinks import Discard, Sink
+from migrator.pipeline.sinks import Discard, Sink, checked_sink
 from migrator.pipeline.stores import (
     Progress,
     Say,
@@ -45,11 +45,12 @@ def scan(
     """
     began = time.monotonic()
     options = options or Options()
+    sink = Discard() if sink is None else checked_sink(sink)
     with fetched(sources, options, progress) as places:
         stores = open_stores(places, say)
         outcome = new_outcome(stores, options, None)
         observer = Observer(on_tree, progress)
-        walked = walk_sources(stores, options, sink or Discard(), outcome, observer=observer)
+        walked = walk_sources(stores, options, sink, outcome, observer=observer)
         walked.check_handed()
         name_sources(stores, outcome)
     outcome.ledger.add_outcome(walked.handed, {})
@@ -109,9 +110,12 @@ def _complete_id(run_id: str, stores: Sequence[Store], sources: Sequence[str]) -
     matches = sorted(each for each in ids if each.startswith(run_id))
     if len(matches) == 1:
         return matches[0]
-    found = ", ".join(matches[:5]) or "none"
     where = ", ".join(map(masked, sources))
+    what = f"No run begins with {run_id!r} in {where}."
+    if matches:
+        found = ", ".join(matches[:5]) + (", …" if len(matches) > 5 else "")
+        what = f"{len(matches):,} runs begin with {run_id!r} in {where}: {found}."
     raise OptionError(
-        f"{len(matches)} runs begin with {run_id!r} in {where} ({found}).",
+        what,
         todo="Give the whole run id; 'mlflow-migrate scan --tree EXPERIMENT' lists them.",
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, loader
 from migrator.credentials import masked
+from migrator.databases import new_targets
 from migrator.errors import OptionError, RejectedError
 from migrator.issues import Issue, Severity
 from migrator.loader.schema import release_of
@@ -25,7 +26,7 @@ from migrator.pipeline.in_place import (
     without_own_traces,
 )
 from migrator.pipeline.locations import is_below
-from migrator.pipeline.options import Options, Paths, as_texts
+from migrator.pipeline.options import Options, Paths, as_text, as_texts
 from migrator.pipeline.sinks import Discard
 from migrator.pipeline.stores import (
     Opened,
@@ -126,7 +127,7 @@ class _Request:
 
 def convert(
     sources: Paths = DEFAULT_SOURCE,
-    to: str = DEFAULT_TARGET,
+    to: str | Path = DEFAULT_TARGET,
     options: Options | None = None,
     *,
     schema: str | None = None,
@@ -153,6 +154,7 @@ def convert(
     What a server as the source does not give is passed to ``say`` before it is read.
     """
     options = options or Options()
+    to = as_text("The target", to)
     if in_place:
         to = in_place_target(as_texts(sources))
         options = in_place_options(options, to)
@@ -372,8 +374,8 @@ def _check_apart(sources: Paths, to: str) -> None:
         if extractor.is_same_database(source, to) or extractor.is_same_server(source, to):
             raise OptionError(
                 f"--to {masked(to)} is the source itself, which is only read.",
-                todo="Name another database (--to sqlite:///migrated.db), or add the traces to it: "
-                "--in-place",
+                todo=f"Name another database (--to {next(new_targets(as_texts(sources)))}), or add "
+                "the traces to it: --in-place",
             )
 
 

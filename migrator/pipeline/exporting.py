@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from migrator.counting import counted
 from migrator.credentials import masked
 from migrator.errors import OptionError
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.conversion import check_outside
-from migrator.pipeline.options import Options, Paths
+from migrator.pipeline.options import Options, Paths, as_text
 from migrator.pipeline.stores import (
     Progress,
     Say,
@@ -34,10 +36,18 @@ class Exported:
     spans: int
     without_spans: int  # native traces whose spans are lost: OTLP can't say them
 
+    def __str__(self) -> str:
+        """The sentence that the command prints."""
+        traces, spans = counted(self.traces, "trace"), counted(self.spans, "span")
+        text = f"Sent {traces} with {spans} to {self.outcome.target}."
+        if self.without_spans:
+            text += f" Left out: {counted(self.without_spans, 'trace')} without spans."
+        return text
+
 
 def export(
     sources: Paths,
-    to: str,
+    to: str | Path,
     options: Options | None = None,
     *,
     headers: Sequence[tuple[str, str]] = (),
@@ -53,6 +63,7 @@ def export(
 
     began = time.monotonic()
     options = options or Options()
+    to = as_text("The receiver", to)
     otlp.check_receiver(to, headers)
     if options.artifacts.mode == "copy":
         raise OptionError(

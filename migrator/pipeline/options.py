@@ -7,11 +7,13 @@ is refused before anything is read, and the rest of the code meets only values t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from re import Pattern
 from typing import Any, Literal, TypeAlias, get_args
@@ -138,44 +140,58 @@ class Options:
         shard: str | tuple[int, int] = (1, 1),
         redact: str | Pattern[str] | Iterable[str | Pattern[str]] = (),
     ) -> None:
-        values: dict[str, Any] = {
-            "experiments": as_texts(experiments),
+        given: dict[str, Any] = {
+            "experiments": experiments,
             "runs": runs,
             "traces": traces,
-            "include": _groups("--include", include, GROUPS),
-            "exclude": _groups("--exclude", exclude, GROUPS + ROLES),
+            "include": include,
+            "exclude": exclude,
             "profile": profile,
-            "profile_files": as_texts(profile_files),
-            "on_conflict": _one_of("--on-conflict", on_conflict, ON_CONFLICT),
-            "experiment_kind": _one_of("--experiment-kind", experiment_kind, EXPERIMENT_KINDS),
-            "artifacts": transformer.ArtifactChoice.parse(artifacts),
-            "artifacts_at": parsed_changes(artifacts_at),
-            "fetch_limit": _byte_count(fetch_limit),
-            "workers": _worker_count(workers),
-            "requests": _request_count(requests),
+            "profile_files": profile_files,
+            "on_conflict": on_conflict,
+            "experiment_kind": experiment_kind,
+            "artifacts": artifacts,
+            "artifacts_at": artifacts_at,
+            "fetch_limit": fetch_limit,
+            "workers": workers,
+            "requests": requests,
             "executor": executor,
-            "roles": _roles(roles),
+            "roles": roles,
             "group_by_time": group_by_time,
             "adopt_orphans": adopt_orphans,
-            "since": None if since is None else parsed_time(since),
-            "until": None if until is None else parsed_end(until),
+            "since": since,
+            "until": until,
             "each": each,
-            "not_experiments": as_texts(not_experiments),
-            "run_ids": as_texts(run_ids),
+            "not_experiments": not_experiments,
+            "run_ids": run_ids,
             "deleted": deleted,
-            "rename": _new_names(rename),
+            "rename": rename,
             "restore": restore,
             "check_all": check_all,
-            "only": None if only is None else RejectsList.read(only),
-            "shard": Shard.parse(shard),
-            "redact": _patterns(redact),
+            "only": only,
+            "shard": shard,
+            "redact": redact,
         }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        for name, value in given.items():
+            object.__setattr__(self, name, _parsed(name, value))
         self._refuse_contradictions()
         self._refuse_options_without_effect()
         if profile is not None or self.profile_files:
             self._check_profiles()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """Make options of keywords. Raises OptionError for a name that is not an option's, too."""
+        names = [each.name for each in fields(cls)]
+        for name in given:
+            if name not in names:
+                close = get_close_matches(name, names, n=1)
+                meant = f"Did you mean {close[0]}? " if close else ""
+                raise OptionError(
+                    f"There is no option {name!r}.",
+                    todo=f"{meant}help(migrator.pipeline.Options) lists them.",
+                )
+        return cls(**given)
 
     @property
     def decisive(self) -> tuple[object, ...]:
@@ -279,10 +295,22 @@ def fits_experiment(pattern: str, experiment_id: str, name: str) -> bool:
 
 
 def as_texts(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
-    """One or several texts or paths as a tuple of texts."""
+    """One or several texts or paths as a tuple of texts. Raises OptionError for anything else."""
     if isinstance(values, (str, Path)):
         return (str(values),)
+    if not isinstance(values, Iterable):
+        raise OptionError(f"{values!r} is not a text, a path, or several of them.")
     return tuple(str(value) for value in values)
+
+
+def as_text(what: str, value: str | Path) -> str:
+    """The text of a text or a path that is not empty. Raises OptionError for anything else."""
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise OptionError(
+            f"{what} {value!r} is not an address or a path.",
+            todo="Give one, such as sqlite:///mlflow.db.",
+        )
+    return str(value)
 
 
 def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
@@ -385,3 +413,71 @@ def _patterns(
     if isinstance(given, (str, Pattern)):
         given = (given,)
     return tuple(compiled(pattern) for pattern in given)
+
+
+def _flag(value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _optional_text(value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _optional(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def parse_if_given(value: Any) -> Any:
+        return None if value is None else parse(value)
+
+    return parse_if_given
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "experiments": as_texts,
+    "runs": _flag,
+    "traces": _flag,
+    "include": partial(_groups, "--include", allowed=GROUPS),
+    "exclude": partial(_groups, "--exclude", allowed=GROUPS + ROLES),
+    "profile": _optional_text,
+    "profile_files": as_texts,
+    "on_conflict": partial(_one_of, "--on-conflict", allowed=ON_CONFLICT),
+    "experiment_kind": partial(_one_of, "--experiment-kind", allowed=EXPERIMENT_KINDS),
+    "artifacts": transformer.ArtifactChoice.parse,
+    "artifacts_at": parsed_changes,
+    "fetch_limit": _byte_count,
+    "workers": _worker_count,
+    "requests": _request_count,
+    "executor": _unchanged,
+    "roles": _roles,
+    "group_by_time": _flag,
+    "adopt_orphans": _flag,
+    "since": _optional(parsed_time),
+    "until": _optional(parsed_end),
+    "each": _flag,
+    "not_experiments": as_texts,
+    "run_ids": as_texts,
+    "deleted": _flag,
+    "rename": _new_names,
+    "restore": _flag,
+    "check_all": _flag,
+    "only": _optional(RejectsList.read),
+    "shard": Shard.parse,
+    "redact": _patterns,
+}
+"""Option -> a function that parses its value. It raises OptionError for one that is not allowed."""
+
+
+def _parsed(name: str, value: Any) -> Any:
+    try:
+        return _PARSERS[name](value)
+    except (TypeError, AttributeError) as error:  # of a value that is no text, number, list, …
+        raise OptionError(
+            f"The value {value!r} of the option {name} has a wrong type.",
+            todo="help(migrator.pipeline.Options) lists what each option takes.",
+        ) from error

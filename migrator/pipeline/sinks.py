@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+from migrator.errors import OptionError
 from migrator.model import (
     Asset,
     DatasetRecord,
@@ -95,6 +96,17 @@ class BaseSink:
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Take a tag of an experiment that is known only after its runs."""
+
+
+def checked_sink(sink: Sink) -> Sink:
+    """The sink, if it takes every item. Raises OptionError for an object of another kind."""
+    for name in vars(BaseSink):
+        if not name.startswith("_") and not callable(getattr(sink, name, None)):
+            raise OptionError(
+                f"The sink {sink!r} has no method {name}.",
+                todo="Derive its class from migrator.BaseSink.",
+            )
+    return sink
 
 
 class Discard(BaseSink):

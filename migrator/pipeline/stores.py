@@ -10,6 +10,7 @@ from functools import cache
 from typing import TypeVar
 
 from migrator import __version__, extractor, transformer
+from migrator.errors import OptionError, SourceError
 from migrator.issues import Issue
 from migrator.model import Entry, RootChange, SourceIndex
 from migrator.outcome.summary import Outcome
@@ -19,6 +20,18 @@ from migrator.pipeline.options import Options, Paths, as_texts
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 when it is not known)
 Say = Callable[[str], None]
 E = TypeVar("E", bound=Entry)
+
+
+def checked_progress(progress: Progress | None) -> Progress:
+    """The function for progress, or one that does nothing. Raises OptionError for a value."""
+    if progress is None:
+        return no_progress
+    if not callable(progress):
+        raise OptionError(
+            f"The value {progress!r} of progress is not a function.",
+            todo="Give one that takes a stage, the number done and the total.",
+        )
+    return progress
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -119,7 +132,12 @@ def fetched(
         given: dict[str, extractor.Source] = {}
         places: set[str] = set()
         issues: list[Issue] = []
-        for text in as_texts(sources):
+        texts = as_texts(sources)
+        if not texts:
+            raise SourceError(
+                "No source is given.", todo="Give the path of an mlruns directory, or a database."
+            )
+        for text in texts:
             found = extractor.FoundStores("", [text], [])
             if options.each:
                 found = extractor.find_stores(text)

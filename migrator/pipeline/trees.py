@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 
 from migrator import transformer
@@ -18,6 +19,7 @@ from migrator.pipeline.sinks import RunSink
 from migrator.pipeline.small_records import SmallRecords
 from migrator.pipeline.stores import Store
 from migrator.pipeline.walk_totals import WalkTotals, count_files, leave_out_files
+from migrator.report.tree import show_text
 
 MANY_RUNS = 5_000  # a tree of more is read in parts, into small records
 _PART_RUNS = 500
@@ -35,6 +37,14 @@ class PlannedTree:
 
     tree: transformer.RunTree
     plan: TreePlan
+
+    def __str__(self) -> str:
+        """The tree and its traces, as ``show`` draws them."""
+        return show_text(self.plan, self.tree.runs, self.tree.children)
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 from migrator.counting import counted
 from migrator.outcome.summary import MOST_PREFIXES, ArtifactSummary
-from migrator.report.formats import table
 from migrator.report.printable import one_line
 
 
@@ -40,14 +40,19 @@ def hollow_lines(hollow: Mapping[str, int]) -> list[str]:
     return [one_line(line)]
 
 
-def prefixes_text(summary: ArtifactSummary) -> str:
-    """List the commonest beginnings of recorded locations; "" if all of them lead to files."""
+def prefixes_text(summary: ArtifactSummary, command: str) -> str:
+    """List the commonest beginnings of recorded locations; "" if all of them lead to files.
+
+    ``command`` is the command that converts; the option for files that lie elsewhere is added.
+    """
     commonest = summary.prefixes.commonest(MOST_PREFIXES)
     lost = [prefix for prefix, _, found in commonest if not found]
     if not lost:
         return ""
-    rows = [[one_line(prefix), f"{n:,}", f"{found:,}"] for prefix, n, found in commonest]
-    return (
-        f"{table(['locations recorded below', 'recorded', 'found here'], rows)}\n"
-        f"If you have the files: --artifacts-at '{one_line(lost[0])}=DIRECTORY'"
-    )
+    lines = ["Where artifacts were recorded, and how many of these locations were found:"]
+    for prefix, number, found in commonest:
+        there = f"{found:,}" if found else "none"
+        lines.append(f"    {number:,} below {one_line(prefix)}, {there} found")
+    where = shlex.quote(f"{one_line(lost[0])}=DIRECTORY")
+    lines += ["If you have the files:", f"    {command} --artifacts-at {where}"]
+    return "\n".join(lines)

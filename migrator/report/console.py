@@ -13,7 +13,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -61,7 +61,7 @@ class SafeStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        if self.error is None:
+        if self.error is None and not self._stream.closed:  # Python flushes it as it is collected
             try:
                 self._stream.flush()
             except OSError as error:
@@ -78,6 +78,10 @@ class SafeStream(io.TextIOBase):
                 os.close(nowhere)
 
 
+def nothing() -> None:
+    """Do nothing: no progress is shown."""
+
+
 @dataclass(slots=True)
 class Console:
     """The streams of a command, and the state of its target while it prints.
@@ -92,6 +96,7 @@ class Console:
     state: str = NOTHING_WRITTEN
     exit_code: int | None = None
     color: str = "auto"
+    remove_progress: Callable[[], None] = nothing  # before a message; it is drawn again after it
 
     def finished(self, state: str, exit_code: int) -> None:
         """Record that the work is done. Call this before printing the result."""

@@ -32,6 +32,19 @@ def table(
     return "\n".join(aligned)
 
 
+def hanging_table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | None) -> str:
+    """An aligned table; where it is wider than ``width``, the last column goes on below itself."""
+    lines = [list(row) for row in rows]
+    before = sum(2 + max(map(len, column)) for column in [*zip(header, *lines, strict=True)][:-1])
+    broken = []
+    for *cells, last in lines:
+        room = max(LEAST_NAME, len(last) if width is None else width - before)
+        first, *rest = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
+        broken.append([*cells, first])
+        broken += [["" for _ in cells] + [more] for more in rest]
+    return table(header, broken, left=range(len(header)))
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table that fits a width.
@@ -89,7 +102,7 @@ def wrapped(text: str, width: int | None) -> str:
     if width is None:
         return text
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if len(line) <= width or line.startswith(COMMANDS):
             lines.append(line)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from migrator.counting import counted
+from migrator.counting import counted, listed
 from migrator.issues import Kind, Severity
 from migrator.outcome.ledger import Ledger
 from migrator.outcome.summary import Outcome
@@ -24,7 +24,7 @@ def scan_headline(outcome: Outcome) -> str:
     extent = _extent(ledger)
     if not sum(ledger.found.values()):
         return f"{sources}: no experiments ({extent}); nothing to convert."
-    items = _items({kind: n for kind, n in ledger.found.items() if kind is not Kind.EXPERIMENT})
+    items = items_text({kind: n for kind, n in ledger.found.items() if kind is not Kind.EXPERIMENT})
     return f"{sources}: {items or 'no runs'} in {experiments} ({extent}); {damage(ledger)}."
 
 
@@ -56,7 +56,7 @@ def convert_headline(outcome: Outcome) -> str:
     if not sum(ledger.found.values()):
         return f"Nothing to convert: no experiments in {sources}."
     rebuilt = new_rebuilt(outcome)[Kind.TRACE]
-    converted = _items(ledger.converted)
+    converted = items_text(ledger.converted)
     if not (converted or rebuilt) and _is_repetition(ledger):
         nothing = "Nothing new; database unchanged" if outcome.unchanged else "Nothing to do"
         text = f"{nothing}: {_there(ledger)} in {outcome.target} already"
@@ -101,15 +101,21 @@ def losses(ledger: Ledger) -> str:
     return text
 
 
+def has_damage(ledger: Ledger) -> bool:
+    """True if something would be rejected or degraded."""
+    return ledger.issues_count(Severity.REJECTED) + ledger.issues_count(Severity.DEGRADED) > 0
+
+
 def damage(ledger: Ledger) -> str:
-    """The same for a scan: ``nothing is damaged``, or what convert would reject or degrade."""
+    """The same for a scan: ``nothing is damaged``, or what ``convert`` would do to items."""
     rejected = ledger.issues_count(Severity.REJECTED)
     degraded = ledger.issues_count(Severity.DEGRADED)
     if not rejected and not degraded:
         return "nothing is damaged"
-    parts = [f"reject {rejected:,}"] if rejected else []
-    parts += [f"degrade {degraded:,}"] if degraded else []
-    return f"convert would {' and '.join(parts)}"
+    if not rejected:
+        return f"{counted(degraded, 'item')} would be degraded"
+    text = f"{counted(rejected, 'item')} would be rejected"
+    return f"{text}, {degraded:,} degraded" if degraded else text
 
 
 def _is_repetition(ledger: Ledger) -> bool:
@@ -118,19 +124,21 @@ def _is_repetition(ledger: Ledger) -> bool:
 
 
 def _there(ledger: Ledger) -> str:
-    items = _items(ledger.already_there)
+    items = _counted_items(ledger.already_there)
     rebuilt = ledger.rebuilt_already_there[Kind.TRACE]
     if rebuilt:
-        items += f" and {counted(rebuilt, 'rebuilt trace')}"
+        items.append(counted(rebuilt, "rebuilt trace"))
     only_one = rebuilt + sum(ledger.already_there[kind] for kind in NAMED) == 1
-    return f"{items} {'is' if only_one else 'are'}"
+    return f"{listed(items)} {'is' if only_one else 'are'}"
 
 
-def _items(counts: Mapping[Kind, int]) -> str:
+def items_text(counts: Mapping[Kind, int]) -> str:
     """``82 runs, 3 traces and 1 logged model``; "" where there is nothing."""
+    return listed(_counted_items(counts))
+
+
+def _counted_items(counts: Mapping[Kind, int]) -> list[str]:
     found = [counted(counts.get(kind, 0), kind.value) for kind in NAMED if counts.get(kind, 0)]
     if not found and counts.get(Kind.EXPERIMENT, 0):
         found = [counted(counts[Kind.EXPERIMENT], "experiment")]
-    if len(found) > 1:
-        return f"{', '.join(found[:-1])} and {found[-1]}"
-    return "".join(found)
+    return found

@@ -6,11 +6,12 @@ The page suits screens (light and dark), phones and paper. ``page.html`` is its 
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from migrator.counting import counted
 from migrator.outcome.summary import Outcome
@@ -18,6 +19,8 @@ from migrator.paths import readable_path
 from migrator.report.charts import short_number
 from migrator.report.page import page_of
 from migrator.report.printable import printable
+
+OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 def html_report(outcome: Outcome, values: bool = False) -> str:
@@ -40,6 +43,7 @@ def _template() -> Template:
         "counted": counted,
         "readable_path": readable_path,
         "short_number": short_number,
+        "whole_options": _whole_options,
     }
     return environment.get_template("page.html")
 
@@ -49,6 +53,11 @@ def _printable(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value)
     return value
+
+
+def _whole_options(text: str) -> Markup:
+    """A text in which no line ends within an option such as ``--include``."""
+    return Markup(OPTION.sub(r'<span class="word">\g<0></span>', str(escape(printable(text)))))
 
 
 def _thousands(number: int) -> str:

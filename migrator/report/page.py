@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator.counting import counted
+from migrator.databases import new_targets
 from migrator.issues import Code, Issue, Kind, Severity
 from migrator.outcome.examples import Examples, ExampleSpan, ExampleTrace
 from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
@@ -60,6 +61,16 @@ class Table:
     def titled_rows(self) -> list[list[tuple[Column, Cell]]]:
         """The rows, each cell with its column."""
         return [list(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def without_empty_columns(self) -> Table:
+        """The table without the columns in which no row has a text."""
+        kept = [
+            number
+            for number in range(len(self.columns))
+            if not self.rows or any(row[number].text for row in self.rows)
+        ]
+        columns = tuple(self.columns[number] for number in kept)
+        return Table(self.name, columns, [[row[number] for number in kept] for row in self.rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +298,7 @@ def _experiments(outcome: Outcome) -> Experiments:
         ]
         for e in shown
     ]
-    table = Table("experiments", columns, rows)
+    table = Table("experiments", columns, rows).without_empty_columns()
     return Experiments(table, len(outcome.experiments) - len(shown), kept_lines(outcome))
 
 
@@ -469,7 +480,7 @@ def _next(outcome: Outcome) -> Next | None:
     if outcome.target is None:
         command = ["mlflow-migrate", "convert", *map(readable_path, outcome.sources)]
         if not outcome.ledger.files:  # the default target may be the source
-            command += ["--to", "sqlite:///migrated.db"]
+            command += ["--to", next(new_targets(outcome.sources))]
         return Next(shlex.join(command), [])
     if outcome.dry_run:
         return None

@@ -7,7 +7,7 @@ from migrator.issues import Kind
 from migrator.outcome.summary import Outcome
 from migrator.report.artifacts import hollow_lines, prefixes_text
 from migrator.report.formats import duration, size
-from migrator.report.headline import scan_headline
+from migrator.report.headline import items_text, scan_headline
 from migrator.report.text import (
     DEFAULT_STYLE,
     Style,
@@ -55,7 +55,7 @@ def plan_text(outcome: Outcome, command: str) -> str:
     lines = ["Plan:", f"    {command}", _result(outcome), _cost(outcome)]
     behind = []
     if ledger.has_rejects:
-        behind.append("what is listed as rejected, until it is fixed and you convert again")
+        behind.append("what is rejected, until it is fixed and you convert again")
     if ledger.files_ignored:
         behind.append(counted(ledger.files_ignored, "file that is not MLflow's",
                               "files that are not MLflow's"))  # fmt: skip
@@ -63,20 +63,18 @@ def plan_text(outcome: Outcome, command: str) -> str:
         lines.append(f"Stays behind: {'; '.join(behind)}.")
     lines += hollow_lines(outcome.artifacts.hollow)
     lines += kept_lines(outcome)
-    lines += [artifacts_text(outcome), prefixes_text(outcome.artifacts)]
+    lines += [artifacts_text(outcome), prefixes_text(outcome.artifacts, command)]
     return "\n".join(filter(None, lines))
 
 
 def _result(outcome: Outcome) -> str:
-    """What ``convert`` would write: runs, the source's own traces, and traces made of runs."""
-    rebuilt = outcome.ledger.rebuilt
-    native = sum(experiment.native_traces for experiment in outcome.experiments)
-    runs = outcome.ledger.found[Kind.RUN] - outcome.ledger.rejected[Kind.RUN]
-    text = f"It would write {counted(runs, 'run')}"
-    if native:
-        text += f" and {counted(native, 'trace that is', 'traces that are')} in the source already"
-    if rebuilt[Kind.TRACE]:
-        traces, spans = counted(rebuilt[Kind.TRACE], "trace"), counted(rebuilt[Kind.SPAN], "span")
+    """What ``convert`` would write: the items of the source, and traces made of runs."""
+    ledger = outcome.ledger
+    items = items_text(ledger.found - ledger.rejected - ledger.left_out)
+    text = f"It would write {items or 'no runs'}"
+    if ledger.rebuilt[Kind.TRACE]:
+        traces = counted(ledger.rebuilt[Kind.TRACE], "trace")
+        spans = counted(ledger.rebuilt[Kind.SPAN], "span")
         text += f", and rebuild {traces} with {spans} from the runs"
     return f"{text}. The source is only read."
 

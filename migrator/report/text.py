@@ -68,12 +68,14 @@ class Style:
     """How much a text shows, and how wide its lines are.
 
     With ``values``, issues show the values that the source has. ``width`` is None where lines may
-    be of any length, as in a file.
+    be of any length, as in a file. With ``limits_above``, what a server can't keep stands on the
+    same screen already.
     """
 
     verbose: bool = False
     values: bool = False
     width: int | None = None
+    limits_above: bool = False
 
 
 DEFAULT_STYLE = Style()
@@ -96,7 +98,7 @@ def convert_text(outcome: Outcome, style: Style = DEFAULT_STYLE) -> str:
         ledger_table(outcome),
         files_text(outcome),
         rebuilt_text(outcome),
-        artifacts_text(outcome) if outcome.server is None else server_text(outcome.server),
+        artifacts_text(outcome) if outcome.server is None else server_text(outcome.server, style),
         notes_text(outcome, style),
         written_text(outcome),
     ]
@@ -123,9 +125,12 @@ def written_text(outcome: Outcome) -> str:
     return "\n".join(f"{title}: {path}" for title, path in files.items() if path)
 
 
-def server_text(server: ServerSummary) -> str:
+def server_text(server: ServerSummary, style: Style = DEFAULT_STYLE) -> str:
     """List the things that a server's API could not keep, and count the files sent to it."""
     parts = [limits_text(server)]
+    if server.limits and style.limits_above:
+        kinds = counted(len(server.limits), "kind of thing", "kinds of things")
+        parts = [f"What the API of the server can't keep is listed above: {kinds}."]
     if server.files_sent:
         files = counted(server.files_sent, "artifact file was", "artifact files were")
         parts.append(f"{files} sent to the server, {size(server.bytes_sent)}.")
@@ -144,7 +149,7 @@ def limits_text(server: ServerSummary) -> str:
         return ""
     lines = [f"What the API of the server (MLflow {server.version}) can't keep:"]
     lines += [
-        f"    {limit.count:,} {limit.what}: {limit.why}; {limit.instead}."
+        f"    {limit.what} ({limit.count:,}): {limit.why}; {limit.instead}."
         for limit in server.limits
     ]
     return "\n".join(lines)
@@ -251,8 +256,8 @@ def files_text(outcome: Outcome) -> str:
     if not ledger.files:
         return ""
     text = (
-        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + {ledger.files_referred:,} "
-        f"artifacts + {ledger.files_ignored:,} ignored"
+        f"Files: {ledger.files:,} found = {ledger.files_read:,} read + "
+        f"{counted(ledger.files_referred, 'artifact')} + {ledger.files_ignored:,} ignored"
     )
     if ledger.files_left_out:
         text += f" + {ledger.files_left_out:,} left out"

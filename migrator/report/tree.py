@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from migrator import conventions
 from migrator.model import RunRecord, SpanPlan, TracePlan, TreePlan
-from migrator.report.formats import shorten
+from migrator.report.formats import shorten, wrapped
 from migrator.report.printable import one_line
 
+BAR = "  │ "  # between a run and its spans
+LEAST_RUN = 20  # characters of a line that a run keeps on a narrow terminal
+LEAST_BESIDE = 38  # and its spans: the id of a trace has 35
 DEEPEST = 40  # levels drawn with lines; deeper runs show their depth as a number
 SHOWN_ORIGINS = ("inputs", "outputs")
 SHOWN_METADATA = {conventions.TRACE_SESSION: "session", conventions.TRACE_USER: "user"}
@@ -33,10 +37,12 @@ def show_text(
     runs: Mapping[str, RunRecord],
     children: Mapping[str, Sequence[str]],
     verbose: bool = False,
+    width: int | None = None,
 ) -> str:
     """Return the tree of runs with the span of each run beside it, and the role with its reasons.
 
-    Inputs and outputs are shown with their origin, and with ``verbose`` all other fields too.
+    Inputs and outputs are shown with their origin, and with ``verbose`` all other fields too. Lines
+    longer than ``width`` go on below; None is any width.
     """
     right: defaultdict[str | None, list[str]] = defaultdict(list)
     for trace in plan.traces:
@@ -47,18 +53,54 @@ def show_text(
         beside = right.pop(run_id, [""])
         rows.append((left, beside[0]))
         rows += [("", line) for line in beside[1:]]
-    rows += [("", line) for lines in right.values() for line in lines]
-    width = min(max(len(left) for left, _ in rows), 60)
-    lines = [f"Run {plan.root_run_id}"]
-    bar = "  │ " if plan.traces else ""
-    lines += [f"{left.ljust(width)}{bar}{beside}".rstrip(" ") for left, beside in rows]
+    for lines in right.values():
+        rows += [("", line) for line in lines]
+    drawn = _side_by_side(rows, width) if plan.traces else [left for left, _ in rows]
     profile = f", by profile {plan.profile}" if plan.profile else ""
-    lines += ["", f"Role: {plan.role.value}{profile}"]
-    lines += [f"    {reason}" for reason in plan.reasons]
+    facts = [f"Role: {plan.role.value}{profile}"]
+    facts += [f"    {reason}" for reason in plan.reasons]
     if not plan.traces:
-        lines.append(f"It is kept as runs ({plan.left_as_runs}).")
-    lines += [f"{issue.code.value}: {issue.message}" for issue in plan.issues]
-    return "\n".join(lines)
+        facts.append(f"It is kept as runs ({plan.left_as_runs}).")
+    facts += [f"{issue.code.value}: {issue.message}" for issue in plan.issues]
+    text = wrapped("\n".join(facts), width)
+    return "\n".join([f"Run {plan.root_run_id}", *drawn, "", text])
+
+
+def _side_by_side(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
+    """Draw two columns. Where ``width`` has no room, the right one goes on in the next line."""
+    left_width = min(max(len(left) for left, _ in rows), 60)
+    room = None
+    if width is not None:
+        left_width = min(left_width, max(width - len(BAR) - LEAST_BESIDE, LEAST_RUN))
+        room = max(width - len(BAR) - left_width, LEAST_BESIDE)
+    lines = []
+    for left, right in rows:
+        # a run that nothing is beside has the whole line
+        cell = _cut(left, left_width) if width is not None and right else left
+        for part in _broken(right, room):
+            bar = BAR if len(cell) <= left_width else ""
+            lines.append(f"{cell.ljust(left_width)}{bar}{part}".rstrip(" "))
+            cell = ""
+    return lines
+
+
+def _cut(text: str, limit: int) -> str:
+    """Cut a line of a tree, whose spaces count, to ``limit`` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _broken(text: str, width: int | None) -> list[str]:
+    """Break a line of a tree between words; what follows is indented below its first word."""
+    if width is None or len(text) <= width:
+        return [text]
+    indent = " " * (len(text) - len(text.lstrip(" │├└─")) + 4)
+    return textwrap.wrap(
+        text,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _spans_by_run(

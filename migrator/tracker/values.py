@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any
 
 from migrator import encoding
+from migrator.counting import counted
 
 MAX_ITEMS = 20_000  # keys and list items of one recorded value
 MAX_CHARS = 1_000_000  # characters of its texts in all, and of its keys
@@ -113,7 +114,7 @@ class _Reader:
         result: dict[str, Any] = {}
         for taken, (key, item) in enumerate(pairs):
             if self._items_left <= 0 or self._key_chars_left <= 0:
-                result[CUT_KEY] = f"{total - taken:,} more keys"
+                result[CUT_KEY] = counted(total - taken, "more key")
                 break
             self._items_left -= 1
             shown = text_of(key)[:MAX_KEY_CHARS]
@@ -125,7 +126,7 @@ class _Reader:
         result: list[Any] = []
         for item in values:
             if self._items_left <= 0:
-                result.append(f"… {len(values) - len(result):,} more items")
+                result.append(f"… {counted(len(values) - len(result), 'more item')}")
                 break
             self._items_left -= 1
             result.append(self.read(item, depth + 1))

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from migrator.counting import counted
 from migrator.model import Json, RunRecord
 from migrator.transformer.values import parse_json
 
@@ -112,8 +113,17 @@ def _split_rows(columns: Sequence[Json], data: Sequence[Json]) -> RowsOf:
         if isinstance(row, list) and len(row) == len(names):
             rows.append(dict(zip(names, row, strict=True)))
     odd = len(data) - len(rows)
-    wrong = f"{odd} of its {len(data)} rows do not fit its columns" if odd else ""
-    return RowsOf(tuple(rows), wrong)
+    return RowsOf(tuple(rows), _misfits(odd, len(data)))
+
+
+def _misfits(odd: int, total: int) -> str:
+    """``2 of its 9 rows do not fit its columns``; "" if all fit."""
+    of = f"of its {counted(total, 'row')}"
+    return (
+        counted(odd, f"{of} does not fit its columns", f"{of} do not fit its columns")
+        if odd
+        else ""
+    )
 
 
 def _is_list_of_objects(value: Json) -> bool:
@@ -126,7 +136,7 @@ def _records(values: Json) -> RowsOf:
     assert isinstance(values, Sequence)
     rows = tuple(each for each in values if isinstance(each, Mapping))
     odd = len(values) - len(rows)
-    return RowsOf(rows, f"{odd} of its {len(values)} entries are not JSON objects" if odd else "")
+    return RowsOf(rows, _not_objects(odd, counted(len(values), "entry", "entries")))
 
 
 def _cells_by_column(value: Mapping[str, Json]) -> tuple[Row, ...]:
@@ -158,9 +168,7 @@ def _csv_rows(text: str) -> RowsOf:
             rows.append({key: cell for key, cell in row.items() if key is not None})
     except csv.Error as error:
         return RowsOf(tuple(rows), f"it is not CSV after row {len(rows)}: {error}")
-    return RowsOf(
-        tuple(rows), f"{odd} of its {len(rows)} rows do not fit its columns" if odd else ""
-    )
+    return RowsOf(tuple(rows), _misfits(odd, len(rows)))
 
 
 def _json_lines(text: str) -> RowsOf:
@@ -170,7 +178,13 @@ def _json_lines(text: str) -> RowsOf:
         parsed.append(_line(line))
     rows = tuple(each for each in parsed if isinstance(each, Mapping))
     odd = len(lines) - len(rows)
-    return RowsOf(rows, f"{odd} of its {len(lines)} lines are not JSON objects" if odd else "")
+    return RowsOf(rows, _not_objects(odd, counted(len(lines), "line")))
+
+
+def _not_objects(odd: int, all_of_them: str) -> str:
+    """``2 of its 9 lines are not JSON objects``; "" if all are."""
+    of = f"of its {all_of_them}"
+    return counted(odd, f"{of} is not a JSON object", f"{of} are not JSON objects") if odd else ""
 
 
 def _line(text: str) -> Json:

@@ -87,7 +87,7 @@ class _Native:
         if not spans:
             spans = (self._inferred_root(name, recorded_usage),)
             self.tags[conv.MIGRATOR_INFERENCES] = conv.INFERRED_ROOT
-        elif execution_ms is None:
+        elif execution_ms is None and not self._has_inferred_root():
             execution_ms = max(0, spans[0].end_ns // MS - spans[0].start_ns // MS)
         root = spans[0]
         client_id = self._client_request_id()
@@ -119,6 +119,10 @@ class _Native:
             contents=contents,
         )
         return plan, tuple(self.issues)
+
+    def _has_inferred_root(self) -> bool:
+        """True if an earlier conversion made the only span, which has no time of its own."""
+        return self.tags.get(conv.MIGRATOR_INFERENCES) == conv.INFERRED_ROOT
 
     def _client_request_id(self) -> str | None:
         """The client's id, or the recorded trace id where MLflow can't keep that."""
@@ -270,7 +274,10 @@ class _Native:
         name: str | None,
         usage: TokenUsage | None,
     ) -> SpanPlan:
-        """Make the only span of a trace without spans, from what the trace itself says."""
+        """Make the only span of a trace without spans, from what the trace itself says.
+
+        The extractor has named the trace: it knows why there are none.
+        """
         record = self.record
         attributes = {f"{conv.LEGACY}inferences": encoding.encode([conv.INFERRED_ROOT])}
         for attribute, key, preview in (
@@ -283,12 +290,6 @@ class _Native:
         if usage is not None:
             attributes[conv.SPAN_USAGE] = trace_totals.usage_json(usage)
         length_ms = max(0, record.execution_ms or 0)
-        self._issue(
-            Code.TRACE_WITHOUT_SPANS,
-            f"Trace {record.trace_id} has no spans"
-            + ("." if record.spans_path else ": no traces.json was found."),
-            "the trace, with a root span made of what it says itself",
-        )
         return self._root_span(
             name or "trace",
             _ns(record.timestamp_ms),

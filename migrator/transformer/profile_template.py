@@ -89,11 +89,11 @@ def recognised_by(profile: Profile) -> tuple[str, ...]:
 def _group(group: Recognition) -> str:
     parts = []
     if group.root_name is not None:
-        parts.append(f"root named {group.root_name.pattern}")
+        parts.append(f"the root is named {group.root_name.pattern}")
     if group.root_has:
-        parts.append(f"root has {_listed(group.root_has)}")
+        parts.append(f"the root has {_listed(group.root_has)}")
     if group.child_name is not None:
-        parts.append(f"a run below named {group.child_name.pattern}")
+        parts.append(f"a run below is named {group.child_name.pattern}")
     if group.child_has:
         parts.append(f"a run below has {_listed(group.child_has)}")
     return "; ".join(parts)

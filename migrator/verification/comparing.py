@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, pipeline
 from migrator.credentials import masked
@@ -19,7 +20,7 @@ from migrator.verification.rest import RestComparer
 
 def verify(
     sources: pipeline.Paths = DEFAULT_SOURCE,
-    against: str = DEFAULT_TARGET,
+    against: str | Path = DEFAULT_TARGET,
     options: pipeline.Options | None = None,
     progress: pipeline.Progress = pipeline.no_progress,
     say: pipeline.Say = pipeline.say_nothing,
@@ -35,6 +36,7 @@ def verify(
         assert result.same, result.as_text()
     """
     options = options or pipeline.Options()
+    against = pipeline.as_text("The target", against)
     if not options.shard.is_whole:
         raise OptionError(
             "verify compares complete sources, and a shard is only a part of one.",

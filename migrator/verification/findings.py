@@ -73,6 +73,10 @@ class VerifyResult:
             "hollow_traces": dict(self.hollow),
         }
 
+    def __str__(self) -> str:
+        """The text of ``as_text``."""
+        return self.as_text()
+
     def _repr_html_(self) -> str:
         """The text of ``as_text``, for a notebook."""
         return f"<pre>{escape(self.as_text())}</pre>"

@@ -98,7 +98,7 @@ def compare_search(
         if not token:
             break
     for trace_id in sorted(trace_ids - found):
-        findings.differs(Kind.TRACE, trace_id, "search_traces", "found", MISSING)
+        findings.differs(Kind.TRACE, trace_id, "search_traces", "the trace", MISSING)
 
 
 def compare_assessment(of: Entity | None, record: AssessmentRecord, found: Any) -> None:

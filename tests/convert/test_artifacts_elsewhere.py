@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -400,13 +401,17 @@ def test_hollow_traces_are_counted_with_the_place_of_their_artifacts(tmp_path: P
     assert report["artifacts"]["hollow_traces"] == {"s3://bucket/mlflow": 1}
 
 
-def test_scan_lists_recorded_prefixes_and_the_option(tmp_path: Path) -> None:
+def test_scan_lists_recorded_prefixes_and_the_command_to_complete(tmp_path: Path) -> None:
     source = tmp_path / "mlruns"
-    write_tree(source, "s3://bucket/mlflow/7", None)
-    result = CliRunner().invoke(main, ["scan", str(source)])
-    rows = [line.split() for line in result.output.splitlines()]
-    assert ["s3://bucket/mlflow", "2", "0"] in rows
-    assert "--artifacts-at 's3://bucket/mlflow=DIRECTORY'" in result.output
+    write_tree(source, "s3://bucket/mlflow/a project/7", None)
+    given = ["scan", str(source), "--adopt-orphans"]
+    lines = CliRunner().invoke(main, given, env={"COLUMNS": "80"}).output.splitlines()
+    assert "    2 below s3://bucket/mlflow/a project, none found" in lines
+    command = lines[lines.index("If you have the files:") + 1]
+    expected = f"mlflow-migrate convert {source} --adopt-orphans"
+    assert command == f"    {expected} --artifacts-at 's3://bucket/mlflow/a project=DIRECTORY'"
+    completed = shlex.split(command.replace("DIRECTORY", str(tmp_path)))
+    assert CliRunner().invoke(main, [*completed[1:], "--dry-run"]).exit_code == 0
 
 
 @pytest.mark.parametrize("has_directory", [True, False])

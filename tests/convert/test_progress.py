@@ -89,7 +89,7 @@ def test_quiet_commands_say_one_line_at_exit_code_3(damaged: Path, tmp_path: Pat
     assert dry.stderr == "1 item was rejected. Without -q the list is printed.\n"
     scanned = run("scan", damaged, "-q")
     assert (scanned.exit_code, scanned.stdout) == (3, "")
-    assert scanned.stderr == "Convert would reject 1; scan without -q lists why.\n"
+    assert scanned.stderr == "1 item would be rejected; scan without -q lists why.\n"
     sent = run("export", damaged, "--otlp", tmp_path / "t.jsonl", "-q")
     assert (sent.exit_code, sent.stdout) == (3, "")
     assert sent.stderr == "1 item was rejected. Without -q the list is printed.\n"

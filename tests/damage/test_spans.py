@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from migrator import pipeline
-from migrator.issues import Kind
+from migrator.issues import Code, Kind
 from migrator.verification import verify
 from tests.support.spanlesskit import (
     BROKEN,
@@ -27,6 +27,19 @@ from tests.support.spanlesskit import (
 )
 from tests.support.storekit import write_experiment, write_trace
 
+NO_SPANS = {
+    Code.SPANS_MISSING,
+    Code.SPANS_DAMAGED,
+    Code.TRACE_WITHOUT_SPANS,
+    Code.TRACE_NEVER_ENDED,
+}
+
+
+def trace_of(path: str) -> str:
+    """The id of the trace that a path leads into."""
+    parts = Path(path).parts
+    return parts[parts.index("traces") + 1]
+
 
 def test_a_trace_without_spans_gets_a_root_and_hides_no_other(tmp_path: Path) -> None:
     root = tmp_path / "mlruns"
@@ -35,6 +48,8 @@ def test_a_trace_without_spans_gets_a_root_and_hides_no_other(tmp_path: Path) ->
     options = pipeline.Options()
     outcome = pipeline.convert([str(root)], uri, options)
     assert outcome.ledger.gaps() == []
+    named = [trace_of(issue.path) for issue in outcome.ledger.issues if issue.code in NO_SPANS]
+    assert sorted(named) == sorted(IDS.values())  # each trace once
     client = MlflowClient(uri)
     found = found_in(client, "1") | found_in(client, DELETED)
     assert found.keys() == {WHOLE, *IDS.values()}

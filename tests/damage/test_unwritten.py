@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from migrator import signals as interrupts
 from migrator.cli import main
 from migrator.loader.sqlite import merge, staging
-from migrator.pipeline import commands
+from migrator.pipeline import conversion
 from migrator.pipeline.closing import Walked
 from migrator.report import files
 from tests.damage.test_damage import tree_hash
@@ -57,7 +57,7 @@ def test_a_report_whose_directory_vanished_leaves_a_complete_database(
         shutil.rmtree(folder)
         real(*args)
 
-    monkeypatch.setattr(commands, "write_report", vanish)
+    monkeypatch.setattr(conversion, "write_report", vanish)
     result = convert(store, "--report", folder / "r.html")
     assert result.exit_code == 3
     assert "The database" in result.stderr and "is complete" in result.stderr
@@ -152,7 +152,7 @@ def test_a_signal_comes_too_late_once_the_target_is_there(
     with monkeypatch.context() as patch:
         room, name = (merge, "merge") if existing else (staging, "publish_new")
         patch.setattr(room, name, interrupted(getattr(room, name), number))
-        patch.setattr(commands, "write_report", interrupted(files.write_report, number))
+        patch.setattr(conversion, "write_report", interrupted(files.write_report, number))
         result = convert(store)
     assert result.exit_code == 3 and "Interrupted" not in result.output
     assert runs(store) == 3

@@ -33,7 +33,7 @@ KILLED = """
 import os, signal, sys
 from migrator import pipeline
 from migrator.loader.sqlite import merge
-from migrator.pipeline import commands
+from migrator.pipeline import conversion
 
 path, moment = sys.argv[1:]
 
@@ -61,7 +61,7 @@ if moment == "before the commit":
 if moment == "during the backup":
     merge.staging.publish_new = die
 if moment == "after the commit":
-    commands._ReportSettings.write = die
+    conversion._ReportSettings.write = die
 options = pipeline.Options(workers=1)
 pipeline.convert([path], options=options, in_place=True, progress=progress)
 """

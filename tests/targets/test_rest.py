@@ -562,7 +562,7 @@ def test_what_can_not_be_kept_is_said_before_anything_is_written(
     empty = server.rows()
     dry = convert(store, server.uri, "--dry-run", "--report", "dry.json")
     assert dry.exit_code == 0
-    assert "4 ids of runs: the server draws them" in dry.stdout
+    assert "ids of runs (4): the server draws them" in dry.stdout
     assert server.rows() == empty
     before: list[str] = []
     original = click.echo
@@ -578,7 +578,7 @@ def test_what_can_not_be_kept_is_said_before_anything_is_written(
     monkeypatch.setattr(click, "echo", echo)
     result = convert(store, server.uri, "--report", "r.json")
     assert before == ["True"]
-    assert "4 ids of runs: the server draws them" in result.stderr
+    assert "ids of runs (4): the server draws them" in result.stderr
     said = report(tmp_path / "r.json")["server"]
     counts = {limit["name"]: limit["count"] for limit in said["cannot_keep"]}
     assert counts == {

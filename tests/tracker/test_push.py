@@ -137,7 +137,7 @@ def test_everything_is_carried_and_twice_is_once(server: Server, tmp_path: Path)
     result = push(uri, server)
     said = f"Sent 2 traces and 3 runs to {server.uri}; 0 were there already, 0 were refused."
     assert counts(result) == (0, said), result.output
-    assert "ids of runs: the server draws them" in result.output  # before it began
+    assert "ids of runs (3): the server draws them" in result.output  # before it began
     check_same(uri, server)
     _, there = trackerkit.stored(server.uri, EXPERIMENT)
     valid = {a.value: a.valid for a in there.info.assessments if a.name == "q"}
@@ -174,7 +174,7 @@ def test_a_trace_that_was_cut_off_is_completed(cut: str, server: Server, tmp_pat
     assert {a.assessment_id: a.value for a in there.info.assessments} == {
         a.assessment_id: a.value for a in here.info.assessments
     }
-    said = f"Sent 0 traces and 0 runs to {server.uri}; 1 were there already, 0 were refused."
+    said = f"Sent 0 traces and 0 runs to {server.uri}; 1 was there already, 0 were refused."
     assert counts(push(uri, server)) == (0, said)
 
 
@@ -219,7 +219,7 @@ def test_links_to_a_run_that_was_refused_come_with_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(RestStore, "create_run", refuse)
         result = push(uri, server)
-    said = f"Sent 1 trace and 2 runs to {server.uri}; 0 were there already, 1 were refused."
+    said = f"Sent 1 trace and 2 runs to {server.uri}; 0 were there already, 1 was refused."
     assert result.exit_code == 3 and said in result.output, result.output
     assert "server-refused" in result.output and "not this" in result.output
     assert len(one_trace(server.uri).data.spans) == 4
@@ -255,7 +255,7 @@ def test_what_the_server_failed_at_is_sent_again(
         patch.setattr(RestStore, "log_inputs", fail)
         result = push(uri, server)
     assert result.exit_code == 3 and "database is locked" in result.output, result.output
-    assert "0 were there already, 1 were refused." in result.output
+    assert "0 were there already, 1 was refused." in result.output
     assert push(uri, server).exit_code == 0
     check_same(uri, server)
 

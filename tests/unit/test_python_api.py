@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +101,68 @@ def test_errors_are_of_one_kind(tmp_path: Path) -> None:
         migrator.scan(tmp_path / "no-such-store")
     with pytest.raises(migrator.MigrateError, match="on-conflict"):
         migrator.convert(tmp_path, on_conflict="mrege")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"incldue": "deleted"}, "There is no option 'incldue'. Did you mean include?"),
+        ({"experiment": "ads"}, "There is no option 'experiment'. Did you mean experiments?"),
+        ({"include": 5}, "5 is not a text, a path, or several of them."),
+        ({"since": 5}, "The value 5 of the option since has a wrong type."),
+        ({"workers": "two"}, "The value 'two' of the option workers has a wrong type."),
+        ({"runs": "no"}, "The value 'no' of the option runs has a wrong type."),
+        ({"profile": 5}, "The value 5 of the option profile has a wrong type."),
+        ({"only": 5}, "The value 5 of the option only has a wrong type."),
+        ({"sink": object()}, "has no method add_experiment. Derive its class from migrator.Base"),
+        ({"progress": 5}, "The value 5 of progress is not a function."),
+    ],
+)
+def test_wrong_options_are_refused_at_once(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(migrator.MigrateError) as error:
+        migrator.scan("no-such-store", **options)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        (None, "None is not a text, a path, or several of them."),
+        (5, "5 is not a text, a path, or several of them."),
+        ([], "No source is given."),
+        ("", "The source is empty."),
+    ],
+)
+def test_what_is_no_source_is_refused(sources: Any, said: str) -> None:
+    with pytest.raises(migrator.MigrateError) as error:
+        migrator.scan(sources)
+    assert said in str(error.value)
+
+
+def test_targets_are_texts_or_paths(store: Path, tmp_path: Path) -> None:
+    target = tmp_path / "m.db"
+    assert str(migrator.convert(store, target)).startswith("Converted 2 runs")
+    assert migrator.verify(store, target).same
+    sent = migrator.export(store, tmp_path / "traces.jsonl")
+    assert str(sent) == f"Sent 1 trace with 5 spans to {tmp_path}/traces.jsonl."
+    assert "Nothing new" in str(migrator.convert(target, in_place=True))
+    calls: list[Callable[..., object]] = [migrator.convert, migrator.verify, migrator.export]
+    for call in calls:
+        for wrong in (None, "", 5):
+            with pytest.raises(migrator.MigrateError, match="is not an address or a path"):
+                call(store, wrong)
+
+
+def test_a_shown_tree_is_drawn(store: Path) -> None:
+    shown = migrator.show("aa", store)
+    assert "asked  [FINISHED" in str(shown) and f"tr-{'a' * 32}" in str(shown)
+    assert shown._repr_html_().startswith("<pre>Run aaaa")
+    with pytest.raises(migrator.MigrateError, match=r"No run begins with 'zz' in .*mlruns\."):
+        migrator.show("zz", store)
+
+
+def test_a_notebook_completes_the_public_names() -> None:
+    assert dir(migrator) == sorted(migrator.__all__)
 
 
 def test_importing_it_is_light() -> None:

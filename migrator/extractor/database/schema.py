@@ -232,7 +232,8 @@ class SchemaReport:
                 yield Issue(
                     Code.COLUMN_NOT_CARRIED,
                     f"{self.name}/{table}.{column}",
-                    f"This program does not know the column; {_rows(count)} a value in it.",
+                    "This program does not know the column; "
+                    f"{counted(count, 'row has', 'rows have')} a value in it.",
                     count=count,
                 )
 
@@ -243,23 +244,19 @@ class SchemaReport:
         if table.startswith(_LEFT_BY_ALEMBIC):
             yield self._schema_issue(
                 f"{self.name}/{table}",
-                f"An interrupted upgrade left this copy of a table; it holds {count:,} rows.",
+                "An interrupted upgrade left this copy of a table; it holds "
+                f"{counted(count, 'row')}.",
             )
             return
         yield Issue(
             Code.TABLE_NOT_CARRIED,
             f"{self.name}/{table}",
-            f"The table has {count:,} {'row' if count == 1 else 'rows'}, which have no place in "
-            "what is converted.",
+            f"The table has {counted(count, 'row')}, which have no place in what is converted.",
             count=count,
         )
 
     def _count(self, table: str, where: str = "") -> int:
         return self.database.number(f"SELECT COUNT(*) FROM {self.database.name(table)}{where}")
-
-
-def _rows(count: int) -> str:
-    return "1 row has" if count == 1 else f"{count:,} rows have"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def read_trace(
             code,
             entry.path,
             f"The trace has no rows in table spans, and there is no {SPANS} for it.",
-            kept="the trace, without the spans that MLflow wrote",
+            kept="the trace, with a root span made of what it says itself",
             kind=Kind.TRACE,
         )
     _check_number(log, entry, metadata, len(spans))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
+from migrator.counting import counted
 from migrator.extractor.filestore.read_log import METRIC_LIMIT_BYTES, ReadLog
 from migrator.issues import Code, Kind
 from migrator.model import LoggedModelMetric, MetricPoint
@@ -122,7 +123,8 @@ def _merge(log: ReadLog, path: str, kind: Kind, count: int) -> None:
         log.add(
             Code.METRIC_POINT_REPEATED,
             path,
-            f"{count:,} lines repeat a point of the same time, value and step.",
+            f"{counted(count, 'line repeats', 'lines repeat')} a point of the same time, value "
+            "and step.",
             kept="each point once",
             kind=kind,
             count=count,
@@ -137,7 +139,7 @@ def _odd_times(log: ReadLog, path: str, count: int, first: int) -> None:
     log.add(
         Code.TIME_NOT_MS,
         path,
-        f"The times of {count:,} points can't be milliseconds; the first is {first}.",
+        f"The times of {counted(count, 'point')} can't be milliseconds; the first is {first}.",
         kept="as they are",
         count=count,
     )

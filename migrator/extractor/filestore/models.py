@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 
+from migrator.counting import counted
 from migrator.extractor.filestore.artifacts import NO_PLACES, ArtifactPlaces, list_artifacts
 from migrator.extractor.filestore.layout import META, store_of
 from migrator.extractor.filestore.metrics import read_model_points
@@ -87,8 +88,9 @@ def read_logged_model(
         log.add(
             Code.MODEL_REBUILT,
             entry.path,
-            f"Its {META} has no facts; there are {len(params)} params, {len(metrics)} metric "
-            f"points, {len(tags)} tags and {len(artifacts.files)} artifacts.",
+            f"Its {META} has no facts. Found: {counted(len(params), 'param')}, "
+            f"{counted(len(metrics), 'metric point')}, {counted(len(tags), 'tag')} and "
+            f"{counted(len(artifacts.files), 'artifact')}.",
             kept=f"as a model made from them, of {created_ms} ms since 1970",
             kind=Kind.LOGGED_MODEL,
         )
@@ -158,8 +160,8 @@ def read_registered_model(entry: Entry) -> Extracted[RegisteredModelRecord]:
         log.add(
             Code.MODEL_REBUILT,
             entry.path,
-            f"Its {META} has no facts; there are {len(versions)} versions, {len(tags)} tags and "
-            f"{len(aliases)} aliases.",
+            f"Its {META} has no facts. Found: {counted(len(versions), 'version')}, "
+            f"{counted(len(tags), 'tag')} and {counted(len(aliases), 'alias', 'aliases')}.",
             kept="as a registered model made from them",
             kind=Kind.REGISTERED_MODEL,
         )
@@ -214,7 +216,7 @@ def _version(
         log.add(
             Code.MODEL_VERSION_REBUILT,
             path,
-            f"Its {META} has no facts; it has {len(tags)} tags.",
+            f"Its {META} has no facts. Found: {counted(len(tags), 'tag')}.",
             kept="as a version without source, run and times",
             kind=Kind.MODEL_VERSION,
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from migrator import conventions
+from migrator.counting import counted
 from migrator.extractor.filestore.artifacts import (
     NO_PLACES,
     TEXT_LIMIT_BYTES,
@@ -108,7 +109,10 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
         if tags:
             log.found[Kind.EXPERIMENT_TAG] += len(tags)
             log.add(
-                Code.INLINE_TAGS_USED, meta.path, f"{len(tags)} tags.", kind=Kind.EXPERIMENT_TAG
+                Code.INLINE_TAGS_USED,
+                meta.path,
+                f"{counted(len(tags), 'tag')}.",
+                kind=Kind.EXPERIMENT_TAG,
             )
     _keep_description(log, meta, tags, Kind.EXPERIMENT_TAG)
     deleted = meta.is_deleted() or entry.in_trash
@@ -166,8 +170,8 @@ def read_run(
         log.reject_empty(Code.RUN_EMPTY, path, "The directory holds nothing of a run.")
         return log.close(None)
     counts = (
-        f"{len(params)} params, {len(metrics)} metrics, {len(tags)} tags and "
-        f"{len(artifacts.files)} artifacts"
+        f"{counted(len(params), 'param')}, {counted(len(metrics), 'metric')}, "
+        f"{counted(len(tags), 'tag')} and {counted(len(artifacts.files), 'artifact')}"
     )
     state = _run_state(log, meta, path, metrics, counts)
     says_deleted = meta.is_deleted()
@@ -236,8 +240,7 @@ def _run_state(log: ReadLog, meta: Meta, path: str, metrics: Metrics, counts: st
         log.add(
             Code.RUN_REBUILT,
             path,
-            f"Its meta.yaml {'lacks some facts' if has_meta else 'has no facts'}; there are "
-            f"{counts}.",
+            f"Its meta.yaml {'lacks some facts' if has_meta else 'has no facts'}. Found: {counts}.",
             kept=f"as a run made from them, with status {status}",
             kind=Kind.RUN,
         )

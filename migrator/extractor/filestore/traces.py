@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from migrator import conventions, encoding
+from migrator.counting import counted
 from migrator.extractor.filestore.artifacts import NO_PLACES, ArtifactPlaces, find_artifact_dir
 from migrator.extractor.filestore.junk_names import is_junk
 from migrator.extractor.filestore.layout import store_of
@@ -100,7 +101,7 @@ def read_trace(entry: TraceEntry, places: ArtifactPlaces = NO_PLACES) -> Extract
             Code.TRACE_NEVER_ENDED if state == "IN_PROGRESS" else Code.SPANS_MISSING,
             entry.path,
             f"There is no {SPANS} for the trace.",
-            kept="the trace, without the spans that MLflow wrote",
+            kept="the trace, with a root span made of what it says itself",
             kind=Kind.TRACE,
         )
     spans = tuple(reader.records)
@@ -118,8 +119,8 @@ def read_trace(entry: TraceEntry, places: ArtifactPlaces = NO_PLACES) -> Extract
         log.add(
             Code.TRACE_REBUILT,
             entry.path,
-            f"Its {INFO} has no facts; there are {len(tags)} tags, {len(metadata)} metadata and "
-            f"{len(spans)} spans.",
+            f"Its {INFO} has no facts. Found: {counted(len(tags), 'tag')}, {len(metadata)} "
+            f"metadata and {counted(len(spans), 'span')}.",
             kept=f"as a trace made from them, with state {state}",
             kind=Kind.TRACE,
         )
@@ -270,20 +271,31 @@ class SpanReader:
                 self._reject(f"Span {position} is not an object.")
 
     def _parse(self, data: bytes) -> list[Any]:
+        is_text = True
         try:
             text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         except UnicodeDecodeError as error:
             self._damaged(f"The file is not UTF-8: {error}.")
+            is_text = False
             text = data.decode("utf-8", "replace")
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            self._damaged(f"The file is not JSON: {error}.", text[:60])
+            if is_text:
+                self._damaged(f"The file is not JSON: {error}.", text[:60])
             return self._whole_spans(text)
         spans = _spans_in(content)
         if spans is None:
             self._damaged("The file holds no list of spans.", text[:60])
             return []
+        if not spans:
+            self._log.add(
+                Code.TRACE_WITHOUT_SPANS,
+                self._path,
+                "The file holds an empty list of spans.",
+                kept="the trace, with a root span made of what it says itself",
+                kind=Kind.TRACE,
+            )
         return spans
 
     def _whole_spans(self, text: str) -> list[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from migrator import addresses
 from migrator.credentials import masked
+from migrator.databases import new_targets
 from migrator.errors import TargetError
 from migrator.loader import schema
 from migrator.loader.sqlite import audit, files, merge, newer_columns, staging
@@ -101,5 +102,5 @@ def _upgrade_copy(path: str, copy: str, revision: str) -> None:
             f"{path}: MLflow's own migrations fail on its tables or rows, so nothing was changed. "
             f"They say: {said.rstrip('.')}.",
             todo="Convert it into a new database instead, which needs no upgrade: mlflow-migrate "
-            f"convert {path} --to sqlite:///migrated.db",
+            f"convert {path} --to {next(new_targets([path]))}",
         ) from error

@@ -138,11 +138,26 @@ def _check_revision(shown: str, revision: str, upgrade: str) -> None:
             " upgrade it in place and without a backup.",
             todo=f"Verify it with 'mlflow==3.9.*' installed, or upgrade it first: {upgrade}",
         )
+    if not _knows(revision):
+        raise TargetError(
+            f"{shown} was written by a newer MLflow than the installed {VERSION}: it has the "
+            f"schema revision {revision}.",
+            todo="Verify it beside that MLflow or a newer one: pip install --upgrade 'mlflow<4'",
+        )
     raise TargetError(
         f"{shown} has the schema revision {revision}, and MLflow {VERSION} reads {wanted}.",
-        todo="Verify it with the MLflow version that it was converted for ('mlflow==3.9.*' unless"
-        f" --schema said otherwise), or upgrade it first: {upgrade}",
+        todo="Verify it beside the MLflow that it was converted with, or upgrade it first: "
+        f"{upgrade}",
     )
+
+
+def _knows(revision: str) -> bool:
+    """Whether the installed MLflow has a schema revision among its migrations."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    script = ScriptDirectory.from_config(_get_alembic_config(db_url=""))
+    return any(each.revision == revision for each in script.walk_revisions())
 
 
 def _server_state(url: URL) -> tuple[str, tuple[str, str] | None]:

@@ -239,10 +239,7 @@ def test_import_that_is_left_alone_says_why(tmp_path: Path) -> None:
     assert run(path, "--write").exit_code == 0
     assert path.read_text(encoding="utf-8") == text.replace(URI, NEW_URI)  # it still is safe
     found = {each.code: each for each in inspect([str(path)]).findings}
-    assert (
-        "not before the reads of its runs are changed (line 5, 6)"
-        in found["legacy-import"].replacement
-    )
+    assert "change the reads of its runs first (line 5, 6)" in found["legacy-import"].replacement
     assert "cost_summary" in found["run-reader"].replacement
 
 

@@ -386,7 +386,7 @@ def test_links_out_of_the_store_are_not_followed(root: Path, tmp_path: Path) -> 
         assert "outside" not in repr(result.record)
     assert_census(index, results)
     issues = {i.code for result in results for i in result.issues}
-    assert issues == {Code.LINK_NOT_FOLLOWED, Code.ARTIFACT_LINK}
+    assert issues == {Code.LINK_NOT_FOLLOWED, Code.ARTIFACT_LINK, Code.TRACE_WITHOUT_SPANS}
 
 
 def test_loops_and_broken_links_do_not_hang(root: Path) -> None:

@@ -186,7 +186,7 @@ def test_states_are_those_of_the_target(root: Path, recorded: str | int, status:
 
 
 def test_an_unknown_state_is_named(root: Path) -> None:
-    write_trace(root, "1", TRACE, state="FINE")
+    write_trace(root, "1", TRACE, state="FINE", spans=[v3_span(ROOT, None)])
     result = read(root)
     assert result.record is not None and result.record.status == "STATE_UNSPECIFIED"
     assert codes(result) == [Code.STATUS_UNKNOWN]
@@ -248,6 +248,17 @@ def test_a_trace_without_spans_is_kept_and_named(root: Path) -> None:
     result = read(root)
     assert result.record is not None and result.record.spans == ()
     assert codes(result) == [Code.SPANS_MISSING]
+
+
+def test_an_empty_list_of_spans_is_named(root: Path) -> None:
+    write_trace(root, "1", TRACE, spans=[])
+    assert codes(read(root)) == [Code.TRACE_WITHOUT_SPANS]
+
+
+@pytest.mark.parametrize("content", [b"", bytes(range(256)), b"[", b"7"])
+def test_a_useless_spans_file_is_named_once(root: Path, content: bytes) -> None:
+    write_trace(root, "1", TRACE, traces_json=content)
+    assert codes(read(root)) == [Code.SPANS_DAMAGED]
 
 
 def test_a_trace_that_never_ended_has_no_spans_to_miss(root: Path) -> None:
@@ -385,7 +396,7 @@ def test_assessments_are_read_whole(root: Path) -> None:
             if key != "feedback"
         },
     }
-    write_trace(root, "1", TRACE, assessments=assessments)
+    write_trace(root, "1", TRACE, assessments=assessments, spans=[v3_span(ROOT, None)])
     result = read(root)
     assert result.record is not None and result.issues == ()
     first, second, third = result.record.assessments

@@ -431,6 +431,23 @@ def test_workers_count_the_same_weeks_and_trees(tmp_path: Path) -> None:
         assert alone[key] == shared[key]
 
 
+def test_options_stay_whole_and_columns_without_a_number_are_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_experiment(root, "7", "<b>ads</b>")
+    for letter in "ab":
+        write_run(root, "7", letter * 32)
+    text = html_report(pipeline.scan([str(root)]))
+    assert '; <span class="word">--include</span> flat makes traces of them too.' in text
+    (header,) = re.findall(r'data-table="experiments"><thead><tr>(.*?)</tr>', text)
+    assert re.findall(r">([^<]+)</th>", header) == [
+        "experiment",
+        "runs",
+        "roles of its trees",
+        "dates",
+    ]
+    assert "&lt;b&gt;ads&lt;/b&gt;" in text
+
+
 # ----------------------------------------------------------------------------- in a browser
 
 

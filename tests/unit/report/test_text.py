@@ -7,18 +7,22 @@ import io
 import re
 import sqlite3
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from migrator.cli import main
-from migrator.outcome.summary import Outcome
+from migrator.cli.output import drawn_progress, say
+from migrator.outcome.summary import Outcome, ServerLimit, ServerSummary
 from migrator.report.colors import painted_page
+from migrator.report.console import Console, SafeStream
 from migrator.report.formats import Column, fitted_table, wrapped
 from migrator.report.headline import convert_headline, scan_headline
 from migrator.report.roles import roles_text
+from migrator.report.text import Style, server_text
 from tests.support import fixturekit
 from tests.support.storekit import write_experiment, write_run
 
@@ -33,6 +37,12 @@ def run(*args: object, columns: int | None = None) -> Result:
 @pytest.fixture(scope="module")
 def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fixturekit.materialise(AGENTS, tmp_path_factory.mktemp("agents"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run commands where no mlflow.db lies: a plan looks at the default target."""
+    monkeypatch.chdir(tmp_path)
 
 
 def damaged_store(root: Path) -> Path:
@@ -91,7 +101,7 @@ def test_damage_comes_before_the_table(tmp_path: Path) -> None:
     assert "What to do:" in result.stdout
     assert f"Rejected items, for convert --only: {tmp_path}/m.db.report.rejects.jsonl" in lines
     scanned = run("scan", root).stdout.splitlines()[0]
-    assert scanned.endswith("convert would reject 1 and degrade 3.")
+    assert scanned.endswith("; 1 item would be rejected, 3 degraded.")
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -117,6 +127,126 @@ def test_every_experiment_with_traces_is_linked_or_counted(agents: Path, tmp_pat
     assert "    … 2 more experiments have traces; -v lists all" in text
     assert "    configurable_agents (13 traces):\n        http://127.0.0.1:5000/#/" in text
     assert run("convert", agents, "--to", target, "-v").stdout.count("/traces?") == 7
+
+
+def test_what_is_there_already_is_one_list(tmp_path: Path) -> None:
+    source, target = fixturekit.materialise("3.5.1-genai", tmp_path), f"sqlite:///{tmp_path}/m.db"
+    run("convert", source, "--to", target)
+    assert run("convert", source, "--to", target, "--check-all").stdout.splitlines()[0] == (
+        "Nothing new; database unchanged: 7 runs, 4 traces, 7 logged models, 3 registered models "
+        f"and 1 rebuilt trace are in {target} already."
+    )
+
+
+def test_a_plan_never_writes_to_its_source_or_to_a_database_that_it_can_not_use(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    foreign = sqlite3.connect("mlflow.db")
+    foreign.execute("CREATE TABLE t (x)").connection.close()
+    scanned = plan_of(run("scan", agents).stdout)[1]
+    assert scanned == f"    mlflow-migrate convert {agents} --to sqlite:///migrated.db"
+    assert run(*scanned.split()[1:]).exit_code == 0
+    again = plan_of(run("scan", "migrated.db").stdout)[1]
+    assert again == "    mlflow-migrate convert migrated.db --to sqlite:///migrated-2.db"
+    refused = run("convert", "migrated.db", "--to", "sqlite:///migrated.db").stderr
+    assert "(--to sqlite:///migrated-2.db)" in refused
+    assert run(*again.split()[1:], "--dry-run").exit_code == 0
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_profiles_fit_the_terminal(columns: int) -> None:
+    narrow = run("profiles", "list", columns=columns).stdout
+    assert max(map(len, narrow.splitlines())) <= columns
+    whole = run("profiles", "list").stdout
+    assert [word for word in narrow.split() if word.strip("-")] == [
+        word for word in whole.split() if word.strip("-")
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_tree_beside_its_trace_fits_the_terminal(agents: Path, columns: int) -> None:
+    found = run("scan", agents, "--tree", "rulebook").stdout.split("]  ")[1][:32]
+    whole = run("show", found, agents, "-v").stdout
+    fitting = run("show", found, agents, "-v", columns=columns).stdout
+    assert max(map(len, whole.splitlines())) > 120
+    assert max(map(len, fitting.splitlines())) <= columns
+    drawn = str.maketrans("", "", "│├└─")
+    assert sorted(fitting.translate(drawn).split()) == sorted(whole.translate(drawn).split())
+
+
+def test_help_can_be_pasted() -> None:
+    text = run("scan", "--help", columns=80).stdout
+    assert "'mlflow-migrate[s3]'" in text
+    assert "as in\n" in text and " mlflow-artifacts:/=/srv/mlartifacts" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def on_terminal(*args: str) -> str:
+    """What a command prints on stderr, on a terminal of 80 columns."""
+    err = Terminal()
+    with redirect_stderr(err), pytest.raises(SystemExit):
+        main.main([*args], prog_name="mlflow-migrate")
+    return err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("args", "end"),
+    [
+        (("convert", "m.db", "--to", "sqlite:///m.db"), "the traces to it: --in-place"),
+        (("convert", "--include", "x"), "'flat', 'deleted', 'tables'."),
+    ],
+)
+def test_usage_errors_fit_the_terminal(
+    args: tuple[str, ...], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.chdir(tmp_path)
+    sqlite3.connect("m.db").execute("CREATE TABLE t (x)").connection.close()
+    text = on_terminal(*args)
+    assert text.startswith("Usage: mlflow-migrate convert [OPTIONS] [SOURCE]...\n")
+    assert " ".join(text.split()).endswith(end)
+    assert len(text.splitlines()) > 4 and max(map(len, text.splitlines())) <= 80
+
+
+def test_a_message_stands_on_a_line_of_its_own_while_progress_is_shown() -> None:
+    err = Terminal()
+    with (
+        click.Context(main, obj=Console(None, None)).scope(),
+        redirect_stderr(err),
+        drawn_progress(silent=False) as progress,
+    ):
+        progress("runs", 1, 10)
+        say("Listen.")
+        shown = err.getvalue()
+        progress("runs", 2, 10)
+    assert "Reading runs" in shown
+    assert shown.rsplit("\r", 1)[1] == "Listen.\n"
+    assert "Reading runs" in err.getvalue()[len(shown) :]
+
+
+def test_a_stream_that_is_closed_can_be_flushed() -> None:
+    wrapped_stream = io.StringIO()
+    stream = SafeStream(wrapped_stream)
+    wrapped_stream.close()
+    stream.flush()
+    assert stream.error is None
+
+
+def test_what_a_server_can_not_keep_is_listed_once_on_a_screen() -> None:
+    limit = ServerLimit("run-id", "ids of runs", 4, "the server draws them", "new ids")
+    server = ServerSummary("3.9.0", (limit,), files_sent=1, bytes_sent=2)
+    sent = "1 artifact file was sent to the server, 2 B."
+    assert server_text(server).splitlines() == [
+        "What the API of the server (MLflow 3.9.0) can't keep:",
+        "    ids of runs (4): the server draws them; new ids.",
+        sent,
+    ]
+    assert server_text(server, Style(limits_above=True)).splitlines() == [
+        "What the API of the server can't keep is listed above: 1 kind of thing.",
+        sent,
+    ]
 
 
 def test_colour_is_for_terminals_and_those_who_ask(agents: Path) -> None:
@@ -176,6 +306,27 @@ def test_the_last_part_of_a_scan_is_a_plan(agents: Path) -> None:
     assert any("; --include sweeps makes traces of them too" in line for line in lines)
 
 
+def test_the_plan_counts_what_the_first_line_counts(tmp_path: Path) -> None:
+    text = run("scan", fixturekit.materialise("3.5.1-genai", tmp_path)).stdout
+    items = "7 runs, 4 traces, 7 logged models and 3 registered models"
+    assert f": {items} in 3 experiments (" in text.splitlines()[0]
+    assert plan_of(text)[2] == (
+        f"It would write {items}, and rebuild 1 trace with 2 spans from the runs. "
+        "The source is only read."
+    )
+
+
+def test_files_are_counted_in_the_singular_and_the_plural(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_experiment(root, "1", "ads")
+    run_dir = write_run(root, "1", "a" * 32)
+    for name, counted in (("one.txt", "1 artifact"), ("two.txt", "2 artifacts")):
+        (run_dir / "artifacts" / name).write_text("x")
+        lines = run("convert", root, "--to", f"sqlite:///{tmp_path}/{name}.db").stdout.splitlines()
+        (files,) = [line for line in lines if line.startswith("Files: ")]
+        assert f" + {counted} + 0 ignored" in files
+
+
 def test_the_plan_repeats_the_options_that_the_scan_was_given(agents: Path) -> None:
     given = ["--experiment", "rulebook", "--include", "flat", "--adopt-orphans", "-v"]
     command = plan_of(run("scan", agents, *given).stdout)[1]
@@ -190,7 +341,7 @@ def test_the_plan_names_what_stays_behind(tmp_path: Path) -> None:
     (root / "1" / ".DS_Store").write_bytes(b"x")
     lines = plan_of(run("scan", root).stdout)
     (behind,) = [line for line in lines if line.startswith("Stays behind:")]
-    assert "what is listed as rejected" in behind
+    assert "what is rejected" in behind
     assert behind.endswith("1 file that is not MLflow's.")
 
 
@@ -216,10 +367,7 @@ def test_traces_that_are_added_to_a_database_come_first(agents: Path, tmp_path: 
         "configurable-agents (13), generic (9), configurable-agents-server (5), typed-nodes (3)."
     )
     plan = plan_of(run("scan", tmp_path / "m.db").stdout)
-    assert plan[2] == (
-        "It would write 81 runs and 32 traces that are in the source already. "
-        "The source is only read."
-    )
+    assert plan[2] == "It would write 81 runs and 32 traces. The source is only read."
     assert "30 trees kept as runs (they have traces already)." in plan
 
 
@@ -258,6 +406,30 @@ def test_alone_in_a_directory_with_a_store_it_shows_a_screen(
     code, text = alone(tmp_path, monkeypatch)
     assert (code, text.splitlines()[0][:24]) == (0, "mlflow.db is a database.")
     assert "    mlflow-migrate convert mlflow.db --to sqlite:///migrated.db\n" in text
+
+
+def test_alone_beside_a_database_the_directory_of_its_artifacts_is_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlruns" / "1" / ("a" * 32) / "artifacts").mkdir(parents=True)
+    (tmp_path / "mlruns" / "1" / ("a" * 32) / "artifacts" / "x.txt").write_text("x")
+    code, text = alone(tmp_path, monkeypatch)
+    assert (code, "looks like the artifact directory" in " ".join(text.split())) == (0, True)
+    fixturekit.database("2.22.5-database", tmp_path).replace(tmp_path / "mlflow.db")
+    code, text = alone(tmp_path, monkeypatch)
+    assert (code, text.splitlines()[0][:24]) == (0, "mlflow.db is a database.")
+    words = " ".join(text.split())
+    assert f"Upgrade it first: mlflow-migrate upgrade sqlite:///{tmp_path}/mlflow.db" in words
+    assert "--in-place" not in words and "mlflow server" not in words
+
+
+def test_alone_with_a_damaged_store_it_says_how_to_see_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged_store(tmp_path / "mlruns")
+    _, text = alone(tmp_path, monkeypatch)
+    assert "1 item would be rejected, 3 degraded." in " ".join(text.split())
+    assert "To see what and why:\n    mlflow-migrate scan\n" in text
 
 
 def test_alone_without_a_store_or_a_terminal_it_prints_the_help(

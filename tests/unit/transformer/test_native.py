@@ -165,12 +165,20 @@ def test_root_that_was_added_shows_that_the_trace_failed() -> None:
     assert [span.events for span in made.spans[1:]] == [(), ()]
 
 
+def test_trace_whose_root_was_inferred_is_planned_again_as_it_was() -> None:
+    first, _ = mended(tr(spans_path=None, execution_ms=None))
+    assert first.execution_ms is None
+    again, _ = mended(tr(sp(1), execution_ms=None, tags=first.tags))
+    assert again.execution_ms is None
+    assert mended(tr(sp(1), execution_ms=None))[0].execution_ms is not None
+
+
 def test_trace_without_spans_gets_a_root_of_what_it_says() -> None:
     usage = '{"input_tokens": 2, "output_tokens": 3, "total_tokens": 5}'
     said = {"mlflow.traceOutputs": '"because"', "mlflow.trace.tokenUsage": usage}
     record = tr(spans_path=None, request_preview="why?", metadata=said)
     made, codes = mended(record)
-    assert codes == ["trace-without-spans"]
+    assert codes == []  # the extractor names the trace
     (root,) = made.spans
     assert (root.name, root.type, root.status, root.parent_span_id) == (
         "ask", "UNKNOWN", "OK", None,

@@ -25,7 +25,7 @@ def test_list_names_all_profiles_in_the_order_in_which_they_are_tried(tmp_path: 
     rows = json.loads(result.output)["profiles"]
     assert [row["name"] for row in rows] == ["mine", *built_in_names()]
     assert rows[0]["origin"].endswith("mine.toml")
-    assert rows[0]["recognises"] == ["root named ^support_"]
+    assert rows[0]["recognises"] == ["the root is named ^support_"]
     assert rows[-1]["recognises"] == ["what no other recognises"]
     assert all(row["description"] for row in rows[1:])
     assert [row["name"] for row in rows if row["opt_in"]] == ["evaluation-tables"]
@@ -55,7 +55,7 @@ def test_check_says_which_trees_of_a_store_a_profile_takes(tmp_path: Path) -> No
     store = str(fixturekit.store("2.22.5-agents"))
     result = run("check", str(path), store)
     assert result.exit_code == 0, result.output
-    assert "takes trees whose root named ^support_" in result.output
+    assert "takes trees in which the root is named ^support_" in result.output
     assert "It takes 1 of " in result.output and "support_20240304_130000" in result.output
     data = json.loads(run("check", str(path), store, "--json").output)
     assert (len(data["taken"]), data["traces"]) == (1, 1)

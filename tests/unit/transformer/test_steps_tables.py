@@ -349,7 +349,7 @@ def test_one_table_in_two_forms_is_taken_once() -> None:
 
 def test_rows_that_fit_no_columns_are_counted() -> None:
     read = read_rows("t.csv", "a,b\n1,2\n3\n")
-    assert (len(read.rows), read.wrong) == (2, "1 of its 2 rows do not fit its columns")
+    assert (len(read.rows), read.wrong) == (2, "1 of its 2 rows does not fit its columns")
 
 
 # --------------------------------------------------------------------------- profile language
