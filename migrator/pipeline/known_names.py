@@ -1,4 +1,4 @@
-"""Names of recognised runs: evidence for the flat runs beside them that hold little else."""
+"""Names and params of recognised runs: evidence for flat runs beside them that hold little."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def with_known_names(context: TreeContext, forest: transformer.Forest) -> TreeCo
         small = [tree for tree in sampled if len(tree.run_ids) <= SAMPLED_RUNS]
         for batch in batches(small, context.store_of):
             for planned in context.planned(batch):
-                runs = planned.tree.runs.values()
-                names |= transformer.recognised_names([r.name for r in runs], planned.plan)
+                runs = list(planned.tree.runs.values())
+                names |= transformer.recognised_names(runs, planned.plan)
         if names:
             known[folder] = names
     if not known:

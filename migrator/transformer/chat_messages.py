@@ -6,6 +6,7 @@ times go by several names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -25,6 +26,7 @@ TEXT_KEYS = ("content", "text", "message", "value")
 TIME_KEYS = ("timestamp", "time", "created_at")
 OTHER_KEYS = frozenset({*ROLE_KEYS, *TIME_KEYS, "name", "model", "error", "stderr"})
 EARLIEST_S = 100_000_000.0  # 1973; a smaller number is not a time
+_MESSAGE_CLASS = re.compile(r"(?<=[a-z])_?message(_?chunk)?$")  # HumanMessage, AIMessageChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def _message_of(item: Json) -> Message | None:
         return None
     text = _text_of(item)
     time_ms, in_zone = _time(first_of(item, *TIME_KEYS))
-    return Message(normalise(role), text, time_ms, in_zone, item)
+    speaker = _MESSAGE_CLASS.sub("", normalise(role))
+    return Message(speaker, text, time_ms, in_zone, item)
 
 
 def first_of(item: Mapping[str, Json], *names: str) -> Json:
@@ -153,6 +156,16 @@ def turn_of(messages: Sequence[Message], questions: Sequence[str]) -> Turn | Non
         if message.role in ANSWERING and message.text.strip():
             answer = message.text
     return Turn(messages[at].text, answer, tuple(messages[:at]))
+
+
+def turn_of_texts(value: Json, questions: Sequence[str]) -> Turn | None:
+    """Find the turn in the bare texts of a chat: they begin with what the run asked."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        return None
+    texts = [str(text) for text in value if str(text).strip()]
+    if len(texts) < 2 or not questions or not _is_one_of(texts[0], questions):
+        return None
+    return Turn(texts[0], texts[-1], ())
 
 
 def _is_one_of(text: str, questions: Sequence[str]) -> bool:

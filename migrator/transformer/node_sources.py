@@ -394,13 +394,15 @@ class RunSource(NodeSource):
         if isinstance(inputs, Mapping) and encoding.is_chat(inputs.get("messages")):
             return SpanType.CHAT_MODEL if has_usage or has_model else SpanType.CHAIN
         # inputs.json and outputs.json are any step's; a prompt, a model or tokens are an LLM's.
-        if has_usage or any("prompt" in found.stem for found in self.view.inputs()[1]):
+        given = (*self.view.inputs()[1], *self.view.renderings())
+        if has_usage or any("prompt" in found.stem for found in given):
             return SpanType.LLM
         if has_model and (inputs is not None or content.outputs is not None):
             return SpanType.LLM
         if has_model and self.view.usage()[0].are_known:
             return SpanType.LLM
-        if self.view.documents() is not None:
+        has_own_answer = place.is_root and content.outputs is not None
+        if self.view.documents() is not None and not has_own_answer:
             return SpanType.RETRIEVER
         return SpanType.CHAIN if place.is_root else SpanType.UNKNOWN
 
@@ -447,10 +449,14 @@ class RunSource(NodeSource):
         return None
 
     def facts(self) -> Mapping[str, Json]:
+        facts: dict[str, Json] = {}
         turn = self.view.turn()
-        if turn is None or not turn[0].before or not self.view.inputs()[1]:
-            return {}
-        return {"messages": [dict(message.raw) for message in turn[0].before]}
+        if turn is not None and turn[0].before and self.view.inputs()[1]:
+            facts["messages"] = [dict(message.raw) for message in turn[0].before]
+        files = [each for each in self.view.renderings() if each.place == "artifact"]
+        if files:  # params and tags have attributes of their own
+            facts["prompt"] = files[0].value
+        return facts
 
     def notes(self) -> Sequence[str]:
         loose = self.view.loose().all()

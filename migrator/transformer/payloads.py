@@ -149,6 +149,17 @@ def only_row(value: Json) -> Json:
     return value
 
 
+def are_answers(value: Json, fields_of: FieldsOfKey) -> bool:
+    """Whether a value is a list of several objects, each with an answer of its own."""
+    if not isinstance(value, list) or len(value) < 2 or is_chat_log(value):
+        return False
+    return all(isinstance(row, Mapping) and _has_answer(row, fields_of) for row in value)
+
+
+def _has_answer(row: Mapping[str, Json], fields_of: FieldsOfKey) -> bool:
+    return any("outputs" in fields_of(key) for key in row)
+
+
 def _pair(body: Mapping[str, Json]) -> Json:
     """A chat of ``{"user": "…", "assistant": "…"}``; None for any other object."""
     asked = next((key for key in body if key.lower() in ASKING), None)

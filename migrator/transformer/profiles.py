@@ -63,7 +63,7 @@ RESERVED_NAMES = ("mlflow.", "migrator.", conventions.LEGACY)
 USUAL_FILES = (
     r"(?:^|.*[/_.\s-])(?:metrics?|params?|parameters?|hyper\w*|config\w*|settings?|args|options|"
     r"results?|scores?|eval\w*|train\w*|test\w*|val\w*|matrix|importance|features?|columns?|"
-    r"requirements|schema|signature|vocab\w*|tokenizer\w*|weights?|labels?|class\w*|encoder|scaler|"
+    r"requirements|schema|signature|vocab\w*|tokenizer\w*|weights?|labels?|class|class(?:es|_\w+|ifier\w*|ification_\w+)|encoder|scaler|"
     r"stats|statistics|study|trials?|search|dataset\w*|data|readme|licen[sc]e|changelog|notes?|"
     r"metadata|meta|info|model_summary|environment|conda|pip|packages|index|manifest|versions?|"
     r"samples?|examples?|few_?shots?|preview)(?=$|[_.\s/-])"
@@ -72,14 +72,16 @@ USUAL_FILES = (
 
 USUAL_FOLDERS = (
     r"(?:.*/)?(?:[^/]*model[^/]*|checkpoints?[^/]*|plots?|figures?|images?|src|code|logs?|docs?|tmp|"
-    r"tables?|samples?|examples?|annotations?|corpus|corpora|artifacts?|\.[^/]*|__[^/]*)/"
+    r"tables?|samples?|examples?|annotations?|corpus|corpora|\.[^/]*|__[^/]*)/"
     r"|.*/[^/]*\d[^/]*$"
 )
 """Folders of training and packaging, and files with numbers in folders: there may be thousands.
 ``maybe_calls`` reads none of these below a folder of any name."""
 
 _USUAL_FILE = re.compile(USUAL_FILES, re.IGNORECASE)
+_OF_LLM = re.compile(r"(?i)(?:^|[/_.-])llm_[^/]*$")  # "llm_generated_test_cases.txt"
 _USUAL_FOLDER = re.compile(USUAL_FOLDERS, re.IGNORECASE)
+TEXT_ENDING = ".txt"
 UNLISTED = "maybe_calls"
 """The field of files of any name that may hold a whole call, or a text of one."""
 PLACES = ("param", "metric", "tag", "artifact", "field")
@@ -339,7 +341,7 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
 
 def may_hold_call(path: str) -> bool:
     """Whether a file under a name that no profile lists may hold a call, by that name."""
-    return _USUAL_FILE.match(path) is None
+    return _USUAL_FILE.match(path) is None or _OF_LLM.search(path) is not None
 
 
 class _Wanted:
@@ -425,16 +427,42 @@ def _glob(pattern: str) -> PathPattern:
     # Without "/" the file's name counts, in any folder; log_artifact of a temporary file into a
     # folder that has the wanted name ("response.txt/tmp1.txt") occurs in real stores.
     is_anchored = "/" in pattern  # one that begins with "/" is of files outside of any folder
-    parts = re.split(r"(\*\*/|\*)", pattern.removeprefix("/"))
-    body = "".join(
-        "(?:.*/)?" if part == "**/" else "[^/]*" if part == "*" else re.escape(part)
-        for part in parts
-    )
-    fixed = max((part for part in parts if "*" not in part), key=len).lower()
+    body = _glob_body(pattern.removeprefix("/"))
+    fixed = _fixed_part(pattern.removeprefix("/"))
     if is_anchored:
         return PathPattern(rf"{body}\Z", fixed)
     tail = r"(?:/[^/]*)?\Z" if "." in pattern else r"\Z"
+    if pattern.endswith(TEXT_ENDING):  # a text is often logged without the ending
+        bare_pattern = pattern.removesuffix(TEXT_ENDING)
+        bare = rf"(?=[^/.]*\Z){_glob_body(bare_pattern)}\Z"
+        return PathPattern(rf"(?:.*/)?(?:{body}{tail}|{bare})", _fixed_part(bare_pattern))
     return PathPattern(rf"(?:.*/)?{body}{tail}", fixed)
+
+
+_WILD = re.compile(r"(\*\*/|\*|\{[^{}]*\})")
+
+
+def _fixed_part(pattern: str) -> str:
+    """The longest part of a file pattern that stands for itself, in lower case."""
+    return max(_WILD.split(pattern)[::2], key=len).lower()
+
+
+def _glob_body(pattern: str) -> str:
+    """The regular expression for a file pattern.
+
+    ``*`` stands for anything but ``/``, ``**/`` for any folders, and ``{sql,py}`` for one of these.
+    """
+    return "".join(map(_glob_part, _WILD.split(pattern)))
+
+
+def _glob_part(part: str) -> str:
+    if part == "**/":
+        return "(?:.*/)?"
+    if part == "*":
+        return "[^/]*"
+    if part.startswith("{"):
+        return f"(?:{'|'.join(map(re.escape, part[1:-1].split(',')))})"
+    return re.escape(part)
 
 
 def _all_sources(profile: Profile) -> Iterable[Source]:

@@ -133,8 +133,9 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     is_sibling = is_known_name(view.run.name, known_names.of_trees)
     if is_sibling:
         weighed.append(Sign("sibling", CONVERT_FLAT, "the name of a recognised step or workflow"))
-    elif signs.has_failed and is_known_name(view.run.name, known_names.of_calls):
-        weighed.append(Sign("sibling", CONVERT_FLAT, "it failed, and has a recognised call's name"))
+    elif signs.has_failed and known_names.has_call_like(view.run):
+        why = "it failed, and has a recognised call's name or params"
+        weighed.append(Sign("sibling", CONVERT_FLAT, why))
     if not signs.own_text:
         weighed += _doubts(view, signs)
     score = _score(weighed)
@@ -196,6 +197,8 @@ def role_of_tree(
         why = "nothing in it speaks of an LLM, and a stage of it trains"
         return Verdict(Role.PIPELINE, (why, *_reasons([stage])))
     weighed = [*llm, *ml, *search]
+    if _are_totals(below_signs, llm):
+        weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
     score = _score(weighed)
     is_search = _score(search) <= 2 * LEAVE_TREE and score < CONVERT_FLAT  # whatever trials hold
     if is_search or score <= (LEAVE_TREE if llm else LEAVE_BARE_TREE):
@@ -226,6 +229,12 @@ def _common_ml_signs(signs: Sequence[Signs]) -> list[Sign]:
         if len(hits) * 2 > len(signs):
             common.append(hits[0])
     return common
+
+
+def _are_totals(signs: Sequence[Signs], llm: Sequence[Sign]) -> bool:
+    """Whether most runs below hold totals over many cases, and the tree no text and no tokens."""
+    has_call = any(sign.kind in ("text", "tokens") for sign in llm)
+    return not has_call and sum(each.many_cases for each in signs) * 2 > len(signs)
 
 
 def _training_stage(signs: Sequence[Signs]) -> Sign | None:

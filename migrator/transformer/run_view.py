@@ -12,34 +12,49 @@ from operator import itemgetter
 from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
-from migrator.transformer.chat_messages import ASKING, Message, Turn, messages_of, turn_of
+from migrator.transformer.chat_messages import (
+    ASKING,
+    Message,
+    Turn,
+    messages_of,
+    turn_of,
+    turn_of_texts,
+)
 from migrator.transformer.found import Duration, Found, Tokens
+from migrator.transformer.input_parts import (
+    SYSTEM_STEMS,
+    as_chat_if_one,
+    cut_part,
+    is_new,
+    joined,
+    renderings_of,
+)
 from migrator.transformer.logged_tables import read_rows, tables_by_tag
 from migrator.transformer.model_names import (
-    JUDGES,
-    NOT_THE_MODEL,
-    ModelKey,
     ModelKind,
     kind_of_model,
-    kind_of_model_key,
 )
-from migrator.transformer.payloads import answer_of, is_chat_log
+from migrator.transformer.named_models import MODEL_RANKS, is_said, keys_of_models, models_at
+from migrator.transformer.payloads import answer_of
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
+    UNLISTED,
     AssessmentRule,
     Profile,
     Source,
     SpanRule,
-    normalise,
     parse_source,
 )
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.unlisted import (
     LAST,
     NO_TEXTS,
+    KnownParts,
     LooseTexts,
     call_entries,
+    counts_under_other_names,
     facts_of_responses,
+    logged_objects,
     loose_texts,
 )
 from migrator.transformer.values import (
@@ -52,8 +67,6 @@ from migrator.transformer.values import (
     words,
 )
 
-SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
-USER_STEMS = frozenset({"user_prompt", "user_message", "user_input", "user_query", "prompt"})
 NOT_OF_THE_CALL = words(
     "error exception system commit status log template expected reference ground gold golden "
     "target truth judge default max min"
@@ -61,7 +74,16 @@ NOT_OF_THE_CALL = words(
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 
 MOST_CHARS_OF_TOKEN = 10
-BY_MODEL = words("assistant ai bot chatbot generated answer reply response result output")
+BY_MODEL = words(
+    "assistant ai bot chatbot generated answer reply response result output translated summarized "
+    "summarised corrected rewritten simplified paraphrased predicted"
+)
+DRAFTS = words("draft initial intermediate raw first partial preliminary unverified plan reasoning")
+"""Words of keys whose text another one took the place of."""
+
+SHORT_ANSWERS = words("answer response reply output completion translation")
+"""Last words of keys under which even a few words are an answer, where an LLM is named."""
+
 OF_A_STUDY = words(
     "model training train classification regression metrics dataset data evaluation eval feature "
     "features run experiment test validation"
@@ -69,7 +91,6 @@ OF_A_STUDY = words(
 REPORTS = words("summary report result plan description explanation text")
 """Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
 
-MODEL_RANKS = {ModelKind.LLM: 0, ModelKind.UNKNOWN: 1, ModelKind.VENDOR: 2, ModelKind.OTHER: 3}
 DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
 EVENT_FILE = re.compile(r"(.+?)[_-](\d{12,13})")  # a name, and ms since the epoch
 
@@ -103,6 +124,7 @@ class RunView:
     _ranks: dict[str, Sequence[int]] = field(default_factory=dict)  # of fields with several values
     _of_root: list[tuple[str, int, Found]] | None = None
     _listed_made: tuple[Json, tuple[Found, ...]] | None = None
+    _renderings: tuple[Found, ...] = ()
     _loose: LooseTexts | None = None
     _answers_made: tuple[Found, ...] | None = None
     _turns: tuple[tuple[Turn, Found], ...] | None = None  # one or none
@@ -219,12 +241,19 @@ class RunView:
         """What whole calls give to the fields: those under unlisted names, and listed responses."""
         if self.profile.steps is not None:
             return {}
-        listed = [*fields.get("outputs", ()), *fields.get("maybe_outputs", ())]
+        listed: list[Found] = []
+        for name in ("outputs", "maybe_outputs", "inputs"):
+            listed += fields.get(name, ())
         is_root = self.root is None  # tables of nested runs are evaluations, be it of one case
         entries = call_entries(self.run, self.index, is_table_a_call=is_root)
         found: dict[str, list[tuple[int, Found]]] = {}
         for entry in [*entries, *facts_of_responses(listed)]:
             found.setdefault(entry.field, []).append((LAST, entry.found))
+        if not self.index.lists(UNLISTED):
+            return found
+        for name, key in counts_under_other_names(self.shape).items():
+            if name not in fields:
+                found.setdefault(name, []).append((LAST, self._found("metric", key)))
         return found
 
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
@@ -269,17 +298,16 @@ class RunView:
 
     def _find_models(self) -> Sequence[Found]:
         ranked: list[tuple[int, int, Found]] = []
-        listed = [found for found in self.every("model") if _is_said(found.value)]
+        listed = [found for found in self.every("model") if is_said(found.value)]
         known = {(found.place, found.key) for found in listed}
         for found in listed:
             rank = MODEL_RANKS[kind_of_model(str(found.value))]
             ranked.append((rank, 0, found))
-        for place, plain, key in _keys_of_models(self.shape):
+        for place, plain, key in keys_of_models(self.shape):
             if (place, key) in known:
                 continue
             text = (self.run.params if place == "param" else self.run.tags)[key]
-            at = _model_at if len(text) <= MOST_NAME_CHARS else _models_at
-            for rank, value in at(plain, text):
+            for rank, value in models_at(plain, text):
                 ranked.append((rank, 1, Found(value, place, key)))
         provider = self.first("provider")
         if provider is not None and kind_of_model(str(provider.value)) is not ModelKind.UNKNOWN:
@@ -396,16 +424,7 @@ class RunView:
         return self._listed_made
 
     def _find_listed_inputs(self) -> tuple[Json, tuple[Found, ...]]:
-        ignored = {found.at for found in self.every("not_inputs")}
-        ignored.update(found.at for found in self.best("outputs"))
-        candidates = [found for found in self.every("inputs") if found.at not in ignored]
-        candidates += [
-            found
-            for found in self._maybe("maybe_inputs")
-            if found.at not in ignored and not _is_by_model(found)
-        ]
-        if any(not found.inside for found in candidates):  # a whole call only replaces the listed
-            candidates = [found for found in candidates if not found.inside]
+        candidates = self._candidates()
         parts: dict[str, Found] = {}
         for found in candidates:
             value = found.value
@@ -418,9 +437,39 @@ class RunView:
                         continue
                     return ({"messages": value} if is_chat else value), (found,)
                 value = encoding.encode(value)
-            if _is_new(value, found.stem, parts):
-                parts[found.stem] = found._replace(value=_as_chat(value))
-        return (_joined(parts), tuple(parts.values())) if parts else (None, ())
+            cut = cut_part(value, found.stem, parts)
+            if cut is not None:
+                del parts[cut]
+                parts[found.stem] = found._replace(value=value)
+            elif is_new(value, found.stem, parts):
+                parts[found.stem] = found._replace(value=as_chat_if_one(value))
+        self._renderings = renderings_of(parts)
+        for rendering in self._renderings:
+            del parts[rendering.stem]
+        return (joined(parts), tuple(parts.values())) if parts else (None, ())
+
+    def _candidates(self) -> list[Found]:
+        """The values that may be inputs, in the order of the profile's sources."""
+        ignored = {found.at for found in self.every("not_inputs")}
+        ignored.update(found.at for found in self.best("outputs"))
+        candidates = [found for found in self.every("inputs") if found.at not in ignored]
+        is_answered = any(not _messages_at(found) for found in self.best("outputs"))
+        least = Prose.PROSE
+        if (is_answered or self._short_answers(Prose.TERMS)) and not candidates:
+            least = Prose.TERMS  # beside an answer a few words are what was asked
+        candidates += [
+            found
+            for found in self._maybe("maybe_inputs", least)
+            if found.at not in ignored and not _is_by_model(found)
+        ]
+        if any(not found.inside for found in candidates):  # a whole call only replaces the listed
+            return [found for found in candidates if not found.inside]
+        return candidates
+
+    def renderings(self) -> tuple[Found, ...]:
+        """The prompts that were made of what was asked: they hold all of it, and more."""
+        self._listed_inputs()
+        return self._renderings
 
     def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
         listed = self._listed_inputs()
@@ -444,7 +493,7 @@ class RunView:
         _, answer, note = self._note()
         if answer is not None and note:
             return answer, (note,)
-        if answered := self.loose().answered:
+        if answered := self.loose().answered or self._structured_answer():
             return answered[0].value, answered[:1]
         return None, ()
 
@@ -466,13 +515,11 @@ class RunView:
             return NO_TEXTS
         model = self.model()
         names_llm = model is not None and kind_of_model(str(model.value)) is ModelKind.LLM
-        texts = loose_texts(self.run, self.index, names_llm=names_llm or is_asked or is_answered)
+        known = KnownParts(names_llm, is_asked, is_answered)
+        texts = loose_texts(self.run, self.index, known)
         if is_asked:  # an uncertain name that does not ask may hold the answer itself
             has_question = any(asks(str(each.value)) for each in self._listed_inputs()[1])
-            is_sure = has_question or bool(self._ranked("inputs"))
-            return LooseTexts(answered=texts.answered if names_llm and is_sure else ())
-        if is_answered:
-            return LooseTexts(asked=texts.asked)
+            return texts if has_question or self._ranked("inputs") else NO_TEXTS
         if texts.answered and not texts.asked and self._is_too_long(texts.answered[0]):
             return LooseTexts(asked=texts.answered)
         return texts
@@ -484,7 +531,7 @@ class RunView:
             return False
         return len(str(answer.value)) > tokens[0] * MOST_CHARS_OF_TOKEN
 
-    def _maybe(self, name: str) -> list[Found]:
+    def _maybe(self, name: str, least: Prose = Prose.PROSE) -> list[Found]:
         """The values of a field of uncertain names that read as texts, and mean nothing else."""
         founds = self.every(name)
         if not founds:
@@ -494,7 +541,11 @@ class RunView:
         for other, values in self._fields.items():
             if not other.startswith("maybe_"):
                 taken.update(found.at for found in values)
-        return [found for found in founds if found.at not in taken and _is_text_of_the_call(found)]
+        return [
+            found
+            for found in founds
+            if found.at not in taken and _is_text_of_the_call(found, least)
+        ]
 
     def _answers(self) -> tuple[Found, ...]:
         """The values that the outputs are made of: of a chat's history only the run's answer."""
@@ -503,15 +554,43 @@ class RunView:
         return self._answers_made
 
     def _find_answers(self) -> tuple[Found, ...]:
-        listed = self._best_of([each for each in self._ranked("outputs") if not _is_chat(each[1])])
+        ranked = self._ranked("outputs")
+        histories = [each for each in ranked if _messages_at(each[1])]
+        listed = self._best_of([each for each in ranked if each not in histories])
         if listed:
-            return listed
+            final = [found for found in listed if _draft_rank(found) == 0]
+            return tuple(final[:1]) if final else listed
         by_model = [found for found in self._maybe("maybe_inputs") if _is_by_model(found)]
-        if maybe := (*self._maybe("maybe_outputs"), *by_model):
-            return (maybe[0],)
+        least = Prose.WORD if self._listed_inputs()[1] else Prose.TERMS
+        if maybe := (*self._maybe("maybe_outputs"), *by_model, *self._short_answers(least)):
+            return (min(maybe, key=_draft_rank),)
         if (turn := self.turn()) is not None and turn[0].answer is not None:
             return (turn[1]._replace(value=turn[0].answer),)
-        return ()
+        return self._best_of([each for each in histories if not _is_chat(each[1])])
+
+    def _short_answers(self, least: Prose) -> list[Found]:
+        """A few words under the name of an answer, beside the name of an LLM."""
+        model = self.model()
+        if model is None or kind_of_model(str(model.value)) is not ModelKind.LLM:
+            return []
+        return [
+            found
+            for found in self._maybe("maybe_outputs", least)
+            if found.stem.rpartition("_")[2] in SHORT_ANSWERS
+        ]
+
+    def _structured_answer(self) -> tuple[Found, ...]:
+        """The one JSON object that the run logged, where tokens of an answer were counted."""
+        counted = self.number("output_tokens")
+        if counted is None or counted[0] <= 0 or self.profile.steps is not None:
+            return ()
+        given = self._listed_inputs()[1]
+        objects = [
+            found
+            for found in (*self.every("maybe_outputs"), *logged_objects(self.run, self.index))
+            if found not in given and isinstance(found.value, Mapping)
+        ]
+        return (objects[0],) if len(objects) == 1 else ()
 
     def turn(self) -> tuple[Turn, Found] | None:
         """The turn of a recorded chat that the run is about, and where the chat was logged."""
@@ -520,9 +599,14 @@ class RunView:
         return self._turns[0] if self._turns else None
 
     def _find_turns(self) -> Iterator[tuple[Turn, Found]]:
+        questions = self._questions()
         for found in self.every("outputs"):
             messages = _messages_at(found)
-            if messages and (turn := turn_of(messages, self._questions())) is not None:
+            if messages and (turn := turn_of(messages, questions)) is not None:
+                yield turn, found
+        for found in self.every("maybe_outputs"):
+            value = parse_json(found.value) if isinstance(found.value, str) else found.value
+            if (turn := turn_of_texts(value, questions)) is not None:
                 yield turn, found
 
     def _questions(self) -> list[str]:
@@ -609,91 +693,8 @@ def _is_chat(found: Found) -> bool:
     return any(message.role in ASKING for message in _messages_at(found))
 
 
-def _is_said(value: Json) -> bool:
-    return not (isinstance(value, str) and value.strip().lower() in EMPTY_WORDS)
-
-
-@lru_cache(1 << 10)
-def _keys_of_models(shape: Shape) -> tuple[tuple[str, str, str], ...]:
-    """The params and tags that may name a model: the place, and both forms of the key."""
-    keys: list[tuple[str, str, str]] = []
-    for place in ("param", "tag"):
-        for plain, key in shape.spelled[place].items():
-            may_hold = kind_of_model_key(plain) is not None or _SETTINGS_KEY.search(plain)
-            if not plain.startswith("mlflow_") and (may_hold or _may_hold_version(plain)):
-                keys.append((place, plain, key))
-    return tuple(keys)
-
-
-def _models_at(key: str, text: str) -> tuple[tuple[int, str], ...]:
-    """The models that the value of a key names, each with its rank; ``key`` is normalised."""
-    if "{" in text[:2] or "\n" in text:
-        return _models_inside(text) if _SETTINGS_KEY.search(key) else ()
-    kind_of_key = kind_of_model_key(key)
-    if kind_of_key is None:
-        if not _is_versioned_llm(key, text):
-            return ()
-        is_judge = not JUDGES.isdisjoint(key.split("_"))
-        kind = ModelKind.OTHER if is_judge else ModelKind.LLM  # last, where another answered
-        return ((MODEL_RANKS[kind] + is_judge, text.strip()),)
-    if not _is_said(text) or as_number(text) is not None:
-        return ()
-    kind = kind_of_model(text)
-    if kind_of_key is ModelKey.NOT_THE_MODEL or kind is ModelKind.OTHER:
-        is_judge = kind is ModelKind.LLM and not JUDGES.isdisjoint(key.split("_"))
-        return ((MODEL_RANKS[ModelKind.OTHER] + 1, text.strip()),) if is_judge else ()
-    if kind is ModelKind.UNKNOWN and kind_of_key is not ModelKey.OF_LLM:
-        return ()
-    return ((MODEL_RANKS[kind], text.strip()),)
-
-
-MOST_NAME_CHARS = 100  # longer values are no names, and differ from run to run
-_model_at = lru_cache(1 << 12)(_models_at)  # thousands of runs name the same few models
-
-
-def _is_versioned_llm(key: str, text: str) -> bool:
-    """Whether a value under any name is an LLM's with its version, such as ``gpt-4o``."""
-    if not 2 <= len(text) <= 60 or not text[0].isalpha() or not _VERSIONED.fullmatch(text):
-        return False
-    return _may_hold_version(key) and kind_of_model(text) is ModelKind.LLM
-
-
-def _may_hold_version(key: str) -> bool:
-    parts = key.split("_")
-    return (NOT_THE_MODEL - JUDGES).isdisjoint(parts) and NOT_A_MODEL_KEY.isdisjoint(parts)
-
-
-def _models_inside(text: str) -> tuple[tuple[int, str], ...]:
-    """The LLMs named inside JSON, a Python dict or YAML."""
-    found: list[tuple[int, str]] = []
-    for match in _PAIR.finditer(text[:MOST_SETTINGS_CHARS]):
-        rank_and_name = _models_at(normalise(match["key"]), match["value"].strip())
-        found += [each for each in rank_and_name if each[0] == MODEL_RANKS[ModelKind.LLM]]
-    return tuple(found)
-
-
-_SETTINGS_KEY = re.compile(
-    r"config|setting|param|option|args|llm|model|agent|generat|deploy|engine"
-)
-_VERSIONED = re.compile(
-    r"(?=.*\d)[\w./:@-]+|[\w./:@-]+-(?:large|medium|small|tiny|mini|nano|lite|pro|max|plus|ultra"
-    r"|turbo|flash|latest|preview|instant|instruct|chat|opus|sonnet|haiku)(?:[.:@-][\w.:@-]*)?"
-)
-"""Names with a version, or with the word that stands for one in a family of models."""
-NOT_A_MODEL_KEY = words(
-    "dataset data tokenizer project file name group tag prefix output input base"
-)
-"""Words of keys whose value is not a model, though it has the name of one."""
-
-_PAIR = re.compile(
-    r"""["']?(?P<key>[\w.-]*(?:model|llm|engine|deployment|generator|name)[\w.-]*)["']?[ \t]*[:=]"""
-    r"""[ \t]*["']?(?P<value>[\w./:@ -]{1,100})"""
-)
-MOST_SETTINGS_CHARS = 10_000  # of a longer text, so much is searched for models
-
-
-def _is_text_of_the_call(found: Found) -> bool:
-    """Whether a value under an uncertain name is something asked or answered."""
+def _is_text_of_the_call(found: Found, least: Prose) -> bool:
+    """Whether a value under an uncertain name is something asked or answered, and no less."""
     if found.key.startswith("mlflow."):
         return False
     parts = found.stem.split("_")
@@ -701,13 +702,21 @@ def _is_text_of_the_call(found: Found) -> bool:
         return False
     if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
         return False
-    value = _as_chat(found.value)
+    value = as_chat_if_one(found.value)
     if encoding.is_chat(value):
         return True
     if isinstance(value, Mapping) and answer_of(value) is not None:
         return True  # the body of an API's response
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
-    return any(isinstance(text, str) and kind_of_text(text) >= Prose.PROSE for text in texts)
+    return any(isinstance(text, str) and kind_of_text(text) >= least for text in texts)
+
+
+def _draft_rank(found: Found) -> int:
+    """0 for a text whose name says that it is the last of several, 2 for one before it."""
+    parts = set(found.stem.split("_"))
+    if "final" in parts:
+        return 0
+    return 1 if DRAFTS.isdisjoint(parts) else 2
 
 
 def _is_by_model(found: Found) -> bool:
@@ -715,57 +724,9 @@ def _is_by_model(found: Found) -> bool:
     return not BY_MODEL.isdisjoint(found.stem.split("_"))
 
 
-def _as_chat(value: Json) -> Json:
-    """A chat that was logged as text, in the form of MLflow's chats; anything else unchanged."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
-    parsed = parse_json(value)
-    if encoding.is_chat(parsed):
-        return parsed
-    return [each.as_chat() for each in messages_of(parsed)] if is_chat_log(parsed) else value
-
-
 _PLACE_IN_TEMPLATE = re.compile(r"\{([^}]*)\}")
 
 _source = lru_cache(1 << 10)(parse_source)  # of the templates of profiles: always the same few
-
-
-def _is_new(text: str, stem: str, parts: Mapping[str, Found]) -> bool:
-    """Whether a text says something that the parts found so far do not say."""
-    if not text.strip() or stem in parts:
-        return False
-    return not any(_is_same_text(text, part.value) for part in parts.values())
-
-
-def _joined(parts: Mapping[str, Found]) -> Json:
-    """Join the parts of an input: as a chat if they are one, else as an object by their stems."""
-    if len(parts) == 1:
-        (only,) = parts.values()
-        if encoding.is_chat(only.value):
-            return {"messages": only.value}
-    if len(parts) == 2:
-        system = next((stem for stem in parts if stem in SYSTEM_STEMS), None)
-        user = next((stem for stem in parts if stem in USER_STEMS), None)
-        if system and user:
-            return {
-                "messages": [
-                    {"role": "system", "content": parts[system].value},
-                    {"role": "user", "content": parts[user].value},
-                ]
-            }
-    return {stem: found.value for stem, found in parts.items()}
-
-
-def _is_same_text(text: str, other: Json) -> bool:
-    """Whether two texts are the same one, be it that a logger cut one of them ("…...")."""
-    if not isinstance(other, str):
-        return False
-    a, b = text.strip(), other.strip()
-    return a == b or _is_cut_of(a, b) or _is_cut_of(b, a)
-
-
-def _is_cut_of(cut: str, full: str) -> bool:
-    return cut.endswith("...") and len(cut) > 20 and full.startswith(cut[:-3])
 
 
 def _documents(found: Found) -> list[Json] | None:

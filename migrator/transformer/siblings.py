@@ -1,7 +1,8 @@
-"""Names of steps and workflows that were recognised, as evidence for flat runs beside them.
+"""Names and keys of runs that were recognised, as evidence for flat runs beside them.
 
 A tracker that once logged a step without nesting it wrote the same name as later, when it nested
-it. Such a run may hold no more than a status; its name says what it was.
+it. Such a run may hold no more than a status; its name says what it was. A call that failed before
+anything was asked or answered has at least the params that the tracker logs first.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from migrator import conventions as conv
-from migrator.model import Role, TreePlan
+from migrator.model import Role, RunRecord, TreePlan
 
 SHARED_WORDS = 3  # names that begin with so many words alike are those of one kind of step
+LEAST_PARAMS = 2  # one param is no evidence of the same tracker
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own: "funny-shoat-566"
 
 
@@ -24,21 +26,37 @@ class KnownNames:
 
     of_trees: frozenset[str] = frozenset()
     of_calls: frozenset[str] = frozenset()  # flat runs; evidence only for runs that failed
+    params_of_calls: frozenset[frozenset[str]] = frozenset()  # the keys; likewise
 
     def __or__(self, other: KnownNames) -> KnownNames:
-        return KnownNames(self.of_trees | other.of_trees, self.of_calls | other.of_calls)
+        return KnownNames(
+            self.of_trees | other.of_trees,
+            self.of_calls | other.of_calls,
+            self.params_of_calls | other.params_of_calls,
+        )
 
     def __bool__(self) -> bool:
-        return bool(self.of_trees or self.of_calls)
+        return bool(self.of_trees or self.of_calls or self.params_of_calls)
+
+    def has_call_like(self, run: RunRecord) -> bool:
+        """Whether a run has the name of a recognised call, or no params but those of one."""
+        if is_known_name(run.name, self.of_calls):
+            return True
+        params = frozenset(run.params)
+        return len(params) >= LEAST_PARAMS and any(
+            params <= of_call for of_call in self.params_of_calls
+        )
 
 
 NO_NAMES = KnownNames()
 
 
-def recognised_names(names: Sequence[str], plan: TreePlan) -> KnownNames:
+def recognised_names(runs: Sequence[RunRecord], plan: TreePlan) -> KnownNames:
     """The names of a planned tree's runs, if it is a call, or nested runs that name a model."""
+    names = [run.name for run in runs]
     if plan.role is Role.CALL and plan.traces:
-        return KnownNames(of_calls=kinds_of_names(names))
+        params = frozenset(frozenset(run.params) for run in runs)
+        return KnownNames(of_calls=kinds_of_names(names), params_of_calls=params)
     has_model = any(
         conv.SPAN_MODEL in span.attributes for trace in plan.traces for span in trace.spans
     )

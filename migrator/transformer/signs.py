@@ -24,10 +24,10 @@ from migrator.transformer.model_names import (
     kind_of_model,
     kind_of_model_key,
 )
-from migrator.transformer.payloads import answer_of
+from migrator.transformer.payloads import answer_of, are_answers
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
-from migrator.transformer.run_view import RunView
+from migrator.transformer.run_view import REPORTS, RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.values import as_number, last_value, words
 
@@ -106,6 +106,9 @@ WORDS_OF_AIMS = words("task goal objective topic message")
 SURE_ANSWER_WORDS = words(
     "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
 )
+PREDICTED_WORDS = words("predicted prediction label class")
+"""Words of keys whose value is the class that a classifier found."""
+
 API_ERROR = re.compile(
     r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
     r"|context.?length|max.?tokens|too many (tokens|requests)|api.?key|\b429\b|prompt|completion"
@@ -151,6 +154,7 @@ class Evidence(NamedTuple):
     is_llm: bool  # the model is an LLM, by its name or its key
     latency: Found | None  # a duration that the call of an LLM can have
     failure: str  # the error that it logged; "failed" when it only failed; empty otherwise
+    holds_many_answers: bool  # an output is a list of cases, each with its answer
 
     @classmethod
     def of(cls, view: RunView) -> Evidence:
@@ -190,6 +194,9 @@ class Evidence(NamedTuple):
             is_llm=model is not None and _is_llm(model),
             latency=duration.found if duration is not None and is_plausible else None,
             failure=_failure(view),
+            holds_many_answers=any(
+                are_answers(found.value, view.index.fields_of_param) for found in got
+            ),
         )
 
     @property
@@ -205,6 +212,12 @@ class Evidence(NamedTuple):
         if self.prompt_points == 0 or any(self.tokens):
             return False
         return not any(_is_answer_file(self.view, each.path) for each in self.run.artifacts)
+
+    @property
+    def is_only_report(self) -> bool:
+        """Whether a report or a summary is all the text there is, and no tokens were counted."""
+        stems = [found.stem.rpartition("_")[2] for found in self.texts]
+        return bool(stems) and REPORTS.issuperset(stems) and not self.tokens.are_known
 
     @property
     def is_only_question(self) -> bool:
@@ -227,6 +240,8 @@ def signs_of(view: RunView) -> Signs:
     if evidence.is_llm or evidence.text_points or evidence.tokens.are_known:
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
+    if evidence.is_only_report and _has_many_cases(view.run):
+        own_text = False  # what was found over many cases
     is_looked_up = any(sign.kind == "retrieval" for sign in llm)
     if evidence.is_only_question and not is_looked_up and _counts_many(view.run):
         own_text = False  # the item of a survey, or the query of a benchmark
@@ -235,7 +250,7 @@ def signs_of(view: RunView) -> Signs:
         ml=tuple(_hits(ML_RULES, evidence)),
         own_text=own_text,
         is_only_prompt=evidence.is_only_prompt,
-        many_cases=_has_many_cases(view.run),
+        many_cases=evidence.holds_many_answers or _has_many_cases(view.run),
         has_failed=bool(evidence.failure),
     )
 
@@ -418,7 +433,20 @@ def has_training_dataset(evidence: Evidence) -> Sign | None:
     return None
 
 
+def has_predicted_class(evidence: Evidence) -> Sign | None:
+    """The class that a model put a text into, where nobody asked, answered or named an LLM."""
+    has_call = evidence.is_llm or evidence.answer_points or evidence.tokens.are_known
+    if has_call or evidence.asked_points >= STRONG_TEXT:
+        return None
+    for key, text in evidence.run.params.items():
+        is_class = not PREDICTED_WORDS.isdisjoint(normalise(key).split("_"))
+        if is_class and kind_of_text(text) < Prose.PROSE:
+            return Sign("class", -2, f"a class that was predicted ({key})")
+    return None
+
+
 ML_RULES: tuple[Rule, ...] = (
+    has_predicted_class,
     has_training_metrics,
     has_epochs,
     has_hyper_parameters,

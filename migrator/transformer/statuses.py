@@ -94,8 +94,8 @@ def _by_word(view: RunView, failure: _Failure) -> Status | None:
     for found in view.every("status"):
         word = normalise(str(found.value))
         because = f"{found.origin} = {found.value}"
-        if word in ERROR_WORDS:
-            return failure.status(because)
+        if word in ERROR_WORDS or word.partition("_")[0] in ERROR_WORDS - {"no", "0"}:
+            return failure.status(because)  # "Error during retrieval"
         if word in OK_WORDS:
             return Status("OK", because, True)
     return None

@@ -6,13 +6,15 @@ part of a call only beside the name of an LLM, or as a question and an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from migrator.model import RunRecord
 from migrator.transformer.found import Found
 from migrator.transformer.logged_tables import tables_by_tag
+from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import (
     answer_of,
     only_row,
@@ -20,7 +22,7 @@ from migrator.transformer.payloads import (
     parts_of,
     response_facts,
 )
-from migrator.transformer.profile_index import ProfileIndex, shape_of
+from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.values import parse_json, transcript, words
@@ -36,7 +38,7 @@ NOT_A_TEXT_OF_CALLS = words(
 )
 """Words of keys whose texts no user asked and no model answered."""
 
-OF_THE_MODEL = words("generated predicted answer response reply output")
+OF_THE_MODEL = words("generated predicted answer response reply output final")
 """Words of keys whose value the model wrote, be it code, SQL or data."""
 CODE = words("sql code script command cmd")
 LEAST_CODE_WORDS = 4
@@ -44,10 +46,36 @@ LEAST_CODE_WORDS = 4
 USERS = words("user customer client patient student caller visitor guest sender")
 """Words of keys whose texts someone asked or told a model."""
 
+GIVEN = words("transcript transcription document review dialogue body")
+"""Words of keys whose texts a model was given to work on,"""
+
+WORKED_ON = GIVEN | words("article email essay post story")
+"""and of those which it was given if an answer stands beside them."""
+
 PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
 """Beginnings of tags that say where a run ran, Azure's with the pipeline's parameters."""
 
 TEXT_FILES = (".txt", ".md")
+ASKING_FIELDS = ("inputs", "maybe_inputs")
+
+
+TOKEN_KEYS: Mapping[str, re.Pattern[str]] = {
+    name: re.compile(
+        rf"(?:^|_)(?:(?:{words_of})_tokens?|tokens?_(?:{words_of}))(?:_(?:count|used))?$"
+    )
+    for name, words_of in {
+        "input_tokens": "prompt|input|in",
+        "output_tokens": "completion|output|out|response|generated|candidates",
+        "total_tokens": "total",
+    }.items()
+}
+"""Last words of metrics that count tokens, by the field."""
+
+OF_MANY_CALLS = words(
+    "avg average mean median min max std p50 p90 p95 p99 per rate cost usd price train training "
+    "judge eval cached estimate estimated limit budget"
+)
+"""Words of such metrics that say that they count something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,55 +117,142 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
         if is_table_a_call:
             value = only_row(value)
         if value is not None:
+            is_by_model = is_named_by_model(key)
             for part in parts_of(value, index.fields_of_param):
-                entries.append(Entry(part.field, Found(part.value, place, key, part.inside)))
+                field = part.field
+                if is_by_model and field in ASKING_FIELDS:
+                    field = "maybe_outputs"  # {"text": …} in a response is its text
+                entries.append(Entry(field, Found(part.value, place, key, part.inside)))
         elif "\n" in text and transcript(text)[1] is not None:
             entries.append(Entry("calls", Found(text, place, key)))
     return entries
 
 
 def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
-    """Model and tokens of listed values that are the bodies of an API's responses."""
+    """Model and tokens in listed values that are bodies of an API, or name an LLM as those do."""
     entries: list[Entry] = []
     for found in founds:
         body = parse_json(found.value) if isinstance(found.value, str) else found.value
-        if isinstance(body, dict) and answer_of(body) is not None:
-            for part in response_facts(body):
-                entries.append(
-                    Entry(part.field, Found(part.value, found.place, found.key, part.inside))
-                )
+        if not isinstance(body, dict):
+            continue
+        facts = response_facts(body)
+        names_llm = any(
+            part.field == "model" and kind_of_model(str(part.value)) is ModelKind.LLM
+            for part in facts
+        )
+        if not names_llm and answer_of(body) is None:
+            continue
+        for part in facts:
+            inside = Found(part.value, found.place, found.key, part.inside)
+            entries.append(Entry(part.field, inside))
     return entries
 
 
-def loose_texts(run: RunRecord, index: ProfileIndex, *, names_llm: bool) -> LooseTexts:
-    """The texts of a run under unlisted names.
+@lru_cache(1 << 10)
+def counts_under_other_names(shape: Shape) -> Mapping[str, str]:
+    """The metrics whose last words say which tokens they count, where only one of them does."""
+    keys: dict[str, str] = {}
+    for name, pattern in TOKEN_KEYS.items():
+        matching = [
+            key
+            for plain, key in shape.spelled["metric"].items()
+            if pattern.search(plain) and OF_MANY_CALLS.isdisjoint(plain.split("_"))
+        ]
+        if len(matching) == 1:
+            keys[name] = matching[0]
+    return keys
+
+
+@dataclass(frozen=True, slots=True)
+class KnownParts:
+    """What is known of a run's call before its loose texts are read."""
+
+    names_llm: bool
+    is_asked: bool = False
+    is_answered: bool = False
+
+
+def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> LooseTexts:
+    """The texts of a run under unlisted names, as far as they complete what is known.
 
     Without the name of an LLM only one question with one other text counts.
     """
     if not index.lists(UNLISTED):
         return NO_TEXTS
+    texts = _texts(run, index)
+    if known.is_answered:
+        return LooseTexts(asked=_by_form(texts).asked or _worked_on(texts))
+    if known.is_asked:
+        answered = _by_model(texts)[:1]
+        if not answered and known.names_llm:
+            answered = _by_form(texts).answered
+        return LooseTexts(answered=answered)
+    if known.names_llm:
+        return _by_form(texts)
+    questions = _questions(texts)
+    others = tuple(found for found in texts if found not in questions)
+    is_pair = len(questions) == len(others) == 1
+    return LooseTexts(questions, others) if is_pair else NO_TEXTS
+
+
+def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+    """The JSON objects in files that no field lists, as far as their names may be an answer's."""
+    if not index.lists(UNLISTED):
+        return ()
+    objects: list[Found] = []
+    for place, key, text in _unlisted(run, index):
+        if place == "artifact" and not _has_other_word(key.rpartition("/")[2].rpartition(".")[0]):
+            value = parsed_payload(text)
+            if isinstance(value, dict):
+                objects.append(Found(value, place, key))
+    return tuple(objects)
+
+
+def _texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+    """The values under unlisted names that are texts, or code that the model wrote."""
     texts: list[Found] = []
     for place, key, text in _unlisted(run, index):
         if _may_be_text(text) and not is_about_something_else(place, key):
             kind = kind_of_text(text)
-            is_text = kind >= Prose.PROSE or (kind and (asks(text) or not text.isascii()))
+            least = Prose.TERMS if is_named_by_model(key) else Prose.PROSE
+            is_text = kind >= least or (kind and (asks(text) or not text.isascii()))
             if is_text or (kind is Prose.NOTHING and _is_written_code(key, text)):
                 texts.append(Found(text, place, key))
-    questions = tuple(found for found in texts if asks(str(found.value)))
+    return tuple(texts)
+
+
+def _by_form(texts: Sequence[Found]) -> LooseTexts:
+    """Sort the texts of a run that names an LLM by what their form says."""
+    questions = _questions(texts)
     others = tuple(found for found in texts if found not in questions)
-    if not names_llm:
-        is_pair = len(questions) == len(others) == 1
-        return LooseTexts(questions, others) if is_pair else NO_TEXTS
+    by_model = _by_model(others)
     if questions:
-        return LooseTexts(questions[:1], others[:1])
+        return LooseTexts(questions[:1], (by_model or others)[:1])
     requests = [found for found in others if kind_of_text(str(found.value)) is Prose.REQUEST]
     if len(others) == 2 and len(requests) == 1:
         return LooseTexts(tuple(requests), tuple(each for each in others if each not in requests))
     if len(others) == 1:
         is_request = kind_of_text(str(others[0].value)) is Prose.REQUEST
-        is_of_user = not USERS.isdisjoint(others[0].stem.split("_"))
-        return LooseTexts(asked=others) if is_request or is_of_user else LooseTexts(answered=others)
+        is_given = not (USERS | GIVEN).isdisjoint(others[0].stem.split("_"))
+        is_input = is_request or (is_given and not by_model)
+        return LooseTexts(asked=others) if is_input else LooseTexts(answered=others)
+    if len(by_model) == 1:
+        return LooseTexts(answered=by_model, unclear=tuple(e for e in others if e not in by_model))
     return LooseTexts(unclear=others)
+
+
+def _questions(texts: Sequence[Found]) -> tuple[Found, ...]:
+    return tuple(found for found in texts if asks(str(found.value)))
+
+
+def _by_model(texts: Sequence[Found]) -> tuple[Found, ...]:
+    return tuple(found for found in texts if is_named_by_model(found.key))
+
+
+def _worked_on(texts: Sequence[Found]) -> tuple[Found, ...]:
+    """The one text whose name says that a model was given it to work on."""
+    given = [found for found in texts if not WORKED_ON.isdisjoint(found.stem.split("_"))]
+    return tuple(given) if len(given) == 1 else ()
 
 
 def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, str]]:
@@ -152,10 +267,14 @@ def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, s
         yield "artifact", path, run.texts[path]
 
 
+def is_named_by_model(key: str) -> bool:
+    """Whether a key or path says that the model wrote what it holds."""
+    return not OF_THE_MODEL.isdisjoint(normalise(key).split("_"))
+
+
 def _is_written_code(key: str, text: str) -> bool:
     """Whether code or data stands under a name that says that the model wrote it."""
-    is_named = not OF_THE_MODEL.isdisjoint(normalise(key).split("_"))
-    return is_named and len(text.split()) >= LEAST_CODE_WORDS
+    return is_named_by_model(key) and len(text.split()) >= LEAST_CODE_WORDS
 
 
 def _may_be_text(text: str) -> bool:
@@ -166,11 +285,16 @@ def _may_be_text(text: str) -> bool:
 @lru_cache(maxsize=10_000)
 def is_about_something_else(place: str, key: str) -> bool:
     if place == "artifact":
-        is_text_file = key.lower().endswith(TEXT_FILES)
+        is_text_file = key.lower().endswith(TEXT_FILES) or is_named_by_model(key)
         if not is_text_file or not may_hold_call(key):
             return True
         key = key.rpartition("/")[2].rpartition(".")[0]
-    parts = set(normalise(key).split("_"))
+    return _has_other_word(key)
+
+
+def _has_other_word(name: str) -> bool:
+    """Whether a word of a name says that what it holds was neither asked nor answered."""
+    parts = set(normalise(name).split("_"))
     if not OF_THE_MODEL.isdisjoint(parts):
         parts -= CODE
     return not NOT_A_TEXT_OF_CALLS.isdisjoint(parts)

@@ -16,10 +16,11 @@ from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanType
 from migrator.transformer.found import Found, Judged, Status, Step
+from migrator.transformer.input_parts import framed_chat
 from migrator.transformer.judgements import judgements
 from migrator.transformer.logged_tables import Row, likely_tables, read_rows, tables_by_tag
 from migrator.transformer.profiles import normalise, parse_source
-from migrator.transformer.run_view import SYSTEM_STEMS, USER_STEMS, RunView
+from migrator.transformer.run_view import RunView
 from migrator.transformer.steps.columns import (
     FIELDS_OF_ROWS,
     Meaning,
@@ -207,14 +208,8 @@ def _inputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
         if isinstance(only, Mapping):
             return only, tuple(found)
     stems = {normalise(name): value for name, value in values.items()}
-    system = next((stem for stem in stems if stem in SYSTEM_STEMS), None)
-    user = next((stem for stem in stems if stem in USER_STEMS), None)
-    if len(stems) == 2 and system and user:
-        messages = [
-            {"role": "system", "content": stems[system]},
-            {"role": "user", "content": stems[user]},
-        ]
-        return {"messages": messages}, tuple(found)
+    if (chat := framed_chat(stems)) is not None:
+        return {"messages": chat}, tuple(found)
     return stems, tuple(found)
 
 

@@ -239,8 +239,8 @@ def with_known_names(known: KnownNames, **given: Any) -> int:
 
 
 def test_the_name_of_a_recognised_step_is_evidence_for_a_flat_run() -> None:
-    nested = plan(run("tour_flow"), run("plan_the_tour_maps", "tour_flow", **LLM))
-    known = recognised_names(["tour_flow", "plan_the_tour_maps"], nested)
+    runs = [run("tour_flow"), run("plan_the_tour_maps", "tour_flow", **LLM)]
+    known = recognised_names(runs, plan(*runs))
     assert with_known_names(known, run_name="tour_flow") == 1
     assert with_known_names(known, run_name="plan_the_tour_globes ") == 1
     assert with_known_names(known, run_name="count_loans") == 0
@@ -248,14 +248,28 @@ def test_the_name_of_a_recognised_step_is_evidence_for_a_flat_run() -> None:
 
 
 def test_a_failed_run_with_the_name_of_a_recognised_call_is_a_call() -> None:
-    known = recognised_names(["chat_17"], plan(run("chat_17", **LLM)))
+    call = run("chat_17", **LLM)
+    known = recognised_names([call], plan(call))
     assert with_known_names(known, run_name="chat_18", status="FAILED") == 1
     assert with_known_names(known, run_name="chat_18") == 0
 
 
 def test_made_up_names_are_no_evidence() -> None:
-    known = recognised_names(["calm-fox-12"], plan(run("calm-fox-12", **LLM)))
-    assert not known
+    call = run("calm-fox-12", **LLM)
+    known = recognised_names([call], plan(call))
+    assert not known.of_trees and not known.of_calls
+
+
+def test_a_failed_run_with_the_params_of_a_recognised_call_is_a_call() -> None:
+    params = {"model": "gpt-4o", "prompt_length": "48", "stream": "no"}
+    call = run("calm-fox-12", params=params, texts={"response.txt": "Paris is the capital."})
+    known = recognised_names([call], plan(call))
+    failed = {"run_name": "bold-ox-7", "status": "FAILED"}
+    begun = {"model": "gpt-4o", "prompt_length": "20"}
+    assert with_known_names(known, params=begun, **failed) == 1
+    assert with_known_names(known, params=begun, run_name="bold-ox-7") == 0
+    assert with_known_names(known, params={**begun, "epochs": "3"}, **failed) == 0
+    assert with_known_names(KnownNames(), params=begun, **failed) == 0
 
 
 def test_a_loop_that_asks_and_answers_is_a_workflow() -> None:

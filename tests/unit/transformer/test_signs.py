@@ -38,6 +38,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"params": {"session_id": "7"}}, []),
         ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
         ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
+        ({"params": {"predicted_label": "spam"}}, [("class", -2)]),
+        ({"params": {"predicted_label": "spam", "llm_model": "gpt-4o"}}, [("model", 2)]),
         ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
     ],
 )  # fmt: skip
@@ -47,4 +49,4 @@ def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, i
 
 def test_each_rule_is_listed_once() -> None:
     rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
-    assert len(set(rules)) == len(rules) == 18
+    assert len(set(rules)) == len(rules) == 19
