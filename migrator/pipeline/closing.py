@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import transformer
-from migrator.counting import counted
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.outcome.ledger import Ledger
@@ -49,7 +48,7 @@ def report_unused_profiles(context: WalkContext, reader: TreeReader) -> None:
         issue = Issue(
             Code.PROFILE_UNUSED,
             str(Path(profile.origin).absolute()),
-            f"Profile {profile.name} took none of {counted(trees, 'tree')} of runs.",
+            f"Profile {profile.name} took no tree of runs; the sources have {trees:,}.",
             "the trees as the other profiles read them",
         )
         context.totals.ledger.add_issues([issue])

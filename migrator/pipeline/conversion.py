@@ -154,16 +154,17 @@ def convert(
     What a server as the source does not give is passed to ``say`` before it is read.
     """
     options = options or Options()
-    to = as_text("The target", to)
     if in_place:
-        to = in_place_target(as_texts(sources))
-        options = in_place_options(options, to)
-    target = _TargetSettings(to, schema, dry_run, backup, stop_on_error, in_place)
+        uri = in_place_target(as_texts(sources))
+        options = in_place_options(options, uri)
+    else:
+        uri = as_text("The target", to)
+    target = _TargetSettings(uri, schema, dry_run, backup, stop_on_error, in_place)
     reporting = _ReportSettings(None if report is None else str(report), values)
     if reporting.path is not None:
         check_report_path(reporting.path)
     request = _Request(sources, options, target, reporting, progress, say)
-    if addresses.is_http(to):
+    if addresses.is_http(uri):
         from migrator.pipeline.through_rest import check_rest_options
 
         check_rest_options(options, schema, backup)

@@ -143,6 +143,7 @@ class RunView:
         """Forget what was found. It is found again when it is asked for."""
         self._fields = self._listed_made = self._loose = self._answers_made = self._turns = None
         self._usage = self._inputs_made = self._outputs_made = self._models = None
+        self._renderings = ()
         self._ranks = {}
         self._parsed = {}
 

@@ -161,7 +161,7 @@ def test_a_profile_of_ones_own_that_takes_nothing_is_named(tmp_path: Path) -> No
     assert trees[0].plan.profile == "generic"
     (issue,) = outcome.ledger.issues
     assert (issue.code, issue.path) == (Code.PROFILE_UNUSED, mine)
-    assert "none of the 1 trees" in issue.message
+    assert "took no tree of runs; the sources have 1." in issue.message
 
 
 def test_a_profile_that_takes_something_or_is_extended_by_one_that_does_is_not_named(
