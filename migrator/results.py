@@ -21,7 +21,7 @@ SHOWN_COLUMNS = ("name", "runs", "traces", "native_traces", "spans", "input_toke
                  "output_tokens")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """The result of a scan or a conversion.
 
@@ -78,6 +78,10 @@ class Result:
         """The first line that the command prints."""
         is_scan = self.outcome.target is None
         return scan_headline(self.outcome) if is_scan else convert_headline(self.outcome)
+
+    def __repr__(self) -> str:
+        """The same, for Python's prompt."""
+        return str(self)
 
     def _repr_html_(self) -> str:
         """The first line, the experiments and the number of issues, for a notebook."""

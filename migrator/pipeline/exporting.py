@@ -27,7 +27,7 @@ from migrator.pipeline.walk import walk_sources
 from migrator.pipeline.walk_context import Observer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Exported:
     """What ``export`` sent; ``outcome`` says what was found, as that of ``scan``."""
 
@@ -43,6 +43,10 @@ class Exported:
         if self.without_spans:
             text += f" Left out: {counted(self.without_spans, 'trace')} without spans."
         return text
+
+    def __repr__(self) -> str:
+        """The same, for Python's prompt."""
+        return str(self)
 
 
 def export(

@@ -31,7 +31,7 @@ def is_large(tree: transformer.Tree) -> bool:
     return len(tree.run_ids) > MANY_RUNS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PlannedTree:
     """One tree of runs, read, and what becomes of it."""
 
@@ -41,6 +41,10 @@ class PlannedTree:
     def __str__(self) -> str:
         """The tree and its traces, as ``show`` draws them."""
         return show_text(self.plan, self.tree.runs, self.tree.children)
+
+    def __repr__(self) -> str:
+        """The same, for Python's prompt."""
+        return str(self)
 
     def _repr_html_(self) -> str:
         """The same for a notebook."""

@@ -39,7 +39,7 @@ class Difference:
     found: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class VerifyResult:
     """The result of a comparison; ``differences`` are the first 1,000 of ``total``.
 
@@ -76,6 +76,10 @@ class VerifyResult:
     def __str__(self) -> str:
         """The text of ``as_text``."""
         return self.as_text()
+
+    def __repr__(self) -> str:
+        """The same, for Python's prompt."""
+        return str(self)
 
     def _repr_html_(self) -> str:
         """The text of ``as_text``, for a notebook."""

@@ -65,6 +65,7 @@ def test_results_show_themselves(store: Path, tmp_path: Path) -> None:
     target = f"sqlite:///{tmp_path / 'm.db'}"
     done = migrator.convert(store, to=target)
     assert str(done).startswith("Converted 2 runs")
+    assert repr(done) == str(done)
     page = done._repr_html_()
     assert "Converted 2 runs" in page and "calls &lt;1&gt;" in page and "<1>" not in page
     assert ".issues()" in page
@@ -145,6 +146,7 @@ def test_targets_are_texts_or_paths(store: Path, tmp_path: Path) -> None:
     assert migrator.verify(store, target).same
     sent = migrator.export(store, tmp_path / "traces.jsonl")
     assert str(sent) == f"Sent 1 trace with 5 spans to {tmp_path}/traces.jsonl."
+    assert repr(sent) == str(sent)
     assert "Nothing new" in str(migrator.convert(target, in_place=True))
     calls: list[Callable[..., object]] = [migrator.convert, migrator.verify, migrator.export]
     for call in calls:
@@ -156,6 +158,7 @@ def test_targets_are_texts_or_paths(store: Path, tmp_path: Path) -> None:
 def test_a_shown_tree_is_drawn(store: Path) -> None:
     shown = migrator.show("aa", store)
     assert "asked  [FINISHED" in str(shown) and f"tr-{'a' * 32}" in str(shown)
+    assert repr(shown) == str(shown)
     assert shown._repr_html_().startswith("<pre>Run aaaa")
     with pytest.raises(migrator.MigrateError, match=r"No run begins with 'zz' in .*mlruns\."):
         migrator.show("zz", store)
