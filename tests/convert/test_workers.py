@@ -106,7 +106,7 @@ def test_a_very_large_tree_gives_the_same_rows_as_any_other(
     assert len(forgotten) > 10
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 def test_verify_tells_the_same_with_any_number_of_workers(
     tmp_path: Path, small_lots: None, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

@@ -704,12 +704,14 @@ def test_a_file_that_a_server_fails_to_send_costs_that_one(tmp_path: Path) -> No
         fetch(Partly(), mirror, placed[1:], lambda stage, done, total: None)
 
 
+@pytest.mark.long
 def test_nobody_listens(tmp_path: Path) -> None:
     made = moved_to_proxy(tmp_path)
     _, message = hollow(made.path, "mlflow-artifacts:/=http://127.0.0.1:9")
     assert "http://127.0.0.1:9 can't be read: nothing listens there" in message
 
 
+@pytest.mark.long
 def test_a_server_without_tls_is_named(tmp_path: Path) -> None:
     made = moved_to_proxy(tmp_path)
     with contextmanager(answering)(200, "{}") as address:
@@ -718,6 +720,7 @@ def test_a_server_without_tls_is_named(tmp_path: Path) -> None:
     assert "give http:// for a server without TLS" in message
 
 
+@pytest.mark.long
 def test_a_certificate_that_fails_is_named(
     bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
