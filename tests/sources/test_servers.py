@@ -668,7 +668,7 @@ def test_spans_and_artifacts_that_the_server_refuses_cost_only_themselves(
     [
         (["../../../../evil.json"], "leads out"),
         (["/evil.json"], "leads out"),
-        (["inputs", "inputs/evil.json"], "can't have this name"),
+        (["plots", "plots/evil.json"], "can't have this name"),
         (["e" * 300], "can't have this name"),
     ],
     ids=["above", "root", "file and folder", "long"],
