@@ -401,7 +401,10 @@ def test_hollow_traces_are_counted_with_the_place_of_their_artifacts(tmp_path: P
     assert report["artifacts"]["hollow_traces"] == {"s3://bucket/mlflow": 1}
 
 
-def test_scan_lists_recorded_prefixes_and_the_command_to_complete(tmp_path: Path) -> None:
+def test_scan_lists_recorded_prefixes_and_the_command_to_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a database where the test runs would change the command
     source = tmp_path / "mlruns"
     write_tree(source, "s3://bucket/mlflow/a project/7", None)
     given = ["scan", str(source), "--adopt-orphans"]
