@@ -328,10 +328,15 @@ def test_equal_points_are_one_point_and_counted_as_merged(tmp_path: Path) -> Non
     assert result.merged == {Kind.METRIC_POINT: 2}
 
 
-def test_a_second_run_of_one_id_is_refused_whole_and_the_first_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_second_run_of_one_id_is_refused_whole_and_the_first_kept(
+    is_written: bool, tmp_path: Path
+) -> None:
     def fill(writer: Writer) -> None:
         writer.add_experiment(experiment())
         writer.add_run(run(params={"a": "1"}, metrics={}), 1)
+        if is_written:  # the second one comes in a later batch
+            writer._rows.flush()
         writer.add_run(run(params={"a": "2", "b": "3"}, metrics={}), 1)
 
     result = load(tmp_path / "my.db", fill)

@@ -222,7 +222,9 @@ def test_an_index_finds_fields_by_spelling_pattern_and_path() -> None:
         ("artifact:*_answer.txt", "a/final_Answer.txt", True),
         ("artifact:calls/**/*.json", "calls/a/b.json", True),
         ("artifact:*", "anything", True),
+        ("artifact:summary.txt", "out/Summary", True),  # a text without the ending
         ("artifact:summary.json", "summary.yaml", False),
+        ("artifact:summary.json", "out/summary", False),
     ],
 )
 def test_a_pattern_of_paths_matches_in_any_case(source: str, path: str, is_matched: bool) -> None:

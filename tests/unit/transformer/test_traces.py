@@ -373,6 +373,16 @@ def test_steps_written_in_one_burst_are_laid_end_to_end() -> None:
     assert start_ms(made, "root") <= -7970
 
 
+def test_steps_that_together_are_longer_than_their_parent_ran_side_by_side() -> None:
+    made = trace(
+        run("root", start=1000, end=1100, metrics={"latency_seconds": 10}),
+        run("a", "root", start=1010, end=1020, **LLM | {"metrics": {"latency_seconds": 6}}),
+        run("b", "root", start=1030, end=1040, **LLM | {"metrics": {"latency_seconds": 7}}),
+    )
+    assert (start_ms(made, "b"), end_ms(made, "b")) == (-5970, 1030)
+    assert (start_ms(made, "a"), end_ms(made, "a")) == (-4990, 1010)
+
+
 def test_equal_starts_are_told_apart_by_microseconds_in_source_order() -> None:
     names = ["step 2", "step 10", "step 9"]
     made = trace(run("root"), *(run(n, "root", start=5, end=6, **LLM) for n in names))
