@@ -9,10 +9,9 @@ import base64
 import hashlib
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any
 
 from migrator.conventions import (
     FEEDBACK_COST,
@@ -87,47 +86,6 @@ def span_content(trace_id: str, span: SpanPlan) -> str:
     )
 
 
-class PackedTexts(Sequence[str]):
-    """Texts that are much alike, compressed one by one; each is unpacked when it is asked for."""
-
-    __slots__ = ("_dictionary", "_first", "_packed")
-
-    def __init__(self) -> None:
-        self._first: list[str] = []  # as they are: what the others are likely to repeat
-        self._dictionary = b""
-        self._packed: list[bytes] = []
-
-    def append(self, text: str) -> None:
-        """Add a text."""
-        if len(self._first) < _FIRST_TEXTS:
-            self._first.append(text)
-            self._dictionary = "".join(self._first).encode(*_ANY_TEXT)[-_MOST_BYTES_BACK:]
-            return
-        packer = zlib.compressobj(1, memLevel=6, zdict=self._dictionary)
-        self._packed.append(packer.compress(text.encode(*_ANY_TEXT)) + packer.flush())
-
-    def __len__(self) -> int:
-        return len(self._first) + len(self._packed)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        if place < len(self._first):
-            return self._first[place]
-        packed = self._packed[place - len(self._first)]
-        return zlib.decompressobj(zdict=self._dictionary).decompress(packed).decode(*_ANY_TEXT)
-
-
-_ANY_TEXT = ("utf-8", "surrogatepass")
-_FIRST_TEXTS = 8
-_MOST_BYTES_BACK = 32_768  # zlib uses no more of a dictionary
-
-
 class WrittenAttributes(Mapping[str, str]):
     """The attributes of a span, read from its JSON text when they are asked for.
 
@@ -136,7 +94,7 @@ class WrittenAttributes(Mapping[str, str]):
 
     __slots__ = ("_contents", "_keys", "_place")
 
-    def __init__(self, keys: tuple[str, ...], contents: PackedTexts, place: int) -> None:
+    def __init__(self, keys: tuple[str, ...], contents: Sequence[str], place: int) -> None:
         """The span's ``span_content``, at a place in ``contents``, has attributes of these keys."""
         self._keys = keys
         self._contents = contents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class Result:
         return self.outcome.ledger
 
     @property
-    def experiments(self) -> list[ExperimentSummary]:
+    def experiments(self) -> Sequence[ExperimentSummary]:
         """The counts of each experiment."""
         return self.outcome.experiments
 

@@ -38,7 +38,7 @@ class RowBuffer:
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
         self._pending = 0
         self._names: defaultdict[Kind, set[str]] = defaultdict(set)  # of rows not yet written
-        self._native: list[tuple[str]] = []
+        self._notes: defaultdict[str, list[Row]] = defaultdict(list)  # by their side table
 
     def put(self, table: str, rows: Sequence[Row], chars: int = 0) -> None:
         """Add rows of a table; ``chars`` is the length of their content, if that is long."""
@@ -49,9 +49,9 @@ class RowBuffer:
         if self._pending >= _BATCH:
             self.flush()
 
-    def note_native(self, trace_id: str) -> None:
-        """Note that the source itself has a trace."""
-        self._native.append((trace_id,))
+    def note(self, side_table: str, row: Row) -> None:
+        """Note what only the writer knows, in one of ``audit.SIDE_TABLES``."""
+        self._notes[side_table].append(row)
 
     def is_repeated(self, kind: Kind, name: str) -> bool:
         """Whether a run or trace was added before; it is remembered from now on.
@@ -76,9 +76,11 @@ class RowBuffer:
                 batch = self._rows.pop(table, None)
                 if batch:
                     self.written[table] += self._insert(db, table, batch)
-            db.executemany("INSERT INTO native VALUES (?)", self._native)
+            for table, noted in self._notes.items():
+                places = ", ".join("?" * len(noted[0]))
+                db.executemany(f"INSERT INTO {table} VALUES ({places})", noted)
         self._names.clear()
-        self._native.clear()
+        self._notes.clear()
         self._pending = 0
 
     def _insert(self, db: sqlite3.Connection, table: str, batch: list[Row]) -> int:
@@ -119,4 +121,5 @@ class RowBuffer:
         return Issue(code, "", f"{said} {name}: {reason}.", kind=kind, entity_id=name)
 
     def _is_native(self, trace_id: object) -> bool:
-        return (trace_id,) in self._native or audit.is_native(self._open(), trace_id)
+        noted = self._notes.get("native", ())
+        return (trace_id,) in noted or audit.is_native(self._open(), trace_id)

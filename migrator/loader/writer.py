@@ -65,9 +65,10 @@ class Writer:
         self._issues = self._rows.issues
         self._written = self._rows.written
         self._seen: defaultdict[Kind, set[str]] = defaultdict(set)  # of all but runs and traces
-        self._experiments: dict[int, Row] = {}
+        self._has_experiment_0 = False
+        self._has_default = False  # an experiment of this name
         self._joined: set[int] = set()  # experiments that take the place of another source's
-        self._tags: dict[tuple[int, str], tuple[str, bool]] = {}  # -> value, is it our own
+        self._late_tags: list[tuple[int, str, str]] = []  # of experiments that were added before
         self._datasets: dict[tuple[int, str], str] = {}  # (experiment, directory) -> uuid
         self._waiting: list[RunRows] = []  # runs whose dataset was not yet added
         self._counts: tuple[Counter[Kind], Counter[Kind]] | None = None  # source's, rebuilt
@@ -127,42 +128,27 @@ class Writer:
     # ------------------------------------------------------------------------------ adding
 
     def add_experiment(self, plan: ExperimentPlan) -> None:
-        """Add an experiment and its tags; a second one of the same target id joins the first."""
-        if plan.target_id in self._experiments:
-            self._merged[Kind.EXPERIMENT] += 1
-        else:
-            self._experiments[plan.target_id] = rows.experiment_row(plan)
+        """Add an experiment and its tags. No two may have the same target id."""
+        target_id = plan.target_id
+        self._has_experiment_0 |= target_id == 0
+        self._has_default |= plan.target_name == "Default"
         if plan.merged:
-            self._joined.add(plan.target_id)
+            self._joined.add(target_id)
+        self._rows.put("experiments", [rows.experiment_row(plan)])
         for key, value in plan.tags.items():
-            self._add_experiment_tag(plan, key, value)
+            is_own = key not in plan.record.tags
+            self._put_experiment_tag(target_id, key, value, is_own=is_own)
 
-    def _add_experiment_tag(self, plan: ExperimentPlan, key: str, value: str) -> None:
-        if key not in plan.record.tags:
-            self.set_experiment_tag(plan.target_id, key, value)
-            return
-        there, own = self._tags.get((plan.target_id, key), ("", True))
-        if own:  # none is there yet, or one of ours, which gives way to the source's
-            self._tags[(plan.target_id, key)] = (value, False)
-            return
-        if there == value:
-            self._merged[Kind.EXPERIMENT_TAG] += 1
-            return
-        self._issues.append(
-            Issue(
-                Code.LOAD_REFUSED,
-                plan.record.path,
-                f"Experiment {plan.target_name} has tag {key} from another source already, with "
-                "another value.",
-                kept="the first value",
-                kind=Kind.EXPERIMENT_TAG,
-                entity_id=f"{plan.target_id}/{key}",
-            )
-        )
+    def _put_experiment_tag(
+        self, experiment_id: int, key: str, value: str, *, is_own: bool
+    ) -> None:
+        self._rows.put("experiment_tags", [(key, value, experiment_id)])
+        if is_own:
+            self._rows.note("own_tags", (key, experiment_id))
 
     def set_experiment_tag(self, experiment_id: int, key: str, value: str) -> None:
         """Give an experiment a tag of ours, unless it has one of that name."""
-        self._tags.setdefault((experiment_id, key), (value, True))
+        self._late_tags.append((experiment_id, key, value))
 
     def recorder(self) -> RowRecorder:
         """Return a recorder: it makes rows in another process, for ``replay``."""
@@ -382,7 +368,7 @@ class Writer:
             self._refuse_duplicate(Kind.TRACE, trace.trace_id, "", counts)
             return
         if trace.native:
-            self._rows.note_native(trace.trace_id)
+            self._rows.note("native", (trace.trace_id,))
         for table, new in trace.tables.items():
             self._rows.put(table, new, trace.chars if table == "spans" else 0)
         for spans in more_spans:
@@ -439,18 +425,18 @@ class Writer:
         )
 
     def _flush_all(self) -> None:
-        """Write everything that still waits: runs without their datasets, experiments, tags."""
+        """Write everything that still waits: runs without their datasets, tags of experiments."""
         for run in self._waiting:
             self._write_inputs(run)
         self._waiting.clear()
-        self._rows.put("experiments", [*self._experiments.values(), *self._placeholder()])
-        self._rows.put("experiment_tags", [(k, v, e) for (e, k), (v, _) in self._tags.items()])
+        self._rows.put("experiments", self._placeholder())
         self._rows.flush()
-        with reporting(self._target.path):
-            self._ready().executemany(
-                "INSERT INTO own_tags VALUES (?, ?)",
-                [(key, e) for (e, key), (_, is_ours) in self._tags.items() if is_ours],
-            )
+        has_tag = "SELECT 1 FROM experiment_tags WHERE key = ? AND experiment_id = ?"
+        for experiment_id, key, value in self._late_tags:
+            if not self._ready().execute(has_tag, (key, experiment_id)).fetchone():
+                self._put_experiment_tag(experiment_id, key, value, is_own=True)
+        self._late_tags.clear()
+        self._rows.flush()
 
     def _bring_to_schema(self, db: sqlite3.Connection) -> dict[str, int]:
         """Give the rows the shape of the wanted schema, and end the transaction.
@@ -479,8 +465,7 @@ class Writer:
 
         See Code.LOAD_DEFAULT_ADDED.
         """
-        named_default = any(row[1] == "Default" for row in self._experiments.values())
-        if self._target.exists or 0 in self._experiments or not named_default:
+        if self._target.exists or self._has_experiment_0 or not self._has_default:
             return []
         self._placeholders = 1
         self._issues.append(

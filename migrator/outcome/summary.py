@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any
@@ -459,7 +459,7 @@ class Outcome:
     target: str | None  # None for a scan
     dry_run: bool = False
     ledger: Ledger = field(default_factory=Ledger)
-    experiments: list[ExperimentSummary] = field(default_factory=list)
+    experiments: Sequence[ExperimentSummary] = ()
     artifacts: ArtifactSummary = field(default_factory=ArtifactSummary)
     backup: str | None = None
     unchanged: bool = False  # the database lacked nothing, and is as it was

@@ -11,7 +11,6 @@ from migrator import transformer
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.outcome.ledger import Ledger
-from migrator.outcome.summary import ExperimentSummary
 from migrator.outcome.written import Written
 from migrator.pipeline.locations import Locations
 from migrator.pipeline.redaction import Redactor
@@ -34,14 +33,15 @@ def report_possible_regroupings(context: WalkContext) -> None:
 
 def report_unused_profiles(context: WalkContext, reader: TreeReader) -> None:
     """Report the user's own profiles that took no tree: most often one has a mistake."""
-    summaries = context.totals.summaries.values()
-    decisions = [d for summary in summaries for d in summary.decisions.values()]
-    used = {decision.profile for decision in decisions}
-    trees = sum(decision.trees for decision in decisions)
+    own = [p for p in reader.profiles if p.origin != "built in" and p.recognise]
+    used: set[str | None] = set()
+    trees = 0
+    for summary in context.totals.summaries.values() if own else ():
+        used.update(decision.profile for decision in summary.decisions.values())
+        trees += summary.trees
     extended = {name for profile in reader.profiles for name in profile.extends}
-    for profile in reader.profiles:
-        is_own = profile.origin != "built in" and bool(profile.recognise)
-        if not is_own or profile.name in used or profile.name in extended:
+    for profile in own:
+        if profile.name in used or profile.name in extended:
             continue
         if not reader.options.asks_for(profile):
             continue
@@ -57,15 +57,16 @@ def report_unused_profiles(context: WalkContext, reader: TreeReader) -> None:
 def report_mixed_assessments(context: WalkContext) -> None:
     """Report assessments of one name whose values have several types in an experiment."""
     totals: dict[tuple[int, str, str], Counter[str]] = {}
-    places: dict[int, tuple[str, ExperimentSummary]] = {}
+    paths: dict[int, str] = {}
     for path, summary in context.totals.summaries.items():
-        places.setdefault(summary.target_id, (path, summary))
+        paths.setdefault(summary.target_id, path)
         for (kind, name), types in summary.assessments.items():
             totals.setdefault((summary.target_id, kind, name), Counter()).update(types)
     for (target_id, kind, name), types in sorted(totals.items()):
         if len(types) < 2:
             continue
-        path, summary = places[target_id]
+        path = paths[target_id]
+        summary = context.totals.summaries[path]
         counts = ", ".join(f"{n:,} × {word}" for word, n in sorted(types.items()))
         issue = Issue(
             Code.ASSESSMENT_TYPES_MIXED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -308,25 +308,37 @@ def set_experiment_kinds(context: WalkContext, sampled: Mapping[str, ExperimentS
     wanted = context.options.experiment_kind
     if wanted == "keep":
         return
-    summaries: dict[int, list[ExperimentSummary]] = defaultdict(list)
-    tags: dict[int, dict[str, str]] = defaultdict(dict)
+    signs: dict[int, _KindSigns] = {}
     for folder, summary in (context.totals.summaries if wanted == "genai" else sampled).items():
-        summaries[summary.target_id].append(summary)
-        tags[summary.target_id].update(context.experiments.plans[folder].tags)
-    for target_id, of_target in summaries.items():
+        tags = context.experiments.plans[folder].tags
+        signs.setdefault(summary.target_id, _KindSigns()).add(summary, tags)
+    for target_id, of_target in signs.items():
         kind: str | None = conventions.EXPERIMENT_KIND_GENAI
         if wanted == "auto":
             kind = transformer.experiment_kind(
-                tags[target_id],
-                sum(s.trees - s.left_as_runs.get("deleted", 0) for s in of_target),
-                sum(map(_trees_with_traces, of_target)),
-                sum(s.native_traces for s in of_target),
+                has_kind=of_target.has_kind,
+                n_root_runs=of_target.trees,
+                n_roots_with_traces=of_target.trees_with_traces,
+                n_native=of_target.native_traces,
             )
         if kind is not None:
             context.sink.set_experiment_tag(target_id, conventions.EXPERIMENT_KIND, kind)
 
 
-def _trees_with_traces(summary: ExperimentSummary) -> int:
-    """How many trees of runs have a trace: one rebuilt, or one that MLflow wrote."""
-    bare = sum(n for why, n in summary.left_as_runs.items() if why != "native")
-    return summary.trees - bare
+@dataclass(slots=True)
+class _KindSigns:
+    """What decides the kind of an experiment of the target."""
+
+    has_kind: bool = False  # a source says it
+    trees: int = 0  # of runs that are not deleted
+    trees_with_traces: int = 0  # rebuilt ones, or ones that MLflow wrote
+    native_traces: int = 0
+
+    def add(self, summary: ExperimentSummary, tags: Mapping[str, str]) -> None:
+        """Add an experiment of a source, with its tags."""
+        left_as_runs = summary.left_as_runs
+        bare = sum(n for why, n in left_as_runs.items() if why != "native")
+        self.has_kind |= conventions.EXPERIMENT_KIND in tags
+        self.trees += summary.trees - left_as_runs["deleted"]
+        self.trees_with_traces += summary.trees - bare
+        self.native_traces += summary.native_traces

@@ -110,6 +110,8 @@ def _native_by_run(stores: Sequence[Store]) -> dict[str, tuple[str, ...]]:
 def _roles_by_folder(context: WalkContext) -> dict[str, Role]:
     """The roles that the user gave, by the experiment's directory."""
     roles: dict[str, Role] = {}
+    if not context.options.roles:
+        return roles
     records = [plan.record for plan in context.experiments.plans.values()]
     new_names = dict(context.options.rename)
     for name, role in context.options.roles:

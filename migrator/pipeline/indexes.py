@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from migrator.model import Entry, ExperimentPlan, RunEntry
+from migrator.packing import PackedDict
 from migrator.pipeline.stores import Store, ranked
 
 
@@ -15,7 +16,8 @@ class ExperimentIndex:
     """Which experiment of the sources an entity belongs to, and what that experiment becomes."""
 
     def __init__(self, stores: Sequence[Store]) -> None:
-        self.plans: dict[str, ExperimentPlan] = {}  # of the selected ones, by their directory
+        # Of the selected ones, by their directory.
+        self.plans: PackedDict[ExperimentPlan] = PackedDict()
         self._folders: set[str] = set()  # directories of all experiments, selected or not
         self._by_id: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
         for store in stores:

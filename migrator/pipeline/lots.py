@@ -16,6 +16,7 @@ from migrator.errors import WorkerError
 from migrator.extractor import Source
 from migrator.model import RunEntry
 from migrator.outcome.summary import ExperimentSummary
+from migrator.packing import PackedDict
 from migrator.pipeline.indexes import ExperimentIndex
 from migrator.pipeline.options import Options
 from migrator.pipeline.sinks import Recorder, RunSink, SharedSink, Sink
@@ -129,7 +130,7 @@ class LotPiece:
 
     trees: Sequence[transformer.Tree]
     experiments: ExperimentIndex
-    summaries: Mapping[str, ExperimentSummary]  # blank ones
+    summaries: PackedDict[ExperimentSummary]  # blank ones
     entries: Mapping[str, RunEntry]
     elsewhere: Mapping[str, Store]
     inferred: Mapping[str, str]
@@ -147,10 +148,13 @@ def _piece(work: TreeWork, totals: WalkTotals, lot: Lot) -> LotPiece:
     for others in copies.values():
         places += others
     experiments = context.experiments.part(places)
+    summaries: PackedDict[ExperimentSummary] = PackedDict()
+    for folder in experiments.plans:
+        summaries[folder] = totals.summaries[folder].blank()
     return LotPiece(
         trees,
         experiments,
-        {folder: totals.summaries[folder].blank() for folder in experiments.plans},
+        summaries,
         {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
         {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
         {r: context.inferred[r] for r in runs if r in context.inferred},
@@ -195,7 +199,7 @@ class LotWork:
         folders = sorted({mirror.folder for mirror in mirrors})
         return cls(
             common,
-            replace(blank, summaries={}),
+            replace(blank, summaries=PackedDict()),
             list(context.experiments.plans),
             recorder,
             [sources[name] for name in sorted(sources)],
@@ -230,7 +234,7 @@ class LotWork:
             inferred=piece.inferred,
             copies=piece.copies,
         )
-        totals = replace(self.blank.blank(), summaries=dict(piece.summaries))
+        totals = replace(self.blank.blank(), summaries=piece.summaries)
         recorder = self.recorder.blank()  # one for each thread
         return _work_on(piece.trees, context, totals, recorder)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -151,8 +151,10 @@ def _write(
     walked.add_result(result)
     summary.files_sent, summary.bytes_sent = result.files_sent, result.bytes_sent
     summary.ids = {kind.value: dict(ids) for kind, ids in result.ids.items() if ids}
-    for experiment in outcome.experiments:
-        experiment.target_id = int(publisher.experiment_id(experiment.target_id))
+    outcome.experiments = [
+        replace(each, target_id=int(publisher.experiment_id(each.target_id)))
+        for each in outcome.experiments
+    ]
 
 
 def _handle(there: server.ServedExperiment) -> int:

@@ -57,5 +57,5 @@ def walk_sources(
     outcome.redacted.update(totals.redactor.counts)
     outcome.redaction_stayed = totals.redactor.stayed
     totals.ledger.issues = totals.redactor.issues(totals.ledger.issues)
-    outcome.experiments = list(totals.summaries.values())
+    outcome.experiments = totals.summaries.as_list()
     return Walked(stores, totals.ledger, totals.handed, added, totals.locations, totals.redactor)

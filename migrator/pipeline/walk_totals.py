@@ -11,6 +11,7 @@ from migrator.issues import Kind
 from migrator.model import Entry, RunEntry
 from migrator.outcome.ledger import Ledger
 from migrator.outcome.summary import ExperimentSummary
+from migrator.packing import PackedDict
 from migrator.pipeline.locations import Locations
 from migrator.pipeline.redaction import Redactor
 from migrator.pipeline.stores import Store
@@ -27,7 +28,7 @@ class WalkTotals:
     ledger: Ledger
     locations: Locations
     redactor: Redactor
-    summaries: dict[str, ExperimentSummary] = field(default_factory=dict)  # by directory
+    summaries: PackedDict[ExperimentSummary] = field(default_factory=PackedDict)  # by directory
     handed: Counter[Kind] = field(default_factory=Counter)  # what of the found went to the sink
     moments: list[transformer.Moment] = field(default_factory=list)
     runs_unread: set[str] = field(default_factory=set)  # ids of runs of which nothing was kept
@@ -54,15 +55,17 @@ class WalkTotals:
         self.copies_read |= part.copies_read
 
 
-class _Parts(dict[str, ExperimentSummary]):
+class _Parts(PackedDict[ExperimentSummary]):
     """Summaries of parts of experiments, each begun when it is first asked for."""
 
     def __init__(self, whole: Mapping[str, ExperimentSummary]) -> None:
+        super().__init__()
         self._whole = whole
 
-    def __missing__(self, key: str) -> ExperimentSummary:
-        self[key] = self._whole[key].blank()
-        return self[key]
+    def __getitem__(self, key: str) -> ExperimentSummary:
+        if key not in self:
+            self[key] = self._whole[key].blank()
+        return super().__getitem__(key)
 
 
 def count_files(ledger: Ledger, store: Store, entry: RunEntry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -118,14 +118,14 @@ def candidate_ids(record: ExperimentRecord, largest_id: int) -> tuple[int, ...]:
 
 
 def experiment_kind(
-    tags: Mapping[str, str], n_root_runs: int, n_roots_with_traces: int, n_native: int
+    *, has_kind: bool, n_root_runs: int, n_roots_with_traces: int, n_native: int
 ) -> str | None:
     """The value of tag ``mlflow.experimentKind`` to add; None when the tag is not added.
 
     It is added where the experiment has none and its traces outnumber its plain runs, because the
     GenAI view has no plain list of runs.
     """
-    if conv.EXPERIMENT_KIND in tags:
+    if has_kind:
         return None
     mostly = n_roots_with_traces * 2 > n_root_runs
     only_native = n_root_runs == 0 and n_native > 0

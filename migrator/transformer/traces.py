@@ -13,6 +13,7 @@ from migrator import conventions as conv
 from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import AssessmentRecord, SpanPlan, TracePlan
+from migrator.packing import PackedList
 from migrator.transformer import passes, timing, trace_totals
 from migrator.transformer.clocks import MS
 from migrator.transformer.found import Judged
@@ -61,7 +62,7 @@ def _many_spans(
 ) -> tuple[tuple[SpanPlan, ...], Sequence[str]]:
     """Do the same in less memory. What a span was made of is forgotten once its text is made."""
     spans: list[SpanPlan] = []
-    contents = encoding.PackedTexts()
+    contents: PackedList[str] = PackedList()
     keys: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are kept once
     origins: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for node in nodes:

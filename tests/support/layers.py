@@ -18,7 +18,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("outcome", "trace_writer"),
     ("databases", "encoding", "object_stores", "workers"),
     ("addresses", "http_client", "model"),
-    ("atomic_files", "conventions", "empty_database", "errors", "issues", "paths", "signals"),
+    (
+        *("atomic_files", "conventions", "empty_database", "errors", "issues", "packing", "paths"),
+        "signals",
+    ),
     ("counting", "credentials"),
 )
 """Rooms from top to bottom. A room imports rooms of lower layers only."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from migrator import encoding
 from migrator.model import Json, SpanPlan
+from migrator.packing import PackedList
 
 
 def test_a_trace_id_is_the_run_id_and_a_span_id_a_hash() -> None:
@@ -87,17 +88,8 @@ def test_values_are_encoded_as_json_dumps_encodes_them(value: Any) -> None:
     assert encoding.encode_all({"key": value}) == {"key": encoding.encode(value)}
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=50), max_size=20))
-def test_packed_texts_are_the_texts(texts: list[str]) -> None:
-    packed = encoding.PackedTexts()
-    for text in texts:
-        packed.append(text)
-    assert list(packed) == texts and packed[3:12] == texts[3:12]
-    assert not texts or packed[-1] == texts[-1]
-
-
 def test_written_attributes_are_those_of_the_span() -> None:
-    contents = encoding.PackedTexts()
+    contents: PackedList[str] = PackedList()
     attributes = {"mlflow.spanInputs": '"käse \\u0001"', "b": "1.5"}
     spans = []
     for number in range(12):

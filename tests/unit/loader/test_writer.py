@@ -366,19 +366,6 @@ def test_a_second_trace_model_or_registered_model_of_one_id_is_refused(tmp_path:
     assert result.rebuilt[Kind.SPAN] == 4
 
 
-def test_sources_that_share_an_experiment_merge_its_tags(tmp_path: Path) -> None:
-    def fill(writer: Writer) -> None:
-        writer.add_experiment(experiment(1, tags={"a": "1", "b": "2"}))
-        writer.add_experiment(experiment(1, tags={"a": "1", "b": "3", "c": "4"}, merged=True))
-
-    result = load(tmp_path / "my.db", fill)
-    assert result.converted == {Kind.EXPERIMENT: 1, Kind.EXPERIMENT_TAG: 3}
-    assert result.merged == {Kind.EXPERIMENT: 1, Kind.EXPERIMENT_TAG: 1}
-    assert [(i.code, i.kind, i.count) for i in result.issues] == [
-        (Code.LOAD_REFUSED, Kind.EXPERIMENT_TAG, 1)
-    ]
-
-
 def test_one_row_that_the_database_refuses_costs_that_row_only(tmp_path: Path) -> None:
     def fill(writer: Writer) -> None:
         writer.add_experiment(experiment())

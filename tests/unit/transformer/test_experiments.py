@@ -215,8 +215,13 @@ def test_targets_are_unique_in_id_and_name() -> None:
 
 
 def test_experiment_kind_is_set_only_where_traces_outweigh_runs() -> None:
-    assert experiment_kind({}, 3, 2, 0) == "genai_development"
-    assert experiment_kind({}, 4, 2, 9) is None
-    assert experiment_kind({}, 0, 0, 1) == "genai_development"
-    assert experiment_kind({}, 0, 0, 0) is None
-    assert experiment_kind({"mlflow.experimentKind": "custom"}, 1, 1, 0) is None
+    def kind_of(roots: int, with_traces: int, native: int, has_kind: bool = False) -> str | None:
+        return experiment_kind(
+            has_kind=has_kind, n_root_runs=roots, n_roots_with_traces=with_traces, n_native=native
+        )
+
+    assert kind_of(3, 2, 0) == "genai_development"
+    assert kind_of(4, 2, 9) is None
+    assert kind_of(0, 0, 1) == "genai_development"
+    assert kind_of(0, 0, 0) is None
+    assert kind_of(1, 1, 0, has_kind=True) is None
