@@ -283,7 +283,7 @@ class ExperimentSummary:
             "profiles": dict(self.profiles),
             "left_as_runs": dict(self.left_as_runs),
             "decisions": [_field_values(decision) for decision in self.decisions.values()],
-            "weeks": weeks_as_list(dict(sorted(self.weeks.items()))),
+            "weeks": weeks_as_list(self.weeks),
         }
 
     def _widen(self, time_ms: int | None) -> None:
@@ -313,10 +313,10 @@ def monday(week: int) -> date:
 
 
 def weeks_as_list(weeks: Mapping[int, Week]) -> list[dict[str, str | int]]:
-    """Return plain values for JSON: ``{"week": "2024-03-04", "runs": 3, ...}``."""
+    """Return plain values for JSON, in order: ``{"week": "2024-03-04", "runs": 3, ...}``."""
     return [
         {"week": monday(number).isoformat(), **_field_values(week)}
-        for number, week in weeks.items()
+        for number, week in sorted(weeks.items())
     ]
 
 
@@ -451,6 +451,28 @@ class ServerSummary:
 
 
 @dataclass(slots=True)
+class Overall:
+    """Counts and examples over all experiments. There may be very many, so this is one pass."""
+
+    left_as_runs: Counter[str] = field(default_factory=Counter)  # trees, by the reason
+    weeks: dict[int, Week] = field(default_factory=dict)
+    biggest: list[tuple[ExperimentSummary, TreeSize]] = field(default_factory=list)  # by rank
+    examples: Examples = field(default_factory=Examples)
+    new_ids: list[ExperimentSummary] = field(default_factory=list)  # other ids in the target
+
+    def add(self, experiment: ExperimentSummary) -> None:
+        """Add an experiment."""
+        self.left_as_runs.update(experiment.left_as_runs)
+        for number, week in experiment.weeks.items():
+            self.weeks.setdefault(number, Week()).add(week)
+        trees = [*self.biggest, *((experiment, tree) for tree in experiment.biggest)]
+        self.biggest = sorted(trees, key=lambda each: each[1].rank)[:MOST_TREES]
+        self.examples.add(experiment.examples)
+        if experiment.experiment_id != str(experiment.target_id):
+            self.new_ids.append(experiment)
+
+
+@dataclass(slots=True)
 class Outcome:
     """The result of a scan or a conversion, which ``report`` renders in several formats."""
 
@@ -500,40 +522,12 @@ class Outcome:
         return f"{number}/{count}" if count > 1 else ""
 
     @property
-    def left_as_runs(self) -> Counter[str]:
-        """The number of trees kept as runs by reason, over all experiments."""
-        total: Counter[str] = Counter()
+    def overall(self) -> Overall:
+        """What the experiments add up to."""
+        total = Overall()
         for experiment in self.experiments:
-            total.update(experiment.left_as_runs)
+            total.add(experiment)
         return total
-
-    @property
-    def new_ids(self) -> list[ExperimentSummary]:
-        """The experiments whose id in the target differs from the source's."""
-        return [e for e in self.experiments if e.experiment_id != str(e.target_id)]
-
-    @property
-    def weeks(self) -> dict[int, Week]:
-        """The counts of each week, over all experiments, in order."""
-        total: dict[int, Week] = {}
-        for experiment in self.experiments:
-            for number, week in experiment.weeks.items():
-                total.setdefault(number, Week()).add(week)
-        return dict(sorted(total.items()))
-
-    @property
-    def biggest(self) -> list[tuple[ExperimentSummary, TreeSize]]:
-        """The biggest trees of nested runs with their experiments, the biggest first."""
-        trees = [(e, tree) for e in self.experiments for tree in e.biggest]
-        return sorted(trees, key=lambda each: each[1].rank)[:MOST_TREES]
-
-    @property
-    def examples(self) -> Examples:
-        """The biggest, the slowest and a failed trace, over all experiments."""
-        found = Examples()
-        for experiment in self.experiments:
-            found.add(experiment.examples)
-        return found
 
     def as_dict(self, values: bool = False) -> dict[str, Any]:
         """Return plain values for JSON, with every issue.
@@ -547,7 +541,7 @@ class Outcome:
 
     def as_stream(self, values: bool = False) -> dict[str, Any]:
         """Like ``as_dict``, but the items of long lists are made while they are iterated over."""
-        ledger = self.ledger
+        ledger, overall = self.ledger, self.overall
         return {
             "tool": "mlflow-migrate",
             "version": self.version,
@@ -578,11 +572,11 @@ class Outcome:
                 "size_bytes": ledger.size_bytes,
             },
             "artifacts": self.artifacts.as_dict(),
-            "left_as_runs": dict(self.left_as_runs),
-            "weeks": weeks_as_list(self.weeks),
+            "left_as_runs": dict(overall.left_as_runs),
+            "weeks": weeks_as_list(overall.weeks),
             "biggest_trees": [
                 {"experiment_id": e.experiment_id, "experiment": e.name, **_field_values(tree)}
-                for e, tree in self.biggest
+                for e, tree in overall.biggest
             ],
             "could_regroup": {
                 "group_by_time": {
@@ -593,7 +587,7 @@ class Outcome:
             },
             "new_experiment_ids": (
                 {"old": e.experiment_id, "new": e.target_id, "name": e.name, "source": e.source}
-                for e in self.new_ids
+                for e in overall.new_ids
             ),
             "experiments": (experiment.as_dict() for experiment in self.experiments),
             "issues": (

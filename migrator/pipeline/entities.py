@@ -201,7 +201,8 @@ def _hand_over_trace(
     totals.ledger.add_issues(issues)
     added.update(trace_counts_of(trace))
     added.subtract(counts_of(record))
-    totals.summaries[context.experiments.folder_of(store, entry)].add_trace(trace)
+    folder = context.experiments.folder_of(store, entry)
+    totals.summaries.to_change(folder).add_trace(trace)
     context.sink.add_trace(trace, plan.target_id)
 
 

@@ -188,7 +188,7 @@ def _moments(context: TreeContext) -> list[transformer.Moment]:
     selected = (
         tree
         for tree in forest.trees()
-        if context.experiments.plan_of(context.store_of(tree.root_id), entries[tree.root_id])
+        if context.experiments.has_plan(context.store_of(tree.root_id), entries[tree.root_id])
     )
     for batch in batches(selected, context.store_of):
         found = (context.moment(planned, with_params=True) for planned in context.planned(batch))

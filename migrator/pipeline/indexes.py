@@ -19,12 +19,14 @@ class ExperimentIndex:
         # Of the selected ones, by their directory.
         self.plans: PackedDict[ExperimentPlan] = PackedDict()
         self._folders: set[str] = set()  # directories of all experiments, selected or not
-        self._by_id: dict[tuple[int, bool, str], str] = {}  # those, by store, in trash, id
+        # Those by id, for each store and for its trash.
+        self._by_id: defaultdict[tuple[int, bool], dict[str, str]] = defaultdict(dict)
         for store in stores:
             for entry in ranked(store.index.experiments):
                 folder = sys.intern(entry.path)  # the same string as in the entries of its runs
                 self._folders.add(folder)
-                self._by_id.setdefault((store.number, entry.in_trash, entry.entity_id), folder)
+                by_id = self._by_id[store.number, entry.in_trash]
+                by_id.setdefault(entry.entity_id, folder)
 
     def part(self, entries: Iterable[tuple[Store, Entry]]) -> ExperimentIndex:
         """The part that is about some entities, to be sent to another process."""
@@ -35,10 +37,11 @@ class ExperimentIndex:
             for store, entry in entries
         }
         for store, entry in places.values():
-            folder, key = entry.folder, (store.number, entry.in_trash, entry.experiment_id or "")
+            folder, place = entry.folder, (store.number, entry.in_trash)
             part._folders.update(self._folders.intersection((folder, os.path.dirname(folder))))  # noqa: PTH120
-            if (by_id := self._by_id.get(key)) is not None:
-                part._by_id[key] = by_id
+            experiment_id = entry.experiment_id or ""
+            if (by_id := self._by_id[place].get(experiment_id)) is not None:
+                part._by_id[place][experiment_id] = by_id
             own_folder = self.folder_of(store, entry)
             if (plan := self.plans.get(own_folder)) is not None:
                 part.plans[own_folder] = plan
@@ -48,13 +51,17 @@ class ExperimentIndex:
         """The plan of an entity's experiment; None if the options leave that out."""
         return self.plans.get(self.folder_of(store, entry))
 
+    def has_plan(self, store: Store, entry: Entry) -> bool:
+        """Whether an entity's experiment is selected."""
+        return self.folder_of(store, entry) in self.plans
+
     def has_id(self, store: Store, experiment_id: str) -> bool:
         """Whether a store has an active experiment of this id, selected or not."""
-        return (store.number, False, experiment_id) in self._by_id
+        return experiment_id in self._by_id[store.number, False]
 
     def plan_of_id(self, store: Store, experiment_id: str) -> ExperimentPlan | None:
         """The plan of an active experiment of a store by its id, likewise."""
-        return self.plans.get(self._by_id.get((store.number, False, experiment_id), ""))
+        return self.plans.get(self._by_id[store.number, False].get(experiment_id, ""))
 
     def folder_of(self, store: Store, entry: Entry) -> str:
         """The directory of the experiment that an entity belongs to; empty if there is none.
@@ -68,7 +75,7 @@ class ExperimentIndex:
         above = os.path.dirname(entry.folder)  # noqa: PTH120  # a Path for each costs more
         if above in self._folders:
             return above
-        return self._by_id.get((store.number, entry.in_trash, entry.experiment_id or ""), "")
+        return self._by_id[store.number, entry.in_trash].get(entry.experiment_id or "", "")
 
 
 class RunIndex:
@@ -86,7 +93,7 @@ class RunIndex:
         self.in_other_shards: set[str] = set()
         found = [(store, entry) for store in stores for entry in ranked(store.index.runs)]
         # The sort is stable: among the selected ones the order stays.
-        found.sort(key=lambda each: experiments.plan_of(*each) is None)
+        found.sort(key=lambda each: not experiments.has_plan(*each))
         for store, entry in found:
             if entry.entity_id in self.entries:
                 self.copies[entry.entity_id].append((store, entry))

@@ -22,7 +22,7 @@ def with_known_names(context: TreeContext, forest: transformer.Forest) -> TreeCo
     flat: dict[str, list[str]] = {}
     for root_id in forest.root_ids:
         entry = context.entries[root_id]
-        if context.experiments.plan_of(context.store_of(root_id), entry) is not None:
+        if context.experiments.has_plan(context.store_of(root_id), entry):
             trees = nested if root_id in forest.children else flat
             trees.setdefault(entry.folder, []).append(root_id)
     calls_left = MOST_SAMPLED_CALLS

@@ -73,7 +73,7 @@ def _work_shared(work: TreeWork, totals: WalkTotals, sink: SharedSink, workers_c
     lots = tuple(_lots(work.forest, sink.lot_runs))
     sent = [lot for lot in lots if lot.runs < MANY_RUNS]
     lot_work = LotWork.of(work.context, totals.blank(), sink.recorder())
-    pieces = (_piece(work, totals, lot) for lot in sent)
+    pieces = (_piece(work, lot) for lot in sent)
     here = TreeWorker(work.context, totals, sink)
     done = 0
     with _executor(work.context.options, min(workers_count, len(sent) or 1)) as place:
@@ -130,14 +130,13 @@ class LotPiece:
 
     trees: Sequence[transformer.Tree]
     experiments: ExperimentIndex
-    summaries: PackedDict[ExperimentSummary]  # blank ones
     entries: Mapping[str, RunEntry]
     elsewhere: Mapping[str, Store]
     inferred: Mapping[str, str]
     copies: Mapping[str, Sequence[tuple[Store, RunEntry]]]
 
 
-def _piece(work: TreeWork, totals: WalkTotals, lot: Lot) -> LotPiece:
+def _piece(work: TreeWork, lot: Lot) -> LotPiece:
     """The lot with only the part of the context that is about its runs."""
     forest, context = work.forest, work.context
     trees = lot.trees(forest)
@@ -148,13 +147,9 @@ def _piece(work: TreeWork, totals: WalkTotals, lot: Lot) -> LotPiece:
     for others in copies.values():
         places += others
     experiments = context.experiments.part(places)
-    summaries: PackedDict[ExperimentSummary] = PackedDict()
-    for folder in experiments.plans:
-        summaries[folder] = totals.summaries[folder].blank()
     return LotPiece(
         trees,
         experiments,
-        summaries,
         {r: context.entries[r] for r in (*runs, *parents) if r in context.entries},
         {r: context.elsewhere[r].outline() for r in runs if r in context.elsewhere},
         {r: context.inferred[r] for r in runs if r in context.inferred},
@@ -234,7 +229,9 @@ class LotWork:
             inferred=piece.inferred,
             copies=piece.copies,
         )
-        totals = replace(self.blank.blank(), summaries=piece.summaries)
+        totals = self.blank.blank()
+        for folder, plan in piece.experiments.plans.items():
+            totals.summaries[folder] = ExperimentSummary.of("", plan)  # is added to the whole one
         recorder = self.recorder.blank()  # one for each thread
         return _work_on(piece.trees, context, totals, recorder)
 

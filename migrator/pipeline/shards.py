@@ -34,7 +34,7 @@ def without_other_shards(
         for run_id in forest.tree(root_id).run_ids:
             runs.in_other_shards.add(run_id)
             entry = tree_context.entries[run_id]
-            if context.experiments.plan_of(runs.store_of(run_id), entry) is not None:
+            if context.experiments.has_plan(runs.store_of(run_id), entry):
                 leave_to_other_shards(totals.ledger, Kind.RUN)
     totals.runs_left_out |= runs.in_other_shards
     return replace(forest, root_ids=tuple(root_ids))
@@ -63,7 +63,7 @@ def sampled_summaries(
         context.observer.progress,
     )
     work_on_trees(work, aside, Discard())
-    summaries = {folder: aside.summaries[folder] for folder in sorted(decided_here)}
+    summaries = {folder: aside.summaries.to_change(folder) for folder in sorted(decided_here)}
     if context.options.traces:
         _count_native_traces(context, runs, summaries)
     return summaries

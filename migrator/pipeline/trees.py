@@ -227,7 +227,7 @@ class TreeWorker:
                 if run.deleted and not context.options.deleted:
                     self._leave_out_run(run)
                     continue
-                totals.summaries[folder].add_run(run)
+                totals.summaries.to_change(folder).add_run(run)
                 self.hand_over_run(stores[run_id], entry, run, plan)
             runs[run_id] = run if small_records is None else small_records.small(run)
         if not context.options.deleted and tree.root_id not in runs:
@@ -239,8 +239,8 @@ class TreeWorker:
         """Whether the options select any run of a tree, as far as is known before it is read."""
         context = self._context
         entries = [context.entries[run_id] for run_id in tree.run_ids]
-        plans = (context.experiments.plan_of(context.store_of(e.entity_id), e) for e in entries)
-        return any(plans) and any(map(context.selection.is_listed, entries))
+        taken = (context.experiments.has_plan(context.store_of(e.entity_id), e) for e in entries)
+        return any(taken) and any(map(context.selection.is_listed, entries))
 
     def _places(self, tree: transformer.Tree) -> tuple[Mapping[str, Store], Mapping[str, str]]:
         """The store of each run of a tree, and the directory of its experiment, by run id."""
@@ -276,7 +276,7 @@ class TreeWorker:
         if moment is not None:
             totals.moments.append(moment)
         totals.ledger.add_issues(planned.plan.issues)
-        summary = totals.summaries[folder]
+        summary = totals.summaries.to_change(folder)
         summary.add_tree(planned.plan, runs.get(tree.root_id))
         places = {each: (context.store_of(each), context.entries[each]) for each in runs}
         for trace in planned.plan.traces if context.options.traces else ():

@@ -47,7 +47,7 @@ class WalkTotals:
         self.locations.add(part.locations)
         self.redactor.add(part.redactor)
         for key, summary in part.summaries.items():
-            self.summaries[key].add(summary)
+            self.summaries.to_change(key).add(summary)
         self.handed.update(part.handed)
         self.moments += part.moments
         self.runs_unread |= part.runs_unread
@@ -62,10 +62,10 @@ class _Parts(PackedDict[ExperimentSummary]):
         super().__init__()
         self._whole = whole
 
-    def __getitem__(self, key: str) -> ExperimentSummary:
+    def to_change(self, key: str) -> ExperimentSummary:
         if key not in self:
             self[key] = self._whole[key].blank()
-        return super().__getitem__(key)
+        return super().to_change(key)
 
 
 def count_files(ledger: Ledger, store: Store, entry: RunEntry) -> None:

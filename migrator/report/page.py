@@ -11,7 +11,7 @@ from migrator.counting import counted
 from migrator.databases import new_targets
 from migrator.issues import Code, Issue, Kind, Severity
 from migrator.outcome.examples import Examples, ExampleSpan, ExampleTrace
-from migrator.outcome.summary import ExperimentSummary, Outcome, TreeSize, Week, monday
+from migrator.outcome.summary import ExperimentSummary, Outcome, Overall, TreeSize, Week, monday
 from migrator.paths import readable_path
 from migrator.report.artifacts import hollow_lines
 from migrator.report.charts import Chart, bars_of, chart
@@ -191,7 +191,7 @@ class Page:
 
 def page_of(outcome: Outcome, values: bool) -> Page:
     """Compute the page of an outcome; with ``values``, issues show what the source says."""
-    issues = _issues(outcome, values)
+    issues, overall = _issues(outcome, values), outcome.overall
     return Page(
         outcome=outcome,
         is_written=_is_written(outcome),
@@ -199,11 +199,11 @@ def page_of(outcome: Outcome, values: bool) -> Page:
         has_damage=bool(issues.totals["rejected"] or issues.totals["degraded"]),
         attention=hollow_lines(outcome.artifacts.hollow),
         tiles=_tiles(outcome),
-        timeline=_timeline(outcome),
+        timeline=_timeline(outcome, overall),
         experiments=_experiments(outcome),
-        trees=_trees(outcome),
-        traces=_traces(outcome.examples) or None,
-        new_ids=_new_ids(outcome),
+        trees=_trees(overall),
+        traces=_traces(overall.examples) or None,
+        new_ids=_new_ids(outcome, overall),
         issues=issues,
         ledger=_ledger(outcome),
         next=_next(outcome),
@@ -240,8 +240,8 @@ def _tiles(outcome: Outcome) -> list[Tile]:
     ]
 
 
-def _timeline(outcome: Outcome) -> Timeline | None:
-    weeks = outcome.weeks
+def _timeline(outcome: Outcome, overall: Overall) -> Timeline | None:
+    weeks = dict(sorted(overall.weeks.items()))
     if not weeks:
         return None
     bars, weeks_per_bar = bars_of(weeks)
@@ -317,8 +317,8 @@ def _experiment_facts(experiment: ExperimentSummary, outcome: Outcome) -> str:
     return f"{facts}; in the target {', '.join(changes)}" if changes else facts
 
 
-def _trees(outcome: Outcome) -> Trees | None:
-    biggest = outcome.biggest
+def _trees(overall: Overall) -> Trees | None:
+    biggest = overall.biggest
     if not biggest:
         return None
     columns = (
@@ -410,11 +410,11 @@ def _tree_cells(experiment: ExperimentSummary, tree: TreeSize, most: int) -> lis
     ]
 
 
-def _new_ids(outcome: Outcome) -> Table | None:
-    if outcome.target is None or not outcome.new_ids:
+def _new_ids(outcome: Outcome, overall: Overall) -> Table | None:
+    if outcome.target is None or not overall.new_ids:
         return None
     columns = (Column("old id"), Column("new id"), Column("experiment"))
-    rows = [[Cell(e.experiment_id), Cell(str(e.target_id)), Cell(e.name)] for e in outcome.new_ids]
+    rows = [[Cell(e.experiment_id), Cell(str(e.target_id)), Cell(e.name)] for e in overall.new_ids]
     return Table("new-ids", columns, rows)
 
 

@@ -266,7 +266,7 @@ def files_text(outcome: Outcome) -> str:
 
 def new_ids_text(outcome: Outcome, verbose: bool) -> str:
     """Return the experiments whose id in the target is new: the first ten, or all."""
-    changed = outcome.new_ids
+    changed = outcome.overall.new_ids
     if not changed:
         return ""
     shown = changed if verbose else changed[:MOST_NEW_IDS]
@@ -397,7 +397,7 @@ def rebuilt_lines(outcome: Outcome) -> list[str]:
 def kept_lines(outcome: Outcome) -> list[str]:
     """Return a line per reason for which trees were kept as runs, with the flag that changes it."""
     lines = []
-    for reason, number in sorted(outcome.left_as_runs.items()):
+    for reason, number in sorted(outcome.overall.left_as_runs.items()):
         singular, plural, flag = KEPT_AS_RUNS.get(reason, (reason, "", ""))
         what = singular if number == 1 else plural or singular
         line = f"{counted(number, 'tree')} kept as runs ({what})"

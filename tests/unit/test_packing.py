@@ -38,9 +38,9 @@ def test_a_packed_mapping_keeps_order_and_what_is_changed_in_place(
         expected[f"k{number}"] = Count(number)
     for _ in range(2):
         for key in sorted(expected):
-            for mapping in (counts, expected):
-                mapping[key].number += 10
-                mapping[key].names.append(key)
+            for count in (counts.to_change(key), expected[key]):
+                count.number += 10
+                count.names.append(key)
     counts["k5"] = expected["k5"] = Count(-1)
     assert list(counts) == list(expected) and len(counts) == 10
     assert dict(counts.items()) == expected
