@@ -238,6 +238,6 @@ def tune(connection: sqlite3.Connection) -> None:
     A staging file is thrown away after any failure, so that it needs no journal on disk and no
     sync before it is published. The journal is kept in memory all the same: a savepoint needs it.
     """
-    for pragma in ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-65536"):
+    for pragma in ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-32768"):
         connection.execute(f"PRAGMA {pragma}").close()
     connection.execute("PRAGMA temp_store=MEMORY").close()

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from migrator.model import RunRecord
 
 V = TypeVar("V")
+_NO_TEXTS: Mapping[str, str] = {}
 
 
 class SharedKeys(Mapping[str, V], Generic[V]):
@@ -39,9 +40,12 @@ class SmallRecords:
         self._places: dict[tuple[str, ...], Mapping[str, int]] = {}
 
     def small(self, run: RunRecord) -> RunRecord:
-        """An equal record."""
+        """A record that is planned like the run: without places that no plan needs."""
         return replace(
             run,
+            artifact_uri="",
+            artifact_dir=run.artifact_dir if run.artifacts else None,
+            texts=run.texts or _NO_TEXTS,
             name=self._once(run.name),
             params=self._small_texts(run.params),
             tags=self._small_texts(run.tags),

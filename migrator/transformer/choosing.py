@@ -14,7 +14,7 @@ from migrator.transformer import roles
 from migrator.transformer.found import Step
 from migrator.transformer.logged_tables import likely_tables, tables_by_tag
 from migrator.transformer.profiles import BUILT_IN_ORIGIN, UNLISTED, Profile
-from migrator.transformer.run_view import RunView
+from migrator.transformer.run_view import MANY_FILLED, RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames
 from migrator.transformer.signs import signs_of
 from migrator.transformer.steps import STEPS, TABLE_ROWS, read_steps
@@ -325,10 +325,11 @@ def _has_answer(tree: ReadTree, rows: ReadTree) -> bool:
 
 def _read_tree(live: LiveTree, profile: Profile) -> ReadTree:
     views: dict[str, RunView] = {}
+    filled: list[RunView] | None = [] if len(live.runs) > MANY_FILLED else None
     for top in live.tops:
-        root = views[top] = RunView(live.runs[top], profile)
+        root = views[top] = RunView(live.runs[top], profile, filled=filled)
         for run_id in preorder(top, live.children)[1:]:
-            views[run_id] = RunView(live.runs[run_id], profile, root)
+            views[run_id] = RunView(live.runs[run_id], profile, root, filled=filled)
     return ReadTree(live, profile, live.tops, views)
 
 

@@ -73,6 +73,7 @@ NOT_OF_THE_CALL = words(
 )
 """Words of keys whose texts neither ask nor answer, though their last word says so."""
 
+MANY_FILLED = 5_000  # views of one tree that remember what was found in them
 MOST_CHARS_OF_TOKEN = 10
 BY_MODEL = words(
     "assistant ai bot chatbot generated answer reply response result output translated summarized "
@@ -111,12 +112,18 @@ _rank = itemgetter(0)
 
 @dataclass(slots=True)
 class RunView:
-    """A run read through a profile. What was found once is remembered."""
+    """A run read through a profile. What was found once is remembered.
+
+    In a very large tree ``filled`` has the views that remember something. So that they are not too
+    many, the last one forgets when the next begins, and finds it again when it is asked. The first
+    ones keep it: whoever goes through the whole tree meets each as often as the others.
+    """
 
     run: RunRecord
     profile: Profile
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
+    filled: list[RunView] | None = None
     index: ProfileIndex = field(init=False)
     shape: Shape = field(init=False)
     _program: Program = field(init=False)
@@ -139,8 +146,12 @@ class RunView:
         self.shape = shape_of(self.run)
         self._program = self.index.program(self.shape)
 
-    def forget(self) -> None:
-        """Forget what was found. It is found again when it is asked for."""
+    def _make_room(self, filled: list[RunView]) -> None:
+        filled.append(self)
+        if len(filled) > MANY_FILLED:
+            filled.pop(-2)._forget()
+
+    def _forget(self) -> None:
         self._fields = self._listed_made = self._loose = self._answers_made = self._turns = None
         self._usage = self._inputs_made = self._outputs_made = self._models = None
         self._renderings = ()
@@ -185,6 +196,8 @@ class RunView:
         """All that the field's sources find, in their order."""
         if self._fields is None:
             self._fields = self._collect()
+            if self.filled is not None:
+                self._make_room(self.filled)
         return self._fields.get(name, ())
 
     def best(self, name: str) -> Sequence[Found]:

@@ -60,7 +60,7 @@ def _spans(nodes: Sequence[Node], trace: TraceFacts) -> tuple[tuple[SpanPlan, ..
 def _many_spans(
     nodes: Sequence[Node], trace: TraceFacts
 ) -> tuple[tuple[SpanPlan, ...], Sequence[str]]:
-    """Do the same in less memory. What a span was made of is forgotten once its text is made."""
+    """Do the same in less memory: of what a span was made of, only its text is kept."""
     spans: list[SpanPlan] = []
     contents: PackedList[str] = PackedList()
     keys: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are kept once
@@ -72,7 +72,6 @@ def _many_spans(
         attributes = encoding.WrittenAttributes(keys.setdefault(names, names), contents, len(spans))
         node.origins = origins.setdefault(tuple(node.origins.items()), node.origins)
         spans.append(replace(span, attributes=attributes, origins=node.origins))
-        node.view.forget()
     return tuple(spans), contents
 
 

@@ -95,13 +95,15 @@ def test_a_very_large_tree_gives_the_same_rows_as_any_other(
     monkeypatch.setattr("migrator.transformer.traces.MANY_SPANS", 1)
     monkeypatch.setattr("migrator.loader.rows.SPANS_AT_ONCE", 2)
     forgotten = []
-    forget = RunView.forget
+    forget = RunView._forget
 
     def noted(view: RunView) -> None:
         forgotten.append(view)
         forget(view)
 
-    monkeypatch.setattr(RunView, "forget", noted)
+    monkeypatch.setattr("migrator.transformer.choosing.MANY_FILLED", 1)
+    monkeypatch.setattr("migrator.transformer.run_view.MANY_FILLED", 1)
+    monkeypatch.setattr(RunView, "_forget", noted)
     assert made("large.db") == ordinary
     assert len(forgotten) > 10
 
