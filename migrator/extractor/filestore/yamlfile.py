@@ -2,8 +2,7 @@
 
 MLflow writes them with PyYAML's ``safe_dump`` (``mlflow.utils.yaml_utils``, all versions): flat
 mappings, block style. Nearly all are read line by line; whatever is not trivially simple goes to
-PyYAML, after a look at its events: aliases and deep nesting are refused, because the one can blow
-up and the other overflows the C stack of libyaml's loader.
+PyYAML (``any_yaml``).
 """
 
 from __future__ import annotations
@@ -16,19 +15,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import yaml
-
 from migrator.extractor.filestore.metrics import EARLIEST_MS, LATEST_MS
 from migrator.extractor.filestore.read_log import ReadLog
 from migrator.issues import Code, Kind
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
 
 # Keys of newer releases with the value that they have where the feature is not used (3.17)
 _SAYS_NOTHING = (("workspace", "default"),)
 
 YAML_LIMIT_BYTES = 2 << 20
-MAX_DEPTH = 60
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 # A plain scalar that YAML reads as the text it is: it begins with a letter (so it is not a number),
@@ -51,11 +45,6 @@ _NOT_TEXT: dict[str, bool | None] = {
     for form in (word, word.title(), word.upper())
 }
 _OTHER_WORDS = _NOT_TEXT.keys() - set(_WRITTEN.values())  # ``NO``, ``Yes``, ``Null``, …
-# Types that an unquoted word may seem to have. ``=`` and ``<<`` have one that can't be loaded.
-_SEEMING_TYPES = frozenset(
-    f"tag:yaml.org,2002:{name}"
-    for name in ("null", "bool", "int", "float", "timestamp", "value", "merge")
-)
 
 
 class Loaded(NamedTuple):
@@ -147,102 +136,28 @@ def _whole_lines(text: str) -> Loaded:
     return Loaded(values, written=written)
 
 
-class _Unsafe(ValueError):
-    """A document that must not be loaded."""
-
-
 def _load_any(text: str) -> Loaded:
+    # Most stores have only files of simple lines, and PyYAML takes a while to load.
+    from migrator.extractor.filestore import any_yaml
+
     try:
-        _check(text)
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            if not isinstance(node, yaml.MappingNode):
-                what = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
-                if node is None:
-                    return Loaded({}, Code.META_EMPTY, "The file holds only comments.")
-                return Loaded({}, Code.META_NOT_A_MAPPING, f"The file is {what}.")
-            if node.tag != "tag:yaml.org,2002:map":
-                loader.construct_document(node)  # raises: nothing but plain values is loaded
-            keys = [_key(key) for key, _ in node.value]
-            loader.flatten_mapping(node)
-            values = {_key(key): _value(loader, value) for key, value in node.value}
-            written = {_key(key): _as_written(value) for key, value in node.value}
-        finally:
-            loader.dispose()
-    except _Unsafe as error:
+        parsed = any_yaml.parse(text)
+    except any_yaml.Unsafe as error:
         return _whole_lines(text)._replace(
             code=Code.META_UNSAFE, message=f"The file was not loaded: {error}."
         )
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except any_yaml.Damaged as error:
         return _whole_lines(text)._replace(
-            code=Code.META_DAMAGED,
-            message=f"The file is not YAML: {_why(error)}.",
-            sample=str(error),
+            code=Code.META_DAMAGED, message=f"The file is not YAML: {error.why}.", sample=str(error)
         )
-    twice = sorted({key for key in keys if keys.count(key) > 1}) if len(keys) < 1000 else []
-    if twice:
-        message = f"Keys that stand twice: {', '.join(twice)}."
-        return Loaded(values, Code.META_DUPLICATE_KEY, message, written=written)
-    return Loaded(values, written=written)
-
-
-def _value(loader: Any, node: yaml.Node) -> Any:
-    """Construct a value; one that only seems to have its type is the text that is written."""
-    try:
-        return loader.construct_object(node, deep=True)
-    except (ValueError, TypeError, OverflowError):  # not a real date, thousands of digits
-        return _as_written(node)
-    except yaml.constructor.ConstructorError:
-        if isinstance(node, yaml.ScalarNode) and node.tag in _SEEMING_TYPES:
-            return node.value
-        raise
-
-
-def _as_written(node: yaml.Node) -> Any:
-    """Construct a value in which every scalar is the text that stands in the file."""
-    if isinstance(node, yaml.MappingNode):
-        return {_key(key): _as_written(value) for key, value in node.value}
-    if isinstance(node, yaml.SequenceNode):
-        return [_as_written(item) for item in node.value]
-    return node.value
-
-
-def _key(node: yaml.Node) -> str:
-    written = _as_written(node)
-    return written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
-
-
-def _why(error: Exception) -> str:
-    """Describe an error and its place, without the file's own words that PyYAML quotes."""
-    if isinstance(error, yaml.reader.ReaderError):
-        return f"{error.reason} (character {error.position})"
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return "a value can't be read as its type"
-    problem = re.sub(r"(['\"]).*\1", "…", " ".join(str(error.problem or "damaged").split()))
-    mark = error.problem_mark
-    where = "" if mark is None else f", in line {mark.line + 1}, column {mark.column + 1}"
-    return problem[:200] + where
-
-
-def _check(text: str) -> None:
-    """Raise ``_Unsafe`` for aliases and deep nesting, ``yaml.YAMLError`` for what is not YAML."""
-    too_deep = f"it is nested more than {MAX_DEPTH} deep"
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise _Unsafe("it has aliases")
-            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-                depth += 1
-                if depth > MAX_DEPTH:
-                    raise _Unsafe(too_deep)
-            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-                depth -= 1
-    except yaml.MarkedYAMLError as error:
-        if "nesting depth" in str(error.problem):  # PyYAML 6.0.4's libyaml looks for it, too
-            raise _Unsafe(too_deep) from error
-        raise
+    if parsed is None:
+        return Loaded({}, Code.META_EMPTY, "The file holds only comments.")
+    if isinstance(parsed, str):
+        return Loaded({}, Code.META_NOT_A_MAPPING, f"The file is {parsed}.")
+    if parsed.twice:
+        message = f"Keys that stand twice: {', '.join(parsed.twice)}."
+        return Loaded(parsed.values, Code.META_DUPLICATE_KEY, message, written=parsed.written)
+    return Loaded(parsed.values, written=parsed.written)
 
 
 # ------------------------------------------------------------------------------ typed values
