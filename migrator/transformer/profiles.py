@@ -332,10 +332,10 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
     """A test for artifact paths (relative, with ``/``): True for those that are read as text."""
     wanted = _Wanted()
     for profile in profiles:
-        unlisted = profile.fields.get(UNLISTED, ())
+        unlisted = {source.text for source in profile.fields.get(UNLISTED, ())}
         for source in _all_sources(profile):
             if source.place == "artifact" and source.pattern is not None:
-                wanted.add(source, source.pattern, is_listed=source not in unlisted)
+                wanted.add(source, source.pattern, is_listed=source.text not in unlisted)
     return wanted
 
 
