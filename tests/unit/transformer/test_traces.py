@@ -539,6 +539,43 @@ def test_system_and_user_prompt_make_a_chat() -> None:
     assert made.request_preview == "Who are you?"
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"context": "Rivers are wide.", "question": "How wide?"}, "How wide?"),
+        ({"user_input": "How wide?", "retrieved_contexts": ["Wide."]}, "How wide?"),
+        ({"system_prompt": "Be brief.", "style": "dry", "Task-Prompt": "Go on."}, "Go on."),
+        ({"question": "How wide?", "input": "the Elbe"}, "How wide?"),
+        ({"first_query": "How?", "second_query": "Why?"}, None),
+        ({"topic": "sea", "style": "dry"}, None),
+        ({"question": "  ", "topic": "sea"}, None),
+    ],
+)
+def test_preview_shows_what_was_asked_and_not_what_stands_beside_it(
+    given: dict[str, object], shown: str | None
+) -> None:
+    inputs = json.dumps(given, ensure_ascii=False)
+    made = trace(run("r", params={"model": "gpt-4"}, texts={"inputs.json": inputs}))
+    assert made.request_preview == (shown or inputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"rationale": "It says so.", "answer": "C"}, "C"),
+        ({"sources": ["a"], "final_response": "Wide.", "thought": "hm"}, "Wide."),
+        ({"gpt_answer": "Wide.", "claude_answer": "Broad."}, None),
+        ({"answer": {"text": "Wide."}, "note": "ok"}, None),
+    ],
+)
+def test_preview_shows_the_answer_and_not_what_stands_beside_it(
+    given: dict[str, object], shown: str | None
+) -> None:
+    outputs = json.dumps(given)
+    made = trace(run("r", params={"model": "gpt-4"}, texts={"outputs.json": outputs}))
+    assert made.response_preview == (shown or outputs)
+
+
 def test_recorded_conversation_is_split_into_question_and_answer() -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     made = trace(
