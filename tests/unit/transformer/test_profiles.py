@@ -53,6 +53,9 @@ def test_keys_are_compared_without_case_accents_and_separators() -> None:
     assert {normalise(key) for key in keys} == {"prompt_tokens"}
     assert normalise("Durée_S") == "duree_s"
     assert normalise("提示词") == "提示词"
+    for name in ("질문", "ガイド", "हिन्दी", "ถาม"):
+        assert normalise(name) == name
+    assert normalise("Ё-Ключ") == "е_ключ"
 
 
 def test_user_profile_in_another_language_takes_its_trees() -> None:
