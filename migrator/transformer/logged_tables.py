@@ -27,6 +27,7 @@ _LIKELY_NAME = re.compile(
     r"(?i)eval|result|predict|answer|respons|ragas|judge|scor|generation|completion|inference|sample"
 )
 _SURE_NAME = re.compile(r"(?i)eval|predictions|answers|ragas|result_table|inference_inputs_outputs")
+_DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 Row = Mapping[str, Json]
 
@@ -161,14 +162,30 @@ def _csv_rows(text: str) -> RowsOf:
     delimiter = next((each for each in ",\t;" if each in header), ",")
     rows: list[Row] = []
     odd = 0
+    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter)
     try:
-        for row in csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter):
+        reader.fieldnames = _named_columns(reader.fieldnames or ())
+        for row in reader:
             if None in row or None in row.values():
                 odd += 1
-            rows.append({key: cell for key, cell in row.items() if key is not None})
+            cells = {key: cell for key, cell in row.items() if key is not None}
+            rows.append(_with_points(cells) if delimiter == ";" else cells)
     except csv.Error as error:
         return RowsOf(tuple(rows), f"it is not CSV after row {len(rows)}: {error}")
     return RowsOf(tuple(rows), _misfits(odd, len(rows)))
+
+
+def _with_points(cells: Row) -> Row:
+    """Write decimal commas as points: they are why such a file has semicolons."""
+    return {
+        key: cell.replace(",", ".") if isinstance(cell, str) and _DECIMAL.fullmatch(cell) else cell
+        for key, cell in cells.items()
+    }
+
+
+def _named_columns(header: Sequence[str]) -> list[str]:
+    """Name the columns that have no name as pandas does: the index of a frame is the first."""
+    return [name or f"Unnamed: {at}" for at, name in enumerate(header)]
 
 
 def _json_lines(text: str) -> RowsOf:

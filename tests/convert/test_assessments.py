@@ -56,7 +56,8 @@ def test_a_negative_verdict(text: str) -> None:
         "that is not true", "no good", "not good at all", "not bad", "no idea", "yes and no",
         "yes, but slow", "no, not helpful", "true positive", "false positive", "a true story",
         "The answer looks up the wrong file", "I would like a refund, wrong answer",
-        "👎 good grief", "👍👎", "👍 No", "👎 good", "👍 Yes, but slow", "good try, wrong file", "yes?", "neutral", "N/A", "null", "none",
+        "👎 good grief", "👍👎", "👍 No", "👎 good", "👍 Yes, but slow",
+        "good try, wrong file", "yes?", "neutral", "N/A", "null", "none",
         "4/5", "5", "0.5", "-1", "- 1", "+1", "2", "10", "1,0", "upset", "nope", "goodness", "{}",
     ],
 )  # fmt: skip

@@ -10,14 +10,17 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from migrator import encoding
 from migrator.model import Json
 from migrator.transformer.logged_tables import Row
+from migrator.transformer.model_names import ModelKind
+from migrator.transformer.named_models import MODEL_RANKS, models_at
 from migrator.transformer.profiles import Profile, Source, normalise
+from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.values import as_number, parse_json
 from migrator.transformer.verdicts import verdict
 
@@ -73,7 +76,8 @@ SCORES = _pattern(
     r"|hallucinat\w*|toxic\w*|coheren\w*|fluen\w*|helpful\w*|concise\w*|quality|accura\w*|precision"
     r"|recall|f1|bleu|rouge\w*|meteor|bertscore|match|exact_match|pass|passed|is_\w+|has_\w+|verdict"
     r"|judge\w*|safety|bias|harm\w*|complete\w*|readab\w*|confidence|satisf\w*|thumbs?|em|mrr|ndcg"
-    r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference|assessment"
+    r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference|preferred|winner"
+    r"|assessment"
 )
 ANSWERS = _pattern(
     r"outputs?|responses?|predictions?|predicted|pred|y_pred|completions?|generated|generations?|reply"
@@ -85,7 +89,11 @@ QUESTIONS = _pattern(
     r"|article|requests?|contexts?|passages?|retrieved\w*|choices|options|conversation"
 )
 REASONS = _pattern(
-    r"reasons?|reasoning|rationales?|justifications?|explanations?|critique|comments?|thoughts?"
+    r"reasons?|reasoning|rationales?|justifications?|explanations?|critique|thoughts?"
+)
+COMMENTS = _pattern(r"comments?|remarks?|notes?")
+GRADERS = _pattern(
+    r"judges?|graders?|humans?|annotators?|reviewers?|evaluators?|raters?|score|rating|grade"
 )
 BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*)\Z")
 SCORE_PREFIXES = frozenset(
@@ -97,6 +105,11 @@ SCORE_SUFFIXES = frozenset({"score", "value", "rating", "grade", "llm_judged"})
 REASON_WORDS = frozenset(
     {"reason", "reasoning", "rationale", "justification", "explanation", "comment"}
 )
+VALUE_KEYS = ("score", "value", "rating", "grade")
+REASON_KEYS = ("reason", "rationale", "justification", "explanation", "comment")
+"""Keys of an object that is one score with its rationale."""
+MOST_NUMBERED = 10  # of columns that differ in a number only; more are features or an embedding
+MOST_CELLS = 0.5  # a column is of the kind that more of its cells are of
 FIELDS_OF_ROWS = (
     "model", "provider", "session", "user", "input_tokens", "output_tokens", "total_tokens",
     "cached_tokens", "reasoning_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
@@ -111,12 +124,14 @@ _VERSION = re.compile(r"\Av\d+\Z")
 class Columns:
     """The columns of a table by meaning; ``scored`` gives the name of each feedback column.
 
-    ``reasons`` gives the column with the rationale of a feedback's name.
+    ``reasons`` gives the column with the rationale of a feedback's name, and ``worded`` are the
+    names whose rationales are words of a judge in at least one row.
     """
 
     meanings: Mapping[str, Meaning]
     scored: Mapping[str, str]
     reasons: Mapping[str, str]
+    worded: frozenset[str] = frozenset()
 
     def of(self, *meanings: Meaning) -> tuple[str, ...]:
         """The columns with one of these meanings, in the order of the table."""
@@ -242,13 +257,16 @@ class Sorter:
         self.types = {name: cell_type(row.get(name) for row in rows) for name in self.names}
         self.scored: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
+        self.unnamed: list[str] = []  # texts whose column's name says nothing
 
     def sort(self) -> Columns:
         """Sort all columns."""
         meanings = {name: self._meaning(name) for name in self.names}
+        self._find_answer(meanings)
         scores = [name for name, meaning in meanings.items() if meaning is Meaning.FEEDBACK]
         self._give_reasons(meanings, scores)
-        return Columns(meanings, self.scored, self.reasons)
+        worded = {name for name, column in self.reasons.items() if self._share(column, _is_worded)}
+        return Columns(meanings, self.scored, self.reasons, frozenset(worded))
 
     def _meaning(self, name: str) -> Meaning:
         own = self._by_own_fields(name)
@@ -305,11 +323,7 @@ class Sorter:
             return Meaning.ID
         if plain in ("correct", "right"):
             return self._correct(name)
-        if (
-            plain in SCORE_OBJECTS
-            and self.types[name] is Cells.STRUCTURE
-            and self._holds_objects(name)
-        ):
+        if self.types[name] is Cells.STRUCTURE and self._holds_scores(name, plain):
             return self._feedback(name, name)
         companion = self._scored_by(plain)
         if companion is not None:
@@ -320,6 +334,8 @@ class Sorter:
     def _by_words(self, name: str, plain: str) -> Meaning:
         kind = self.types[name]
         is_short = kind in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
+        if COMMENTS.search(plain) or (REASONS.search(plain) and GRADERS.search(plain)):
+            return self._comment(name, plain)
         if NEUTRAL.search(plain):
             return Meaning.FACT
         if EXPECTED.search(plain) and not (SCORES.search(plain) and kind is Cells.NUMBER):
@@ -334,15 +350,31 @@ class Sorter:
             return Meaning.INPUT
         return self._unknown(name)
 
-    def _holds_objects(self, name: str) -> bool:
-        """Whether all cells are objects or lists of objects, as JSON text or as they are."""
+    def _holds_scores(self, name: str, plain: str) -> bool:
+        """Whether all cells are scores: objects of them under a name that says so, or one each."""
         for row in self.rows:
             cell = row.get(name)
+            if is_empty(cell):
+                continue
             value = parse_json(cell) if isinstance(cell, str) else cell
             entries = value if isinstance(value, list) else [value]
-            if not is_empty(cell) and not all(isinstance(each, Mapping) for each in entries):
+            if plain in SCORE_OBJECTS:
+                is_scores = all(isinstance(each, Mapping) for each in entries)
+            else:
+                is_scores = _is_one_score(value)
+            if not is_scores:
                 return False
         return True
+
+    def _comment(self, name: str, plain: str) -> Meaning:
+        """The words of a grader; without a question beside it a comment may be what was asked."""
+        kind = self.types[name]
+        is_text = kind in (Cells.TEXT, Cells.WORD)
+        others = [normalise(other) for other in self.names if other != name]
+        has_question = any(QUESTIONS.search(other) for other in others)
+        if is_text and (has_question or GRADERS.search(plain)):
+            return Meaning.FACT  # until it is known which score it explains
+        return self._unknown(name)
 
     def _correct(self, name: str) -> Meaning:
         """``correct`` is a score when its cells say yes or no, else the right answer."""
@@ -393,25 +425,99 @@ class Sorter:
         if kind is Cells.YES_NO:
             return self._feedback(name, name)
         if kind is Cells.NUMBER:
-            numbers = [as_number(row.get(name)) for row in self.rows]
-            if all(0 <= number <= 1 for number in numbers if number is not None):
-                return self._feedback(name, name)
+            return self._feedback(name, name) if self._is_from_0_to_1(name) else Meaning.FACT
+        if kind is Cells.EMPTY:
             return Meaning.FACT
-        return Meaning.FACT if kind is Cells.EMPTY else Meaning.INPUT
+        if kind is Cells.WORD and self._share(name, _is_llm) == 1:
+            return Meaning.FIELD
+        if kind is not Cells.STRUCTURE:
+            self.unnamed.append(name)
+        return Meaning.INPUT
+
+    def _is_from_0_to_1(self, name: str) -> bool:
+        """Whether all numbers of a column, and of those numbered like it, are from 0 to 1."""
+        alike = [other for other in self.names if _unnumbered(other) == _unnumbered(name)]
+        for other in alike:
+            numbers = [as_number(row.get(other)) for row in self.rows]
+            if not all(0 <= number <= 1 for number in numbers if number is not None):
+                return False
+        return len(alike) <= MOST_NUMBERED
+
+    def _share(self, name: str, fits: Callable[[str, str], bool]) -> float:
+        """The share of a column's texts that fit; ``fits`` gets the plain name and the text."""
+        cells = [row.get(name) for row in self.rows]
+        texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
+        plain = normalise(name)
+        return sum(fits(plain, text) for text in texts) / len(texts) if texts else 0.0
+
+    def _find_answer(self, meanings: dict[str, Meaning]) -> None:
+        """Take for the answer the one text beside a question, where no column's name tells.
+
+        So the columns of any language are understood. Words that may be a category are no answer.
+        """
+        if Meaning.OUTPUT in meanings.values():
+            return
+        asking = [name for name in self.unnamed if self._share(name, _asks) > MOST_CELLS]
+        named = [name for name, meaning in meanings.items() if meaning is Meaning.INPUT]
+        has_question = bool(asking) or any(name not in self.unnamed for name in named)
+        others = [name for name in self.unnamed if name not in asking]
+        telling = [name for name in others if self._share(name, _tells) > MOST_CELLS]
+        if has_question and len(telling) == 1:
+            meanings[telling[0]] = Meaning.OUTPUT
 
     def _feedback(self, column: str, name: str) -> Meaning:
         self.scored[column] = name
         return Meaning.FEEDBACK
 
     def _give_reasons(self, meanings: dict[str, Meaning], scores: Sequence[str]) -> None:
-        """Give a column ``reason`` to the one bare ``score`` beside it; else it is an output."""
+        """Give the words of a grader to the one score beside them.
+
+        A column ``reason`` beside one bare ``score`` is a grader's, too; else it is an output.
+        """
         bare = [name for name in scores if BARE_SCORE.search(normalise(name))]
-        if len(bare) != 1:
-            return
-        for name in meanings:
-            if normalise(name) in REASON_WORDS and meanings[name] is Meaning.OUTPUT:
+        for name, meaning in meanings.items():
+            plain = normalise(name)
+            explained: Sequence[str] = ()
+            if meaning is Meaning.OUTPUT and plain in REASON_WORDS:
+                explained = bare
+            elif meaning is Meaning.FACT and self._is_by_grader(name, plain):
+                explained = scores
+            if len(explained) == 1:
                 meanings[name] = Meaning.RATIONALE
-                self.reasons.setdefault(self.scored[bare[0]], name)
+                self.reasons.setdefault(self.scored[explained[0]], name)
+
+    def _is_by_grader(self, name: str, plain: str) -> bool:
+        if self.types[name] not in (Cells.TEXT, Cells.WORD):
+            return False
+        is_reason = REASONS.search(plain) is not None and GRADERS.search(plain) is not None
+        return is_reason or COMMENTS.search(plain) is not None or plain.endswith("feedback")
+
+
+def _is_one_score(value: Json) -> bool:
+    """Whether an object is one score with its rationale."""
+    if not isinstance(value, Mapping) or len(value) < 2:
+        return False
+    return set(value) <= {*VALUE_KEYS, *REASON_KEYS} and not set(value).isdisjoint(VALUE_KEYS)
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"\d+", "#", normalise(name))
+
+
+def _is_llm(plain: str, text: str) -> bool:
+    return any(rank == MODEL_RANKS[ModelKind.LLM] for rank, _ in models_at(plain, text))
+
+
+def _is_worded(plain: str, text: str) -> bool:
+    return " " in text.strip()
+
+
+def _asks(plain: str, text: str) -> bool:
+    return kind_of_text(text) is Prose.REQUEST
+
+
+def _tells(plain: str, text: str) -> bool:
+    return kind_of_text(text) >= Prose.TERMS
 
 
 def _by_prefix(first: str, inner: str) -> Meaning | None:

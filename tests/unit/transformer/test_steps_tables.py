@@ -272,6 +272,140 @@ def test_counts_times_and_names_are_facts_not_scores() -> None:
     assert value(made.spans[0], "legacy.column.category") == "geo"
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered", "rows"),
+    [
+        ("질문", "답변", [["하늘은 왜 파란가요?", "산란 때문입니다."]]),
+        ("frage", "antwort", [["Wie spät ist es?", "Kurz nach acht."]]),
+        ("col_a", "col_b", [["What is a river?", "Flowing water."], ["Why so?", "It is low."]]),
+    ],
+)
+def test_text_beside_a_question_is_the_answer_in_any_language(
+    asked: str, answered: str, rows: list[list[str]]
+) -> None:
+    record = run("r", texts={"any.json": split([asked, answered], *rows)})
+    made = plan(record, options=TABLES).traces
+    assert [shown(each) for each in made] == [({asked: row[0]}, row[1]) for row in rows]
+
+
+def test_two_texts_beside_a_question_are_both_given() -> None:
+    made = columns(
+        ["frage", "a", "b", "grade"], ["Wie spät ist es?", "Kurz nach acht.", "Um 8.", 4]
+    )
+    expected = {"frage": "Wie spät ist es?", "a": "Kurz nach acht.", "b": "Um 8."}
+    assert shown(made) == (expected, None)
+
+
+@pytest.mark.parametrize("name", ["comments", "grader_comment", "Remarks", "judge_reasoning"])
+def test_words_of_a_grader_explain_the_one_score_beside_them(name: str) -> None:
+    names = ["question", "prediction", "correct", name]
+    rows = [["Who?", "Ada", False, "It should say Bea."], ["Where?", "Here", True, "ok"]]
+    record = run("r", texts={"t.json": split(names, *rows)})
+    made = plan(record, options=TABLES).traces
+    found = [(a.name, a.value, a.source_type, a.rationale) for m in made for a in m.assessments]
+    assert found == [
+        ("correct", False, "LLM_JUDGE", "It should say Bea."),
+        ("correct", True, "LLM_JUDGE", "ok"),
+    ]
+    assert [shown(each)[1] for each in made] == ["Ada", "Here"]
+
+
+def test_words_of_a_grader_beside_two_scores_are_a_fact() -> None:
+    names = ["question", "response", "tone_score", "style_score", "comments"]
+    made = columns(names, ["Who?", "Ada", 4, 5, "It is fine."])
+    assert [each.rationale for each in made.assessments] == [None, None]
+    assert value(made.spans[0], "legacy.column.comments") == "It is fine."
+    assert shown(made) == ({"question": "Who?"}, "Ada")
+
+
+def test_comment_without_a_question_is_what_was_classified() -> None:
+    made = columns(["comment", "prediction", "label"], ["It came late again.", "bad", "bad"])
+    assert shown(made) == ({"comment": "It came late again."}, "bad")
+
+
+def test_object_with_a_score_is_feedback_under_any_name() -> None:
+    cell = {"score": 4, "reason": "It is polite."}
+    made = columns(["question", "response", "my_check"], ["Where is it?", "There.", cell])
+    (only,) = made.assessments
+    assert (only.name, only.value, only.rationale) == ("my_check", 4, "It is polite.")
+
+
+def test_counts_and_times_among_scores_are_none() -> None:
+    cell = {"tone": 0.5, "latency": 0.3, "total_tokens": 12}
+    made = columns(["question", "response", "metrics"], ["Where is it?", "There.", cell])
+    assert judged(made, "feedback") == {"tone": 0.5}
+    assert value(made.spans[0], "legacy.column.metrics") == cell
+
+
+def test_object_of_expectations_gives_each() -> None:
+    cell = {"expected_response": "There.", "facts": ["a", "b"]}
+    made = columns(["question", "response", "expectations"], ["Where is it?", "There.", cell])
+    assert judged(made, "expectation") == cell
+    reference = {"city": "Rome"}
+    made = columns(["question", "response", "reference"], ["Where is it?", "There.", reference])
+    assert judged(made, "expectation") == {"reference": reference}
+
+
+def test_winner_of_two_models_is_feedback_and_not_the_model() -> None:
+    names = ["question", "gpt4_answer", "claude_answer", "winner"]
+    made = columns(names, ["What is 2+2?", "4", "Four.", "gpt4"])
+    assert judged(made, "feedback") == {"winner": "gpt4"}
+    assert "mlflow.llm.model" not in made.spans[0].attributes
+    assert shown(made) == (
+        {"question": "What is 2+2?"},
+        {"gpt4_answer": "4", "claude_answer": "Four."},
+    )
+
+
+def test_column_of_models_names_them_and_one_with_other_words_does_not() -> None:
+    def of(name: str, cells: Sequence[str]) -> list[Any]:
+        rows = [["Where is it?", "There.", cell] for cell in cells]
+        record = run("r", texts={"t.json": split(["question", "response", name], *rows)})
+        made = plan(record, options=TABLES).traces
+        keys = [each.spans[0].attributes for each in made]
+        return [json.loads(each.get("mlflow.llm.model", "null")) for each in keys]
+
+    assert of("system_used", ["gpt-4o", "claude-3-haiku"]) == ["gpt-4o", "claude-3-haiku"]
+    assert of("seen_in", ["gpt-4o", "paper"]) == [None, None]
+
+
+def test_many_numbered_columns_are_features_and_few_are_scores() -> None:
+    names = ["question", "response", *(f"f_{number}" for number in range(12))]
+    made = columns(names, ["Where is it?", "There.", *[0.5] * 12])
+    assert judged(made, "feedback") == {}
+    made = columns(names[:4], ["Where is it?", "There.", 0.5, 0.25])
+    assert judged(made, "feedback") == {"f_0": 0.5, "f_1": 0.25}
+    made = columns(names[:4], ["Where is it?", "There.", 0.5, 25])
+    assert judged(made, "feedback") == {}
+
+
+def test_column_without_a_name_is_the_index_as_pandas_names_it() -> None:
+    text = ",question,response\n0,Where is it?,There.\n"
+    (made,) = plan(run("r", texts={"t.csv": text}), options=TABLES).traces
+    assert value(made.spans[0], "legacy.column.Unnamed: 0") == "0"
+    assert shown(made) == ({"question": "Where is it?"}, "There.")
+
+
+def test_decimal_commas_of_a_file_with_semicolons_are_numbers() -> None:
+    text = "question;response;score\nWhere is it?;There, I think.;1,5\nWho?;Ada;2\n"
+    made = plan(run("r", texts={"t.csv": text}), options=TABLES).traces
+    assert [judged(each, "feedback") for each in made] == [{"score": 1.5}, {"score": 2.0}]
+    assert shown(made[0])[1] == "There, I think."
+
+
+@pytest.mark.parametrize(("name", "ms"), [("secs", 1500), ("time_s", 1500), ("time_ms", 2)])
+def test_seconds_and_milliseconds_of_a_row_are_its_duration(name: str, ms: int) -> None:
+    made = columns(["question", "response", name], ["Where is it?", "There.", 1.5])
+    assert made.execution_ms == ms
+
+
+def test_source_of_an_assessment_is_the_column() -> None:
+    names = ["question", "response", "target", "faithfulness"]
+    made = columns(names, ["Where is it?", "There.", "There!", 0.5])
+    sources = {each.name: each.source_id for each in made.assessments}
+    assert sources == {"target": "column target", "faithfulness": "column faithfulness"}
+
+
 def test_row_with_an_error_failed() -> None:
     made = columns(["question", "response", "error"], ["Where is it?", None, "ValueError: boom"])
     assert made.status == "ERROR"
