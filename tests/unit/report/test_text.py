@@ -375,7 +375,8 @@ def test_traces_that_are_added_to_a_database_come_first(agents: Path, tmp_path: 
 def test_tables_that_nothing_uses_are_announced_with_their_flag(tmp_path: Path) -> None:
     root = tmp_path / "mlruns"
     write_experiment(root, "1", "evals")
-    table = json.dumps({"columns": ["question", "response"], "data": [["Who?", "Ada"]]})
+    rows = [["Who is it?", "Ada"], ["And who is it now?", "Bea"]]
+    table = json.dumps({"columns": ["question", "response"], "data": rows})
     tag = json.dumps([{"path": "mine.json", "type": "table"}])
     tags = {"mlflow.loggedArtifacts": tag}
     write_run(root, "1", "a" * 32, tags=tags, artifacts={"mine.json": table})
