@@ -564,6 +564,7 @@ def test_attributes_and_tags_of_the_users_own() -> None:
     assert made.tags["team"] == "blue"
 
 
+@pytest.mark.parametrize("kind", ["RETRIEVER", "RERANKER"])
 @pytest.mark.parametrize(
     ("path", "text"),
     [
@@ -572,10 +573,10 @@ def test_attributes_and_tags_of_the_users_own() -> None:
         ("docs.json", split(["text", "score"], ["one", 1], ["two", 2])),
     ],
 )
-def test_documents_are_read_from_lines_csv_and_tables(path: str, text: str) -> None:
+def test_documents_are_read_from_lines_csv_and_tables(path: str, text: str, kind: str) -> None:
     own = profile(
         'role = "workflow"\n[[recognise]]\nroot_name = "^r$"\n[fields]\n'
-        f'documents = ["artifact:{path}"]\n[[spans]]\nrun_name = "^find$"\ntype = "RETRIEVER"'
+        f'documents = ["artifact:{path}"]\n[[spans]]\nrun_name = "^find$"\ntype = "{kind}"'
     )
     made = trace(run("r"), run("find", "r", texts={path: text}), profiles=own)
     found: Any = value(span(made, "find"), "mlflow.spanOutputs")
