@@ -43,10 +43,24 @@ def test_each_call_of_a_history_has_its_own_texts() -> None:
         "asked/2.txt": "Second?", "asked/1.txt": "First?", "answers.json": '["Yes.", "No."]',
     }  # fmt: skip
     made = ours(metrics=TWO_CALLS, texts=texts)
-    assert texts_of(made) == [({"1": "First?"}, "Yes."), ({"2": "Second?"}, "No.")]
+    assert texts_of(made) == [({"asked": "First?"}, "Yes."), ({"asked": "Second?"}, "No.")]
     usages = [value(each, conv.SPAN_USAGE) for each in made.spans[1:]]
     assert [usage["total_tokens"] for usage in usages if isinstance(usage, dict)] == [15, 27]
     assert made.spans[1].origins["outputs"] == "artifact answers.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("asked/prompt_{}.txt", "prompt"), ("asked/{}_user_text.txt", "user_text")]
+)
+def test_name_of_an_input_is_the_same_for_all_calls(file: str, name: str) -> None:
+    made = ours(metrics=TWO_CALLS, texts={file.format(n): f"Text {n}" for n in (1, 2)})
+    assert texts_of(made) == [({name: "Text 1"}, None), ({name: "Text 2"}, None)]
+
+
+def test_chat_of_a_call_is_its_messages() -> None:
+    chats = [[{"role": "user", "content": f"Question {n}?"}] for n in (1, 2)]
+    made = ours(metrics=TWO_CALLS, params={"asked": json.dumps(chats)})
+    assert texts_of(made) == [({"messages": chat}, None) for chat in chats]
 
 
 def test_texts_that_are_not_as_many_as_the_calls_stay_out_of_them() -> None:
