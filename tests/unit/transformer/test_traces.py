@@ -303,6 +303,35 @@ def test_stack_trace_and_type_come_from_the_text() -> None:
     assert "Traceback" in str(attributes["exception.stacktrace"])
 
 
+TRACEBACK = """Traceback (most recent call last):
+  File "flow.py", line 3, in <module>
+    answer(page)
+    ~~~~~~^^^^^^
+{said}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("KeyError: 'page'", "KeyError"),
+        ("pydantic.ValidationError: 1 error\nname\n  Field required", "pydantic.ValidationError"),
+    ],
+)
+@pytest.mark.parametrize("place", ["traceback.txt", "error.txt", "error_message"])
+def test_message_of_a_stack_trace_is_what_its_last_lines_say(
+    place: str, said: str, kind: str
+) -> None:
+    text = TRACEBACK.format(said=said)
+    given: dict[str, Any] = {"texts": {place: text}} if "." in place else {"tags": {place: text}}
+    made = trace(run("r", status="FAILED", params={"prompt": "Say hello"}, **given))
+    (event,) = made.spans[0].events
+    assert event.attributes["exception.type"] == kind
+    assert event.attributes["exception.message"] == said
+    assert str(event.attributes["exception.stacktrace"]).strip() == text.strip()
+    assert made.response_preview == said
+
+
 def test_a_failure_without_a_stack_trace_has_no_empty_one() -> None:
     made = trace(run("r", status="FAILED", texts={"prompt.txt": "Say hello"}))
     (event,) = made.spans[0].events
