@@ -13,7 +13,6 @@ from migrator.transformer.run_view import RunView
 from migrator.transformer.values import ERROR_WORDS, NO_MESSAGES, OK_WORDS, is_error
 from migrator.transformer.verdicts import verdict
 
-
 _TRACEBACK = "Traceback (most recent call last)"
 
 
