@@ -384,7 +384,7 @@ class RunView:
             if not isinstance(value, Mapping) or step not in value:
                 return None
             value = value[step]
-        return Found(value, "artifact", path)
+        return Found(value, "artifact", path, ".".join(inside))
 
     def parsed(self, path: str) -> Json:
         """A text artifact: as JSON when it is an object or a list, else as text."""
@@ -463,8 +463,8 @@ class RunView:
             for found in self._maybe("maybe_inputs", least)
             if found.at not in ignored and not _is_by_model(found)
         ]
-        if any(not found.inside for found in candidates):  # a whole call only replaces the listed
-            return [found for found in candidates if not found.inside]
+        if not all(found.is_of_call for found in candidates):
+            return [found for found in candidates if not found.is_of_call]  # the listed come first
         return candidates
 
     def renderings(self) -> tuple[Found, ...]:

@@ -80,6 +80,28 @@ def test_user_profile_in_another_language_takes_its_trees() -> None:
     assert made.tags["migrator.profile"] == "mine"
 
 
+def test_values_inside_one_file_fill_several_fields() -> None:
+    text = """
+name = "dump"
+extends = "generic"
+[[recognise]]
+root_has = ["artifact:dump.json"]
+[fields]
+inputs = ["artifact:dump.json#ask.txt"]
+outputs = ["artifact:dump.json#got"]
+model = ["artifact:dump.json#engine"]
+not_inputs = ["artifact:dump.json#ask.lang"]
+"""
+    dump = '{"ask": {"txt": "Why is it so?", "lang": "en"}, "got": "Because.", "engine": "gpt-4o"}'
+    profiles = load_profiles(texts=[("dump.toml", text)])
+    made = trace(run("r", texts={"dump.json": dump}), profiles=profiles)
+    (root,) = made.spans
+    assert value(root, "mlflow.spanInputs") == {"ask_txt": "Why is it so?"}
+    assert value(root, "mlflow.spanOutputs") == "Because."
+    assert value(root, "mlflow.llm.model") == "gpt-4o"
+    assert root.origins["inputs"] == "artifact dump.json#ask.txt"
+
+
 def test_profile_without_recognise_takes_what_no_other_does() -> None:
     extra = 'name = "more"\nextends = "generic"\n[fields]\ninputs = ["param:wish"]\n'
     profiles = load_profiles(texts=[("more.toml", extra)])
