@@ -20,7 +20,7 @@ from migrator.counting import counted
 from migrator.model import Json, RunRecord
 from migrator.transformer.learned_ids import Trees, session_among, user_among
 from migrator.transformer.learned_texts import TextRole, roles_of_texts
-from migrator.transformer.logged_keys import HINTS, LEAST_PAIRS, MOST_RUNS, LoggedKey
+from migrator.transformer.logged_keys import HINTS, LEAST_PAIRS, MOST_RUNS, LoggedKey, values_inside
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import is_chat_log
 from migrator.transformer.trees import RunTree
@@ -39,7 +39,6 @@ MOST_VALUES = 400  # of a key, so many are looked at
 LEAST_RUNS = 2  # a key that fewer runs have says nothing about a tracker
 CHARS_OF_TOKEN = (1.5, 9.0)  # a token is so many characters of text
 EXAMPLE_CHARS = 60
-MOST_NESTED = 2  # so many levels of the objects in a JSON file are looked into
 
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Timeout|Interrupt)\b")
 CURRENCY = re.compile(r"(?:^|_)(?:eur|euros?|gbp|chf|jpy|yen|cny|inr|brl|cents?)(?:_|$)")
@@ -141,24 +140,10 @@ def _values_of(run: RunRecord) -> Iterator[tuple[str, Json]]:
         path = NUMBERS.sub("*", file)
         value = parse_json(text)
         if isinstance(value, Mapping) and not is_chat_log(value):
-            for inner, inside in _values_inside(value):
+            for inner, inside in values_inside(value):
                 yield f"artifact:{path}#{inner}", inside
         else:
             yield f"artifact:{path}", value
-
-
-def _values_inside(
-    value: Mapping[str, Json], depth: int = MOST_NESTED
-) -> Iterator[tuple[str, Json]]:
-    """The values of an object by their keys; of an object inside, that is no chat, its own."""
-    for key, inside in value.items():
-        if not re.fullmatch(r"[\w-]+", str(key)):
-            continue
-        if depth > 1 and isinstance(inside, Mapping) and not is_chat_log(inside):
-            for inner, each in _values_inside(inside, depth - 1):
-                yield f"{key}.{inner}", each
-        else:
-            yield str(key), inside
 
 
 @dataclass(slots=True)
