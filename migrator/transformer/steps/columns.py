@@ -17,12 +17,12 @@ from enum import Enum
 from migrator import encoding
 from migrator.model import Json
 from migrator.transformer.logged_tables import Row
-from migrator.transformer.model_names import ModelKind
+from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.named_models import MODEL_RANKS, models_at
 from migrator.transformer.profiles import Profile, Source, normalise
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.values import as_number, parse_json
-from migrator.transformer.verdicts import verdict
+from migrator.transformer.verdicts import plain_words, verdict
 
 
 class Meaning(Enum):
@@ -95,6 +95,9 @@ COMMENTS = _pattern(r"comments?|remarks?|notes?")
 GRADERS = _pattern(
     r"judges?|graders?|humans?|annotators?|reviewers?|evaluators?|raters?|score|rating|grade"
 )
+PEOPLE = re.compile(
+    r"(?:^|_)(?:graders?|annotators?|reviewers?|evaluators?|raters?)(?:_name|_id)?\Z"
+)
 BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*)\Z")
 SCORE_PREFIXES = frozenset(
     {"score", "scores", "feedback", "metric", "metrics", "eval", "evaluation"}
@@ -117,6 +120,11 @@ FIELDS_OF_ROWS = (
     "duration_unknown", "error", "error_type", "error_message", "stack_trace",
 )  # fmt: skip
 """The profile's fields that a row's own cells fill, besides inputs and outputs."""
+SURE_VERDICTS = frozenset(
+    {"yes", "no", "y", "n", "true", "false", "pass", "passed", "fail", "failed", "👍", "👎"}
+)
+"""Words that say yes or no in a column of any name."""
+_SIGNS = re.compile(r"[?!%#*()\[\]]+")
 _VERSION = re.compile(r"\Av\d+\Z")
 
 
@@ -174,7 +182,7 @@ def is_empty(cell: Json) -> bool:
 
 def _typed(name: str, texts: Sequence[str], cells: Sequence[Json]) -> list[Json]:
     filled = [text for text in texts if text and text.lower() not in ("nan", "none", "null")]
-    plain = normalise(name)
+    plain = plain_name(name)
     is_score = SCORES.search(plain) is not None and not REASONS.search(plain)
     if not is_score and _is_any(plain, (EXPECTED, QUESTIONS, IDS)):
         return [_structure(cell) for cell in cells]
@@ -183,9 +191,20 @@ def _typed(name: str, texts: Sequence[str], cells: Sequence[Json]) -> list[Json]
         return list(cells)
     if filled and all(as_number(text) is not None for text in filled):
         return [_number(text) for text in texts]
-    if filled and all(text.lower() in ("true", "false") for text in filled):
-        return [text.lower() == "true" if text else None for text in texts]
+    if filled and all(_is_yes_or_no(text, is_score=is_score) for text in filled):
+        return [verdict(text) if text else None for text in texts]
     return [_structure(cell) for cell in cells]
+
+
+def plain_name(name: str) -> str:
+    """The normalised name of a column without the signs that people add, as in ``Passed?``."""
+    return normalise(_SIGNS.sub(" ", name))
+
+
+def _is_yes_or_no(text: str, *, is_score: bool) -> bool:
+    """Whether a text is a verdict. ``positive`` is one of a score, else it may be a class."""
+    word = plain_words(text)
+    return verdict(text) is not None and (is_score or word in SURE_VERDICTS)
 
 
 def _is_any(name: str, patterns: Iterable[re.Pattern[str]]) -> bool:
@@ -276,7 +295,7 @@ class Sorter:
             return Meaning.RULED
         if name in self.read_by_fields:
             return Meaning.FIELD
-        return self._by_parts(name) or self._by_name(name, normalise(name))
+        return self._by_parts(name) or self._by_name(name, plain_name(name))
 
     def _by_own_fields(self, name: str) -> Meaning | None:
         """The meaning that the user's own profile gives the column by its key."""
@@ -297,7 +316,7 @@ class Sorter:
         parts = [part for part in re.split(r"[./]", name.strip()) if part]
         if len(parts) < 2:
             return None
-        first, last, inner = parts[0].lower(), parts[-1].lower(), normalise("_".join(parts[1:]))
+        first, last, inner = parts[0].lower(), parts[-1].lower(), plain_name("_".join(parts[1:]))
         if last in REASON_WORDS:
             self.reasons[_bare(parts[:-1])] = name
             return Meaning.RATIONALE
@@ -336,7 +355,7 @@ class Sorter:
         is_short = kind in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
         if COMMENTS.search(plain) or (REASONS.search(plain) and GRADERS.search(plain)):
             return self._comment(name, plain)
-        if NEUTRAL.search(plain):
+        if NEUTRAL.search(plain) or self._is_grader(name, plain):
             return Meaning.FACT
         if EXPECTED.search(plain) and not (SCORES.search(plain) and kind is Cells.NUMBER):
             return Meaning.EXPECTATION
@@ -349,6 +368,12 @@ class Sorter:
         if QUESTIONS.search(plain):
             return Meaning.INPUT
         return self._unknown(name)
+
+    def _is_grader(self, name: str, plain: str) -> bool:
+        """Whether a column says who judged: a person, or a model."""
+        if self.types[name] is not Cells.WORD or GRADERS.search(plain) is None:
+            return False
+        return PEOPLE.search(plain) is not None or self._share(name, _has_name_of_llm) == 1
 
     def _holds_scores(self, name: str, plain: str) -> bool:
         """Whether all cells are scores: objects of them under a name that says so, or one each."""
@@ -370,7 +395,7 @@ class Sorter:
         """The words of a grader; without a question beside it a comment may be what was asked."""
         kind = self.types[name]
         is_text = kind in (Cells.TEXT, Cells.WORD)
-        others = [normalise(other) for other in self.names if other != name]
+        others = [plain_name(other) for other in self.names if other != name]
         has_question = any(QUESTIONS.search(other) for other in others)
         if is_text and (has_question or GRADERS.search(plain)):
             return Meaning.FACT  # until it is known which score it explains
@@ -394,7 +419,7 @@ class Sorter:
         names = (head, f"{head}_score", f"{head}_rating", f"{head}_grade")
         for other in self.names:
             is_short = self.types[other] in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
-            if is_short and normalise(other) in names:
+            if is_short and plain_name(other) in names:
                 return other
         return None
 
@@ -408,7 +433,7 @@ class Sorter:
         is_plain_answer = ANSWERS.search(plain) is None
         if not is_plain_answer or plain not in ("answer", "answers"):
             return Meaning.OUTPUT
-        others = [normalise(other) for other in self.names if other != name]
+        others = [plain_name(other) for other in self.names if other != name]
         has_other = any(self._is_answer(other) for other in others)
         return Meaning.EXPECTATION if has_other else Meaning.OUTPUT
 
@@ -447,7 +472,7 @@ class Sorter:
         """The share of a column's texts that fit; ``fits`` gets the plain name and the text."""
         cells = [row.get(name) for row in self.rows]
         texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
-        plain = normalise(name)
+        plain = plain_name(name)
         return sum(fits(plain, text) for text in texts) / len(texts) if texts else 0.0
 
     def _find_answer(self, meanings: dict[str, Meaning]) -> None:
@@ -474,9 +499,9 @@ class Sorter:
 
         A column ``reason`` beside one bare ``score`` is a grader's, too; else it is an output.
         """
-        bare = [name for name in scores if BARE_SCORE.search(normalise(name))]
+        bare = [name for name in scores if BARE_SCORE.search(plain_name(name))]
         for name, meaning in meanings.items():
-            plain = normalise(name)
+            plain = plain_name(name)
             explained: Sequence[str] = ()
             if meaning is Meaning.OUTPUT and plain in REASON_WORDS:
                 explained = bare
@@ -501,11 +526,15 @@ def _is_one_score(value: Json) -> bool:
 
 
 def _unnumbered(name: str) -> str:
-    return re.sub(r"\d+", "#", normalise(name))
+    return re.sub(r"\d+", "#", plain_name(name))
 
 
 def _is_llm(plain: str, text: str) -> bool:
     return any(rank == MODEL_RANKS[ModelKind.LLM] for rank, _ in models_at(plain, text))
+
+
+def _has_name_of_llm(plain: str, text: str) -> bool:
+    return kind_of_model(text) is ModelKind.LLM
 
 
 def _is_worded(plain: str, text: str) -> bool:

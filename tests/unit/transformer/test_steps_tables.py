@@ -23,6 +23,11 @@ def split(columns: Sequence[str], *rows: Sequence[Any]) -> str:
     return json.dumps({"columns": list(columns), "data": [list(row) for row in rows]})
 
 
+def csv_text(*rows: Sequence[str]) -> str:
+    """Return the text of a CSV file without quotes."""
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
 def logged(
     name: str, tables: Mapping[str, str], parent: str | None = None, **given: Any
 ) -> RunRecord:
@@ -193,7 +198,7 @@ def test_scores_of_ragas_are_feedback_and_its_reference_is_expected() -> None:
         (["B", "C"], "expectation", "B"),
         ([True, False], "feedback", True),
         ([1, 0], "feedback", 1),
-        (["yes", "no"], "feedback", "yes"),
+        (["yes", "no"], "feedback", True),
     ],
 )
 def test_correct_is_the_right_letter_or_a_score_by_its_cells(
@@ -404,6 +409,37 @@ def test_source_of_an_assessment_is_the_column() -> None:
     made = columns(names, ["Where is it?", "There.", "There!", 0.5])
     sources = {each.name: each.source_id for each in made.assessments}
     assert sources == {"target": "column target", "faithfulness": "column faithfulness"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "values"),
+    [
+        ("Passed?", ["Yes", "No"], [True, False]),
+        ("my check", ["pass", "fail"], [True, False]),
+        ("user_feedback", ["positive", "negative"], [True, False]),
+        ("verdict", ["yes", "maybe"], ["yes", "maybe"]),
+    ],
+)
+def test_words_for_yes_and_no_are_verdicts(name: str, cells: list[str], values: list[Any]) -> None:
+    rows = [["Where is it?", "There.", cell] for cell in cells]
+    record = run("r", texts={"t.csv": csv_text(["question", "response", name], *rows)})
+    made = plan(record, options=TABLES).traces
+    assert [judged(each, "feedback") for each in made] == [{name: each} for each in values]
+
+
+def test_words_that_may_be_classes_are_no_verdicts() -> None:
+    made = columns(["text", "prediction", "mood"], ["It came late.", "bad", "negative"])
+    assert judged(made, "feedback") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"), [("Reviewer", "ana"), ("annotator_id", "x7"), ("judge", "gpt-4o")]
+)
+def test_who_judged_is_a_fact(name: str, cell: str) -> None:
+    made = columns(["question", "response", name, "grade"], ["Who?", "Ada", cell, 4])
+    assert judged(made, "feedback") == {"grade": 4}
+    assert shown(made) == ({"question": "Who?"}, "Ada")
+    assert value(made.spans[0], f"legacy.column.{name}") == cell
 
 
 def test_row_with_an_error_failed() -> None:
