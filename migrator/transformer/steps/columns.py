@@ -7,10 +7,8 @@ A column is sorted by its name and by the type of its cells, in view of the othe
 
 from __future__ import annotations
 
-import ast
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,8 +19,30 @@ from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.named_models import MODEL_RANKS, models_at
 from migrator.transformer.profiles import Profile, Source, normalise
 from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.steps.cells import Cells, cell_type, is_empty
+from migrator.transformer.steps.column_words import (
+    ANSWER,
+    ANSWERS,
+    BARE_SCORE,
+    COMMENTS,
+    EXPECTED,
+    GRADERS,
+    IDS,
+    NEUTRAL,
+    PEOPLE,
+    QUESTIONS,
+    REASON_KEYS,
+    REASON_WORDS,
+    REASONS,
+    SCORE_OBJECTS,
+    SCORE_PREFIXES,
+    SCORE_SUFFIXES,
+    SCORES,
+    VALUE_KEYS,
+    plain_name,
+)
 from migrator.transformer.values import as_number, parse_json
-from migrator.transformer.verdicts import plain_words, verdict
+from migrator.transformer.verdicts import verdict
 
 
 class Meaning(Enum):
@@ -39,80 +59,6 @@ class Meaning(Enum):
     FACT = "fact"  # everything else: kept as an attribute
 
 
-class Cells(Enum):
-    """The type of most cells of a column."""
-
-    EMPTY = "empty"
-    YES_NO = "yes-no"
-    NUMBER = "number"
-    WORD = "word"  # short texts
-    TEXT = "text"
-    STRUCTURE = "structure"  # lists and objects
-
-
-def _pattern(words: str) -> re.Pattern[str]:
-    """A pattern that finds any of the words, as whole words of a normalised name."""
-    return re.compile(rf"(?:^|_)(?:{words})(?:_|\Z)")
-
-
-IDS = re.compile(
-    r"(?:\A|_)(?:id|ids|idx|index|uid|uuid|guid|row|line_number|epoch|fold|turn|seed|hash)\Z"
-    r"|\Aunnamed_\d+\Z|\A\Z"
-)
-NEUTRAL = re.compile(
-    r"(?:\A|_)(?:len|length|chars|words|count|num|n|time|times|seconds|secs|ms|s|latency|duration"
-    r"|tokens?|cost|usd|price|timestamp|date|created|updated|at|temperature|top_p|top_k|k|max|min|size"
-    r"|threshold|version|model|provider|rank|path|file|url|weight|alpha|year|name|type|category"
-    r"|difficulty|split|tags?|dataset|domain|level|status|stage|event|trace|spans|assessments"
-    r"|state|metadata|role)\Z|\A(?:n|num|count|total|number)_"
-)
-EXPECTED = _pattern(
-    r"ground_?truths?|gt|gold|golden|references?|expected|expectations?|targets?|ideal|truth|labels?"
-    r"|y_true|correct_(?:answer|response|output|option|choice|letter|label)s?|true_(?:answer|label)"
-    r"|answer_key|right_answer"
-)
-SCORES = _pattern(
-    r"scores?|ratings?|grades?|relevan\w*|faithful\w*|\w*correctness|similarit\w*|grounded\w*"
-    r"|hallucinat\w*|toxic\w*|coheren\w*|fluen\w*|helpful\w*|concise\w*|quality|accura\w*|precision"
-    r"|recall|f1|bleu|rouge\w*|meteor|bertscore|match|exact_match|pass|passed|is_\w+|has_\w+|verdict"
-    r"|judge\w*|safety|bias|harm\w*|complete\w*|readab\w*|confidence|satisf\w*|thumbs?|em|mrr|ndcg"
-    r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference|preferred|winner"
-    r"|assessment"
-)
-ANSWERS = _pattern(
-    r"outputs?|responses?|predictions?|predicted|pred|y_pred|completions?|generated|generations?|reply"
-    r"|results?|actual|llm_answer|model_answers?|bot_answer|summary"
-)
-ANSWER = _pattern(r"answers?")
-QUESTIONS = _pattern(
-    r"inputs?|questions?|prompts?|query|queries|instructions?|messages?|tasks?|problem|text|document"
-    r"|article|requests?|contexts?|passages?|retrieved\w*|choices|options|conversation"
-)
-REASONS = _pattern(
-    r"reasons?|reasoning|rationales?|justifications?|explanations?|critique|thoughts?"
-)
-COMMENTS = _pattern(r"comments?|remarks?|notes?")
-GRADERS = _pattern(
-    r"judges?|graders?|humans?|annotators?|reviewers?|evaluators?|raters?|score|rating|grade"
-)
-PEOPLE = re.compile(
-    r"(?:^|_)(?:graders?|annotators?|reviewers?|evaluators?|raters?)(?:_name|_id)?\Z"
-)
-BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*)\Z")
-SCORE_PREFIXES = frozenset(
-    {"score", "scores", "feedback", "metric", "metrics", "eval", "evaluation"}
-)
-SCORE_OBJECTS = SCORE_PREFIXES | {"metrics_data", "assessments", "feedbacks", "evaluations"}
-"""Names of columns whose cells are objects, or lists of objects, with several scores."""
-SCORE_SUFFIXES = frozenset({"score", "value", "rating", "grade", "llm_judged"})
-REASON_WORDS = frozenset(
-    {"reason", "reasoning", "rationale", "justification", "explanation", "comment"}
-)
-VALUE_KEYS = ("score", "value", "rating", "grade")
-REASON_KEYS = ("reason", "rationale", "justification", "explanation", "comment")
-"""Keys of an object that is one score with its rationale."""
-MOST_NUMBERED = 10  # of columns that differ in a number only; more are features or an embedding
-MOST_CELLS = 0.5  # a column is of the kind that more of its cells are of
 FIELDS_OF_ROWS = (
     "model", "provider", "session", "user", "input_tokens", "output_tokens", "total_tokens",
     "cached_tokens", "reasoning_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
@@ -120,11 +66,8 @@ FIELDS_OF_ROWS = (
     "duration_unknown", "error", "error_type", "error_message", "stack_trace",
 )  # fmt: skip
 """The profile's fields that a row's own cells fill, besides inputs and outputs."""
-SURE_VERDICTS = frozenset(
-    {"yes", "no", "y", "n", "true", "false", "pass", "passed", "fail", "failed", "👍", "👎"}
-)
-"""Words that say yes or no in a column of any name."""
-_SIGNS = re.compile(r"[?!%#*()\[\]]+")
+MOST_NUMBERED = 10  # of columns that differ in a number only; more are features or an embedding
+MOST_CELLS = 0.5  # a column is of the kind that more of its cells are of
 _VERSION = re.compile(r"\Av\d+\Z")
 
 
@@ -144,117 +87,6 @@ class Columns:
     def of(self, *meanings: Meaning) -> tuple[str, ...]:
         """The columns with one of these meanings, in the order of the table."""
         return tuple(name for name, meaning in self.meanings.items() if meaning in meanings)
-
-
-def typed_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Give cells their types where a file has only text: numbers, yes and no, lists.
-
-    A column becomes numbers if all its cells are; what is surely a text (ids, questions, answers)
-    stays one. Empty cells and NaN are left out.
-    """
-    made: list[dict[str, Json]] = [{} for _ in rows]
-    for name in column_names(rows):
-        cells = [row.get(name) for row in rows]
-        is_all_text = all(isinstance(cell, str) for cell in cells if cell is not None)
-        if is_all_text:
-            texts = ["" if cell is None else str(cell).strip() for cell in cells]
-            cells = _typed(name, texts, cells)
-        for row, cell in zip(made, cells, strict=True):
-            if not is_empty(cell):
-                row[name] = cell
-    return tuple(made)
-
-
-def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The names of all columns, in the order in which the rows have them first."""
-    names: dict[str, None] = {}
-    for row in rows:
-        names.update(dict.fromkeys(row))
-    return tuple(names)
-
-
-def is_empty(cell: Json) -> bool:
-    """Whether a cell holds nothing: no value, an empty text or NaN."""
-    if isinstance(cell, float):
-        return math.isnan(cell)
-    return cell is None or cell == "" or cell == []
-
-
-def _typed(name: str, texts: Sequence[str], cells: Sequence[Json]) -> list[Json]:
-    filled = [text for text in texts if text and text.lower() not in ("nan", "none", "null")]
-    plain = plain_name(name)
-    is_score = SCORES.search(plain) is not None and not REASONS.search(plain)
-    if not is_score and _is_any(plain, (EXPECTED, QUESTIONS, IDS)):
-        return [_structure(cell) for cell in cells]
-    is_of_outputs = name.lower().startswith("outputs.")
-    if not is_score and not is_of_outputs and _is_any(plain, (ANSWERS, ANSWER, REASONS)):
-        return list(cells)
-    if filled and all(as_number(text) is not None for text in filled):
-        return [_number(text) for text in texts]
-    if filled and all(_is_yes_or_no(text, is_score=is_score) for text in filled):
-        return [verdict(text) if text else None for text in texts]
-    return [_structure(cell) for cell in cells]
-
-
-def plain_name(name: str) -> str:
-    """The normalised name of a column without the signs that people add, as in ``Passed?``."""
-    return normalise(_SIGNS.sub(" ", name))
-
-
-def _is_yes_or_no(text: str, *, is_score: bool) -> bool:
-    """Whether a text is a verdict. ``positive`` is one of a score, else it may be a class."""
-    word = plain_words(text)
-    return verdict(text) is not None and (is_score or word in SURE_VERDICTS)
-
-
-def _is_any(name: str, patterns: Iterable[re.Pattern[str]]) -> bool:
-    """Whether a name fits one of the patterns."""
-    return any(pattern.search(name) for pattern in patterns)
-
-
-def _number(text: str) -> Json:
-    number = as_number(text)
-    if number is None:
-        return None
-    return int(text) if re.fullmatch(r"[+-]?\d{1,15}", text) else number
-
-
-def _structure(cell: Json) -> Json:
-    """Read a text that is a JSON list or the repr of a Python list (as pandas writes into CSV)."""
-    if not isinstance(cell, str) or not cell.startswith("["):
-        return cell
-    value = parse_json(cell)
-    if value is not cell:
-        return value
-    try:
-        read = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return cell
-    is_plain = isinstance(read, list) and all(isinstance(each, str) for each in read)
-    return read if is_plain else cell
-
-
-def cell_type(cells: Iterable[Json]) -> Cells:
-    """The type of a column's cells: the widest one that occurs."""
-    kinds = {_type_of(cell) for cell in cells if not is_empty(cell)}
-    if len(kinds) == 1:
-        return kinds.pop()
-    for kind in (Cells.TEXT, Cells.STRUCTURE, Cells.WORD, Cells.NUMBER, Cells.YES_NO):
-        if kind in kinds:
-            return kind
-    return Cells.EMPTY
-
-
-def _type_of(cell: Json) -> Cells:
-    if isinstance(cell, bool):
-        return Cells.YES_NO
-    if isinstance(cell, (int, float)):
-        return Cells.NUMBER
-    if isinstance(cell, str):
-        if cell.startswith(("{", "[")) and parse_json(cell) is not cell:
-            return Cells.STRUCTURE
-        return Cells.WORD if len(cell.split()) <= 3 and len(cell) <= 40 else Cells.TEXT
-    return Cells.STRUCTURE
 
 
 class Sorter:
@@ -478,7 +310,7 @@ class Sorter:
     def _find_answer(self, meanings: dict[str, Meaning]) -> None:
         """Take for the answer the one text beside a question, where no column's name tells.
 
-        So the columns of any language are understood. Words that may be a category are no answer.
+        So the columns of any language are understood. Words that may be a category do not count.
         """
         if Meaning.OUTPUT in meanings.values():
             return

@@ -21,17 +21,9 @@ from migrator.transformer.judgements import judgements
 from migrator.transformer.logged_tables import Row, likely_tables, read_rows, tables_by_tag
 from migrator.transformer.profiles import normalise, parse_source
 from migrator.transformer.run_view import RunView
-from migrator.transformer.steps.columns import (
-    FIELDS_OF_ROWS,
-    NEUTRAL,
-    REASON_KEYS,
-    VALUE_KEYS,
-    Meaning,
-    Sorter,
-    column_names,
-    is_empty,
-    typed_rows,
-)
+from migrator.transformer.steps.cells import column_names, is_empty, typed_rows
+from migrator.transformer.steps.column_words import NEUTRAL, REASON_KEYS, VALUE_KEYS
+from migrator.transformer.steps.columns import FIELDS_OF_ROWS, Meaning, Sorter
 from migrator.transformer.steps.joining import EVALUATION_FILES, Sample, Table, join
 from migrator.transformer.values import as_number, parse_json
 
