@@ -73,6 +73,9 @@ QA = split(["question", "response", "grade"], ["Why is it blue?", "It scatters."
             '{"question": "Why is it blue?", "response": "It scatters.", "grade": 4}\n',
         ),
         ("sheet.csv", "question,response,grade\nWhy is it blue?,It scatters.,4\n"),
+        ("excel.csv", "\ufeffquestion,response,grade\nWhy is it blue?,It scatters.,4\n"),
+        ("pipes.csv", "question|response|grade\nWhy is it blue?|It scatters.|4\n"),
+        ("quotes.csv", '"question";"response";"grade";"n, m"\nWhy is it blue?;It scatters.;4;12\n'),
         ("sheet.tsv", "question\tresponse\tgrade\nWhy is it blue?\tIt scatters.\t4\n"),
     ],
 )
@@ -99,6 +102,33 @@ def test_table_is_known_by_its_shape_in_any_file(path: str, text: str) -> None:
 def test_other_files_make_no_traces(path: str, text: str) -> None:
     made = plan(run("r", texts={path: text}), options=TABLES)
     assert (made.traces, made.left_as_runs) == ((), "flat")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '{"0": {"question": "Why?", "response": "So."}, '
+        '"1": {"question": "Who?", "response": "I."}}',
+        '{"question": "Why?", "response": "So."}\n{"question": "Who?", "response": "I."}\n',
+        '{"dev": [{"question": "Why?", "response": "So."}], "test": [{"question": "Who?", '
+        '"response": "I."}], "n": 2}',
+    ],
+)
+def test_rows_of_json_in_the_forms_that_people_write(rows: str) -> None:
+    made = plan(run("r", texts={"mine.json": rows}), options=TABLES).traces
+    assert [shown(each) for each in made] == [
+        ({"question": "Why?"}, "So."),
+        ({"question": "Who?"}, "I."),
+    ]
+
+
+def test_names_of_rows_that_are_models_name_them() -> None:
+    rows = {
+        "gpt-4o": {"question": "Why?", "response": "So."},
+        "claude-3-haiku": {"question": "Why?", "response": "Because."},
+    }
+    made = plan(run("r", texts={"mine.json": json.dumps(rows)}), options=TABLES).traces
+    assert [value(each.spans[0], "mlflow.llm.model") for each in made] == list(rows)
 
 
 def test_nested_evaluations_make_a_trace_for_each_row_though_a_model_is_named() -> None:
