@@ -19,7 +19,7 @@ from migrator.transformer.found import Found, Judged, Status, Step
 from migrator.transformer.input_parts import framed_chat
 from migrator.transformer.judgements import judgements
 from migrator.transformer.logged_tables import Row, likely_tables, read_rows, tables_by_tag
-from migrator.transformer.profiles import normalise, parse_source
+from migrator.transformer.profiles import AssessmentRule, Source, normalise, parse_source
 from migrator.transformer.run_view import RunView
 from migrator.transformer.steps.cells import column_names, is_empty, typed_rows
 from migrator.transformer.steps.column_words import NEUTRAL, REASON_KEYS, VALUE_KEYS
@@ -93,10 +93,18 @@ def _table(view: RunView, path: str, rows: tuple[Row, ...], is_tagged: bool) -> 
     has_scores = False
     for rule, source in shape.judging():
         keys = [found.key for found in shape.all(source)]
+        if _knows_only_the_name(rule, source):
+            continue
         ruled.update(keys)
         has_scores = has_scores or (rule.type == "feedback" and bool(keys))
     columns = Sorter(names, rows, view.profile, of_fields, ruled).sort()
     return Table(path, rows, columns, is_tagged, has_scores)
+
+
+def _knows_only_the_name(rule: AssessmentRule, source: Source) -> bool:
+    """Whether a rule says no more of a score than how its name ends; the cells say more."""
+    is_pattern = source.pattern is not None
+    return is_pattern and rule.source_type == "CODE" and not rule.name and not rule.rationale
 
 
 def _not_a_table(run: RunRecord, table: Found, wrong: str) -> Issue:

@@ -677,6 +677,24 @@ def test_user_of_a_call_is_its_traces_and_not_the_one_of_the_machine(place: str)
     assert "mlflow.trace.user" not in plain.metadata
 
 
+@pytest.mark.parametrize(
+    "metric", ["score", "correctness_score", "rougeL", "tone_rating", "exact_match", "bleu"]
+)
+def test_score_of_a_call_is_feedback(metric: str) -> None:
+    texts = {"question.txt": "Who is it?", "answer.txt": "It is Ada."}
+    made = trace(run("r", texts=texts, metrics={metric: 0.5, "chunks_retrieved": 4}))
+    found = [(each.name, each.value, each.source_type) for each in made.assessments]
+    assert found == [(metric, 0.5, "CODE")]
+    assert made.assessments[0].source_id == f"metric {metric}"
+
+
+def test_score_that_a_rule_knows_better_is_judged_once() -> None:
+    texts = {"question.txt": "Who is it?", "answer.txt": "It is Ada."}
+    made = trace(run("r", texts=texts, metrics={"user_score": 4, "judge_score": 3}))
+    found = {each.name: each.source_type for each in made.assessments}
+    assert found == {"user_score": "HUMAN", "judge_score": "LLM_JUDGE"}
+
+
 def test_session_and_user_ids_are_made_fit_to_open() -> None:
     sessions = set()
     for end in "ab":
