@@ -472,6 +472,14 @@ def test_who_judged_is_a_fact(name: str, cell: str) -> None:
     assert value(made.spans[0], f"legacy.column.{name}") == cell
 
 
+def test_turns_of_a_conversation_are_what_user_and_assistant_said() -> None:
+    rows = [["c1", 1, "Can I pay by card?", "Yes, by card."], ["c1", 2, "And cash?", "No, sorry."]]
+    table = split(["conversation_id", "turn", "user", "assistant"], *rows)
+    made = plan(run("r", texts={"turns.json": table}), options=TABLES).traces
+    assert [shown(each) for each in made] == [({"user": row[2]}, row[3]) for row in rows]
+    assert {each.metadata["mlflow.trace.session"] for each in made} == {"c1"}
+
+
 def test_row_with_an_error_failed() -> None:
     made = columns(["question", "response", "error"], ["Where is it?", None, "ValueError: boom"])
     assert made.status == "ERROR"

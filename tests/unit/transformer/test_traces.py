@@ -668,15 +668,6 @@ def test_nothing_that_a_run_logged_is_dropped() -> None:
 # --------------------------------------------------------------- sessions, users, assessments
 
 
-@pytest.mark.parametrize("place", ["params", "tags"])
-def test_user_of_a_call_is_its_traces_and_not_the_one_of_the_machine(place: str) -> None:
-    given: dict[str, Any] = {place: {"user": "op7"}}
-    made = trace(run("r", texts={"question.txt": "Who is it?"}, **given))
-    assert made.metadata["mlflow.trace.user"] == "op7"
-    plain = trace(run("r", texts={"question.txt": "Who is it?"}, tags={"mlflow.user": "root"}))
-    assert "mlflow.trace.user" not in plain.metadata
-
-
 @pytest.mark.parametrize(
     "metric", ["score", "correctness_score", "rougeL", "tone_rating", "exact_match", "bleu"]
 )
