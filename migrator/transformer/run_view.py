@@ -28,6 +28,7 @@ from migrator.transformer.input_parts import (
     is_new,
     joined,
     renderings_of,
+    templates_of,
 )
 from migrator.transformer.logged_tables import read_rows, tables_by_tag
 from migrator.transformer.model_names import (
@@ -447,6 +448,8 @@ class RunView:
         self._renderings = renderings_of(parts)
         for rendering in self._renderings:
             del parts[rendering.stem]
+        for template in templates_of(parts):
+            del parts[template]
         return (joined(parts), tuple(parts.values())) if parts else (None, ())
 
     def _candidates(self) -> list[Found]:
