@@ -44,6 +44,7 @@ from migrator.transformer.profiles import (
     Profile,
     Source,
     SpanRule,
+    normalise,
     parse_source,
 )
 from migrator.transformer.prose import Prose, asks, kind_of_text
@@ -679,10 +680,19 @@ class RunView:
             if (found := self.number(name)) and found[0] >= 0:
                 return Duration(found[0] * unit_ms, found[1], "")
         if (found := self.number("duration_unknown")) and found[0] >= 0:
-            factor, unit = guess_unit(found[0], length_ms)
+            has_seconds = self._has_part_of_a_unit(found[1].key)
+            factor, unit = guess_unit(found[0], None if has_seconds else length_ms)
             assumed = f"{found[1].origin} is taken to be in {unit}"
             return Duration(found[0] * factor, found[1], assumed)
         return None
+
+    def _has_part_of_a_unit(self, whole: str) -> bool:
+        """Whether another duration is less than 1. Parts of a millisecond are not measured."""
+        for key, points in self.run.metrics.items():
+            is_duration = normalise(key).rpartition("_")[2] in ("time", "latency", "duration")
+            if key != whole and is_duration and 0 < last_value(points) < 1:
+                return True
+        return False
 
 
 def _messages_at(found: Found) -> Sequence[Message]:

@@ -358,6 +358,17 @@ def test_mlflows_own_error_is_told_from_the_applications() -> None:
 # ------------------------------------------------------------------------------ times
 
 
+def test_unit_is_not_that_of_the_runs_length_where_a_part_takes_less_than_one() -> None:
+    """The run was open for 43 ms, which is by chance as much as the call took in seconds."""
+    asked = {"model": "gpt-4o", "question": "Why is it so?"}
+    metrics = {"total_processing_time": 40.4, "sql_execution_time": 0.9}
+    made = trace(run("r", end=43, params=asked, metrics=metrics))
+    assert made.execution_ms == 40_400
+    alone = {"total_processing_time": 40.4}
+    made = trace(run("r", end=43, params=asked, metrics=alone))
+    assert made.execution_ms == 43
+
+
 def test_call_logged_afterwards_is_moved_back_by_its_duration() -> None:
     made = trace(run("r", start=10_000, end=10_050, **LLM | {"metrics": {"latency_ms": 4000}}))
     assert (start_ms(made, "r"), end_ms(made, "r")) == (6000, 10_000)
