@@ -382,14 +382,16 @@ def _is_matched(path: str, patterns: Mapping[str, Pattern]) -> bool:
     return any(pattern.match(path) for pattern in patterns.values())
 
 
+_ACCENTS = re.compile("[\u0300-\u036f]")  # of Latin, Greek and Cyrillic letters
+
+
 @lru_cache(maxsize=100_000)
 def normalise(key: str) -> str:
     """Bring a key into one spelling: lower case, no accents, words joined by ``_``."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
-    plain = "".join(
-        c for c in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(c)
-    )
-    return re.sub(r"[\s.\-/:_]+", "_", plain.casefold()).strip("_")
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", spaced))
+    whole = unicodedata.normalize("NFC", plain)  # letters of Korean, marks of Japanese and others
+    return re.sub(r"[\s.\-/:_]+", "_", whole.casefold()).strip("_")
 
 
 def parse_source(text: str) -> Source:
