@@ -68,6 +68,9 @@ class PackedList(Sequence[V], Generic[V]):
         value: V = pickle.loads(unpacker.decompress(packed[1:]))
         return value
 
+    def __repr__(self) -> str:
+        return repr(list(self))
+
     def __setitem__(self, index: int, value: V) -> None:
         if index < len(self._first):
             self._first[index] = value

@@ -101,6 +101,7 @@ def test_a_very_large_tree_gives_the_same_rows_as_any_other(
         forgotten.append(view)
         forget(view)
 
+    monkeypatch.setattr("migrator.packing._MOST_LIVE", 1)
     monkeypatch.setattr("migrator.transformer.choosing.MANY_FILLED", 1)
     monkeypatch.setattr("migrator.transformer.run_view.MANY_FILLED", 1)
     monkeypatch.setattr(RunView, "_forget", noted)
