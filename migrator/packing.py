@@ -113,6 +113,8 @@ class PackedDict(MutableMapping[str, V], Generic[V]):
 
     def _settle(self) -> None:
         """Pack all values."""
+        if not self._live:
+            return
         self._settled += 1
         if self._settled.bit_count() == 1:  # ever more rarely: what is counted grows
             self._list.learn(self._live.values())

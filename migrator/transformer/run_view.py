@@ -125,7 +125,7 @@ class RunView:
     profile: Profile
     root: RunView | None = None  # None for the root itself
     issues: list[Issue] = field(default_factory=list)
-    filled: list[RunView] | None = None
+    filled: list[RunView] | None = field(default=None, repr=False, compare=False)
     index: ProfileIndex = field(init=False)
     shape: Shape = field(init=False)
     _program: Program = field(init=False)
