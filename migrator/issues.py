@@ -45,6 +45,7 @@ class Kind(str, Enum):
     SCORER_VERSION = "scorer version"
     WEBHOOK = "webhook"
     WEBHOOK_EVENT = "webhook event"
+    WORKSPACE = "workspace"
 
 
 class Severity(str, Enum):

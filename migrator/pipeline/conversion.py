@@ -11,6 +11,7 @@ from pathlib import Path
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, loader
 from migrator.credentials import masked
 from migrator.databases import new_targets
+from migrator.empty_database import has_workspaces
 from migrator.errors import OptionError, RejectedError
 from migrator.issues import Issue, Severity
 from migrator.loader.schema import release_of
@@ -181,7 +182,13 @@ def _convert_into_database(request: _Request) -> Outcome:
     whole = not settings.dry_run and options.artifacts.mode == "copy"
     with (
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
-        fetched(request.sources, options, request.progress, whole=whole) as places,
+        fetched(
+            request.sources,
+            options,
+            request.progress,
+            whole=whole,
+            keeps_workspaces=has_workspaces(target.wanted),
+        ) as places,
     ):
         state = None if settings.in_place else state_of(places, options, target)
         if state is not None and request.may_skip_reading and target.has_state(state):

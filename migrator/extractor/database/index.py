@@ -15,7 +15,14 @@ from migrator.extractor.database.rows import column_of, pages, type_of
 from migrator.extractor.database.schema import Orphans, SchemaReport
 from migrator.extractor.database.workspaces import Workspaces
 from migrator.issues import Code, Issue, Kind
-from migrator.model import AssetEntry, Entry, RunEntry, SourceIndex, TraceEntry
+from migrator.model import (
+    AssetEntry,
+    Entry,
+    RegistryEntry,
+    RunEntry,
+    SourceIndex,
+    TraceEntry,
+)
 
 EXPERIMENTS = "experiments"
 E = TypeVar("E", bound=Entry)
@@ -58,6 +65,7 @@ class Indexer:
                     *_sorted(self._evaluation_datasets()),
                     *_sorted(self._scorers()),
                     *_sorted(self._webhooks()),
+                    *self._workspace_entries(),
                 ),
                 files=0,
                 size_bytes=_size_bytes(self._name),
@@ -147,6 +155,11 @@ class Indexer:
         for entry in self._shared_assets("webhooks", "webhook_id"):
             yield replace(entry, kind=Kind.WEBHOOK)
 
+    def _workspace_entries(self) -> Iterator[AssetEntry]:
+        folder = f"{self._name}/workspaces"
+        for workspace in self._workspaces.rows():
+            yield AssetEntry(workspace, folder, workspace, kind=Kind.WORKSPACE)
+
     def _shared_assets(self, table: str, key: str) -> Iterator[AssetEntry]:
         """List the rows of a table whose entities belong to no single experiment."""
         if not self._database.has(table, key):
@@ -183,7 +196,7 @@ class Indexer:
                 seen.add(entity_id)
                 yield entity_id, experiment_id, value
 
-    def _registered_models(self) -> Iterator[Entry]:
+    def _registered_models(self) -> Iterator[RegistryEntry]:
         table = "registered_models"
         if not self._database.has(table, "name"):
             return
@@ -196,7 +209,9 @@ class Indexer:
                 self._reject(table, model, Kind.REGISTERED_MODEL, "a text")
             elif (model, workspace) not in seen:
                 seen.add((model, workspace))
-                yield Entry(model, registry_folder(self._name, workspace), model)
+                folder = registry_folder(self._name, workspace)
+                home = self._workspaces.home(workspace)
+                yield RegistryEntry(model, folder, model, workspace=home)
 
     def _reject(self, table: str, key: object, kind: Kind, wanted: str) -> None:
         message = f"The key of the row is {type_of(key)}, not {wanted}."

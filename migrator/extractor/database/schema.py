@@ -79,12 +79,14 @@ KNOWN: Mapping[str, frozenset[str]] = {
         "webhooks": "webhook_id name description url status secret creation_timestamp "
         "last_updated_timestamp deleted_timestamp workspace",
         "webhook_events": "webhook_id entity action",
+        "workspaces": "name description default_artifact_root trace_archival_location "
+        "trace_archival_retention",
     }.items()
 }
 
 # Tables whose rows follow from others, or are MLflow's own bookkeeping.
 DERIVED = frozenset(
-    {"alembic_version", "latest_metrics", "trace_metrics", "span_metrics", "workspaces"}
+    {"alembic_version", "latest_metrics", "trace_metrics", "span_metrics"}
     | {"scheduler_leases", "job_locks", "sql_trace_rollup_rebuild_queue"}
     | {"sql_assessment_daily_rollups", "sql_span_cost_daily_rollups"}
     | {"sql_trace_metric_daily_rollups", conventions.MIGRATOR_SEEN_TABLE}

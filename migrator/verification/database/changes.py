@@ -192,8 +192,16 @@ def _key_of(kind: Kind, entity_id: str) -> dict[str, object]:
         return {"experiment_id": int(entity_id)}
     if kind is Kind.MODEL_VERSION:
         name, _, version = entity_id.rpartition("/")
-        return {"name": name, "version": int(version)}
+        return {**_model_key(name), "version": int(version)}
+    if kind is Kind.REGISTERED_MODEL:
+        return _model_key(entity_id)
     return {_TABLES[kind].key[0]: entity_id}
+
+
+def _model_key(full_name: str) -> dict[str, object]:
+    """The key of a registered model, by its name or WORKSPACE/NAME."""
+    workspace, _, name = full_name.rpartition("/")
+    return {"workspace": workspace, "name": name} if workspace else {"name": name}
 
 
 def _part(kind: Kind, entity: _Stored, field: str) -> _Stored | None:
