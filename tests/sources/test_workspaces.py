@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
@@ -20,7 +20,9 @@ from migrator.outcome.summary import Outcome
 from migrator.verification import verify
 from tests.support import databasekit, fixturekit
 from tests.support.databasekit import execute, rows
+from tests.support.marks import long
 from tests.support.mlflow_server import RELEASE
+from tests.support.sql_servers import Server
 from tests.support.storekit import write_experiment
 
 OPTIONS = pipeline.Options(workers=1, artifacts="keep")
@@ -192,9 +194,8 @@ PUBLIC = "https://8.8.8.8/hook"  # MLflow looks up the name of a host
 
 
 @contextmanager
-def workspaces_enabled(path: Path) -> Iterator[Callable[[str], MlflowClient]]:
+def workspaces_enabled(uri: str) -> Iterator[Callable[[str], MlflowClient]]:
     """A function that gives MLflow's client on a database in one of its workspaces."""
-    uri = f"sqlite:///{path}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
         patch.setenv("MLFLOW_WORKSPACE", "default")  # mlflow.set_workspace changes it
@@ -239,15 +240,17 @@ def write_alike(client: MlflowClient, workspace: str) -> None:
     client.create_webhook("hook", f"{PUBLIC}/{workspace}", ["registered_model.created"])
 
 
-def made_by_three_teams(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with workspaces_enabled(path) as client_in:
+def made_by_three_teams(folder: Path) -> str:
+    """A database in a folder of its own; its URI."""
+    folder.mkdir()
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with workspaces_enabled(uri) as client_in:
         client_in("default")
         mlflow.create_workspace("team-a", description="The first team")
         mlflow.create_workspace("team-b", default_artifact_root="file:///artifacts/b")
         for workspace in WORKSPACES:
             write_alike(client_in(workspace), workspace)
-    return path
+    return uri
 
 
 def shown_in(client: MlflowClient) -> dict[str, object]:
@@ -271,21 +274,40 @@ def shown_in(client: MlflowClient) -> dict[str, object]:
     }
 
 
-def shown(path: Path) -> dict[str, object]:
+def shown(uri: str) -> dict[str, object]:
     """What MLflow shows in each workspace of a database, and of the workspaces themselves."""
-    with workspaces_enabled(path) as client_in:
+    with workspaces_enabled(uri) as client_in:
         found: dict[str, object] = {w: shown_in(client_in(w)) for w in WORKSPACES}
         found["workspaces"] = [repr(each) for each in client_in("default").list_workspaces()]
     return found
 
 
-def convert_all(source: Path, target: Path, **more: Any) -> Outcome:
-    return pipeline.convert([str(source)], f"sqlite:///{target}", OPTIONS, **more)
+def convert_all(source: str, target: str) -> Outcome:
+    return pipeline.convert([source], target, OPTIONS)
+
+
+@pytest.fixture(params=["sqlite", *long("postgresql", "mysql")])
+def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a new database."""
+    monkeypatch.chdir(tmp_path)  # reports of servers go there
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new.db"
+    server = request.getfixturevalue(request.param)
+    return str(server.uri(server.fresh()))
+
+
+def asked(uri: str, query: str) -> list[tuple[object, ...]]:
+    """The rows of a query."""
+    engine = sqlalchemy.create_engine(uri)
+    with engine.connect() as connection:
+        found = [tuple(row) for row in connection.exec_driver_sql(query)]
+    engine.dispose()
+    return found
 
 
 @with_workspaces
-def test_each_workspace_is_read_back_as_it_was(tmp_path: Path) -> None:
-    source, target = made_by_three_teams(tmp_path / "old" / "mlflow.db"), tmp_path / "new.db"
+def test_each_workspace_is_read_back_as_it_was(target: str, tmp_path: Path) -> None:
+    source = made_by_three_teams(tmp_path / "old")
     expected = shown(source)
     outcome = convert_all(source, target)
     assert outcome.exit_code == 0 and outcome.ledger.gaps() == []
@@ -294,8 +316,8 @@ def test_each_workspace_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert outcome.ledger.converted[Kind.REGISTERED_MODEL] == 6
     assert shown(target) == expected
     assert "of team-b" in str(expected["team-b"]) and "of team-a" not in str(expected["team-b"])
-    assert verify([str(source)], f"sqlite:///{target}", OPTIONS).same
-    traces = rows(
+    assert verify([source], target, OPTIONS).same
+    traces = asked(
         target, "SELECT e.workspace, COUNT(*) FROM trace_info t JOIN experiments e "
         "ON e.experiment_id = t.experiment_id GROUP BY 1 ORDER BY 1",
     )  # fmt: skip
@@ -303,17 +325,19 @@ def test_each_workspace_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 @with_workspaces
-def test_converting_again_changes_nothing(tmp_path: Path) -> None:
-    source, target = made_by_three_teams(tmp_path / "old" / "mlflow.db"), tmp_path / "new.db"
+def test_converting_again_changes_nothing(target: str, tmp_path: Path) -> None:
+    source = made_by_three_teams(tmp_path / "old")
     convert_all(source, target)
-    before = target.read_bytes()
-    assert convert_all(source, target).unchanged
-    assert target.read_bytes() == before
+    before = shown(target)
+    outcome = convert_all(source, target)
+    assert not any(outcome.ledger.converted.values())
+    assert outcome.unchanged or not target.startswith("sqlite")
+    assert shown(target) == before
 
 
 @with_workspaces
-def test_what_was_deleted_in_one_workspace_stays_in_the_other(tmp_path: Path) -> None:
-    source, target = made_by_three_teams(tmp_path / "old" / "mlflow.db"), tmp_path / "new.db"
+def test_what_was_deleted_in_one_workspace_stays_in_the_other(target: str, tmp_path: Path) -> None:
+    source = made_by_three_teams(tmp_path / "old")
     convert_all(source, target)
     with workspaces_enabled(target) as client_in:
         client_in("team-a").delete_registered_model("iris")
@@ -324,21 +348,23 @@ def test_what_was_deleted_in_one_workspace_stays_in_the_other(tmp_path: Path) ->
     outcome = convert_all(source, target)
     assert outcome.exit_code == 0 and outcome.ledger.gaps() == []
     assert outcome.ledger.left_out[Kind.REGISTERED_MODEL] == 1
-    found = rows(
+    found = asked(
         target, "SELECT workspace, name, description FROM registered_models "
         "WHERE name <> 'greeting' ORDER BY 1",
     )  # fmt: skip
     assert found == [("default", "iris", "Described anew"), ("team-b", "lily", "of team-b")]
-    assert verify([str(source)], f"sqlite:///{target}", OPTIONS).same
+    assert verify([source], target, OPTIONS).same
 
 
 @with_workspaces
-def test_a_workspace_gets_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, target = made_by_three_teams(tmp_path / "old" / "mlflow.db"), tmp_path / "new.db"
+def test_a_workspace_gets_what_it_lacks(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = made_by_three_teams(tmp_path / "old")
     monkeypatch.setenv("MLFLOW_WORKSPACE", "team-a")
     outcome = convert_all(source, target)
     assert outcome.ledger.converted[Kind.WORKSPACE] == 1
-    found = rows(target, "SELECT workspace, name FROM registered_models ORDER BY 1, 2")
+    found = asked(target, "SELECT workspace, name FROM registered_models ORDER BY 1, 2")
     assert found == [("team-a", "greeting"), ("team-a", "iris")]
     monkeypatch.delenv("MLFLOW_WORKSPACE")
     outcome = convert_all(source, target)
@@ -348,15 +374,28 @@ def test_a_workspace_gets_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @with_workspaces
-def test_names_of_a_folder_are_those_of_the_default_workspace(tmp_path: Path) -> None:
-    source, target = made_by_three_teams(tmp_path / "old" / "mlflow.db"), tmp_path / "new.db"
+def test_names_of_a_folder_are_those_of_the_default_workspace(target: str, tmp_path: Path) -> None:
+    source = made_by_three_teams(tmp_path / "old")
     write_experiment(tmp_path / "mlruns", "7", "support")
     convert_all(source, target)
     with pytest.raises(TargetError, match=r"'support' of its own|clashes"):
-        convert_all(tmp_path / "mlruns", target)
-    outcome = pipeline.convert(
-        [str(tmp_path / "mlruns")], f"sqlite:///{target}", replace(OPTIONS, on_conflict="rename")
-    )
+        convert_all(str(tmp_path / "mlruns"), target)
+    options = replace(OPTIONS, on_conflict="rename")
+    outcome = pipeline.convert([str(tmp_path / "mlruns")], target, options)
     assert outcome.exit_code == 0
-    names = rows(target, "SELECT name, workspace FROM experiments WHERE experiment_id = 7")
+    names = asked(target, "SELECT name, workspace FROM experiments WHERE experiment_id = 7")
     assert names == [("support (7)", "default")]
+
+
+@with_workspaces
+@pytest.mark.long
+def test_a_server_s_database_gives_all_its_workspaces(
+    postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = postgresql.uri(postgresql.fresh())
+    convert_all(made_by_three_teams(tmp_path / "old"), server)
+    target = f"sqlite:///{tmp_path}/back.db"
+    outcome = convert_all(server, target)
+    assert outcome.exit_code == 0 and outcome.ledger.gaps() == []
+    assert shown(target) == shown(server)

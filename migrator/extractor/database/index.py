@@ -200,18 +200,21 @@ class Indexer:
         table = "registered_models"
         if not self._database.has(table, "name"):
             return
-        columns = ["c.name", column_of(self._database, table, "workspace")]
-        seen: set[tuple[str, object]] = set()
-        for model, workspace in pages(self._database, "", columns, table, "name"):
-            if not self._workspaces.takes(workspace):
-                continue
-            if not isinstance(model, str):
-                self._reject(table, model, Kind.REGISTERED_MODEL, "a text")
-            elif (model, workspace) not in seen:
-                seen.add((model, workspace))
-                folder = registry_folder(self._name, workspace)
-                home = self._workspaces.home(workspace)
-                yield RegistryEntry(model, folder, model, workspace=home)
+        workspaces: list[object] = [None]
+        if self._database.has(table, "workspace"):
+            default = f"COALESCE(workspace, '{conventions.DEFAULT_WORKSPACE}')"
+            found = self._database.rows(f"SELECT DISTINCT {default} FROM {table}")
+            workspaces = [workspace for (workspace,) in found]
+        for workspace in filter(self._workspaces.takes, workspaces):
+            folder = registry_folder(self._name, workspace)
+            home = self._workspaces.home(workspace)
+            seen: set[str] = set()
+            for (model,) in pages(self._database, "", ["c.name"], table, "name", workspace):
+                if not isinstance(model, str):
+                    self._reject(table, model, Kind.REGISTERED_MODEL, "a text")
+                elif model not in seen:
+                    seen.add(model)
+                    yield RegistryEntry(model, folder, model, workspace=home)
 
     def _reject(self, table: str, key: object, kind: Kind, wanted: str) -> None:
         message = f"The key of the row is {type_of(key)}, not {wanted}."
