@@ -83,8 +83,14 @@ def open_database(uri: str) -> Database:
 
 
 def _open_stores(uri: str) -> tuple[Any, Any]:
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
+
+    try:
+        from mlflow.store.model_registry.sqlalchemy_workspace_store import (
+            WorkspaceAwareSqlAlchemyStore as Registry,
+        )
+    except ImportError:  # MLflow 3.9
+        from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
 
     class ReadOnlyTracking(Tracking):  # type: ignore[misc]
         def _create_default_experiment(self, session: Any) -> None:
@@ -95,9 +101,6 @@ def _open_stores(uri: str) -> tuple[Any, Any]:
 
     class ReadOnlyRegistry(Registry):  # type: ignore[misc]
         workspace = conventions.DEFAULT_WORKSPACE
-
-        def _initialize_store_state(self) -> None:
-            """Take a database with several workspaces (3.10 and later)."""
 
         def _get_active_workspace(self) -> str:
             return self.workspace
