@@ -60,6 +60,12 @@ class Place:
 def existing_experiment(row: Sequence[Any]) -> ExistingExperiment:
     """An experiment of the target, from a row of ``experiments_query``."""
     number, name, creation_ms, stage, source_id, source_name, has_runs, workspace = row
+    if not isinstance(number, int):
+        raise TargetError(
+            f"The target's table experiments has the id {number!r:.60}, which is not a number; "
+            "nothing was changed.",
+            todo="Correct that row, or choose another target.",
+        )
     return ExistingExperiment(
         int(number),
         str(name),  # a damaged SQLite file may have bytes or a number there

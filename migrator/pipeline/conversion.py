@@ -20,6 +20,7 @@ from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
 from migrator.pipeline.in_place import (
     SharedNewTraces,
+    check_experiments,
     check_whole,
     count_as_there,
     in_place_options,
@@ -225,6 +226,7 @@ def _check_places(
     """Check that nothing will be written into a source, or the whole source in place."""
     if request.target.in_place:
         check_whole(stores)
+        check_experiments(target.experiments())
         return
     check_outside(outcome.sources, "--to", target.path)
     check_outside(outcome.sources, "--report", request.report.path or str(target.report_base))

@@ -26,6 +26,7 @@ from migrator.model import (
 
 EXPERIMENTS = "experiments"
 E = TypeVar("E", bound=Entry)
+_SEPARATORS = frozenset("/\\\0")
 
 
 class Indexer:
@@ -192,6 +193,8 @@ class Indexer:
                 continue  # named by ``Orphans`` or ``Workspaces``
             if not isinstance(entity_id, str):
                 self._reject(table, entity_id, kind, "a text")
+            elif not _is_file_name(entity_id):
+                self._reject(table, entity_id, kind, "an id that MLflow accepts")
             elif entity_id not in seen:
                 seen.add(entity_id)
                 yield entity_id, experiment_id, value
@@ -220,6 +223,11 @@ class Indexer:
         message = f"The key of the row is {type_of(key)}, not {wanted}."
         path = f"{self._name}/{table}/{key!r:.60}"
         self._issues.append(Issue(Code.ROW_DAMAGED, path, message, "", kind))
+
+
+def _is_file_name(entity_id: str) -> bool:
+    """Whether an id can name a directory. A database must not lead us to any that it names."""
+    return entity_id not in ("", ".", "..") and not _SEPARATORS & set(entity_id)
 
 
 def _sorted(entries: Iterable[E]) -> tuple[E, ...]:

@@ -173,7 +173,7 @@ def select(
     """
     names = [key, *columns]
     ending = f" AND {where}" if where else ""
-    if database.has_rowid:
+    if database.has(table) and database.has_rowid(table):
         ending += " ORDER BY c.rowid"
     found: dict[object, list[dict[str, Any]]] = defaultdict(list)
     for row in _owned(database, table, names, keys, ending):
@@ -244,11 +244,11 @@ def pages(
 ) -> Iterator[Row]:
     """Yield rows of ``columns`` (SQL text) in pages by key, so that no page needs an offset.
 
-    ``source`` is SQL text that joins other tables to ``table``, which it calls ``c``. In SQLite
-    the number of the row is the key: rows are seen too whose own key is repeated or missing. With a
-    ``workspace``, in which alone the key may be unique, only its rows are read.
+    ``source`` is SQL text that joins other tables to ``table``, which it calls ``c``. Where rows
+    have a number (SQLite), that is the key: rows are seen too whose own key is repeated or missing.
+    With a ``workspace``, in which alone the key may be unique, only its rows are read.
     """
-    mark = "c.rowid" if database.has_rowid else f"c.{database.name(key)}"
+    mark = "c.rowid" if database.has_rowid(table) else f"c.{database.name(key)}"
     listed = ", ".join([mark, *columns])
     last: object = None
     while True:

@@ -169,9 +169,12 @@ class SchemaReport:
         """Yield an issue for each table or column that is not carried, and for an odd schema."""
         yield from self._revision()
         for table in sorted(self.database.tables):
+            is_view = table in self.database.views
+            if table in KNOWN and is_view:
+                yield self._schema_issue(f"{self.name}/{table}", "It is a view, not a table.")
             if table in KNOWN:
                 yield from self._columns(table)
-            elif table not in DERIVED:
+            elif table not in DERIVED and not is_view:
                 yield from self._table(table)
         yield from self._other_links()
 
