@@ -238,6 +238,13 @@ def _sqlite_error(path: str, error: sqlite3.Error) -> SourceError:
             todo="Restore a backup, or save what can be saved: sqlite3 old.db .recover | "
             "sqlite3 saved.db. Then give that file.",
         )
+    if "readonly" in said and os.path.exists(f"{path}-journal"):
+        return SourceError(
+            f"{path} was left in the middle of a write, which {path}-journal undoes when it is "
+            "opened for writing.",
+            todo="Start and stop the server that wrote it, or copy both files and open the copy "
+            "once: sqlite3 COPY 'PRAGMA quick_check'. Then give the copy.",
+        )
     if "unable to open" in said or "readonly" in said:
         return SourceError(
             f"{path} can't be opened ({said}).",
