@@ -122,7 +122,7 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
                 field = part.field
                 if is_by_model and field in ASKING_FIELDS:
                     field = "maybe_outputs"  # {"text": …} in a response is its text
-                entries.append(Entry(field, Found(part.value, place, key, part.inside)))
+                entries.append(Entry(field, Found(part.value, place, key, part.inside, True)))
         elif "\n" in text and transcript(text)[1] is not None:
             entries.append(Entry("calls", Found(text, place, key)))
     return entries
@@ -143,7 +143,7 @@ def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
         if not names_llm and answer_of(body) is None:
             continue
         for part in facts:
-            inside = Found(part.value, found.place, found.key, part.inside)
+            inside = Found(part.value, found.place, found.key, part.inside, True)
             entries.append(Entry(part.field, inside))
     return entries
 

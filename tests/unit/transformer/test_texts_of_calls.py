@@ -229,3 +229,22 @@ def test_alternatives_in_the_name_of_a_file() -> None:
     (mine,) = [each for each in load_profiles(texts=[("mine.toml", text)]) if each.name == "mine"]
     wanted = wanted_artifacts([mine])
     assert wanted("reply.sql") and wanted("a/reply.py") and not wanted("reply.js")
+
+
+@pytest.mark.parametrize("blank", ["{text}", "{{ text }}"])
+def test_template_is_not_asked_beside_the_prompt_that_was_made_of_it(blank: str) -> None:
+    texts = {
+        "prompt_template_basic.txt": f"Translate into Korean: {blank}.\n",
+        "full_prompt_basic.txt": "Translate into Korean: The sea is calm today.",
+    }
+    made = trace(run("r", params={"model": "gpt-4o"}, texts=texts))
+    (root,) = made.spans
+    inputs = {"full_prompt_basic": texts["full_prompt_basic.txt"]}
+    assert value(root, "mlflow.spanInputs") == inputs
+    assert made.request_preview == texts["full_prompt_basic.txt"]
+    other = {**texts, "full_prompt_basic.txt": "Write about the sea."}
+    both = value(
+        trace(run("r", params={"model": "gpt-4o"}, texts=other)).spans[0], "mlflow.spanInputs"
+    )
+    assert isinstance(both, dict)
+    assert set(both) == {"prompt_template_basic", "full_prompt_basic"}
