@@ -19,8 +19,8 @@ ROOTS: Mapping[str, str] = {
     "evaluation_datasets": "dataset_id",
     "scorers": "scorer_id",
     "webhooks": "webhook_id",
-    "workspaces": "name",
     "experiments": "experiment_id",
+    "workspaces": "name",
 }
 # Of these, the ones that belong to no experiment.
 SHARED_ROOTS = frozenset({"registered_models", "evaluation_datasets", "webhooks", "workspaces"})

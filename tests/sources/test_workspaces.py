@@ -357,6 +357,28 @@ def test_what_was_deleted_in_one_workspace_stays_in_the_other(target: str, tmp_p
 
 
 @with_workspaces
+def test_a_workspace_that_was_deleted_stays_away(target: str, tmp_path: Path) -> None:
+    source = made_by_three_teams(tmp_path / "old")
+    convert_all(source, target)
+    with workspaces_enabled(target) as client_in:
+        client_in("default")
+        mlflow.delete_workspace("team-a", mode="CASCADE")
+    with workspaces_enabled(source) as client_in:
+        client_in("team-a").create_experiment("new in team-a")
+        client_in("team-a").create_registered_model("new in team-a")
+        client_in("team-b").create_registered_model("new in team-b")
+    outcome = convert_all(source, target)
+    assert outcome.exit_code == 0 and outcome.ledger.gaps() == []
+    assert outcome.ledger.left_out[Kind.WORKSPACE] == 1
+    assert outcome.ledger.left_out[Kind.EXPERIMENT] == 2
+    assert outcome.ledger.converted[Kind.REGISTERED_MODEL] == 1
+    for table in ("experiments", "registered_models", "evaluation_datasets", "webhooks"):
+        found = asked(target, f"SELECT DISTINCT workspace FROM {table} ORDER BY 1")
+        assert found == [("default",), ("team-b",)]
+    assert asked(target, "SELECT name FROM workspaces ORDER BY 1") == [("default",), ("team-b",)]
+
+
+@with_workspaces
 def test_a_workspace_gets_what_it_lacks(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -359,6 +359,15 @@ def _mark_deleted(db: sqlite3.Connection, field: Field, key: tuple[str, ...]) ->
 def _name_deleted(db: sqlite3.Connection, table: str, written: Written) -> None:
     found = [str(row[0]) for row in db.execute(f"SELECT id FROM temp.gone_{table} ORDER BY id")]
     _add_issue(written, Code.TARGET_DELETED, KINDS[table], found)
+    if table == "workspaces":  # what was moved out of one is there, in another
+        for child in ("experiments", "registered_models", "evaluation_datasets", "webhooks"):
+            same = _matches(audit.key_columns(db, child))
+            db.execute(
+                f"INSERT OR IGNORE INTO temp.gone_{child} SELECT {owner_of(db, child).sql}, "
+                f"'deleted' FROM main.{child} AS s WHERE s.workspace IN "
+                "(SELECT id FROM temp.gone_workspaces) "
+                f"AND NOT EXISTS (SELECT 1 FROM target.{child} AS t WHERE {same})"
+            )
     if table == "experiments":  # new runs of a deleted experiment have no place either
         for child in ("runs", "logged_models", "trace_info"):
             db.execute(
