@@ -74,7 +74,7 @@ def existing_experiment(row: Sequence[Any]) -> ExistingExperiment:
         source_id,
         source_name,
         bool(has_runs),
-        str(workspace),
+        str(workspace or conventions.DEFAULT_WORKSPACE),
     )
 
 

@@ -421,3 +421,64 @@ def test_a_server_s_database_gives_all_its_workspaces(
     outcome = convert_all(server, target)
     assert outcome.exit_code == 0 and outcome.ledger.gaps() == []
     assert shown(target) == shown(server)
+
+
+@with_workspaces
+@pytest.mark.parametrize(
+    ("statements", "place", "rejected"),
+    [
+        (["UPDATE workspaces SET name = X'ff' WHERE name = 'team-a'"], "/workspaces/b'", 1),
+        (
+            ["UPDATE registered_models SET workspace = X'ff' WHERE workspace = 'team-a'"],
+            "/registered_models.workspace",
+            2,
+        ),
+    ],
+    ids=["of its row", "of its models"],
+)
+def test_a_workspace_that_is_not_a_text_is_named(
+    statements: list[str], place: str, rejected: int, tmp_path: Path
+) -> None:
+    source = made_by_three_teams(tmp_path / "old")
+    execute(tmp_path / "old" / "mlflow.db", *statements)
+    outcome = convert_all(source, f"sqlite:///{tmp_path}/new.db")
+    assert outcome.exit_code == 3 and outcome.ledger.gaps() == []
+    (issue,) = (each for each in outcome.ledger.issues if each.code is Code.ROW_DAMAGED)
+    assert place in issue.path and issue.count == rejected
+
+
+@with_workspaces
+def test_a_workspace_may_have_any_name(tmp_path: Path) -> None:
+    """MLflow allows few letters, but the column any text."""
+    source = made_by_three_teams(tmp_path / "old")
+    for table in TABLES:
+        change = f"UPDATE {table} SET workspace = '../x y' WHERE workspace = 'team-a'"
+        execute(tmp_path / "old" / "mlflow.db", change)
+    target = f"sqlite:///{tmp_path}/new.db"
+    assert convert_all(source, target).exit_code == 0
+    for table in TABLES:
+        names = f"SELECT DISTINCT workspace FROM {table} ORDER BY 1"
+        assert asked(target, names) == [("../x y",), ("default",), ("team-b",)]
+
+
+@with_workspaces
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "UPDATE experiments SET workspace = '' WHERE workspace = 'team-a'",
+            "has the name of experiment",
+        ),
+        ("DROP TABLE workspaces", "has this table, but it is not there"),
+    ],
+)
+def test_a_database_with_damaged_workspaces_is_not_changed(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    source = made_by_three_teams(tmp_path / "old")
+    path = tmp_path / "old" / "mlflow.db"
+    execute(path, change)
+    before = path.read_bytes()
+    with pytest.raises(SourceError, match=message):
+        pipeline.convert([source], options=OPTIONS, in_place=True)
+    assert path.read_bytes() == before

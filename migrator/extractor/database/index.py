@@ -159,7 +159,10 @@ class Indexer:
     def _workspace_entries(self) -> Iterator[AssetEntry]:
         folder = f"{self._name}/workspaces"
         for workspace in self._workspaces.rows():
-            yield AssetEntry(workspace, folder, workspace, kind=Kind.WORKSPACE)
+            if isinstance(workspace, str):
+                yield AssetEntry(workspace, folder, workspace, kind=Kind.WORKSPACE)
+            else:
+                self._reject("workspaces", workspace, Kind.WORKSPACE, "a text")
 
     def _shared_assets(self, table: str, key: str) -> Iterator[AssetEntry]:
         """List the rows of a table whose entities belong to no single experiment."""
@@ -206,8 +209,14 @@ class Indexer:
         workspaces: list[object] = [None]
         if self._database.has(table, "workspace"):
             default = f"COALESCE(workspace, '{conventions.DEFAULT_WORKSPACE}')"
-            found = self._database.rows(f"SELECT DISTINCT {default} FROM {table}")
-            workspaces = [workspace for (workspace,) in found]
+            found = self._database.rows(f"SELECT {default}, COUNT(*) FROM {table} GROUP BY 1")
+            workspaces = [workspace for workspace, _ in found if isinstance(workspace, str)]
+            for workspace, count in found:
+                if not isinstance(workspace, str):
+                    message = f"The workspace is {type_of(workspace)}, not a text."
+                    path, kind = f"{self._name}/{table}.workspace", Kind.REGISTERED_MODEL
+                    issue = Issue(Code.ROW_DAMAGED, path, message, "", kind, count=int(count))
+                    self._issues.append(issue)
         for workspace in filter(self._workspaces.takes, workspaces):
             folder = registry_folder(self._name, workspace)
             home = self._workspaces.home(workspace)

@@ -168,8 +168,8 @@ class _Registry:
         self._log = log
         self._model = entry.entity_id
         self._path = entry.path
-        last = entry.folder.rpartition("/")[2]
-        self._workspace = DEFAULT_WORKSPACE if last == "registered_models" else last
+        below = entry.folder.removeprefix(registry_folder(log.bound, None))
+        self._workspace = below.removeprefix("/") or DEFAULT_WORKSPACE
 
     def select(self, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         database = self._database

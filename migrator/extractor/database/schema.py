@@ -116,6 +116,7 @@ _MADE_BY = {
     "400f98739977": ("logged_models", "logged_model_metrics", "logged_model_params"),
     "770bee3ae1dd": ("assessments",),
     "a1b2c3d4e5f6": ("spans",),
+    "1b5f0d9ad7c1": ("workspaces",),
 }
 _LEFT_BY_ALEMBIC = "_alembic_tmp_"
 

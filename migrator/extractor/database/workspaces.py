@@ -78,12 +78,12 @@ class Workspaces:
             return workspace
         return DEFAULT_WORKSPACE
 
-    def rows(self) -> Iterator[str]:
-        """Yield the names of the workspaces to carry; MLflow itself makes the default one."""
+    def rows(self) -> Iterator[object]:
+        """Yield the keys of the workspaces to carry; MLflow itself makes the default one."""
         if not self.kept or not self.database.has("workspaces", "name"):
             return
         for (name,) in self.database.rows("SELECT name FROM workspaces ORDER BY name"):
-            if isinstance(name, str) and name != DEFAULT_WORKSPACE and self.takes(name):
+            if name != DEFAULT_WORKSPACE and self.takes(name):
                 yield name
 
     def issues(self, name: str) -> Iterator[Issue]:

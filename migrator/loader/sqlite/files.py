@@ -169,6 +169,11 @@ def _explain(path: str, message: str) -> TargetError:
             f"{path} is a damaged SQLite database ({message}).",
             todo="Repair it (sqlite3 .recover), or choose another file name for the target.",
         )
+    if message.startswith("no such"):
+        return TargetError(
+            f"{path} lacks a part of MLflow's tables ({message}); nothing was changed.",
+            todo="Restore a backup, or choose another target.",
+        )
     if "decode to UTF-8" in message:
         said = message.encode("ascii", "replace").decode()
         return TargetError(
