@@ -420,7 +420,7 @@ class RunSource(NodeSource):
             return SpanType.LLM
         if has_model and (inputs is not None or content.outputs is not None):
             return SpanType.LLM
-        if has_model and (self.view.usage()[0].are_known or self.status().word == "ERROR"):
+        if has_model and self.view.usage()[0].are_known:
             return SpanType.LLM
         has_own_answer = place.is_root and content.outputs is not None
         if self.view.documents() is not None and not has_own_answer:

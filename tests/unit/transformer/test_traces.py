@@ -332,12 +332,6 @@ def test_message_of_a_stack_trace_is_what_its_last_lines_say(
     assert made.response_preview == said
 
 
-def test_step_that_names_a_model_and_failed_is_a_call_of_it() -> None:
-    failed = run("generate", "r", status="FAILED", params={"model": "gpt-4o", "error": "429"})
-    made = trace(run("r", params={"question": "Is it open?"}), failed)
-    assert span(made, "generate").type == "LLM"
-
-
 def test_a_failure_without_a_stack_trace_has_no_empty_one() -> None:
     made = trace(run("r", status="FAILED", texts={"prompt.txt": "Say hello"}))
     (event,) = made.spans[0].events
