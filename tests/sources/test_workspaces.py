@@ -448,6 +448,17 @@ def test_a_workspace_that_is_not_a_text_is_named(
 
 
 @with_workspaces
+def test_a_default_workspace_that_was_changed_is_named(tmp_path: Path) -> None:
+    source = made_by_three_teams(tmp_path / "old")
+    with workspaces_enabled(source) as client_in:
+        client_in("default")
+        mlflow.update_workspace("default", description="For everybody")
+    outcome = convert_all(source, f"sqlite:///{tmp_path}/new.db")
+    (issue,) = (each for each in outcome.ledger.issues if each.code is Code.TABLE_NOT_CARRIED)
+    assert issue.path.endswith("/workspaces/default")
+
+
+@with_workspaces
 def test_a_workspace_may_have_any_name(tmp_path: Path) -> None:
     """MLflow allows few letters, but the column any text."""
     source = made_by_three_teams(tmp_path / "old")

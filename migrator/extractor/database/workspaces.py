@@ -16,6 +16,7 @@ from migrator.errors import SourceError
 from migrator.extractor.database.connection import Database
 from migrator.issues import Code, Issue, Kind
 
+_DEFAULT_DESCRIPTION = "Default workspace for legacy resources"  # as MLflow writes it
 _VARIABLE = "MLFLOW_WORKSPACE"  # MLflow's own, which also chooses that of a server
 
 # What belongs to a workspace: by a column of its own, or by its experiment.
@@ -89,8 +90,16 @@ class Workspaces:
     def issues(self, name: str) -> Iterator[Issue]:
         """Yield an issue for each kind of thing in each other workspace, with its number.
 
-        One workspace that was not asked for is a loss; what is left out on request is a note.
+        One workspace that was not asked for is a loss; what is left out on request is a note. What
+        was changed in the row of the default one is named too: every target has that row.
         """
+        if self._is_default_changed():
+            yield Issue(
+                Code.TABLE_NOT_CARRIED,
+                f"{name}/workspaces/{DEFAULT_WORKSPACE}",
+                "The description, artifact root and archive of the default workspace stay here: "
+                "the target has its own.",
+            )
         if self.chosen is None or not self.database.has("experiments", "workspace"):
             return
         code = Code.WORKSPACE_NOT_CHOSEN if os.environ.get(_VARIABLE) else Code.WORKSPACE_LEFT
@@ -103,6 +112,17 @@ class Workspaces:
                 kind,
                 count=count,
             )
+
+    def _is_default_changed(self) -> bool:
+        """Whether the default workspace, which is read, is not as MLflow made it."""
+        columns = ("default_artifact_root", "trace_archival_location", "trace_archival_retention")
+        there = [column for column in columns if self.database.has("workspaces", column)]
+        if not self.kept or not self.database.has("workspaces", "name", "description"):
+            return False
+        changed = " OR ".join(["description <> ?", *(f"{column} IS NOT NULL" for column in there)])
+        sql = f"SELECT COUNT(*) FROM workspaces WHERE name = ? AND ({changed})"
+        values = [DEFAULT_WORKSPACE, _DEFAULT_DESCRIPTION]
+        return self.takes(DEFAULT_WORKSPACE) and self.database.number(sql, values) > 0
 
     def _others(self) -> Iterator[tuple[str, Kind, int]]:
         """Yield workspace, kind and number of what is in other workspaces."""
