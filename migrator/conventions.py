@@ -12,6 +12,15 @@ PARENT_RUN_ID = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"  # on experiments too: the description that MLflow's pages show
 
+# ------------------------------------------------------------------ workspaces
+DEFAULT_WORKSPACE = "default"  # of MLflow 3.10 and later; what an older release wrote is in it
+
+
+def in_workspace(workspace: str, name: str) -> str:
+    """What people know something by that has its name in a workspace."""
+    return name if workspace == DEFAULT_WORKSPACE else f"{workspace}/{name}"
+
+
 # ------------------------------------------------------------------ keys on spans
 SPAN_REQUEST_ID = "mlflow.traceRequestId"
 SPAN_EXPERIMENT_ID = "mlflow.experimentId"

@@ -38,6 +38,16 @@ def is_kept(revision: str) -> bool:
     return revision in _parts()
 
 
+def has_workspaces(revision: str) -> bool:
+    """Return True if a database of this revision has workspaces, and ``create`` can make it."""
+    made = ""
+    for each, statements in _parts().items():
+        made += statements
+        if each == revision:
+            return "CREATE TABLE workspaces" in made
+    return False
+
+
 def create(path: str, revision: str = MLFLOW_39) -> None:
     """Make an empty database of MLflow in ``path``, without MLflow.
 

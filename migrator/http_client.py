@@ -12,6 +12,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 BACKOFF_S, MAX_WAIT_S = 0.5, 30.0
+TOO_MANY_REQUESTS = 429
 # Headers of a question that is asked once: a server may be closing a connection that is kept open
 # just when it is used, which looks as if the server were gone.
 OWN_CONNECTION = {"Connection": "close"}
@@ -78,6 +79,8 @@ def failure_reason(error: OSError, timeout_s: float, certificates: str) -> str:
             return f"{whom} did not answer within {timeout_s:g} s"
         if isinstance(cause, OSError) and cause.strerror:
             return f"no connection to {whom}: {cause.strerror}"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return f"the connection to {whom} broke in the middle of an answer"
     if isinstance(error, requests.RequestException):
         return f"no connection to {whom} ({type(error).__name__})"
     return str(error)

@@ -45,6 +45,7 @@ class Kind(str, Enum):
     SCORER_VERSION = "scorer version"
     WEBHOOK = "webhook"
     WEBHOOK_EVENT = "webhook event"
+    WORKSPACE = "workspace"
 
 
 class Severity(str, Enum):
@@ -105,10 +106,12 @@ class Code(str, Enum):
     WORKSPACE_LEFT = (
         "workspace-left",
         Severity.REJECTED,
-        "A database has several workspaces (MLflow 3.10 and later), of which one is converted at a "
-        "time: names are unique in a workspace only, and may be seen by others.",
-        "Convert each into a database of its own: MLFLOW_WORKSPACE=NAME mlflow-migrate convert … "
-        "With that variable, the other workspaces are left out on request.",
+        "A database has several workspaces (MLflow 3.10 and later), and the target is a server or "
+        "has none. So one is converted at a time: names are unique in a workspace only, and may be "
+        "seen by others.",
+        "Convert into a database of MLflow 3.10 or later, which keeps all of them. Or convert one "
+        "after the other: MLFLOW_WORKSPACE=NAME mlflow-migrate convert … With that variable, the "
+        "other workspaces are left out on request.",
     )
     WORKSPACE_NOT_CHOSEN = (
         "workspace-not-chosen",

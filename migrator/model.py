@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
+from migrator import conventions
 from migrator.issues import Issue, Kind
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -59,10 +60,17 @@ class TraceEntry(Entry):
 
 @dataclass(frozen=True, slots=True)
 class AssetEntry(Entry):
-    """An evaluation dataset, scorer or webhook (``Asset``) that a source lists."""
+    """An evaluation dataset, scorer, webhook or workspace (``Asset``) that a source lists."""
 
     kind: Kind = Kind.EVALUATION_DATASET
     experiment_ids: tuple[str, ...] = ()  # to which an evaluation dataset is linked
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryEntry(Entry):
+    """A registered model or prompt; its name is unique in a workspace only."""
+
+    workspace: str = conventions.DEFAULT_WORKSPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class SourceIndex:
     datasets: tuple[Entry, ...]
     traces: tuple[TraceEntry, ...]
     logged_models: tuple[Entry, ...]
-    registered_models: tuple[Entry, ...]
+    registered_models: tuple[RegistryEntry, ...]
     files: int  # regular files below root; those in runs may not be counted
     size_bytes: int
     ignored_files: int  # files outside of entities; each has an issue
@@ -187,6 +195,7 @@ class ExperimentRecord:
     last_update_ms: int | None
     tags: Mapping[str, str]
     path: str  # absolute directory
+    workspace: str = conventions.DEFAULT_WORKSPACE
 
     @property
     def deleted(self) -> bool:
@@ -330,6 +339,12 @@ class RegisteredModelRecord:
     aliases: Mapping[str, int]
     versions: tuple[ModelVersionRecord, ...]
     path: str
+    workspace: str = conventions.DEFAULT_WORKSPACE
+
+    @property
+    def full_name(self) -> str:
+        """The name, after that of a workspace other than the default one."""
+        return conventions.in_workspace(self.workspace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,6 +461,7 @@ class EvaluationDatasetRecord:
     items: tuple[EvaluationItemRecord, ...]
     links: tuple[LinkRecord, ...]  # to experiments
     path: str
+    workspace: str = conventions.DEFAULT_WORKSPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,9 +506,22 @@ class WebhookRecord:
     deleted_ms: int | None
     events: tuple[WebhookEventRecord, ...]
     path: str
+    workspace: str = conventions.DEFAULT_WORKSPACE
 
 
-Asset: TypeAlias = "EvaluationDatasetRecord | ScorerRecord | WebhookRecord"
+@dataclass(frozen=True, slots=True)
+class WorkspaceRecord:
+    """A workspace (MLflow 3.10 and later): what belongs to it names it."""
+
+    name: str
+    description: str | None
+    default_artifact_root: str | None
+    trace_archival_location: str | None
+    trace_archival_retention: str | None
+    path: str
+
+
+Asset: TypeAlias = "EvaluationDatasetRecord | ScorerRecord | WebhookRecord | WorkspaceRecord"
 
 
 # --------------------------------------------------------------------- what was decided
@@ -550,6 +579,7 @@ class ExistingExperiment:
     source_id: str | None = None  # tag migrator.source_experiment_id
     source_name: str | None = None  # tag migrator.source_experiment_name
     has_runs: bool = False
+    workspace: str = conventions.DEFAULT_WORKSPACE
 
 
 @dataclass(frozen=True, slots=True)

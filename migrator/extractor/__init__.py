@@ -110,6 +110,7 @@ def open_source(
     progress: Progress = lambda stage, done, total: None,
     requests: int = REQUESTS_AT_ONCE,
     takes: Takes = lambda experiment_id, name, is_deleted: True,
+    keeps_workspaces: bool = False,
 ) -> Iterator[Source]:
     """Open the source that a user means.
 
@@ -117,7 +118,8 @@ def open_source(
 
     ``wanted`` chooses the artifacts whose text will be read, by relative path; with ``whole``,
     all artifact files must be readable, because they are copied. A server gets up to ``requests``
-    requests at once, and is asked only for what is in experiments that ``takes`` chooses. What the
+    requests at once, and is asked only for what is in experiments that ``takes`` chooses. Of a
+    database all workspaces are read if they are kept, otherwise one. What the
     source needs while it is open (a mirror, connections) is removed when the block ends. Raises
     SourceError.
     """
@@ -135,7 +137,7 @@ def open_source(
     elif is_database(text):
         from migrator.extractor.database.source import DatabaseSource  # most sources are files
 
-        with DatabaseSource.open(text) as source:
+        with DatabaseSource.open(text, keeps_workspaces=keeps_workspaces) as source:
             yield source
     else:
         yield FileStoreSource.open(text)

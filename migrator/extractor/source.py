@@ -32,6 +32,7 @@ from migrator.model import (
     Location,
     LoggedModelRecord,
     RegisteredModelRecord,
+    RegistryEntry,
     RootChange,
     RunEntry,
     RunRecord,
@@ -161,7 +162,7 @@ class Source(ABC):
         """Read a logged model with its params, tags and metrics."""
 
     @abstractmethod
-    def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
+    def read_registered_model(self, entry: RegistryEntry) -> Extracted[RegisteredModelRecord]:
         """Read a registered model or prompt with its versions."""
 
     def read_asset(self, entry: AssetEntry) -> Extracted[Asset]:

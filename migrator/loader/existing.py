@@ -11,21 +11,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from migrator import conventions
+from migrator import conventions, empty_database
 from migrator.errors import TargetError
 from migrator.loader import schema as schemas
 from migrator.model import ExistingExperiment
 
-EXPERIMENTS = (
+_EXPERIMENTS = (
     "SELECT e.experiment_id, e.name, e.creation_time, e.lifecycle_stage, i.value, n.value, "
-    "EXISTS (SELECT 1 FROM runs AS r WHERE r.experiment_id = e.experiment_id) "
+    "EXISTS (SELECT 1 FROM runs AS r WHERE r.experiment_id = e.experiment_id), {workspace} "
     "FROM experiments AS e "
     "LEFT JOIN experiment_tags AS i ON i.experiment_id = e.experiment_id "
     f"AND i.key = '{conventions.MIGRATOR_SOURCE_EXPERIMENT}' "
     "LEFT JOIN experiment_tags AS n ON n.experiment_id = e.experiment_id "
     f"AND n.key = '{conventions.MIGRATOR_SOURCE_NAME}' ORDER BY e.experiment_id"
 )
-"""Query for ``existing_experiment``: all experiments of MLflow's tables."""
+
+
+def experiments_query(revision: str | None) -> str:
+    """SQL for ``existing_experiment``: all experiments of MLflow's tables at a revision."""
+    has_any = revision is not None and empty_database.has_workspaces(revision)
+    workspace = "e.workspace" if has_any else f"'{conventions.DEFAULT_WORKSPACE}'"
+    return _EXPERIMENTS.format(workspace=workspace)
+
 
 FIRST_TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics"})
 _HOLDING = ("experiments", "registered_models")  # if these are empty, all tables are
@@ -51,8 +58,14 @@ class Place:
 
 
 def existing_experiment(row: Sequence[Any]) -> ExistingExperiment:
-    """An experiment of the target, from a row of ``EXPERIMENTS``."""
-    number, name, creation_ms, stage, source_id, source_name, has_runs = row
+    """An experiment of the target, from a row of ``experiments_query``."""
+    number, name, creation_ms, stage, source_id, source_name, has_runs, workspace = row
+    if not isinstance(number, int):
+        raise TargetError(
+            f"The target's table experiments has the id {number!r:.60}, which is not a number; "
+            "nothing was changed.",
+            todo="Correct that row, or choose another target.",
+        )
     return ExistingExperiment(
         int(number),
         str(name),  # a damaged SQLite file may have bytes or a number there
@@ -61,6 +74,7 @@ def existing_experiment(row: Sequence[Any]) -> ExistingExperiment:
         source_id,
         source_name,
         bool(has_runs),
+        str(workspace or conventions.DEFAULT_WORKSPACE),
     )
 
 

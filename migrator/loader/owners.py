@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from migrator.conventions import DEFAULT_WORKSPACE
 from migrator.errors import LedgerError
-from migrator.loader.sqlite.audit import quoted
+from migrator.loader.sqlite.audit import columns, quoted
 
 # The entities to which all other rows belong -> the column of their id; the nearest first.
 ROOTS: Mapping[str, str] = {
@@ -19,9 +20,10 @@ ROOTS: Mapping[str, str] = {
     "scorers": "scorer_id",
     "webhooks": "webhook_id",
     "experiments": "experiment_id",
+    "workspaces": "name",
 }
 # Of these, the ones that belong to no experiment.
-SHARED_ROOTS = frozenset({"registered_models", "evaluation_datasets", "webhooks"})
+SHARED_ROOTS = frozenset({"registered_models", "evaluation_datasets", "webhooks", "workspaces"})
 _RUN_OF_INPUT = (
     "CASE WHEN {0}.source_type = 'DATASET' THEN {0}.destination_id ELSE {0}.source_id END"
 )
@@ -53,7 +55,7 @@ def owner_of(db: sqlite3.Connection, table: str, database: str = "main") -> Owne
         root, sql = WITHOUT_KEYS[table]
         return Owner(root, sql.format(database=database), None)
     if table in ROOTS:
-        return Owner(table, f"s.{ROOTS[table]}", ROOTS[table])
+        return Owner(table, _id_in(db, table, table, ROOTS[table]), ROOTS[table])
     found: dict[str, str] = {}
     for _, _, parent, column, referred, *_ in db.execute(
         f"PRAGMA main.foreign_key_list({quoted(table)})"
@@ -67,11 +69,20 @@ def owner_of(db: sqlite3.Connection, table: str, database: str = "main") -> Owne
                 found.setdefault(root, column)
     for root in ROOTS:
         if root in found:
-            return Owner(root, f"s.{quoted(found[root])}", found[root])
+            return Owner(root, _id_in(db, table, root, found[root]), found[root])
     raise LedgerError(
         f"Table {table} refers to no table that this version knows; nothing was published.",
         todo="Convert into a SQLite file (sqlite:///mlflow.db), and report this.",
     )
+
+
+def _id_in(db: sqlite3.Connection, table: str, root: str, column: str) -> str:
+    """SQL for an entity's id; a registered model's name is unique in a workspace only."""
+    name = f"s.{quoted(column)}"
+    if root == "registered_models" and "workspace" in columns(db, table):
+        is_default = f"s.workspace = '{DEFAULT_WORKSPACE}'"
+        return f"CASE WHEN {is_default} THEN {name} ELSE s.workspace || '/' || {name} END"
+    return name
 
 
 def is_shared(db: sqlite3.Connection, table: str) -> bool:

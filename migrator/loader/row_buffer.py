@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import length_hint
 
 from migrator import encoding
 from migrator.issues import Code, Issue, Kind
-from migrator.loader.rows import COLUMNS, KINDS, Row
+from migrator.loader.rows import COLUMNS, KINDS, Row, Value
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.files import reporting
 
@@ -88,7 +88,15 @@ class RowBuffer:
 
         No savepoint: SQLite would keep a copy of every page that is touched after it.
         """
-        columns = COLUMNS[table]
+        columns = audit.written_columns(db, table)
+        if len(columns) < len(COLUMNS[table]):
+            places = [COLUMNS[table].index(column) for column in columns]
+            batch = [tuple(row[place] for place in places) for row in batch]
+        return self._insert_rows(db, table, columns, batch)
+
+    def _insert_rows(
+        self, db: sqlite3.Connection, table: str, columns: Sequence[str], batch: list[Row]
+    ) -> int:
         places = ", ".join("?" * len(columns))
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
         taken = len(batch)
@@ -100,18 +108,19 @@ class RowBuffer:
                 row = batch[-length_hint(rest) - 1]
                 clean = tuple(encoding.clean_text(v) if isinstance(v, str) else v for v in row)
                 why = "holds a lone surrogate"
-                self.issues.append(self._row_issue(Code.LOAD_TEXT_REPAIRED, table, clean, why))
-                taken += self._insert(db, table, [clean]) - 1
+                named = dict(zip(columns, clean, strict=True))
+                self.issues.append(self._row_issue(Code.LOAD_TEXT_REPAIRED, table, named, why))
+                taken += self._insert_rows(db, table, columns, [clean]) - 1
             except (sqlite3.IntegrityError, OverflowError) as error:
                 row = batch[-length_hint(rest) - 1]
                 if table in KINDS:  # the others only repeat what these say
-                    self.issues.append(self._row_issue(Code.LOAD_REFUSED, table, row, str(error)))
+                    named = dict(zip(columns, row, strict=True))
+                    self.issues.append(self._row_issue(Code.LOAD_REFUSED, table, named, str(error)))
                 self.is_latest_missing |= table == "latest_metrics"
                 taken -= 1
         return taken
 
-    def _row_issue(self, code: Code, table: str, row: Row, reason: str) -> Issue:
-        named = dict(zip(COLUMNS[table], row, strict=True))
+    def _row_issue(self, code: Code, table: str, named: Mapping[str, Value], reason: str) -> Issue:
         name = "/".join(str(named[column]) for column in audit.own_key(self._open(), table))
         kind = audit.kind_of(table, named)
         said = kind.value if kind else table

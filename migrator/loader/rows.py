@@ -1,10 +1,10 @@
-"""Turns records and plans into rows of MLflow 3.9.0's tables. Pure functions: no database.
+"""Turns records and plans into rows of MLflow's tables. Pure functions: no database.
 
 Columns and encodings are those of ``mlflow.store.tracking.dbmodels.models`` and
-``mlflow.store.model_registry.dbmodels.models`` at revision ``d3e4f5a6b7c8``. The column lists
-are written out because a newer MLflow's table objects know columns that 3.9 lacks. Where MLflow
-draws an id at random, ours is a hash of what the row says, so that converting twice is converting
-once.
+``mlflow.store.model_registry.dbmodels.models`` at revision ``d3e4f5a6b7c8``, with the workspaces of
+MLflow 3.10. The column lists are written out because a newer MLflow's table objects know columns
+that 3.9 lacks. Where MLflow draws an id at random, ours is a hash of what the row says, so that
+converting twice is converting once.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from migrator.model import (
     RunRecord,
     ScorerRecord,
     TracePlan,
+    WorkspaceRecord,
 )
 
 Value: TypeAlias = "str | int | float | bool | None"
 Row: TypeAlias = "tuple[Value, ...]"
 
-# Table by table, parents before children.
+# Table by table, parents before children. What a schema lacks, such as workspaces before MLflow
+# 3.10, is not written.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "experiments": (
         "experiment_id",
@@ -46,6 +48,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "lifecycle_stage",
         "creation_time",
         "last_update_time",
+        "workspace",
     ),
     "experiment_tags": ("key", "value", "experiment_id"),
     "runs": (
@@ -114,8 +117,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "dataset_name",
         "dataset_digest",
     ),
-    "registered_models": ("name", "creation_time", "last_updated_time", "description"),
-    "registered_model_tags": ("key", "value", "name"),
+    "registered_models": ("name", "creation_time", "last_updated_time", "description", "workspace"),
+    "registered_model_tags": ("key", "value", "name", "workspace"),
     "model_versions": (
         "name",
         "version",
@@ -130,9 +133,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "run_link",
         "status",
         "status_message",
+        "workspace",
     ),
-    "model_version_tags": ("key", "value", "name", "version"),
-    "registered_model_aliases": ("alias", "version", "name"),
+    "model_version_tags": ("key", "value", "name", "version", "workspace"),
+    "registered_model_aliases": ("alias", "version", "name", "workspace"),
     "trace_info": (
         "request_id",
         "experiment_id",
@@ -186,6 +190,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "last_update_time",
         "created_by",
         "last_updated_by",
+        "workspace",
     ),
     "evaluation_dataset_tags": ("dataset_id", "key", "value"),
     "evaluation_dataset_records": (
@@ -224,8 +229,16 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "creation_timestamp",
         "last_updated_timestamp",
         "deleted_timestamp",
+        "workspace",
     ),
     "webhook_events": ("webhook_id", "entity", "action"),
+    "workspaces": (
+        "name",
+        "description",
+        "default_artifact_root",
+        "trace_archival_location",
+        "trace_archival_retention",
+    ),
 }
 
 # The kind of entity that a table's rows are. The rows of other tables are not counted.
@@ -260,6 +273,7 @@ KINDS: Mapping[str, Kind] = {
     "scorer_versions": Kind.SCORER_VERSION,
     "webhooks": Kind.WEBHOOK,
     "webhook_events": Kind.WEBHOOK_EVENT,
+    "workspaces": Kind.WORKSPACE,
 }
 
 SPANS_AT_ONCE = 5_000  # the rows of a trace of 50,000 spans would take 100 MB
@@ -290,6 +304,7 @@ def experiment_row(plan: ExperimentPlan) -> Row:
         record.lifecycle_stage,
         record.creation_ms,
         record.last_update_ms,
+        record.workspace,
     )
 
 
@@ -393,6 +408,7 @@ def model_version_rows(record: RegisteredModelRecord) -> list[Row]:
             version.run_link,
             version.status or "READY",
             version.status_message,
+            record.workspace,
         )
         for version in record.versions
     ]
@@ -401,9 +417,8 @@ def model_version_rows(record: RegisteredModelRecord) -> list[Row]:
 def model_version_tag_rows(record: RegisteredModelRecord) -> list[Row]:
     found: list[Row] = []
     for version in record.versions:
-        found += [
-            (key, value, version.name, version.version) for key, value in version.tags.items()
-        ]
+        named = (version.name, version.version, record.workspace)
+        found += [(key, value, *named) for key, value in version.tags.items()]
     return found
 
 
@@ -506,9 +521,18 @@ def association_rows(
 
 
 def asset_rows(record: Asset, experiment_id: int | None) -> dict[str, list[Row]]:
-    """Make all rows of an evaluation dataset, scorer or webhook, by table."""
+    """Make all rows of an asset, by table."""
     if isinstance(record, EvaluationDatasetRecord):
         return _evaluation_rows(record)
+    if isinstance(record, WorkspaceRecord):
+        workspace: Row = (
+            record.name,
+            record.description,
+            record.default_artifact_root,
+            record.trace_archival_location,
+            record.trace_archival_retention,
+        )
+        return {"workspaces": [workspace]}
     if isinstance(record, ScorerRecord):
         return {
             "scorers": [(experiment_id, record.name, record.scorer_id)],
@@ -527,6 +551,7 @@ def asset_rows(record: Asset, experiment_id: int | None) -> dict[str, list[Row]]
         record.created_ms,
         record.last_updated_ms,
         record.deleted_ms,
+        record.workspace,
     )
     events: list[Row] = [(record.webhook_id, each.entity, each.action) for each in record.events]
     return {"webhooks": [webhook], "webhook_events": events}
@@ -544,6 +569,7 @@ def _evaluation_rows(record: EvaluationDatasetRecord) -> dict[str, list[Row]]:
         record.last_updated_ms,
         record.created_by,
         record.last_updated_by,
+        record.workspace,
     )
     items: list[Row] = [
         (

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
-from migrator import empty_database
+from migrator import conventions, empty_database
 from migrator.errors import LedgerError
 from migrator.issues import Code, Issue, Kind
 from migrator.loader import rows, schema
@@ -319,7 +319,7 @@ class Writer:
 
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Add a registered model or prompt with its tags, versions and aliases."""
-        name = record.name
+        name, workspace = record.full_name, record.workspace
         if name in self._seen[Kind.REGISTERED_MODEL]:
             self._refuse_duplicate(
                 Kind.REGISTERED_MODEL,
@@ -336,9 +336,18 @@ class Writer:
         self._seen[Kind.REGISTERED_MODEL].add(name)
         self._rows.put(
             "registered_models",
-            [(name, record.creation_ms, record.last_updated_ms, record.description)],
+            [
+                (
+                    record.name,
+                    record.creation_ms,
+                    record.last_updated_ms,
+                    record.description,
+                    workspace,
+                )
+            ],
         )
-        self._rows.put("registered_model_tags", [(k, v, name) for k, v in record.tags.items()])
+        own = (record.name, workspace)
+        self._rows.put("registered_model_tags", [(k, v, *own) for k, v in record.tags.items()])
         self._rows.put("model_versions", rows.model_version_rows(record))
         self._rows.put(
             "model_version_tags",
@@ -346,11 +355,11 @@ class Writer:
         )
         self._rows.put(
             "registered_model_aliases",
-            [(alias, version, name) for alias, version in record.aliases.items()],
+            [(alias, version, *own) for alias, version in record.aliases.items()],
         )
 
     def add_asset(self, record: Asset, experiment_id: int | None) -> None:
-        """Add an evaluation dataset, scorer or webhook with its parts."""
+        """Add an evaluation dataset, scorer, webhook or workspace with its parts."""
         for table, new in rows.asset_rows(record, experiment_id).items():
             self._rows.put(table, new)
 
@@ -478,7 +487,8 @@ class Writer:
                 entity_id="0",
             )
         )
-        return [(0, "Default (empty)", "", "deleted", None, None)]
+        home = conventions.DEFAULT_WORKSPACE
+        return [(0, "Default (empty)", "", "deleted", None, None, home)]
 
     def publish(self, options: PublishOptions | None = None) -> Written:
         """Give the target its new content; ``finish`` must have been called.

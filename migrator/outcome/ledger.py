@@ -29,6 +29,7 @@ from migrator.model import (
     TracePlan,
     TraceRecord,
     WebhookRecord,
+    WorkspaceRecord,
 )
 from migrator.paths import readable_path
 
@@ -114,6 +115,11 @@ def _(item: ScorerRecord) -> Counts:
 @counts_of.register
 def _(item: WebhookRecord) -> Counts:
     return Counter({Kind.WEBHOOK: 1, Kind.WEBHOOK_EVENT: len(item.events)})
+
+
+@counts_of.register
+def _(item: WorkspaceRecord) -> Counts:
+    return Counter({Kind.WORKSPACE: 1})
 
 
 def trace_counts_of(plan: TracePlan) -> Counts:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any
 
+from migrator.conventions import DEFAULT_WORKSPACE, in_workspace
 from migrator.issues import Kind
 from migrator.model import ExperimentPlan, Json, RootChange, RunRecord, TracePlan, TreePlan
 from migrator.outcome.examples import Examples
@@ -90,10 +91,11 @@ class ExperimentSummary:
 
     source: str
     experiment_id: str
-    name: str
+    name: str  # after that of a workspace other than the default one
     target_id: int
-    target_name: str
+    target_name: str  # likewise
     lifecycle_stage: str
+    workspace: str = DEFAULT_WORKSPACE
     runs: int = 0
     deleted_runs: int = 0
     trees: int = 0  # roots, with or without children
@@ -122,10 +124,11 @@ class ExperimentSummary:
         return cls(
             source=source,
             experiment_id=plan.record.experiment_id,
-            name=plan.record.name,
+            name=in_workspace(plan.record.workspace, plan.record.name),
             target_id=plan.target_id,
-            target_name=plan.target_name,
+            target_name=in_workspace(plan.record.workspace, plan.target_name),
             lifecycle_stage=plan.record.lifecycle_stage,
+            workspace=plan.record.workspace,
         )
 
     @property
@@ -154,6 +157,7 @@ class ExperimentSummary:
             self.target_id,
             self.target_name,
             self.lifecycle_stage,
+            self.workspace,
         )
 
     def add_run(self, run: RunRecord) -> None:

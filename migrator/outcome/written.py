@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 from migrator.issues import Code, Issue, Kind
+
+
+class RenamedModel(NamedTuple):
+    """A registered model of the target that got another name."""
+
+    workspace: str
+    old: str
+    new: str
 
 
 @dataclass(slots=True)
@@ -29,7 +38,7 @@ class Written:
     rebuilt_rejected: Counter[Kind] = field(default_factory=Counter)
     rebuilt_left_out: Counter[Kind] = field(default_factory=Counter)
     issues: list[Issue] = field(default_factory=list)
-    renamed_models: list[tuple[str, str]] = field(default_factory=list)  # in the target: old, new
+    renamed_models: list[RenamedModel] = field(default_factory=list)  # in the target
     backup_path: str | None = None  # of an existing SQLite file
     unchanged: bool = False  # a database lacked nothing, and is as it was
     files_sent: int = 0  # to an MLflow server

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, loader
+from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, extractor, loader
 from migrator.credentials import masked
+from migrator.empty_database import has_workspaces
 from migrator.errors import OptionError, SourceError
+from migrator.loader.schema import wanted_revision
 from migrator.outcome.summary import Outcome
 from migrator.pipeline.options import Options, Paths, as_texts
 from migrator.pipeline.sinks import Discard, Sink, checked_sink
@@ -46,7 +48,8 @@ def scan(
     began = time.monotonic()
     options = options or Options()
     sink = Discard() if sink is None else checked_sink(sink)
-    with fetched(sources, options, progress) as places:
+    keeps_workspaces = _keeps_workspaces(sources)
+    with fetched(sources, options, progress, keeps_workspaces=keeps_workspaces) as places:
         stores = open_stores(places, say)
         outcome = new_outcome(stores, options, None)
         observer = Observer(on_tree, progress)
@@ -56,6 +59,12 @@ def scan(
     outcome.ledger.add_outcome(walked.handed, {})
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _keeps_workspaces(sources: Paths) -> bool:
+    """Whether what is in a workspace of a source stays there in a new target."""
+    is_any_database = any(map(extractor.is_database, as_texts(sources)))
+    return is_any_database and has_workspaces(wanted_revision(None))
 
 
 def upgrade(uri: str = DEFAULT_TARGET) -> loader.UpgradeResult:
@@ -79,7 +88,7 @@ def show(
     is that of ``scan``.
     """
     options = options or Options()
-    with fetched(sources, options) as places:
+    with fetched(sources, options, keeps_workspaces=_keeps_workspaces(sources)) as places:
         stores = open_stores(places, say)
         run_id = _complete_id(run_id, stores, as_texts(sources))
         wanted: list[PlannedTree] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from migrator import DEFAULT_SOURCE, DEFAULT_TARGET, __version__, addresses, extractor, loader
 from migrator.credentials import masked
 from migrator.databases import new_targets
+from migrator.empty_database import has_workspaces
 from migrator.errors import OptionError, RejectedError
 from migrator.issues import Issue, Severity
 from migrator.loader.schema import release_of
@@ -19,6 +20,7 @@ from migrator.outcome.summary import Outcome
 from migrator.pipeline.closing import Walked
 from migrator.pipeline.in_place import (
     SharedNewTraces,
+    check_experiments,
     check_whole,
     count_as_there,
     in_place_options,
@@ -181,7 +183,13 @@ def _convert_into_database(request: _Request) -> Outcome:
     whole = not settings.dry_run and options.artifacts.mode == "copy"
     with (
         point_of_no_return() as committing,  # outermost: the mirrors' removal comes after, too
-        fetched(request.sources, options, request.progress, whole=whole) as places,
+        fetched(
+            request.sources,
+            options,
+            request.progress,
+            whole=whole,
+            keeps_workspaces=has_workspaces(target.wanted),
+        ) as places,
     ):
         state = None if settings.in_place else state_of(places, options, target)
         if state is not None and request.may_skip_reading and target.has_state(state):
@@ -218,6 +226,7 @@ def _check_places(
     """Check that nothing will be written into a source, or the whole source in place."""
     if request.target.in_place:
         check_whole(stores)
+        check_experiments(target.experiments())
         return
     check_outside(outcome.sources, "--to", target.path)
     check_outside(outcome.sources, "--report", request.report.path or str(target.report_base))

@@ -28,6 +28,7 @@ from migrator.model import (
     ScorerRecord,
     TraceRecord,
     WebhookRecord,
+    WorkspaceRecord,
 )
 from migrator.outcome.ledger import counts_of
 from migrator.pipeline.walk_totals import WalkTotals
@@ -179,6 +180,11 @@ def _(first: DatasetRecord, second: DatasetRecord) -> str:
 @contradiction.register(WebhookRecord)
 def _(first: Any, second: Any) -> str:
     return "created at another time" if _differ(first.created_ms, second.created_ms) else ""
+
+
+@contradiction.register
+def _(first: WorkspaceRecord, second: WorkspaceRecord) -> str:
+    return ""  # its name is all that it is known by
 
 
 @contradiction.register

@@ -18,6 +18,7 @@ from migrator.model import (
     LinkRecord,
     LoggedModelRecord,
     RegisteredModelRecord,
+    RegistryEntry,
     TraceEntry,
     TraceRecord,
 )
@@ -284,7 +285,7 @@ def hand_over_registered_models(entities: EntityReader, runs: RunIndex) -> None:
     ledger = context.totals.ledger
     if not any(store.index.registered_models for store in context.stores):
         return
-    found: defaultdict[str, list[Found[Entry]]] = defaultdict(list)
+    found: defaultdict[tuple[str, str], list[Found[RegistryEntry]]] = defaultdict(list)
     for store in context.stores:
         for entry in ranked(store.index.registered_models):
             if context.options.experiments or not context.selection.is_listed(entry):
@@ -294,7 +295,7 @@ def hand_over_registered_models(entities: EntityReader, runs: RunIndex) -> None:
                 leave_out_files(ledger, store, entry)
             else:
                 each = Found(store, entry, None, store.source.read_registered_model)
-                found[entry.entity_id].append(each)
+                found[entry.workspace, entry.entity_id].append(each)
     owners = _owners(entities, runs)
     for of_model in found.values():
         entity = entities.read(Kind.REGISTERED_MODEL, of_model)
@@ -304,7 +305,7 @@ def hand_over_registered_models(entities: EntityReader, runs: RunIndex) -> None:
 
 
 def hand_over_assets(entities: EntityReader) -> None:
-    """Hand over evaluation datasets, scorers and webhooks."""
+    """Hand over evaluation datasets, scorers, webhooks and workspaces."""
     context = entities.context
     ledger = context.totals.ledger
     found: defaultdict[tuple[Kind, str], list[Found[AssetEntry]]] = defaultdict(list)

@@ -173,8 +173,8 @@ def _with_contents(
     ]
     collation_key = context.target.collation_key
 
-    def name_in_source(each: transformer.FoundExperiment) -> tuple[int, str]:
-        return each.source, collation_key(each.record.name)
+    def name_in_source(each: transformer.FoundExperiment) -> tuple[int, str, str]:
+        return each.source, each.record.workspace, collation_key(each.record.name)
 
     sharing = Counter(map(name_in_source, found))
     twins = {each.record.path for each in found if sharing[name_in_source(each)] > 1}

@@ -9,7 +9,7 @@ counts as already there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from migrator.issues import Code, Kind
 from migrator.model import (
     Asset,
     DatasetRecord,
+    ExistingExperiment,
     ExperimentPlan,
     LoggedModelRecord,
     RegisteredModelRecord,
@@ -107,6 +108,22 @@ def check_whole(stores: Sequence[Store]) -> None:
                     f"{issue.path}: {issue.message} Such a database is not changed.",
                     todo="Restore a backup, or convert it into another database with --to.",
                 )
+
+
+def check_experiments(there: Iterable[ExistingExperiment]) -> None:
+    """Raise SourceError for experiments that MLflow could not have made beside one another."""
+    names: dict[tuple[str, str], int] = {}
+    for each in there:
+        other = names.setdefault((each.workspace, each.name), each.target_id)
+        if other != each.target_id or each.target_id < 0:
+            problem = f"has a negative id ({each.target_id})"
+            if other != each.target_id:
+                problem = f"has the name of experiment {other}"
+            raise SourceError(
+                f'Experiment {each.target_id} "{each.name}" {problem}, which MLflow does not '
+                "allow. Such a database is not changed.",
+                todo="Correct that row, or convert into another database with --to.",
+            )
 
 
 def without_own_traces(store: Store) -> Store:

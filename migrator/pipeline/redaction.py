@@ -30,7 +30,7 @@ _IDENTIFIERS = frozenset(
     | {"source_run_id", "assessment_id", "overrides", "digest", "dataset_digest"}
     | {"InputRecord.source_id", "ExperimentRecord.name", "RegisteredModelRecord.name"}
     | {"LinkRecord.target_id", "LinkRecord.kind", "record_id", "scorer_id", "webhook_id"}
-    | {"input_hash", "ScorerRecord.name"}
+    | {"input_hash", "ScorerRecord.name", "workspace", "WorkspaceRecord.name"}
     | {"EvaluationDatasetRecord.name", "ModelVersionRecord.name", "Issue.kind", "Issue.entity_id"}
     | {"Difference.entity_id"}
     | {"WebhookEventRecord.entity", "WebhookEventRecord.action"}
@@ -39,7 +39,8 @@ _LOCATIONS = frozenset(
     {"artifact_dir", "spans_path", "artifact_uri", "artifact_location", "storage_location"}
     | {"ExperimentRecord.path", "RunRecord.path", "LoggedModelRecord.path"}
     | {"RegisteredModelRecord.path", "TraceRecord.path", "EvaluationDatasetRecord.path"}
-    | {"ScorerRecord.path", "WebhookRecord.path"}
+    | {"ScorerRecord.path", "WebhookRecord.path", "WorkspaceRecord.path"}
+    | {"default_artifact_root", "trace_archival_location", "trace_archival_retention"}
 )
 _STAYS = _IDENTIFIERS | _LOCATIONS
 _JSON_TEXTS = frozenset(

@@ -106,9 +106,11 @@ def fetched(
     progress: Progress = no_progress,
     *,
     whole: bool = False,
+    keeps_workspaces: bool = False,
 ) -> Iterator[Opened]:
     """Open the sources until the block ends. With ``whole`` all artifacts can be read too.
 
+    With ``keeps_workspaces`` all workspaces of a database are read, because the target has them.
     Raises SourceError and OptionError.
     """
     wanted = _wanted_artifacts(options)
@@ -150,6 +152,7 @@ def fetched(
                             progress=progress,
                             requests=options.requests,
                             takes=takes,
+                            keeps_workspaces=keeps_workspaces,
                         )
                     )
             places.add(found.folder or given[text].name)

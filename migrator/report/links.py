@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from migrator.conventions import DEFAULT_WORKSPACE
 from migrator.outcome.summary import ExperimentSummary, Outcome
 from migrator.report.formats import iso_time
 
@@ -26,7 +28,10 @@ class Link:
 def server_command(outcome: Outcome) -> str:
     """Return the command that serves the target database."""
     uri = shlex.quote(outcome.target or "")
-    return f"mlflow server --backend-store-uri {uri} --port 5000"
+    more = ""
+    if any(each.workspace != DEFAULT_WORKSPACE for each in outcome.experiments):
+        more = " --enable-workspaces"  # without it, MLflow does not open such a database
+    return f"mlflow server --backend-store-uri {uri} --port 5000{more}"
 
 
 def server_url(outcome: Outcome) -> str:
@@ -71,10 +76,17 @@ def _link(outcome: Outcome, experiments: Sequence[ExperimentSummary]) -> Link:
     first = [each.first_ms for each in experiments if each.first_ms is not None]
     last = [each.last_ms for each in experiments if each.last_ms is not None]
     if not first or not last:
-        return Link(experiment.target_name, count, f"{base}/traces?startTimeLabel=ALL", "")
+        traces = f"{base}/traces?startTimeLabel=ALL{_in_workspace(experiment)}"
+        return Link(experiment.target_name, count, traces, "")
     # MLflow carries the range over from tab to tab, and the Overview of 3.9 fails on "ALL".
     start, end = iso_time(min(first) - MARGIN_MS), iso_time(max(last) + MARGIN_MS)
-    span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}"
+    span = f"startTimeLabel=CUSTOM&startTime={start}&endTime={end}{_in_workspace(experiment)}"
     # 3.17 has no page /overview without a tab
     traces, overview = f"{base}/traces?{span}", f"{base}/overview/usage?{span}"
     return Link(experiment.target_name, count, traces, overview)
+
+
+def _in_workspace(experiment: ExperimentSummary) -> str:
+    if experiment.workspace == DEFAULT_WORKSPACE:
+        return ""
+    return f"&workspace={quote(experiment.workspace)}"

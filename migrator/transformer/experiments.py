@@ -18,6 +18,7 @@ DEFAULT = "Default"  # MLflow's own; every store and database has one, so it alw
 DERIVED_DIGITS = 18  # MLflow's own ids have as many; fewer where the column holds 32 bits
 OnConflict = Literal["fail", "merge", "rename"]
 Key = str  # the experiment's directory, which is unique over all sources
+Name = tuple[str, str]  # a workspace, and the key of a name, which is unique in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,11 @@ def plan_experiments(
     that the target gives ids itself: those of plans and of ``existing`` then only tell experiments
     apart (``experiment_handle`` makes them).
 
-    When experiments of one source share a name, one keeps it: the one that has it in the target
-    already, then the active one, then the one with most runs, then the newest
-    (``FoundExperiment.precedence``). The others become ``name (id)``. An experiment of a later
-    source joins the one with its id and name in an earlier source, else the one with its name.
+    Names are unique in a workspace. When experiments of one source share a name, one keeps it: the
+    one that has it in the target already, then the active one, then the one with most runs, then
+    the newest (``FoundExperiment.precedence``). The others become ``name (id)``. An experiment of
+    a later source joins the one with its id and name in an earlier source, else the one with its
+    name.
 
     ``existing`` are the target's experiments. One of them is the source's own if it has its id (or
     tag ``migrator.source_experiment_id``) and one of: the name that a conversion gives it, one of
@@ -157,7 +159,9 @@ class _Planner:
         self.name_key = name_key
         self.contents_of = contents_of
         self.there = {each.target_id: each for each in existing}
-        self.there_by_name = {name_key(each.name): each.target_id for each in self.there.values()}
+        self.there_by_name = {
+            self._name(each.workspace, each.name): each.target_id for each in self.there.values()
+        }
         self.there_by_id = {number: each.name for number, each in self.there.items()}
         self.there_by_source: dict[str, list[ExistingExperiment]] = {}
         for each in self.there.values():
@@ -167,8 +171,8 @@ class _Planner:
         self.issues: list[Issue] = []
         self.plans: dict[Key, ExperimentPlan] = {}
         self.ids: dict[int, Key] = {}  # taken by this conversion
-        self.names: dict[str, FoundExperiment] = {}  # taken by this conversion, by their keys
-        self.by_identity: dict[tuple[str, str], Key] = {}  # (id, name) in the source -> plan
+        self.names: dict[Name, FoundExperiment] = {}  # taken by this conversion
+        self.by_identity: dict[tuple[str, ...], Key] = {}  # those of the sources -> plan
         self.joined: set[tuple[int, int]] = set()  # (source, target id) of those that joined
 
     def plan(
@@ -192,7 +196,7 @@ class _Planner:
         for each in apart:
             self.by_identity.setdefault(_identity(each.record), each.record.path)
         apart.sort(key=lambda each: not self._has_name_in_target(each.record))
-        keepers: dict[str, FoundExperiment] = {}
+        keepers: dict[Name, FoundExperiment] = {}
         for each in apart:
             keepers.setdefault(self._key(each.record), each)
         # Those that keep their names first, so that no other is renamed to one of these.
@@ -256,7 +260,7 @@ class _Planner:
             )
         self.ids[place.target_id] = record.path
         self.names.setdefault(self._key(record), each)
-        self.names.setdefault(self.name_key(place.name), each)
+        self.names.setdefault(self._name(record.workspace, place.name), each)
         self.plans[record.path] = ExperimentPlan(
             record, place.target_id, place.name, record.artifact_location, tags, place.is_merged
         )
@@ -303,7 +307,7 @@ class _Planner:
             if target_id not in self.there:
                 return target_id, name, False
             return self._clash(record, target_id, name)
-        if target_id in self.there or self.name_key(name) in self.there_by_name:
+        if target_id in self.there or self._name(record.workspace, name) in self.there_by_name:
             return self._clash(record, target_id, name)
         return target_id, name, False
 
@@ -354,7 +358,7 @@ class _Planner:
         """The target's experiment into which it was merged by name, and which has another now."""
         if self.on_conflict != "merge" or not self.there:
             return None
-        if self.name_key(_fitting_name(record)) in self.there_by_name:
+        if self._key(record) in self.there_by_name:
             return None
         in_target = self.contents_of(record.path).in_target
         for target_id in sorted(in_target & self.there.keys()):
@@ -392,7 +396,7 @@ class _Planner:
             return there.name, None if self._is_of_target(there, record) else record.name
         if given is not None and given != record.name and _follows(there, record):
             name = _fitting_name(record) if holder is None else self._free_name(record)
-            key = self.name_key(name)
+            key = self._name(record.workspace, name)
             is_taken = self.there_by_name.get(key, there.target_id) != there.target_id
             if not is_taken and key not in self.names:
                 self._issue(
@@ -449,7 +453,7 @@ class _Planner:
 
     def _clash(self, record: ExperimentRecord, target_id: int, name: str) -> tuple[int, str, bool]:
         """Resolve a clash with an experiment of the target that has nothing to do with this one."""
-        same_name = self.there_by_name.get(self.name_key(name))
+        same_name = self.there_by_name.get(self._name(record.workspace, name))
         other = self.there_by_id.get(target_id)
         facts = (
             f'the target has an experiment "{self.there_by_id[same_name]}" with id {same_name}'
@@ -475,13 +479,16 @@ class _Planner:
         """``name (id)``, or ``name (id, number)`` where that is taken too."""
         name = _suffixed(_fitting_name(record), record.experiment_id)
         number = 2
-        while self.name_key(name) in {**self.there_by_name, **self.names}:
+        while self._name(record.workspace, name) in {**self.there_by_name, **self.names}:
             name = _suffixed(_fitting_name(record), f"{record.experiment_id}, {number}")
             number += 1
         return name
 
-    def _key(self, record: ExperimentRecord) -> str:
-        return self.name_key(_fitting_name(record))
+    def _key(self, record: ExperimentRecord) -> Name:
+        return self._name(record.workspace, _fitting_name(record))
+
+    def _name(self, workspace: str, name: str) -> Name:
+        return workspace, self.name_key(name)
 
     def _has_name_in_target(self, record: ExperimentRecord) -> bool:
         """Whether an earlier conversion wrote it, and under its own name."""
@@ -539,8 +546,8 @@ def _advantage(keeper: FoundExperiment, other: FoundExperiment) -> str:
     return "is newer" if keeper.newest_ms != other.newest_ms else "has the smaller id"
 
 
-def _identity(record: ExperimentRecord) -> tuple[str, str]:
-    return record.experiment_id, record.name
+def _identity(record: ExperimentRecord) -> tuple[str, ...]:
+    return record.experiment_id, record.name, record.workspace
 
 
 def _fitting_name(record: ExperimentRecord) -> str:

@@ -45,10 +45,12 @@ def verify(
     if addresses.is_http(against):
         return _verify_server(sources, against, options, progress, say)
     copies = options.artifacts.mode == "copy"
-    with pipeline.fetched(sources, options, progress, whole=copies) as places:
+    comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
+    with pipeline.fetched(
+        sources, options, progress, whole=copies, keeps_workspaces=comparer.has_workspaces
+    ) as places:
         stores = pipeline.open_stores(places, say)
         options = replace(options, executor=None)  # another machine may not have the database
-        comparer = DatabaseComparer(against, joined=options.on_conflict == "merge")
         outcome = Outcome(__version__, tuple(store.name for store in stores), against)
         facts = pipeline.TargetFacts(
             comparer.experiments(),

@@ -64,6 +64,7 @@ def existing_experiment(target_id: int, found: Any) -> ExistingExperiment:
         found.lifecycle_stage == "deleted",
         found.tags.get(conventions.MIGRATOR_SOURCE_EXPERIMENT),
         found.tags.get(conventions.MIGRATOR_SOURCE_NAME),
+        workspace=getattr(found, "workspace", conventions.DEFAULT_WORKSPACE),
     )
 
 

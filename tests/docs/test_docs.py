@@ -234,7 +234,7 @@ def test_what_pages_say_in_code_about_options_exists() -> None:
     known = {option for _, option in options()}
     other = {
         "--backend-store-uri", "--default-artifact-root", "--artifacts-destination", "--port",
-        "--serve-artifacts",
+        "--serve-artifacts", "--enable-workspaces",
         "--host", "--strict", "--check",
     }  # fmt: skip
     for page in PAGES:

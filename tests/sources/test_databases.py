@@ -7,6 +7,8 @@ import os
 import pickle
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -346,6 +348,26 @@ def test_a_locked_database_is_refused(
     with contextlib.closing(sqlite3.connect(made)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         assert "is locked" in refused(str(made), tmp_path)
+
+
+def test_a_pipe_and_a_nul_character_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.db")
+    assert "is not a regular file" in refused(str(tmp_path / "pipe.db"), tmp_path)
+    assert "holds a NUL character" in refused("sqlite:///a%00b.db", tmp_path)
+
+
+def test_a_database_that_a_process_left_in_the_middle_of_a_write_is_refused(
+    made: Path, tmp_path: Path
+) -> None:
+    """Reading it would need the undoing of that write, which changes the file."""
+    killed = "import os, sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+    killed += "db.execute('PRAGMA cache_size=1')\ndb.execute('BEGIN')\n"
+    killed += "db.execute('UPDATE params SET value = 1')\n"
+    killed += "db.execute('CREATE TABLE big AS SELECT randomblob(100000) FROM runs')\nos._exit(1)"
+    subprocess.run([sys.executable, "-c", killed, str(made)], check=False)
+    before = made.read_bytes()
+    assert "was left in the middle of a write" in refused(str(made), tmp_path)
+    assert made.read_bytes() == before
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7])

@@ -565,9 +565,10 @@ def always(answer: Answer) -> Callable[[str, str, Mapping[str, str]], Answer | N
         (Answer(403, b"no"), "it refuses the login (403)"),
         (Answer(302, headers={"Location": "https://sso.example.org/login"}), "it redirects to"),
         (Answer(500, b"boom"), "it answers 500"),
+        (Answer(429, headers={"Retry-After": "0"}), "it answers 429: too many requests"),
         (Answer(0), "no connection"),
     ],
-    ids=["page", "json", "404", "501", "401", "403", "redirect", "500", "closed"],
+    ids=["page", "json", "404", "501", "401", "403", "redirect", "500", "429", "closed"],
 )
 def test_what_is_not_a_usable_server_is_refused(
     answer: Answer, words: str, proxy: Proxy, tmp_path: Path

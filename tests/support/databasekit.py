@@ -294,6 +294,23 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("an experiment whose id is a text", OLD, [*without_constraints("experiments"),
            "UPDATE experiments SET experiment_id = 'four' WHERE experiment_id = 4"],
            Code.ROW_DAMAGED, "/experiments/", 5),
+    # ids
+    Damage("a run id that leads elsewhere", OLD,
+           ["INSERT INTO runs (run_uuid, experiment_id, lifecycle_stage, status, start_time) "
+            "VALUES ('../../../secret', 2, 'active', 'FINISHED', 1)",
+            "INSERT INTO params VALUES ('a', 'b', '../../../secret')"],
+           Code.ROW_DAMAGED, "/runs/'../../../secret'", 1),
+    Damage("a run with an empty id", OLD,
+           ["INSERT INTO runs (run_uuid, experiment_id, lifecycle_stage, status, start_time) "
+            "VALUES ('', 2, 'active', 'FINISHED', 1)"],
+           Code.ROW_DAMAGED, "/runs/''", 1),
+    Damage("a run without an id", OLD,
+           [*without_constraints("runs"), "INSERT INTO runs (experiment_id) VALUES (2)"],
+           Code.ROW_DAMAGED, "/runs/None", 1),
+    Damage("a trace id that leads elsewhere", TRACES,
+           ["INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, status) "
+            "VALUES ('..', 1, 1, 'OK')"],
+           Code.ROW_DAMAGED, "/trace_info/'..'", 1),
     # traces
     Damage("half a trace's spans", NEW, [f"DELETE FROM spans WHERE parent_span_id IS NULL AND "
            f"trace_id = {TRACE}"], Code.SPANS_DAMAGED, "/trace_info:"),
@@ -328,6 +345,10 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("tables of a later revision", TRACES,
            ["UPDATE alembic_version SET version_num = '97727af70f4d'"],
            Code.SCHEMA_UNEXPECTED, "/trace_info"),
+    Damage("a view in the place of a table", OLD,
+           ["ALTER TABLE params RENAME TO own_params",
+            "CREATE VIEW params AS SELECT * FROM own_params"],
+           Code.SCHEMA_UNEXPECTED, "/params"),
     Damage("what an interrupted upgrade left", OLD,
            ["CREATE TABLE _alembic_tmp_runs AS SELECT * FROM runs"],
            Code.SCHEMA_UNEXPECTED, "/_alembic_tmp_runs"),
@@ -384,6 +405,25 @@ HARMLESS: tuple[Damage, ...] = (
            [*without_constraints("params"), "UPDATE params SET value = 100 WHERE key = "
             "'n_estimators'"], Code.COLUMN_VALUE_CONVERTED, ""),
     Damage("spans that are only in artifacts", NEW, ["DELETE FROM spans"], Code.SPANS_MISSING, ""),
+    Damage("a table whose rows have no number", OLD,
+           ["CREATE TABLE copy_of_it (experiment_id INTEGER PRIMARY KEY, name, artifact_location, "
+            "lifecycle_stage, creation_time, last_update_time) WITHOUT ROWID",
+            "INSERT INTO copy_of_it SELECT experiment_id, name, artifact_location, "
+            "lifecycle_stage, creation_time, last_update_time FROM experiments",
+            "DROP TABLE experiments", "ALTER TABLE copy_of_it RENAME TO experiments"],
+           Code.ROW_DAMAGED, ""),
+    Damage("names in capitals", OLD,
+           ["ALTER TABLE runs RENAME COLUMN run_uuid TO RUN_UUID",
+            "ALTER TABLE params RENAME TO other", "ALTER TABLE other RENAME TO PARAMS"],
+           Code.ROW_DAMAGED, ""),
+    Damage("views of someone's own, one of them broken", OLD,
+           ["CREATE TABLE gone (a)", "CREATE VIEW broken AS SELECT a FROM gone", "DROP TABLE gone",
+            "CREATE VIEW dashboard AS SELECT COUNT(*) FROM runs"], Code.ROW_DAMAGED, ""),
+    Damage("a generated column and a foreign collation", OLD,
+           ["ALTER TABLE runs ADD COLUMN none INTEGER GENERATED ALWAYS AS (NULL) VIRTUAL",
+            "CREATE TABLE copy_of_it (key TEXT COLLATE NOCASE, value TEXT, run_uuid TEXT)",
+            "INSERT INTO copy_of_it SELECT key, value, run_uuid FROM tags", "DROP TABLE tags",
+            "ALTER TABLE copy_of_it RENAME TO tags"], Code.ROW_DAMAGED, ""),
     Damage("an empty table that is gone", OLD, ["DROP TABLE registered_model_tags"],
            Code.ROW_DAMAGED, ""),
 )  # fmt: skip

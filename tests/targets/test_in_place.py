@@ -20,7 +20,7 @@ from migrator.cli import main
 from migrator.errors import MigrateError, OptionError, TargetError
 from migrator.outcome.summary import Outcome
 from tests.support import fixturekit
-from tests.support.databasekit import execute, rows
+from tests.support.databasekit import execute, rows, without_constraints
 
 OPTIONS = pipeline.Options(workers=1)
 
@@ -311,3 +311,26 @@ def test_what_a_store_converted_is_still_remembered_as_the_stores(tmp_path: Path
     done = pipeline.convert([str(target)], in_place=True)
     assert sum(done.ledger.rebuilt_new.values()) > 0
     assert before and before < remembered()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE experiments SET name = 'twin'", "has the name of experiment"),
+        ("UPDATE experiments SET experiment_id = -5 WHERE experiment_id = 1", "a negative id"),
+        ("UPDATE experiments SET experiment_id = 'x' WHERE experiment_id = 1", "is not a number"),
+        ("UPDATE experiments SET name = CAST(X'ff41' AS TEXT)", "a text that is not UTF-8"),
+        ("ALTER TABLE runs RENAME TO own_runs", "It is a view, not a table"),
+    ],
+)
+def test_a_schema_or_experiments_that_mlflow_does_not_make_are_refused(
+    change: str, message: str, database: Path
+) -> None:
+    execute(database, *without_constraints("experiments"), change)
+    if change.startswith("ALTER"):
+        execute(database, "CREATE VIEW runs AS SELECT * FROM own_runs")
+    before = database.read_bytes()
+    with pytest.raises(MigrateError, match=message):
+        in_place(database)
+    assert database.read_bytes() == before
+    assert [each.name for each in database.parent.glob("*backup*")] == []

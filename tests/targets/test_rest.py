@@ -662,6 +662,7 @@ def answering(code: int, body: bytes, version: bytes = b"3.9.0") -> Iterator[str
         (401, b"", b"", "it refuses the login (401)"),
         (403, b"", b"", "it refuses the login (403)"),
         (404, b"", b"", "it is not an MLflow server"),
+        (429, b"", b"", "it answers 429: too many requests"),
         (200, b"<html>hello</html>", b"", "it is not an MLflow server"),
         (200, b'{"status": "ok"}', b"", "it is not an MLflow server"),
         (503, b"", b"", "it answers 503"),

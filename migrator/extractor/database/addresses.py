@@ -54,6 +54,10 @@ def sqlite_path(text: str) -> str:
         path = rest[3:].partition("?")[0]
         if not os.path.exists(os.path.expanduser(path)):
             path = urllib.parse.unquote(path)
+    if "\0" in path:
+        raise SourceError(
+            f"{text} is not the path of a file: it holds a NUL character.", todo="Check the path."
+        )
     path = os.path.realpath(os.path.expanduser(path))
     if os.path.isdir(path):
         raise SourceError(
@@ -62,6 +66,10 @@ def sqlite_path(text: str) -> str:
         )
     if not os.path.lexists(path):
         raise SourceError(f"{path} does not exist.", todo="Check the path.")
+    if not os.path.isfile(path):  # reading a pipe would block
+        raise SourceError(
+            f"{path} is not a regular file.", todo="Give the path of MLflow's database file."
+        )
     _check_head(path)
     return path
 

@@ -8,6 +8,7 @@ that the artifacts are.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,8 +37,10 @@ class ArtifactFolders:
 
     @classmethod
     def beside(cls, folder: str) -> ArtifactFolders:
-        """Look for MLflow's artifact directories in a directory."""
+        """Look for MLflow's artifact directories in a directory, also those of workspaces."""
         roots = [os.path.join(folder, name) for name in ("mlruns", "mlartifacts")]
+        for root in list(roots):
+            roots += sorted(glob.glob(os.path.join(glob.escape(root), "workspaces", "*")))
         return cls(folder, tuple(root for root in roots if os.path.isdir(root)))
 
     @property

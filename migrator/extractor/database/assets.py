@@ -1,4 +1,4 @@
-"""Reading evaluation datasets, scorers and webhooks from their tables (MLflow 3.4 and later)."""
+"""Reading evaluation datasets, scorers, webhooks and workspaces (MLflow 3.4 and later)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from migrator.conventions import DEFAULT_WORKSPACE
 from migrator.extractor.database import rows as r
 from migrator.extractor.database.connection import Database
 from migrator.extractor.database.rows import Fields, RowLog
@@ -22,6 +23,7 @@ from migrator.model import (
     ScorerVersionRecord,
     WebhookEventRecord,
     WebhookRecord,
+    WorkspaceRecord,
 )
 
 OF_DATASET = "c.source_type = 'evaluation_dataset'"
@@ -29,11 +31,12 @@ _TABLES: Mapping[Kind, tuple[str, str]] = {
     Kind.EVALUATION_DATASET: ("evaluation_datasets", "dataset_id"),
     Kind.SCORER: ("scorers", "scorer_id"),
     Kind.WEBHOOK: ("webhooks", "webhook_id"),
+    Kind.WORKSPACE: ("workspaces", "name"),
 }
 
 
 def read_asset(database: Database, name: str, entry: AssetEntry) -> Extracted[Asset]:
-    """Read the row of an evaluation dataset, scorer or webhook, and the rows of its parts."""
+    """Read the row of an asset, and the rows of its parts."""
     table, key = _TABLES[entry.kind]
     log = RowLog(entry.kind, entry.entity_id, name)
     columns = sorted(KNOWN[table] - {key})
@@ -68,6 +71,7 @@ def _dataset(
         items=_items(database, log, dataset_id),
         links=read_links(database, log, OF_DATASET, Kind.EVALUATION_DATASET_LINK),
         path=entry.path,
+        workspace=row.text("workspace") or DEFAULT_WORKSPACE,
     )
 
 
@@ -204,6 +208,19 @@ def _webhook(
         deleted_ms=row.integer("deleted_timestamp"),
         events=tuple(sorted(found, key=lambda event: (event.entity, event.action))),
         path=entry.path,
+        workspace=row.text("workspace") or DEFAULT_WORKSPACE,
+    )
+
+
+def _workspace(database: Database, log: RowLog, entry: AssetEntry, row: Fields) -> WorkspaceRecord:
+    del database, log
+    return WorkspaceRecord(
+        name=entry.entity_id,
+        description=row.text("description"),
+        default_artifact_root=row.text("default_artifact_root"),
+        trace_archival_location=row.text("trace_archival_location"),
+        trace_archival_retention=row.text("trace_archival_retention"),
+        path=entry.path,
     )
 
 
@@ -220,4 +237,5 @@ _READERS: Mapping[Kind, Callable[[Database, RowLog, AssetEntry, Fields], Any]] =
     Kind.EVALUATION_DATASET: _dataset,
     Kind.SCORER: _scorer,
     Kind.WEBHOOK: _webhook,
+    Kind.WORKSPACE: _workspace,
 }

@@ -32,11 +32,14 @@ class _Session(Protocol):
     """What the two kinds of connection have in common."""
 
     quote: str
-    has_rowid: bool
 
     def execute(self, sql: str, parameters: Sequence[object]) -> list[Row]: ...
 
     def columns(self) -> list[tuple[str, str]]: ...
+
+    def views(self) -> list[str]: ...
+
+    def has_rowid(self, table: str) -> bool: ...
 
     def begin(self) -> None: ...
 
@@ -64,11 +67,12 @@ class Database:
         for table, column in self._session.columns():
             tables.setdefault(table, []).append(column)
         self.tables = {table: tuple(columns) for table, columns in tables.items()}
+        self.views = frozenset(self._session.views())  # of these, where that can be known
+        self._rowids = {table: self._session.has_rowid(table) for table in self.tables}
 
-    @property
-    def has_rowid(self) -> bool:
+    def has_rowid(self, table: str) -> bool:
         """Whether rows have a number of their own (SQLite), also where a key is repeated."""
-        return self._session.has_rowid
+        return self._rowids[table]
 
     def has(self, table: str, *columns: str) -> bool:
         """Whether there is a table, with all of these columns."""
@@ -139,7 +143,6 @@ def disconnect(location: str) -> None:
 
 class _SqliteSession:
     quote = '"'
-    has_rowid = True
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -157,12 +160,30 @@ class _SqliteSession:
 
     def columns(self) -> list[tuple[str, str]]:
         found = []
-        for (table,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'", ()):
+        for table, kind in self.execute(
+            "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')", ()
+        ):
             if str(table).startswith("sqlite_"):
                 continue
-            for row in self.execute("SELECT name FROM pragma_table_xinfo(?)", (table,)):
-                found.append((str(table).lower(), str(row[0]).lower()))
-        return found
+            try:
+                rows = self._db.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))
+                found += [(str(table).lower(), str(row[0]).lower()) for row in rows]
+            except sqlite3.Error as error:
+                if kind == "table":
+                    raise _sqlite_error(self._path, error) from error
+        return found  # without views of tables that are gone
+
+    def views(self) -> list[str]:
+        rows = self.execute("SELECT name FROM sqlite_master WHERE type = 'view'", ())
+        return [str(row[0]).lower() for row in rows]
+
+    def has_rowid(self, table: str) -> bool:
+        quoted = table.replace('"', '""')
+        try:
+            found = self._db.execute(f'SELECT rowid FROM "{quoted}" LIMIT 1').fetchone()
+        except sqlite3.Error:
+            return False  # WITHOUT ROWID, or a view
+        return found is None or found[0] is not None  # an older SQLite has NULL in a view
 
     def begin(self) -> None:
         self.execute("BEGIN", ())
@@ -217,6 +238,13 @@ def _sqlite_error(path: str, error: sqlite3.Error) -> SourceError:
             todo="Restore a backup, or save what can be saved: sqlite3 old.db .recover | "
             "sqlite3 saved.db. Then give that file.",
         )
+    if "readonly" in said and os.path.exists(f"{path}-journal"):
+        return SourceError(
+            f"{path} was left in the middle of a write, which {path}-journal undoes when it is "
+            "opened for writing.",
+            todo="Start and stop the server that wrote it, or copy both files and open the copy "
+            "once: sqlite3 COPY 'PRAGMA quick_check'. Then give the copy.",
+        )
     if "unable to open" in said or "readonly" in said:
         return SourceError(
             f"{path} can't be opened ({said}).",
@@ -244,8 +272,6 @@ _POSTGRESQL_COLUMNS = (
 
 
 class _ServerSession:
-    has_rowid = False
-
     def __init__(self, uri: str) -> None:
         with _as_source_errors():
             url = databases.server_url(uri)
@@ -263,6 +289,12 @@ class _ServerSession:
     def columns(self) -> list[tuple[str, str]]:
         found = self.execute(_MYSQL_COLUMNS if self.quote == "`" else _POSTGRESQL_COLUMNS, ())
         return [(str(table).lower(), str(column).lower()) for table, column in found]
+
+    def views(self) -> list[str]:
+        return []
+
+    def has_rowid(self, table: str) -> bool:
+        return False
 
     def begin(self) -> None:
         pass  # one transaction from the first query to the last

@@ -15,10 +15,18 @@ from migrator.extractor.database.rows import column_of, pages, type_of
 from migrator.extractor.database.schema import Orphans, SchemaReport
 from migrator.extractor.database.workspaces import Workspaces
 from migrator.issues import Code, Issue, Kind
-from migrator.model import AssetEntry, Entry, RunEntry, SourceIndex, TraceEntry
+from migrator.model import (
+    AssetEntry,
+    Entry,
+    RegistryEntry,
+    RunEntry,
+    SourceIndex,
+    TraceEntry,
+)
 
 EXPERIMENTS = "experiments"
 E = TypeVar("E", bound=Entry)
+_SEPARATORS = frozenset("/\\\0")
 
 
 class Indexer:
@@ -58,6 +66,7 @@ class Indexer:
                     *_sorted(self._evaluation_datasets()),
                     *_sorted(self._scorers()),
                     *_sorted(self._webhooks()),
+                    *self._workspace_entries(),
                 ),
                 files=0,
                 size_bytes=_size_bytes(self._name),
@@ -147,6 +156,14 @@ class Indexer:
         for entry in self._shared_assets("webhooks", "webhook_id"):
             yield replace(entry, kind=Kind.WEBHOOK)
 
+    def _workspace_entries(self) -> Iterator[AssetEntry]:
+        folder = f"{self._name}/workspaces"
+        for workspace in self._workspaces.rows():
+            if isinstance(workspace, str):
+                yield AssetEntry(workspace, folder, workspace, kind=Kind.WORKSPACE)
+            else:
+                self._reject("workspaces", workspace, Kind.WORKSPACE, "a text")
+
     def _shared_assets(self, table: str, key: str) -> Iterator[AssetEntry]:
         """List the rows of a table whose entities belong to no single experiment."""
         if not self._database.has(table, key):
@@ -179,29 +196,47 @@ class Indexer:
                 continue  # named by ``Orphans`` or ``Workspaces``
             if not isinstance(entity_id, str):
                 self._reject(table, entity_id, kind, "a text")
+            elif not _is_file_name(entity_id):
+                self._reject(table, entity_id, kind, "an id that MLflow accepts")
             elif entity_id not in seen:
                 seen.add(entity_id)
                 yield entity_id, experiment_id, value
 
-    def _registered_models(self) -> Iterator[Entry]:
+    def _registered_models(self) -> Iterator[RegistryEntry]:
         table = "registered_models"
         if not self._database.has(table, "name"):
             return
-        columns = ["c.name", column_of(self._database, table, "workspace")]
-        seen: set[tuple[str, object]] = set()
-        for model, workspace in pages(self._database, "", columns, table, "name"):
-            if not self._workspaces.takes(workspace):
-                continue
-            if not isinstance(model, str):
-                self._reject(table, model, Kind.REGISTERED_MODEL, "a text")
-            elif (model, workspace) not in seen:
-                seen.add((model, workspace))
-                yield Entry(model, registry_folder(self._name, workspace), model)
+        workspaces: list[object] = [None]
+        if self._database.has(table, "workspace"):
+            default = f"COALESCE(workspace, '{conventions.DEFAULT_WORKSPACE}')"
+            found = self._database.rows(f"SELECT {default}, COUNT(*) FROM {table} GROUP BY 1")
+            workspaces = [workspace for workspace, _ in found if isinstance(workspace, str)]
+            for workspace, count in found:
+                if not isinstance(workspace, str):
+                    message = f"The workspace is {type_of(workspace)}, not a text."
+                    path, kind = f"{self._name}/{table}.workspace", Kind.REGISTERED_MODEL
+                    issue = Issue(Code.ROW_DAMAGED, path, message, "", kind, count=int(count))
+                    self._issues.append(issue)
+        for workspace in filter(self._workspaces.takes, workspaces):
+            folder = registry_folder(self._name, workspace)
+            home = self._workspaces.home(workspace)
+            seen: set[str] = set()
+            for (model,) in pages(self._database, "", ["c.name"], table, "name", workspace):
+                if not isinstance(model, str):
+                    self._reject(table, model, Kind.REGISTERED_MODEL, "a text")
+                elif model not in seen:
+                    seen.add(model)
+                    yield RegistryEntry(model, folder, model, workspace=home)
 
     def _reject(self, table: str, key: object, kind: Kind, wanted: str) -> None:
         message = f"The key of the row is {type_of(key)}, not {wanted}."
         path = f"{self._name}/{table}/{key!r:.60}"
         self._issues.append(Issue(Code.ROW_DAMAGED, path, message, "", kind))
+
+
+def _is_file_name(entity_id: str) -> bool:
+    """Whether an id can name a directory. A database must not lead us to any that it names."""
+    return entity_id not in ("", ".", "..") and not _SEPARATORS & set(entity_id)
 
 
 def _sorted(entries: Iterable[E]) -> tuple[E, ...]:

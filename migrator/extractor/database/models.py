@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from migrator.conventions import DEFAULT_WORKSPACE
 from migrator.extractor.database import rows as r
 from migrator.extractor.database.artifacts import ArtifactFolders
 from migrator.extractor.database.connection import Database, Row
 from migrator.extractor.database.rows import Fields, RowLog
 from migrator.extractor.database.schema import CHILDREN, KNOWN
-from migrator.extractor.database.workspaces import DEFAULT_WORKSPACE
 from migrator.extractor.filestore.artifacts import list_artifacts
 from migrator.issues import Code, Kind
 from migrator.model import (
@@ -20,6 +20,7 @@ from migrator.model import (
     LoggedModelRecord,
     ModelVersionRecord,
     RegisteredModelRecord,
+    RegistryEntry,
 )
 
 _VERSION_STATUS = frozenset({"PENDING_REGISTRATION", "FAILED_REGISTRATION", "READY"})
@@ -127,7 +128,7 @@ def registry_folder(name: str, workspace: object) -> str:
 
 
 def read_registered_model(
-    database: Database, name: str, entry: Entry
+    database: Database, name: str, entry: RegistryEntry
 ) -> Extracted[RegisteredModelRecord]:
     """Read a registered model or prompt with its versions. Deleted versions stay, in the stage
     ``Deleted_Internal``."""
@@ -154,6 +155,7 @@ def read_registered_model(
             aliases=aliases,
             versions=versions,
             path=entry.path,
+            workspace=entry.workspace,
         )
     )
 
@@ -166,8 +168,8 @@ class _Registry:
         self._log = log
         self._model = entry.entity_id
         self._path = entry.path
-        last = entry.folder.rpartition("/")[2]
-        self._workspace = DEFAULT_WORKSPACE if last == "registered_models" else last
+        below = entry.folder.removeprefix(registry_folder(log.bound, None))
+        self._workspace = below.removeprefix("/") or DEFAULT_WORKSPACE
 
     def select(self, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         database = self._database

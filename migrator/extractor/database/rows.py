@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from migrator.conventions import DEFAULT_WORKSPACE
 from migrator.extractor.database.connection import AT_ONCE, PAGE_ROWS, Database, Row
 from migrator.extractor.database.schema import Child
 from migrator.extractor.filestore.read_log import ReadLog
@@ -172,7 +173,7 @@ def select(
     """
     names = [key, *columns]
     ending = f" AND {where}" if where else ""
-    if database.has_rowid:
+    if database.has(table) and database.has_rowid(table):
         ending += " ORDER BY c.rowid"
     found: dict[object, list[dict[str, Any]]] = defaultdict(list)
     for row in _owned(database, table, names, keys, ending):
@@ -234,23 +235,36 @@ def count(database: Database, child: Child, keys: Sequence[object]) -> dict[obje
 
 
 def pages(
-    database: Database, source: str, columns: Sequence[str], table: str, key: str
+    database: Database,
+    source: str,
+    columns: Sequence[str],
+    table: str,
+    key: str,
+    workspace: object = None,
 ) -> Iterator[Row]:
     """Yield rows of ``columns`` (SQL text) in pages by key, so that no page needs an offset.
 
-    ``source`` is SQL text that joins other tables to ``table``, which it calls ``c``. In SQLite
-    the number of the row is the key: rows are seen too whose own key is repeated or missing.
+    ``source`` is SQL text that joins other tables to ``table``, which it calls ``c``. Where rows
+    have a number (SQLite), that is the key: rows are seen too whose own key is repeated or missing.
+    With a ``workspace``, in which alone the key may be unique, only its rows are read.
     """
-    mark = "c.rowid" if database.has_rowid else f"c.{database.name(key)}"
+    mark = "c.rowid" if database.has_rowid(table) else f"c.{database.name(key)}"
     listed = ", ".join([mark, *columns])
     last: object = None
     while True:
-        condition = "" if last is None else f" WHERE {mark} > ?"
+        conditions, values = [], []
+        if workspace is not None:
+            conditions.append(f"COALESCE(c.workspace, '{DEFAULT_WORKSPACE}') = ?")
+            values.append(workspace)
+        if last is not None:
+            conditions.append(f"{mark} > ?")
+            values.append(last)
+        condition = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = (
             f"SELECT {listed} FROM {database.name(table)} c {source}{condition} "
             f"ORDER BY {mark} LIMIT {PAGE_ROWS}"
         )
-        rows = database.rows(sql, () if last is None else (last,))
+        rows = database.rows(sql, values)
         seen = last
         for row in rows:
             if row[0] != seen:  # a joined table may hold the same twice

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from migrator.conventions import DEFAULT_WORKSPACE
 from migrator.extractor.database import rows as r
 from migrator.extractor.database.artifacts import ArtifactFolders
 from migrator.extractor.database.connection import AT_ONCE, Database, Row
@@ -57,6 +58,7 @@ def read_experiment(database: Database, name: str, entry: Entry) -> Extracted[Ex
             last_update_ms=row.integer("last_update_time"),
             tags=tags,
             path=entry.path,
+            workspace=row.text("workspace") or DEFAULT_WORKSPACE,
         )
     )
 

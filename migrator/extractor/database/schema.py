@@ -79,12 +79,14 @@ KNOWN: Mapping[str, frozenset[str]] = {
         "webhooks": "webhook_id name description url status secret creation_timestamp "
         "last_updated_timestamp deleted_timestamp workspace",
         "webhook_events": "webhook_id entity action",
+        "workspaces": "name description default_artifact_root trace_archival_location "
+        "trace_archival_retention",
     }.items()
 }
 
 # Tables whose rows follow from others, or are MLflow's own bookkeeping.
 DERIVED = frozenset(
-    {"alembic_version", "latest_metrics", "trace_metrics", "span_metrics", "workspaces"}
+    {"alembic_version", "latest_metrics", "trace_metrics", "span_metrics"}
     | {"scheduler_leases", "job_locks", "sql_trace_rollup_rebuild_queue"}
     | {"sql_assessment_daily_rollups", "sql_span_cost_daily_rollups"}
     | {"sql_trace_metric_daily_rollups", conventions.MIGRATOR_SEEN_TABLE}
@@ -114,6 +116,7 @@ _MADE_BY = {
     "400f98739977": ("logged_models", "logged_model_metrics", "logged_model_params"),
     "770bee3ae1dd": ("assessments",),
     "a1b2c3d4e5f6": ("spans",),
+    "1b5f0d9ad7c1": ("workspaces",),
 }
 _LEFT_BY_ALEMBIC = "_alembic_tmp_"
 
@@ -167,9 +170,12 @@ class SchemaReport:
         """Yield an issue for each table or column that is not carried, and for an odd schema."""
         yield from self._revision()
         for table in sorted(self.database.tables):
+            is_view = table in self.database.views
+            if table in KNOWN and is_view:
+                yield self._schema_issue(f"{self.name}/{table}", "It is a view, not a table.")
             if table in KNOWN:
                 yield from self._columns(table)
-            elif table not in DERIVED:
+            elif table not in DERIVED and not is_view:
                 yield from self._table(table)
         yield from self._other_links()
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from migrator import conventions
 from migrator.addresses import is_database_server
@@ -28,18 +29,23 @@ from migrator.model import (
     AssetEntry,
     DatasetRecord,
     Entry,
+    EvaluationDatasetRecord,
     ExperimentRecord,
     Extracted,
     Location,
     LoggedModelRecord,
     RegisteredModelRecord,
+    RegistryEntry,
     RootChange,
     RunEntry,
     RunRecord,
     SourceIndex,
     TraceEntry,
     TraceRecord,
+    WebhookRecord,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,16 @@ class DatabaseSource(Source):
     shown: str
     places: ArtifactFolders
     workspace: str | None = field(default=None, kw_only=True)  # which is read; None: all of them
+    keeps_workspaces: bool = field(default=False, kw_only=True)
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, text: str) -> Iterator[DatabaseSource]:
+    def open(cls, text: str, *, keeps_workspaces: bool = False) -> Iterator[DatabaseSource]:
         """Connect to the database that a user means, and close the connection at the end.
 
-        Of its workspaces one is read: that in MLFLOW_WORKSPACE, or the default one. Raises
-        SourceError for one that can't be read or is not MLflow's.
+        Of its workspaces that in MLFLOW_WORKSPACE is read. Without the variable it is the default
+        one, or all of them if what is read keeps its workspace. Raises SourceError for a database
+        that can't be read or is not MLflow's.
         """
         if is_database_server(text):
             location, name = text, addresses.server_name(text)
@@ -79,8 +87,10 @@ class DatabaseSource(Source):
             places = ArtifactFolders.beside(os.path.dirname(location))
         try:
             schema.check(connect(location), name)
-            workspace = chosen_workspace(connect(location), name)
-            yield cls(location, name, places, workspace=workspace)
+            workspace = chosen_workspace(connect(location), name, kept=keeps_workspaces)
+            yield cls(
+                location, name, places, workspace=workspace, keeps_workspaces=keeps_workspaces
+            )
         finally:
             disconnect(location)
 
@@ -98,8 +108,11 @@ class DatabaseSource(Source):
         return connect(self.location)
 
     def index(self, on_progress: Callable[[int], None] = lambda runs: None) -> SourceIndex:
-        workspaces = Workspaces(self._database, self.workspace)
-        return Indexer(self._database, self.name, workspaces, on_progress).index()
+        return Indexer(self._database, self.name, self._workspaces, on_progress).index()
+
+    @property
+    def _workspaces(self) -> Workspaces:
+        return Workspaces(self._database, self.workspace, self.keeps_workspaces)
 
     @property
     def root_changes(self) -> tuple[RootChange, ...]:
@@ -112,7 +125,7 @@ class DatabaseSource(Source):
 
     def read_experiment(self, entry: Entry) -> Extracted[ExperimentRecord]:
         with self._database.snapshot():
-            return read_experiment(self._database, self.name, entry)
+            return self._at_home(read_experiment(self._database, self.name, entry))
 
     def read_runs(
         self, entries: Sequence[RunEntry], wanted: Wanted
@@ -130,13 +143,21 @@ class DatabaseSource(Source):
         with self._database.snapshot():
             return read_logged_model(self._database, self.name, self.places, entry)
 
-    def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
+    def read_registered_model(self, entry: RegistryEntry) -> Extracted[RegisteredModelRecord]:
         with self._database.snapshot():
             return read_registered_model(self._database, self.name, entry)
 
     def read_asset(self, entry: AssetEntry) -> Extracted[Asset]:
         with self._database.snapshot():
-            return read_asset(self._database, self.name, entry)
+            return self._at_home(read_asset(self._database, self.name, entry))
+
+    def _at_home(self, extracted: Extracted[T]) -> Extracted[T]:
+        """What was read, in the workspace in which it is to be."""
+        record = extracted.record
+        if not isinstance(record, ExperimentRecord | EvaluationDatasetRecord | WebhookRecord):
+            return extracted
+        home = self._workspaces.home(record.workspace)
+        return replace(extracted, record=replace(record, workspace=home))
 
     def experiment_locations(self, index: SourceIndex) -> Iterator[Location]:
         entries = {entry.entity_id: entry for entry in index.experiments}

@@ -107,10 +107,25 @@ def _own_only(directories: Sequence[str], parts: tuple[str, ...]) -> list[str]:
     for directory in directories:
         if not os.path.isabs(directory) or path_parts(directory)[-2:] != parts[-2:]:
             continue
-        real = os.path.realpath(directory)  # a link in the store is as little to be trusted
-        if path_parts(real)[-2:] == parts[-2:]:
+        # A link in the store is as little to be trusted as a recorded location.
+        if _is_unlinked(directory, parts) or _resolved_parts(directory)[-2:] == parts[-2:]:
             own.append(directory)
     return own
+
+
+def _resolved_parts(directory: str) -> tuple[str, ...]:
+    return path_parts(os.path.realpath(directory))
+
+
+def _is_unlinked(directory: str, parts: tuple[str, ...]) -> bool:
+    """Whether the last two parts of a path are an entity's own and are not links themselves.
+
+    They stay the same when links above them are resolved, which would cost a look at every
+    directory on the way, for every run.
+    """
+    above, name = os.path.split(directory)
+    is_as_written = (os.path.basename(above), name) == parts[-2:]
+    return is_as_written and not os.path.islink(directory) and not os.path.islink(above)
 
 
 # ------------------------------------------------------------------------ recorded locations

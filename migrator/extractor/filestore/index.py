@@ -49,7 +49,7 @@ from migrator.extractor.filestore.scanning import (
 )
 from migrator.extractor.source import FileCount
 from migrator.issues import Code, Issue, Kind
-from migrator.model import Entry, RunEntry, SourceIndex, TraceEntry
+from migrator.model import Entry, RegistryEntry, RunEntry, SourceIndex, TraceEntry
 from migrator.paths import readable_path
 
 _OWN = frozenset({"tags", "datasets"})  # of these, what no other experiment can hold as well
@@ -111,7 +111,7 @@ class _Walk:
         self.datasets: list[Entry] = []
         self.traces: list[TraceEntry] = []
         self.logged_models: list[Entry] = []
-        self.registered_models: list[Entry] = []
+        self.registered_models: list[RegistryEntry] = []
         self.issues: list[Issue] = []
         self.files = 0
         self.size_bytes = 0
@@ -402,7 +402,7 @@ class _Walk:
             else:
                 self._count_all(inner, self.root)
                 self.registered_models.append(
-                    Entry(readable_path(name), *_place(child, readable_path(name)))
+                    RegistryEntry(readable_path(name), *_place(child, readable_path(name)))
                 )
 
     # -- counting

@@ -26,6 +26,7 @@ from migrator.model import (
     Location,
     LoggedModelRecord,
     RegisteredModelRecord,
+    RegistryEntry,
     RootChange,
     RunEntry,
     RunRecord,
@@ -109,7 +110,7 @@ class FileStoreSource(Source):
     def read_logged_model(self, entry: Entry) -> Extracted[LoggedModelRecord]:
         return read_logged_model(entry, self._places)
 
-    def read_registered_model(self, entry: Entry) -> Extracted[RegisteredModelRecord]:
+    def read_registered_model(self, entry: RegistryEntry) -> Extracted[RegisteredModelRecord]:
         return read_registered_model(entry)
 
     def experiment_locations(self, index: SourceIndex) -> Iterator[Location]:

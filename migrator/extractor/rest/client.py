@@ -27,7 +27,12 @@ from migrator import addresses
 from migrator.credentials import masked, without_secrets
 from migrator.errors import SourceError
 from migrator.extractor.rest.values import parsed
-from migrator.http_client import failure_reason, retries, without_retry_warnings
+from migrator.http_client import (
+    TOO_MANY_REQUESTS,
+    failure_reason,
+    retries,
+    without_retry_warnings,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -150,6 +155,8 @@ class Client:
     def _not_mlflow(self, status: int) -> SourceError:
         if status >= 500 and status != _NOT_IMPLEMENTED:  # what a server for files says to POST
             return self.failed(f"it answers {status}", "See the server's log.")
+        if status == TOO_MANY_REQUESTS:
+            return self.failed(f"it answers {status}: too many requests", "Try again later.")
         return self.failed("something answers there, but it is not an MLflow server", _HOW)
 
     def failed(self, why: str, todo: str = "") -> SourceError:

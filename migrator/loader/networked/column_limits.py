@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from migrator import encoding
 from migrator.databases import widest_collation_key
 from migrator.issues import Code, Issue, Kind
-from migrator.loader.rows import COLUMNS, KINDS
+from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
 
@@ -67,12 +67,12 @@ def apply_limits(db: sqlite3.Connection, limits: ColumnLimits) -> tuple[Counter[
     Returns how many rows of each table were refused, and an issue for each change.
     """
     fitting = _Fitting(db, limits)
-    for table in COLUMNS:
+    for table in audit.written_tables(db):
         for row, columns in _misfits(db, limits, table):
             fitting.fit(row, columns)
     if limits.is_same is not None:
         db.create_function("collation_key", 1, widest_collation_key, deterministic=True)
-        for table in COLUMNS:
+        for table in audit.written_tables(db):
             fitting.refuse_same_keys(table, limits.is_same)
     return fitting.refused, fitting.issues
 

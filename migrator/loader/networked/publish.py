@@ -356,9 +356,11 @@ class _Send:
         """Rename registered models as ``merge`` did in the mirror; their parts follow."""
         import sqlalchemy
 
-        rename = sqlalchemy.text("UPDATE registered_models SET name = :new WHERE name = :old")
-        for old, new in self.written.renamed_models:
-            server_db.execute(rename, {"old": old, "new": new})
+        rename = "UPDATE registered_models SET name = :new WHERE name = :old"
+        if "workspace" in audit.columns(self.db, "registered_models"):
+            rename += " AND workspace = :workspace"
+        for each in self.written.renamed_models:
+            server_db.execute(sqlalchemy.text(rename), each._asdict())
 
     def _may_pass(self, error: BaseException | None) -> bool:
         if error is None:

@@ -16,7 +16,7 @@ from migrator.credentials import masked
 from migrator.errors import TargetError
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
-from migrator.loader.existing import EXPERIMENTS, existing_experiment
+from migrator.loader.existing import existing_experiment, experiments_query
 from migrator.loader.networked import column_limits, publish
 from migrator.loader.networked.column_limits import BASIC_PLANE, ColumnLimits
 from migrator.loader.networked.connection import connecting, schema_revision
@@ -65,7 +65,9 @@ class NetworkedTarget:
         if not self.exists:
             return ()
         with connecting(self.url) as (_, db):
-            return tuple(map(existing_experiment, db.exec_driver_sql(EXPERIMENTS)))
+            return tuple(
+                map(existing_experiment, db.exec_driver_sql(experiments_query(self.revision)))
+            )
 
     def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
         """Return the ids of the experiments that have one of these runs."""

@@ -54,7 +54,7 @@ class AssetPublisher:
                 self._webhooks.append(record)
             elif isinstance(record, EvaluationDatasetRecord):
                 self._add_dataset(record)
-            elif experiment_id is not None:
+            elif isinstance(record, ScorerRecord) and experiment_id is not None:
                 self._add_scorer(record, self._experiments[experiment_id])
         except Refused as error:
             self._refuse(record, error)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from migrator import addresses, conventions, encoding
 from migrator.credentials import masked, without_credentials
 from migrator.errors import MigrateError, TargetError
-from migrator.http_client import OWN_CONNECTION
+from migrator.http_client import OWN_CONNECTION, TOO_MANY_REQUESTS
 from migrator.issues import Code
 
 T = TypeVar("T")
@@ -182,6 +182,8 @@ class Connection:
             code = int(answer.status_code)
             if code in _LOGIN_STATUSES:
                 return f"it refuses the login ({code})", _AUTH
+            if code == TOO_MANY_REQUESTS:
+                return f"it answers {code}: too many requests", "Try again later."
             is_other = 300 <= code < 500 or code == _NOT_IMPLEMENTED
             if is_other or (code < 300 and not _is_answer(answer)):
                 return "something answers there, but it is not an MLflow server", _HOW

@@ -25,6 +25,7 @@ from migrator.model import (
     RunRecord,
     ScorerRecord,
     TracePlan,
+    WebhookRecord,
 )
 
 PARAM_CHARS = 6000  # mlflow.utils.validation (3.9)
@@ -249,10 +250,9 @@ class Survey:
         elif isinstance(record, ScorerRecord):
             counts["scorer-fields"] += 1
             counts["scorer-hidden"] += experiment_id in self._deleted
-        elif record.deleted_ms is None:
-            counts["webhook-fields"] += 1
-        else:
-            counts["deleted-webhook"] += 1
+        elif isinstance(record, WebhookRecord):
+            is_deleted = record.deleted_ms is not None
+            counts["deleted-webhook" if is_deleted else "webhook-fields"] += 1
 
     def add_trace(self, plan: TracePlan, experiment_id: int) -> None:
         """Count the parts of a trace that the API cuts or changes."""

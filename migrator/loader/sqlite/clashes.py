@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 from migrator import conventions, encoding
 from migrator.issues import Code, Issue, Kind
-from migrator.loader.owners import ROOTS
+from migrator.loader.owners import ROOTS, owner_of
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
 from migrator.loader.sqlite.seen import UNFINISHED
-from migrator.loader.sqlite.taking_out import create_marks, take_out
+from migrator.loader.sqlite.taking_out import create_marks, take_out, version_id
 from migrator.outcome.written import Written
 
 _OUR_ROOT = "migrator_root_span"  # SQL function: the id of a root span that we added to a trace
@@ -142,8 +142,8 @@ def leave_out(db: sqlite3.Connection) -> Written:
     left_out = Written()
     create_marks(db, "clash")
     for root in _CONTRADICTIONS.keys() & ROOTS.keys():
-        _find(db, root, (ROOTS[root],))
-    _find(db, "model_versions", ("name", "version"))
+        _find(db, root, owner_of(db, root).sql)
+    _find(db, "model_versions", version_id(db, "model_versions"))
     db.execute(  # traces that were rebuilt from such runs; natives are judged by themselves
         "INSERT OR IGNORE INTO temp.clash_trace_info SELECT request_id, 'its run is another one' "
         "FROM main.trace_info WHERE request_id NOT IN (SELECT trace_id FROM temp.native) AND "
@@ -184,19 +184,19 @@ def _find_other_points(db: sqlite3.Connection) -> None:
     )
 
 
-def _find(db: sqlite3.Connection, table: str, names: Sequence[str]) -> None:
-    """Fill ``temp.clash_TABLE`` with the ids that clash, and the reasons."""
+def _find(db: sqlite3.Connection, table: str, entity_id: str) -> None:
+    """Fill ``temp.clash_TABLE`` with the ids (SQL of ``s``) that clash, and the reasons."""
     cases = " ".join(f"WHEN {condition} THEN {why}" for condition, why in _CONTRADICTIONS[table])
     keys = audit.key_columns(db, table)
     same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
-    named = " || '/' || ".join(f"s.{name}" for name in names)
     condition = "1"
     if table == "trace_info":
         condition = "s.request_id IN (SELECT trace_id FROM temp.native)"
     elif table == "model_versions":
-        condition = "s.name NOT IN (SELECT id FROM temp.clash_registered_models)"
+        model_id = owner_of(db, table).sql
+        condition = f"{model_id} NOT IN (SELECT id FROM temp.clash_registered_models)"
     db.execute(
-        f"INSERT INTO temp.clash_{table} SELECT id, why FROM (SELECT {named} AS id, "
+        f"INSERT INTO temp.clash_{table} SELECT id, why FROM (SELECT {entity_id} AS id, "
         f"CASE {cases} END AS why FROM main.{table} AS s JOIN target.{table} AS t ON {same} "
         f"WHERE {condition}) WHERE why IS NOT NULL"
     )

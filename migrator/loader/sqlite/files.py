@@ -116,7 +116,10 @@ def read_revision(path: str, wanted: str | None = None) -> str:
         raise _explain(path, "readonly")
     with reporting(path), contextlib.closing(connect(path)) as db:
         tables = {
-            name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")
+            name
+            for (name,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+            )
         }
         if not tables:
             raise place.foreign
@@ -165,6 +168,17 @@ def _explain(path: str, message: str) -> TargetError:
         return TargetError(
             f"{path} is a damaged SQLite database ({message}).",
             todo="Repair it (sqlite3 .recover), or choose another file name for the target.",
+        )
+    if message.startswith("no such"):
+        return TargetError(
+            f"{path} lacks a part of MLflow's tables ({message}); nothing was changed.",
+            todo="Restore a backup, or choose another target.",
+        )
+    if "decode to UTF-8" in message:
+        said = message.encode("ascii", "replace").decode()
+        return TargetError(
+            f"{path} holds a text that is not UTF-8 ({said}); nothing was changed.",
+            todo="Convert it into a new database (--to), in which such texts are repaired.",
         )
     if "readonly" in message or "unable to open" in message:
         return TargetError(

@@ -25,12 +25,12 @@ from typing import Any
 from migrator import conventions
 from migrator.encoding import seen_digest
 from migrator.issues import Code, Issue, Kind, Severity
-from migrator.loader.owners import ROOTS
+from migrator.loader.owners import ROOTS, owner_of
 from migrator.loader.publication import SourceState
 from migrator.loader.rows import KINDS
 from migrator.loader.sqlite import audit
 from migrator.loader.sqlite.audit import quoted
-from migrator.loader.sqlite.taking_out import create_marks, take_out
+from migrator.loader.sqlite.taking_out import create_marks, take_out, version_id
 from migrator.model import ConvertedExperiment
 from migrator.outcome.written import Written
 
@@ -162,6 +162,7 @@ FIELDS = (
     ),
     Field("assessments", ("valid",), may_follow=_OF_NATIVE.format("trace_id")),
     Field("assessments", ("last_updated_timestamp",), is_stamp=True),
+    Field("workspaces"),
 )
 
 _REPLACED = "s.creation_time <> t.creation_time"  # people made another of the same name or id
@@ -342,12 +343,12 @@ def _mark_deleted(db: sqlite3.Connection, field: Field, key: tuple[str, ...]) ->
         f"AND m.content = {field.content('s')}"
     )
     condition = f"({gone}) AND EXISTS ({seen})"
-    entity_id = f"s.{ROOTS.get(table, key[0])}"
+    entity_id = owner_of(db, table).sql
     if table == "model_versions":
-        entity_id = "s.name || '/' || s.version"
+        model_id, entity_id = entity_id, version_id(db, table)
         condition = (
             f"({condition} OR {_DELETED_VERSION}) "  # MLflow keeps the row of a deleted version
-            "AND s.name NOT IN (SELECT id FROM temp.gone_registered_models)"
+            f"AND {model_id} NOT IN (SELECT id FROM temp.gone_registered_models)"
         )
     db.execute(
         f"INSERT OR IGNORE INTO temp.gone_{table} SELECT {entity_id}, 'deleted' FROM {row} "
@@ -358,6 +359,15 @@ def _mark_deleted(db: sqlite3.Connection, field: Field, key: tuple[str, ...]) ->
 def _name_deleted(db: sqlite3.Connection, table: str, written: Written) -> None:
     found = [str(row[0]) for row in db.execute(f"SELECT id FROM temp.gone_{table} ORDER BY id")]
     _add_issue(written, Code.TARGET_DELETED, KINDS[table], found)
+    if table == "workspaces":  # what was moved out of one is there, in another
+        for child in ("experiments", "registered_models", "evaluation_datasets", "webhooks"):
+            same = _matches(audit.key_columns(db, child))
+            db.execute(
+                f"INSERT OR IGNORE INTO temp.gone_{child} SELECT {owner_of(db, child).sql}, "
+                f"'deleted' FROM main.{child} AS s WHERE s.workspace IN "
+                "(SELECT id FROM temp.gone_workspaces) "
+                f"AND NOT EXISTS (SELECT 1 FROM target.{child} AS t WHERE {same})"
+            )
     if table == "experiments":  # new runs of a deleted experiment have no place either
         for child in ("runs", "logged_models", "trace_info"):
             db.execute(

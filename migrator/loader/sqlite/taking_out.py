@@ -62,8 +62,13 @@ def _owners(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
     if table == "logged_model_metrics":
         found.append(("runs", "s.run_id"))
     if table in ("model_versions", "model_version_tags", "registered_model_aliases"):
-        found.append(("model_versions", "s.name || '/' || s.version"))
+        found.append(("model_versions", version_id(db, table)))
     return found
+
+
+def version_id(db: sqlite3.Connection, table: str) -> str:
+    """SQL for the id of the model version that a row ``s`` is of."""
+    return f"{owner_of(db, table).sql} || '/' || s.version"
 
 
 def _take_out_promoted(db: sqlite3.Connection, prefix: str, count: Count) -> None:

@@ -14,7 +14,7 @@ from migrator import conventions, databases
 from migrator.errors import TargetError
 from migrator.issues import Issue
 from migrator.loader import schema as schemas
-from migrator.loader.existing import EXPERIMENTS, existing_experiment
+from migrator.loader.existing import existing_experiment, experiments_query
 from migrator.loader.publication import PublishOptions, SourceState, Staged
 from migrator.loader.sqlite import merge, seen, staging
 from migrator.loader.sqlite.files import (
@@ -60,7 +60,7 @@ class SqliteTarget:
         if not self.exists:
             return ()
         with reporting(self.path), contextlib.closing(connect(self.path)) as db:
-            return tuple(map(existing_experiment, db.execute(EXPERIMENTS)))
+            return tuple(map(existing_experiment, db.execute(experiments_query(self.revision))))
 
     def experiments_of_runs(self, run_ids: Sequence[str]) -> frozenset[int]:
         """Return the ids of the experiments that have one of these runs."""

@@ -1,4 +1,4 @@
-"""Compares evaluation datasets, scorers and webhooks with the rows of their tables."""
+"""Compares evaluation datasets, scorers, webhooks and workspaces with their rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from migrator.issues import Kind
-from migrator.model import Asset, EvaluationDatasetRecord, LinkRecord, ScorerRecord, WebhookRecord
+from migrator.model import (
+    Asset,
+    EvaluationDatasetRecord,
+    LinkRecord,
+    ScorerRecord,
+    WebhookRecord,
+    WorkspaceRecord,
+)
 from migrator.verification.database.opening import Database
 from migrator.verification.findings import MISSING, Entity, Findings
 
@@ -18,12 +25,14 @@ _JSON = ("inputs", "expectations", "outputs", "tags", "source")
 def compare_asset(
     database: Database, findings: Findings, record: Asset, experiment_id: int | None
 ) -> None:
-    """Compare an evaluation dataset, scorer or webhook with all of its parts."""
+    """Compare an asset with all of its parts."""
     with database.tracking.ManagedSessionMaker() as session:
         if isinstance(record, EvaluationDatasetRecord):
             _compare_dataset(session, findings, record)
         elif isinstance(record, ScorerRecord):
             _compare_scorer(session, findings, record, experiment_id)
+        elif isinstance(record, WorkspaceRecord):
+            _compare_workspace(session, findings, record)
         else:
             _compare_webhook(session, findings, record)
 
@@ -47,6 +56,7 @@ def _compare_dataset(session: Any, findings: Findings, record: EvaluationDataset
         return
     for name in _SAME_NAMES:
         of.check(name, getattr(record, name), getattr(found, name))
+    of.check("workspace", record.workspace, getattr(found, "workspace", record.workspace))
     of.check("created_time", record.created_ms, found.created_time)
     of.check("last_update_time", record.last_updated_ms, found.last_update_time)
     tags = _rows(session, models.SqlEvaluationDatasetTag, dataset_id=record.dataset_id)
@@ -107,13 +117,15 @@ def _compare_webhook(session: Any, findings: Findings, record: WebhookRecord) ->
     times = (
         webhook.creation_timestamp, webhook.last_updated_timestamp, webhook.deleted_timestamp,
     )  # fmt: skip
-    query = session.query(*columns, *times).filter(webhook.webhook_id == record.webhook_id)
+    home = [webhook.workspace] if hasattr(webhook, "workspace") else []
+    query = session.query(*columns, *times, *home).filter(webhook.webhook_id == record.webhook_id)
     found = query.one_or_none()
     of = findings.entity(Kind.WEBHOOK, record.webhook_id, found)
     if of is None or found is None:
         return
     for name in ("name", "description", "url", "status"):
         of.check(name, getattr(record, name), getattr(found, name))
+    of.check("workspace", record.workspace, getattr(found, "workspace", record.workspace))
     of.check("creation_timestamp", record.created_ms, found.creation_timestamp)
     of.check("last_updated_timestamp", record.last_updated_ms, found.last_updated_timestamp)
     of.check("deleted_timestamp", record.deleted_ms, found.deleted_timestamp)
@@ -123,6 +135,19 @@ def _compare_webhook(session: Any, findings: Findings, record: WebhookRecord) ->
     for event in record.events:
         if (event.entity, event.action) not in events:
             of.differs(f"event {event.entity}/{event.action}", "one", MISSING)
+
+
+def _compare_workspace(session: Any, findings: Findings, record: WorkspaceRecord) -> None:
+    from mlflow.store.workspace.dbmodels import models
+
+    found = session.get(models.SqlWorkspace, record.name)
+    of = findings.entity(Kind.WORKSPACE, record.name, found)
+    if of is None:
+        return
+    for name in ("description", "default_artifact_root"):
+        of.check(name, getattr(record, name), getattr(found, name))
+    for name in ("trace_archival_location", "trace_archival_retention"):  # of later releases
+        of.check(name, getattr(record, name), getattr(found, name, None))
 
 
 def _rows(session: Any, table: Callable[..., Any], **key: Any) -> list[Any]:

@@ -39,6 +39,7 @@ _TABLES = {
     Kind.LOGGED_MODEL: _Table("logged_models", ("model_id",), ("lifecycle_stage",)),
     Kind.REGISTERED_MODEL: _Table("registered_models", ("name",), ("description",)),
     Kind.MODEL_VERSION: _Table("model_versions", ("name", "version"), ("current_stage",)),
+    Kind.WORKSPACE: _Table("workspaces", ("name",), ()),
 }
 _ASSESSMENT = ("value", "error", "rationale", "assessment_metadata")
 _ASSESSMENTS = _Table("assessments", ("assessment_id",), _ASSESSMENT)
@@ -168,7 +169,8 @@ class TargetChanges:
             self._keys = {}
             if inspector.has_table(conventions.MIGRATOR_SEEN_TABLE):
                 tables = {table.name for table in (*_TABLES.values(), _ASSESSMENTS)}
-                for name in tables | {tags.table for tags in (*_TAGS.values(), _ALIASES)}:
+                tables |= {tags.table for tags in (*_TAGS.values(), _ALIASES)}
+                for name in filter(inspector.has_table, tables):
                     key = inspector.get_pk_constraint(name)["constrained_columns"]
                     self._keys[name] = tuple(key)
         return self._keys
@@ -192,8 +194,16 @@ def _key_of(kind: Kind, entity_id: str) -> dict[str, object]:
         return {"experiment_id": int(entity_id)}
     if kind is Kind.MODEL_VERSION:
         name, _, version = entity_id.rpartition("/")
-        return {"name": name, "version": int(version)}
+        return {**_model_key(name), "version": int(version)}
+    if kind is Kind.REGISTERED_MODEL:
+        return _model_key(entity_id)
     return {_TABLES[kind].key[0]: entity_id}
+
+
+def _model_key(full_name: str) -> dict[str, object]:
+    """The key of a registered model, by its name or WORKSPACE/NAME."""
+    workspace, _, name = full_name.rpartition("/")
+    return {"workspace": workspace, "name": name} if workspace else {"name": name}
 
 
 def _part(kind: Kind, entity: _Stored, field: str) -> _Stored | None:

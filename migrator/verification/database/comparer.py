@@ -67,6 +67,11 @@ class DatabaseComparer:
     lot_runs = 250  # of a recorder: each query costs as much as reading some runs
 
     @property
+    def has_workspaces(self) -> bool:
+        """Whether what is in it may be in several workspaces."""
+        return self._database.has_workspaces
+
+    @property
     def largest_id(self) -> int:
         """The largest experiment id that the database can hold."""
         return self._database.largest_id
@@ -162,7 +167,7 @@ class DatabaseComparer:
     @reading
     def add_registered_model(self, record: RegisteredModelRecord) -> None:
         """Expect a registered model or prompt, with its versions, aliases and tags."""
-        if not self._is_second(Kind.REGISTERED_MODEL, record.name):
+        if not self._is_second(Kind.REGISTERED_MODEL, record.full_name):
             compare_registered_model(self._database, self._findings, record)
 
     @reading
@@ -226,6 +231,8 @@ class DatabaseComparer:
         if plan is not None and not keeps_its_own:
             record = plan.record
             of.check("name", plan.target_name, found.name)
+            if self.has_workspaces:
+                of.check("workspace", record.workspace, found.workspace)
             of.check("artifact_location", plan.artifact_location, found.artifact_location)
             of.check("lifecycle_stage", record.lifecycle_stage, found.lifecycle_stage)
             of.check_known("creation_time", record.creation_ms, found.creation_time)

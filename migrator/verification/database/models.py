@@ -76,16 +76,17 @@ def compare_registered_model(
     database: Database, findings: Findings, record: RegisteredModelRecord
 ) -> None:
     """Compare a registered model or prompt, with its tags, aliases and versions."""
+    database.registry.workspace = record.workspace
     found = read_entity(database.registry.get_registered_model, record.name)
     if found is None:
         found = _renamed(database, record)
     if found is not None and found.name != record.name:
         versions = tuple(replace(version, name=found.name) for version in record.versions)
         record = replace(record, name=found.name, versions=versions)
-    of = findings.entity(Kind.REGISTERED_MODEL, record.name, found)
+    of = findings.entity(Kind.REGISTERED_MODEL, record.full_name, found)
     if of is None:
         for version in record.versions:
-            findings.entity(Kind.MODEL_VERSION, f"{record.name}/{version.version}", None)
+            findings.entity(Kind.MODEL_VERSION, f"{record.full_name}/{version.version}", None)
         return
     of.check_known("creation_timestamp", record.creation_ms, found.creation_timestamp)
     of.check_known("last_updated_timestamp", record.last_updated_ms, found.last_updated_timestamp)
@@ -100,16 +101,19 @@ def compare_registered_model(
         {alias: str(version) for alias, version in found.aliases.items()},
     )
     for version in record.versions:
-        _compare_version(database, findings, version)
+        of_version = f"{record.full_name}/{version.version}"
+        _compare_version(database, findings, version, of_version)
 
 
-def _compare_version(database: Database, findings: Findings, record: ModelVersionRecord) -> None:
+def _compare_version(
+    database: Database, findings: Findings, record: ModelVersionRecord, entity_id: str
+) -> None:
     is_deleted = record.current_stage == _DELETED_VERSION
     read = database.registry.get_model_version
     if is_deleted:  # which MLflow hides from everybody but its own tests
         read = database.registry._get_sql_model_version_including_deleted
     found = read_entity(read, record.name, record.version)
-    of = findings.entity(Kind.MODEL_VERSION, f"{record.name}/{record.version}", found)
+    of = findings.entity(Kind.MODEL_VERSION, entity_id, found)
     if of is None:
         return
     of.check_known("creation_timestamp", record.creation_ms, found.creation_timestamp)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from migrator import addresses, conventions, databases
 from migrator.credentials import masked
+from migrator.empty_database import has_workspaces
 from migrator.errors import TargetError
 from migrator.verification.reading import broken, reporting_broken
 from migrator.verification.traces import ReadOnce
@@ -32,7 +33,8 @@ class Database:
     largest_id: int  # of an experiment
     collation_key: Callable[[str], str]  # names that are equal there get equal keys
     tracking: Any
-    registry: Any
+    registry: Any  # what it reads is in its ``workspace``
+    has_workspaces: bool
 
     def close(self) -> None:
         """Close all connections."""
@@ -69,18 +71,41 @@ def open_database(uri: str) -> Database:
     _check_revision(shown, revision, f"{upgrade} {masked(uri)}")
     with reporting_broken(shown):
         tracking, registry = _open_stores(opened)
-    return Database(shown, opened, largest_id, collation_key, ReadOnce(tracking), registry)
+    return Database(
+        shown,
+        opened,
+        largest_id,
+        collation_key,
+        ReadOnce(tracking),
+        registry,
+        has_workspaces(revision),
+    )
 
 
 def _open_stores(uri: str) -> tuple[Any, Any]:
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
+
+    try:
+        from mlflow.store.model_registry.sqlalchemy_workspace_store import (
+            WorkspaceAwareSqlAlchemyStore as Registry,
+        )
+    except ImportError:  # MLflow 3.9
+        from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
 
     class ReadOnlyTracking(Tracking):  # type: ignore[misc]
         def _create_default_experiment(self, session: Any) -> None:
             """Leave the database as it is; MLflow would add experiment 0 on opening."""
 
-    return ReadOnlyTracking(uri, "mlruns"), Registry(uri)
+        def _initialize_store_state(self) -> None:
+            """Take a database with several workspaces (3.10 and later); all are read."""
+
+    class ReadOnlyRegistry(Registry):  # type: ignore[misc]
+        workspace = conventions.DEFAULT_WORKSPACE
+
+        def _get_active_workspace(self) -> str:
+            return self.workspace
+
+    return ReadOnlyTracking(uri, "mlruns"), ReadOnlyRegistry(uri)
 
 
 def _database_path(uri: str) -> Path:

@@ -35,7 +35,7 @@ class AssetComparison:
             self._compare_dataset(record, experiments)
         elif isinstance(record, ScorerRecord):
             self._compare_scorer(record, experiment)
-        else:
+        elif isinstance(record, WebhookRecord):
             self._compare_webhook(record)
 
     # ------------------------------------------------------------------ evaluation datasets

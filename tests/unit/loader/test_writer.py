@@ -239,7 +239,9 @@ def test_our_column_lists_name_every_column_of_mlflow_39(tmp_path: Path) -> None
     with closing(sqlite3.connect(tmp_path / "my.db")) as db:
         for table, columns in COLUMNS.items():
             info = db.execute(f"PRAGMA table_xinfo({table})").fetchall()
-            assert {row[1] for row in info if row[6] == 0} == set(columns), table
+            there = {row[1] for row in info if row[6] == 0}
+            of_310 = set(columns) if table == "workspaces" else {"workspace"}
+            assert there == set(columns) - of_310, table
 
 
 def test_counts_tell_each_kind_and_keep_rebuilt_traces_apart(tmp_path: Path) -> None:

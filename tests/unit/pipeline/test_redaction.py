@@ -33,6 +33,7 @@ from migrator.model import (
     SpanRecord,
     TraceRecord,
     WebhookRecord,
+    WorkspaceRecord,
 )
 from migrator.pipeline.redaction import Redactor
 from tests.support.storekit import (
@@ -70,11 +71,14 @@ IDS = {
     "EvaluationDatasetRecord.path": "/x", "ScorerRecord.path": "/x", "ScorerRecord.name": "polite",
     "WebhookRecord.path": "/x", "WebhookRecord.status": "ACTIVE",
     "WebhookEventRecord.entity": "prompt", "WebhookEventRecord.action": "created",
+    "workspace": "team-a", "WorkspaceRecord.name": "team-a", "WorkspaceRecord.path": "/x",
+    "default_artifact_root": "file:///x", "trace_archival_location": "file:///x",
+    "trace_archival_retention": "30d",
 }  # fmt: skip
 JSON = {f"json {SECRET}": [f"in json {SECRET}", {f"{SECRET}": SECRET, "b": SECRET}]}
 RECORDS = [
     ExperimentRecord, RunRecord, DatasetRecord, LoggedModelRecord, RegisteredModelRecord,
-    TraceRecord, EvaluationDatasetRecord, ScorerRecord, WebhookRecord,
+    TraceRecord, EvaluationDatasetRecord, ScorerRecord, WebhookRecord, WorkspaceRecord,
 ]  # fmt: skip
 
 
