@@ -12,11 +12,14 @@ from operator import itemgetter
 from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
+from migrator.transformer.answers import (
+    find_answers,
+    names_llm,
+    short_answers,
+    structured_answer,
+)
 from migrator.transformer.chat_messages import (
-    ASKING,
-    Message,
     Turn,
-    messages_of,
     turn_of,
     turn_of_texts,
 )
@@ -35,7 +38,6 @@ from migrator.transformer.model_names import (
     kind_of_model,
 )
 from migrator.transformer.named_models import MODEL_RANKS, is_said, keys_of_models, models_at
-from migrator.transformer.payloads import answer_of
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
     UNLISTED,
@@ -45,7 +47,13 @@ from migrator.transformer.profiles import (
     SpanRule,
     parse_source,
 )
-from migrator.transformer.prose import Prose, asks, kind_of_text
+from migrator.transformer.prose import Prose, asks
+from migrator.transformer.text_names import (
+    is_by_model,
+    is_no_answer,
+    is_text_of_the_call,
+    messages_at,
+)
 from migrator.transformer.unlisted import (
     LAST,
     NO_TEXTS,
@@ -54,7 +62,7 @@ from migrator.transformer.unlisted import (
     call_entries,
     counts_under_other_names,
     facts_of_responses,
-    logged_objects,
+    is_named_by_model,
     loose_texts,
 )
 from migrator.transformer.values import (
@@ -64,33 +72,9 @@ from migrator.transformer.values import (
     natural,
     parse_json,
     transcript,
-    words,
 )
-
-NOT_OF_THE_CALL = words(
-    "error exception system commit status log template expected reference ground gold golden "
-    "target truth judge default max min"
-)
-"""Words of keys whose texts neither ask nor answer, though their last word says so."""
 
 MOST_CHARS_OF_TOKEN = 10
-BY_MODEL = words(
-    "assistant ai bot chatbot generated answer reply response result output translated summarized "
-    "summarised corrected rewritten simplified paraphrased predicted"
-)
-DRAFTS = words("draft initial intermediate raw first partial preliminary unverified plan reasoning")
-"""Words of keys whose text another one took the place of."""
-
-SHORT_ANSWERS = words("answer response reply output completion translation")
-"""Last words of keys under which even a few words are an answer, where an LLM is named."""
-
-OF_A_STUDY = words(
-    "model training train classification regression metrics dataset data evaluation eval feature "
-    "features run experiment test validation"
-)
-REPORTS = words("summary report result plan description explanation text")
-"""Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
-
 DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
 EVENT_FILE = re.compile(r"(.+?)[_-](\d{12,13})")  # a name, and ms since the epoch
 
@@ -189,19 +173,22 @@ class RunView:
 
     def best(self, name: str) -> Sequence[Found]:
         """All that the first source of the field finds that finds a value at all."""
-        return self._best_of(self._ranked(name))
+        return self.best_of(self.ranked(name))
 
-    def _ranked(self, name: str) -> list[tuple[int, Found]]:
+    def ranked(self, name: str) -> list[tuple[int, Found]]:
         """Each value of a field that says something, with the rank of its source."""
         founds = self.every(name)
         ranks = self._ranks.get(name, (0,) * len(founds))
-        return [
+        said = [
             (rank, found)
             for rank, found in zip(ranks, founds, strict=True)
             if found.value is not None and found.value != ""
         ]
+        if name != "outputs" or "outputs" in self.profile.own:
+            return said
+        return [each for each in said if not is_no_answer(each[1])]
 
-    def _best_of(self, ranked: Sequence[tuple[int, Found]]) -> tuple[Found, ...]:
+    def best_of(self, ranked: Sequence[tuple[int, Found]]) -> tuple[Found, ...]:
         """The values of the first source; ``ranked`` is in the order of the sources."""
         return tuple(found for rank, found in ranked if rank == ranked[0][0])
 
@@ -418,7 +405,7 @@ class RunView:
             self._outputs_made = self._outputs()
         return self._outputs_made
 
-    def _listed_inputs(self) -> tuple[Json, tuple[Found, ...]]:
+    def listed_inputs(self) -> tuple[Json, tuple[Found, ...]]:
         """Inputs from the profile's sources and from whole calls."""
         if self._listed_made is None:
             self._listed_made = self._find_listed_inputs()
@@ -454,14 +441,14 @@ class RunView:
         ignored = {found.at for found in self.every("not_inputs")}
         ignored.update(found.at for found in self.best("outputs"))
         candidates = [found for found in self.every("inputs") if found.at not in ignored]
-        is_answered = any(not _messages_at(found) for found in self.best("outputs"))
+        is_answered = any(not messages_at(found) for found in self.best("outputs"))
         least = Prose.PROSE
-        if (is_answered or self._short_answers(Prose.TERMS)) and not candidates:
+        if (is_answered or short_answers(self, Prose.TERMS)) and not candidates:
             least = Prose.TERMS  # beside an answer a few words are what was asked
         candidates += [
             found
-            for found in self._maybe("maybe_inputs", least)
-            if found.at not in ignored and not _is_by_model(found)
+            for found in self.maybe("maybe_inputs", least)
+            if found.at not in ignored and not is_by_model(found)
         ]
         if any(not found.inside for found in candidates):  # a whole call only replaces the listed
             return [found for found in candidates if not found.inside]
@@ -469,11 +456,11 @@ class RunView:
 
     def renderings(self) -> tuple[Found, ...]:
         """The prompts that were made of what was asked: they hold all of it, and more."""
-        self._listed_inputs()
+        self.listed_inputs()
         return self._renderings
 
     def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
-        listed = self._listed_inputs()
+        listed = self.listed_inputs()
         if listed[1]:
             return listed
         asked, _, note = self._note()
@@ -494,7 +481,7 @@ class RunView:
         _, answer, note = self._note()
         if answer is not None and note:
             return answer, (note,)
-        if answered := self.loose().answered or self._structured_answer():
+        if answered := self.loose().answered or structured_answer(self):
             return answered[0].value, answered[:1]
         return None, ()
 
@@ -510,17 +497,17 @@ class RunView:
     def _find_loose(self) -> LooseTexts:
         if self.profile.steps is not None or self.every("calls") or self.turn() is not None:
             return NO_TEXTS
-        is_asked = bool(self._listed_inputs()[1])
+        is_asked = bool(self.listed_inputs()[1])
         is_answered = bool(self._answers())
         if is_asked and is_answered:
             return NO_TEXTS
-        model = self.model()
-        names_llm = model is not None and kind_of_model(str(model.value)) is ModelKind.LLM
-        known = KnownParts(names_llm, is_asked, is_answered)
+        known = KnownParts(names_llm(self), is_asked, is_answered)
         texts = loose_texts(self.run, self.index, known)
         if is_asked:  # an uncertain name that does not ask may hold the answer itself
-            has_question = any(asks(str(each.value)) for each in self._listed_inputs()[1])
-            return texts if has_question or self._ranked("inputs") else NO_TEXTS
+            has_question = any(asks(str(each.value)) for each in self.listed_inputs()[1])
+            is_sure = has_question or self.ranked("inputs")
+            is_written = any(is_named_by_model(found.key) for found in texts.answered)
+            return texts if is_sure or is_written else NO_TEXTS
         if texts.answered and not texts.asked and self._is_too_long(texts.answered[0]):
             return LooseTexts(asked=texts.answered)
         return texts
@@ -532,7 +519,7 @@ class RunView:
             return False
         return len(str(answer.value)) > tokens[0] * MOST_CHARS_OF_TOKEN
 
-    def _maybe(self, name: str, least: Prose = Prose.PROSE) -> list[Found]:
+    def maybe(self, name: str, least: Prose = Prose.PROSE) -> list[Found]:
         """The values of a field of uncertain names that read as texts, and mean nothing else."""
         founds = self.every(name)
         if not founds:
@@ -543,55 +530,14 @@ class RunView:
             if not other.startswith("maybe_"):
                 taken.update(found.at for found in values)
         return [
-            found
-            for found in founds
-            if found.at not in taken and _is_text_of_the_call(found, least)
+            found for found in founds if found.at not in taken and is_text_of_the_call(found, least)
         ]
 
     def _answers(self) -> tuple[Found, ...]:
         """The values that the outputs are made of: of a chat's history only the run's answer."""
         if self._answers_made is None:
-            self._answers_made = self._find_answers()
+            self._answers_made = find_answers(self)
         return self._answers_made
-
-    def _find_answers(self) -> tuple[Found, ...]:
-        ranked = self._ranked("outputs")
-        histories = [each for each in ranked if _messages_at(each[1])]
-        listed = self._best_of([each for each in ranked if each not in histories])
-        if listed:
-            final = [found for found in listed if _draft_rank(found) == 0]
-            return tuple(final[:1]) if final else listed
-        by_model = [found for found in self._maybe("maybe_inputs") if _is_by_model(found)]
-        least = Prose.WORD if self._listed_inputs()[1] else Prose.TERMS
-        if maybe := (*self._maybe("maybe_outputs"), *by_model, *self._short_answers(least)):
-            return (min(maybe, key=_draft_rank),)
-        if (turn := self.turn()) is not None and turn[0].answer is not None:
-            return (turn[1]._replace(value=turn[0].answer),)
-        return self._best_of([each for each in histories if not _is_chat(each[1])])
-
-    def _short_answers(self, least: Prose) -> list[Found]:
-        """A few words under the name of an answer, beside the name of an LLM."""
-        model = self.model()
-        if model is None or kind_of_model(str(model.value)) is not ModelKind.LLM:
-            return []
-        return [
-            found
-            for found in self._maybe("maybe_outputs", least)
-            if found.stem.rpartition("_")[2] in SHORT_ANSWERS
-        ]
-
-    def _structured_answer(self) -> tuple[Found, ...]:
-        """The one JSON object that the run logged, where tokens of an answer were counted."""
-        counted = self.number("output_tokens")
-        if counted is None or counted[0] <= 0 or self.profile.steps is not None:
-            return ()
-        given = self._listed_inputs()[1]
-        objects = [
-            found
-            for found in (*self.every("maybe_outputs"), *logged_objects(self.run, self.index))
-            if found not in given and isinstance(found.value, Mapping)
-        ]
-        return (objects[0],) if len(objects) == 1 else ()
 
     def turn(self) -> tuple[Turn, Found] | None:
         """The turn of a recorded chat that the run is about, and where the chat was logged."""
@@ -601,8 +547,8 @@ class RunView:
 
     def _find_turns(self) -> Iterator[tuple[Turn, Found]]:
         questions = self._questions()
-        for found in self.every("outputs"):
-            messages = _messages_at(found)
+        for found in (*self.every("outputs"), *self.every("maybe_outputs")):
+            messages = messages_at(found)
             if messages and (turn := turn_of(messages, questions)) is not None:
                 yield turn, found
         for found in self.every("maybe_outputs"):
@@ -613,7 +559,7 @@ class RunView:
     def _questions(self) -> list[str]:
         """The texts that the run logged as asked, beside any chat."""
         texts = []
-        for found in self._listed_inputs()[1]:
+        for found in self.listed_inputs()[1]:
             is_framing = found.stem in SYSTEM_STEMS or "prompt" in found.stem
             if isinstance(found.value, str) and found.value.strip() and not is_framing:
                 texts.append(found.value)
@@ -680,49 +626,6 @@ class RunView:
             assumed = f"{found[1].origin} is taken to be in {unit}"
             return Duration(found[0] * factor, found[1], assumed)
         return None
-
-
-def _messages_at(found: Found) -> Sequence[Message]:
-    """The messages of a chat that was logged as one value; empty when it is not a chat."""
-    value = parse_json(found.value) if isinstance(found.value, str) else found.value
-    if isinstance(value, str) or value is None:
-        return ()
-    return messages_of(value)
-
-
-def _is_chat(found: Found) -> bool:
-    return any(message.role in ASKING for message in _messages_at(found))
-
-
-def _is_text_of_the_call(found: Found, least: Prose) -> bool:
-    """Whether a value under an uncertain name is something asked or answered, and no less."""
-    if found.key.startswith("mlflow."):
-        return False
-    parts = found.stem.split("_")
-    if not NOT_OF_THE_CALL.isdisjoint(parts):
-        return False
-    if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
-        return False
-    value = as_chat_if_one(found.value)
-    if encoding.is_chat(value):
-        return True
-    if isinstance(value, Mapping) and answer_of(value) is not None:
-        return True  # the body of an API's response
-    texts = list(value.values()) if isinstance(value, Mapping) else [value]
-    return any(isinstance(text, str) and kind_of_text(text) >= least for text in texts)
-
-
-def _draft_rank(found: Found) -> int:
-    """0 for a text whose name says that it is the last of several, 2 for one before it."""
-    parts = set(found.stem.split("_"))
-    if "final" in parts:
-        return 0
-    return 1 if DRAFTS.isdisjoint(parts) else 2
-
-
-def _is_by_model(found: Found) -> bool:
-    """Whether an uncertain name says that the model wrote the text: ``bot_text``."""
-    return not BY_MODEL.isdisjoint(found.stem.split("_"))
 
 
 _PLACE_IN_TEMPLATE = re.compile(r"\{([^}]*)\}")

@@ -27,8 +27,9 @@ from migrator.transformer.model_names import (
 from migrator.transformer.payloads import answer_of, are_answers
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
-from migrator.transformer.run_view import REPORTS, RunView
+from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
+from migrator.transformer.text_names import REPORTS
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(

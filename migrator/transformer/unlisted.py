@@ -24,7 +24,7 @@ from migrator.transformer.payloads import (
 )
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
-from migrator.transformer.prose import Prose, asks, kind_of_text
+from migrator.transformer.prose import Prose, asks, is_statement, kind_of_text
 from migrator.transformer.values import parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
@@ -208,6 +208,17 @@ def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     return tuple(objects)
 
 
+def statements(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+    """The values under unlisted names that are statements in SQL or Cypher."""
+    if not index.lists(UNLISTED):
+        return ()
+    return tuple(
+        Found(text, place, key)
+        for place, key, text in _unlisted(run, index)
+        if is_statement(text) and _is_only_code(key)
+    )
+
+
 def _texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The values under unlisted names that are texts, or code that the model wrote."""
     texts: list[Found] = []
@@ -298,3 +309,8 @@ def _has_other_word(name: str) -> bool:
     if not OF_THE_MODEL.isdisjoint(parts):
         parts -= CODE
     return not NOT_A_TEXT_OF_CALLS.isdisjoint(parts)
+
+
+def _is_only_code(name: str) -> bool:
+    """Whether no word of a name but those of code says that it was neither asked nor answered."""
+    return NOT_A_TEXT_OF_CALLS.isdisjoint(set(normalise(name).split("_")) - CODE)

@@ -1,0 +1,89 @@
+"""What the name under which a text was logged says of it: asked, answered, a draft, neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from migrator import encoding
+from migrator.transformer.chat_messages import ASKING, Message, messages_of
+from migrator.transformer.found import Found
+from migrator.transformer.input_parts import as_chat_if_one
+from migrator.transformer.payloads import answer_of
+from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.values import parse_json, words
+
+NO_ANSWERS = words("error exception expected reference ground gold golden target truth")
+"""Words of keys that hold no answer, whatever their last word."""
+
+NOT_OF_THE_CALL = NO_ANSWERS | words("system commit status log template judge default max min")
+"""Words of keys whose texts neither ask nor answer, though their last word says so."""
+
+BY_MODEL = words(
+    "assistant ai bot chatbot generated answer reply response result output translated summarized "
+    "summarised corrected rewritten simplified paraphrased predicted"
+)
+ASKED_AT_LAST = words("input question query prompt request")
+"""Last words of keys that say that a text was asked, be it that a model wrote it so."""
+
+DRAFTS = words("draft initial intermediate raw first partial preliminary unverified plan reasoning")
+"""Words of keys whose text another one took the place of."""
+
+SHORT_ANSWERS = words("answer response reply output completion translation")
+"""Last words of keys under which even a few words are an answer, where an LLM is named."""
+
+OF_A_STUDY = words(
+    "model training train classification regression metrics dataset data evaluation eval feature "
+    "features run experiment test validation"
+)
+REPORTS = words("summary report result plan description explanation text")
+"""Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
+
+
+def messages_at(found: Found) -> Sequence[Message]:
+    """The messages of a chat that was logged as one value; empty when it is not a chat."""
+    value = parse_json(found.value) if isinstance(found.value, str) else found.value
+    if isinstance(value, str) or value is None:
+        return ()
+    return messages_of(value)
+
+
+def is_chat_with_question(found: Found) -> bool:
+    """Whether a value is a chat in which somebody asks."""
+    return any(message.role in ASKING for message in messages_at(found))
+
+
+def is_text_of_the_call(found: Found, least: Prose) -> bool:
+    """Whether a value under an uncertain name is something asked or answered, and no less."""
+    if found.key.startswith("mlflow."):
+        return False
+    parts = found.stem.split("_")
+    if not NOT_OF_THE_CALL.isdisjoint(parts):
+        return False
+    if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
+        return False
+    value = as_chat_if_one(found.value)
+    if encoding.is_chat(value):
+        return True
+    if isinstance(value, Mapping) and answer_of(value) is not None:
+        return True  # the body of an API's response
+    texts = list(value.values()) if isinstance(value, Mapping) else [value]
+    return any(isinstance(text, str) and kind_of_text(text) >= least for text in texts)
+
+
+def draft_rank(found: Found) -> int:
+    """0 for a text whose name says that it is the last of several, 2 for one before it."""
+    parts = found.stem.split("_")
+    if "final" in parts:
+        return 0
+    is_before = parts[-1] in ASKED_AT_LAST or not DRAFTS.isdisjoint(parts)
+    return 2 if is_before else 1
+
+
+def is_by_model(found: Found) -> bool:
+    """Whether an uncertain name says that the model wrote the text: ``bot_text``."""
+    return not BY_MODEL.isdisjoint(found.stem.split("_"))
+
+
+def is_no_answer(found: Found) -> bool:
+    """Whether the name of a file says that it holds an error, or what was expected."""
+    return found.place == "artifact" and not NO_ANSWERS.isdisjoint(found.stem.split("_"))
