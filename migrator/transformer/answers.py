@@ -6,20 +6,29 @@ The sources that a profile lists come first (``find_answers``). ``structured_ans
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from migrator.transformer.found import Found
 from migrator.transformer.model_names import ModelKind, kind_of_model
-from migrator.transformer.prose import Prose, is_statement
+from migrator.transformer.payloads import are_texts_by_key, texts_in
+from migrator.transformer.prose import Prose, is_statement, kind_of_text
 from migrator.transformer.text_names import (
     SHORT_ANSWERS,
     draft_rank,
     is_by_model,
     is_chat_with_question,
+    is_neither,
+    is_product,
     messages_at,
 )
-from migrator.transformer.unlisted import logged_objects, statements
+from migrator.transformer.unlisted import logged_objects, statements, worked_on
+
+NOTE = "mlflow.note.content"
+"""The tag of a run's description."""
+
+_LONG_WORD = re.compile(r"\w{5,}")
 
 if TYPE_CHECKING:
     from migrator.transformer.run_view import RunView
@@ -34,7 +43,7 @@ def find_answers(view: RunView) -> tuple[Found, ...]:
         final = [found for found in listed if draft_rank(found) == 0]
         return tuple(final[:1]) if final else listed
     if uncertain := _uncertain_answers(view):
-        return (min(uncertain, key=draft_rank),)
+        return (min(uncertain, key=_rank),)
     if (turn := view.turn()) is not None and turn[0].answer is not None:
         return (turn[1]._replace(value=turn[0].answer),)
     others = [*histories, *view.ranked("maybe_outputs")]
@@ -72,10 +81,18 @@ def short_answers(view: RunView, least: Prose) -> list[Found]:
     ]
 
 
+def has_short_answer(view: RunView) -> bool:
+    """Whether a few words are an answer, or one word beside what was asked in the same object."""
+    if short_answers(view, Prose.TERMS):
+        return True
+    files = {found.key for found in view.every("maybe_inputs") if found.inside}
+    return any(found.inside and found.key in files for found in short_answers(view, Prose.WORD))
+
+
 def _statements(view: RunView, given: tuple[Found, ...]) -> list[Found]:
     """SQL and the like under any name, beside a question in words."""
     is_asked_in_words = any(
-        isinstance(found.value, str) and not is_statement(found.value) for found in given
+        isinstance(found.value, str) and not _is_statement(found) for found in given
     )
     if not is_asked_in_words:
         return []
@@ -83,23 +100,74 @@ def _statements(view: RunView, given: tuple[Found, ...]) -> list[Found]:
     named = [
         found
         for found in uncertain
-        if found not in given and isinstance(found.value, str) and is_statement(found.value)
+        if found not in given and not is_neither(found) and _is_statement(found)
     ]
     return [*named, *statements(view.run, view.index)]
 
 
+def _is_statement(found: Found) -> bool:
+    return isinstance(found.value, str) and is_statement(found.value)
+
+
+def _rank(found: Found) -> int:
+    """0 for an answer that is called final, 2 for what came before the answer."""
+    rank = draft_rank(found)
+    return 1 if rank == 2 and _is_statement(found) else rank  # sql_query
+
+
 def structured_answer(view: RunView) -> tuple[Found, ...]:
-    """The one JSON object that the run logged, where tokens of an answer were counted."""
-    counted = view.number("output_tokens")
-    if counted is None or counted[0] <= 0 or view.profile.steps is not None:
+    """The one JSON object that is an answer, where no text is: counted, named, or all of texts."""
+    if view.profile.steps is not None:
         return ()
+    objects = _objects(view)
+    counted = view.number("output_tokens")
+    if counted is not None and counted[0] > 0 and len(objects) == 1:
+        return tuple(objects)
+    products = [found for found in objects if is_product(found.stem)]
+    if len(products) == 1 and _is_product_of_llm(view, products[0]):
+        return tuple(products)
+    if not view.listed_inputs()[1]:
+        return ()
+    by_key = [found for found in objects if are_texts_by_key(found.value)]
+    return tuple(by_key) if len(by_key) == 1 else ()
+
+
+def _objects(view: RunView) -> list[Found]:
+    """The JSON objects that may be an answer; if some are called final, only those."""
     given = view.listed_inputs()[1]
     objects = [
         found
         for found in (*view.every("maybe_outputs"), *logged_objects(view.run, view.index))
         if found not in given and isinstance(found.value, Mapping)
     ]
-    return (objects[0],) if len(objects) == 1 else ()
+    final = [found for found in objects if draft_rank(found) == 0]
+    return final or objects
+
+
+def _is_product_of_llm(view: RunView, product: Found) -> bool:
+    """Whether an LLM made an object: the run names one, or it says more than the text it is of."""
+    texts = texts_in(product.value)
+    if names_llm(view):
+        return any(kind_of_text(text) for text in texts)
+    sentences = [text for text in texts if kind_of_text(text) >= Prose.PROSE]
+    given = worked_on(view.run, view.index)
+    return bool(given) and any(text not in str(given[0].value) for text in sentences)
+
+
+def answer_in_note(view: RunView) -> tuple[Found, ...]:
+    """The note of a run that was asked something, if the note speaks of that."""
+    note = view.run.tags.get(NOTE, "")
+    if kind_of_text(note) < Prose.PROSE:
+        return ()
+    said = _long_words(note)
+    for found in view.listed_inputs()[1]:
+        if isinstance(found.value, str) and not said.isdisjoint(_long_words(found.value)):
+            return (Found(note, "tag", NOTE),)
+    return ()
+
+
+def _long_words(text: str) -> frozenset[str]:
+    return frozenset(_LONG_WORD.findall(text.casefold()))
 
 
 def names_llm(view: RunView) -> bool:

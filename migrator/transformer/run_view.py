@@ -13,9 +13,10 @@ from migrator import encoding
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord, SpanEvent
 from migrator.transformer.answers import (
+    answer_in_note,
     find_answers,
+    has_short_answer,
     names_llm,
-    short_answers,
     structured_answer,
 )
 from migrator.transformer.chat_messages import (
@@ -64,6 +65,7 @@ from migrator.transformer.unlisted import (
     facts_of_responses,
     is_named_by_model,
     loose_texts,
+    worked_on,
 )
 from migrator.transformer.values import (
     EMPTY_WORDS,
@@ -443,7 +445,7 @@ class RunView:
         candidates = [found for found in self.every("inputs") if found.at not in ignored]
         is_answered = any(not messages_at(found) for found in self.best("outputs"))
         least = Prose.PROSE
-        if (is_answered or short_answers(self, Prose.TERMS)) and not candidates:
+        if (is_answered or has_short_answer(self)) and not candidates:
             least = Prose.TERMS  # beside an answer a few words are what was asked
         candidates += [
             found
@@ -475,15 +477,14 @@ class RunView:
         founds = self._answers()
         if len(founds) > 1:
             return {found.stem: found.value for found in founds}, founds
-        if founds:
-            value = founds[0].value
-            return (parse_json(value) if isinstance(value, str) else value), founds
         _, answer, note = self._note()
-        if answer is not None and note:
+        if not founds and answer is not None and note:
             return answer, (note,)
-        if answered := self.loose().answered or structured_answer(self):
-            return answered[0].value, answered[:1]
-        return None, ()
+        founds = founds or self.loose().answered or structured_answer(self) or answer_in_note(self)
+        if not founds:
+            return None, ()
+        value = founds[0].value
+        return (parse_json(value) if isinstance(value, str) else value), founds[:1]
 
     def loose(self) -> LooseTexts:
         """Texts under unlisted names, where the profile's names and whole calls lead to nothing.
@@ -502,6 +503,10 @@ class RunView:
         if is_asked and is_answered:
             return NO_TEXTS
         known = KnownParts(names_llm(self), is_asked, is_answered)
+        if not is_asked and not is_answered:
+            given = worked_on(self.run, self.index)
+            if given and structured_answer(self):
+                return LooseTexts(asked=given)
         texts = loose_texts(self.run, self.index, known)
         if is_asked:  # an uncertain name that does not ask may hold the answer itself
             has_question = any(asks(str(each.value)) for each in self.listed_inputs()[1])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from migrator import encoding
 from migrator.transformer.chat_messages import ASKING, Message, messages_of
 from migrator.transformer.found import Found
 from migrator.transformer.input_parts import as_chat_if_one
-from migrator.transformer.payloads import answer_of
+from migrator.transformer.payloads import answer_of, are_texts_by_key
+from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.values import parse_json, words
 
@@ -39,6 +41,15 @@ REPORTS = words("summary report result plan description explanation text")
 """Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
 
 
+_ACTION = re.compile(r"[^\W_]{2,}(?:tion|sion|cion|zione|sis|ung)s?")
+NO_PRODUCTS = words(
+    "version session information configuration function condition location permission description "
+    "question position duration iteration conversation application organization option action "
+    "validation evaluation verification authentication documentation population distribution"
+)
+"""Nouns with the ending of an action that do not name what a model made of a text."""
+
+
 def messages_at(found: Found) -> Sequence[Message]:
     """The messages of a chat that was logged as one value; empty when it is not a chat."""
     value = parse_json(found.value) if isinstance(found.value, str) else found.value
@@ -56,9 +67,9 @@ def is_text_of_the_call(found: Found, least: Prose) -> bool:
     """Whether a value under an uncertain name is something asked or answered, and no less."""
     if found.key.startswith("mlflow."):
         return False
-    parts = found.stem.split("_")
-    if not NOT_OF_THE_CALL.isdisjoint(parts):
+    if is_neither(found):
         return False
+    parts = found.stem.split("_")
     if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
         return False
     value = as_chat_if_one(found.value)
@@ -66,8 +77,15 @@ def is_text_of_the_call(found: Found, least: Prose) -> bool:
         return True
     if isinstance(value, Mapping) and answer_of(value) is not None:
         return True  # the body of an API's response
+    if parts[-1] == "results":
+        return are_texts_by_key(value)
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
     return any(isinstance(text, str) and kind_of_text(text) >= least for text in texts)
+
+
+def is_neither(found: Found) -> bool:
+    """Whether a name says that what it holds was neither asked nor answered."""
+    return not NOT_OF_THE_CALL.isdisjoint(found.stem.split("_"))
 
 
 def draft_rank(found: Found) -> int:
@@ -82,6 +100,12 @@ def draft_rank(found: Found) -> int:
 def is_by_model(found: Found) -> bool:
     """Whether an uncertain name says that the model wrote the text: ``bot_text``."""
     return not BY_MODEL.isdisjoint(found.stem.split("_"))
+
+
+def is_product(name: str) -> bool:
+    """Whether a name is that of an action on a text: ``extraction``, ``ticket_classification``."""
+    parts = normalise(name).split("_")
+    return any(_ACTION.fullmatch(part) and part not in NO_PRODUCTS for part in parts)
 
 
 def is_no_answer(found: Found) -> bool:

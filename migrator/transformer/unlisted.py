@@ -219,11 +219,16 @@ def statements(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     )
 
 
+def worked_on(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+    """The one text under an unlisted name which says that a model was given it to work on."""
+    return _worked_on(_texts(run, index)) if index.lists(UNLISTED) else ()
+
+
 def _texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The values under unlisted names that are texts, or code that the model wrote."""
     texts: list[Found] = []
     for place, key, text in _unlisted(run, index):
-        if _may_be_text(text) and not is_about_something_else(place, key):
+        if _may_be_text(text) and not _is_about_something_else(place, key, text):
             kind = kind_of_text(text)
             least = Prose.TERMS if is_named_by_model(key) else Prose.PROSE
             is_text = kind >= least or (kind and (asks(text) or not text.isascii()))
@@ -291,6 +296,12 @@ def _is_written_code(key: str, text: str) -> bool:
 def _may_be_text(text: str) -> bool:
     """A quick look: a text has several words, or letters of a script without spaces."""
     return len(text) >= 4 and (" " in text or not text.isascii())
+
+
+def _is_about_something_else(place: str, key: str, text: str) -> bool:
+    if key.lower().endswith(".json") and parse_json(text) is text:  # a text with a wrong ending
+        key = f"{key[:-5]}.txt"
+    return is_about_something_else(place, key)
 
 
 @lru_cache(maxsize=10_000)

@@ -137,9 +137,145 @@ def test_object_is_the_answer_where_its_tokens_were_counted() -> None:
     texts = {"user_message.txt": ASKED, "classification.json": json.dumps(labels)}
     metrics = {"prompt_tokens": 1900, "completion_tokens": 41}
     assert shown(params=LLM, metrics=metrics, texts=texts) == ({"user_message": ASKED}, labels)
-    more = {**texts, "shot.json": json.dumps(labels)}
+    plain = {"user_message.txt": ASKED, "shot.json": json.dumps(labels)}
+    assert shown(params=LLM, metrics=metrics, texts=plain) == ({"user_message": ASKED}, labels)
+    more = {**plain, "angle.json": json.dumps(labels)}
     assert shown(params=LLM, metrics=metrics, texts=more) == ({"user_message": ASKED}, None)
-    assert shown(params=LLM, texts=texts) == ({"user_message": ASKED}, None)
+    assert shown(params=LLM, texts=plain) == ({"user_message": ASKED}, None)
+
+
+TASKS = {"tasks": [{"title": "Write the release notes until Friday", "owner": "Anna"}]}
+TOLD = "Anna: I will write the release notes. Ben: I fix the login test."
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        # An object with the name of an action, beside the name of an LLM.
+        {"params": LLM, "texts": {"email.txt": TOLD, "extraction.json": json.dumps(TASKS)}},
+        # The last of several.
+        {"params": LLM, "texts": {
+            "email.txt": TOLD, "extraction.json": json.dumps({"title": "notes"}),
+            "final_extraction.json": json.dumps(TASKS)}},
+        # Without a model: it says more than the text that it was made of.
+        {"texts": {"artifacts/transcript.txt": TOLD, "extraction.json": json.dumps(TASKS)}},
+    ],
+)  # fmt: skip
+def test_object_that_is_named_after_an_action_is_the_answer(given: dict[str, Any]) -> None:
+    inputs, outputs = shown(**given)
+    assert list(inputs.values()) == [TOLD]
+    assert outputs == TASKS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("segments", TASKS),  # no action
+        ("configuration", TASKS),  # a noun that only ends like one
+        ("extraction", {"lines": [TOLD]}),  # it says no more than the text
+        ("extraction", {"pages": 3}),
+    ],
+)
+def test_object_beside_a_text_without_a_model_is_not_a_call(name: str, value: Any) -> None:
+    texts = {"transcript.txt": TOLD, f"{name}.json": json.dumps(value)}
+    assert plan(run("r", texts=texts)).traces == ()
+
+
+BY_AGENT = {
+    "games": "Play a treasure hunt and musical chairs.",
+    "food": "Bake a cake and offer fruit.",
+}
+
+
+@pytest.mark.parametrize("name", ["results.json", "blackboard.json"])
+def test_texts_of_several_agents_in_one_object(name: str) -> None:
+    texts = {"prompt.txt": ASKED, name: json.dumps(BY_AGENT)}
+    assert shown(params=LLM, texts=texts) == ({"prompt": ASKED}, BY_AGENT)
+    mixed = {"prompt.txt": ASKED, name: json.dumps({**BY_AGENT, "score": 0.9})}
+    assert shown(params=LLM, texts=mixed) == ({"prompt": ASKED}, None)
+
+
+def test_last_text_of_a_record_that_begins_with_the_task() -> None:
+    record = {"task": ASKED, "writer": CONTEXT.strip(), "critic": ANSWER}
+    texts = {"artifacts/transcript.json": json.dumps(record)}
+    assert shown(params=LLM, texts=texts) == ({"task": ASKED}, ANSWER)
+    known = {"task": ASKED, "context": CONTEXT.strip(), "source": ANSWER}
+    assert shown(params=LLM, texts={"record.json": json.dumps(known)})[1] is None
+
+
+@pytest.mark.parametrize("key", ["sql_query", "statement", "cypher"])
+def test_statement_beside_a_question_is_the_answer(key: str) -> None:
+    statement = "SELECT city FROM orders WHERE day > 3"
+    assert shown(params={"question": ASKED, key: statement}) == ({"question": ASKED}, statement)
+
+
+@pytest.mark.parametrize("key", ["expected_sql", "gold_query", "reference_sql"])
+def test_statement_that_was_expected_is_not_the_answer(key: str) -> None:
+    params = {**LLM, "question": ASKED, key: "SELECT city FROM orders WHERE day > 3"}
+    assert shown(params=params)[1] is None
+
+
+def test_question_that_was_translated_is_not_the_answer() -> None:
+    params = {"question": ASKED, "translated_input": ASKED}
+    assert shown(params=params) == ({"question": ASKED}, None)
+    params["translated_input"] = "Wann bekomme ich meine Kaution zurück?"
+    params["sql_query"] = "SELECT a FROM b WHERE c = 1"
+    assert shown(params=params)[1] == "SELECT a FROM b WHERE c = 1"
+
+
+@pytest.mark.parametrize("name", ["error_output.json", "expected_output.txt"])
+def test_file_of_an_error_or_of_what_was_expected_is_not_the_answer(name: str) -> None:
+    texts = {"input.txt": ASKED, name: json.dumps({"error_type": "ReadTimeout", "error": "late"})}
+    assert shown(params=LLM, texts=texts)[1] is None
+
+
+def test_chat_in_a_file_of_an_uncertain_name() -> None:
+    messages = [
+        {"type": "human", "content": ASKED},
+        {"type": "ai", "content": "", "tool_calls": [{"name": "find"}]},
+        {"type": "tool", "content": "two months"},
+        {"type": "ai", "content": ANSWER},
+    ]
+    texts = {"workflow_response.json": json.dumps({"messages": messages, "next": None})}
+    expected = {"messages": [{"role": "user", "content": ASKED}]}
+    assert shown(params=LLM, texts=texts) == (expected, ANSWER)
+
+
+def test_note_of_a_run_that_speaks_of_the_question_is_the_answer() -> None:
+    params = {**LLM, "question": ASKED}
+    assert shown(params=params, tags={"mlflow.note.content": ANSWER})[1] == ANSWER
+    other = {"mlflow.note.content": "Baseline of the bot with the prompts of the first week."}
+    assert shown(params=params, tags=other)[1] is None
+
+
+def test_input_and_output_of_a_few_words_in_one_object() -> None:
+    texts = {"chat.json": json.dumps({"input": "Say hello in Finnish", "output": "Hei!"})}
+    assert shown(params=LLM, texts=texts) == ({"input": "Say hello in Finnish"}, "Hei!")
+    apart = {**LLM, "input": "words of the page", "output": "json"}
+    assert shown(params=apart, texts={"answer.txt": ANSWER})[1] == ANSWER
+
+
+def test_conversation_of_a_user_and_an_agent_in_a_note() -> None:
+    note = f"User : {ASKED}\nAgent: {ANSWER}\nTime : 3.20s"
+    assert shown(texts={"conversation.txt": note}) == ({"user": ASKED}, ANSWER)
+
+
+def test_code_under_a_name_of_tests_that_the_model_wrote() -> None:
+    code = "def test_add():\n    assert add(1, 2) == 3"
+    params = {**LLM, "user_message": ASKED}
+    assert shown(params=params, texts={"generated_test.py": code})[1] == code
+
+
+def test_text_in_a_file_with_the_ending_of_json() -> None:
+    texts = {"damage_description.json": ANSWER}
+    assert shown(params={"question": ASKED, **LLM}, texts={"alignment.json": ANSWER})[1] == ANSWER
+    assert shown(params={"question": ASKED, **LLM}, texts=texts)[1] is None
+
+
+def test_code_of_a_loop_is_the_answer_to_its_task() -> None:
+    code = "def prime(n):\n    return n"
+    given = {"params": {**LLM, "task": "Write a function that returns a prime"}}
+    assert shown(**given, texts={"final_code.py": code})[1] == code
 
 
 @pytest.mark.parametrize(
