@@ -33,7 +33,7 @@ OTHER_KINDS = (
     "all-", "multi-qa-", "msmarco", "voyage", "instructor", "sbert", "ada-002", "nomic", "rerank",
     "cross-encoder", "colbert", "splade", "whisper", "wav2vec", "tts", "transcribe", "speech",
     "bark", "clip", "dall-e", "stable-diffusion", "sdxl", "flux", "imagen", "moderation", "bert",
-    "roberta", "distilbert", "deberta", "resnet", "yolo", "vit-", "guard",
+    "roberta", "distilbert", "deberta", "electra", "resnet", "yolo", "vit-", "guard",
 )  # fmt: skip
 """Embedding, reranker, speech and image models, and encoders: their names are not an LLM's."""
 

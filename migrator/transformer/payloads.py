@@ -74,7 +74,7 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
         return [answer, *response_facts(value)]
     if (chat := _pair(value)) is not None:
         return [Part("outputs", "", chat)]
-    parts = _named_parts(value, fields_of, PARTS)
+    parts = _opened(_named_parts(value, fields_of, PARTS), fields_of)
     parts += _last_text(value, parts)
     for key, each in value.items():  # {"request": {…}, "response": {…}}
         if is_chat_log(each) or (isinstance(each, Mapping) and answer_of(each) is not None):
@@ -83,6 +83,38 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
                 for part in parts_of(each, fields_of)
             ]
     return parts
+
+
+def question_and_answer(value: Json, fields_of: FieldsOfKey) -> list[Part]:
+    """The texts of an object that holds both what was asked and the answer; else nothing."""
+    if not isinstance(value, Mapping):
+        return []
+    texts = [
+        part for part in parts_of(value, fields_of) if part.field in TEXT_PARTS and part.inside
+    ]
+    sides = _kinds(part.field for part in texts)
+    return texts if len(sides) == len(_kinds(TEXT_PARTS)) else []
+
+
+def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:
+    """The parts, with the texts inside in place of an object: ``{"output": {"answer": …}}``."""
+    opened: list[Part] = []
+    for part in parts:
+        inside = _texts_of_side(part, fields_of)
+        opened += inside or [part]
+    return opened
+
+
+def _texts_of_side(part: Part, fields_of: FieldsOfKey) -> list[Part]:
+    """The texts in an object of inputs that were asked, or in one of outputs that answer."""
+    if not isinstance(part.value, Mapping):
+        return []
+    side = part.field.removeprefix("maybe_")
+    return [
+        inner._replace(inside=f"{part.inside}.{inner.inside}")
+        for inner in _named_parts(part.value, fields_of, TEXT_PARTS)
+        if isinstance(inner.value, str) and inner.field.removeprefix("maybe_") == side
+    ]
 
 
 def _last_text(value: Mapping[str, Json], parts: Sequence[Part]) -> list[Part]:

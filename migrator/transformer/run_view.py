@@ -30,6 +30,7 @@ from migrator.transformer.input_parts import (
     as_chat_if_one,
     cut_part,
     is_new,
+    is_same_text,
     joined,
     renderings_of,
 )
@@ -39,6 +40,7 @@ from migrator.transformer.model_names import (
     kind_of_model,
 )
 from migrator.transformer.named_models import MODEL_RANKS, is_said, keys_of_models, models_at
+from migrator.transformer.payloads import Part, question_and_answer
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
     UNLISTED,
@@ -50,6 +52,7 @@ from migrator.transformer.profiles import (
 )
 from migrator.transformer.prose import Prose, asks
 from migrator.transformer.text_names import (
+    SUBJECTS,
     is_by_model,
     is_no_answer,
     is_text_of_the_call,
@@ -62,6 +65,7 @@ from migrator.transformer.unlisted import (
     LooseTexts,
     call_entries,
     counts_under_other_names,
+    duration_under_other_name,
     facts_of_responses,
     is_named_by_model,
     loose_texts,
@@ -218,8 +222,18 @@ class RunView:
         """The values of fields that are in files of the run or in the tree's root, with ranks."""
         fields: dict[str, list[tuple[int, Found]]] = {}
         files = self.index.files(tuple(self.run.texts), tables_by_tag(self.run))
+        asked = {path for path, name, _, _ in files.listed if name == "inputs"}
+        may_open = self.index.lists(UNLISTED) and "inputs" not in self._program.fields and not asked
         for path, name, rank, source in files.listed:
-            if (inside := self._artifact(path, source.path)) is not None:
+            if (inside := self._artifact(path, source.path)) is None:
+                continue
+            parts: list[Part] = []
+            if may_open and name in ("outputs", "maybe_outputs"):
+                parts = question_and_answer(inside.value, self.index.fields_of_param)
+            for part in parts:
+                found = Found(part.value, "artifact", path, part.inside)
+                fields.setdefault(part.field, []).append((rank, found))
+            if not parts:
                 fields.setdefault(name, []).append((rank, inside))
         for name, rank, found in (self.root or self)._at_root():
             fields.setdefault(name, []).append((rank, found))
@@ -244,6 +258,10 @@ class RunView:
         for name, key in counts_under_other_names(self.shape).items():
             if name not in fields:
                 found.setdefault(name, []).append((LAST, self._found("metric", key)))
+        is_timed = any(name in fields for name in (*DURATIONS_MS, "duration_unknown"))
+        if not is_timed and (duration := duration_under_other_name(self.shape)) is not None:
+            name, key = duration
+            found.setdefault(name, []).append((LAST, self._found("metric", key)))
         return found
 
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
@@ -452,6 +470,13 @@ class RunView:
             for found in self.maybe("maybe_inputs", least)
             if found.at not in ignored and not is_by_model(found)
         ]
+        if not candidates and self.maybe("maybe_outputs"):  # what the answer is about
+            subjects = [
+                found
+                for found in self.maybe("maybe_inputs", Prose.TERMS)
+                if found.stem.rpartition("_")[2] in SUBJECTS
+            ]
+            return [found for found in subjects if found.at not in ignored]
         if any(not found.inside for found in candidates):  # a whole call only replaces the listed
             return [found for found in candidates if not found.inside]
         return candidates
@@ -484,7 +509,19 @@ class RunView:
         if not founds:
             return None, ()
         value = founds[0].value
-        return (parse_json(value) if isinstance(value, str) else value), founds[:1]
+        if isinstance(value, str):
+            value = self._without_question(value)
+            value = parse_json(value)
+        return value, founds[:1]
+
+    def _without_question(self, text: str) -> str:
+        """The answer of a note that repeats what was asked; any other text unchanged."""
+        asked, answer = transcript(text)
+        known = self.listed_inputs()[1]
+        for question in asked.values():
+            if any(is_same_text(question, found.value) for found in known):
+                return answer or text
+        return text
 
     def loose(self) -> LooseTexts:
         """Texts under unlisted names, where the profile's names and whole calls lead to nothing.

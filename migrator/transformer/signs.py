@@ -29,7 +29,7 @@ from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
-from migrator.transformer.text_names import REPORTS
+from migrator.transformer.text_names import is_report
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(
@@ -103,7 +103,7 @@ ASKING_WORDS = USER_WORDS - {"message", "request"}
 SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
 """Words of keys whose text, two words or more, is a question of a user."""
 
-WORDS_OF_AIMS = words("task goal objective topic message")
+WORDS_OF_AIMS = words("task goal objective message")
 SURE_ANSWER_WORDS = words(
     "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
 )
@@ -178,9 +178,13 @@ class Evidence(NamedTuple):
             answer = max(answer, min(points, WEAK_TEXT) if found.at in loose else points)
         if view.turn() is not None or view.every("calls"):
             asked = STRONG_TEXT
-        if (asked or prompt) and answer:
-            answer = STRONG_TEXT
         model = view.model()
+        is_llm = model is not None and _is_llm(model)
+        if got and all(is_report(found) for found in got) and not is_llm and not tokens.are_known:
+            answer = min(answer, 1)  # jobs of every kind write reports
+        is_pair = answer > 1 and (asked or prompt)
+        if is_pair or (answer and asked > 1):
+            answer = STRONG_TEXT
         duration = view.duration_ms(None)
         is_plausible = duration is not None and LATENCY_MS[0] <= duration.ms <= LATENCY_MS[1]
         return cls(
@@ -192,7 +196,7 @@ class Evidence(NamedTuple):
             prompt_points=prompt,
             texts=(*given, *got),
             model=model,
-            is_llm=model is not None and _is_llm(model),
+            is_llm=is_llm,
             latency=duration.found if duration is not None and is_plausible else None,
             failure=_failure(view),
             holds_many_answers=any(
@@ -210,15 +214,19 @@ class Evidence(NamedTuple):
         """Whether a prompt is all there is: no question, no answer and nothing measured."""
         if self.asked_points or self.answer_points or self.failure or self.latency is not None:
             return False
-        if self.prompt_points == 0 or any(self.tokens):
+        tokens = self.tokens
+        is_length = self.tokens_from.startswith("param ")  # of the prompt, known beforehand
+        if self.prompt_points == 0 or tokens.output or tokens.total:
+            return False
+        if tokens.input and not is_length:
             return False
         return not any(_is_answer_file(self.view, each.path) for each in self.run.artifacts)
 
     @property
     def is_only_report(self) -> bool:
         """Whether a report or a summary is all the text there is, and no tokens were counted."""
-        stems = [found.stem.rpartition("_")[2] for found in self.texts]
-        return bool(stems) and REPORTS.issuperset(stems) and not self.tokens.are_known
+        is_report_only = bool(self.texts) and all(is_report(found) for found in self.texts)
+        return is_report_only and not self.tokens.are_known
 
     @property
     def is_only_question(self) -> bool:
@@ -446,8 +454,21 @@ def has_predicted_class(evidence: Evidence) -> Sign | None:
     return None
 
 
+def names_other_model(evidence: Evidence) -> Sign | None:
+    """An encoder or the like as the only model, where nobody asked a question or answered."""
+    model = evidence.model
+    if model is None or kind_of_model(str(model.value)) is not ModelKind.OTHER:
+        return None
+    has_call = evidence.answer_points or evidence.tokens.are_known
+    if has_call or evidence.asked_points >= STRONG_TEXT or not evidence.text_points:
+        return None
+    why = f"a model that answers nothing ({model.origin} = {str(model.value)[:60]})"
+    return Sign("other model", -2, why)
+
+
 ML_RULES: tuple[Rule, ...] = (
     has_predicted_class,
+    names_other_model,
     has_training_metrics,
     has_epochs,
     has_hyper_parameters,
@@ -544,7 +565,8 @@ def _asked_points(found: Found) -> int:
     if kind is Prose.REQUEST:
         is_of_user = not ASKING_WORDS.isdisjoint(parts)  # commits and jobs are told to do, too
         return STRONG_TEXT if is_of_user or asks(value) else FAIR_TEXT
-    return {Prose.PROSE: FAIR_TEXT, Prose.TERMS: 1}.get(kind, 0)
+    points_of_terms = WEAK_TEXT if parts[-1] == "topic" else 1  # what a text is to be about
+    return {Prose.PROSE: FAIR_TEXT, Prose.TERMS: points_of_terms}.get(kind, 0)
 
 
 def _answer_points(found: Found) -> int:

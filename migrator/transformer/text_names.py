@@ -27,6 +27,9 @@ BY_MODEL = words(
 ASKED_AT_LAST = words("input question query prompt request")
 """Last words of keys that say that a text was asked, be it that a model wrote it so."""
 
+SUBJECTS = words("topic query question")
+"""Last words of keys under which a few words are what an answer is about."""
+
 DRAFTS = words("draft initial intermediate raw first partial preliminary unverified plan reasoning")
 """Words of keys whose text another one took the place of."""
 
@@ -81,6 +84,11 @@ def is_text_of_the_call(found: Found, least: Prose) -> bool:
         return are_texts_by_key(value)
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
     return any(isinstance(text, str) and kind_of_text(text) >= least for text in texts)
+
+
+def is_report(found: Found) -> bool:
+    """Whether a name is that of a report or a summary, which jobs of every kind write."""
+    return found.stem.rpartition("_")[2] in REPORTS
 
 
 def is_neither(found: Found) -> bool:

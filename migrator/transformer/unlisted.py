@@ -57,6 +57,8 @@ PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
 
 TEXT_FILES = (".txt", ".md")
 ASKING_FIELDS = ("inputs", "maybe_inputs")
+UNSPECIFIC = words("text message content body")
+"""Keys in an object that say nothing of who wrote their text."""
 
 
 TOKEN_KEYS: Mapping[str, re.Pattern[str]] = {
@@ -76,6 +78,26 @@ OF_MANY_CALLS = words(
     "judge eval cached estimate estimated limit budget"
 )
 """Words of such metrics that say that they count something else."""
+
+
+DURATION_KEYS: Mapping[str, re.Pattern[str]] = {
+    field: re.compile(
+        rf"(?:^|_)(?:latency|duration|elapsed|runtime|time|took|wall|total)_(?:{units})$"
+    )
+    for field, units in {
+        "duration_ms": "ms|msec|millis|milliseconds",
+        "duration_s": "s|sec|secs|seconds",
+    }.items()
+}
+"""Last words of metrics that are durations, by the field."""
+
+OF_A_PART = words(
+    "retrieval retrieve retriever search embed embedding index indexing load loading rerank audio "
+    "video speech stt tts asr timeout first ttft sql db database tool wait queue start startup"
+)
+"""Words of such metrics that say that they are of a part of the work only."""
+
+OF_THE_WHOLE = words("total overall request response workflow pipeline end e2e wall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +142,8 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
             is_by_model = is_named_by_model(key)
             for part in parts_of(value, index.fields_of_param):
                 field = part.field
-                if is_by_model and field in ASKING_FIELDS:
+                is_unspecific = normalise(part.inside).rpartition("_")[2] in UNSPECIFIC
+                if is_by_model and is_unspecific and field in ASKING_FIELDS:
                     field = "maybe_outputs"  # {"text": …} in a response is its text
                 entries.append(Entry(field, Found(part.value, place, key, part.inside)))
         elif "\n" in text and transcript(text)[1] is not None:
@@ -161,6 +184,23 @@ def counts_under_other_names(shape: Shape) -> Mapping[str, str]:
         if len(matching) == 1:
             keys[name] = matching[0]
     return keys
+
+
+@lru_cache(1 << 10)
+def duration_under_other_name(shape: Shape) -> tuple[str, str] | None:
+    """The field and the metric of the whole duration, by the metric's last words.
+
+    None: there is none, or there are several.
+    """
+    found: list[tuple[str, str, frozenset[str]]] = []
+    for plain, key in shape.spelled["metric"].items():
+        parts = frozenset(plain.split("_"))
+        if parts.isdisjoint(OF_MANY_CALLS) and parts.isdisjoint(OF_A_PART):
+            fields = [name for name, pattern in DURATION_KEYS.items() if pattern.search(plain)]
+            found += [(name, key, parts) for name in fields]
+    whole = [each for each in found if not each[2].isdisjoint(OF_THE_WHOLE)]
+    candidates = whole or found
+    return candidates[0][:2] if len(candidates) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -365,3 +365,41 @@ def test_alternatives_in_the_name_of_a_file() -> None:
     (mine,) = [each for each in load_profiles(texts=[("mine.toml", text)]) if each.name == "mine"]
     wanted = wanted_artifacts([mine])
     assert wanted("reply.sql") and wanted("a/reply.py") and not wanted("reply.js")
+
+
+def test_prompt_and_its_own_length_are_not_a_call() -> None:
+    texts = {"prompt_formal.txt": "You answer mails in a formal tone. Be brief."}
+    params = {"prompt_name": "formal", "prompt_tokens": "61"}
+    assert plan(run("r", params=params, texts=texts)).traces == ()
+    measured = {"prompt_tokens": 61, "completion_tokens": 9}
+    assert len(plan(run("r", params=params, metrics=measured, texts=texts)).traces) == 1
+
+
+def test_answer_in_a_note_that_repeats_the_question() -> None:
+    note = f"Question:\n{ASKED}\n\nAnswer:\n{ANSWER}\n\nSources:\n  - lease.pdf\n"
+    assert shown(params={"question": ASKED}, texts={"answer.txt": note})[1] == ANSWER
+    other = note.replace(ASKED, "Who wrote it?")
+    assert shown(params={"question": ASKED}, texts={"answer.txt": other})[1] == other
+
+
+def test_texts_in_the_objects_of_a_state() -> None:
+    state = {"question": ASKED, "kind": "lease", "documents": [CONTEXT], "final_answer": ANSWER}
+    both = {"input": {"question": ASKED, "final_answer": ""}, "output": state}
+    for texts in ({"input_output.json": json.dumps(both)}, {"final_state.json": json.dumps(state)}):
+        inputs, outputs = shown(params=LLM, texts=texts)
+        assert list(inputs.values()) == [ASKED]
+        assert outputs == ANSWER
+
+
+def test_question_in_a_listed_object_beside_inputs_stays_in_it() -> None:
+    output = {"question": ASKED, "answer": ANSWER, "pages": [3]}
+    texts = {"inputs.json": json.dumps({"text": CONTEXT}), "outputs.json": json.dumps(output)}
+    assert shown(params=LLM, texts=texts)[1] == output
+    assert shown(params=LLM, texts={"outputs.json": json.dumps(output)})[1] == ANSWER
+
+
+def test_few_words_are_the_subject_of_an_answer() -> None:
+    params = {**LLM, "topic": "deposits of tenants", "task": "write report"}
+    assert shown(params=params, texts={"result_snippet.txt": ANSWER}) == (
+        {"topic": "deposits of tenants"}, ANSWER,
+    )  # fmt: skip
