@@ -19,6 +19,7 @@ from migrator.transformer.text_names import (
     draft_rank,
     is_by_model,
     is_chat_with_question,
+    is_check,
     is_neither,
     is_product,
     messages_at,
@@ -40,10 +41,11 @@ def find_answers(view: RunView) -> tuple[Found, ...]:
     histories = [each for each in ranked if messages_at(each[1])]
     listed = view.best_of([each for each in ranked if each not in histories])
     if listed:
-        final = [found for found in listed if draft_rank(found) == 0]
+        uncertain = view.maybe("maybe_outputs") if len(listed) > 1 else []
+        final = [found for found in (*listed, *uncertain) if draft_rank(found) == 0]
         return tuple(final[:1]) if final else listed
-    if uncertain := _uncertain_answers(view):
-        return (min(uncertain, key=_rank),)
+    if candidates := _uncertain_answers(view):
+        return (min(candidates, key=_rank),)
     if (turn := view.turn()) is not None and turn[0].answer is not None:
         return (turn[1]._replace(value=turn[0].answer),)
     others = [*histories, *view.ranked("maybe_outputs")]
@@ -124,8 +126,9 @@ def structured_answer(view: RunView) -> tuple[Found, ...]:
     if counted is not None and counted[0] > 0 and len(objects) == 1:
         return tuple(objects)
     products = [found for found in objects if is_product(found.stem)]
-    if len(products) == 1 and _is_product_of_llm(view, products[0]):
-        return tuple(products)
+    made = [found for found in products if not is_check(found.stem)] or products
+    if len(made) == 1 and _is_product_of_llm(view, made[0]):
+        return tuple(made)
     if not view.listed_inputs()[1]:
         return ()
     by_key = [found for found in objects if are_texts_by_key(found.value)]
@@ -148,7 +151,8 @@ def _is_product_of_llm(view: RunView, product: Found) -> bool:
     """Whether an LLM made an object: the run names one, or it says more than the text it is of."""
     texts = texts_in(product.value)
     if names_llm(view):
-        return any(kind_of_text(text) for text in texts)
+        least = Prose.PROSE if is_check(product.stem) else Prose.WORD
+        return any(kind_of_text(text) >= least for text in texts)
     sentences = [text for text in texts if kind_of_text(text) >= Prose.PROSE]
     given = worked_on(view.run, view.index)
     return bool(given) and any(text not in str(given[0].value) for text in sentences)

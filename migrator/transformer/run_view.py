@@ -540,19 +540,25 @@ class RunView:
         if is_asked and is_answered:
             return NO_TEXTS
         known = KnownParts(names_llm(self), is_asked, is_answered)
-        if not is_asked and not is_answered:
-            given = worked_on(self.run, self.index)
-            if given and structured_answer(self):
-                return LooseTexts(asked=given)
         texts = loose_texts(self.run, self.index, known)
+        if not is_asked and not is_answered and structured_answer(self):
+            given = worked_on(self.run, self.index)
+            return LooseTexts(asked=given or texts.all())  # an object answers, and no text
         if is_asked:  # an uncertain name that does not ask may hold the answer itself
-            has_question = any(asks(str(each.value)) for each in self.listed_inputs()[1])
-            is_sure = has_question or self.ranked("inputs")
-            is_written = any(is_named_by_model(found.key) for found in texts.answered)
-            return texts if is_sure or is_written else NO_TEXTS
+            return texts if self._is_surely_asked(texts.answered) else NO_TEXTS
         if texts.answered and not texts.asked and self._is_too_long(texts.answered[0]):
             return LooseTexts(asked=texts.answered)
         return texts
+
+    def _is_surely_asked(self, answered: Sequence[Found]) -> bool:
+        """Whether the listed inputs are what was asked, in view of a text that may answer."""
+        asked = self.listed_inputs()[1]
+        if self.ranked("inputs") or any(asks(str(found.value)) for found in asked):
+            return True
+        if any(is_named_by_model(found.key) for found in answered):
+            return True
+        is_param = all(found.place != "artifact" for found in asked)  # and the answer is a file
+        return is_param and all(found.place == "artifact" for found in answered)
 
     def _is_too_long(self, answer: Found) -> bool:
         """Whether the tokens of the run's answer can't be those of a text."""

@@ -61,8 +61,9 @@ CASE_COUNT = re.compile(
 """Names of params and metrics that count cases, if the number is above 1."""
 
 BULK_COUNT = re.compile(
-    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles"
-    r"|responses|answers|respondents|participants|votes|ratings)$"
+    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
+    r"|^((num|n|total|count|number_of)_)?"
+    r"(responses|answers|respondents|participants|votes|ratings)$"
 )
 LEAST_BULK = 20  # fewer may be those that one request looked at
 
@@ -116,6 +117,7 @@ API_ERROR = re.compile(
 )
 """What errors of an LLM's API say."""
 
+_SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
 LATENCY_MS = (30.0, 20 * 60_000.0)  # an answer of an LLM takes neither less nor more
 STRONG_TEXT = 4  # a prompt, a question or an answer that is surely one
 FAIR_TEXT = 3  # prose under a name that asks or answers
@@ -182,6 +184,8 @@ class Evidence(NamedTuple):
         is_llm = model is not None and _is_llm(model)
         if got and all(is_report(found) for found in got) and not is_llm and not tokens.are_known:
             answer = min(answer, 1)  # jobs of every kind write reports
+            if _is_excerpt(got, given):
+                asked = min(asked, 1)  # and algorithms without a model pick sentences
         is_pair = answer > 1 and (asked or prompt)
         if is_pair or (answer and asked > 1):
             answer = STRONG_TEXT
@@ -541,6 +545,18 @@ def _is_score(view: RunView, metric: str) -> bool:
     name = normalise(metric)
     is_of_call = bool(view.index.fields_of("metric", name)) or OF_ONE_CALL.search(name) is not None
     return not is_of_call
+
+
+def _is_excerpt(got: Sequence[Found], given: Sequence[Found]) -> bool:
+    """Whether all sentences of an output stand in an input: nothing was written."""
+    source = "\n".join(found.value for found in given if isinstance(found.value, str))
+    sentences = [
+        sentence.strip()
+        for found in got
+        for sentence in _SENTENCE_END.split(str(found.value))
+        if sentence.strip()
+    ]
+    return bool(sentences) and all(sentence in source for sentence in sentences)
 
 
 def _asked_points(found: Found) -> int:

@@ -48,9 +48,12 @@ _ACTION = re.compile(r"[^\W_]{2,}(?:tion|sion|cion|zione|sis|ung)s?")
 NO_PRODUCTS = words(
     "version session information configuration function condition location permission description "
     "question position duration iteration conversation application organization option action "
-    "validation evaluation verification authentication documentation population distribution"
+    "authentication documentation population distribution"
 )
 """Nouns with the ending of an action that do not name what a model made of a text."""
+
+CHECKS = words("validation evaluation verification")
+"""Those that name a judgement on something, which often is another's work."""
 
 
 def messages_at(found: Found) -> Sequence[Message]:
@@ -99,10 +102,23 @@ def is_neither(found: Found) -> bool:
 def draft_rank(found: Found) -> int:
     """0 for a text whose name says that it is the last of several, 2 for one before it."""
     parts = found.stem.split("_")
-    if "final" in parts:
+    folders = found.key.rpartition("/")[0] if found.place == "artifact" else ""
+    if "final" in parts or "final" in normalise(folders).split("_"):
         return 0
     is_before = parts[-1] in ASKED_AT_LAST or not DRAFTS.isdisjoint(parts)
     return 2 if is_before else 1
+
+
+_NUMBERED = re.compile(
+    r"(?P<before>.*?)(?:^|_)(?:v|version|step|iter|iteration|round|revision|draft|stage|phase)_?"
+    r"(?P<number>\d+)(?=_|$)"
+)
+
+
+def number_of_step(found: Found) -> int | None:
+    """The number of a text among the steps or versions of a work: ``step_2``, ``poem_v3``."""
+    match = _NUMBERED.match(found.stem)
+    return int(match["number"]) if match is not None else None
 
 
 def is_by_model(found: Found) -> bool:
@@ -114,6 +130,11 @@ def is_product(name: str) -> bool:
     """Whether a name is that of an action on a text: ``extraction``, ``ticket_classification``."""
     parts = normalise(name).split("_")
     return any(_ACTION.fullmatch(part) and part not in NO_PRODUCTS for part in parts)
+
+
+def is_check(name: str) -> bool:
+    """Whether a name is that of a judgement."""
+    return not CHECKS.isdisjoint(normalise(name).split("_"))
 
 
 def is_no_answer(found: Found) -> bool:

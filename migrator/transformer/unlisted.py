@@ -25,6 +25,7 @@ from migrator.transformer.payloads import (
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, is_statement, kind_of_text
+from migrator.transformer.text_names import number_of_step
 from migrator.transformer.values import parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
@@ -224,6 +225,8 @@ def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> Loose
         return LooseTexts(asked=_by_form(texts).asked or _worked_on(texts))
     if known.is_asked:
         answered = _by_model(texts)[:1]
+        if known.names_llm and (last := _last_step(texts)) is not None:
+            answered = (last,)
         if not answered and known.names_llm:
             answered = _by_form(texts).answered
         return LooseTexts(answered=answered)
@@ -283,10 +286,17 @@ def _by_form(texts: Sequence[Found]) -> LooseTexts:
     others = tuple(found for found in texts if found not in questions)
     by_model = _by_model(others)
     if questions:
-        return LooseTexts(questions[:1], (by_model or others)[:1])
+        last = _last_step(others)
+        answered = (last,) if last is not None else by_model or others
+        return LooseTexts(questions[:1], answered[:1])
     requests = [found for found in others if kind_of_text(str(found.value)) is Prose.REQUEST]
     if len(others) == 2 and len(requests) == 1:
         return LooseTexts(tuple(requests), tuple(each for each in others if each not in requests))
+    if (last := _last_step(others)) is not None:
+        return LooseTexts(answered=(last,))
+    files = tuple(found for found in others if found.place == "artifact")
+    if len(others) == 2 and len(files) == 1:  # what was given is a param, and the answer a file
+        return LooseTexts(tuple(found for found in others if found not in files), files)
     if len(others) == 1:
         is_request = kind_of_text(str(others[0].value)) is Prose.REQUEST
         is_given = not (USERS | GIVEN).isdisjoint(others[0].stem.split("_"))
@@ -295,6 +305,14 @@ def _by_form(texts: Sequence[Found]) -> LooseTexts:
     if len(by_model) == 1:
         return LooseTexts(answered=by_model, unclear=tuple(e for e in others if e not in by_model))
     return LooseTexts(unclear=others)
+
+
+def _last_step(texts: Sequence[Found]) -> Found | None:
+    """The text of the last step or version, where all but one of several texts are numbered so."""
+    numbered = [(number, found) for found in texts if (number := number_of_step(found)) is not None]
+    if len(numbered) < 2 or len(numbered) < len(texts) - 1:
+        return None
+    return max(numbered, key=lambda each: each[0])[1]
 
 
 def _questions(texts: Sequence[Found]) -> tuple[Found, ...]:

@@ -403,3 +403,52 @@ def test_few_words_are_the_subject_of_an_answer() -> None:
     assert shown(params=params, texts={"result_snippet.txt": ANSWER}) == (
         {"topic": "deposits of tenants"}, ANSWER,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"step_1_research.txt": CONTEXT, "step_2_outline.txt": CONTEXT, "step_10_article.txt": ANSWER},
+        {"poem_v1.md": CONTEXT, "poem_v2.md": ANSWER},
+        {"poem_v1.md": CONTEXT, "poem_v2.md": ANSWER, "critique.md": CONTEXT},
+        {"agents/planner/output.md": CONTEXT, "agents/writer/output.md": CONTEXT,
+         "final/report.md": ANSWER},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("asked", [ASKED, "Write about deposits for students"])
+def test_text_of_the_last_step_is_the_answer(texts: dict[str, str], asked: str) -> None:
+    assert shown(params={**LLM, "request": asked}, texts=texts) == ({"request": asked}, ANSWER)
+
+
+def test_numbered_chunks_are_no_steps() -> None:
+    texts = {"chunk_1.txt": CONTEXT, "chunk_2.txt": ANSWER}
+    assert shown(params={**LLM, "question": ASKED}, texts=texts)[1] is None
+
+
+def test_param_was_given_and_file_is_the_answer() -> None:
+    points = "Sales rose by four percent, and the new shop opens in May."
+    inputs, outputs = shown(params={**LLM, "key_points": points}, texts={"draft.txt": ANSWER})
+    assert (inputs, outputs) == ({"key_points": points}, ANSWER)
+
+
+def test_checks_of_what_was_made_are_not_the_answer() -> None:
+    checked = {"valid": True, "reason": "All fields are in the text."}
+    texts = {"extraction.json": json.dumps(TASKS), "verification.json": json.dumps(checked)}
+    assert shown(params={**LLM, "user_message": TOLD}, texts=texts)[1] == TASKS
+
+
+def test_sentences_that_an_algorithm_picked_are_no_call() -> None:
+    article = "The bridge was built in 1931. It carries trams. Today only cyclists use it."
+    picked = {
+        "article.txt": article,
+        "summary.txt": "The bridge was built in 1931. It carries trams.",
+    }
+    assert plan(run("r", texts=picked)).traces == ()
+    written = {"article.txt": article, "summary.txt": "Only cyclists use the bridge of 1931."}
+    assert len(plan(run("r", texts=written)).traces) == 1
+
+
+def test_question_of_a_survey_is_not_a_call() -> None:
+    params = {"question": "How satisfied are you with the bridge?"}
+    assert plan(run("r", params=params, metrics={"responses": 412.0})).traces == ()
+    assert len(plan(run("r", params=params, metrics={"responses": 3.0})).traces) == 1
