@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from migrator.transformer.found import Found
+from migrator.transformer.loose_texts import worked_on
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import are_texts_by_key, texts_in
 from migrator.transformer.prose import Prose, is_statement, kind_of_text
@@ -23,8 +24,9 @@ from migrator.transformer.text_names import (
     is_neither,
     is_product,
     messages_at,
+    number_of_step,
 )
-from migrator.transformer.unlisted import logged_objects, statements, worked_on
+from migrator.transformer.unlisted import logged_objects, statements
 
 NOTE = "mlflow.note.content"
 """The tag of a run's description."""
@@ -65,11 +67,19 @@ def _uncertain_answers(view: RunView) -> list[Found]:
     by_model = [found for found in view.maybe("maybe_inputs") if is_by_model(found)]
     asked = {found.value for found in given if isinstance(found.value, str)}
     candidates = [*texts, *by_model, *short_answers(view, least), *_statements(view, given)]
+    last = _last_step(view)
     return [
         found
         for found in candidates
-        if not isinstance(found.value, str) or found.value not in asked
+        if not (isinstance(found.value, str) and found.value in asked)
+        and not (number_of_step(found) or last) < last
     ]
+
+
+def _last_step(view: RunView) -> int:
+    """The greatest number of a step or version among the names of the run's files; 0: none."""
+    files = (Found(None, "artifact", path) for path in view.run.texts)
+    return max((number_of_step(found) or 0 for found in files), default=0)
 
 
 def short_answers(view: RunView, least: Prose) -> list[Found]:

@@ -35,6 +35,13 @@ from migrator.transformer.input_parts import (
     renderings_of,
 )
 from migrator.transformer.logged_tables import read_rows, tables_by_tag
+from migrator.transformer.loose_texts import (
+    NO_TEXTS,
+    KnownParts,
+    LooseTexts,
+    loose_texts,
+    worked_on,
+)
 from migrator.transformer.model_names import (
     ModelKind,
     kind_of_model,
@@ -60,16 +67,11 @@ from migrator.transformer.text_names import (
 )
 from migrator.transformer.unlisted import (
     LAST,
-    NO_TEXTS,
-    KnownParts,
-    LooseTexts,
     call_entries,
     counts_under_other_names,
     duration_under_other_name,
     facts_of_responses,
     is_named_by_model,
-    loose_texts,
-    worked_on,
 )
 from migrator.transformer.values import (
     EMPTY_WORDS,
@@ -81,6 +83,7 @@ from migrator.transformer.values import (
 )
 
 MOST_CHARS_OF_TOKEN = 10
+CHARS_OF_TOKEN = 4  # in English, about
 DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
 EVENT_FILE = re.compile(r"(.+?)[_-](\d{12,13})")  # a name, and ms since the epoch
 
@@ -303,6 +306,11 @@ class RunView:
         if self._models is None:
             self._models = self._find_models()
         return self._models
+
+    def inherit_model(self, parent: RunView) -> None:
+        """Take the models of the session that a turn belongs to, if it names none itself."""
+        if not self.models():
+            self._models = parent.models()
 
     def _find_models(self) -> Sequence[Found]:
         ranked: list[tuple[int, int, Found]] = []
@@ -548,6 +556,8 @@ class RunView:
             return texts if self._is_surely_asked(texts.answered) else NO_TEXTS
         if texts.answered and not texts.asked and self._is_too_long(texts.answered[0]):
             return LooseTexts(asked=texts.answered)
+        if len(texts.asked) == 1 and not texts.answered and self._fits_answer(texts.asked[0]):
+            return LooseTexts(answered=texts.asked)
         return texts
 
     def _is_surely_asked(self, answered: Sequence[Found]) -> bool:
@@ -566,6 +576,14 @@ class RunView:
         if tokens is None or tokens[0] <= 0:
             return False
         return len(str(answer.value)) > tokens[0] * MOST_CHARS_OF_TOKEN
+
+    def _fits_answer(self, text: Found) -> bool:
+        """Whether a file is as long as the answer by the counted tokens, rather than the prompt."""
+        given, got = self.number("input_tokens"), self.number("output_tokens")
+        if given is None or got is None or text.place != "artifact" or asks(str(text.value)):
+            return False
+        tokens = len(str(text.value)) / CHARS_OF_TOKEN
+        return abs(tokens - got[0]) < abs(tokens - given[0])
 
     def maybe(self, name: str, least: Prose = Prose.PROSE) -> list[Found]:
         """The values of a field of uncertain names that read as texts, and mean nothing else."""

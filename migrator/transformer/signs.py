@@ -29,7 +29,7 @@ from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
-from migrator.transformer.text_names import is_report
+from migrator.transformer.text_names import SURE_QUESTION_WORDS, is_report
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(
@@ -96,14 +96,17 @@ RETRIEVAL = re.compile(
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
 )
+EMBEDDING_WORDS = words("embed embedding embeddings embedder")
+DATA_WORDS = words(
+    "rows row records record columns csv parquet table tables chunks shards partitions"
+)
+"""Words of keys that count or name what a job on data reads and writes."""
+
 PROMPT_WORDS = words("prompt prompts template instructions system persona")
 """Words of keys whose text is written by the author of an application, not by its user."""
 
 USER_WORDS = words("user question query questions queries ask asked message request")
 ASKING_WORDS = USER_WORDS - {"message", "request"}
-SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
-"""Words of keys whose text, two words or more, is a question of a user."""
-
 WORDS_OF_AIMS = words("task goal objective message")
 SURE_ANSWER_WORDS = words(
     "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
@@ -141,6 +144,7 @@ class Signs(NamedTuple):
     is_only_prompt: bool  # a prompt is all there is of a call
     many_cases: bool  # totals or averages over many cases
     has_failed: bool
+    data_job: Sign | None  # it works on data, and nothing in it speaks of an LLM
 
 
 class Evidence(NamedTuple):
@@ -265,6 +269,7 @@ def signs_of(view: RunView) -> Signs:
         is_only_prompt=evidence.is_only_prompt,
         many_cases=evidence.holds_many_answers or _has_many_cases(view.run),
         has_failed=bool(evidence.failure),
+        data_job=_works_on_data(evidence),
     )
 
 
@@ -279,7 +284,7 @@ def _hits(rules: Sequence[Rule], evidence: Evidence) -> list[Sign]:
 def has_tokens(evidence: Evidence) -> Sign | None:
     """Token counts; less if all are 0, as when the logger could not read them."""
     tokens = evidence.tokens
-    if not tokens.are_known:
+    if not tokens.are_known or (not tokens.output and _only_embeds(evidence)):
         return None
     if tokens.input and tokens.output:
         return Sign("tokens", 4, f"tokens of a prompt and of its answer ({evidence.tokens_from})")
@@ -498,6 +503,25 @@ def _failure(view: RunView) -> str:
     if status.word != "ERROR":
         return ""
     return f"{status.error_type} {status.error_message}".strip() or "failed"
+
+
+def _works_on_data(evidence: Evidence) -> Sign | None:
+    """Counts of rows and the like, or embeddings, where nothing speaks of an LLM."""
+    if evidence.is_llm or evidence.text_points or evidence.tokens.output:
+        return None
+    keys = (*evidence.run.params, *evidence.run.metrics)
+    named = [key for key in keys if not DATA_WORDS.isdisjoint(normalise(key).split("_"))]
+    if named:
+        return Sign("data", -3, f"a job on data ({min(named)})")
+    return Sign("data", -3, "a job on embeddings") if _only_embeds(evidence) else None
+
+
+def _only_embeds(evidence: Evidence) -> bool:
+    """Whether a run names a model of embeddings and no LLM, and holds no text of a call."""
+    if evidence.is_llm or evidence.text_points:
+        return False
+    names = (*evidence.run.params, *evidence.run.tags)
+    return any(not EMBEDDING_WORDS.isdisjoint(normalise(name).split("_")) for name in names)
 
 
 def _is_prompt(found: Found) -> bool:

@@ -24,6 +24,9 @@ BY_MODEL = words(
     "assistant ai bot chatbot generated answer reply response result output translated summarized "
     "summarised corrected rewritten simplified paraphrased predicted"
 )
+SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
+"""Words of keys whose text, two words or more, is a question of a user."""
+
 ASKED_AT_LAST = words("input question query prompt request")
 """Last words of keys that say that a text was asked, be it that a model wrote it so."""
 
@@ -78,6 +81,8 @@ def is_text_of_the_call(found: Found, least: Prose) -> bool:
     parts = found.stem.split("_")
     if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
         return False
+    if parts[-1] in ASKED_AT_LAST and not SURE_QUESTION_WORDS.isdisjoint(parts):
+        least = min(least, Prose.TERMS)
     value = as_chat_if_one(found.value)
     if encoding.is_chat(value):
         return True

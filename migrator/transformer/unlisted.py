@@ -25,7 +25,6 @@ from migrator.transformer.payloads import (
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, is_statement, kind_of_text
-from migrator.transformer.text_names import number_of_step
 from migrator.transformer.values import parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
@@ -43,15 +42,6 @@ OF_THE_MODEL = words("generated predicted answer response reply output final")
 """Words of keys whose value the model wrote, be it code, SQL or data."""
 CODE = words("sql code script command cmd")
 LEAST_CODE_WORDS = 4
-
-USERS = words("user customer client patient student caller visitor guest sender")
-"""Words of keys whose texts someone asked or told a model."""
-
-GIVEN = words("transcript transcription document review dialogue body")
-"""Words of keys whose texts a model was given to work on,"""
-
-WORKED_ON = GIVEN | words("article email essay post story")
-"""and of those which it was given if an answer stands beside them."""
 
 PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
 """Beginnings of tags that say where a run ran, Azure's with the pipeline's parameters."""
@@ -107,22 +97,6 @@ class Entry:
 
     field: str
     found: Found
-
-
-@dataclass(frozen=True, slots=True)
-class LooseTexts:
-    """Texts under unlisted names, by what their form says of them."""
-
-    asked: tuple[Found, ...] = ()
-    answered: tuple[Found, ...] = ()
-    unclear: tuple[Found, ...] = ()  # several texts, none of which asks
-
-    def all(self) -> tuple[Found, ...]:
-        """All of them."""
-        return (*self.asked, *self.answered, *self.unclear)
-
-
-NO_TEXTS = LooseTexts()
 
 
 def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) -> list[Entry]:
@@ -204,40 +178,6 @@ def duration_under_other_name(shape: Shape) -> tuple[str, str] | None:
     return candidates[0][:2] if len(candidates) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownParts:
-    """What is known of a run's call before its loose texts are read."""
-
-    names_llm: bool
-    is_asked: bool = False
-    is_answered: bool = False
-
-
-def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> LooseTexts:
-    """The texts of a run under unlisted names, as far as they complete what is known.
-
-    Without the name of an LLM only one question with one other text counts.
-    """
-    if not index.lists(UNLISTED):
-        return NO_TEXTS
-    texts = _texts(run, index)
-    if known.is_answered:
-        return LooseTexts(asked=_by_form(texts).asked or _worked_on(texts))
-    if known.is_asked:
-        answered = _by_model(texts)[:1]
-        if known.names_llm and (last := _last_step(texts)) is not None:
-            answered = (last,)
-        if not answered and known.names_llm:
-            answered = _by_form(texts).answered
-        return LooseTexts(answered=answered)
-    if known.names_llm:
-        return _by_form(texts)
-    questions = _questions(texts)
-    others = tuple(found for found in texts if found not in questions)
-    is_pair = len(questions) == len(others) == 1
-    return LooseTexts(questions, others) if is_pair else NO_TEXTS
-
-
 def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The JSON objects in files that no field lists, as far as their names may be an answer's."""
     if not index.lists(UNLISTED):
@@ -262,13 +202,10 @@ def statements(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     )
 
 
-def worked_on(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
-    """The one text under an unlisted name which says that a model was given it to work on."""
-    return _worked_on(_texts(run, index)) if index.lists(UNLISTED) else ()
-
-
-def _texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+def unlisted_texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The values under unlisted names that are texts, or code that the model wrote."""
+    if not index.lists(UNLISTED):
+        return ()
     texts: list[Found] = []
     for place, key, text in _unlisted(run, index):
         if _may_be_text(text) and not _is_about_something_else(place, key, text):
@@ -278,55 +215,6 @@ def _texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
             if is_text or (kind is Prose.NOTHING and _is_written_code(key, text)):
                 texts.append(Found(text, place, key))
     return tuple(texts)
-
-
-def _by_form(texts: Sequence[Found]) -> LooseTexts:
-    """Sort the texts of a run that names an LLM by what their form says."""
-    questions = _questions(texts)
-    others = tuple(found for found in texts if found not in questions)
-    by_model = _by_model(others)
-    if questions:
-        last = _last_step(others)
-        answered = (last,) if last is not None else by_model or others
-        return LooseTexts(questions[:1], answered[:1])
-    requests = [found for found in others if kind_of_text(str(found.value)) is Prose.REQUEST]
-    if len(others) == 2 and len(requests) == 1:
-        return LooseTexts(tuple(requests), tuple(each for each in others if each not in requests))
-    if (last := _last_step(others)) is not None:
-        return LooseTexts(answered=(last,))
-    files = tuple(found for found in others if found.place == "artifact")
-    if len(others) == 2 and len(files) == 1:  # what was given is a param, and the answer a file
-        return LooseTexts(tuple(found for found in others if found not in files), files)
-    if len(others) == 1:
-        is_request = kind_of_text(str(others[0].value)) is Prose.REQUEST
-        is_given = not (USERS | GIVEN).isdisjoint(others[0].stem.split("_"))
-        is_input = is_request or (is_given and not by_model)
-        return LooseTexts(asked=others) if is_input else LooseTexts(answered=others)
-    if len(by_model) == 1:
-        return LooseTexts(answered=by_model, unclear=tuple(e for e in others if e not in by_model))
-    return LooseTexts(unclear=others)
-
-
-def _last_step(texts: Sequence[Found]) -> Found | None:
-    """The text of the last step or version, where all but one of several texts are numbered so."""
-    numbered = [(number, found) for found in texts if (number := number_of_step(found)) is not None]
-    if len(numbered) < 2 or len(numbered) < len(texts) - 1:
-        return None
-    return max(numbered, key=lambda each: each[0])[1]
-
-
-def _questions(texts: Sequence[Found]) -> tuple[Found, ...]:
-    return tuple(found for found in texts if asks(str(found.value)))
-
-
-def _by_model(texts: Sequence[Found]) -> tuple[Found, ...]:
-    return tuple(found for found in texts if is_named_by_model(found.key))
-
-
-def _worked_on(texts: Sequence[Found]) -> tuple[Found, ...]:
-    """The one text whose name says that a model was given it to work on."""
-    given = [found for found in texts if not WORKED_ON.isdisjoint(found.stem.split("_"))]
-    return tuple(given) if len(given) == 1 else ()
 
 
 def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, str]]:

@@ -408,7 +408,7 @@ def test_few_words_are_the_subject_of_an_answer() -> None:
 @pytest.mark.parametrize(
     "texts",
     [
-        {"step_1_research.txt": CONTEXT, "step_2_outline.txt": CONTEXT, "step_10_article.txt": ANSWER},
+        {"step_1_research.txt": CONTEXT, "step_2_plan.txt": CONTEXT, "step_10_article.txt": ANSWER},
         {"poem_v1.md": CONTEXT, "poem_v2.md": ANSWER},
         {"poem_v1.md": CONTEXT, "poem_v2.md": ANSWER, "critique.md": CONTEXT},
         {"agents/planner/output.md": CONTEXT, "agents/writer/output.md": CONTEXT,
@@ -452,3 +452,30 @@ def test_question_of_a_survey_is_not_a_call() -> None:
     params = {"question": "How satisfied are you with the bridge?"}
     assert plan(run("r", params=params, metrics={"responses": 412.0})).traces == ()
     assert len(plan(run("r", params=params, metrics={"responses": 3.0})).traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "answered"),
+    [
+        ({"original.txt": CONTEXT.strip(), "simplified.txt": ANSWER}, "simplified.txt"),
+        ({"transcript.txt": CONTEXT.strip(), "minutes.md": ANSWER}, "minutes.md"),
+    ],
+)
+def test_text_that_was_made_of_another_is_the_answer(texts: dict[str, str], answered: str) -> None:
+    inputs, outputs = shown(params=LLM, texts=texts)
+    assert (list(inputs.values()), outputs) == ([CONTEXT.strip()], texts[answered])
+
+
+def test_text_alone_by_its_tokens() -> None:
+    text = {"docstring.txt": "Compute the flour that a grain gives in some hours."}
+    as_answer = {"prompt_tokens": 90, "completion_tokens": 13}
+    assert shown(params=LLM, texts=text, metrics=as_answer) == (None, text["docstring.txt"])
+    as_prompt = {"prompt_tokens": 13, "completion_tokens": 90}
+    assert shown(params=LLM, texts=text, metrics=as_prompt)[0] == {
+        "docstring": text["docstring.txt"]
+    }
+
+
+def test_few_words_of_a_user_are_what_was_asked() -> None:
+    params = {**LLM, "user_request": "Order flour for the bakery"}
+    assert shown(params=params)[0] == {"user_request": "Order flour for the bakery"}
