@@ -7,13 +7,18 @@ The sources that a profile lists come first (``find_answers``). ``structured_ans
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+from migrator.conventions import NOTE
+from migrator.model import Json, RunRecord
+from migrator.transformer.chat_messages import Turn
 from migrator.transformer.found import Found
 from migrator.transformer.loose_texts import worked_on
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import are_texts_by_key, texts_in
+from migrator.transformer.profile_index import ProfileIndex
+from migrator.transformer.profiles import Profile
 from migrator.transformer.prose import Prose, is_statement, kind_of_text
 from migrator.transformer.text_names import (
     SHORT_ANSWERS,
@@ -28,16 +33,34 @@ from migrator.transformer.text_names import (
 )
 from migrator.transformer.unlisted import logged_objects, statements
 
-NOTE = "mlflow.note.content"
-"""The tag of a run's description."""
-
 _LONG_WORD = re.compile(r"\w{5,}")
 
-if TYPE_CHECKING:
-    from migrator.transformer.run_view import RunView
+
+class Reading(Protocol):
+    """What is asked of a run that is read through a profile (``run_view.RunView``)."""
+
+    run: RunRecord
+    profile: Profile
+    index: ProfileIndex
+
+    def every(self, name: str) -> Sequence[Found]: ...
+
+    def ranked(self, name: str) -> list[tuple[int, Found]]: ...
+
+    def best_of(self, ranked: Sequence[tuple[int, Found]]) -> tuple[Found, ...]: ...
+
+    def maybe(self, name: str, least: Prose = ...) -> list[Found]: ...
+
+    def number(self, name: str) -> tuple[float, Found] | None: ...
+
+    def model(self) -> Found | None: ...
+
+    def turn(self) -> tuple[Turn, Found] | None: ...
+
+    def listed_inputs(self) -> tuple[Json, tuple[Found, ...]]: ...
 
 
-def find_answers(view: RunView) -> tuple[Found, ...]:
+def find_answers(view: Reading) -> tuple[Found, ...]:
     """The values that the outputs are made of: of a chat's history only the run's answer."""
     ranked = view.ranked("outputs")
     histories = [each for each in ranked if messages_at(each[1])]
@@ -59,7 +82,7 @@ def _is_without_question(found: Found) -> bool:
     return bool(messages_at(found)) and not is_chat_with_question(found)
 
 
-def _uncertain_answers(view: RunView) -> list[Found]:
+def _uncertain_answers(view: Reading) -> list[Found]:
     """The values under uncertain names that may be the answer, and do not repeat the question."""
     given = view.listed_inputs()[1]
     least = Prose.WORD if given else Prose.TERMS
@@ -76,13 +99,13 @@ def _uncertain_answers(view: RunView) -> list[Found]:
     ]
 
 
-def _last_step(view: RunView) -> int:
+def _last_step(view: Reading) -> int:
     """The greatest number of a step or version among the names of the run's files; 0: none."""
     files = (Found(None, "artifact", path) for path in view.run.texts)
     return max((number_of_step(found) or 0 for found in files), default=0)
 
 
-def short_answers(view: RunView, least: Prose) -> list[Found]:
+def short_answers(view: Reading, least: Prose) -> list[Found]:
     """A few words under the name of an answer, beside the name of an LLM."""
     if not names_llm(view):
         return []
@@ -93,7 +116,7 @@ def short_answers(view: RunView, least: Prose) -> list[Found]:
     ]
 
 
-def has_short_answer(view: RunView) -> bool:
+def has_short_answer(view: Reading) -> bool:
     """Whether a few words are an answer, or one word beside what was asked in the same object."""
     if short_answers(view, Prose.TERMS):
         return True
@@ -101,7 +124,7 @@ def has_short_answer(view: RunView) -> bool:
     return any(found.inside and found.key in files for found in short_answers(view, Prose.WORD))
 
 
-def _statements(view: RunView, given: tuple[Found, ...]) -> list[Found]:
+def _statements(view: Reading, given: tuple[Found, ...]) -> list[Found]:
     """SQL and the like under any name, beside a question in words."""
     is_asked_in_words = any(
         isinstance(found.value, str) and not _is_statement(found) for found in given
@@ -127,7 +150,7 @@ def _rank(found: Found) -> int:
     return 1 if rank == 2 and _is_statement(found) else rank  # sql_query
 
 
-def structured_answer(view: RunView) -> tuple[Found, ...]:
+def structured_answer(view: Reading) -> tuple[Found, ...]:
     """The one JSON object that is an answer, where no text is: counted, named, or all of texts."""
     if view.profile.steps is not None:
         return ()
@@ -145,7 +168,7 @@ def structured_answer(view: RunView) -> tuple[Found, ...]:
     return tuple(by_key) if len(by_key) == 1 else ()
 
 
-def _objects(view: RunView) -> list[Found]:
+def _objects(view: Reading) -> list[Found]:
     """The JSON objects that may be an answer; if some are called final, only those."""
     given = view.listed_inputs()[1]
     objects = [
@@ -157,7 +180,7 @@ def _objects(view: RunView) -> list[Found]:
     return final or objects
 
 
-def _is_product_of_llm(view: RunView, product: Found) -> bool:
+def _is_product_of_llm(view: Reading, product: Found) -> bool:
     """Whether an LLM made an object: the run names one, or it says more than the text it is of."""
     texts = texts_in(product.value)
     if names_llm(view):
@@ -168,7 +191,7 @@ def _is_product_of_llm(view: RunView, product: Found) -> bool:
     return bool(given) and any(text not in str(given[0].value) for text in sentences)
 
 
-def answer_in_note(view: RunView) -> tuple[Found, ...]:
+def answer_in_note(view: Reading) -> tuple[Found, ...]:
     """The note of a run that was asked something, if the note speaks of that."""
     note = view.run.tags.get(NOTE, "")
     if kind_of_text(note) < Prose.PROSE:
@@ -184,7 +207,7 @@ def _long_words(text: str) -> frozenset[str]:
     return frozenset(_LONG_WORD.findall(text.casefold()))
 
 
-def names_llm(view: RunView) -> bool:
+def names_llm(view: Reading) -> bool:
     """Whether the run names a model of a known family of LLMs."""
     model = view.model()
     return model is not None and kind_of_model(str(model.value)) is ModelKind.LLM

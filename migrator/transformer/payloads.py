@@ -37,7 +37,7 @@ BACKGROUND = words(
     "context contexts document documents source sources chunk chunks passage passages reference "
     "expected target truth ground error reason note notes system"
 )
-"""Words of keys beside a question that are no agents' names."""
+"""Words of keys beside a question that name no agent."""
 
 ROLES = ASKING | ANSWERING | FRAMING | TOOLS
 
