@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from migrator.model import RunRecord
 from migrator.transformer.found import Found
 from migrator.transformer.profile_index import ProfileIndex
-from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, kind_of_text
-from migrator.transformer.text_names import number_of_step
+from migrator.transformer.text_names import is_participle, number_of_step
 from migrator.transformer.unlisted import is_named_by_model, unlisted_texts
 from migrator.transformer.values import words
 
@@ -26,12 +25,6 @@ GIVEN = words("transcript transcription document review dialogue body")
 
 WORKED_ON = GIVEN | words("article email essay post story")
 """and of those which it was given if an answer stands beside them."""
-
-NOT_MADE = words(
-    "retrieved expected needed given provided uploaded selected requested used asked received "
-    "recommended related combined detailed embed"
-)
-"""Words with the ending of a participle that do not say that a text was made of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +107,20 @@ def _by_form(texts: Sequence[Found]) -> LooseTexts:
 def _of_one(text: Found) -> LooseTexts:
     """A text alone: asked if it requests something, or if its name says so."""
     is_request = kind_of_text(str(text.value)) is Prose.REQUEST
-    is_given = not (USERS | GIVEN).isdisjoint(text.stem.split("_"))
+    is_given = _is_named(text, USERS | GIVEN)
     is_input = is_request or (is_given and not is_named_by_model(text.key))
     return LooseTexts(asked=(text,)) if is_input else LooseTexts(answered=(text,))
 
 
 def _worked_on(texts: Sequence[Found]) -> tuple[Found, ...]:
     """The one text whose name says that a model was given it to work on."""
-    given = [found for found in texts if not WORKED_ON.isdisjoint(found.stem.split("_"))]
+    given = [found for found in texts if _is_named(found, WORKED_ON)]
     return tuple(given) if len(given) == 1 else ()
+
+
+def _is_named(found: Found, nouns: frozenset[str]) -> bool:
+    """Whether a name has one of some nouns, in singular or plural."""
+    return any(part in nouns or part.removesuffix("s") in nouns for part in found.stem.split("_"))
 
 
 def _unchanged(texts: Sequence[Found]) -> tuple[Found, ...]:
@@ -131,8 +129,7 @@ def _unchanged(texts: Sequence[Found]) -> tuple[Found, ...]:
 
 
 def _is_made_of_another(found: Found) -> bool:
-    parts = normalise(found.stem).split("_")
-    return any(len(part) > 4 and part.endswith("ed") and part not in NOT_MADE for part in parts)
+    return any(map(is_participle, found.stem.split("_")))
 
 
 def _requests(texts: Sequence[Found]) -> tuple[Found, ...]:

@@ -478,11 +478,12 @@ class RunView:
             for found in self.maybe("maybe_inputs", least)
             if found.at not in ignored and not is_by_model(found)
         ]
-        if not candidates and self.maybe("maybe_outputs"):  # what the answer is about
+        is_made = any(is_by_model(found) for found in self.maybe("maybe_inputs"))
+        if not candidates and (is_made or self.maybe("maybe_outputs")):  # what it is about
             subjects = [
                 found
                 for found in self.maybe("maybe_inputs", Prose.TERMS)
-                if found.stem.rpartition("_")[2] in SUBJECTS
+                if found.stem.rpartition("_")[2] in SUBJECTS and not is_by_model(found)
             ]
             return [found for found in subjects if found.at not in ignored]
         if any(not found.inside for found in candidates):  # a whole call only replaces the listed

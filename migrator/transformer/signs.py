@@ -122,6 +122,7 @@ API_ERROR = re.compile(
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
 LATENCY_MS = (30.0, 20 * 60_000.0)  # an answer of an LLM takes neither less nor more
+LEAST_LENGTH_MS = 300  # a shorter run only logged something
 STRONG_TEXT = 4  # a prompt, a question or an answer that is surely one
 FAIR_TEXT = 3  # prose under a name that asks or answers
 WEAK_TEXT = 2  # a text that may be one
@@ -169,10 +170,12 @@ class Evidence(NamedTuple):
         given, got = view.inputs()[1], view.outputs()[1]
         asked = prompt = answer = 0
         loose = {found.at for found in view.loose().all()}
+        is_pair = bool(given and got)
+        points_of_loose = 1 if not is_pair and _only_kept(view.run) else WEAK_TEXT
         sure = _named_by_user(view)
         for found in given:
             points = STRONG_TEXT if found.at in sure else _asked_points(found)
-            points = min(points, WEAK_TEXT) if found.at in loose else points
+            points = min(points, points_of_loose) if found.at in loose else points
             if not _is_prompt(found):
                 asked = max(asked, points)
             elif _is_request(found) and not _keeps_versions(view):
@@ -181,7 +184,7 @@ class Evidence(NamedTuple):
                 prompt = max(prompt, points)
         for found in got:
             points = STRONG_TEXT if found.at in sure else _answer_points(found)
-            answer = max(answer, min(points, WEAK_TEXT) if found.at in loose else points)
+            answer = max(answer, min(points, points_of_loose) if found.at in loose else points)
         if view.turn() is not None or view.every("calls"):
             asked = STRONG_TEXT
         model = view.model()
@@ -190,8 +193,7 @@ class Evidence(NamedTuple):
             answer = min(answer, 1)  # jobs of every kind write reports
             if _is_excerpt(got, given):
                 asked = min(asked, 1)  # and algorithms without a model pick sentences
-        is_pair = answer > 1 and (asked or prompt)
-        if is_pair or (answer and asked > 1):
+        if (answer > 1 and (asked or prompt)) or (answer and asked > 1):
             answer = STRONG_TEXT
         duration = view.duration_ms(None)
         is_plausible = duration is not None and LATENCY_MS[0] <= duration.ms <= LATENCY_MS[1]
@@ -234,7 +236,7 @@ class Evidence(NamedTuple):
     def is_only_report(self) -> bool:
         """Whether a report or a summary is all the text there is, and no tokens were counted."""
         is_report_only = bool(self.texts) and all(is_report(found) for found in self.texts)
-        return is_report_only and not self.tokens.are_known
+        return is_report_only and not (self.tokens.input and self.tokens.output)
 
     @property
     def is_only_question(self) -> bool:
@@ -464,12 +466,12 @@ def has_predicted_class(evidence: Evidence) -> Sign | None:
 
 
 def names_other_model(evidence: Evidence) -> Sign | None:
-    """An encoder or the like as the only model, where nobody asked a question or answered."""
+    """An encoder, or a model of speech or scans, as the only one, where nobody asked."""
     model = evidence.model
     if model is None or kind_of_model(str(model.value)) is not ModelKind.OTHER:
         return None
-    has_call = evidence.answer_points or evidence.tokens.are_known
-    if has_call or evidence.asked_points >= STRONG_TEXT or not evidence.text_points:
+    is_asked = evidence.asked_points >= STRONG_TEXT
+    if is_asked or evidence.tokens.are_known or not evidence.text_points:
         return None
     why = f"a model that answers nothing ({model.origin} = {str(model.value)[:60]})"
     return Sign("other model", -2, why)
@@ -514,6 +516,13 @@ def _works_on_data(evidence: Evidence) -> Sign | None:
     if named:
         return Sign("data", -3, f"a job on data ({min(named)})")
     return Sign("data", -3, "a job on embeddings") if _only_embeds(evidence) else None
+
+
+def _only_kept(run: RunRecord) -> bool:
+    """Whether a run kept something and measured nothing, as one for a configuration does."""
+    if run.metrics or run.start_ms is None or run.end_ms is None:
+        return False
+    return run.end_ms - run.start_ms < LEAST_LENGTH_MS
 
 
 def _only_embeds(evidence: Evidence) -> bool:

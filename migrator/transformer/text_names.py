@@ -12,7 +12,7 @@ from migrator.transformer.input_parts import as_chat_if_one
 from migrator.transformer.payloads import answer_of, are_texts_by_key
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, kind_of_text
-from migrator.transformer.values import parse_json, words
+from migrator.transformer.values import is_error, parse_json, words
 
 NO_ANSWERS = words("error exception expected reference ground gold golden target truth")
 """Words of keys that hold no answer, whatever their last word."""
@@ -57,6 +57,13 @@ NO_PRODUCTS = words(
 
 CHECKS = words("validation evaluation verification")
 """Those that name a judgement on something, which often is another's work."""
+
+
+NOT_MADE = words(
+    "retrieved expected needed given provided uploaded selected requested used asked received "
+    "recommended related combined detailed embed"
+)
+"""Words with the ending of a participle that do not say that a text was made of another."""
 
 
 def messages_at(found: Found) -> Sequence[Message]:
@@ -132,9 +139,18 @@ def is_by_model(found: Found) -> bool:
 
 
 def is_product(name: str) -> bool:
-    """Whether a name is that of an action on a text: ``extraction``, ``ticket_classification``."""
+    """Whether a name is that of an action on a text: ``extraction``, ``classified_ticket``."""
     parts = normalise(name).split("_")
-    return any(_ACTION.fullmatch(part) and part not in NO_PRODUCTS for part in parts)
+    is_noun = any(_ACTION.fullmatch(part) and part not in NO_PRODUCTS for part in parts)
+    return is_noun or any(map(is_participle, parts))
+
+
+def is_participle(word: str) -> bool:
+    """Whether a word says that something was made of another: ``simplified``, ``extracted``."""
+    return len(word) > 4 and word.endswith("ed") and word not in NOT_MADE
+
+
+MOST_OF_ERROR = 4  # keys that an object has which only tells of an error
 
 
 def is_check(name: str) -> bool:
@@ -143,5 +159,8 @@ def is_check(name: str) -> bool:
 
 
 def is_no_answer(found: Found) -> bool:
-    """Whether the name of a file says that it holds an error, or what was expected."""
+    """Whether a file holds an error, or by its name what was expected."""
+    value = found.value
+    if isinstance(value, Mapping) and value.keys() & NO_ANSWERS and len(value) <= MOST_OF_ERROR:
+        return any(is_error(value[key]) for key in value.keys() & NO_ANSWERS)
     return found.place == "artifact" and not NO_ANSWERS.isdisjoint(found.stem.split("_"))

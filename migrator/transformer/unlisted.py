@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePath
 
 from migrator.model import RunRecord
 from migrator.transformer.found import Found
@@ -25,6 +26,7 @@ from migrator.transformer.payloads import (
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, is_statement, kind_of_text
+from migrator.transformer.text_names import is_product
 from migrator.transformer.values import parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
@@ -115,8 +117,13 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
             value = only_row(value)
         if value is not None:
             is_by_model = is_named_by_model(key)
-            for part in parts_of(value, index.fields_of_param):
+            parts = parts_of(value, index.fields_of_param)
+            answers = any(part.field.endswith("outputs") for part in parts)
+            is_made = not answers and is_product(PurePath(key).stem)
+            for part in parts:
                 field = part.field
+                if is_made and field in ASKING_FIELDS:
+                    continue  # what a model found in a text
                 is_unspecific = normalise(part.inside).rpartition("_")[2] in UNSPECIFIC
                 if is_by_model and is_unspecific and field in ASKING_FIELDS:
                     field = "maybe_outputs"  # {"text": …} in a response is its text

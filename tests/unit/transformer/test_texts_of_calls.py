@@ -479,3 +479,43 @@ def test_text_alone_by_its_tokens() -> None:
 def test_few_words_of_a_user_are_what_was_asked() -> None:
     params = {**LLM, "user_request": "Order flour for the bakery"}
     assert shown(params=params)[0] == {"user_request": "Order flour for the bakery"}
+
+
+def test_file_of_a_configuration_is_not_a_call() -> None:
+    kept = {"params": LLM, "texts": {"rails.txt": "Never talk of the election with a guest."}}
+    assert plan(run("r", end=40, **kept)).traces == ()
+    assert len(plan(run("r", end=900, **kept)).traces) == 1
+    measured = run("r", end=40, metrics={"score": 0.7}, **kept)
+    assert len(plan(measured).traces) == 1
+
+
+def test_text_that_was_read_from_a_scan_is_not_a_call() -> None:
+    texts = {"output.txt": "The ferry comes at noon, except on Sundays."}
+    given = {"texts": texts, "metrics": {"latency_ms": 900.0}}
+    assert plan(run("r", params={"model": "microsoft/trocr-base"}, **given)).traces == ()
+    assert len(plan(run("r", params={"model": "acme/own-model"}, **given)).traces) == 1
+
+
+def test_report_of_a_months_tokens_is_not_a_call() -> None:
+    texts = {"report.md": "The chat costs most, and the summaries came second."}
+    metrics = {"total_tokens": 9_100_000.0, "num_requests": 41_000.0}
+    assert plan(run("r", params={"provider": "openai"}, metrics=metrics, texts=texts)).traces == ()
+
+
+def test_response_that_only_tells_of_an_error_is_not_the_answer() -> None:
+    told = {"error": "upstream model is overloaded", "code": 529}
+    texts = {"request.json": json.dumps({"question": ASKED}), "response.json": json.dumps(told)}
+    assert shown(params=LLM, texts=texts)[1] is None
+    fine = {**texts, "response.json": json.dumps({"error": None, "text": ANSWER})}
+    assert shown(params=LLM, texts=fine)[1] == {"error": None, "text": ANSWER}
+
+
+def test_what_was_found_in_a_text_is_not_what_was_asked() -> None:
+    found = {"customer": "Mrs Berg", "request": "She would like to rent a boat for one week."}
+    texts = {"document.txt": TOLD, "extracted.json": json.dumps(found)}
+    assert shown(texts=texts) == ({"document": TOLD}, found)
+
+
+def test_query_and_what_a_model_made_of_it() -> None:
+    params = {**LLM, "original_query": "deposit back when", "rewritten_query": ASKED}
+    assert shown(params=params) == ({"original_query": "deposit back when"}, ASKED)
