@@ -201,7 +201,7 @@ def _lines_of_usage(usage: ProfileUsage, *, is_of_all: bool) -> Iterator[str]:
     unused = usage.unused()
     if not unused:
         return
-    yield "Keys that nothing reads (they are kept as legacy.… on the spans):"
+    yield "Keys that nothing reads (kept as legacy.… on the spans; artifacts as files):"
     shown = [[key.key, f"{key.runs:,}", key.example] for key in unused[:MOST_KEYS]]
     yield table(["key", "runs", "example"], shown, left={0, 2})
     if len(unused) > MOST_KEYS:

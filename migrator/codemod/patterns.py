@@ -215,34 +215,49 @@ class _Finder:
 
     # ------------------------------------------------------------------------------ calls
     def _call(self, node: ast.Call) -> Iterator[Finding]:
+        yield from self._places_of(node)
+        last = self._name_of(node.func).rpartition(".")[2]
+        if last in STARTERS:
+            yield from self._nested(node)
+        elif (code := self._code_of(node)) is not None:
+            yield self._finding(node, code)
+
+    def _places_of(self, node: ast.Call) -> Iterator[Finding]:
+        """Search the places to log to that are passed to a call."""
         name = self._name_of(node.func)
-        last = name.rpartition(".")[2]
-        if last in TAKERS and (name.startswith("mlflow.") or self.uses_mlflow):
-            for value in (*node.args[:1], *(k.value for k in node.keywords if k.arg in URI_NAMES)):
-                yield from self._uri(value, safe=name.startswith("mlflow."))
-        elif self._is_tracker(name):
-            for value in (*node.args, *(k.value for k in node.keywords)):
+        is_tracker = self._is_tracker(name)
+        is_mlflow = name.startswith("mlflow.")
+        if name.rpartition(".")[2] in TAKERS and (is_mlflow or self.uses_mlflow):
+            named = [keyword.value for keyword in node.keywords if keyword.arg in URI_NAMES]
+            for value in (*node.args[:1], *named):
+                yield from self._uri(value, safe=is_mlflow)
+        elif is_tracker:
+            for value in (*node.args, *(keyword.value for keyword in node.keywords)):
                 yield from self._settings(value)
         for keyword in node.keywords:
             if keyword.arg in URI_NAMES - {"uri"}:
-                yield from self._uri(keyword.value, safe=self._is_tracker(name))
-        if len(node.args) == 2 and _text(node.args[0]) in VARIABLES:
-            if name in ("os.environ.setdefault", "os.putenv"):
-                yield from self._uri(node.args[1], safe=True)
-            elif name in ("os.environ.get", "os.getenv"):  # the value may not be for MLflow only
-                yield from self._uri(node.args[1], safe=False)
-        if last in STARTERS:
-            yield from self._nested(node)
-        elif self.uses_mlflow and last in LOGGERS and _any(A_COUNT, node):
-            yield self._finding(node, TOKENS)
-        elif self.uses_mlflow and last in WRITERS and _any(A_TEXT, node):
+                yield from self._uri(keyword.value, safe=is_tracker)
+        is_variable = len(node.args) == 2 and _text(node.args[0]) in VARIABLES
+        if is_variable and name in ("os.environ.setdefault", "os.putenv"):
+            yield from self._uri(node.args[1], safe=True)
+        elif is_variable and name in ("os.environ.get", "os.getenv"):
+            yield from self._uri(node.args[1], safe=False)  # it may not be for MLflow only
+
+    def _code_of(self, node: ast.Call) -> str | None:
+        """What a call does that has another form with the new tracker, by its code."""
+        name = self._name_of(node.func)
+        last = name.rpartition(".")[2]
+        if name == "getattr":
+            reads_usage = _any(A_USAGE, node) and "usage" in ast.unparse(node).lower()
+            return USAGE if reads_usage else None
+        if not self.uses_mlflow:
+            return None
+        if last in LOGGERS and _any(A_COUNT, node):
+            return TOKENS
+        if last in WRITERS and _any(A_TEXT, node):
             is_error_tag = last not in FILE_WRITERS and _any(AN_ERROR, node)
-            if not is_error_tag:
-                yield self._finding(node, TEXTS)
-        elif last in READERS and self.uses_mlflow and self.is_about_tracker:
-            yield self._finding(node, READ)
-        elif name == "getattr" and _any(A_USAGE, node) and "usage" in ast.unparse(node).lower():
-            yield self._finding(node, USAGE)
+            return None if is_error_tag else TEXTS
+        return READ if last in READERS and self.is_about_tracker else None
 
     def _nested(self, node: ast.Call) -> Iterator[Finding]:
         for keyword in node.keywords:

@@ -122,14 +122,17 @@ def convert_through_rest(
             say(limits_text(summary))
         outcome.server = summary
         sends_files = options.artifacts.mode != "keep"
+        settings = server.PublishSettings(
+            files_of=_files_of(conversion.stores) if sends_files else None,
+            in_place=conversion.in_place,
+            restore=options.restore,
+        )
+        runs_in_all = trial.ledger.found[Kind.RUN]
         publisher = server.Publisher(
             connection,
             there,
-            files_of=_files_of(conversion.stores) if sends_files else None,
-            progress=conversion.progress,
-            runs_in_all=trial.ledger.found[Kind.RUN],
-            in_place=conversion.in_place,
-            restore=options.restore,
+            settings,
+            on_runs=lambda done: conversion.progress("runs sent", done, runs_in_all),
         )
         _write(conversion, publisher, outcome, there, summary)
     if conversion.in_place:

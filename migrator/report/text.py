@@ -394,6 +394,12 @@ def rebuilt_lines(outcome: Outcome) -> list[str]:
     return lines + hollow_lines(outcome.artifacts.hollow)
 
 
+def _trees_with_unused_tables(outcome: Outcome) -> int:
+    """The trees with tables of ``mlflow.log_table`` that are not counted as kept as runs for it."""
+    issues = outcome.ledger.issues_by_code().get(Code.TABLES_UNUSED.value, ())
+    return sum(issue.count for issue in issues)
+
+
 def kept_lines(outcome: Outcome) -> list[str]:
     """Return a line per reason for which trees were kept as runs, with the flag that changes it."""
     lines = []
@@ -404,6 +410,9 @@ def kept_lines(outcome: Outcome) -> list[str]:
         if flag:
             line += f"; {flag} makes traces of them too"
         lines.append(f"{line}.")
+    if unused := _trees_with_unused_tables(outcome):
+        trees = counted(unused, "tree")
+        lines.append(f"{trees} logged tables that no trace shows; --include tables reads them.")
     workflows, steps = outcome.groups_by_time
     if steps:
         trees = counted(steps, "tree looks like a step", "trees look like steps")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -154,44 +154,82 @@ def _at(holder: Any, key: str) -> Any:
     return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
 
 
+_Converter: TypeAlias = "Callable[[str, Any], Any]"  # key and value -> typed value
+
+
 def _typed(key: str, value: Any) -> Any:
     """Convert ``value`` to the type of setting ``key``. Raises ``OptionError``."""
-    if key in ("enabled", "log_prompts", "log_artifacts", "async_logging", "resend"):
-        return _bool(key, value)
-    if key in ("server_timeout_s", "span_timeout_s", "sampling_ratio"):
-        try:
-            return float(value)
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"{key} is {value!r}.", todo="Give a number.") from error
-    if key == "autolog_enabled":
-        if isinstance(value, str) and value.lower() not in TRUE + FALSE:
-            return tuple(name.strip() for name in value.split(",") if name.strip())
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            return tuple(str(name) for name in value)
-        return _bool(key, value)
-    if key == "redact":
-        if value == KEYS_ONLY:
-            return KEYS_ONLY
-        if isinstance(value, str) and value.lower() not in TRUE + FALSE:
-            return (value,)
-        if callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)):
-            return value
-        return _bool(key, value)
+    convert: _Converter = _CONVERTERS.get(key, _text)
+    return convert(key, value)
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{key} is {value!r}.", todo="Give a number.") from error
+
+
+def _libraries(key: str, value: Any) -> bool | tuple[str, ...]:
+    """Names of libraries, as a sequence or separated by commas; or all of them, or none."""
+    if isinstance(value, str) and not _is_bool_word(value):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(str(name) for name in value)
+    return _bool(key, value)
+
+
+def _redaction(key: str, value: Any) -> Any:
+    """What is masked: keys only, patterns, what a function says; or everything, or nothing."""
+    if value == KEYS_ONLY:
+        return KEYS_ONLY
+    if isinstance(value, str) and not _is_bool_word(value):
+        return (value,)
+    if callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        return value
+    return _bool(key, value)
+
+
+def _word(key: str, value: Any) -> str:
+    """A text, or a member of an enum in the caller's own model."""
+    is_member = not isinstance(value, str) and hasattr(value, "value")
+    return _text(key, value.value if is_member else value)
+
+
+def _text(key: str, value: Any) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if key == "artifact_level" and not isinstance(value, str) and hasattr(value, "value"):
-        value = value.value  # an enum in the caller's own model
     if not isinstance(value, str):
         raise OptionError(f"{key} is {value!r}.", todo="Give a text.")
     return value
 
 
+def _is_bool_word(text: str) -> bool:
+    return text.lower() in TRUE + FALSE
+
+
 def _bool(key: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if str(value).lower() in TRUE + FALSE:
+    if _is_bool_word(str(value)):
         return str(value).lower() in TRUE
     raise OptionError(f"{key} is {value!r}.", todo="Give true or false.")
+
+
+_CONVERTERS: Mapping[str, _Converter] = {
+    "enabled": _bool,
+    "log_prompts": _bool,
+    "log_artifacts": _bool,
+    "async_logging": _bool,
+    "resend": _bool,
+    "server_timeout_s": _number,
+    "span_timeout_s": _number,
+    "sampling_ratio": _number,
+    "autolog_enabled": _libraries,
+    "redact": _redaction,
+    "artifact_level": _word,
+}
+"""How the value of a setting gets its type; all others are texts."""
 
 
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:

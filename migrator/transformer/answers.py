@@ -120,8 +120,8 @@ def has_short_answer(view: Reading) -> bool:
     """Whether a few words are an answer, or one word beside what was asked in the same object."""
     if short_answers(view, Prose.TERMS):
         return True
-    files = {found.key for found in view.every("maybe_inputs") if found.inside}
-    return any(found.inside and found.key in files for found in short_answers(view, Prose.WORD))
+    files = {found.key for found in view.every("maybe_inputs") if found.is_of_call}
+    return any(found.is_of_call and found.key in files for found in short_answers(view, Prose.WORD))
 
 
 def _statements(view: Reading, given: tuple[Found, ...]) -> list[Found]:

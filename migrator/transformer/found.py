@@ -16,7 +16,8 @@ class Found(NamedTuple):
     value: Json
     place: str  # param | metric | tag | artifact
     key: str  # as the run spells it; an artifact's path
-    inside: str = ""  # the key inside a value that holds a whole call; empty: all of the value
+    inside: str = ""  # the key inside the logged value; empty: all of it
+    is_of_call: bool = False  # a part of a whole call, which was known by its shape
 
     @property
     def origin(self) -> str:

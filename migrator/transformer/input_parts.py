@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from migrator import encoding
@@ -13,6 +14,8 @@ from migrator.transformer.values import parse_json
 
 SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
 LEAST_CUT = 50  # loggers cut texts at 100, 200, 250 or 500 characters
+LEAST_FIXED = 10  # so many characters of a template are not its blanks
+_BLANK = re.compile(r"\{\{?[^{}\n]{1,40}\}\}?")
 LEAST_QUOTED_WORDS = 2  # a single word of a question may stand anywhere
 
 
@@ -42,6 +45,33 @@ def _is_made_of(prompt: Found, asked: Found) -> bool:
     if not isinstance(prompt.value, str) or not isinstance(asked.value, str):
         return False
     return len(prompt.value) > len(asked.value) and asked.value.strip() in prompt.value
+
+
+def templates_of(parts: Mapping[str, Found]) -> list[str]:
+    """The keys of the parts from which another was made by filling their blanks."""
+    texts = {
+        stem: found.value.strip() for stem, found in parts.items() if isinstance(found.value, str)
+    }
+    return [
+        stem
+        for stem, template in texts.items()
+        if _BLANK.search(template)
+        and any(_is_filled(template, other) for name, other in texts.items() if name != stem)
+    ]
+
+
+def _is_filled(template: str, text: str) -> bool:
+    """Whether a text has all that stands between the blanks of a template, in that order."""
+    pieces = _BLANK.split(template)
+    if len("".join(pieces)) < LEAST_FIXED or not text.startswith(pieces[0]):
+        return False
+    at = 0
+    for piece in pieces:
+        at = text.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return text.endswith(pieces[-1])
 
 
 def joined(parts: Mapping[str, Found]) -> Json:

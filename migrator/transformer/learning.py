@@ -18,9 +18,10 @@ from statistics import median
 
 from migrator.counting import counted
 from migrator.model import Json, RunRecord
-from migrator.transformer.learned_texts import roles_of_texts
-from migrator.transformer.logged_keys import HINTS, LEAST_PAIRS, MOST_RUNS, LoggedKey
-from migrator.transformer.model_names import ModelKind, kind_of_model, kind_of_model_key
+from migrator.transformer.learned_ids import Trees, session_among, user_among
+from migrator.transformer.learned_texts import TextRole, roles_of_texts
+from migrator.transformer.logged_keys import HINTS, LEAST_PAIRS, MOST_RUNS, LoggedKey, values_inside
+from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import is_chat_log
 from migrator.transformer.trees import RunTree
 from migrator.transformer.values import (
@@ -39,12 +40,10 @@ LEAST_RUNS = 2  # a key that fewer runs have says nothing about a tracker
 CHARS_OF_TOKEN = (1.5, 9.0)  # a token is so many characters of text
 EXAMPLE_CHARS = 60
 
+EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Timeout|Interrupt)\b")
+CURRENCY = re.compile(r"(?:^|_)(?:eur|euros?|gbp|chf|jpy|yen|cny|inr|brl|cents?)(?:_|$)")
+
 NUMBERS = re.compile(r"[0-9a-f-]{12,}|\d{2,}")  # of files that have other names in each run
-ID = re.compile(r"(?=.*\d)[\w.:@-]{4,80}")
-NOT_A_SESSION = re.compile(  # dates and times, versions, commits, checksums
-    r"\d{4}-?\d\d-?\d\d(\D.*)?|\d{1,2}[.:]\d\d.*|[vV]?\d+(\.\d+)+\S*|[vV]\d+|[0-9a-f]{40}|[0-9a-f]{64}"
-)
-EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.]{2,20}")
 UNITS = (("duration_ms", 1.0), ("duration_s", 1000.0), ("duration_min", 60_000.0))
 OUTCOMES = OK_WORDS | ERROR_WORDS
 
@@ -86,6 +85,7 @@ class Learner:
     _keys: dict[str, LoggedKey] = field(default_factory=dict)
     _length_ms: dict[str, float] = field(default_factory=dict)  # of runs
     _tree_of: dict[str, str] = field(default_factory=dict)
+    _start_ms: dict[str, float] = field(default_factory=dict)  # of trees
     _failed: int = 0
     _llm_trees: set[str] = field(default_factory=set)
 
@@ -98,6 +98,8 @@ class Learner:
             run = tree.runs[run_id]
             self.runs += 1
             self._tree_of[run_id] = tree.root_id
+            if run_id == tree.root_id and run.start_ms is not None:
+                self._start_ms[run_id] = run.start_ms
             is_failed = run.status == "FAILED"
             self._failed += is_failed
             if run.start_ms is not None and run.end_ms is not None:
@@ -114,8 +116,13 @@ class Learner:
     def proposal(self) -> Proposal:
         """What the values mean, the surest first."""
         least = LEAST_RUNS if self.runs >= LEAST_RUNS else 1
-        keys = [key for _, key in sorted(self._keys.items()) if len(key.values) >= least]
-        found = _Finding(keys, self._length_ms, self._tree_of, self._failed).all()
+        keys = [
+            key
+            for _, key in sorted(self._keys.items())
+            if len(key.values) >= least or _is_error_of_a_run(key)
+        ]
+        trees = Trees(self._tree_of, self._start_ms)
+        found = _Finding(keys, self._length_ms, trees, self._failed).all()
         root, below = _recognition(found, self._keys, self._tree_of, self._llm_trees)
         return Proposal(self.runs, self.trees, tuple(found), root, below)
 
@@ -133,9 +140,8 @@ def _values_of(run: RunRecord) -> Iterator[tuple[str, Json]]:
         path = NUMBERS.sub("*", file)
         value = parse_json(text)
         if isinstance(value, Mapping) and not is_chat_log(value):
-            for key, inside in value.items():
-                if re.fullmatch(r"[\w-]+", str(key)):
-                    yield f"artifact:{path}#{key}", inside
+            for inner, inside in values_inside(value):
+                yield f"artifact:{path}#{inner}", inside
         else:
             yield f"artifact:{path}", value
 
@@ -146,7 +152,7 @@ class _Finding:
 
     keys: Sequence[LoggedKey]
     length_ms: Mapping[str, float]
-    tree_of: Mapping[str, str]
+    trees: Trees
     failed: int
     _found: list[Suggestion] = field(default_factory=list)
     _taken: set[str] = field(default_factory=set)
@@ -203,7 +209,9 @@ class _Finding:
             texts = [text for text in key.texts() if text.strip()]
             if not self.failed or not texts or key.failed < MOST_RUNS * len(key.values):
                 continue
-            if HINTS["error"].search(key.name) or len(texts) >= LEAST_PAIRS:
+            is_exception = all(_names_exception(text) for text in texts)
+            is_hinted = HINTS["error"].search(key.name) is not None
+            if is_hinted or is_exception or len(texts) >= LEAST_PAIRS:
                 is_text = any(" " in text or ":" in text for text in texts)
                 if is_text:
                     self._add("error_message", key, "only runs that failed have it")
@@ -218,7 +226,7 @@ class _Finding:
 
     def _texts(self) -> None:
         roles = roles_of_texts(self._free())
-        for each in roles.asked[:MOST_INPUTS]:
+        for each in _most_telling(roles.asked):
             self._add("inputs", each.key, each.why, is_sure=each.is_sure)
         for each in roles.answered[:1]:
             self._add("outputs", each.key, each.why, is_sure=each.is_sure)
@@ -233,17 +241,40 @@ class _Finding:
         counts = [key for key in self._free() if _is_count(key)]
         if self._sums(counts):
             return
-        for name, field_name in (("input_tokens", "inputs"), ("output_tokens", "outputs")):
-            texts = [each.source for each in self._found if each.field == field_name]
-            of_text = [key for key in self.keys if key.source in texts]
+        for name, other, field_name in (
+            ("output_tokens", "inputs", "outputs"),
+            ("input_tokens", "outputs", "inputs"),
+        ):
+            texts, others = self._first_key(field_name), self._first_key(other)
             for key in counts:
-                if key.source in self._taken or not of_text:
+                if key.source in self._taken or texts is None:
                     continue
                 is_hinted = "tok" in key.name and HINTS[name].search(key.name) is not None
-                if is_hinted or _counts_tokens(key, of_text[0]):
-                    why = f"as many as the tokens of {of_text[0].source}"
+                fits_other = others is not None and _counts_tokens(key, others)
+                is_clear = name == "output_tokens" or not fits_other
+                if is_hinted or (is_clear and _counts_tokens(key, texts)):
+                    why = f"as many as the tokens of {texts.source}"
                     self._add(name, key, why, is_sure=True)
                     break
+        self._other_tokens(counts)
+
+    def _first_key(self, name: str) -> LoggedKey | None:
+        """The key that was found first for a field."""
+        sources = [each.source for each in self._found if each.field == name]
+        return next((key for key in self.keys if key.source in sources), None)
+
+    def _other_tokens(self, counts: Sequence[LoggedKey]) -> None:
+        """Of two counts whose names speak of tokens, the one is the other part."""
+        named = [key for key in counts if "tok" in key.name]
+        found = {each.source: each.field for each in self._found}
+        if len(named) != 2:
+            return
+        for one, other in (named, named[::-1]):
+            told = found.get(one.source)
+            if other.source in found or told not in ("input_tokens", "output_tokens"):
+                continue
+            rest = "input_tokens" if told == "output_tokens" else "output_tokens"
+            self._add(rest, other, f"a count of tokens beside {one.source}")
 
     def _sums(self, counts: Sequence[LoggedKey]) -> bool:
         """Find two counts that always add up to a third."""
@@ -284,10 +315,14 @@ class _Finding:
             if not numbers or any(number < 0 for number in numbers.values()):
                 continue
             unit = _unit(numbers, self.length_ms)
-            if unit is not None and key.source.startswith("metric:"):
+            if unit is not None and _is_measured(key):
                 self._add(unit, key, "as long as the runs were open")
                 return
-        named = [key for key in self._free("metric:") if HINTS["duration"].search(key.name)]
+        named = [
+            key
+            for key in self._free()
+            if _is_measured(key) and key.numbers() and HINTS["duration"].search(key.name)
+        ]
         if named:  # the longest holds the others
             key = max(named, key=lambda each: (median(each.numbers().values()), each.source))
             self._add(_unit_by_name(key.name), key, "its name is that of a duration")
@@ -302,29 +337,12 @@ class _Finding:
     # ---------------------------------------------------------------------- ids and verdicts
 
     def _ids(self) -> None:
-        for name in ("session", "user"):
-            best: list[tuple[bool, int, str, LoggedKey]] = []
-            for key in self._free():
-                texts = key.texts()
-                is_hinted = HINTS[name].search(key.name) is not None
-                is_email = bool(texts) and all(EMAIL.fullmatch(text) for text in texts)
-                is_wanted = (is_hinted or name == "session") and not _names_models(key)
-                if name == "user" and is_email:
-                    best.append((False, 0, key.source, key))
-                elif is_wanted and _are_ids(texts) and self._comes_again(key):
-                    best.append((not is_hinted, -len(texts), key.source, key))
-            if best:
-                *_, key = min(best, key=lambda each: each[:3])
-                why = "ids that come again in several trees" if name == "session" else "people"
-                self._add(name, key, why)
-
-    def _comes_again(self, key: LoggedKey) -> bool:
-        """Whether values stand in several trees, and different ones in different trees."""
-        trees: dict[str, set[str]] = {}
-        for run_id, value in key.values.items():
-            trees.setdefault(str(value), set()).add(self.tree_of[run_id])
-        again = sum(len(each) > 1 for each in trees.values())
-        return again > 0 and len(trees) > 1
+        session = session_among(self._free(), self.trees)
+        if session is not None:
+            self._add("session", session, "ids that come again in several trees")
+        user = user_among(self._free(), self.trees)
+        if user is not None:
+            self._add("user", user, "people")
 
     def _feedback(self) -> None:
         for key in self._free():
@@ -333,6 +351,8 @@ class _Finding:
             is_hinted = HINTS["score"].search(key.name) is not None
             is_range = len(numbers) == len(key.values) and all(0 <= each <= 5 for each in numbers)
             is_part = is_range and any(each != int(each) for each in numbers)
+            if CURRENCY.search(key.name):
+                continue  # a cost in another currency than cost_usd
             if key.source.startswith("metric:") and (is_part or (is_hinted and is_range)):
                 self._add("feedback", key, f"numbers from {min(numbers):g} to {max(numbers):g}")
             elif texts and all(_is_verdict(text) for text in texts):
@@ -342,14 +362,31 @@ class _Finding:
 # --------------------------------------------------------------------------- small readings
 
 
-def _names_models(key: LoggedKey) -> bool:
-    kinds = {kind_of_model(text) for text in key.texts()}
-    return kind_of_model_key(key.name) is not None or bool(kinds - {ModelKind.UNKNOWN})
+def _most_telling(asked: Sequence[TextRole]) -> list[TextRole]:
+    """The best of the texts that the same runs were asked; those of other runs don't compete."""
+    kept: list[TextRole] = []
+    for each in asked:
+        runs = each.key.values.keys()
+        rivals = sum(not runs.isdisjoint(other.key.values) for other in kept)
+        if rivals < MOST_INPUTS:
+            kept.append(each)
+    return kept
 
 
-def _are_ids(texts: Sequence[str]) -> bool:
-    are_ids = bool(texts) and all(ID.fullmatch(text) for text in texts)
-    return are_ids and not any(NOT_A_SESSION.fullmatch(text) for text in texts)
+def _names_exception(text: str) -> bool:
+    """Whether a text begins with the name of an exception, as Python prints it."""
+    return EXCEPTION.match(text.strip()) is not None
+
+
+def _is_error_of_a_run(key: LoggedKey) -> bool:
+    """Whether a key has the exception of a run that failed, of which there may be only one."""
+    texts = key.texts()
+    return key.failed > 0 and bool(texts) and all(_names_exception(text) for text in texts)
+
+
+def _is_measured(key: LoggedKey) -> bool:
+    """Whether a key holds measured numbers: a metric, or a value inside a file."""
+    return key.source.startswith("metric:") or "#" in key.source
 
 
 def _is_count(key: LoggedKey) -> bool:

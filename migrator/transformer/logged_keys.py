@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from migrator.model import Json
+from migrator.transformer.payloads import is_chat_log
 from migrator.transformer.profiles import normalise
 from migrator.transformer.values import as_number
 
 MOST_RUNS = 0.8  # a rule that holds for this share of runs holds
+MOST_NESTED = 2  # so many levels of the objects in a JSON file are looked into
 LEAST_PAIRS = 3  # so many runs must agree before a rule is believed
 
 HINTS: Mapping[str, re.Pattern[str]] = {
@@ -55,3 +57,20 @@ class LoggedKey:
         """The values that are numbers, by run."""
         found = {run_id: as_number(value) for run_id, value in self.values.items()}
         return {run_id: number for run_id, number in found.items() if number is not None}
+
+
+def values_inside(
+    value: Mapping[str, Json], depth: int = MOST_NESTED
+) -> Iterator[tuple[str, Json]]:
+    """Yield the values of a JSON object by their keys, as a profile names them: ``request.text``.
+
+    An object inside it gives its own values, unless it holds a chat.
+    """
+    for key, inside in value.items():
+        if not re.fullmatch(r"[\w-]+", str(key)):
+            continue
+        if depth > 1 and isinstance(inside, Mapping) and not is_chat_log(inside):
+            for inner, each in values_inside(inside, depth - 1):
+                yield f"{key}.{inner}", each
+        else:
+            yield str(key), inside

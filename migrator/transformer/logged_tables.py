@@ -1,8 +1,8 @@
 """Tables in the files of a run: which files may hold one, and the rows of a file.
 
 Read are MLflow's tables ``{"columns": [...], "data": [[...]]}`` (``log_table``,
-``mlflow.evaluate``, the prompt engineering UI), lists of JSON objects, JSON objects that hold one
-such list, columns with their cells (``DataFrame.to_json``), JSON lines and CSV.
+``mlflow.evaluate``, the prompt engineering UI), lists of JSON objects, JSON objects that hold such
+lists, columns with their cells and rows by their names (``DataFrame.to_json``), JSON lines and CSV.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from typing import TypeGuard
 
 from migrator.counting import counted
 from migrator.model import Json, RunRecord
+from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.values import parse_json
 
 LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"  # a tag: JSON list of {"path", "type": "table"}
@@ -27,6 +30,8 @@ _LIKELY_NAME = re.compile(
     r"(?i)eval|result|predict|answer|respons|ragas|judge|scor|generation|completion|inference|sample"
 )
 _SURE_NAME = re.compile(r"(?i)eval|predictions|answers|ragas|result_table|inference_inputs_outputs")
+_QUOTED = re.compile(r'"[^"]*"')
+_DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 Row = Mapping[str, Json]
 
@@ -81,7 +86,7 @@ def read_rows(path: str, value: Json) -> RowsOf:
     if isinstance(value, str):
         if lower.endswith(CSV_ENDINGS):
             return _csv_rows(value)
-        if lower.endswith(LINE_ENDINGS):
+        if lower.endswith(LINE_ENDINGS) or _is_of_json_lines(value):
             return _json_lines(value)
         return RowsOf((), "it is not a JSON object or list")
     if isinstance(value, Mapping):
@@ -98,11 +103,12 @@ def _object_rows(value: Mapping[str, Json]) -> RowsOf:
     if isinstance(columns, list) and isinstance(data, list):
         return _split_rows(columns, data)
     lists = [each for each in value.values() if _is_list_of_objects(each)]
-    if len(lists) == 1:
-        return _records(lists[0])
-    by_column = _cells_by_column(value)
-    if by_column:
-        return RowsOf(by_column)
+    in_all = list(chain.from_iterable(lists))
+    if len(lists) == 1 or _share_columns(in_all):
+        return _records(in_all)
+    rows = _cells_by_column(value) or _rows_by_name(value)
+    if rows:
+        return RowsOf(rows)
     return RowsOf((), 'it has no lists "columns" and "data"')
 
 
@@ -126,7 +132,27 @@ def _misfits(odd: int, total: int) -> str:
     )
 
 
-def _is_list_of_objects(value: Json) -> bool:
+def _is_of_json_lines(text: str) -> bool:
+    """Whether a text is JSON lines, whatever its file is called."""
+    lines = text.strip().splitlines()
+    return len(lines) > 1 and isinstance(_line(lines[0]), Mapping)
+
+
+def _share_columns(rows: Sequence[Mapping[str, Json]]) -> bool:
+    """Whether all rows have at least one key in common."""
+    return bool(rows) and bool(set(rows[0]).intersection(*rows))
+
+
+def _rows_by_name(value: Mapping[str, Json]) -> tuple[Row, ...]:
+    """Rows of ``{"0": {"question": ...}, "1": ...}``; their names are ids, or those of models."""
+    rows = [each for each in value.values() if isinstance(each, Mapping)]
+    if len(rows) < 2 or len(rows) < len(value) or not _share_columns(rows):
+        return ()
+    column = "model" if all(kind_of_model(name) is ModelKind.LLM for name in value) else "id"
+    return tuple({column: name, **row} for name, row in zip(value, rows, strict=True))
+
+
+def _is_list_of_objects(value: Json) -> TypeGuard[list[Mapping[str, Json]]]:
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(each, Mapping) for each in value)
@@ -157,18 +183,35 @@ def _cells_by_column(value: Mapping[str, Json]) -> tuple[Row, ...]:
 
 
 def _csv_rows(text: str) -> RowsOf:
-    header = text.lstrip().split("\n", 1)[0]
-    delimiter = next((each for each in ",\t;" if each in header), ",")
+    text = text.removeprefix("\ufeff")
+    header = _QUOTED.sub("", text.lstrip().split("\n", 1)[0])
+    delimiter = max(",\t;|", key=header.count)
     rows: list[Row] = []
     odd = 0
+    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter)
     try:
-        for row in csv.DictReader(io.StringIO(text), strict=True, delimiter=delimiter):
+        reader.fieldnames = _named_columns(reader.fieldnames or ())
+        for row in reader:
             if None in row or None in row.values():
                 odd += 1
-            rows.append({key: cell for key, cell in row.items() if key is not None})
+            cells = {key: cell for key, cell in row.items() if key is not None}
+            rows.append(_with_points(cells) if delimiter == ";" else cells)
     except csv.Error as error:
         return RowsOf(tuple(rows), f"it is not CSV after row {len(rows)}: {error}")
     return RowsOf(tuple(rows), _misfits(odd, len(rows)))
+
+
+def _with_points(cells: Row) -> Row:
+    """Write decimal commas as points: they are why such a file has semicolons."""
+    return {
+        key: cell.replace(",", ".") if isinstance(cell, str) and _DECIMAL.fullmatch(cell) else cell
+        for key, cell in cells.items()
+    }
+
+
+def _named_columns(header: Sequence[str]) -> list[str]:
+    """Name the columns that have no name as pandas does: the index of a frame is the first."""
+    return [name or f"Unnamed: {at}" for at, name in enumerate(header)]
 
 
 def _json_lines(text: str) -> RowsOf:

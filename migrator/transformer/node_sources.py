@@ -19,11 +19,13 @@ from migrator.model import Json, RunRecord, SpanEvent, SpanType
 from migrator.transformer.chat_messages import Turn
 from migrator.transformer.clocks import EARLIEST_MS, LATEST_MS, MS
 from migrator.transformer.found import NO_TOKENS, Duration, Found, Judged, Status, Step, Tokens
+from migrator.transformer.input_parts import joined
 from migrator.transformer.judgements import judgements
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import Source, SpanRule, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
+from migrator.transformer.steps.pairs import Pair, without
 from migrator.transformer.values import as_number
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -243,6 +245,8 @@ class NodeSource(ABC):
 class RunSource(NodeSource):
     """A run of the trace."""
 
+    pairs: Sequence[Pair] = ()  # the texts of calls that it wrote down, which are spans below it
+
     is_run = True
 
     def key(self) -> str:
@@ -370,12 +374,29 @@ class RunSource(NodeSource):
         elif not got and isinstance(inputs, Mapping) and encoding.is_chat(inputs.get("messages")):
             inputs, outputs = _split_chat(inputs["messages"])
             got = given if outputs is not None else ()
+        if self.pairs:
+            return self._beside_pairs(given, got)
         origins = {}
         if given:
             origins["inputs"] = ", ".join(found.origin for found in given)
         if got:
             origins["outputs"] = ", ".join(found.origin for found in got)
         return Content(inputs, outputs, (*given, *got), origins)
+
+    def _beside_pairs(self, given: Iterable[Found], got: Iterable[Found]) -> Content:
+        """What the run was asked and answered beside the calls that it wrote down as pairs."""
+        asked, answered = without(given, self.pairs), without(got, self.pairs)
+        inputs = joined({found.stem: found for found in asked}) if asked else None
+        outputs: Json = {found.stem: found.value for found in answered} or None
+        if len(answered) == 1:
+            outputs = answered[0].value
+        origins = {
+            "inputs": ", ".join(found.origin for found in asked),
+            "outputs": ", ".join(found.origin for found in answered),
+        }
+        used = [each for pair in self.pairs for each in (pair.asked, pair.answered)]
+        known = {name: origin for name, origin in origins.items() if origin}
+        return Content(inputs, outputs, (*asked, *answered, *used), known)
 
     def documents(self) -> tuple[Json, Found] | None:
         return self.view.documents()

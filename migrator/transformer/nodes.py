@@ -12,6 +12,7 @@ from migrator.transformer.found import Status, Step, Tokens
 from migrator.transformer.node_sources import NativeTraces, NodeSource, Place, RunSource, StepSource
 from migrator.transformer.run_view import RunView
 from migrator.transformer.steps import TABLE_ROWS, recorded_calls, tool_steps, whole_tokens
+from migrator.transformer.steps.pairs import pairs_of, steps_of_pairs
 
 UNKNOWN_STATUS = Status("UNSET", "", False)
 
@@ -24,6 +25,7 @@ class Node:
     parent: int | None  # index into the trace's nodes, always smaller than the node's own
     children: list[Node] = field(default_factory=list)
     records_calls: bool = False  # some of the children are calls that its run recorded
+    dates_calls: bool = False  # and they have times
     has_own_call: bool = False  # its run's own tokens are those of a call, which is a child
     is_own_call: bool = False  # a call that its parent made itself: of a model, or of a tool
     previous: Node | None = None  # the step before it, whose answer was what it was given
@@ -119,13 +121,17 @@ def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:
         steps = tree.steps_of(source.view)
         if not steps and (steps := recorded_calls(source.view)):
             node.whole_tokens = whole_tokens(source.view)
+        node.dates_calls = bool(steps)
+        children = tree.live.children.get(run_id, ())
+        if not steps and not children:
+            source.pairs = pairs_of(source.view)
+            steps = tuple(steps_of_pairs(source.pairs))
         if steps:
             node.inferences.append(f"{len(steps)} calls in one run: a span for each")
         _add_steps(nodes, source, index, steps)
         for step in tool_steps(source.view):
             tool = add_node(nodes, StepSource(source.view, natives, step), index)
             tool.is_own_call = True
-        children = tree.live.children.get(run_id, ())
         stack.extend((child, index) for child in reversed(children))
     return nodes
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from migrator import encoding
 from migrator.model import RunRecord
+from migrator.transformer.found import Found
+from migrator.transformer.logged_keys import values_inside
 from migrator.transformer.profiles import Profile, Source, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.steps import TABLE_ROWS
@@ -17,6 +19,7 @@ from migrator.transformer.trees import RunTree
 from migrator.transformer.values import last_value
 
 EXAMPLE_CHARS = 60
+RECOGNISE = "[[recognise]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +84,28 @@ class ProfileUsage:
             for source in sources:
                 if view.has(source):
                     self._matches[where, source.text] += 1
-        others = {
-            f"{found.place}:{found.key}"
-            for rule, source in view.judging()
-            for found in view.all(source)
-        }
-        for sources in (*self.profile.own.values(), *self.profile.attributes.values()):
-            for source in sources:
-                others.update(f"{found.place}:{found.key}" for found in view.all(source))
+        founds = list(self._founds(view))
+        others = {f"{found.place}:{found.key}" for found in founds}
         for place, key, example in _keys_of(view.run):
             name = f"{place}:{key}"
             self._keys[name] += 1
             if name not in others and not self._is_read(view, place, key):
-                self._unused[name] += 1
-                self._examples.setdefault(name, example)
+                self._count_unused(name, example)
+        for name, example in _unread_inside(view, founds):
+            self._count_unused(name, example)
+
+    def _count_unused(self, name: str, example: str) -> None:
+        self._unused[name] += 1
+        self._examples.setdefault(name, example)
+
+    def _founds(self, view: RunView) -> Iterator[Found]:
+        """What the sources of the user's file find in a run, but for those that recognise it."""
+        for _, source in view.judging():
+            yield from view.all(source)
+        of_fields = [each for where, each in self.profile.own.items() if where != RECOGNISE]
+        for sources in (*of_fields, *self.profile.attributes.values()):
+            for source in sources:
+                yield from view.all(source)
 
     def _is_read(self, view: RunView, place: str, key: str) -> bool:
         if place == "artifact":
@@ -126,6 +137,21 @@ def _keys_of(run: RunRecord) -> Iterator[tuple[str, str, str]]:
             yield "tag", key, _example(text)
     for artifact in run.artifacts:
         yield "artifact", artifact.path, _example(run.texts.get(artifact.path, ""))
+
+
+def _unread_inside(view: RunView, founds: Sequence[Found]) -> Iterator[tuple[str, str]]:
+    """The values inside JSON files that are read in parts, as sources, with an example each."""
+    read: dict[str, set[str]] = {}
+    for found in founds:
+        if found.place == "artifact":
+            read.setdefault(found.key, set()).add(found.inside)
+    for path, insides in read.items():
+        value = view.parsed(path)
+        if "" in insides or not isinstance(value, Mapping):
+            continue
+        for inner, each in values_inside(value):
+            if not any(f"{inner}.".startswith(f"{inside}.") for inside in insides):
+                yield f"artifact:{path}#{inner}", _example(str(each))
 
 
 def _example(text: str) -> str:

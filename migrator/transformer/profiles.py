@@ -334,10 +334,10 @@ def wanted_artifacts(profiles: Iterable[Profile]) -> Callable[[str], bool]:
     """A test for artifact paths (relative, with ``/``): True for those that are read as text."""
     wanted = _Wanted()
     for profile in profiles:
-        unlisted = profile.fields.get(UNLISTED, ())
+        unlisted = {source.text for source in profile.fields.get(UNLISTED, ())}
         for source in _all_sources(profile):
             if source.place == "artifact" and source.pattern is not None:
-                wanted.add(source, source.pattern, is_listed=source not in unlisted)
+                wanted.add(source, source.pattern, is_listed=source.text not in unlisted)
     return wanted
 
 
@@ -384,14 +384,16 @@ def _is_matched(path: str, patterns: Mapping[str, Pattern]) -> bool:
     return any(pattern.match(path) for pattern in patterns.values())
 
 
+_ACCENTS = re.compile("[\u0300-\u036f]")  # of Latin, Greek and Cyrillic letters
+
+
 @lru_cache(maxsize=100_000)
 def normalise(key: str) -> str:
     """Bring a key into one spelling: lower case, no accents, words joined by ``_``."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
-    plain = "".join(
-        c for c in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(c)
-    )
-    return re.sub(r"[\s.\-/:_]+", "_", plain.casefold()).strip("_")
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", spaced))
+    whole = unicodedata.normalize("NFC", plain)  # letters of Korean, marks of Japanese and others
+    return re.sub(r"[\s.\-/:_]+", "_", whole.casefold()).strip("_")
 
 
 def parse_source(text: str) -> Source:

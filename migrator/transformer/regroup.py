@@ -26,6 +26,7 @@ from migrator.transformer.trees import RunTree
 SLACK_MS = 500.0  # between two readings of the clock, and for the work between them
 COVERED = 0.5  # the part of a workflow's duration that its steps fill, at least
 SURPLUS = 1.1  # and at most: more means that they ran beside it
+NO_USER = frozenset({"", "unknown"})  # what MLflow writes where it knows no user
 ADOPTION_MS = 60_000.0  # how long after the last step of a workflow its next may start
 
 
@@ -221,11 +222,21 @@ def adopt_orphans(moments: Iterable[Moment]) -> dict[str, str]:
 
 
 def _by_writer(moments: Iterable[Moment]) -> Iterable[list[Moment]]:
-    groups: defaultdict[tuple[str, str], list[Moment]] = defaultdict(list)
+    """Yield the moments of each user of each experiment.
+
+    ``MlflowClient.create_run``, which people use in threads, records no user: such runs are taken
+    for those of the experiment's only user.
+    """
+    by_experiment: defaultdict[str, defaultdict[str, list[Moment]]]
+    by_experiment = defaultdict(lambda: defaultdict(list))
     for moment in moments:
-        groups[moment.experiment, moment.user].append(moment)
-    for key in sorted(groups):
-        yield groups[key]
+        by_experiment[moment.experiment][moment.user].append(moment)
+    for _, by_user in sorted(by_experiment.items()):
+        users = by_user.keys() - NO_USER
+        if len(users) == 1:
+            yield [moment for group in by_user.values() for moment in group]
+        else:
+            yield from (by_user[user] for user in sorted(by_user))
 
 
 def _plain(name: str) -> str:

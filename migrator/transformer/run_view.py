@@ -33,6 +33,7 @@ from migrator.transformer.input_parts import (
     is_same_text,
     joined,
     renderings_of,
+    templates_of,
 )
 from migrator.transformer.logged_tables import read_rows, tables_by_tag
 from migrator.transformer.loose_texts import (
@@ -55,6 +56,7 @@ from migrator.transformer.profiles import (
     Profile,
     Source,
     SpanRule,
+    normalise,
     parse_source,
 )
 from migrator.transformer.prose import Prose, asks
@@ -234,7 +236,7 @@ class RunView:
             if may_open and name in ("outputs", "maybe_outputs"):
                 parts = question_and_answer(inside.value, self.index.fields_of_param)
             for part in parts:
-                found = Found(part.value, "artifact", path, part.inside)
+                found = Found(part.value, "artifact", path, part.inside, is_of_call=True)
                 fields.setdefault(part.field, []).append((rank, found))
             if not parts:
                 fields.setdefault(name, []).append((rank, inside))
@@ -399,7 +401,7 @@ class RunView:
             if not isinstance(value, Mapping) or step not in value:
                 return None
             value = value[step]
-        return Found(value, "artifact", path)
+        return Found(value, "artifact", path, ".".join(inside))
 
     def parsed(self, path: str) -> Json:
         """A text artifact: as JSON when it is an object or a list, else as text."""
@@ -462,6 +464,8 @@ class RunView:
         self._renderings = renderings_of(parts)
         for rendering in self._renderings:
             del parts[rendering.stem]
+        for template in templates_of(parts):
+            del parts[template]
         return (joined(parts), tuple(parts.values())) if parts else (None, ())
 
     def _candidates(self) -> list[Found]:
@@ -486,8 +490,8 @@ class RunView:
                 if found.stem.rpartition("_")[2] in SUBJECTS and not is_by_model(found)
             ]
             return [found for found in subjects if found.at not in ignored]
-        if any(not found.inside for found in candidates):  # a whole call only replaces the listed
-            return [found for found in candidates if not found.inside]
+        if not all(found.is_of_call for found in candidates):
+            return [found for found in candidates if not found.is_of_call]  # the listed come first
         return candidates
 
     def renderings(self) -> tuple[Found, ...]:
@@ -689,10 +693,19 @@ class RunView:
             if (found := self.number(name)) and found[0] >= 0:
                 return Duration(found[0] * unit_ms, found[1], "")
         if (found := self.number("duration_unknown")) and found[0] >= 0:
-            factor, unit = guess_unit(found[0], length_ms)
+            has_seconds = self._has_part_of_a_unit(found[1].key)
+            factor, unit = guess_unit(found[0], None if has_seconds else length_ms)
             assumed = f"{found[1].origin} is taken to be in {unit}"
             return Duration(found[0] * factor, found[1], assumed)
         return None
+
+    def _has_part_of_a_unit(self, whole: str) -> bool:
+        """Whether another duration is less than 1. Parts of a millisecond are not measured."""
+        for key, points in self.run.metrics.items():
+            is_duration = normalise(key).rpartition("_")[2] in ("time", "latency", "duration")
+            if key != whole and is_duration and 0 < last_value(points) < 1:
+                return True
+        return False
 
 
 _PLACE_IN_TEMPLATE = re.compile(r"\{([^}]*)\}")

@@ -17,6 +17,9 @@ from migrator.transformer.values import last_value
 
 CUT_LENGTHS = frozenset({250, 500, 503, 5000, 6000, 8000})  # limits of params and tags, by version
 
+OF_DOCUMENTS = (SpanType.RETRIEVER, SpanType.RERANKER)
+"""Types of spans whose outputs are documents."""
+
 
 @dataclass(frozen=True, slots=True)
 class TraceFacts:
@@ -40,7 +43,7 @@ def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
     node.origins.update(content.origins)
     span_type = _type(node, content)
     node.inputs, node.outputs = content.inputs, content.outputs
-    if span_type == SpanType.RETRIEVER and (documents := source.documents()):
+    if span_type in OF_DOCUMENTS and (documents := source.documents()):
         node.outputs = documents[0]
         node.origins["outputs"] = documents[1].origin
     if node.inputs is None and node.previous is not None and node.previous.outputs is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import dropwhile
 from typing import NamedTuple
 
 from migrator import encoding
@@ -11,6 +12,8 @@ from migrator.transformer.profiles import normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.values import ERROR_WORDS, NO_MESSAGES, OK_WORDS, is_error
 from migrator.transformer.verdicts import verdict
+
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 class _Failure(NamedTuple):
@@ -54,9 +57,22 @@ def _failure(view: RunView) -> _Failure:
     if not message and file is not None:
         text = file.value if isinstance(file.value, str) else encoding.encode(file.value)
         message = text.strip()
+    if _TRACEBACK in message[:200]:
+        stack_trace, message = stack_trace or message, ""
+    if not message and stack_trace:
+        message = _said_by(stack_trace)
     if message and not error_type:
         error_type = _exception_name(message)
     return _Failure(error_type, message, stack_trace, file)
+
+
+def _said_by(stack_trace: str) -> str:
+    """The exception and its text below the frames of a Python stack trace; else the last line."""
+    lines = stack_trace.strip().splitlines()
+    frames = [at for at, line in enumerate(lines) if line.lstrip().startswith('File "')]
+    below = lines[frames[-1] + 1 :] if frames else []
+    said = list(dropwhile(lambda line: line.startswith((" ", "\t")), below))
+    return "\n".join(said) or lines[-1].strip()
 
 
 def _by_flag(view: RunView, failure: _Failure) -> Status | None:

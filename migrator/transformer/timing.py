@@ -53,7 +53,7 @@ def _set_own_times(node: Node) -> None:
     node.origins.update(times.origins)
     node.inferences += times.inferences
     node.implausible = times.implausible
-    if node.start_ns is not None and node.end_ns is not None and not node.records_calls:
+    if node.start_ns is not None and node.end_ns is not None and not node.dates_calls:
         _move_back(node)
 
 
@@ -78,7 +78,7 @@ def _fill_times(node: Node) -> None:
         node.end_ns = max([node.start_ns, *times_ns, *child_ends])
         node.origins["end"] = "last metric or child"
         node.inferences.append("end: the run has none; its last metric or child is taken")
-    if not node.records_calls:
+    if not node.dates_calls:
         _move_back(node)
 
 
@@ -130,7 +130,7 @@ def _recorded(node: Node) -> clocks.Recorded:
     if start_ns is None and end_ns is None and (times_ns := node.source.metric_times_ns()):
         start_ns, end_ns = min(times_ns), max(times_ns)
     is_open = node.source.run.status in ("RUNNING", "SCHEDULED")
-    return clocks.Recorded(node.parent, start_ns, end_ns, is_open or node.records_calls)
+    return clocks.Recorded(node.parent, start_ns, end_ns, is_open or node.dates_calls)
 
 
 def _correct(node: Node, correction: clocks.Correction) -> None:

@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from migrator import conventions as conv
 from migrator import encoding
 from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
+from migrator.transformer.input_parts import SYSTEM_STEMS
+from migrator.transformer.profiles import normalise
 from migrator.transformer.values import as_number
+
+ASKED = ("question", "query", "input", "inputs", "message", "prompt", "request", "instruction")
+ANSWERED = ("answer", "response", "reply", "output", "outputs", "completion", "prediction")
+"""Last words of keys, of which the first that an object has says best what was asked, answered."""
 
 
 def decoded(span: SpanPlan, key: str) -> Json:
@@ -172,16 +178,16 @@ def linked_prompts(text: str | None) -> tuple[str, ...]:
 
 
 def request_preview(value: Json) -> str | None:
-    """The text of the trace list for inputs: the last user message, a lone text, or JSON."""
-    return encoding.preview(_gist(value, "user"))
+    """The text of the trace list for inputs: the last user message, what was asked, or JSON."""
+    return encoding.preview(_gist(value, "user", ASKED))
 
 
 def response_preview(value: Json) -> str | None:
-    """The text of the trace list for outputs: the answer, a lone text, or JSON."""
-    return encoding.preview(_gist(value, "assistant"))
+    """The text of the trace list for outputs: the answer, or JSON."""
+    return encoding.preview(_gist(value, "assistant", ANSWERED))
 
 
-def _gist(value: Json, role: str) -> Json:
+def _gist(value: Json, role: str, names: Sequence[str]) -> Json:
     if isinstance(value, str):
         return value.strip() or None
     if not isinstance(value, Mapping):
@@ -201,4 +207,25 @@ def _gist(value: Json, role: str) -> Json:
         (only,) = value.values()
         if isinstance(only, str) and only.strip():
             return only.strip()
-    return value
+    return _named_text(value, names) or value
+
+
+def _named_text(value: Mapping[str, Json], names: Sequence[str]) -> str | None:
+    """The text of an object under the first of the names, else under one that ends so.
+
+    Beside it may stand a context, documents, settings or a rationale. None when there is no such
+    text, or several whose names end alike (``gpt_answer`` and ``claude_answer``).
+    """
+    texts: dict[str, str] = {}
+    for key, text in value.items():
+        plain = normalise(key)
+        if isinstance(text, str) and text.strip() and plain not in SYSTEM_STEMS:
+            texts[plain] = text.strip()
+    for name in names:
+        if name in texts:
+            return texts[name]
+    for name in names:
+        fitting = [text for key, text in texts.items() if key.endswith(f"_{name}")]
+        if fitting:
+            return fitting[0] if len(fitting) == 1 else None
+    return None

@@ -127,7 +127,7 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
                 is_unspecific = normalise(part.inside).rpartition("_")[2] in UNSPECIFIC
                 if is_by_model and is_unspecific and field in ASKING_FIELDS:
                     field = "maybe_outputs"  # {"text": …} in a response is its text
-                entries.append(Entry(field, Found(part.value, place, key, part.inside)))
+                entries.append(Entry(field, Found(part.value, place, key, part.inside, True)))
         elif "\n" in text and transcript(text)[1] is not None:
             entries.append(Entry("calls", Found(text, place, key)))
     return entries
@@ -148,7 +148,7 @@ def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
         if not names_llm and answer_of(body) is None:
             continue
         for part in facts:
-            inside = Found(part.value, found.place, found.key, part.inside)
+            inside = Found(part.value, found.place, found.key, part.inside, True)
             entries.append(Entry(part.field, inside))
     return entries
 

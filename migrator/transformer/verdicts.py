@@ -22,6 +22,7 @@ NO = frozenset(
 )  # fmt: skip
 
 _SEPARATORS = re.compile(r"(?<=\w)[\s_-]+(?=\w)")
+_THUMBS = re.compile("[👍👎]")
 _EMOJI_VARIANTS = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")  # presentation and skin tone
 
 
@@ -29,17 +30,21 @@ def verdict(value: Json) -> bool | None:
     """Read a whole value as yes (True) or no (False); None when it is neither.
 
     The numbers 1 and 0 are verdicts. In text, case, surrounding space and closing ``.`` or ``!``
-    do not matter, and a space, ``_`` and ``-`` between words are the same. A sentence that holds
-    one of the words is not a verdict.
+    do not matter, and a space, ``_`` and ``-`` between words are the same. A thumb before or after
+    a word, as on a button (``👍 Yes``), is part of the verdict if it says the same. A sentence that
+    holds one of the words is not a verdict.
     """
     if isinstance(value, (bool, int, float)):
         return bool(value) if value in (0, 1) else None
     if not isinstance(value, str):
         return None
-    word = plain_words(value)
-    if word in YES:
+    text = plain_words(value)
+    thumbs = set(_THUMBS.findall(text))
+    rest = plain_words(_THUMBS.sub(" ", text))
+    said = thumbs | {rest} if rest else thumbs
+    if said and said <= YES:
         return True
-    return False if word in NO else None
+    return False if said and said <= NO else None
 
 
 def plain_words(text: str) -> str:

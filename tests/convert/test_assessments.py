@@ -30,7 +30,7 @@ def judged(**given: Any) -> tuple[Json, str | None]:
     [
         "yes", "Y", " True ", "1", "1.0", "thumbs up", "thumbs_up", "Thumbs-Up!", "THUMBS  UP.",
         "👍", "👍🏽", "👍\ufe0f", "positive", "like", "Liked", "helpful", "useful", "good",
-        "correct", "pass", "passed",
+        "correct", "pass", "passed", "👍 Yes", "Helpful 👍🏽", "👍 👍", "thumbs up 👍!",
     ],
 )  # fmt: skip
 def test_a_positive_verdict(text: str) -> None:
@@ -42,7 +42,8 @@ def test_a_positive_verdict(text: str) -> None:
     [
         "no", "N", "FALSE", "0", "0.0", "thumbs down", "thumbs_down", "thumbs-down.", "👎", "👎🏿",
         "negative", "dislike", "disliked", "not helpful", "not_helpful", "unhelpful", "Not useful!",
-        "not good", "bad", "incorrect", "not correct", "wrong", "fail", "failed",
+        "not good", "bad", "incorrect", "not correct", "wrong", "fail", "failed", "👎 No",
+        "wrong 👎", "👎👎",
     ],
 )  # fmt: skip
 def test_a_negative_verdict(text: str) -> None:
@@ -55,7 +56,8 @@ def test_a_negative_verdict(text: str) -> None:
         "that is not true", "no good", "not good at all", "not bad", "no idea", "yes and no",
         "yes, but slow", "no, not helpful", "true positive", "false positive", "a true story",
         "The answer looks up the wrong file", "I would like a refund, wrong answer",
-        "👎 good grief", "👍👎", "good try, wrong file", "yes?", "neutral", "N/A", "null", "none",
+        "👎 good grief", "👍👎", "👍 No", "👎 good", "👍 Yes, but slow",
+        "good try, wrong file", "yes?", "neutral", "N/A", "null", "none",
         "4/5", "5", "0.5", "-1", "- 1", "+1", "2", "10", "1,0", "upset", "nope", "goodness", "{}",
     ],
 )  # fmt: skip

@@ -52,6 +52,9 @@ class FakeConnection:
     def call(self, ask: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return ask(*arguments, **named)
 
+    def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return [work(item) for item in items]
+
     def lost(self, why: str, todo: str = "") -> TargetError:
         return TargetError(why, todo=todo)
 

@@ -14,11 +14,13 @@ from migrator.loader.rest.experiment_index import (
 from migrator.loader.rest.limits import LIMITS, Limit, Survey
 from migrator.loader.rest.lock import alone
 from migrator.loader.rest.publisher import Publisher
+from migrator.loader.rest.publishing import PublishSettings
 
 __all__ = [
     "LIMITS",
     "Connection",
     "Limit",
+    "PublishSettings",
     "Publisher",
     "RunLocations",
     "ServedExperiment",

@@ -7,17 +7,40 @@ A column is sorted by its name and by the type of its cells, in view of the othe
 
 from __future__ import annotations
 
-import ast
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from migrator import encoding
 from migrator.model import Json
 from migrator.transformer.logged_tables import Row
+from migrator.transformer.model_names import ModelKind, kind_of_model
+from migrator.transformer.named_models import MODEL_RANKS, models_at
 from migrator.transformer.profiles import Profile, Source, normalise
+from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.steps.cells import Cells, cell_type, is_empty
+from migrator.transformer.steps.column_words import (
+    ANSWER,
+    ANSWERS,
+    BARE_SCORE,
+    COMMENTS,
+    EXPECTED,
+    GRADERS,
+    IDS,
+    NEUTRAL,
+    PEOPLE,
+    QUESTIONS,
+    REASON_KEYS,
+    REASON_WORDS,
+    REASONS,
+    SCORE_OBJECTS,
+    SCORE_PREFIXES,
+    SCORE_SUFFIXES,
+    SCORES,
+    VALUE_KEYS,
+    plain_name,
+)
 from migrator.transformer.values import as_number, parse_json
 from migrator.transformer.verdicts import verdict
 
@@ -36,67 +59,6 @@ class Meaning(Enum):
     FACT = "fact"  # everything else: kept as an attribute
 
 
-class Cells(Enum):
-    """The type of most cells of a column."""
-
-    EMPTY = "empty"
-    YES_NO = "yes-no"
-    NUMBER = "number"
-    WORD = "word"  # short texts
-    TEXT = "text"
-    STRUCTURE = "structure"  # lists and objects
-
-
-def _pattern(words: str) -> re.Pattern[str]:
-    """A pattern that finds any of the words, as whole words of a normalised name."""
-    return re.compile(rf"(?:^|_)(?:{words})(?:_|\Z)")
-
-
-IDS = re.compile(
-    r"(?:\A|_)(?:id|ids|idx|index|uid|uuid|guid|row|line_number|epoch|fold|turn|seed|hash)\Z"
-    r"|\Aunnamed_\d+\Z|\A\Z"
-)
-NEUTRAL = re.compile(
-    r"(?:\A|_)(?:len|length|chars|words|count|num|n|time|times|seconds|secs|ms|s|latency|duration"
-    r"|tokens?|cost|usd|price|timestamp|date|created|updated|at|temperature|top_p|top_k|k|max|min|size"
-    r"|threshold|version|model|provider|rank|path|file|url|weight|alpha|year|name|type|category"
-    r"|difficulty|split|tags?|dataset|domain|level|status|stage|event|trace|spans|assessments"
-    r"|state|metadata|role)\Z|\A(?:n|num|count|total|number)_"
-)
-EXPECTED = _pattern(
-    r"ground_?truths?|gt|gold|golden|references?|expected|expectations?|targets?|ideal|truth|labels?"
-    r"|y_true|correct_(?:answer|response|output|option|choice|letter|label)s?|true_(?:answer|label)"
-    r"|answer_key|right_answer"
-)
-SCORES = _pattern(
-    r"scores?|ratings?|grades?|relevan\w*|faithful\w*|\w*correctness|similarit\w*|grounded\w*"
-    r"|hallucinat\w*|toxic\w*|coheren\w*|fluen\w*|helpful\w*|concise\w*|quality|accura\w*|precision"
-    r"|recall|f1|bleu|rouge\w*|meteor|bertscore|match|exact_match|pass|passed|is_\w+|has_\w+|verdict"
-    r"|judge\w*|safety|bias|harm\w*|complete\w*|readab\w*|confidence|satisf\w*|thumbs?|em|mrr|ndcg"
-    r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference|assessment"
-)
-ANSWERS = _pattern(
-    r"outputs?|responses?|predictions?|predicted|pred|y_pred|completions?|generated|generations?|reply"
-    r"|results?|actual|llm_answer|model_answers?|bot_answer|summary"
-)
-ANSWER = _pattern(r"answers?")
-QUESTIONS = _pattern(
-    r"inputs?|questions?|prompts?|query|queries|instructions?|messages?|tasks?|problem|text|document"
-    r"|article|requests?|contexts?|passages?|retrieved\w*|choices|options|conversation"
-)
-REASONS = _pattern(
-    r"reasons?|reasoning|rationales?|justifications?|explanations?|critique|comments?|thoughts?"
-)
-BARE_SCORE = re.compile(r"\A(?:\w*_)?(?:score|rating|grade|verdict|judge\w*)\Z")
-SCORE_PREFIXES = frozenset(
-    {"score", "scores", "feedback", "metric", "metrics", "eval", "evaluation"}
-)
-SCORE_OBJECTS = SCORE_PREFIXES | {"metrics_data", "assessments", "feedbacks", "evaluations"}
-"""Names of columns whose cells are objects, or lists of objects, with several scores."""
-SCORE_SUFFIXES = frozenset({"score", "value", "rating", "grade", "llm_judged"})
-REASON_WORDS = frozenset(
-    {"reason", "reasoning", "rationale", "justification", "explanation", "comment"}
-)
 FIELDS_OF_ROWS = (
     "model", "provider", "session", "user", "input_tokens", "output_tokens", "total_tokens",
     "cached_tokens", "reasoning_tokens", "cost_usd", "input_cost_usd", "output_cost_usd",
@@ -104,6 +66,8 @@ FIELDS_OF_ROWS = (
     "duration_unknown", "error", "error_type", "error_message", "stack_trace",
 )  # fmt: skip
 """The profile's fields that a row's own cells fill, besides inputs and outputs."""
+MOST_NUMBERED = 10  # of columns that differ in a number only; more are features or an embedding
+MOST_CELLS = 0.5  # a column is of the kind that more of its cells are of
 _VERSION = re.compile(r"\Av\d+\Z")
 
 
@@ -111,116 +75,18 @@ _VERSION = re.compile(r"\Av\d+\Z")
 class Columns:
     """The columns of a table by meaning; ``scored`` gives the name of each feedback column.
 
-    ``reasons`` gives the column with the rationale of a feedback's name.
+    ``reasons`` gives the column with the rationale of a feedback's name, and ``worded`` are the
+    names whose rationales are words of a judge in at least one row.
     """
 
     meanings: Mapping[str, Meaning]
     scored: Mapping[str, str]
     reasons: Mapping[str, str]
+    worded: frozenset[str] = frozenset()
 
     def of(self, *meanings: Meaning) -> tuple[str, ...]:
         """The columns with one of these meanings, in the order of the table."""
         return tuple(name for name, meaning in self.meanings.items() if meaning in meanings)
-
-
-def typed_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Give cells their types where a file has only text: numbers, yes and no, lists.
-
-    A column becomes numbers if all its cells are; what is surely a text (ids, questions, answers)
-    stays one. Empty cells and NaN are left out.
-    """
-    made: list[dict[str, Json]] = [{} for _ in rows]
-    for name in column_names(rows):
-        cells = [row.get(name) for row in rows]
-        is_all_text = all(isinstance(cell, str) for cell in cells if cell is not None)
-        if is_all_text:
-            texts = ["" if cell is None else str(cell).strip() for cell in cells]
-            cells = _typed(name, texts, cells)
-        for row, cell in zip(made, cells, strict=True):
-            if not is_empty(cell):
-                row[name] = cell
-    return tuple(made)
-
-
-def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The names of all columns, in the order in which the rows have them first."""
-    names: dict[str, None] = {}
-    for row in rows:
-        names.update(dict.fromkeys(row))
-    return tuple(names)
-
-
-def is_empty(cell: Json) -> bool:
-    """Whether a cell holds nothing: no value, an empty text or NaN."""
-    if isinstance(cell, float):
-        return math.isnan(cell)
-    return cell is None or cell == "" or cell == []
-
-
-def _typed(name: str, texts: Sequence[str], cells: Sequence[Json]) -> list[Json]:
-    filled = [text for text in texts if text and text.lower() not in ("nan", "none", "null")]
-    plain = normalise(name)
-    is_score = SCORES.search(plain) is not None and not REASONS.search(plain)
-    if not is_score and _is_any(plain, (EXPECTED, QUESTIONS, IDS)):
-        return [_structure(cell) for cell in cells]
-    is_of_outputs = name.lower().startswith("outputs.")
-    if not is_score and not is_of_outputs and _is_any(plain, (ANSWERS, ANSWER, REASONS)):
-        return list(cells)
-    if filled and all(as_number(text) is not None for text in filled):
-        return [_number(text) for text in texts]
-    if filled and all(text.lower() in ("true", "false") for text in filled):
-        return [text.lower() == "true" if text else None for text in texts]
-    return [_structure(cell) for cell in cells]
-
-
-def _is_any(name: str, patterns: Iterable[re.Pattern[str]]) -> bool:
-    """Whether a name fits one of the patterns."""
-    return any(pattern.search(name) for pattern in patterns)
-
-
-def _number(text: str) -> Json:
-    number = as_number(text)
-    if number is None:
-        return None
-    return int(text) if re.fullmatch(r"[+-]?\d{1,15}", text) else number
-
-
-def _structure(cell: Json) -> Json:
-    """Read a text that is a JSON list or the repr of a Python list (as pandas writes into CSV)."""
-    if not isinstance(cell, str) or not cell.startswith("["):
-        return cell
-    value = parse_json(cell)
-    if value is not cell:
-        return value
-    try:
-        read = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return cell
-    is_plain = isinstance(read, list) and all(isinstance(each, str) for each in read)
-    return read if is_plain else cell
-
-
-def cell_type(cells: Iterable[Json]) -> Cells:
-    """The type of a column's cells: the widest one that occurs."""
-    kinds = {_type_of(cell) for cell in cells if not is_empty(cell)}
-    if len(kinds) == 1:
-        return kinds.pop()
-    for kind in (Cells.TEXT, Cells.STRUCTURE, Cells.WORD, Cells.NUMBER, Cells.YES_NO):
-        if kind in kinds:
-            return kind
-    return Cells.EMPTY
-
-
-def _type_of(cell: Json) -> Cells:
-    if isinstance(cell, bool):
-        return Cells.YES_NO
-    if isinstance(cell, (int, float)):
-        return Cells.NUMBER
-    if isinstance(cell, str):
-        if cell.startswith(("{", "[")) and parse_json(cell) is not cell:
-            return Cells.STRUCTURE
-        return Cells.WORD if len(cell.split()) <= 3 and len(cell) <= 40 else Cells.TEXT
-    return Cells.STRUCTURE
 
 
 class Sorter:
@@ -242,13 +108,16 @@ class Sorter:
         self.types = {name: cell_type(row.get(name) for row in rows) for name in self.names}
         self.scored: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
+        self.unnamed: list[str] = []  # texts whose column's name says nothing
 
     def sort(self) -> Columns:
         """Sort all columns."""
         meanings = {name: self._meaning(name) for name in self.names}
+        self._find_answer(meanings)
         scores = [name for name, meaning in meanings.items() if meaning is Meaning.FEEDBACK]
         self._give_reasons(meanings, scores)
-        return Columns(meanings, self.scored, self.reasons)
+        worded = {name for name, column in self.reasons.items() if self._share(column, _is_worded)}
+        return Columns(meanings, self.scored, self.reasons, frozenset(worded))
 
     def _meaning(self, name: str) -> Meaning:
         own = self._by_own_fields(name)
@@ -258,7 +127,7 @@ class Sorter:
             return Meaning.RULED
         if name in self.read_by_fields:
             return Meaning.FIELD
-        return self._by_parts(name) or self._by_name(name, normalise(name))
+        return self._by_parts(name) or self._by_name(name, plain_name(name))
 
     def _by_own_fields(self, name: str) -> Meaning | None:
         """The meaning that the user's own profile gives the column by its key."""
@@ -279,7 +148,7 @@ class Sorter:
         parts = [part for part in re.split(r"[./]", name.strip()) if part]
         if len(parts) < 2:
             return None
-        first, last, inner = parts[0].lower(), parts[-1].lower(), normalise("_".join(parts[1:]))
+        first, last, inner = parts[0].lower(), parts[-1].lower(), plain_name("_".join(parts[1:]))
         if last in REASON_WORDS:
             self.reasons[_bare(parts[:-1])] = name
             return Meaning.RATIONALE
@@ -305,11 +174,7 @@ class Sorter:
             return Meaning.ID
         if plain in ("correct", "right"):
             return self._correct(name)
-        if (
-            plain in SCORE_OBJECTS
-            and self.types[name] is Cells.STRUCTURE
-            and self._holds_objects(name)
-        ):
+        if self.types[name] is Cells.STRUCTURE and self._holds_scores(name, plain):
             return self._feedback(name, name)
         companion = self._scored_by(plain)
         if companion is not None:
@@ -320,7 +185,9 @@ class Sorter:
     def _by_words(self, name: str, plain: str) -> Meaning:
         kind = self.types[name]
         is_short = kind in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
-        if NEUTRAL.search(plain):
+        if COMMENTS.search(plain) or (REASONS.search(plain) and GRADERS.search(plain)):
+            return self._comment(name, plain)
+        if NEUTRAL.search(plain) or self._is_grader(name, plain):
             return Meaning.FACT
         if EXPECTED.search(plain) and not (SCORES.search(plain) and kind is Cells.NUMBER):
             return Meaning.EXPECTATION
@@ -334,15 +201,37 @@ class Sorter:
             return Meaning.INPUT
         return self._unknown(name)
 
-    def _holds_objects(self, name: str) -> bool:
-        """Whether all cells are objects or lists of objects, as JSON text or as they are."""
+    def _is_grader(self, name: str, plain: str) -> bool:
+        """Whether a column says who judged: a person, or a model."""
+        if self.types[name] is not Cells.WORD or GRADERS.search(plain) is None:
+            return False
+        return PEOPLE.search(plain) is not None or self._share(name, _has_name_of_llm) == 1
+
+    def _holds_scores(self, name: str, plain: str) -> bool:
+        """Whether all cells are scores: objects of them under a name that says so, or one each."""
         for row in self.rows:
             cell = row.get(name)
+            if is_empty(cell):
+                continue
             value = parse_json(cell) if isinstance(cell, str) else cell
             entries = value if isinstance(value, list) else [value]
-            if not is_empty(cell) and not all(isinstance(each, Mapping) for each in entries):
+            if plain in SCORE_OBJECTS:
+                is_scores = all(isinstance(each, Mapping) for each in entries)
+            else:
+                is_scores = _is_one_score(value)
+            if not is_scores:
                 return False
         return True
+
+    def _comment(self, name: str, plain: str) -> Meaning:
+        """The words of a grader; without a question beside it a comment may be what was asked."""
+        kind = self.types[name]
+        is_text = kind in (Cells.TEXT, Cells.WORD)
+        others = [plain_name(other) for other in self.names if other != name]
+        has_question = any(QUESTIONS.search(other) for other in others)
+        if is_text and (has_question or GRADERS.search(plain)):
+            return Meaning.FACT  # until it is known which score it explains
+        return self._unknown(name)
 
     def _correct(self, name: str) -> Meaning:
         """``correct`` is a score when its cells say yes or no, else the right answer."""
@@ -362,7 +251,7 @@ class Sorter:
         names = (head, f"{head}_score", f"{head}_rating", f"{head}_grade")
         for other in self.names:
             is_short = self.types[other] in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
-            if is_short and normalise(other) in names:
+            if is_short and plain_name(other) in names:
                 return other
         return None
 
@@ -376,7 +265,7 @@ class Sorter:
         is_plain_answer = ANSWERS.search(plain) is None
         if not is_plain_answer or plain not in ("answer", "answers"):
             return Meaning.OUTPUT
-        others = [normalise(other) for other in self.names if other != name]
+        others = [plain_name(other) for other in self.names if other != name]
         has_other = any(self._is_answer(other) for other in others)
         return Meaning.EXPECTATION if has_other else Meaning.OUTPUT
 
@@ -393,25 +282,103 @@ class Sorter:
         if kind is Cells.YES_NO:
             return self._feedback(name, name)
         if kind is Cells.NUMBER:
-            numbers = [as_number(row.get(name)) for row in self.rows]
-            if all(0 <= number <= 1 for number in numbers if number is not None):
-                return self._feedback(name, name)
+            return self._feedback(name, name) if self._is_from_0_to_1(name) else Meaning.FACT
+        if kind is Cells.EMPTY:
             return Meaning.FACT
-        return Meaning.FACT if kind is Cells.EMPTY else Meaning.INPUT
+        if kind is Cells.WORD and self._share(name, _is_llm) == 1:
+            return Meaning.FIELD
+        if kind is not Cells.STRUCTURE:
+            self.unnamed.append(name)
+        return Meaning.INPUT
+
+    def _is_from_0_to_1(self, name: str) -> bool:
+        """Whether all numbers of a column, and of those numbered like it, are from 0 to 1."""
+        alike = [other for other in self.names if _unnumbered(other) == _unnumbered(name)]
+        for other in alike:
+            numbers = [as_number(row.get(other)) for row in self.rows]
+            if not all(0 <= number <= 1 for number in numbers if number is not None):
+                return False
+        return len(alike) <= MOST_NUMBERED
+
+    def _share(self, name: str, fits: Callable[[str, str], bool]) -> float:
+        """The share of a column's texts that fit; ``fits`` gets the plain name and the text."""
+        cells = [row.get(name) for row in self.rows]
+        texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
+        plain = plain_name(name)
+        return sum(fits(plain, text) for text in texts) / len(texts) if texts else 0.0
+
+    def _find_answer(self, meanings: dict[str, Meaning]) -> None:
+        """Take for the answer the one text beside a question, where no column's name tells.
+
+        So the columns of any language are understood. Words that may be a category do not count.
+        """
+        if Meaning.OUTPUT in meanings.values():
+            return
+        asking = [name for name in self.unnamed if self._share(name, _asks) > MOST_CELLS]
+        named = [name for name, meaning in meanings.items() if meaning is Meaning.INPUT]
+        has_question = bool(asking) or any(name not in self.unnamed for name in named)
+        others = [name for name in self.unnamed if name not in asking]
+        telling = [name for name in others if self._share(name, _tells) > MOST_CELLS]
+        if has_question and len(telling) == 1:
+            meanings[telling[0]] = Meaning.OUTPUT
 
     def _feedback(self, column: str, name: str) -> Meaning:
         self.scored[column] = name
         return Meaning.FEEDBACK
 
     def _give_reasons(self, meanings: dict[str, Meaning], scores: Sequence[str]) -> None:
-        """Give a column ``reason`` to the one bare ``score`` beside it; else it is an output."""
-        bare = [name for name in scores if BARE_SCORE.search(normalise(name))]
-        if len(bare) != 1:
-            return
-        for name in meanings:
-            if normalise(name) in REASON_WORDS and meanings[name] is Meaning.OUTPUT:
+        """Give the words of a grader to the one score beside them.
+
+        A column ``reason`` beside one bare ``score`` is a grader's, too; else it is an output.
+        """
+        bare = [name for name in scores if BARE_SCORE.search(plain_name(name))]
+        for name, meaning in meanings.items():
+            plain = plain_name(name)
+            explained: Sequence[str] = ()
+            if meaning is Meaning.OUTPUT and plain in REASON_WORDS:
+                explained = bare
+            elif meaning is Meaning.FACT and self._is_by_grader(name, plain):
+                explained = scores
+            if len(explained) == 1:
                 meanings[name] = Meaning.RATIONALE
-                self.reasons.setdefault(self.scored[bare[0]], name)
+                self.reasons.setdefault(self.scored[explained[0]], name)
+
+    def _is_by_grader(self, name: str, plain: str) -> bool:
+        if self.types[name] not in (Cells.TEXT, Cells.WORD):
+            return False
+        is_reason = REASONS.search(plain) is not None and GRADERS.search(plain) is not None
+        return is_reason or COMMENTS.search(plain) is not None or plain.endswith("feedback")
+
+
+def _is_one_score(value: Json) -> bool:
+    """Whether an object is one score with its rationale."""
+    if not isinstance(value, Mapping) or len(value) < 2:
+        return False
+    return set(value) <= {*VALUE_KEYS, *REASON_KEYS} and not set(value).isdisjoint(VALUE_KEYS)
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"\d+", "#", plain_name(name))
+
+
+def _is_llm(plain: str, text: str) -> bool:
+    return any(rank == MODEL_RANKS[ModelKind.LLM] for rank, _ in models_at(plain, text))
+
+
+def _has_name_of_llm(plain: str, text: str) -> bool:
+    return kind_of_model(text) is ModelKind.LLM
+
+
+def _is_worded(plain: str, text: str) -> bool:
+    return " " in text.strip()
+
+
+def _asks(plain: str, text: str) -> bool:
+    return kind_of_text(text) is Prose.REQUEST
+
+
+def _tells(plain: str, text: str) -> bool:
+    return kind_of_text(text) >= Prose.TERMS
 
 
 def _by_prefix(first: str, inner: str) -> Meaning | None:

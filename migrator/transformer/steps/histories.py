@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from migrator import encoding
 from migrator.model import Json, MetricPoint
 from migrator.transformer.found import Found, Step, Tokens
 from migrator.transformer.profiles import normalise
@@ -16,6 +17,7 @@ from migrator.transformer.run_view import RunView, guess_unit
 from migrator.transformer.values import parse_json, transcript
 
 RUNNING_TOTAL = re.compile(r"(total|cumulative|session|running|sum)_")
+_NUMBER = re.compile(r"(?:\A|_)\d+(?=_|\Z)")  # of a call, in the name of its file
 MS_OF_UNIT = (("duration_ms", 1.0), ("duration_s", 1000.0), ("duration_unknown", None))
 
 
@@ -89,10 +91,19 @@ def _with_texts(
         got = answered[at] if len(answered) == len(steps) else None
         origins = dict(step.origins)
         if given is not None:
-            step, origins["inputs"] = replace(step, inputs={given.stem: given.value}), given.origin
+            step, origins["inputs"] = replace(step, inputs=_inputs(given)), given.origin
         if got is not None:
             step, origins["outputs"] = replace(step, outputs=got.value), got.origin
         yield replace(step, origins=origins)
+
+
+def _inputs(given: Found) -> Json:
+    """What a call was given, as a span's inputs; the name is the same for all calls of a run."""
+    if encoding.is_chat(given.value):
+        return {"messages": given.value}
+    name = _NUMBER.sub("", given.stem).strip("_")
+    folder = given.key.rpartition("/")[0].rpartition("/")[2] if given.place == "artifact" else ""
+    return {name or normalise(folder) or "input": given.value}
 
 
 def _calls_by_metrics(view: RunView) -> tuple[Step, ...]:

@@ -9,7 +9,8 @@ from migrator import encoding
 from migrator.model import Json
 from migrator.transformer.logged_tables import Row
 from migrator.transformer.profiles import normalise
-from migrator.transformer.steps.columns import Cells, Columns, Meaning, cell_type, is_empty
+from migrator.transformer.steps.cells import Cells, cell_type, is_empty
+from migrator.transformer.steps.columns import Columns, Meaning
 from migrator.transformer.values import words
 
 SAMPLE_IDS = (

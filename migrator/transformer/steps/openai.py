@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from migrator.model import Json, RunRecord, SpanType
 from migrator.transformer.found import Found, Status, Step, Tokens
@@ -60,21 +61,12 @@ def _step(call: _Call, run: RunRecord | None) -> Step:
     }
     span_type = next((TYPES[name] for name in TYPES if name in given), SpanType.UNKNOWN)
     response = call.response if isinstance(call.response, Mapping) else {}
-    usage = response.get("usage")
-    counts = usage if isinstance(usage, Mapping) else {}
-    model = response.get("model") or given.get("model")
-    model_file = call.answered or call.asked
-    start_ms = end_ms = (call.created_s or 0) * 1000 or None
-    inferences: tuple[str, ...] = ()
-    if run is not None and run.start_ms and run.end_ms:
-        start_ms, end_ms = run.start_ms, run.end_ms
-    elif start_ms is not None:
-        inferences = ("times: only the second in which the response was made is known",)
+    times = _times(call, run)
     origins = {
         "type": call.asked.origin,
         "inputs": call.asked.origin,
-        "start": "run start_time" if run is not None else "created",
-        "end": "run end_time" if run is not None else "created",
+        "start": times.start_origin,
+        "end": times.end_origin,
     }
     status = Status("UNSET", "no response was logged", True)
     if call.answered is not None:
@@ -85,23 +77,51 @@ def _step(call: _Call, run: RunRecord | None) -> Step:
         key=call.folder,
         name="Embeddings" if span_type == SpanType.EMBEDDING else "Completions",
         type=span_type,
-        start_ms=start_ms,
-        end_ms=end_ms,
+        start_ms=times.start_ms,
+        end_ms=times.end_ms,
         inputs=given,
         outputs=call.response,
-        usage=Tokens(
-            as_number(counts.get("prompt_tokens")),
-            as_number(counts.get("completion_tokens")),
-            as_number(counts.get("total_tokens")),
-        ),
-        model=Found(str(model), "artifact", model_file.key) if model else None,
+        usage=_usage(response),
+        model=_model(call, response.get("model") or given.get("model")),
         provider=Found("openai", "tag", "mlflow.autologging"),
         session=session,
         status=status,
         facts={"session_kind": "process"} if session else {},
         origins=origins,
-        inferences=inferences,
+        inferences=times.inferences,
     )
+
+
+class _Times(NamedTuple):
+    start_ms: float | None
+    end_ms: float | None
+    start_origin: str
+    end_origin: str
+    inferences: tuple[str, ...] = ()
+
+
+def _times(call: _Call, run: RunRecord | None) -> _Times:
+    """When a call was made: the time of its own run, else the second of its response."""
+    origins = ("created", "created") if run is None else ("run start_time", "run end_time")
+    if run is not None and run.start_ms and run.end_ms:
+        return _Times(run.start_ms, run.end_ms, *origins)
+    if not call.created_s:
+        return _Times(None, None, *origins)
+    created_ms = call.created_s * 1000
+    why = "times: only the second in which the response was made is known"
+    return _Times(created_ms, created_ms, *origins, (why,))
+
+
+def _usage(response: Mapping[str, Json]) -> Tokens:
+    usage = response.get("usage")
+    counts = usage if isinstance(usage, Mapping) else {}
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return Tokens(*(as_number(counts.get(name)) for name in names))
+
+
+def _model(call: _Call, name: Json) -> Found | None:
+    """The model, in the response or else in what was asked."""
+    return Found(str(name), "artifact", (call.answered or call.asked).key) if name else None
 
 
 def _response(value: Json) -> tuple[Json, float | None]:

@@ -19,16 +19,11 @@ from migrator.transformer.found import Found, Judged, Status, Step
 from migrator.transformer.input_parts import framed_chat
 from migrator.transformer.judgements import judgements
 from migrator.transformer.logged_tables import Row, likely_tables, read_rows, tables_by_tag
-from migrator.transformer.profiles import normalise, parse_source
+from migrator.transformer.profiles import AssessmentRule, Source, normalise, parse_source
 from migrator.transformer.run_view import RunView
-from migrator.transformer.steps.columns import (
-    FIELDS_OF_ROWS,
-    Meaning,
-    Sorter,
-    column_names,
-    is_empty,
-    typed_rows,
-)
+from migrator.transformer.steps.cells import column_names, is_empty, typed_rows
+from migrator.transformer.steps.column_words import NEUTRAL, REASON_KEYS, VALUE_KEYS
+from migrator.transformer.steps.columns import FIELDS_OF_ROWS, Meaning, Sorter
 from migrator.transformer.steps.joining import EVALUATION_FILES, Sample, Table, join
 from migrator.transformer.values import as_number, parse_json
 
@@ -39,9 +34,9 @@ JUDGES = tuple(
     parse_source(text) for text in ("param:judge_model", "tag:judge_model", "param:evaluator_model")
 )
 """Where a run names the model that judged."""
-VALUE_KEYS = ("score", "value", "rating", "grade")
 NAME_KEYS = ("name", "metric", "metric_name", "assessment_name", "scorer", "key", "criterion")
-REASON_KEYS = ("reason", "rationale", "justification", "explanation", "comment")
+BESIDE_THE_CALL = (Meaning.FIELD, Meaning.FACT, Meaning.ID, Meaning.RULED)
+"""Columns that hold neither what was asked or answered nor what was judged."""
 NAME_CHARS = 250  # the length of an assessment's name and source in MLflow's table
 
 
@@ -98,10 +93,18 @@ def _table(view: RunView, path: str, rows: tuple[Row, ...], is_tagged: bool) -> 
     has_scores = False
     for rule, source in shape.judging():
         keys = [found.key for found in shape.all(source)]
+        if _knows_only_the_name(rule, source):
+            continue
         ruled.update(keys)
         has_scores = has_scores or (rule.type == "feedback" and bool(keys))
     columns = Sorter(names, rows, view.profile, of_fields, ruled).sort()
     return Table(path, rows, columns, is_tagged, has_scores)
+
+
+def _knows_only_the_name(rule: AssessmentRule, source: Source) -> bool:
+    """Whether a rule says no more of a score than how its name ends; the cells say more."""
+    is_pattern = source.pattern is not None
+    return is_pattern and rule.source_type == "CODE" and not rule.name and not rule.rationale
 
 
 def _not_a_table(run: RunRecord, table: Found, wrong: str) -> Issue:
@@ -123,6 +126,7 @@ class _Cells:
     meanings: Mapping[str, Meaning]
     scored: Mapping[str, str]  # the name of the feedback in a column
     reasons: Mapping[str, str]  # the column with the rationale of a feedback's name
+    worded: frozenset[str]  # the feedback that a judge explains in words
 
     @classmethod
     def of(cls, sample: Sample) -> _Cells:
@@ -130,6 +134,7 @@ class _Cells:
         meanings: dict[str, Meaning] = {}
         scored: dict[str, str] = {}
         reasons: dict[str, str] = {}
+        worded: frozenset[str] = frozenset()
         plain: set[str] = set()
         for table, cells in sample.parts:
             new = [name for name in cells if normalise(name) not in plain]
@@ -138,7 +143,8 @@ class _Cells:
                 row[name], meanings[name] = cells[name], table.columns.meanings[name]
             scored = {**table.columns.scored, **scored}
             reasons = {**table.columns.reasons, **reasons}
-        return cls(row, meanings, scored, reasons)
+            worded |= table.columns.worded
+        return cls(row, meanings, scored, reasons, worded)
 
     def of_meaning(self, meaning: Meaning) -> dict[str, Json]:
         """The cells of a meaning, by their columns; each value once."""
@@ -156,7 +162,7 @@ def _step(view: RunView, sample: Sample) -> Step:
     outputs, got = _outputs(cells)
     duration = row.duration_ms(None)
     usage, counted = row.usage()
-    own_model = row.model()
+    own_model = _own_model(row, cells)
     cost = row.number("cost_usd")
     where = f"{sample.table.origin} row {sample.number}"
     model = own_model or view.model() or (view.root and view.root.model()) or None
@@ -191,6 +197,15 @@ def _step(view: RunView, sample: Sample) -> Step:
             "outputs": ", ".join([where, *got]),
         },
     )
+
+
+def _own_model(row: RunView, cells: _Cells) -> Found | None:
+    """The model that a row names for itself, not in a question, an answer or a score."""
+    listed = {found.key for found in row.every("model")}
+    for found in row.models():
+        if found.key in listed or cells.meanings.get(found.key) in BESIDE_THE_CALL:
+            return found
+    return None
 
 
 def _inputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
@@ -281,21 +296,36 @@ def _by_rules(cells: _Cells, row: RunView, where: str) -> Iterator[Judged]:
         cell = cells.row.get(key)
         if isinstance(value, float) and isinstance(cell, int) and not isinstance(cell, bool):
             value = cell  # a metric is a float, the table has a whole number
-        rationale = each.rationale or _reason(cells, each.name)
-        yield replace(each, value=value, rationale=rationale, origin=f"{where}, {each.origin}")
+        yield replace(
+            each,
+            value=value,
+            rationale=each.rationale or _reason(cells, each.name),
+            source_id=f"column {key}" if each.source_id == each.origin else each.source_id,
+            origin=f"{where}, {key}",
+        )
 
 
 def _expectations(cells: _Cells, where: str) -> Iterator[Judged]:
-    for name, value in cells.of_meaning(Meaning.EXPECTATION).items():
-        yield Judged(
-            name=encoding.cut(name, NAME_CHARS),
-            value=value,
-            type="expectation",
-            source_type="HUMAN",
-            source_id=encoding.cut(f"column {name}", NAME_CHARS),
-            rationale="",
-            origin=f"{where}, {name}",
-        )
+    for column, value in cells.of_meaning(Meaning.EXPECTATION).items():
+        for name, expected in _named_expectations(column, value):
+            yield Judged(
+                name=encoding.cut(encoding.clean_text(name), NAME_CHARS),
+                value=expected,
+                type="expectation",
+                source_type="HUMAN",
+                source_id=encoding.cut(f"column {column}", NAME_CHARS),
+                rationale="",
+                origin=f"{where}, {column}" if name == column else f"{where}, {column} {name}",
+            )
+
+
+def _named_expectations(column: str, value: Json) -> Iterator[tuple[str, Json]]:
+    """Yield what was expected by name: ``mlflow.genai.evaluate`` has one object of them all."""
+    entries = parse_json(value) if isinstance(value, str) else value
+    if normalise(column) == "expectations" and isinstance(entries, Mapping):
+        yield from entries.items()
+    else:
+        yield column, value
 
 
 def _column_scores(view: RunView, cells: _Cells, where: str) -> Iterator[Judged]:
@@ -309,12 +339,13 @@ def _column_scores(view: RunView, cells: _Cells, where: str) -> Iterator[Judged]
         if isinstance(scores, (Mapping, list)):
             for inner, entry in _named_scores(name, scores):
                 score, reason = _score_and_reason(entry)
-                if score is not None:
+                if score is not None and not NEUTRAL.search(normalise(inner)):
                     yield _feedback(view, inner, inner, (score, reason), f"{origin} {inner}")
             continue
         match = SCORE.match(column)
         by = f"{match['name']}{match['version'] or ''}" if match else column
-        yield _feedback(view, name, by, (value, _reason(cells, name)), origin)
+        judged = (value, _reason(cells, name))
+        yield _feedback(view, name, by, judged, origin, is_worded=name in cells.worded)
 
 
 def _named_scores(column: str, scores: Json) -> Iterator[tuple[str, Json]]:
@@ -366,10 +397,19 @@ def _reason(cells: _Cells, name: str) -> str:
     return "" if value is None else encoding.clean_text(str(value)).strip()
 
 
-def _feedback(view: RunView, name: str, by: str, judged: tuple[Json, str], origin: str) -> Judged:
+def _feedback(
+    view: RunView,
+    name: str,
+    by: str,
+    judged: tuple[Json, str],
+    origin: str,
+    *,
+    is_worded: bool = False,
+) -> Judged:
     """A score with the name of its source: a judge gives reasons in words, code does not."""
     value, rationale = judged
-    source = _source_type(view, name, rationale, origin)
+    is_worded = is_worded or " " in rationale.strip()
+    source = _source_type(view, name, origin, has_rationale=bool(rationale), is_worded=is_worded)
     judges = [found.value for at in JUDGES for found in view.all(at)]
     by = str(judges[0]) if judges and source == "LLM_JUDGE" else by
     return Judged(
@@ -383,18 +423,19 @@ def _feedback(view: RunView, name: str, by: str, judged: tuple[Json, str], origi
     )
 
 
-def _source_type(view: RunView, name: str, rationale: str, origin: str) -> str:
+def _source_type(
+    view: RunView, name: str, origin: str, *, has_rationale: bool, is_worded: bool
+) -> str:
     """By the profile's rule for a metric of that name, else by the name and the rationale."""
     if VERSIONED.search(origin):  # mlflow.evaluate: a judge always gives its reasons
-        return "LLM_JUDGE" if rationale else "CODE"
+        return "LLM_JUDGE" if has_rationale else "CODE"
     for each in view.index.judging_among("metric", [normalise(name)]):
         rule = view.profile.assessments[each.rule]
         if rule.type == "feedback":
             return rule.source_type
     if HUMAN.search(normalise(name)):
         return "HUMAN"
-    is_of_judge = " " in rationale.strip() or "llm_judged" in origin
-    return "LLM_JUDGE" if is_of_judge else "CODE"
+    return "LLM_JUDGE" if is_worded or "llm_judged" in origin else "CODE"
 
 
 def _with_times(run: RunRecord, steps: Sequence[Step]) -> Iterator[Step]:

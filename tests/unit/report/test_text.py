@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import json
 import re
 import sqlite3
 from collections import Counter
@@ -369,6 +370,20 @@ def test_traces_that_are_added_to_a_database_come_first(agents: Path, tmp_path: 
     plan = plan_of(run("scan", tmp_path / "m.db").stdout)
     assert plan[2] == "It would write 81 runs and 32 traces. The source is only read."
     assert "30 trees kept as runs (they have traces already)." in plan
+
+
+def test_tables_that_nothing_uses_are_announced_with_their_flag(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    write_experiment(root, "1", "evals")
+    rows = [["Who is it?", "Ada"], ["And who is it now?", "Bea"]]
+    table = json.dumps({"columns": ["question", "response"], "data": rows})
+    tag = json.dumps([{"path": "mine.json", "type": "table"}])
+    tags = {"mlflow.loggedArtifacts": tag}
+    write_run(root, "1", "a" * 32, tags=tags, artifacts={"mine.json": table})
+    write_run(root, "1", "b" * 32, params={"lr": "0.1"})
+    line = "1 tree logged tables that no trace shows; --include tables reads them."
+    assert line in plan_of(run("scan", root).stdout)
+    assert line not in run("scan", root, "--include", "tables").stdout
 
 
 def test_a_missing_store_is_answered_with_what_can_be_given(tmp_path: Path) -> None:

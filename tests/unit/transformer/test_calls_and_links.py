@@ -43,10 +43,24 @@ def test_each_call_of_a_history_has_its_own_texts() -> None:
         "asked/2.txt": "Second?", "asked/1.txt": "First?", "answers.json": '["Yes.", "No."]',
     }  # fmt: skip
     made = ours(metrics=TWO_CALLS, texts=texts)
-    assert texts_of(made) == [({"1": "First?"}, "Yes."), ({"2": "Second?"}, "No.")]
+    assert texts_of(made) == [({"asked": "First?"}, "Yes."), ({"asked": "Second?"}, "No.")]
     usages = [value(each, conv.SPAN_USAGE) for each in made.spans[1:]]
     assert [usage["total_tokens"] for usage in usages if isinstance(usage, dict)] == [15, 27]
     assert made.spans[1].origins["outputs"] == "artifact answers.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("asked/prompt_{}.txt", "prompt"), ("asked/{}_user_text.txt", "user_text")]
+)
+def test_name_of_an_input_is_the_same_for_all_calls(file: str, name: str) -> None:
+    made = ours(metrics=TWO_CALLS, texts={file.format(n): f"Text {n}" for n in (1, 2)})
+    assert texts_of(made) == [({name: "Text 1"}, None), ({name: "Text 2"}, None)]
+
+
+def test_chat_of_a_call_is_its_messages() -> None:
+    chats = [[{"role": "user", "content": f"Question {n}?"}] for n in (1, 2)]
+    made = ours(metrics=TWO_CALLS, params={"asked": json.dumps(chats)})
+    assert texts_of(made) == [({"messages": chat}, None) for chat in chats]
 
 
 def test_texts_that_are_not_as_many_as_the_calls_stay_out_of_them() -> None:
@@ -57,6 +71,88 @@ def test_texts_that_are_not_as_many_as_the_calls_stay_out_of_them() -> None:
 def test_texts_alone_tell_of_calls() -> None:
     made = ours(params={"asked": '["One?", "Two?"]', "model": "gpt-4o", "prompt": "Why is it so?"})
     assert texts_of(made) == [({"asked": "One?"}, None), ({"asked": "Two?"}, None)]
+
+
+AGENTS = {
+    "agents/planner_prompt.txt": "Plan it.", "agents/planner_response.txt": "First this.",
+    "agents/coder_prompt.txt": "Code it.", "agents/coder_response.txt": "print(1)",
+}  # fmt: skip
+
+
+def test_texts_in_pairs_are_a_call_each() -> None:
+    metrics = {"prompt_tokens": 30, "completion_tokens": 9, "latency_s": 4.0}
+    made = trace(run("r", end=30, params={"model": "gpt-4o"}, texts=AGENTS, metrics=metrics))
+    assert [(each.name, each.type) for each in made.spans] == [
+        ("r", "CHAIN"),
+        ("coder", "LLM"),
+        ("planner", "LLM"),
+    ]
+    assert texts_of(made) == [
+        ({"coder_prompt": "Code it."}, "print(1)"),
+        ({"planner_prompt": "Plan it."}, "First this."),
+    ]
+    assert value(made.spans[0], conv.SPAN_INPUTS) is value(made.spans[0], conv.SPAN_OUTPUTS) is None
+    assert (made.request_preview, made.response_preview) == ("Code it.", "print(1)")
+    assert made.usage is not None
+    assert made.usage.total_tokens == 39
+    assert made.execution_ms == 4030  # the run was logged after the calls
+    assert "order: by name" in made.tags["migrator.inferences"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"), [("question_{}", "answer_{}"), ("q{}_question", "q{}_answer")]
+)
+def test_preview_of_several_questions_shows_one_with_its_answer(asked: str, answered: str) -> None:
+    texts = {asked: ("Why is it?", "Who is it?"), answered: ("So it is.", "It is Ada.")}
+    params = {
+        key.format(number): each[number - 1] for key, each in texts.items() for number in (1, 2)
+    }
+    made = trace(run("r", params={"model": "gpt-4o", **params}))
+    assert len(made.spans) == 3
+    assert (made.request_preview, made.response_preview) == ("Why is it?", "So it is.")
+    assert not [key for key in made.spans[0].attributes if key.startswith("legacy.param.q")]
+
+
+def test_what_stands_beside_the_pairs_is_the_runs_own() -> None:
+    texts = {**AGENTS, "user_query.txt": "Do it all.", "final_answer.txt": "All is done."}
+    made = trace(run("r", params={"model": "gpt-4o"}, texts=texts))
+    root = made.spans[0]
+    assert value(root, conv.SPAN_INPUTS) == {"user_query": "Do it all."}
+    assert value(root, conv.SPAN_OUTPUTS) == "All is done."
+    assert (made.request_preview, made.response_preview) == ("Do it all.", "All is done.")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"prompt.txt": "Why is it?", "response.txt": "So it is."},
+        {"planner_prompt.txt": "Plan it.", "planner_response.txt": "First this."},
+        {
+            "system_prompt.txt": "Be brief.", "user_prompt.txt": "Why is it?",
+            "raw_response.txt": "So...", "final_response.txt": "So it is.",
+        },
+        {"question.txt": "Why is it?", "answer.txt": "So.", "expected_answer.txt": "So it is."},
+    ],
+)  # fmt: skip
+def test_texts_of_one_call_are_no_pairs(texts: dict[str, str]) -> None:
+    made = trace(run("r", params={"model": "gpt-4o"}, texts=texts))
+    assert len(made.spans) == 1
+
+
+def test_settings_in_pairs_are_no_calls() -> None:
+    params = {"model": "gpt-4o", "question": "Why is it?", "answer": "So it is."}
+    sizes = {
+        "encoder_input": "512",
+        "encoder_output": "64",
+        "decoder_input": "x",
+        "decoder_output": "y",
+    }
+    assert len(trace(run("r", params={**params, **sizes})).spans) == 1
+
+
+def test_pairs_of_a_run_with_steps_are_its_own_texts() -> None:
+    made = trace(run("r", texts=AGENTS), run("step", "r", **LLM))
+    assert [each.name for each in made.spans] == ["r", "step"]
 
 
 OPENAI = [{"id": "c1", "type": "function",

@@ -278,3 +278,81 @@ def test_models_that_come_again_are_no_sessions() -> None:
     proposal = learnt(*runs)
     assert sources(proposal, "session") == []
     assert proposal.recognise == ()
+
+
+def test_texts_of_other_runs_do_not_crowd_out_what_the_root_was_asked() -> None:
+    learner = Learner()
+    for number in range(3):
+        root = run(f"r{number}", params={"wunsch": QUESTIONS[number]})
+        texts = {"vor.txt": f"{QUESTIONS[number]} Bitte kurz.", "nach.txt": ANSWERS[number]}
+        params = {"suche": f"Was ist {number}?", "motor": "gpt-4o"}
+        child = run(f"c{number}", f"r{number}", params=params, texts=texts)
+        runs = {each.run_id: each for each in (root, child)}
+        learner.add(RunTree(root.run_id, runs, {root.run_id: (child.run_id,)}))
+    found = sources(learner.proposal(), "inputs")
+    assert sorted(found) == ["artifact:vor.txt", "param:suche", "param:wunsch"]
+
+
+def test_values_of_objects_inside_json_files_are_looked_at() -> None:
+    runs = []
+    for number in range(3):
+        dump = {
+            "rein": {"satz": QUESTIONS[number], "sprache": "de"}, "raus": {"satz": ANSWERS[number]},
+            "motor": "gpt-4o", "secs": 1.5 + number, "tief": {"a": {"b": QUESTIONS[number]}},
+        }  # fmt: skip
+        runs.append(run(f"r{number}", end=60_000, texts={"blatt.json": json.dumps(dump)}))
+    proposal = learnt(*runs)
+    assert sources(proposal, "inputs") == ["artifact:blatt.json#rein.satz"]
+    assert sources(proposal, "outputs") == ["artifact:blatt.json#raus.satz"]
+    assert sources(proposal, "model") == ["artifact:blatt.json#motor"]
+    assert sources(proposal, "duration_s") == ["artifact:blatt.json#secs"]
+    profiles = load_profiles(texts=[("ours.toml", proposed_toml("ours", proposal, "x"))])
+    (made,) = plan(runs[0], profiles=profiles).traces
+    assert (made.request_preview, made.response_preview) == (QUESTIONS[0], ANSWERS[0])
+
+
+def test_session_is_what_changes_once_and_for_all() -> None:
+    """Short ids, of which one comes and goes: that is a user or a setting."""
+    runs = []
+    for number in range(8):
+        params = {
+            "frage": QUESTIONS[number % 3], "motor": "gpt-4o", "akte": f"c-{number // 3}",
+            "wer": f"user{number % 2}",
+        }  # fmt: skip
+        runs.append(run(f"r{number}", start=1000 * number, end=1000 * number + 9, params=params))
+    assert sources(learnt(*runs), "session") == ["param:akte"]
+    assert sources(learnt(*runs[::-1]), "session") == ["param:akte"]
+    mixed = [*runs[::2], *runs[1::2]]
+    assert sources(learnt(*mixed), "session") == ["param:akte"]
+
+
+def test_one_exception_of_a_failed_run_is_the_error() -> None:
+    runs = [run(f"r{n}", params={"frage": QUESTIONS[n], "motor": "gpt-4o"}) for n in range(3)]
+    tags = {"panne": "TimeoutError: nach 30 s keine Antwort", "ort": "Ulm"}
+    failed = run("r3", status="FAILED", params={"frage": QUESTIONS[0]}, tags=tags)
+    assert sources(learnt(*runs, failed), "error_message") == ["tag:panne"]
+
+
+def test_of_two_counts_of_tokens_the_one_tells_the_other() -> None:
+    """A count that fits question and answer alike is that of the answer."""
+    runs = []
+    for number in range(3):
+        metrics = {"token_1": 900 + number, "token_2": len(ANSWERS[number]) // 4}
+        params = {"frage": QUESTIONS[number], "text": ANSWERS[number], "motor": "gpt-4o"}
+        runs.append(run(f"r{number}", params=params, metrics=metrics))
+    proposal = learnt(*runs)
+    assert sources(proposal, "input_tokens") == ["metric:token_1"]
+    assert sources(proposal, "output_tokens") == ["metric:token_2"]
+
+
+def test_costs_in_another_currency_are_no_scores() -> None:
+    runs = [
+        run(
+            f"r{n}",
+            params={"frage": QUESTIONS[n], "motor": "gpt-4o"},
+            metrics={"preis_eur": 0.1 * n},
+        )
+        for n in range(3)
+    ]
+    proposal = learnt(*runs)
+    assert sources(proposal, "feedback") == sources(proposal, "cost_usd") == []

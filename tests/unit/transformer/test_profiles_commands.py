@@ -138,6 +138,27 @@ def test_check_counts_matches_and_names_what_nothing_reads(tmp_path: Path) -> No
     )
 
 
+def test_check_names_what_nothing_reads_inside_a_file(tmp_path: Path) -> None:
+    store = tmp_path / "mlruns"
+    storekit.write_experiment(store, "1", "calls")
+    dump = {"ask": {"text": "Who is it?", "lang": "en"}, "got": "Ada", "cost": 3, "chat": {"a": 1}}
+    files = {"dump.json": json.dumps(dump), "whole.json": json.dumps(dump)}
+    storekit.write_run(store, "1", "1" * 32, artifacts=files)
+    file = tmp_path / "ours.toml"
+    file.write_text(
+        'name = "ours"\nextends = "generic"\nrole = "call"\n'
+        '[[recognise]]\nroot_has = ["artifact:dump.json", "artifact:whole.json"]\n'
+        '[fields]\ninputs = ["artifact:dump.json#ask.text"]\n'
+        'outputs = ["artifact:dump.json#got"]\ntools = ["artifact:dump.json#chat"]\n'
+        'events = ["artifact:whole.json"]\n'
+    )
+    result = CliRunner().invoke(main, ["profiles", "check", str(file), str(store), "--json"])
+    assert json.loads(result.stdout)["unused"] == [
+        {"key": "artifact:dump.json#ask.lang", "runs": 1, "example": "en"},
+        {"key": "artifact:dump.json#cost", "runs": 1, "example": "3"},
+    ]
+
+
 # ------------------------------------------------------------------------------------ learn
 
 ASKED = ("Where is my parcel?", "How do I return a shoe?", "When do you open on Sunday?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,18 @@ def test_calls_from_threads_go_below_the_only_live_run_around_them() -> None:
     assert group_by_time([flow, one, two, late]) == {}
     twin = live("flow_2", 3, 8)  # two workflows at once: whose the calls are nobody knows
     assert group_by_time([flow, one, twin]) == {}
+
+
+def test_calls_without_a_user_are_those_of_the_only_user() -> None:
+    def live(name: str, begin: int, end: int, user: str) -> Moment:
+        return moment(replace(run(name, start=begin, end=end, **LLM), user_id=user))
+
+    flow, one, two = (
+        live("flow", 0, 900, "ana"),
+        live("a", 100, 500, "unknown"),
+        live("b", 200, 600, ""),
+    )
+    together = {one.run_id: flow.run_id, two.run_id: flow.run_id}
+    assert group_by_time([flow, one, two]) == together
+    other = live("late", 2000, 3000, "bea")
+    assert group_by_time([flow, one, two, other]) == {}

@@ -23,6 +23,11 @@ def split(columns: Sequence[str], *rows: Sequence[Any]) -> str:
     return json.dumps({"columns": list(columns), "data": [list(row) for row in rows]})
 
 
+def csv_text(*rows: Sequence[str]) -> str:
+    """Return the text of a CSV file without quotes."""
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
 def logged(
     name: str, tables: Mapping[str, str], parent: str | None = None, **given: Any
 ) -> RunRecord:
@@ -68,6 +73,9 @@ QA = split(["question", "response", "grade"], ["Why is it blue?", "It scatters."
             '{"question": "Why is it blue?", "response": "It scatters.", "grade": 4}\n',
         ),
         ("sheet.csv", "question,response,grade\nWhy is it blue?,It scatters.,4\n"),
+        ("excel.csv", "\ufeffquestion,response,grade\nWhy is it blue?,It scatters.,4\n"),
+        ("pipes.csv", "question|response|grade\nWhy is it blue?|It scatters.|4\n"),
+        ("quotes.csv", '"question";"response";"grade";"n, m"\nWhy is it blue?;It scatters.;4;12\n'),
         ("sheet.tsv", "question\tresponse\tgrade\nWhy is it blue?\tIt scatters.\t4\n"),
     ],
 )
@@ -94,6 +102,33 @@ def test_table_is_known_by_its_shape_in_any_file(path: str, text: str) -> None:
 def test_other_files_make_no_traces(path: str, text: str) -> None:
     made = plan(run("r", texts={path: text}), options=TABLES)
     assert (made.traces, made.left_as_runs) == ((), "flat")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '{"0": {"question": "Why?", "response": "So."}, '
+        '"1": {"question": "Who?", "response": "I."}}',
+        '{"question": "Why?", "response": "So."}\n{"question": "Who?", "response": "I."}\n',
+        '{"dev": [{"question": "Why?", "response": "So."}], "test": [{"question": "Who?", '
+        '"response": "I."}], "n": 2}',
+    ],
+)
+def test_rows_of_json_in_the_forms_that_people_write(rows: str) -> None:
+    made = plan(run("r", texts={"mine.json": rows}), options=TABLES).traces
+    assert [shown(each) for each in made] == [
+        ({"question": "Why?"}, "So."),
+        ({"question": "Who?"}, "I."),
+    ]
+
+
+def test_names_of_rows_that_are_models_name_them() -> None:
+    rows = {
+        "gpt-4o": {"question": "Why?", "response": "So."},
+        "claude-3-haiku": {"question": "Why?", "response": "Because."},
+    }
+    made = plan(run("r", texts={"mine.json": json.dumps(rows)}), options=TABLES).traces
+    assert [value(each.spans[0], "mlflow.llm.model") for each in made] == list(rows)
 
 
 def test_nested_evaluations_make_a_trace_for_each_row_though_a_model_is_named() -> None:
@@ -193,7 +228,7 @@ def test_scores_of_ragas_are_feedback_and_its_reference_is_expected() -> None:
         (["B", "C"], "expectation", "B"),
         ([True, False], "feedback", True),
         ([1, 0], "feedback", 1),
-        (["yes", "no"], "feedback", "yes"),
+        (["yes", "no"], "feedback", True),
     ],
 )
 def test_correct_is_the_right_letter_or_a_score_by_its_cells(
@@ -270,6 +305,179 @@ def test_counts_times_and_names_are_facts_not_scores() -> None:
     assert shown(made) == ({"question": "Where is it?"}, "There.")
     assert made.execution_ms == 250
     assert value(made.spans[0], "legacy.column.category") == "geo"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "rows"),
+    [
+        ("질문", "답변", [["하늘은 왜 파란가요?", "산란 때문입니다."]]),
+        ("frage", "antwort", [["Wie spät ist es?", "Kurz nach acht."]]),
+        ("col_a", "col_b", [["What is a river?", "Flowing water."], ["Why so?", "It is low."]]),
+    ],
+)
+def test_text_beside_a_question_is_the_answer_in_any_language(
+    asked: str, answered: str, rows: list[list[str]]
+) -> None:
+    record = run("r", texts={"any.json": split([asked, answered], *rows)})
+    made = plan(record, options=TABLES).traces
+    assert [shown(each) for each in made] == [({asked: row[0]}, row[1]) for row in rows]
+
+
+def test_two_texts_beside_a_question_are_both_given() -> None:
+    made = columns(
+        ["frage", "a", "b", "grade"], ["Wie spät ist es?", "Kurz nach acht.", "Um 8.", 4]
+    )
+    expected = {"frage": "Wie spät ist es?", "a": "Kurz nach acht.", "b": "Um 8."}
+    assert shown(made) == (expected, None)
+
+
+@pytest.mark.parametrize("name", ["comments", "grader_comment", "Remarks", "judge_reasoning"])
+def test_words_of_a_grader_explain_the_one_score_beside_them(name: str) -> None:
+    names = ["question", "prediction", "correct", name]
+    rows = [["Who?", "Ada", False, "It should say Bea."], ["Where?", "Here", True, "ok"]]
+    record = run("r", texts={"t.json": split(names, *rows)})
+    made = plan(record, options=TABLES).traces
+    found = [(a.name, a.value, a.source_type, a.rationale) for m in made for a in m.assessments]
+    assert found == [
+        ("correct", False, "LLM_JUDGE", "It should say Bea."),
+        ("correct", True, "LLM_JUDGE", "ok"),
+    ]
+    assert [shown(each)[1] for each in made] == ["Ada", "Here"]
+
+
+def test_words_of_a_grader_beside_two_scores_are_a_fact() -> None:
+    names = ["question", "response", "tone_score", "style_score", "comments"]
+    made = columns(names, ["Who?", "Ada", 4, 5, "It is fine."])
+    assert [each.rationale for each in made.assessments] == [None, None]
+    assert value(made.spans[0], "legacy.column.comments") == "It is fine."
+    assert shown(made) == ({"question": "Who?"}, "Ada")
+
+
+def test_comment_without_a_question_is_what_was_classified() -> None:
+    made = columns(["comment", "prediction", "label"], ["It came late again.", "bad", "bad"])
+    assert shown(made) == ({"comment": "It came late again."}, "bad")
+
+
+def test_object_with_a_score_is_feedback_under_any_name() -> None:
+    cell = {"score": 4, "reason": "It is polite."}
+    made = columns(["question", "response", "my_check"], ["Where is it?", "There.", cell])
+    (only,) = made.assessments
+    assert (only.name, only.value, only.rationale) == ("my_check", 4, "It is polite.")
+
+
+def test_counts_and_times_among_scores_are_none() -> None:
+    cell = {"tone": 0.5, "latency": 0.3, "total_tokens": 12}
+    made = columns(["question", "response", "metrics"], ["Where is it?", "There.", cell])
+    assert judged(made, "feedback") == {"tone": 0.5}
+    assert value(made.spans[0], "legacy.column.metrics") == cell
+
+
+def test_object_of_expectations_gives_each() -> None:
+    cell = {"expected_response": "There.", "facts": ["a", "b"]}
+    made = columns(["question", "response", "expectations"], ["Where is it?", "There.", cell])
+    assert judged(made, "expectation") == cell
+    reference = {"city": "Rome"}
+    made = columns(["question", "response", "reference"], ["Where is it?", "There.", reference])
+    assert judged(made, "expectation") == {"reference": reference}
+
+
+def test_winner_of_two_models_is_feedback_and_not_the_model() -> None:
+    names = ["question", "gpt4_answer", "claude_answer", "winner"]
+    made = columns(names, ["What is 2+2?", "4", "Four.", "gpt4"])
+    assert judged(made, "feedback") == {"winner": "gpt4"}
+    assert "mlflow.llm.model" not in made.spans[0].attributes
+    assert shown(made) == (
+        {"question": "What is 2+2?"},
+        {"gpt4_answer": "4", "claude_answer": "Four."},
+    )
+
+
+def test_column_of_models_names_them_and_one_with_other_words_does_not() -> None:
+    def of(name: str, cells: Sequence[str]) -> list[Any]:
+        rows = [["Where is it?", "There.", cell] for cell in cells]
+        record = run("r", texts={"t.json": split(["question", "response", name], *rows)})
+        made = plan(record, options=TABLES).traces
+        keys = [each.spans[0].attributes for each in made]
+        return [json.loads(each.get("mlflow.llm.model", "null")) for each in keys]
+
+    assert of("system_used", ["gpt-4o", "claude-3-haiku"]) == ["gpt-4o", "claude-3-haiku"]
+    assert of("seen_in", ["gpt-4o", "paper"]) == [None, None]
+
+
+def test_many_numbered_columns_are_features_and_few_are_scores() -> None:
+    names = ["question", "response", *(f"f_{number}" for number in range(12))]
+    made = columns(names, ["Where is it?", "There.", *[0.5] * 12])
+    assert judged(made, "feedback") == {}
+    made = columns(names[:4], ["Where is it?", "There.", 0.5, 0.25])
+    assert judged(made, "feedback") == {"f_0": 0.5, "f_1": 0.25}
+    made = columns(names[:4], ["Where is it?", "There.", 0.5, 25])
+    assert judged(made, "feedback") == {}
+
+
+def test_column_without_a_name_is_the_index_as_pandas_names_it() -> None:
+    text = ",question,response\n0,Where is it?,There.\n"
+    (made,) = plan(run("r", texts={"t.csv": text}), options=TABLES).traces
+    assert value(made.spans[0], "legacy.column.Unnamed: 0") == "0"
+    assert shown(made) == ({"question": "Where is it?"}, "There.")
+
+
+def test_decimal_commas_of_a_file_with_semicolons_are_numbers() -> None:
+    text = "question;response;score\nWhere is it?;There, I think.;1,5\nWho?;Ada;2\n"
+    made = plan(run("r", texts={"t.csv": text}), options=TABLES).traces
+    assert [judged(each, "feedback") for each in made] == [{"score": 1.5}, {"score": 2.0}]
+    assert shown(made[0])[1] == "There, I think."
+
+
+@pytest.mark.parametrize(("name", "ms"), [("secs", 1500), ("time_s", 1500), ("time_ms", 2)])
+def test_seconds_and_milliseconds_of_a_row_are_its_duration(name: str, ms: int) -> None:
+    made = columns(["question", "response", name], ["Where is it?", "There.", 1.5])
+    assert made.execution_ms == ms
+
+
+def test_source_of_an_assessment_is_the_column() -> None:
+    names = ["question", "response", "target", "faithfulness"]
+    made = columns(names, ["Where is it?", "There.", "There!", 0.5])
+    sources = {each.name: each.source_id for each in made.assessments}
+    assert sources == {"target": "column target", "faithfulness": "column faithfulness"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "values"),
+    [
+        ("Passed?", ["Yes", "No"], [True, False]),
+        ("my check", ["pass", "fail"], [True, False]),
+        ("user_feedback", ["positive", "negative"], [True, False]),
+        ("verdict", ["yes", "maybe"], ["yes", "maybe"]),
+    ],
+)
+def test_words_for_yes_and_no_are_verdicts(name: str, cells: list[str], values: list[Any]) -> None:
+    rows = [["Where is it?", "There.", cell] for cell in cells]
+    record = run("r", texts={"t.csv": csv_text(["question", "response", name], *rows)})
+    made = plan(record, options=TABLES).traces
+    assert [judged(each, "feedback") for each in made] == [{name: each} for each in values]
+
+
+def test_words_that_may_be_classes_are_no_verdicts() -> None:
+    made = columns(["text", "prediction", "mood"], ["It came late.", "bad", "negative"])
+    assert judged(made, "feedback") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"), [("Reviewer", "ana"), ("annotator_id", "x7"), ("judge", "gpt-4o")]
+)
+def test_who_judged_is_a_fact(name: str, cell: str) -> None:
+    made = columns(["question", "response", name, "grade"], ["Who?", "Ada", cell, 4])
+    assert judged(made, "feedback") == {"grade": 4}
+    assert shown(made) == ({"question": "Who?"}, "Ada")
+    assert value(made.spans[0], f"legacy.column.{name}") == cell
+
+
+def test_turns_of_a_conversation_are_what_user_and_assistant_said() -> None:
+    rows = [["c1", 1, "Can I pay by card?", "Yes, by card."], ["c1", 2, "And cash?", "No, sorry."]]
+    table = split(["conversation_id", "turn", "user", "assistant"], *rows)
+    made = plan(run("r", texts={"turns.json": table}), options=TABLES).traces
+    assert [shown(each) for each in made] == [({"user": row[2]}, row[3]) for row in rows]
+    assert {each.metadata["mlflow.trace.session"] for each in made} == {"c1"}
 
 
 def test_row_with_an_error_failed() -> None:
@@ -430,6 +638,7 @@ def test_attributes_and_tags_of_the_users_own() -> None:
     assert made.tags["team"] == "blue"
 
 
+@pytest.mark.parametrize("kind", ["RETRIEVER", "RERANKER"])
 @pytest.mark.parametrize(
     ("path", "text"),
     [
@@ -438,10 +647,10 @@ def test_attributes_and_tags_of_the_users_own() -> None:
         ("docs.json", split(["text", "score"], ["one", 1], ["two", 2])),
     ],
 )
-def test_documents_are_read_from_lines_csv_and_tables(path: str, text: str) -> None:
+def test_documents_are_read_from_lines_csv_and_tables(path: str, text: str, kind: str) -> None:
     own = profile(
         'role = "workflow"\n[[recognise]]\nroot_name = "^r$"\n[fields]\n'
-        f'documents = ["artifact:{path}"]\n[[spans]]\nrun_name = "^find$"\ntype = "RETRIEVER"'
+        f'documents = ["artifact:{path}"]\n[[spans]]\nrun_name = "^find$"\ntype = "{kind}"'
     )
     made = trace(run("r"), run("find", "r", texts={path: text}), profiles=own)
     found: Any = value(span(made, "find"), "mlflow.spanOutputs")

@@ -482,7 +482,10 @@ def test_few_words_of_a_user_are_what_was_asked() -> None:
 
 
 def test_file_of_a_configuration_is_not_a_call() -> None:
-    kept = {"params": LLM, "texts": {"rails.txt": "Never talk of the election with a guest."}}
+    kept: dict[str, Any] = {
+        "params": LLM,
+        "texts": {"rails.txt": "Never talk of the election with a guest."},
+    }
     assert plan(run("r", end=40, **kept)).traces == ()
     assert len(plan(run("r", end=900, **kept)).traces) == 1
     measured = run("r", end=40, metrics={"score": 0.7}, **kept)
@@ -491,7 +494,7 @@ def test_file_of_a_configuration_is_not_a_call() -> None:
 
 def test_text_that_was_read_from_a_scan_is_not_a_call() -> None:
     texts = {"output.txt": "The ferry comes at noon, except on Sundays."}
-    given = {"texts": texts, "metrics": {"latency_ms": 900.0}}
+    given: dict[str, Any] = {"texts": texts, "metrics": {"latency_ms": 900.0}}
     assert plan(run("r", params={"model": "microsoft/trocr-base"}, **given)).traces == ()
     assert len(plan(run("r", params={"model": "acme/own-model"}, **given)).traces) == 1
 
@@ -519,3 +522,22 @@ def test_what_was_found_in_a_text_is_not_what_was_asked() -> None:
 def test_query_and_what_a_model_made_of_it() -> None:
     params = {**LLM, "original_query": "deposit back when", "rewritten_query": ASKED}
     assert shown(params=params) == ({"original_query": "deposit back when"}, ASKED)
+
+
+@pytest.mark.parametrize("blank", ["{text}", "{{ text }}"])
+def test_template_is_not_asked_beside_the_prompt_that_was_made_of_it(blank: str) -> None:
+    texts = {
+        "prompt_template_basic.txt": f"Translate into Korean: {blank}.\n",
+        "full_prompt_basic.txt": "Translate into Korean: The sea is calm today.",
+    }
+    made = trace(run("r", params={"model": "gpt-4o"}, texts=texts))
+    (root,) = made.spans
+    inputs = {"full_prompt_basic": texts["full_prompt_basic.txt"]}
+    assert value(root, "mlflow.spanInputs") == inputs
+    assert made.request_preview == texts["full_prompt_basic.txt"]
+    other = {**texts, "full_prompt_basic.txt": "Write about the sea."}
+    both = value(
+        trace(run("r", params={"model": "gpt-4o"}, texts=other)).spans[0], "mlflow.spanInputs"
+    )
+    assert isinstance(both, dict)
+    assert set(both) == {"prompt_template_basic", "full_prompt_basic"}

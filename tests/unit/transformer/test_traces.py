@@ -303,6 +303,35 @@ def test_stack_trace_and_type_come_from_the_text() -> None:
     assert "Traceback" in str(attributes["exception.stacktrace"])
 
 
+TRACEBACK = """Traceback (most recent call last):
+  File "flow.py", line 3, in <module>
+    answer(page)
+    ~~~~~~^^^^^^
+{said}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("KeyError: 'page'", "KeyError"),
+        ("pydantic.ValidationError: 1 error\nname\n  Field required", "pydantic.ValidationError"),
+    ],
+)
+@pytest.mark.parametrize("place", ["traceback.txt", "error.txt", "error_message"])
+def test_message_of_a_stack_trace_is_what_its_last_lines_say(
+    place: str, said: str, kind: str
+) -> None:
+    text = TRACEBACK.format(said=said)
+    given: dict[str, Any] = {"texts": {place: text}} if "." in place else {"tags": {place: text}}
+    made = trace(run("r", status="FAILED", params={"prompt": "Say hello"}, **given))
+    (event,) = made.spans[0].events
+    assert event.attributes["exception.type"] == kind
+    assert event.attributes["exception.message"] == said
+    assert str(event.attributes["exception.stacktrace"]).strip() == text.strip()
+    assert made.response_preview == said
+
+
 def test_a_failure_without_a_stack_trace_has_no_empty_one() -> None:
     made = trace(run("r", status="FAILED", texts={"prompt.txt": "Say hello"}))
     (event,) = made.spans[0].events
@@ -321,6 +350,17 @@ def test_mlflows_own_error_is_told_from_the_applications() -> None:
 
 
 # ------------------------------------------------------------------------------ times
+
+
+def test_unit_is_not_that_of_the_runs_length_where_a_part_takes_less_than_one() -> None:
+    """The run was open for 43 ms, which is by chance as much as the call took in seconds."""
+    asked = {"model": "gpt-4o", "question": "Why is it so?"}
+    metrics = {"total_processing_time": 40.4, "sql_execution_time": 0.9}
+    made = trace(run("r", end=43, params=asked, metrics=metrics))
+    assert made.execution_ms == 40_400
+    alone = {"total_processing_time": 40.4}
+    made = trace(run("r", end=43, params=asked, metrics=alone))
+    assert made.execution_ms == 43
 
 
 def test_call_logged_afterwards_is_moved_back_by_its_duration() -> None:
@@ -539,6 +579,43 @@ def test_system_and_user_prompt_make_a_chat() -> None:
     assert made.request_preview == "Who are you?"
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"context": "Rivers are wide.", "question": "How wide?"}, "How wide?"),
+        ({"user_input": "How wide?", "retrieved_contexts": ["Wide."]}, "How wide?"),
+        ({"system_prompt": "Be brief.", "style": "dry", "Task-Prompt": "Go on."}, "Go on."),
+        ({"question": "How wide?", "input": "the Elbe"}, "How wide?"),
+        ({"first_query": "How?", "second_query": "Why?"}, None),
+        ({"topic": "sea", "style": "dry"}, None),
+        ({"question": "  ", "topic": "sea"}, None),
+    ],
+)
+def test_preview_shows_what_was_asked_and_not_what_stands_beside_it(
+    given: dict[str, object], shown: str | None
+) -> None:
+    inputs = json.dumps(given, ensure_ascii=False)
+    made = trace(run("r", params={"model": "gpt-4"}, texts={"inputs.json": inputs}))
+    assert made.request_preview == (shown or inputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"rationale": "It says so.", "answer": "C"}, "C"),
+        ({"sources": ["a"], "final_response": "Wide.", "thought": "hm"}, "Wide."),
+        ({"gpt_answer": "Wide.", "claude_answer": "Broad."}, None),
+        ({"answer": {"text": "Wide."}, "note": "ok"}, None),
+    ],
+)
+def test_preview_shows_the_answer_and_not_what_stands_beside_it(
+    given: dict[str, object], shown: str | None
+) -> None:
+    outputs = json.dumps(given)
+    made = trace(run("r", params={"model": "gpt-4"}, texts={"outputs.json": outputs}))
+    assert made.response_preview == (shown or outputs)
+
+
 def test_recorded_conversation_is_split_into_question_and_answer() -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     made = trace(
@@ -600,6 +677,24 @@ def test_nothing_that_a_run_logged_is_dropped() -> None:
 
 
 # --------------------------------------------------------------- sessions, users, assessments
+
+
+@pytest.mark.parametrize(
+    "metric", ["score", "correctness_score", "rougeL", "tone_rating", "exact_match", "bleu"]
+)
+def test_score_of_a_call_is_feedback(metric: str) -> None:
+    texts = {"question.txt": "Who is it?", "answer.txt": "It is Ada."}
+    made = trace(run("r", texts=texts, metrics={metric: 0.5, "chunks_retrieved": 4}))
+    found = [(each.name, each.value, each.source_type) for each in made.assessments]
+    assert found == [(metric, 0.5, "CODE")]
+    assert made.assessments[0].source_id == f"metric {metric}"
+
+
+def test_score_that_a_rule_knows_better_is_judged_once() -> None:
+    texts = {"question.txt": "Who is it?", "answer.txt": "It is Ada."}
+    made = trace(run("r", texts=texts, metrics={"user_score": 4, "judge_score": 3}))
+    found = {each.name: each.source_type for each in made.assessments}
+    assert found == {"user_score": "HUMAN", "judge_score": "LLM_JUDGE"}
 
 
 def test_session_and_user_ids_are_made_fit_to_open() -> None:
