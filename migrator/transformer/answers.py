@@ -15,6 +15,7 @@ from migrator.model import Json, RunRecord
 from migrator.transformer.chat_messages import Turn
 from migrator.transformer.found import Found
 from migrator.transformer.loose_texts import worked_on
+from migrator.transformer.media import descriptions_of, media_of
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import are_texts_by_key, texts_in
 from migrator.transformer.profile_index import ProfileIndex
@@ -71,6 +72,8 @@ def find_answers(view: Reading) -> tuple[Found, ...]:
         return tuple(final[:1]) if final else listed
     if candidates := _uncertain_answers(view):
         return (min(candidates, key=_rank),)
+    if names_llm(view) and media_of(view.run) and (described := descriptions_of(view.run)):
+        return described[:1]
     if (turn := view.turn()) is not None and turn[0].answer is not None:
         return (turn[1]._replace(value=turn[0].answer),)
     others = [*histories, *view.ranked("maybe_outputs")]

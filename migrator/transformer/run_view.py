@@ -43,6 +43,7 @@ from migrator.transformer.loose_texts import (
     loose_texts,
     worked_on,
 )
+from migrator.transformer.media import media_of
 from migrator.transformer.model_names import (
     ModelKind,
     kind_of_model,
@@ -509,6 +510,8 @@ class RunView:
         loose = self.loose()
         if texts := (*loose.asked, *loose.unclear):
             return {found.stem: found.value for found in texts}, texts
+        if names_llm(self) and (media := media_of(self.run)):
+            return {found.stem: found.value for found in media}, media
         return None, ()
 
     def _outputs(self) -> tuple[Json, tuple[Found, ...]]:

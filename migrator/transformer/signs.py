@@ -18,6 +18,7 @@ from typing import NamedTuple
 from migrator import encoding
 from migrator.model import RunRecord
 from migrator.transformer.found import Found, Tokens
+from migrator.transformer.media import media_of
 from migrator.transformer.model_names import (
     ModelKey,
     ModelKind,
@@ -368,6 +369,14 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
     return None
 
 
+def has_media(evidence: Evidence) -> Sign | None:
+    """An image, a recording or a video that an LLM was given."""
+    media = media_of(evidence.run) if evidence.is_llm else ()
+    if not media:
+        return None
+    return Sign("media", 2, f"an image or a recording beside an LLM ({media[0].origin})")
+
+
 def has_text_lengths(evidence: Evidence) -> Sign | None:
     """Lengths of texts that were not logged themselves; more if there are two."""
     names = [key for key in (*evidence.run.metrics, *evidence.run.params) if _is_text_length(key)]
@@ -404,6 +413,7 @@ CONTEXT_RULES: tuple[Rule, ...] = (
     has_failed,
     has_sampling_settings,
     has_retrieval,
+    has_media,
     has_text_lengths,
     names_several_models,
 )
@@ -429,6 +439,9 @@ def has_epochs(evidence: Evidence) -> Sign | None:
 
 
 def has_hyper_parameters(evidence: Evidence) -> Sign | None:
+    """Hyper-parameters of a run that does not both ask and answer: agents have a depth as well."""
+    if min(evidence.asked_points, evidence.answer_points) >= STRONG_TEXT:
+        return None
     if names := sorted(key for key in evidence.run.params if _is_of_ml(normalise(key))):
         return Sign("hyper", -2, f"hyper-parameters ({', '.join(names[:3])})")
     return None
@@ -646,7 +659,8 @@ def _has_many_cases(run: RunRecord) -> bool:
     """Whether a run holds totals or averages over several cases."""
     if any(MANY_CASES.search(normalise(key)) for key in run.metrics):
         return True
-    if any(count > 1 and CASE_COUNT.match(name) for name, count in _numbers(run)):
+    is_of_one_text = any(_is_text_length(key) for key in run.metrics)
+    if not is_of_one_text and any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run)):
         return True
     return _counts_many(run)
 

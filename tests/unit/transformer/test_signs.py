@@ -39,6 +39,9 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"metrics": {"cost_usd": 0.1}}, []),
         ({"params": {"session_id": "7"}, "metrics": TOKENS}, [("tokens", 4), ("session", 1)]),
         ({"params": {"session_id": "7"}}, []),
+        ({"params": {"model": "llava:7b", "photo": "a/1.JPG"}}, [("model", 2), ("media", 2)]),
+        ({"params": {"model": "resnet50", "photo": "a/1.JPG"}}, []),
+        ({"params": {"model": "llava:7b", "loss_plot": "1.png"}}, [("model", 2)]),
         ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
         ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
         ({"params": {"predicted_label": "spam"}}, [("class", -2)]),
@@ -72,4 +75,4 @@ def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, i
 
 def test_each_rule_is_listed_once() -> None:
     rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
-    assert len(set(rules)) == len(rules) == 20
+    assert len(set(rules)) == len(rules) == 21

@@ -92,6 +92,17 @@ def shown(**given: Any) -> tuple[Any, Any]:
         ({"params": {**LLM, "system_prompt": "Be brief.", "question": ASKED, "answer": ANSWER}},
          {"messages": [{"role": "system", "content": "Be brief."},
                        {"role": "user", "content": ASKED}]}, ANSWER),
+        # A system prompt apart from the chat that it stands before.
+        ({"texts": {"system_prompt.txt": "Be brief.", "session.json": json.dumps({"turns": [
+            {"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]})}},
+         {"messages": [{"role": "system", "content": "Be brief."},
+                       {"role": "user", "content": ASKED}]}, ANSWER),
+        # An image, and what it shows.
+        ({"params": {"model": "llava:7b", "image_path": "in/7.jpg", "meal_description": ANSWER}},
+         {"image_path": "in/7.jpg"}, ANSWER),
+        ({"params": {"model": "gpt-4o-audio-preview", "recording": "https://a.b/7.mp3?x=1"},
+          "texts": {"out/caption.txt": ANSWER}},
+         {"recording": "https://a.b/7.mp3?x=1"}, ANSWER),
     ],
 )  # fmt: skip
 def test_question_and_answer(given: dict[str, Any], asked: Any, answer: str) -> None:
