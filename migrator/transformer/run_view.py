@@ -484,8 +484,9 @@ class RunView:
             if found.at not in ignored and not is_by_model(found)
         ]
         is_made = any(is_by_model(found) for found in self.maybe("maybe_inputs"))
-        if not candidates and (is_made or self.maybe("maybe_outputs")):  # what it is about
-            subjects = [
+        is_call = is_made or bool(self.maybe("maybe_outputs")) or self.usage()[0].are_known
+        if not candidates and is_call:
+            subjects = [  # what it is about
                 found
                 for found in self.maybe("maybe_inputs", Prose.TERMS)
                 if found.stem.rpartition("_")[2] in SUBJECTS and not is_by_model(found)

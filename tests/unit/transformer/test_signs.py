@@ -42,6 +42,10 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"params": {"model": "llava:7b", "photo": "a/1.JPG"}}, [("model", 2), ("media", 2)]),
         ({"params": {"model": "resnet50", "photo": "a/1.JPG"}}, []),
         ({"params": {"model": "llava:7b", "loss_plot": "1.png"}}, [("model", 2)]),
+        ({"params": {"max_depth": "3"}}, [("hyper", -2)]),
+        ({"params": {"max_depth": "3", "question": "Why does it rain?"},
+          "texts": {"answer.txt": "Because warm air rises and cools."}},
+         [("text", 4)]),
         ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
         ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
         ({"params": {"predicted_label": "spam"}}, [("class", -2)]),
@@ -76,3 +80,10 @@ def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, i
 def test_each_rule_is_listed_once() -> None:
     rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
     assert len(set(rules)) == len(rules) == 21
+
+
+def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() -> None:
+    many = {"cases": 31.0, "accuracy": 0.8}
+    one = {"cases": 31.0, "response_length": 900.0}
+    assert signs_of(RunView(run("r", metrics=many), GENERIC)).many_cases
+    assert not signs_of(RunView(run("r", metrics=one), GENERIC)).many_cases

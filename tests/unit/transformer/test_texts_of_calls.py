@@ -346,6 +346,12 @@ def test_tokens_by_the_last_words_of_a_metric() -> None:
     }  # fmt: skip
 
 
+def test_subject_of_a_call_whose_answer_was_not_logged() -> None:
+    made = trace(run("r", params={**LLM, "topic": "error correction"}, metrics={"tokens": 90}))
+    assert value(made.spans[0], conv.SPAN_INPUTS) == {"topic": "error correction"}
+    assert value(made.spans[0], conv.SPAN_USAGE) == {"total_tokens": 90}
+
+
 def test_tokens_of_parts_are_not_those_of_the_run() -> None:
     metrics = {"planner_prompt_tokens": 30, "writer_prompt_tokens": 9}
     made = trace(run("r", params={**LLM, "question": ASKED}, metrics=metrics))
