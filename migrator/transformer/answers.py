@@ -19,9 +19,10 @@ from migrator.transformer.media import descriptions_of, media_of
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import are_texts_by_key, texts_in
 from migrator.transformer.profile_index import ProfileIndex
-from migrator.transformer.profiles import Profile
+from migrator.transformer.profiles import Profile, normalise
 from migrator.transformer.prose import Prose, is_statement, kind_of_text
 from migrator.transformer.text_names import (
+    PREDICTED_WORDS,
     SHORT_ANSWERS,
     draft_rank,
     is_by_model,
@@ -192,6 +193,19 @@ def _is_product_of_llm(view: Reading, product: Found) -> bool:
     sentences = [text for text in texts if kind_of_text(text) >= Prose.PROSE]
     given = worked_on(view.run, view.index)
     return bool(given) and any(text not in str(given[0].value) for text in sentences)
+
+
+def predicted_class(view: Reading) -> tuple[Found, ...]:
+    """The one class that an LLM found, by the name of a param or tag."""
+    if not names_llm(view):
+        return ()
+    classes: list[Found] = []
+    for place, values in (("param", view.run.params), ("tag", view.run.tags)):
+        for key, text in values.items():
+            is_named_so = not PREDICTED_WORDS.isdisjoint(normalise(key).split("_"))
+            if is_named_so and kind_of_text(text) in (Prose.WORD, Prose.TERMS):
+                classes.append(Found(text, place, key))
+    return tuple(classes) if len(classes) == 1 else ()
 
 
 def answer_in_note(view: Reading) -> tuple[Found, ...]:

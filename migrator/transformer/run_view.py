@@ -17,6 +17,7 @@ from migrator.transformer.answers import (
     find_answers,
     has_short_answer,
     names_llm,
+    predicted_class,
     structured_answer,
 )
 from migrator.transformer.chat_messages import (
@@ -522,7 +523,8 @@ class RunView:
         _, answer, note = self._note()
         if not founds and answer is not None and note:
             return answer, (note,)
-        founds = founds or self.loose().answered or structured_answer(self) or answer_in_note(self)
+        founds = founds or self.loose().answered or structured_answer(self)
+        founds = founds or answer_in_note(self) or predicted_class(self)
         if not founds:
             return None, ()
         value = founds[0].value

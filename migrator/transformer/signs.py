@@ -30,7 +30,7 @@ from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
-from migrator.transformer.text_names import SURE_QUESTION_WORDS, is_report
+from migrator.transformer.text_names import PREDICTED_WORDS, SURE_QUESTION_WORDS, is_report
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(
@@ -112,9 +112,6 @@ WORDS_OF_AIMS = words("task goal objective message")
 SURE_ANSWER_WORDS = words(
     "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
 )
-PREDICTED_WORDS = words("predicted prediction label class")
-"""Words of keys whose value is the class that a classifier found."""
-
 API_ERROR = re.compile(
     r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
     r"|context.?length|max.?tokens|too many (tokens|requests)|api.?key|\b429\b|prompt|completion"

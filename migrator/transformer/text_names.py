@@ -24,6 +24,9 @@ BY_MODEL = words(
     "assistant ai bot chatbot generated answer reply response result output translated summarized "
     "summarised corrected rewritten simplified paraphrased predicted"
 )
+PREDICTED_WORDS = words("predicted prediction label class")
+"""Words of keys whose value is the class that a classifier found."""
+
 SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
 """Words of keys whose text, two words or more, is a question of a user."""
 

@@ -40,7 +40,10 @@ NOT_A_TEXT_OF_CALLS = words(
 )
 """Words of keys whose texts no user asked and no model answered."""
 
-OF_THE_MODEL = words("generated predicted answer response reply output final")
+OF_THE_MODEL = words(
+    "generated predicted answer response reply output final "
+    "ausgabe antwort salida respuesta saida resposta sortie reponse uscita risposta 回答 出力 응답"
+)
 """Words of keys whose value the model wrote, be it code, SQL or data."""
 CODE = words("sql code script command cmd")
 LEAST_CODE_WORDS = 4

@@ -97,6 +97,12 @@ def shown(**given: Any) -> tuple[Any, Any]:
             {"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]})}},
          {"messages": [{"role": "system", "content": "Be brief."},
                        {"role": "user", "content": ASKED}]}, ANSWER),
+        # What went in and came out, in another language.
+        ({"params": LLM, "texts": {"eingabe.txt": CONTEXT.strip(), "ausgabe.txt": ANSWER}},
+         {"eingabe": CONTEXT.strip()}, ANSWER),
+        # The class that an LLM put a text into.
+        ({"tags": {"llm": "gpt-4.1-nano", "predicted_category": "deposits"},
+          "texts": {"ticket_text.txt": ASKED}}, {"ticket_text": ASKED}, "deposits"),
         # An image, and what it shows.
         ({"params": {"model": "llava:7b", "image_path": "in/7.jpg", "meal_description": ANSWER}},
          {"image_path": "in/7.jpg"}, ANSWER),
