@@ -536,6 +536,8 @@ def _only_embeds(evidence: Evidence) -> bool:
 def _is_prompt(found: Found) -> bool:
     """Whether an input is a prompt of the application's author: no user's words, no question."""
     parts = found.stem.split("_")
+    if found.place == "artifact":
+        parts += normalise(found.key.rpartition("/")[0]).split("_")  # prompts/planner.txt
     if PROMPT_WORDS.isdisjoint(parts) or not USER_WORDS.isdisjoint(parts):
         return False
     text = found.value
