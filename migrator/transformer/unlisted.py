@@ -174,12 +174,21 @@ _OF_A_MEASURE = words("squared absolute mean standard relative percentage max mi
 
 def error_under_other_name(run: RunRecord, shape: Shape) -> Found | None:
     """A param or tag whose last word is that of an error, and whose value tells of one."""
-    for place, values in (("param", run.params), ("tag", run.tags)):
-        for plain, key in shape.spelled[place].items():
-            is_named = _ERROR_KEY.search(plain) and _OF_A_MEASURE.isdisjoint(plain.split("_"))
-            if is_named and len(values[key].split()) > 1 and is_error(values[key]):
-                return Found(values[key], place, key)
+    for place, key in _error_keys(shape):
+        text = (run.params if place == "param" else run.tags)[key]
+        if len(text.split()) > 1 and is_error(text):
+            return Found(text, place, key)
     return None
+
+
+@lru_cache(1 << 10)
+def _error_keys(shape: Shape) -> tuple[tuple[str, str], ...]:
+    keys: list[tuple[str, str]] = []
+    for place in ("param", "tag"):
+        for plain, key in shape.spelled[place].items():
+            if _ERROR_KEY.search(plain) and _OF_A_MEASURE.isdisjoint(plain.split("_")):
+                keys.append((place, key))
+    return tuple(keys)
 
 
 @lru_cache(1 << 10)
