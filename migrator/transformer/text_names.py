@@ -110,7 +110,8 @@ def is_report(found: Found) -> bool:
     """Whether a value is a report, a summary or an outcome, which jobs of every kind write."""
     if isinstance(found.value, Mapping) and not OUTCOMES.isdisjoint(found.value):
         return True
-    return found.stem.rpartition("_")[2] in REPORTS_OF_JOBS
+    parts = found.stem.split("_")
+    return parts[-1] in REPORTS_OF_JOBS or (parts[-1] == "result" and "final" not in parts)
 
 
 def is_neither(found: Found) -> bool:

@@ -554,10 +554,10 @@ def test_outcome_of_a_job_is_not_a_call() -> None:
     given: dict[str, Any] = {
         "params": {"status": "success"},
         "metrics": {"duration_seconds": 31.0},
-        "texts": {"result.json": json.dumps(outcome)},
+        "texts": {"output.json": json.dumps(outcome)},
     }
     assert plan(run("r", **given)).traces == ()
-    told = {"result.json": json.dumps({"message": ANSWER})}
+    told = {"output.json": json.dumps({"message": ANSWER})}
     assert len(plan(run("r", **{**given, "texts": told})).traces) == 1
 
 
@@ -575,3 +575,18 @@ def test_prompts_in_a_folder_of_prompts_are_not_a_call() -> None:
              "prompts/writer.txt": "You write the report. Be brief."}  # fmt: skip
     params = {**LLM, "temperature": "0.2", "max_iterations": "5"}
     assert plan(run("r", params=params, texts=texts)).traces == ()
+
+
+def test_message_and_result_of_a_job_are_not_a_call() -> None:
+    done = "All boxes were moved to the new shelf without a loss."
+    given: dict[str, Any] = {
+        "params": {"message": "Move the boxes of letters to the new shelf"},
+        "metrics": {"duration_s": 61.0},
+    }
+    assert plan(run("r", **given, texts={"result.txt": done})).traces == ()
+    assert len(plan(run("r", **given, texts={"final_result.txt": done})).traces) == 1
+
+
+def test_mail_that_a_model_wrote_beside_what_it_was_told() -> None:
+    params = {**LLM, "context": "We found the poem of 1893 in box four."}
+    assert shown(params=params, texts={"email_body.txt": ANSWER})[1] == ANSWER
