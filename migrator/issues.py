@@ -234,6 +234,14 @@ class Code(str, Enum):
         "Convert again when nothing writes into the store; the missing items are added.",
     )
 
+    STORE_BESIDE = (
+        "store-beside",
+        Severity.DEGRADED,
+        "The source is a folder whose mlruns was read. Another file store lies in the same folder "
+        "and was not read.",
+        "Give its path as a second source, or take all stores below the folder with --each.",
+    )
+
     # sources that are fetched
     OBJECT_NAME_UNUSABLE = (
         "object-name-unusable",

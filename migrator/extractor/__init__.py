@@ -17,7 +17,7 @@ from migrator.extractor.database.addresses import is_database, is_same_database,
 from migrator.extractor.filestore import FileStoreSource
 from migrator.extractor.filestore.artifacts import artifact_files
 from migrator.extractor.filestore.fingerprint import take_fingerprint
-from migrator.extractor.filestore.opening import FoundStores, each_store
+from migrator.extractor.filestore.opening import FoundStores, each_store, stores_beside
 from migrator.extractor.locations import (
     describe_location,
     local_path,
@@ -90,15 +90,15 @@ def _address(uri: str) -> tuple[object, ...] | None:
     return "localhost" if is_local else parts.hostname, port, parts.path.rstrip("/")
 
 
-def find_stores(text: str) -> FoundStores:
-    """The file stores in the folder that a user means; any other source is the only one.
+def find_stores(text: str, *, each: bool) -> FoundStores:
+    """The source that a user means, or with ``each`` all file stores in a folder.
 
-    Raises SourceError for a folder without any.
+    Any other kind of source is the only one. Raises SourceError for a folder without any store.
     """
     is_elsewhere = buckets.is_bucket(text) or is_server(text) or is_database(text)
     if is_elsewhere or archives.is_archive(text):
         return FoundStores("", [text], [])
-    return each_store(text)
+    return each_store(text) if each else FoundStores("", [text], stores_beside(text))
 
 
 @contextmanager

@@ -138,10 +138,8 @@ def fetched(
                 "No source is given.", todo="Give the path of an mlruns directory, or a database."
             )
         for text in texts:
-            found = extractor.FoundStores("", [text], [])
-            if options.each:
-                found = extractor.find_stores(text)
-                issues += found.issues
+            found = extractor.find_stores(text, each=options.each)
+            issues += found.issues
             for name in found.paths:
                 if name not in given:
                     given[name] = opened.enter_context(
@@ -155,6 +153,8 @@ def fetched(
                         )
                     )
             places.add(found.folder or given[text].name)
+        names = {source.name for source in given.values()}
+        issues = [issue for issue in issues if issue.path not in names]  # beside one, but given too
         yield Opened(list(given.values()), "\n".join(sorted(places)), issues, told, progress, look)
 
 

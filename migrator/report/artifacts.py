@@ -34,8 +34,9 @@ def hollow_lines(hollow: Mapping[str, int]) -> list[str]:
     if len(ranked) > MOST_PREFIXES:
         places += ", …"
     line = (
-        f"{total:,} rebuilt {have} neither input nor output, because artifacts of the runs were "
-        f"not found. Recorded below: {places}. --artifacts-at OLD=NEW says where they are now."
+        f"{total:,} rebuilt {have} neither input nor output. Artifacts of the runs, which may hold "
+        f"them, were not found. Recorded below: {places}. --artifacts-at OLD=NEW says where they "
+        "are now."
     )
     return [one_line(line)]
 

@@ -141,11 +141,17 @@ def _params(texts: Sequence[Found]) -> tuple[Found, ...]:
     return tuple(found for found in texts if found.place != "artifact")
 
 
+def _recorded(texts: Sequence[Found]) -> tuple[Found, ...]:
+    """Transcripts and documents. An ``email_body`` is written by models, too."""
+    return tuple(found for found in texts if _is_named(found, GIVEN - {"body"}))
+
+
 PAIR_RULES: tuple[Callable[[Sequence[Found]], tuple[Found, ...]], ...] = (
+    _recorded,
+    _params,
     _worked_on,
     _unchanged,
     _requests,
-    _params,
 )
 """Rules that find what was asked among two texts. The first one that finds one text decides."""
 

@@ -74,11 +74,13 @@ from migrator.transformer.unlisted import (
     call_entries,
     counts_under_other_names,
     duration_under_other_name,
+    error_under_other_name,
     facts_of_responses,
     is_named_by_model,
 )
 from migrator.transformer.values import (
     EMPTY_WORDS,
+    OK_WORDS,
     as_number,
     last_value,
     natural,
@@ -269,6 +271,9 @@ class RunView:
         if not is_timed and (duration := duration_under_other_name(self.shape)) is not None:
             name, key = duration
             found.setdefault(name, []).append((LAST, self._found("metric", key)))
+        error = error_under_other_name(self.run, self.shape)
+        if error is not None and "error_message" not in fields:
+            found.setdefault("error_message", []).append((LAST, error))
         return found
 
     def _in_order(self, name: str, entries: list[tuple[int, Found]]) -> Sequence[Found]:
@@ -475,6 +480,8 @@ class RunView:
         ignored = {found.at for found in self.every("not_inputs")}
         ignored.update(found.at for found in self.best("outputs"))
         candidates = [found for found in self.every("inputs") if found.at not in ignored]
+        if len(candidates) > 1:  # a message may be "ok"
+            candidates = [found for found in candidates if not _tells_success(found)]
         is_answered = any(not messages_at(found) for found in self.best("outputs"))
         least = Prose.PROSE
         if (is_answered or has_short_answer(self)) and not candidates:
@@ -712,6 +719,10 @@ class RunView:
             if key != whole and is_duration and 0 < last_value(points) < 1:
                 return True
         return False
+
+
+def _tells_success(found: Found) -> bool:
+    return isinstance(found.value, str) and found.value.strip().lower() in OK_WORDS
 
 
 _PLACE_IN_TEMPLATE = re.compile(r"\{([^}]*)\}")

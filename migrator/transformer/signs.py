@@ -146,6 +146,29 @@ class Signs(NamedTuple):
     data_job: Sign | None  # it works on data, and nothing in it speaks of an LLM
 
 
+class TextPoints(NamedTuple):
+    """How surely a run holds what a user asked, a prompt of the author, and an answer."""
+
+    asked: int
+    prompt: int
+    answer: int
+
+    def of_report(self, *, is_picked: bool) -> TextPoints:
+        """The points where the answer is a report, and no LLM is named: jobs write those, too.
+
+        ``is_picked``: whether its sentences are those of the text that was given.
+        """
+        asked = min(self.asked, 1) if is_picked else self.asked
+        return self._replace(asked=asked, answer=min(self.answer, 1))
+
+    def as_pair(self) -> TextPoints:
+        """The points in view of one another: something asked and an answer make a call."""
+        has_given = bool(self.asked or self.prompt)
+        if (self.answer > 1 and has_given) or (self.answer and self.asked > 1):
+            return self._replace(answer=STRONG_TEXT)
+        return self
+
+
 class Evidence(NamedTuple):
     """What the rules look at in one run, found once."""
 
@@ -166,42 +189,21 @@ class Evidence(NamedTuple):
     def of(cls, view: RunView) -> Evidence:
         tokens, tokens_from = view.usage()
         given, got = view.inputs()[1], view.outputs()[1]
-        asked = prompt = answer = 0
-        loose = {found.at for found in view.loose().all()}
-        is_pair = bool(given and got)
-        points_of_loose = 1 if not is_pair and _only_kept(view.run) else WEAK_TEXT
-        sure = _named_by_user(view)
-        for found in given:
-            points = STRONG_TEXT if found.at in sure else _asked_points(found)
-            points = min(points, points_of_loose) if found.at in loose else points
-            if not _is_prompt(found):
-                asked = max(asked, points)
-            elif _is_request(found) and not _keeps_versions(view):
-                asked = max(asked, min(points, FAIR_TEXT))
-            else:
-                prompt = max(prompt, points)
-        for found in got:
-            points = STRONG_TEXT if found.at in sure else _answer_points(found)
-            answer = max(answer, min(points, points_of_loose) if found.at in loose else points)
-        if view.turn() is not None or view.every("calls"):
-            asked = STRONG_TEXT
         model = view.model()
         is_llm = model is not None and _is_llm(model)
-        if got and all(is_report(found) for found in got) and not is_llm and not tokens.are_known:
-            answer = min(answer, 1)  # jobs of every kind write reports
-            if _is_excerpt(got, given):
-                asked = min(asked, 1)  # and algorithms without a model pick sentences
-        if (answer > 1 and (asked or prompt)) or (answer and asked > 1):
-            answer = STRONG_TEXT
+        points = _points_of_texts(view)
+        if not is_llm and not tokens.are_known and got and all(map(is_report, got)):
+            points = points.of_report(is_picked=_is_excerpt(got, given))
+        points = points.as_pair()
         duration = view.duration_ms(None)
         is_plausible = duration is not None and LATENCY_MS[0] <= duration.ms <= LATENCY_MS[1]
         return cls(
             view=view,
             tokens=tokens,
             tokens_from=tokens_from,
-            asked_points=asked,
-            answer_points=answer,
-            prompt_points=prompt,
+            asked_points=points.asked,
+            answer_points=points.answer,
+            prompt_points=points.prompt,
             texts=(*given, *got),
             model=model,
             is_llm=is_llm,
@@ -271,6 +273,31 @@ def signs_of(view: RunView) -> Signs:
         has_failed=bool(evidence.failure),
         data_job=_works_on_data(evidence),
     )
+
+
+def _points_of_texts(view: RunView) -> TextPoints:
+    """Weigh the inputs and outputs of a run one by one."""
+    given, got = view.inputs()[1], view.outputs()[1]
+    loose = {found.at for found in view.loose().all()}
+    is_pair = bool(given and got)
+    points_of_loose = 1 if not is_pair and _only_kept(view.run) else WEAK_TEXT
+    sure = _named_by_user(view)
+    asked = prompt = answer = 0
+    for found in given:
+        points = STRONG_TEXT if found.at in sure else _asked_points(found)
+        points = min(points, points_of_loose) if found.at in loose else points
+        if not _is_prompt(found):
+            asked = max(asked, points)
+        elif _is_request(found) and not _keeps_versions(view):
+            asked = max(asked, min(points, FAIR_TEXT))
+        else:
+            prompt = max(prompt, points)
+    for found in got:
+        points = STRONG_TEXT if found.at in sure else _answer_points(found)
+        answer = max(answer, min(points, points_of_loose) if found.at in loose else points)
+    if view.turn() is not None or view.every("calls"):
+        asked = STRONG_TEXT
+    return TextPoints(asked, prompt, answer)
 
 
 def _hits(rules: Sequence[Rule], evidence: Evidence) -> list[Sign]:
@@ -546,6 +573,8 @@ def _only_embeds(evidence: Evidence) -> bool:
 def _is_prompt(found: Found) -> bool:
     """Whether an input is a prompt of the application's author: no user's words, no question."""
     parts = found.stem.split("_")
+    if found.place == "artifact":
+        parts += normalise(found.key.rpartition("/")[0]).split("_")  # prompts/planner.txt
     if PROMPT_WORDS.isdisjoint(parts) or not USER_WORDS.isdisjoint(parts):
         return False
     text = found.value
@@ -593,13 +622,9 @@ def _is_score(view: RunView, metric: str) -> bool:
 def _is_excerpt(got: Sequence[Found], given: Sequence[Found]) -> bool:
     """Whether all sentences of an output stand in an input: nothing was written."""
     source = "\n".join(found.value for found in given if isinstance(found.value, str))
-    sentences = [
-        sentence.strip()
-        for found in got
-        for sentence in _SENTENCE_END.split(str(found.value))
-        if sentence.strip()
-    ]
-    return bool(sentences) and all(sentence in source for sentence in sentences)
+    written = "\n".join(str(found.value) for found in got)
+    sentences = [sentence.strip() for sentence in _SENTENCE_END.split(written)]
+    return bool(got) and all(sentence in source for sentence in sentences)
 
 
 def _asked_points(found: Found) -> int:

@@ -49,6 +49,11 @@ OF_A_STUDY = words(
 REPORTS = words("summary report result plan description explanation text")
 """Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
 
+OUTCOMES = words("success ok valid passed status")
+"""Keys of an object that tells how a job ended."""
+
+REPORTS_OF_JOBS = words("summary report description explanation")
+
 
 _ACTION = re.compile(r"[^\W_]{2,}(?:tion|sion|cion|zione|sis|ung)s?")
 NO_PRODUCTS = words(
@@ -105,8 +110,11 @@ def is_text_of_the_call(found: Found, least: Prose) -> bool:
 
 
 def is_report(found: Found) -> bool:
-    """Whether a name is that of a report or a summary, which jobs of every kind write."""
-    return found.stem.rpartition("_")[2] in REPORTS
+    """Whether a value is a report, a summary or an outcome, which jobs of every kind write."""
+    if isinstance(found.value, Mapping) and not OUTCOMES.isdisjoint(found.value):
+        return True
+    parts = found.stem.split("_")
+    return parts[-1] in REPORTS_OF_JOBS or (parts[-1] == "result" and "final" not in parts)
 
 
 def is_neither(found: Found) -> bool:

@@ -27,7 +27,7 @@ from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, is_statement, kind_of_text
 from migrator.transformer.text_names import is_product
-from migrator.transformer.values import parse_json, transcript, words
+from migrator.transformer.values import is_error, parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
 NOT_A_TEXT_OF_CALLS = words(
@@ -169,6 +169,29 @@ def counts_under_other_names(shape: Shape) -> Mapping[str, str]:
         if len(matching) == 1:
             keys[name] = matching[0]
     return keys
+
+
+_ERROR_KEY = re.compile(r"(?:^|_)(?:error|exception)$")
+_OF_A_MEASURE = words("squared absolute mean standard relative percentage max min root rate margin")
+
+
+def error_under_other_name(run: RunRecord, shape: Shape) -> Found | None:
+    """A param or tag whose last word is that of an error, and whose value tells of one."""
+    for place, key in _error_keys(shape):
+        text = (run.params if place == "param" else run.tags)[key]
+        if len(text.split()) > 1 and is_error(text):
+            return Found(text, place, key)
+    return None
+
+
+@lru_cache(1 << 10)
+def _error_keys(shape: Shape) -> tuple[tuple[str, str], ...]:
+    keys: list[tuple[str, str]] = []
+    for place in ("param", "tag"):
+        for plain, key in shape.spelled[place].items():
+            if _ERROR_KEY.search(plain) and _OF_A_MEASURE.isdisjoint(plain.split("_")):
+                keys.append((place, key))
+    return tuple(keys)
 
 
 @lru_cache(1 << 10)

@@ -389,9 +389,9 @@ def test_hollow_traces_are_counted_with_the_place_of_their_artifacts(tmp_path: P
     outcome = convert(source)
     assert outcome.artifacts.hollow == {"s3://bucket/mlflow": 1}
     line = (
-        "1 rebuilt trace has neither input nor output, because artifacts of the runs were not "
-        "found. Recorded below: s3://bucket/mlflow (1 trace). --artifacts-at OLD=NEW says where "
-        "they are now."
+        "1 rebuilt trace has neither input nor output. Artifacts of the runs, which may hold them, "
+        "were not found. Recorded below: s3://bucket/mlflow (1 trace). --artifacts-at OLD=NEW says "
+        "where they are now."
     )
     for arguments in (["scan", str(source)], ["verify", str(source), "--against", uri_of(source)]):
         result = CliRunner().invoke(main, arguments)

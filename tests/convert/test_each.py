@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 import migrator
 from migrator.cli import main
 from migrator.errors import SourceError
+from migrator.issues import Code
 from tests.support import storekit
 
 FIRST, SECOND = "a" * 32, "b" * 32
@@ -107,3 +108,18 @@ def test_a_folder_that_can_not_be_read_is_named(outputs: Path) -> None:
     result = migrator.scan(outputs, each=True)
     (issue,) = [each for each in result.ledger.issues if each.path == str(outputs / "secret")]
     assert issue.code.value == "directory-unreadable" and result.exit_code == 3
+
+
+def test_a_store_beside_the_one_that_is_read_is_named(outputs: Path) -> None:
+    folder = outputs / "2024-05-01" / "12-00-00"
+    (folder / "mlruns_logs").mkdir()
+    assert stores_beside(folder) == []
+    write_store(folder / "mlruns_2", "66", "e" * 32)
+    assert stores_beside(folder) == [str(folder / "mlruns_2")]
+    assert stores_beside(folder, folder / "mlruns_2") == [], "it is read as well"
+    assert stores_beside(folder / "mlruns") == [], "it was given itself"
+
+
+def stores_beside(*sources: Path) -> list[str]:
+    issues = migrator.scan(sources).ledger.issues
+    return [issue.path for issue in issues if issue.code is Code.STORE_BESIDE]

@@ -16,7 +16,7 @@ from migrator.extractor.filestore.junk_names import is_junk_folder
 from migrator.extractor.filestore.layout import MODELS, TRASH, is_store, meta_of
 from migrator.extractor.filestore.read_log import special_entry_issue, unreadable
 from migrator.extractor.filestore.scanning import Listing, reason, scan
-from migrator.issues import Issue
+from migrator.issues import Code, Issue
 from migrator.paths import readable_path
 
 _FILE_TODO = "Give the path of the mlruns directory itself."
@@ -65,6 +65,28 @@ def open_store(location: str) -> str:
         "directory mlruns.",
         todo="Give the path of the mlruns directory.",
     )
+
+
+def stores_beside(location: str) -> list[Issue]:
+    """An issue for each store beside the directory ``mlruns`` of the folder that a user means.
+
+    Only directories whose names begin with ``mlruns`` are looked at: a folder of a project may
+    hold very many others.
+    """
+    path = _local_path(location)
+    if not os.path.isdir(path):
+        return []
+    listing = scan(path, path)
+    inner = listing.directory("mlruns")
+    if inner is None or is_store(path, listing):
+        return []
+    issues = []
+    for name, child in listing.dirs:
+        is_candidate = name.startswith("mlruns") and child != inner
+        if is_candidate and is_store(child, scan(child, path)):
+            message = f"It is a file store beside {readable_path(inner)}, and was not read."
+            issues.append(Issue(Code.STORE_BESIDE, child, message))
+    return issues
 
 
 def _nothing(path: str) -> SourceError:

@@ -564,3 +564,52 @@ def test_template_is_not_asked_beside_the_prompt_that_was_made_of_it(blank: str)
     )
     assert isinstance(both, dict)
     assert set(both) == {"prompt_template_basic", "full_prompt_basic"}
+
+
+def test_message_of_success_is_not_what_was_asked() -> None:
+    params = {**LLM, "message": "ok", "prompt": ASKED, "answer": ANSWER}
+    assert shown(params=params) == ({"prompt": ASKED}, ANSWER)
+    assert shown(params={**LLM, "message": "ok", "answer": ANSWER}) == ({"message": "ok"}, ANSWER)
+
+
+def test_outcome_of_a_job_is_not_a_call() -> None:
+    outcome = {"success": True, "message": "All expectations are met by the table of orders."}
+    given: dict[str, Any] = {
+        "params": {"status": "success"},
+        "metrics": {"duration_seconds": 31.0},
+        "texts": {"output.json": json.dumps(outcome)},
+    }
+    assert plan(run("r", **given)).traces == ()
+    told = {"output.json": json.dumps({"message": ANSWER})}
+    assert len(plan(run("r", **{**given, "texts": told})).traces) == 1
+
+
+def test_error_under_a_name_that_ends_so() -> None:
+    params = {"user_question": ASKED, "server_error": "ResourceExhausted: 429 quota exceeded"}
+    made = trace(run("r", params=params))
+    assert made.status == "ERROR"
+    assert "429 quota exceeded" in (made.spans[0].status_message or "")
+    measured = {"user_question": ASKED, "mean_squared_error": "0.1 of 2", "max_error": "0.2"}
+    assert trace(run("r", params=measured)).status == "OK"
+
+
+def test_prompts_in_a_folder_of_prompts_are_not_a_call() -> None:
+    texts = {"prompts/planner.txt": "You plan the steps for a task. Answer as JSON.",
+             "prompts/writer.txt": "You write the report. Be brief."}  # fmt: skip
+    params = {**LLM, "temperature": "0.2", "max_iterations": "5"}
+    assert plan(run("r", params=params, texts=texts)).traces == ()
+
+
+def test_message_and_result_of_a_job_are_not_a_call() -> None:
+    done = "All boxes were moved to the new shelf without a loss."
+    given: dict[str, Any] = {
+        "params": {"message": "Move the boxes of letters to the new shelf"},
+        "metrics": {"duration_s": 61.0},
+    }
+    assert plan(run("r", **given, texts={"result.txt": done})).traces == ()
+    assert len(plan(run("r", **given, texts={"final_result.txt": done})).traces) == 1
+
+
+def test_mail_that_a_model_wrote_beside_what_it_was_told() -> None:
+    params = {**LLM, "context": "We found the poem of 1893 in box four."}
+    assert shown(params=params, texts={"email_body.txt": ANSWER})[1] == ANSWER
