@@ -11,10 +11,11 @@ from migrator.errors import OptionError
 from migrator.issues import Code, Issue, Kind
 from migrator.model import Role, RunRecord
 from migrator.transformer import roles
+from migrator.transformer.field_values import MANY_FILLED, FieldValues
 from migrator.transformer.found import Step
 from migrator.transformer.logged_tables import likely_tables, tables_by_tag
 from migrator.transformer.profiles import BUILT_IN_ORIGIN, UNLISTED, Profile
-from migrator.transformer.run_view import MANY_FILLED, RunView
+from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames
 from migrator.transformer.signs import signs_of
 from migrator.transformer.steps import STEPS, TABLE_ROWS, read_steps
@@ -325,7 +326,7 @@ def _has_answer(tree: ReadTree, rows: ReadTree) -> bool:
 
 def _read_tree(live: LiveTree, profile: Profile) -> ReadTree:
     views: dict[str, RunView] = {}
-    filled: list[RunView] | None = [] if len(live.runs) > MANY_FILLED else None
+    filled: list[FieldValues] | None = [] if len(live.runs) > MANY_FILLED else None
     for top in live.tops:
         root = views[top] = RunView(live.runs[top], profile, filled=filled)
         for run_id in preorder(top, live.children)[1:]:

@@ -23,7 +23,7 @@ def is_new(text: str, stem: str, parts: Mapping[str, Found]) -> bool:
     """Whether a text says something that the parts found so far do not say."""
     if not text.strip() or stem in parts:
         return False
-    return not any(_is_same_text(text, part.value) for part in parts.values())
+    return not any(is_same_text(text, part.value) for part in parts.values())
 
 
 def renderings_of(parts: Mapping[str, Found]) -> tuple[Found, ...]:
@@ -97,7 +97,7 @@ def framed_chat(values: Mapping[str, Json]) -> Json:
     return [{"role": "system", "content": framing[0]}, {"role": "user", "content": asked[0]}]
 
 
-def _is_same_text(text: str, other: Json) -> bool:
+def is_same_text(text: str, other: Json) -> bool:
     """Whether two texts are the same one, be it that a logger cut one of them."""
     if not isinstance(other, str):
         return False

@@ -31,9 +31,10 @@ FAMILIES = (
 OTHER_KINDS = (
     "embed", "minilm", "mpnet", "bge", "e5-", r"e5(?![\w.])", "gte-", "sentence-transformers",
     "all-", "multi-qa-", "msmarco", "voyage", "instructor", "sbert", "ada-002", "nomic", "rerank",
-    "cross-encoder", "colbert", "splade", "whisper", "wav2vec", "tts", "transcribe", "speech",
-    "bark", "clip", "dall-e", "stable-diffusion", "sdxl", "flux", "imagen", "moderation", "bert",
-    "roberta", "distilbert", "deberta", "resnet", "yolo", "vit-", "guard",
+    "cross-encoder", "colbert", "splade", "whisper", "wav2vec", "pyannote", "tts", "transcribe",
+    "speech", "bark", "clip", "dall-e", "stable-diffusion", "sdxl", "flux", "imagen", "moderation",
+    "bert", "roberta", "distilbert", "deberta", "electra", "resnet", "yolo", "vit-", "guard",
+    "trocr", "paddleocr", "easyocr", "tesseract",
 )  # fmt: skip
 """Embedding, reranker, speech and image models, and encoders: their names are not an LLM's."""
 

@@ -16,10 +16,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from migrator import encoding
 from migrator.model import Json, RunRecord, SpanEvent, SpanType
-from migrator.transformer.chat_messages import Turn
+from migrator.transformer.chat_messages import FRAMING, Turn
 from migrator.transformer.clocks import EARLIEST_MS, LATEST_MS, MS
 from migrator.transformer.found import NO_TOKENS, Duration, Found, Judged, Status, Step, Tokens
-from migrator.transformer.input_parts import joined
+from migrator.transformer.input_parts import SYSTEM_STEMS, joined
 from migrator.transformer.judgements import judgements
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import Source, SpanRule, normalise
@@ -369,8 +369,9 @@ class RunSource(NodeSource):
     def content(self) -> Content:
         inputs, given = self.view.inputs()
         outputs, got = self.view.outputs()
-        if not given and (turn := self.view.turn()) is not None:
-            inputs, given = {"messages": _chat(turn[0])}, (turn[1],)
+        is_only_framing = all(found.stem in SYSTEM_STEMS for found in given)
+        if is_only_framing and (turn := self.view.turn()) is not None:
+            inputs, given = {"messages": _chat(turn[0], given)}, (*given, turn[1])
         elif not got and isinstance(inputs, Mapping) and encoding.is_chat(inputs.get("messages")):
             inputs, outputs = _split_chat(inputs["messages"])
             got = given if outputs is not None else ()
@@ -663,10 +664,15 @@ def _count(number: float | None) -> int | None:
     return int(number) if number is not None and 0 <= number <= MOST_TOKENS else None
 
 
-def _chat(turn: Turn) -> Json:
-    """The messages of a turn up to its question, in the form of MLflow's chats."""
+def _chat(turn: Turn, framing: Sequence[Found]) -> Json:
+    """The messages of a turn up to its question, in the form of MLflow's chats.
+
+    ``framing`` are the system prompts that were logged apart from the chat.
+    """
     before = [message.as_chat() for message in turn.before]
-    return [*before, {"role": "user", "content": turn.asked}]
+    is_framed = any(message.role in FRAMING for message in turn.before)
+    system = [] if is_framed else [{"role": "system", "content": each.value} for each in framing]
+    return [*system, *before, {"role": "user", "content": turn.asked}]
 
 
 def _split_chat(messages: Json) -> tuple[Json, Json]:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from migrator.model import Json
 from migrator.transformer.chat_messages import ANSWERING, ASKING, FRAMING, TOOLS, messages_of
-from migrator.transformer.values import as_number, parse_json
+from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.values import as_number, parse_json, words
 
 MOST_CHARS = 1_000_000  # a longer text is not parsed
 PARTS = (
@@ -30,6 +31,13 @@ USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "total_tokens": ("total_tokens", "totalTokenCount"),
 }
 """Names of token counts in the bodies of APIs."""
+
+LEAST_AGENTS = 2
+BACKGROUND = words(
+    "context contexts document documents source sources chunk chunks passage passages reference "
+    "expected target truth ground error reason note notes system"
+)
+"""Words of keys beside a question that name no agent."""
 
 ROLES = ASKING | ANSWERING | FRAMING | TOOLS
 
@@ -66,7 +74,8 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
         return [answer, *response_facts(value)]
     if (chat := _pair(value)) is not None:
         return [Part("outputs", "", chat)]
-    parts = _named_parts(value, fields_of, PARTS)
+    parts = _opened(_named_parts(value, fields_of, PARTS), fields_of)
+    parts += _last_text(value, parts)
     for key, each in value.items():  # {"request": {…}, "response": {…}}
         if is_chat_log(each) or (isinstance(each, Mapping) and answer_of(each) is not None):
             parts += [
@@ -74,6 +83,85 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
                 for part in parts_of(each, fields_of)
             ]
     return parts
+
+
+def question_and_answer(value: Json, fields_of: FieldsOfKey) -> list[Part]:
+    """The texts of an object that holds both what was asked and the answer; else nothing."""
+    if not isinstance(value, Mapping):
+        return []
+    texts = [
+        part for part in parts_of(value, fields_of) if part.field in TEXT_PARTS and part.inside
+    ]
+    sides = _kinds(part.field for part in texts)
+    return texts if len(sides) == len(_kinds(TEXT_PARTS)) else []
+
+
+def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:
+    """The parts, with the texts inside in place of an object: ``{"output": {"answer": …}}``."""
+    opened: list[Part] = []
+    for part in parts:
+        inside = _texts_of_side(part, fields_of)
+        opened += inside or [part]
+    return opened
+
+
+def _texts_of_side(part: Part, fields_of: FieldsOfKey) -> list[Part]:
+    """The texts in an object of inputs that were asked, or in one of outputs that answer."""
+    if not isinstance(part.value, Mapping):
+        return []
+    side = part.field.removeprefix("maybe_")
+    return [
+        inner._replace(inside=f"{part.inside}.{inner.inside}")
+        for inner in _named_parts(part.value, fields_of, TEXT_PARTS)
+        if isinstance(inner.value, str) and inner.field.removeprefix("maybe_") == side
+    ]
+
+
+def _last_text(value: Mapping[str, Json], parts: Sequence[Part]) -> list[Part]:
+    """What the last of several agents wrote, in an object that begins with what was asked.
+
+    The agents' names are the keys, and their texts stand in the order of their work.
+    """
+    fields = {part.inside: part.field for part in parts}
+    if "inputs" not in _kinds(fields.values()) or "outputs" in _kinds(fields.values()):
+        return []
+    first, *others = value
+    is_asked = fields.get(str(first)) in ("inputs", "maybe_inputs")
+    if not is_asked or not fields.keys().isdisjoint(others):
+        return []
+    if not are_texts_by_key({key: value[key] for key in others}):
+        return []
+    return [Part("maybe_outputs", str(others[-1]), value[others[-1]])]
+
+
+def are_texts_by_key(value: Json) -> bool:
+    """Whether a value is an object of several texts and nothing else, as several agents' are."""
+    if not isinstance(value, Mapping) or len(value) < LEAST_AGENTS:
+        return False
+    if any(not BACKGROUND.isdisjoint(str(key).lower().split("_")) for key in value):
+        return False
+    return all(
+        isinstance(text, str) and kind_of_text(text) >= Prose.PROSE for text in value.values()
+    )
+
+
+def _kinds(fields: Iterable[str]) -> frozenset[str]:
+    """The names of fields without the mark that they are uncertain."""
+    return frozenset(field.removeprefix("maybe_") for field in fields)
+
+
+def texts_in(value: Json) -> list[str]:
+    """All texts in a JSON value, however deep, in its order."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, Sequence):
+        return []
+    texts: list[str] = []
+    for each in value:
+        texts += texts_in(each)
+    return texts
 
 
 def is_chat_log(value: Json) -> bool:

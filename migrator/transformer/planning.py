@@ -142,6 +142,8 @@ def _plan_traces(tree: ReadTree, role: Role, options: PlanOptions, natives: Nati
         for unit in units:
             if natives.of(tree.views[unit]):
                 continue
+            if parent is not None and role is Role.SESSION:
+                tree.views[unit].inherit_model(parent)
             for story in stories(tree, unit, natives):
                 facts = TraceFacts(story.trace_id, role, parent, session, options.version)
                 made.traces.append(plan_trace(story.nodes, facts, made.issues))

@@ -79,7 +79,9 @@ USUAL_FOLDERS = (
 ``maybe_calls`` reads none of these below a folder of any name."""
 
 _USUAL_FILE = re.compile(USUAL_FILES, re.IGNORECASE)
-_OF_LLM = re.compile(r"(?i)(?:^|[/_.-])llm_[^/]*$")  # "llm_generated_test_cases.txt"
+_OF_LLM = re.compile(  # "llm_generated_test_cases.txt", "generated_test.py"
+    r"(?i)(?:^|[/_.-])(?:llm_[^/]*|generated_[^/]*\.(?:py|js|ts|java|sql|html))$"
+)
 _USUAL_FOLDER = re.compile(USUAL_FOLDERS, re.IGNORECASE)
 TEXT_ENDING = ".txt"
 UNLISTED = "maybe_calls"

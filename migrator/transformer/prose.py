@@ -145,6 +145,10 @@ def asks(text: str) -> bool:
 
 
 def _is_code(text: str) -> bool:
-    if _ADDRESS.match(text) or _DATA.match(text):
-        return True
+    return _ADDRESS.match(text) is not None or _DATA.match(text) is not None or is_statement(text)
+
+
+def is_statement(text: str) -> bool:
+    """Whether a text is a statement in SQL or Cypher."""
+    text = text[:MOST_CHARS]
     return _SQL.match(text) is not None and _SQL_MARKS.search(text) is not None

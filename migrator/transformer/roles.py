@@ -196,12 +196,20 @@ def role_of_tree(
         # Stages differ, so that what one of them does is not to be found in most of them.
         why = "nothing in it speaks of an LLM, and a stage of it trains"
         return Verdict(Role.PIPELINE, (why, *_reasons([stage])))
+    if root is not None and _has_loss_curves(signs[0]):
+        ml += [sign for sign in signs[0].ml if sign not in ml]
+    data_job = next((each.data_job for each in signs if each.data_job is not None), None)
+    if data_job is not None and not llm and not search and not ml:
+        return Verdict(Role.PIPELINE, ("stages of a job on data", *_reasons([data_job])))
     weighed = [*llm, *ml, *search]
     if _are_totals(below_signs, llm):
         weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
     score = _score(weighed)
+    least = LEAVE_TREE if llm else LEAVE_BARE_TREE
     is_search = _score(search) <= 2 * LEAVE_TREE and score < CONVERT_FLAT  # whatever trials hold
-    if is_search or score <= (LEAVE_TREE if llm else LEAVE_BARE_TREE):
+    if root is not None and _has_loss_curves(signs[0]):
+        least = CONVERT_FLAT - 1  # what the training of a model wrote besides is no workflow
+    if is_search or score <= least:
         role, why = Role.PIPELINE, "stages of training"
         if search or not _has_stages(tops):
             role, why = Role.SWEEP, "a search over settings"
@@ -209,6 +217,10 @@ def role_of_tree(
     role, why = _shape(root, tops)
     doubt = "" if score >= CONVERT_FLAT else f" (score {score}: few signs either way)"
     return Verdict(role, (f"{why}{doubt}", *_reasons(weighed)))
+
+
+def _has_loss_curves(root: Signs) -> bool:
+    return any(sign.kind == "epochs" for sign in root.ml)
 
 
 def _best_llm_signs(signs: Sequence[Signs]) -> list[Sign]:

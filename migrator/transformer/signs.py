@@ -18,6 +18,7 @@ from typing import NamedTuple
 from migrator import encoding
 from migrator.model import RunRecord
 from migrator.transformer.found import Found, Tokens
+from migrator.transformer.media import media_of
 from migrator.transformer.model_names import (
     ModelKey,
     ModelKind,
@@ -27,8 +28,9 @@ from migrator.transformer.model_names import (
 from migrator.transformer.payloads import answer_of, are_answers
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
-from migrator.transformer.run_view import REPORTS, RunView
+from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
+from migrator.transformer.text_names import PREDICTED_WORDS, SURE_QUESTION_WORDS, is_report
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(
@@ -60,8 +62,9 @@ CASE_COUNT = re.compile(
 """Names of params and metrics that count cases, if the number is above 1."""
 
 BULK_COUNT = re.compile(
-    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles"
-    r"|responses|answers|respondents|participants|votes|ratings)$"
+    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
+    r"|^((num|n|total|count|number_of)_)?"
+    r"(responses|answers|respondents|participants|votes|ratings)$"
 )
 LEAST_BULK = 20  # fewer may be those that one request looked at
 
@@ -94,28 +97,30 @@ RETRIEVAL = re.compile(
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
 )
+EMBEDDING_WORDS = words("embed embedding embeddings embedder")
+DATA_WORDS = words(
+    "rows row records record columns csv parquet table tables chunks shards partitions"
+)
+"""Words of keys that count or name what a job on data reads and writes."""
+
 PROMPT_WORDS = words("prompt prompts template instructions system persona")
 """Words of keys whose text is written by the author of an application, not by its user."""
 
 USER_WORDS = words("user question query questions queries ask asked message request")
 ASKING_WORDS = USER_WORDS - {"message", "request"}
-SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
-"""Words of keys whose text, two words or more, is a question of a user."""
-
-WORDS_OF_AIMS = words("task goal objective topic message")
+WORDS_OF_AIMS = words("task goal objective message")
 SURE_ANSWER_WORDS = words(
     "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
 )
-PREDICTED_WORDS = words("predicted prediction label class")
-"""Words of keys whose value is the class that a classifier found."""
-
 API_ERROR = re.compile(
     r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
     r"|context.?length|max.?tokens|too many (tokens|requests)|api.?key|\b429\b|prompt|completion"
 )
 """What errors of an LLM's API say."""
 
+_SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
 LATENCY_MS = (30.0, 20 * 60_000.0)  # an answer of an LLM takes neither less nor more
+LEAST_LENGTH_MS = 300  # a shorter run only logged something
 STRONG_TEXT = 4  # a prompt, a question or an answer that is surely one
 FAIR_TEXT = 3  # prose under a name that asks or answers
 WEAK_TEXT = 2  # a text that may be one
@@ -138,6 +143,30 @@ class Signs(NamedTuple):
     is_only_prompt: bool  # a prompt is all there is of a call
     many_cases: bool  # totals or averages over many cases
     has_failed: bool
+    data_job: Sign | None  # it works on data, and nothing in it speaks of an LLM
+
+
+class TextPoints(NamedTuple):
+    """How surely a run holds what a user asked, a prompt of the author, and an answer."""
+
+    asked: int
+    prompt: int
+    answer: int
+
+    def of_report(self, *, is_picked: bool) -> TextPoints:
+        """The points where the answer is a report, and no LLM is named: jobs write those, too.
+
+        ``is_picked``: whether its sentences are those of the text that was given.
+        """
+        asked = min(self.asked, 1) if is_picked else self.asked
+        return self._replace(asked=asked, answer=min(self.answer, 1))
+
+    def as_pair(self) -> TextPoints:
+        """The points in view of one another: something asked and an answer make a call."""
+        has_given = bool(self.asked or self.prompt)
+        if (self.answer > 1 and has_given) or (self.answer and self.asked > 1):
+            return self._replace(answer=STRONG_TEXT)
+        return self
 
 
 class Evidence(NamedTuple):
@@ -160,38 +189,24 @@ class Evidence(NamedTuple):
     def of(cls, view: RunView) -> Evidence:
         tokens, tokens_from = view.usage()
         given, got = view.inputs()[1], view.outputs()[1]
-        asked = prompt = answer = 0
-        loose = {found.at for found in view.loose().all()}
-        sure = _named_by_user(view)
-        for found in given:
-            points = STRONG_TEXT if found.at in sure else _asked_points(found)
-            points = min(points, WEAK_TEXT) if found.at in loose else points
-            if not _is_prompt(found):
-                asked = max(asked, points)
-            elif _is_request(found) and not _keeps_versions(view):
-                asked = max(asked, min(points, FAIR_TEXT))
-            else:
-                prompt = max(prompt, points)
-        for found in got:
-            points = STRONG_TEXT if found.at in sure else _answer_points(found)
-            answer = max(answer, min(points, WEAK_TEXT) if found.at in loose else points)
-        if view.turn() is not None or view.every("calls"):
-            asked = STRONG_TEXT
-        if (asked or prompt) and answer:
-            answer = STRONG_TEXT
         model = view.model()
+        is_llm = model is not None and _is_llm(model)
+        points = _points_of_texts(view)
+        if not is_llm and not tokens.are_known and got and all(map(is_report, got)):
+            points = points.of_report(is_picked=_is_excerpt(got, given))
+        points = points.as_pair()
         duration = view.duration_ms(None)
         is_plausible = duration is not None and LATENCY_MS[0] <= duration.ms <= LATENCY_MS[1]
         return cls(
             view=view,
             tokens=tokens,
             tokens_from=tokens_from,
-            asked_points=asked,
-            answer_points=answer,
-            prompt_points=prompt,
+            asked_points=points.asked,
+            answer_points=points.answer,
+            prompt_points=points.prompt,
             texts=(*given, *got),
             model=model,
-            is_llm=model is not None and _is_llm(model),
+            is_llm=is_llm,
             latency=duration.found if duration is not None and is_plausible else None,
             failure=_failure(view),
             holds_many_answers=any(
@@ -209,15 +224,19 @@ class Evidence(NamedTuple):
         """Whether a prompt is all there is: no question, no answer and nothing measured."""
         if self.asked_points or self.answer_points or self.failure or self.latency is not None:
             return False
-        if self.prompt_points == 0 or any(self.tokens):
+        tokens = self.tokens
+        is_length = self.tokens_from.startswith("param ")  # of the prompt, known beforehand
+        if self.prompt_points == 0 or tokens.output or tokens.total:
+            return False
+        if tokens.input and not is_length:
             return False
         return not any(_is_answer_file(self.view, each.path) for each in self.run.artifacts)
 
     @property
     def is_only_report(self) -> bool:
         """Whether a report or a summary is all the text there is, and no tokens were counted."""
-        stems = [found.stem.rpartition("_")[2] for found in self.texts]
-        return bool(stems) and REPORTS.issuperset(stems) and not self.tokens.are_known
+        is_report_only = bool(self.texts) and all(is_report(found) for found in self.texts)
+        return is_report_only and not (self.tokens.input and self.tokens.output)
 
     @property
     def is_only_question(self) -> bool:
@@ -252,7 +271,33 @@ def signs_of(view: RunView) -> Signs:
         is_only_prompt=evidence.is_only_prompt,
         many_cases=evidence.holds_many_answers or _has_many_cases(view.run),
         has_failed=bool(evidence.failure),
+        data_job=_works_on_data(evidence),
     )
+
+
+def _points_of_texts(view: RunView) -> TextPoints:
+    """Weigh the inputs and outputs of a run one by one."""
+    given, got = view.inputs()[1], view.outputs()[1]
+    loose = {found.at for found in view.loose().all()}
+    is_pair = bool(given and got)
+    points_of_loose = 1 if not is_pair and _only_kept(view.run) else WEAK_TEXT
+    sure = _named_by_user(view)
+    asked = prompt = answer = 0
+    for found in given:
+        points = STRONG_TEXT if found.at in sure else _asked_points(found)
+        points = min(points, points_of_loose) if found.at in loose else points
+        if not _is_prompt(found):
+            asked = max(asked, points)
+        elif _is_request(found) and not _keeps_versions(view):
+            asked = max(asked, min(points, FAIR_TEXT))
+        else:
+            prompt = max(prompt, points)
+    for found in got:
+        points = STRONG_TEXT if found.at in sure else _answer_points(found)
+        answer = max(answer, min(points, points_of_loose) if found.at in loose else points)
+    if view.turn() is not None or view.every("calls"):
+        asked = STRONG_TEXT
+    return TextPoints(asked, prompt, answer)
 
 
 def _hits(rules: Sequence[Rule], evidence: Evidence) -> list[Sign]:
@@ -266,7 +311,7 @@ def _hits(rules: Sequence[Rule], evidence: Evidence) -> list[Sign]:
 def has_tokens(evidence: Evidence) -> Sign | None:
     """Token counts; less if all are 0, as when the logger could not read them."""
     tokens = evidence.tokens
-    if not tokens.are_known:
+    if not tokens.are_known or (not tokens.output and _only_embeds(evidence)):
         return None
     if tokens.input and tokens.output:
         return Sign("tokens", 4, f"tokens of a prompt and of its answer ({evidence.tokens_from})")
@@ -348,6 +393,14 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
     return None
 
 
+def has_media(evidence: Evidence) -> Sign | None:
+    """An image, a recording or a video that an LLM was given."""
+    media = media_of(evidence.run) if evidence.is_llm else ()
+    if not media:
+        return None
+    return Sign("media", 2, f"an image or a recording beside an LLM ({media[0].origin})")
+
+
 def has_text_lengths(evidence: Evidence) -> Sign | None:
     """Lengths of texts that were not logged themselves; more if there are two."""
     names = [key for key in (*evidence.run.metrics, *evidence.run.params) if _is_text_length(key)]
@@ -384,6 +437,7 @@ CONTEXT_RULES: tuple[Rule, ...] = (
     has_failed,
     has_sampling_settings,
     has_retrieval,
+    has_media,
     has_text_lengths,
     names_several_models,
 )
@@ -409,6 +463,9 @@ def has_epochs(evidence: Evidence) -> Sign | None:
 
 
 def has_hyper_parameters(evidence: Evidence) -> Sign | None:
+    """Hyper-parameters of a run that does not both ask and answer: agents have a depth as well."""
+    if min(evidence.asked_points, evidence.answer_points) >= STRONG_TEXT:
+        return None
     if names := sorted(key for key in evidence.run.params if _is_of_ml(normalise(key))):
         return Sign("hyper", -2, f"hyper-parameters ({', '.join(names[:3])})")
     return None
@@ -445,8 +502,21 @@ def has_predicted_class(evidence: Evidence) -> Sign | None:
     return None
 
 
+def names_other_model(evidence: Evidence) -> Sign | None:
+    """An encoder, or a model of speech or scans, as the only one, where nobody asked."""
+    model = evidence.model
+    if model is None or kind_of_model(str(model.value)) is not ModelKind.OTHER:
+        return None
+    is_asked = evidence.asked_points >= STRONG_TEXT
+    if is_asked or evidence.tokens.are_known or not evidence.text_points:
+        return None
+    why = f"a model that answers nothing ({model.origin} = {str(model.value)[:60]})"
+    return Sign("other model", -2, why)
+
+
 ML_RULES: tuple[Rule, ...] = (
     has_predicted_class,
+    names_other_model,
     has_training_metrics,
     has_epochs,
     has_hyper_parameters,
@@ -474,9 +544,37 @@ def _failure(view: RunView) -> str:
     return f"{status.error_type} {status.error_message}".strip() or "failed"
 
 
+def _works_on_data(evidence: Evidence) -> Sign | None:
+    """Counts of rows and the like, or embeddings, where nothing speaks of an LLM."""
+    if evidence.is_llm or evidence.text_points or evidence.tokens.output:
+        return None
+    keys = (*evidence.run.params, *evidence.run.metrics)
+    named = [key for key in keys if not DATA_WORDS.isdisjoint(normalise(key).split("_"))]
+    if named:
+        return Sign("data", -3, f"a job on data ({min(named)})")
+    return Sign("data", -3, "a job on embeddings") if _only_embeds(evidence) else None
+
+
+def _only_kept(run: RunRecord) -> bool:
+    """Whether a run kept something and measured nothing, as one for a configuration does."""
+    if run.metrics or run.start_ms is None or run.end_ms is None:
+        return False
+    return run.end_ms - run.start_ms < LEAST_LENGTH_MS
+
+
+def _only_embeds(evidence: Evidence) -> bool:
+    """Whether a run names a model of embeddings and no LLM, and holds no text of a call."""
+    if evidence.is_llm or evidence.text_points:
+        return False
+    names = (*evidence.run.params, *evidence.run.tags)
+    return any(not EMBEDDING_WORDS.isdisjoint(normalise(name).split("_")) for name in names)
+
+
 def _is_prompt(found: Found) -> bool:
     """Whether an input is a prompt of the application's author: no user's words, no question."""
     parts = found.stem.split("_")
+    if found.place == "artifact":
+        parts += normalise(found.key.rpartition("/")[0]).split("_")  # prompts/planner.txt
     if PROMPT_WORDS.isdisjoint(parts) or not USER_WORDS.isdisjoint(parts):
         return False
     text = found.value
@@ -521,6 +619,14 @@ def _is_score(view: RunView, metric: str) -> bool:
     return not is_of_call
 
 
+def _is_excerpt(got: Sequence[Found], given: Sequence[Found]) -> bool:
+    """Whether all sentences of an output stand in an input: nothing was written."""
+    source = "\n".join(found.value for found in given if isinstance(found.value, str))
+    written = "\n".join(str(found.value) for found in got)
+    sentences = [sentence.strip() for sentence in _SENTENCE_END.split(written)]
+    return bool(got) and all(sentence in source for sentence in sentences)
+
+
 def _asked_points(found: Found) -> int:
     """How surely an input is a question, a request or a prompt: 0 to 4."""
     value = found.value
@@ -543,7 +649,8 @@ def _asked_points(found: Found) -> int:
     if kind is Prose.REQUEST:
         is_of_user = not ASKING_WORDS.isdisjoint(parts)  # commits and jobs are told to do, too
         return STRONG_TEXT if is_of_user or asks(value) else FAIR_TEXT
-    return {Prose.PROSE: FAIR_TEXT, Prose.TERMS: 1}.get(kind, 0)
+    points_of_terms = WEAK_TEXT if parts[-1] == "topic" else 1  # what a text is to be about
+    return {Prose.PROSE: FAIR_TEXT, Prose.TERMS: points_of_terms}.get(kind, 0)
 
 
 def _answer_points(found: Found) -> int:
@@ -574,7 +681,8 @@ def _has_many_cases(run: RunRecord) -> bool:
     """Whether a run holds totals or averages over several cases."""
     if any(MANY_CASES.search(normalise(key)) for key in run.metrics):
         return True
-    if any(count > 1 and CASE_COUNT.match(name) for name, count in _numbers(run)):
+    is_of_one_text = any(_is_text_length(key) for key in run.metrics)
+    if not is_of_one_text and any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run)):
         return True
     return _counts_many(run)
 

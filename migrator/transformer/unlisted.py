@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePath
 
 from migrator.model import RunRecord
 from migrator.transformer.found import Found
@@ -24,8 +25,9 @@ from migrator.transformer.payloads import (
 )
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
-from migrator.transformer.prose import Prose, asks, kind_of_text
-from migrator.transformer.values import parse_json, transcript, words
+from migrator.transformer.prose import Prose, asks, is_statement, kind_of_text
+from migrator.transformer.text_names import is_product
+from migrator.transformer.values import is_error, parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
 NOT_A_TEXT_OF_CALLS = words(
@@ -38,25 +40,21 @@ NOT_A_TEXT_OF_CALLS = words(
 )
 """Words of keys whose texts no user asked and no model answered."""
 
-OF_THE_MODEL = words("generated predicted answer response reply output final")
+OF_THE_MODEL = words(
+    "generated predicted answer response reply output final "
+    "ausgabe antwort salida respuesta saida resposta sortie reponse uscita risposta 回答 出力 응답"
+)
 """Words of keys whose value the model wrote, be it code, SQL or data."""
 CODE = words("sql code script command cmd")
 LEAST_CODE_WORDS = 4
-
-USERS = words("user customer client patient student caller visitor guest sender")
-"""Words of keys whose texts someone asked or told a model."""
-
-GIVEN = words("transcript transcription document review dialogue body")
-"""Words of keys whose texts a model was given to work on,"""
-
-WORKED_ON = GIVEN | words("article email essay post story")
-"""and of those which it was given if an answer stands beside them."""
 
 PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
 """Beginnings of tags that say where a run ran, Azure's with the pipeline's parameters."""
 
 TEXT_FILES = (".txt", ".md")
 ASKING_FIELDS = ("inputs", "maybe_inputs")
+UNSPECIFIC = words("text message content body")
+"""Keys in an object that say nothing of who wrote their text."""
 
 
 TOKEN_KEYS: Mapping[str, re.Pattern[str]] = {
@@ -78,28 +76,32 @@ OF_MANY_CALLS = words(
 """Words of such metrics that say that they count something else."""
 
 
+DURATION_KEYS: Mapping[str, re.Pattern[str]] = {
+    field: re.compile(
+        rf"(?:^|_)(?:latency|duration|elapsed|runtime|time|took|wall|total)_(?:{units})$"
+    )
+    for field, units in {
+        "duration_ms": "ms|msec|millis|milliseconds",
+        "duration_s": "s|sec|secs|seconds",
+    }.items()
+}
+"""Last words of metrics that are durations, by the field."""
+
+OF_A_PART = words(
+    "retrieval retrieve retriever search embed embedding index indexing load loading rerank audio "
+    "video speech stt tts asr timeout first ttft sql db database tool wait queue start startup"
+)
+"""Words of such metrics that say that they are of a part of the work only."""
+
+OF_THE_WHOLE = words("total overall request response workflow pipeline end e2e wall")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A value that a field gets, below all that the profile lists for it."""
 
     field: str
     found: Found
-
-
-@dataclass(frozen=True, slots=True)
-class LooseTexts:
-    """Texts under unlisted names, by what their form says of them."""
-
-    asked: tuple[Found, ...] = ()
-    answered: tuple[Found, ...] = ()
-    unclear: tuple[Found, ...] = ()  # several texts, none of which asks
-
-    def all(self) -> tuple[Found, ...]:
-        """All of them."""
-        return (*self.asked, *self.answered, *self.unclear)
-
-
-NO_TEXTS = LooseTexts()
 
 
 def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) -> list[Entry]:
@@ -118,9 +120,15 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
             value = only_row(value)
         if value is not None:
             is_by_model = is_named_by_model(key)
-            for part in parts_of(value, index.fields_of_param):
+            parts = parts_of(value, index.fields_of_param)
+            answers = any(part.field.endswith("outputs") for part in parts)
+            is_made = not answers and is_product(PurePath(key).stem)
+            for part in parts:
                 field = part.field
-                if is_by_model and field in ASKING_FIELDS:
+                if is_made and field in ASKING_FIELDS:
+                    continue  # what a model found in a text
+                is_unspecific = normalise(part.inside).rpartition("_")[2] in UNSPECIFIC
+                if is_by_model and is_unspecific and field in ASKING_FIELDS:
                     field = "maybe_outputs"  # {"text": …} in a response is its text
                 entries.append(Entry(field, Found(part.value, place, key, part.inside, True)))
         elif "\n" in text and transcript(text)[1] is not None:
@@ -163,36 +171,44 @@ def counts_under_other_names(shape: Shape) -> Mapping[str, str]:
     return keys
 
 
-@dataclass(frozen=True, slots=True)
-class KnownParts:
-    """What is known of a run's call before its loose texts are read."""
-
-    names_llm: bool
-    is_asked: bool = False
-    is_answered: bool = False
+_ERROR_KEY = re.compile(r"(?:^|_)(?:error|exception)$")
+_OF_A_MEASURE = words("squared absolute mean standard relative percentage max min root rate margin")
 
 
-def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> LooseTexts:
-    """The texts of a run under unlisted names, as far as they complete what is known.
+def error_under_other_name(run: RunRecord, shape: Shape) -> Found | None:
+    """A param or tag whose last word is that of an error, and whose value tells of one."""
+    for place, key in _error_keys(shape):
+        text = (run.params if place == "param" else run.tags)[key]
+        if len(text.split()) > 1 and is_error(text):
+            return Found(text, place, key)
+    return None
 
-    Without the name of an LLM only one question with one other text counts.
+
+@lru_cache(1 << 10)
+def _error_keys(shape: Shape) -> tuple[tuple[str, str], ...]:
+    keys: list[tuple[str, str]] = []
+    for place in ("param", "tag"):
+        for plain, key in shape.spelled[place].items():
+            if _ERROR_KEY.search(plain) and _OF_A_MEASURE.isdisjoint(plain.split("_")):
+                keys.append((place, key))
+    return tuple(keys)
+
+
+@lru_cache(1 << 10)
+def duration_under_other_name(shape: Shape) -> tuple[str, str] | None:
+    """The field and the metric of the whole duration, by the metric's last words.
+
+    None: there is none, or there are several.
     """
-    if not index.lists(UNLISTED):
-        return NO_TEXTS
-    texts = _texts(run, index)
-    if known.is_answered:
-        return LooseTexts(asked=_by_form(texts).asked or _worked_on(texts))
-    if known.is_asked:
-        answered = _by_model(texts)[:1]
-        if not answered and known.names_llm:
-            answered = _by_form(texts).answered
-        return LooseTexts(answered=answered)
-    if known.names_llm:
-        return _by_form(texts)
-    questions = _questions(texts)
-    others = tuple(found for found in texts if found not in questions)
-    is_pair = len(questions) == len(others) == 1
-    return LooseTexts(questions, others) if is_pair else NO_TEXTS
+    found: list[tuple[str, str, frozenset[str]]] = []
+    for plain, key in shape.spelled["metric"].items():
+        parts = frozenset(plain.split("_"))
+        if parts.isdisjoint(OF_MANY_CALLS) and parts.isdisjoint(OF_A_PART):
+            fields = [name for name, pattern in DURATION_KEYS.items() if pattern.search(plain)]
+            found += [(name, key, parts) for name in fields]
+    whole = [each for each in found if not each[2].isdisjoint(OF_THE_WHOLE)]
+    candidates = whole or found
+    return candidates[0][:2] if len(candidates) == 1 else None
 
 
 def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
@@ -208,51 +224,30 @@ def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     return tuple(objects)
 
 
-def _texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+def statements(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+    """The values under unlisted names that are statements in SQL or Cypher."""
+    if not index.lists(UNLISTED):
+        return ()
+    return tuple(
+        Found(text, place, key)
+        for place, key, text in _unlisted(run, index)
+        if is_statement(text) and _is_only_code(key)
+    )
+
+
+def unlisted_texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The values under unlisted names that are texts, or code that the model wrote."""
+    if not index.lists(UNLISTED):
+        return ()
     texts: list[Found] = []
     for place, key, text in _unlisted(run, index):
-        if _may_be_text(text) and not is_about_something_else(place, key):
+        if _may_be_text(text) and not _is_about_something_else(place, key, text):
             kind = kind_of_text(text)
             least = Prose.TERMS if is_named_by_model(key) else Prose.PROSE
             is_text = kind >= least or (kind and (asks(text) or not text.isascii()))
             if is_text or (kind is Prose.NOTHING and _is_written_code(key, text)):
                 texts.append(Found(text, place, key))
     return tuple(texts)
-
-
-def _by_form(texts: Sequence[Found]) -> LooseTexts:
-    """Sort the texts of a run that names an LLM by what their form says."""
-    questions = _questions(texts)
-    others = tuple(found for found in texts if found not in questions)
-    by_model = _by_model(others)
-    if questions:
-        return LooseTexts(questions[:1], (by_model or others)[:1])
-    requests = [found for found in others if kind_of_text(str(found.value)) is Prose.REQUEST]
-    if len(others) == 2 and len(requests) == 1:
-        return LooseTexts(tuple(requests), tuple(each for each in others if each not in requests))
-    if len(others) == 1:
-        is_request = kind_of_text(str(others[0].value)) is Prose.REQUEST
-        is_given = not (USERS | GIVEN).isdisjoint(others[0].stem.split("_"))
-        is_input = is_request or (is_given and not by_model)
-        return LooseTexts(asked=others) if is_input else LooseTexts(answered=others)
-    if len(by_model) == 1:
-        return LooseTexts(answered=by_model, unclear=tuple(e for e in others if e not in by_model))
-    return LooseTexts(unclear=others)
-
-
-def _questions(texts: Sequence[Found]) -> tuple[Found, ...]:
-    return tuple(found for found in texts if asks(str(found.value)))
-
-
-def _by_model(texts: Sequence[Found]) -> tuple[Found, ...]:
-    return tuple(found for found in texts if is_named_by_model(found.key))
-
-
-def _worked_on(texts: Sequence[Found]) -> tuple[Found, ...]:
-    """The one text whose name says that a model was given it to work on."""
-    given = [found for found in texts if not WORKED_ON.isdisjoint(found.stem.split("_"))]
-    return tuple(given) if len(given) == 1 else ()
 
 
 def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, str]]:
@@ -282,6 +277,12 @@ def _may_be_text(text: str) -> bool:
     return len(text) >= 4 and (" " in text or not text.isascii())
 
 
+def _is_about_something_else(place: str, key: str, text: str) -> bool:
+    if key.lower().endswith(".json") and parse_json(text) is text:  # a text with a wrong ending
+        key = f"{key[:-5]}.txt"
+    return is_about_something_else(place, key)
+
+
 @lru_cache(maxsize=10_000)
 def is_about_something_else(place: str, key: str) -> bool:
     if place == "artifact":
@@ -298,3 +299,8 @@ def _has_other_word(name: str) -> bool:
     if not OF_THE_MODEL.isdisjoint(parts):
         parts -= CODE
     return not NOT_A_TEXT_OF_CALLS.isdisjoint(parts)
+
+
+def _is_only_code(name: str) -> bool:
+    """Whether no word of a name but those of code says that it was neither asked nor answered."""
+    return NOT_A_TEXT_OF_CALLS.isdisjoint(set(normalise(name).split("_")) - CODE)

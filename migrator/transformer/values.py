@@ -26,10 +26,16 @@ ERROR_WORDS = words(
 NO_MESSAGES = ERROR_WORDS | {"true", "1"}
 NO_ERROR = EMPTY_WORDS | OK_WORDS | {"no error", "no errors", "without error", "not applicable"}
 
-_ASKED = "question|query|prompt|user|input|pregunta|pergunta|frage"
-_ANSWERED = "answer|response|output|assistant|reponse|réponse|respuesta|resposta|antwort"
+_ASKED = "question|query|prompt|user|human|customer|input|pregunta|pergunta|frage"
+_ANSWERED = (
+    "answer|response|output|assistant|agent|bot|chatbot|ai|reponse|réponse|respuesta|resposta"
+    "|antwort"
+)
 # The headings that such notes go on with end an answer; other words with a colon do not.
-_OTHERS = "sources|context|contexts|documents|metadata|latency|timestamp|model|tokens|top-k"
+_OTHERS = (
+    "sources|context|contexts|documents|metadata|latency|time|duration|timestamp|date|model|tokens"
+    "|cost|session|top-k"
+)
 _HEADING = re.compile(
     rf"^({_ASKED}|{_ANSWERED}|{_OTHERS})[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE
 )

@@ -95,7 +95,7 @@ def test_a_very_large_tree_gives_the_same_rows_as_any_other(
     monkeypatch.setattr("migrator.transformer.traces.MANY_SPANS", 1)
     monkeypatch.setattr("migrator.loader.rows.SPANS_AT_ONCE", 2)
     forgotten = []
-    forget = RunView._forget
+    forget = RunView.forget
 
     def noted(view: RunView) -> None:
         forgotten.append(view)
@@ -103,8 +103,8 @@ def test_a_very_large_tree_gives_the_same_rows_as_any_other(
 
     monkeypatch.setattr("migrator.packing._MOST_LIVE", 1)
     monkeypatch.setattr("migrator.transformer.choosing.MANY_FILLED", 1)
-    monkeypatch.setattr("migrator.transformer.run_view.MANY_FILLED", 1)
-    monkeypatch.setattr(RunView, "_forget", noted)
+    monkeypatch.setattr("migrator.transformer.field_values.MANY_FILLED", 1)
+    monkeypatch.setattr(RunView, "forget", noted)
     assert made("large.db") == ordinary
     assert len(forgotten) > 10
 

@@ -13,7 +13,8 @@ from migrator import encoding
 from migrator.model import Json, MetricPoint
 from migrator.transformer.found import Found, Step, Tokens
 from migrator.transformer.profiles import normalise
-from migrator.transformer.run_view import RunView, guess_unit
+from migrator.transformer.run_facts import guess_unit
+from migrator.transformer.run_view import RunView
 from migrator.transformer.values import parse_json, transcript
 
 RUNNING_TOTAL = re.compile(r"(total|cumulative|session|running|sum)_")

@@ -295,3 +295,37 @@ def test_reasons_name_every_sign_that_counted() -> None:
     text = " ".join(made.reasons)
     for sign in ("param model = gpt-4", "total_processing_time", "status", "settings"):
         assert sign in text
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"metrics": {"rows": 9100.0}},
+        {"params": {"output_table": "a.b"}},
+        {"params": {"embedding_model": "bge-small"}, "metrics": {"total_tokens": 51000.0}},
+    ],
+)
+def test_stages_of_a_job_on_data_stay_runs(stage: dict[str, Any]) -> None:
+    made = plan(*tree({}, {"run_name": "load", **stage}, {"run_name": "store"}))
+    assert (made.role, made.traces) == (Role.PIPELINE, ())
+    answer = {"texts": {"answer.txt": "Nine thousand rows were loaded."}}
+    made = plan(*tree({}, {"run_name": "load", **stage}, {"run_name": "tell", **answer}))
+    assert made.role is Role.WORKFLOW
+
+
+def test_sample_that_a_trained_model_wrote_makes_no_workflow() -> None:
+    loss = {"train_loss": [(0, 10, 2.0), (1, 20, 1.5), (2, 30, 1.1)]}
+    sample = {"run_name": "eval", "texts": {"sample_generation.txt": "The mill grinds the sea."}}
+    base = {"base_model": "meta-llama/Llama-3.2-1B"}
+    assert plan(*tree({"params": base, "metrics": loss}, sample)).traces == ()
+    assert len(plan(*tree({"params": base}, sample)).traces) == 1
+
+
+def test_turn_has_the_model_of_its_session() -> None:
+    turns = [
+        {"run_name": f"turn_{i}", "params": {"user_message": "hello there", **own}}
+        for i, own in enumerate(({}, {"model": "gpt-4o"}))
+    ]
+    made = plan(*tree({"params": {"model": "gemini-1.5-flash"}}, *turns))
+    models = [trace.spans[0].attributes["mlflow.llm.model"] for trace in made.traces]
+    assert models == ['"gemini-1.5-flash"', '"gpt-4o"']

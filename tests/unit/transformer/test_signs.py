@@ -16,6 +16,9 @@ EPOCHS = [(0, 1, 0), (1, 1, 1), (2, 1, 2)]  # ms, value, step
 TOKENS = {"input_tokens": 10.0, "output_tokens": 5.0}
 
 
+REPORT = "The new model was put into four regions without errors."
+
+
 def shown(**given: Any) -> list[tuple[str, int]]:
     signs = signs_of(RunView(run("r", **given), GENERIC))
     return [(sign.kind, sign.points) for sign in (*signs.llm, *signs.ml)]
@@ -36,11 +39,38 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"metrics": {"cost_usd": 0.1}}, []),
         ({"params": {"session_id": "7"}, "metrics": TOKENS}, [("tokens", 4), ("session", 1)]),
         ({"params": {"session_id": "7"}}, []),
+        ({"params": {"model": "llava:7b", "photo": "a/1.JPG"}}, [("model", 2), ("media", 2)]),
+        ({"params": {"model": "resnet50", "photo": "a/1.JPG"}}, []),
+        ({"params": {"model": "llava:7b", "loss_plot": "1.png"}}, [("model", 2)]),
+        ({"params": {"max_depth": "3"}}, [("hyper", -2)]),
+        ({"params": {"max_depth": "3", "question": "Why does it rain?"},
+          "texts": {"answer.txt": "Because warm air rises and cools."}},
+         [("text", 4)]),
         ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
         ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
         ({"params": {"predicted_label": "spam"}}, [("class", -2)]),
         ({"params": {"predicted_label": "spam", "llm_model": "gpt-4o"}}, [("model", 2)]),
         ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
+        ({"params": {"model_name": "electra_small", "prompt": "Print the key of the house"}},
+         [("text", 4), ("other model", -2)]),
+        ({"params": {"model_name": "electra_small", "question": "Who prints the key?"}},
+         [("text", 4)]),
+        # A report alone says little; a topic and a report are asked and answered.
+        ({"texts": {"summary.md": REPORT}}, [("text", 1)]),
+        ({"params": {"message": "Deploy the new ranking model to all regions"},
+          "texts": {"summary.md": REPORT}}, [("text", 1)]),
+        ({"params": {"topic": "rankings of regions"}, "texts": {"report.md": REPORT}},
+         [("text", 4)]),
+        ({"params": {"llm_model": "gpt-4o"}, "texts": {"summary.md": REPORT}},
+         [("text", 3), ("model", 2)]),
+        # Metrics whose last words are those of a duration.
+        ({"texts": {"answer.txt": REPORT}, "metrics": {"runtime_ms": 5100.0}},
+         [("text", 4), ("latency", 1)]),
+        ({"texts": {"answer.txt": REPORT},
+          "metrics": {"llm_time_seconds": 4.0, "total_response_time_seconds": 4.3}},
+         [("text", 4), ("latency", 1)]),
+        ({"texts": {"answer.txt": REPORT}, "metrics": {"retrieval_time_seconds": 4.0}},
+         [("text", 4)]),
     ],
 )  # fmt: skip
 def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, int]]) -> None:
@@ -49,4 +79,11 @@ def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, i
 
 def test_each_rule_is_listed_once() -> None:
     rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
-    assert len(set(rules)) == len(rules) == 19
+    assert len(set(rules)) == len(rules) == 21
+
+
+def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() -> None:
+    many = {"cases": 31.0, "accuracy": 0.8}
+    one = {"cases": 31.0, "response_length": 900.0}
+    assert signs_of(RunView(run("r", metrics=many), GENERIC)).many_cases
+    assert not signs_of(RunView(run("r", metrics=one), GENERIC)).many_cases

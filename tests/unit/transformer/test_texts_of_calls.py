@@ -92,6 +92,23 @@ def shown(**given: Any) -> tuple[Any, Any]:
         ({"params": {**LLM, "system_prompt": "Be brief.", "question": ASKED, "answer": ANSWER}},
          {"messages": [{"role": "system", "content": "Be brief."},
                        {"role": "user", "content": ASKED}]}, ANSWER),
+        # A system prompt apart from the chat that it stands before.
+        ({"texts": {"system_prompt.txt": "Be brief.", "session.json": json.dumps({"turns": [
+            {"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]})}},
+         {"messages": [{"role": "system", "content": "Be brief."},
+                       {"role": "user", "content": ASKED}]}, ANSWER),
+        # What went in and came out, in another language.
+        ({"params": LLM, "texts": {"eingabe.txt": CONTEXT.strip(), "ausgabe.txt": ANSWER}},
+         {"eingabe": CONTEXT.strip()}, ANSWER),
+        # The class that an LLM put a text into.
+        ({"tags": {"llm": "gpt-4.1-nano", "predicted_category": "deposits"},
+          "texts": {"ticket_text.txt": ASKED}}, {"ticket_text": ASKED}, "deposits"),
+        # An image, and what it shows.
+        ({"params": {"model": "llava:7b", "image_path": "in/7.jpg", "meal_description": ANSWER}},
+         {"image_path": "in/7.jpg"}, ANSWER),
+        ({"params": {"model": "gpt-4o-audio-preview", "recording": "https://a.b/7.mp3?x=1"},
+          "texts": {"out/caption.txt": ANSWER}},
+         {"recording": "https://a.b/7.mp3?x=1"}, ANSWER),
     ],
 )  # fmt: skip
 def test_question_and_answer(given: dict[str, Any], asked: Any, answer: str) -> None:
@@ -137,9 +154,145 @@ def test_object_is_the_answer_where_its_tokens_were_counted() -> None:
     texts = {"user_message.txt": ASKED, "classification.json": json.dumps(labels)}
     metrics = {"prompt_tokens": 1900, "completion_tokens": 41}
     assert shown(params=LLM, metrics=metrics, texts=texts) == ({"user_message": ASKED}, labels)
-    more = {**texts, "shot.json": json.dumps(labels)}
+    plain = {"user_message.txt": ASKED, "shot.json": json.dumps(labels)}
+    assert shown(params=LLM, metrics=metrics, texts=plain) == ({"user_message": ASKED}, labels)
+    more = {**plain, "angle.json": json.dumps(labels)}
     assert shown(params=LLM, metrics=metrics, texts=more) == ({"user_message": ASKED}, None)
-    assert shown(params=LLM, texts=texts) == ({"user_message": ASKED}, None)
+    assert shown(params=LLM, texts=plain) == ({"user_message": ASKED}, None)
+
+
+TASKS = {"tasks": [{"title": "Write the release notes until Friday", "owner": "Anna"}]}
+TOLD = "Anna: I will write the release notes. Ben: I fix the login test."
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        # An object with the name of an action, beside the name of an LLM.
+        {"params": LLM, "texts": {"email.txt": TOLD, "extraction.json": json.dumps(TASKS)}},
+        # The last of several.
+        {"params": LLM, "texts": {
+            "email.txt": TOLD, "extraction.json": json.dumps({"title": "notes"}),
+            "final_extraction.json": json.dumps(TASKS)}},
+        # Without a model: it says more than the text that it was made of.
+        {"texts": {"artifacts/transcript.txt": TOLD, "extraction.json": json.dumps(TASKS)}},
+    ],
+)  # fmt: skip
+def test_object_that_is_named_after_an_action_is_the_answer(given: dict[str, Any]) -> None:
+    inputs, outputs = shown(**given)
+    assert list(inputs.values()) == [TOLD]
+    assert outputs == TASKS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("segments", TASKS),  # no action
+        ("configuration", TASKS),  # a noun that only ends like one
+        ("extraction", {"lines": [TOLD]}),  # it says no more than the text
+        ("extraction", {"pages": 3}),
+    ],
+)
+def test_object_beside_a_text_without_a_model_is_not_a_call(name: str, value: Any) -> None:
+    texts = {"transcript.txt": TOLD, f"{name}.json": json.dumps(value)}
+    assert plan(run("r", texts=texts)).traces == ()
+
+
+BY_AGENT = {
+    "games": "Play a treasure hunt and musical chairs.",
+    "food": "Bake a cake and offer fruit.",
+}
+
+
+@pytest.mark.parametrize("name", ["results.json", "blackboard.json"])
+def test_texts_of_several_agents_in_one_object(name: str) -> None:
+    texts = {"prompt.txt": ASKED, name: json.dumps(BY_AGENT)}
+    assert shown(params=LLM, texts=texts) == ({"prompt": ASKED}, BY_AGENT)
+    mixed = {"prompt.txt": ASKED, name: json.dumps({**BY_AGENT, "score": 0.9})}
+    assert shown(params=LLM, texts=mixed) == ({"prompt": ASKED}, None)
+
+
+def test_last_text_of_a_record_that_begins_with_the_task() -> None:
+    record = {"task": ASKED, "writer": CONTEXT.strip(), "critic": ANSWER}
+    texts = {"artifacts/transcript.json": json.dumps(record)}
+    assert shown(params=LLM, texts=texts) == ({"task": ASKED}, ANSWER)
+    known = {"task": ASKED, "context": CONTEXT.strip(), "source": ANSWER}
+    assert shown(params=LLM, texts={"record.json": json.dumps(known)})[1] is None
+
+
+@pytest.mark.parametrize("key", ["sql_query", "statement", "cypher"])
+def test_statement_beside_a_question_is_the_answer(key: str) -> None:
+    statement = "SELECT city FROM orders WHERE day > 3"
+    assert shown(params={"question": ASKED, key: statement}) == ({"question": ASKED}, statement)
+
+
+@pytest.mark.parametrize("key", ["expected_sql", "gold_query", "reference_sql"])
+def test_statement_that_was_expected_is_not_the_answer(key: str) -> None:
+    params = {**LLM, "question": ASKED, key: "SELECT city FROM orders WHERE day > 3"}
+    assert shown(params=params)[1] is None
+
+
+def test_question_that_was_translated_is_not_the_answer() -> None:
+    params = {"question": ASKED, "translated_input": ASKED}
+    assert shown(params=params) == ({"question": ASKED}, None)
+    params["translated_input"] = "Wann bekomme ich meine Kaution zurück?"
+    params["sql_query"] = "SELECT a FROM b WHERE c = 1"
+    assert shown(params=params)[1] == "SELECT a FROM b WHERE c = 1"
+
+
+@pytest.mark.parametrize("name", ["error_output.json", "expected_output.txt"])
+def test_file_of_an_error_or_of_what_was_expected_is_not_the_answer(name: str) -> None:
+    texts = {"input.txt": ASKED, name: json.dumps({"error_type": "ReadTimeout", "error": "late"})}
+    assert shown(params=LLM, texts=texts)[1] is None
+
+
+def test_chat_in_a_file_of_an_uncertain_name() -> None:
+    messages = [
+        {"type": "human", "content": ASKED},
+        {"type": "ai", "content": "", "tool_calls": [{"name": "find"}]},
+        {"type": "tool", "content": "two months"},
+        {"type": "ai", "content": ANSWER},
+    ]
+    texts = {"workflow_response.json": json.dumps({"messages": messages, "next": None})}
+    expected = {"messages": [{"role": "user", "content": ASKED}]}
+    assert shown(params=LLM, texts=texts) == (expected, ANSWER)
+
+
+def test_note_of_a_run_that_speaks_of_the_question_is_the_answer() -> None:
+    params = {**LLM, "question": ASKED}
+    assert shown(params=params, tags={"mlflow.note.content": ANSWER})[1] == ANSWER
+    other = {"mlflow.note.content": "Baseline of the bot with the prompts of the first week."}
+    assert shown(params=params, tags=other)[1] is None
+
+
+def test_input_and_output_of_a_few_words_in_one_object() -> None:
+    texts = {"chat.json": json.dumps({"input": "Say hello in Finnish", "output": "Hei!"})}
+    assert shown(params=LLM, texts=texts) == ({"input": "Say hello in Finnish"}, "Hei!")
+    apart = {**LLM, "input": "words of the page", "output": "json"}
+    assert shown(params=apart, texts={"answer.txt": ANSWER})[1] == ANSWER
+
+
+def test_conversation_of_a_user_and_an_agent_in_a_note() -> None:
+    note = f"User : {ASKED}\nAgent: {ANSWER}\nTime : 3.20s"
+    assert shown(texts={"conversation.txt": note}) == ({"user": ASKED}, ANSWER)
+
+
+def test_code_under_a_name_of_tests_that_the_model_wrote() -> None:
+    code = "def test_add():\n    assert add(1, 2) == 3"
+    params = {**LLM, "user_message": ASKED}
+    assert shown(params=params, texts={"generated_test.py": code})[1] == code
+
+
+def test_text_in_a_file_with_the_ending_of_json() -> None:
+    texts = {"damage_description.json": ANSWER}
+    assert shown(params={"question": ASKED, **LLM}, texts={"alignment.json": ANSWER})[1] == ANSWER
+    assert shown(params={"question": ASKED, **LLM}, texts=texts)[1] is None
+
+
+def test_code_of_a_loop_is_the_answer_to_its_task() -> None:
+    code = "def prime(n):\n    return n"
+    given = {"params": {**LLM, "task": "Write a function that returns a prime"}}
+    assert shown(**given, texts={"final_code.py": code})[1] == code
 
 
 @pytest.mark.parametrize(
@@ -199,6 +352,12 @@ def test_tokens_by_the_last_words_of_a_metric() -> None:
     }  # fmt: skip
 
 
+def test_subject_of_a_call_whose_answer_was_not_logged() -> None:
+    made = trace(run("r", params={**LLM, "topic": "error correction"}, metrics={"tokens": 90}))
+    assert value(made.spans[0], conv.SPAN_INPUTS) == {"topic": "error correction"}
+    assert value(made.spans[0], conv.SPAN_USAGE) == {"total_tokens": 90}
+
+
 def test_tokens_of_parts_are_not_those_of_the_run() -> None:
     metrics = {"planner_prompt_tokens": 30, "writer_prompt_tokens": 9}
     made = trace(run("r", params={**LLM, "question": ASKED}, metrics=metrics))
@@ -231,6 +390,163 @@ def test_alternatives_in_the_name_of_a_file() -> None:
     assert wanted("reply.sql") and wanted("a/reply.py") and not wanted("reply.js")
 
 
+def test_prompt_and_its_own_length_are_not_a_call() -> None:
+    texts = {"prompt_formal.txt": "You answer mails in a formal tone. Be brief."}
+    params = {"prompt_name": "formal", "prompt_tokens": "61"}
+    assert plan(run("r", params=params, texts=texts)).traces == ()
+    measured = {"prompt_tokens": 61, "completion_tokens": 9}
+    assert len(plan(run("r", params=params, metrics=measured, texts=texts)).traces) == 1
+
+
+def test_answer_in_a_note_that_repeats_the_question() -> None:
+    note = f"Question:\n{ASKED}\n\nAnswer:\n{ANSWER}\n\nSources:\n  - lease.pdf\n"
+    assert shown(params={"question": ASKED}, texts={"answer.txt": note})[1] == ANSWER
+    other = note.replace(ASKED, "Who wrote it?")
+    assert shown(params={"question": ASKED}, texts={"answer.txt": other})[1] == other
+
+
+def test_texts_in_the_objects_of_a_state() -> None:
+    state = {"question": ASKED, "kind": "lease", "documents": [CONTEXT], "final_answer": ANSWER}
+    both = {"input": {"question": ASKED, "final_answer": ""}, "output": state}
+    for texts in ({"input_output.json": json.dumps(both)}, {"final_state.json": json.dumps(state)}):
+        inputs, outputs = shown(params=LLM, texts=texts)
+        assert list(inputs.values()) == [ASKED]
+        assert outputs == ANSWER
+
+
+def test_question_in_a_listed_object_beside_inputs_stays_in_it() -> None:
+    output = {"question": ASKED, "answer": ANSWER, "pages": [3]}
+    texts = {"inputs.json": json.dumps({"text": CONTEXT}), "outputs.json": json.dumps(output)}
+    assert shown(params=LLM, texts=texts)[1] == output
+    assert shown(params=LLM, texts={"outputs.json": json.dumps(output)})[1] == ANSWER
+
+
+def test_few_words_are_the_subject_of_an_answer() -> None:
+    params = {**LLM, "topic": "deposits of tenants", "task": "write report"}
+    assert shown(params=params, texts={"result_snippet.txt": ANSWER}) == (
+        {"topic": "deposits of tenants"}, ANSWER,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"step_1_research.txt": CONTEXT, "step_2_plan.txt": CONTEXT, "step_10_article.txt": ANSWER},
+        {"poem_v1.md": CONTEXT, "poem_v2.md": ANSWER},
+        {"poem_v1.md": CONTEXT, "poem_v2.md": ANSWER, "critique.md": CONTEXT},
+        {"agents/planner/output.md": CONTEXT, "agents/writer/output.md": CONTEXT,
+         "final/report.md": ANSWER},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("asked", [ASKED, "Write about deposits for students"])
+def test_text_of_the_last_step_is_the_answer(texts: dict[str, str], asked: str) -> None:
+    assert shown(params={**LLM, "request": asked}, texts=texts) == ({"request": asked}, ANSWER)
+
+
+def test_numbered_chunks_are_no_steps() -> None:
+    texts = {"chunk_1.txt": CONTEXT, "chunk_2.txt": ANSWER}
+    assert shown(params={**LLM, "question": ASKED}, texts=texts)[1] is None
+
+
+def test_param_was_given_and_file_is_the_answer() -> None:
+    points = "Sales rose by four percent, and the new shop opens in May."
+    inputs, outputs = shown(params={**LLM, "key_points": points}, texts={"draft.txt": ANSWER})
+    assert (inputs, outputs) == ({"key_points": points}, ANSWER)
+
+
+def test_checks_of_what_was_made_are_not_the_answer() -> None:
+    checked = {"valid": True, "reason": "All fields are in the text."}
+    texts = {"extraction.json": json.dumps(TASKS), "verification.json": json.dumps(checked)}
+    assert shown(params={**LLM, "user_message": TOLD}, texts=texts)[1] == TASKS
+
+
+def test_sentences_that_an_algorithm_picked_are_no_call() -> None:
+    article = "The bridge was built in 1931. It carries trams. Today only cyclists use it."
+    picked = {
+        "article.txt": article,
+        "summary.txt": "The bridge was built in 1931. It carries trams.",
+    }
+    assert plan(run("r", texts=picked)).traces == ()
+    written = {"article.txt": article, "summary.txt": "Only cyclists use the bridge of 1931."}
+    assert len(plan(run("r", texts=written)).traces) == 1
+
+
+def test_question_of_a_survey_is_not_a_call() -> None:
+    params = {"question": "How satisfied are you with the bridge?"}
+    assert plan(run("r", params=params, metrics={"responses": 412.0})).traces == ()
+    assert len(plan(run("r", params=params, metrics={"responses": 3.0})).traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "answered"),
+    [
+        ({"original.txt": CONTEXT.strip(), "simplified.txt": ANSWER}, "simplified.txt"),
+        ({"transcript.txt": CONTEXT.strip(), "minutes.md": ANSWER}, "minutes.md"),
+    ],
+)
+def test_text_that_was_made_of_another_is_the_answer(texts: dict[str, str], answered: str) -> None:
+    inputs, outputs = shown(params=LLM, texts=texts)
+    assert (list(inputs.values()), outputs) == ([CONTEXT.strip()], texts[answered])
+
+
+def test_text_alone_by_its_tokens() -> None:
+    text = {"docstring.txt": "Compute the flour that a grain gives in some hours."}
+    as_answer = {"prompt_tokens": 90, "completion_tokens": 13}
+    assert shown(params=LLM, texts=text, metrics=as_answer) == (None, text["docstring.txt"])
+    as_prompt = {"prompt_tokens": 13, "completion_tokens": 90}
+    assert shown(params=LLM, texts=text, metrics=as_prompt)[0] == {
+        "docstring": text["docstring.txt"]
+    }
+
+
+def test_few_words_of_a_user_are_what_was_asked() -> None:
+    params = {**LLM, "user_request": "Order flour for the bakery"}
+    assert shown(params=params)[0] == {"user_request": "Order flour for the bakery"}
+
+
+def test_file_of_a_configuration_is_not_a_call() -> None:
+    kept: dict[str, Any] = {
+        "params": LLM,
+        "texts": {"rails.txt": "Never talk of the election with a guest."},
+    }
+    assert plan(run("r", end=40, **kept)).traces == ()
+    assert len(plan(run("r", end=900, **kept)).traces) == 1
+    measured = run("r", end=40, metrics={"score": 0.7}, **kept)
+    assert len(plan(measured).traces) == 1
+
+
+def test_text_that_was_read_from_a_scan_is_not_a_call() -> None:
+    texts = {"output.txt": "The ferry comes at noon, except on Sundays."}
+    given: dict[str, Any] = {"texts": texts, "metrics": {"latency_ms": 900.0}}
+    assert plan(run("r", params={"model": "microsoft/trocr-base"}, **given)).traces == ()
+    assert len(plan(run("r", params={"model": "acme/own-model"}, **given)).traces) == 1
+
+
+def test_report_of_a_months_tokens_is_not_a_call() -> None:
+    texts = {"report.md": "The chat costs most, and the summaries came second."}
+    metrics = {"total_tokens": 9_100_000.0, "num_requests": 41_000.0}
+    assert plan(run("r", params={"provider": "openai"}, metrics=metrics, texts=texts)).traces == ()
+
+
+def test_response_that_only_tells_of_an_error_is_not_the_answer() -> None:
+    told = {"error": "upstream model is overloaded", "code": 529}
+    texts = {"request.json": json.dumps({"question": ASKED}), "response.json": json.dumps(told)}
+    assert shown(params=LLM, texts=texts)[1] is None
+    fine = {**texts, "response.json": json.dumps({"error": None, "text": ANSWER})}
+    assert shown(params=LLM, texts=fine)[1] == {"error": None, "text": ANSWER}
+
+
+def test_what_was_found_in_a_text_is_not_what_was_asked() -> None:
+    found = {"customer": "Mrs Berg", "request": "She would like to rent a boat for one week."}
+    texts = {"document.txt": TOLD, "extracted.json": json.dumps(found)}
+    assert shown(texts=texts) == ({"document": TOLD}, found)
+
+
+def test_query_and_what_a_model_made_of_it() -> None:
+    params = {**LLM, "original_query": "deposit back when", "rewritten_query": ASKED}
+    assert shown(params=params) == ({"original_query": "deposit back when"}, ASKED)
+
+
 @pytest.mark.parametrize("blank", ["{text}", "{{ text }}"])
 def test_template_is_not_asked_beside_the_prompt_that_was_made_of_it(blank: str) -> None:
     texts = {
@@ -248,3 +564,52 @@ def test_template_is_not_asked_beside_the_prompt_that_was_made_of_it(blank: str)
     )
     assert isinstance(both, dict)
     assert set(both) == {"prompt_template_basic", "full_prompt_basic"}
+
+
+def test_message_of_success_is_not_what_was_asked() -> None:
+    params = {**LLM, "message": "ok", "prompt": ASKED, "answer": ANSWER}
+    assert shown(params=params) == ({"prompt": ASKED}, ANSWER)
+    assert shown(params={**LLM, "message": "ok", "answer": ANSWER}) == ({"message": "ok"}, ANSWER)
+
+
+def test_outcome_of_a_job_is_not_a_call() -> None:
+    outcome = {"success": True, "message": "All expectations are met by the table of orders."}
+    given: dict[str, Any] = {
+        "params": {"status": "success"},
+        "metrics": {"duration_seconds": 31.0},
+        "texts": {"output.json": json.dumps(outcome)},
+    }
+    assert plan(run("r", **given)).traces == ()
+    told = {"output.json": json.dumps({"message": ANSWER})}
+    assert len(plan(run("r", **{**given, "texts": told})).traces) == 1
+
+
+def test_error_under_a_name_that_ends_so() -> None:
+    params = {"user_question": ASKED, "server_error": "ResourceExhausted: 429 quota exceeded"}
+    made = trace(run("r", params=params))
+    assert made.status == "ERROR"
+    assert "429 quota exceeded" in (made.spans[0].status_message or "")
+    measured = {"user_question": ASKED, "mean_squared_error": "0.1 of 2", "max_error": "0.2"}
+    assert trace(run("r", params=measured)).status == "OK"
+
+
+def test_prompts_in_a_folder_of_prompts_are_not_a_call() -> None:
+    texts = {"prompts/planner.txt": "You plan the steps for a task. Answer as JSON.",
+             "prompts/writer.txt": "You write the report. Be brief."}  # fmt: skip
+    params = {**LLM, "temperature": "0.2", "max_iterations": "5"}
+    assert plan(run("r", params=params, texts=texts)).traces == ()
+
+
+def test_message_and_result_of_a_job_are_not_a_call() -> None:
+    done = "All boxes were moved to the new shelf without a loss."
+    given: dict[str, Any] = {
+        "params": {"message": "Move the boxes of letters to the new shelf"},
+        "metrics": {"duration_s": 61.0},
+    }
+    assert plan(run("r", **given, texts={"result.txt": done})).traces == ()
+    assert len(plan(run("r", **given, texts={"final_result.txt": done})).traces) == 1
+
+
+def test_mail_that_a_model_wrote_beside_what_it_was_told() -> None:
+    params = {**LLM, "context": "We found the poem of 1893 in box four."}
+    assert shown(params=params, texts={"email_body.txt": ANSWER})[1] == ANSWER

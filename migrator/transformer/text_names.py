@@ -1,0 +1,177 @@
+"""What the name under which a text was logged says of it: asked, answered, a draft, neither."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from migrator import encoding
+from migrator.transformer.chat_messages import ASKING, Message, messages_of
+from migrator.transformer.found import Found
+from migrator.transformer.input_parts import as_chat_if_one
+from migrator.transformer.payloads import answer_of, are_texts_by_key
+from migrator.transformer.profiles import normalise
+from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.values import is_error, parse_json, words
+
+NO_ANSWERS = words("error exception expected reference ground gold golden target truth")
+"""Words of keys that hold no answer, whatever their last word."""
+
+NOT_OF_THE_CALL = NO_ANSWERS | words("system commit status log template judge default max min")
+"""Words of keys whose texts neither ask nor answer, though their last word says so."""
+
+BY_MODEL = words(
+    "assistant ai bot chatbot generated answer reply response result output translated summarized "
+    "summarised corrected rewritten simplified paraphrased predicted"
+)
+PREDICTED_WORDS = words("predicted prediction label class")
+"""Words of keys whose value is the class that a classifier found."""
+
+SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
+"""Words of keys whose text, two words or more, is a question of a user."""
+
+ASKED_AT_LAST = words("input question query prompt request")
+"""Last words of keys that say that a text was asked, be it that a model wrote it so."""
+
+SUBJECTS = words("topic query question")
+"""Last words of keys under which a few words are what an answer is about."""
+
+DRAFTS = words("draft initial intermediate raw first partial preliminary unverified plan reasoning")
+"""Words of keys whose text another one took the place of."""
+
+SHORT_ANSWERS = words("answer response reply output completion translation")
+"""Last words of keys under which even a few words are an answer, where an LLM is named."""
+
+OF_A_STUDY = words(
+    "model training train classification regression metrics dataset data evaluation eval feature "
+    "features run experiment test validation"
+)
+REPORTS = words("summary report result plan description explanation text")
+"""Last words of keys that hold no answer beside one of ``OF_A_STUDY``: ``model_summary``."""
+
+OUTCOMES = words("success ok valid passed status")
+"""Keys of an object that tells how a job ended."""
+
+REPORTS_OF_JOBS = words("summary report description explanation")
+
+
+_ACTION = re.compile(r"[^\W_]{2,}(?:tion|sion|cion|zione|sis|ung)s?")
+NO_PRODUCTS = words(
+    "version session information configuration function condition location permission description "
+    "question position duration iteration conversation application organization option action "
+    "authentication documentation population distribution"
+)
+"""Nouns with the ending of an action that do not name what a model made of a text."""
+
+CHECKS = words("validation evaluation verification")
+"""Those that name a judgement on something, which often is another's work."""
+
+
+NOT_MADE = words(
+    "retrieved expected needed given provided uploaded selected requested used asked received "
+    "recommended related combined detailed embed"
+)
+"""Words with the ending of a participle that do not say that a text was made of another."""
+
+
+def messages_at(found: Found) -> Sequence[Message]:
+    """The messages of a chat that was logged as one value; empty when it is not a chat."""
+    value = parse_json(found.value) if isinstance(found.value, str) else found.value
+    if isinstance(value, str) or value is None:
+        return ()
+    return messages_of(value)
+
+
+def is_chat_with_question(found: Found) -> bool:
+    """Whether a value is a chat in which somebody asks."""
+    return any(message.role in ASKING for message in messages_at(found))
+
+
+def is_text_of_the_call(found: Found, least: Prose) -> bool:
+    """Whether a value under an uncertain name is something asked or answered, and no less."""
+    if found.key.startswith("mlflow."):
+        return False
+    if is_neither(found):
+        return False
+    parts = found.stem.split("_")
+    if parts[-1] in REPORTS and not OF_A_STUDY.isdisjoint(parts[:-1]):
+        return False
+    if parts[-1] in ASKED_AT_LAST and not SURE_QUESTION_WORDS.isdisjoint(parts):
+        least = min(least, Prose.TERMS)
+    value = as_chat_if_one(found.value)
+    if encoding.is_chat(value):
+        return True
+    if isinstance(value, Mapping) and answer_of(value) is not None:
+        return True  # the body of an API's response
+    if parts[-1] == "results":
+        return are_texts_by_key(value)
+    texts = list(value.values()) if isinstance(value, Mapping) else [value]
+    return any(isinstance(text, str) and kind_of_text(text) >= least for text in texts)
+
+
+def is_report(found: Found) -> bool:
+    """Whether a value is a report, a summary or an outcome, which jobs of every kind write."""
+    if isinstance(found.value, Mapping) and not OUTCOMES.isdisjoint(found.value):
+        return True
+    parts = found.stem.split("_")
+    return parts[-1] in REPORTS_OF_JOBS or (parts[-1] == "result" and "final" not in parts)
+
+
+def is_neither(found: Found) -> bool:
+    """Whether a name says that what it holds was neither asked nor answered."""
+    return not NOT_OF_THE_CALL.isdisjoint(found.stem.split("_"))
+
+
+def draft_rank(found: Found) -> int:
+    """0 for a text whose name says that it is the last of several, 2 for one before it."""
+    parts = found.stem.split("_")
+    folders = found.key.rpartition("/")[0] if found.place == "artifact" else ""
+    if "final" in parts or "final" in normalise(folders).split("_"):
+        return 0
+    is_before = parts[-1] in ASKED_AT_LAST or not DRAFTS.isdisjoint(parts)
+    return 2 if is_before else 1
+
+
+_NUMBERED = re.compile(
+    r"(?P<before>.*?)(?:^|_)(?:v|version|step|iter|iteration|round|revision|draft|stage|phase)_?"
+    r"(?P<number>\d+)(?=_|$)"
+)
+
+
+def number_of_step(found: Found) -> int | None:
+    """The number of a text among the steps or versions of a work: ``step_2``, ``poem_v3``."""
+    match = _NUMBERED.match(found.stem)
+    return int(match["number"]) if match is not None else None
+
+
+def is_by_model(found: Found) -> bool:
+    """Whether an uncertain name says that the model wrote the text: ``bot_text``."""
+    return not BY_MODEL.isdisjoint(found.stem.split("_"))
+
+
+def is_product(name: str) -> bool:
+    """Whether a name is that of an action on a text: ``extraction``, ``classified_ticket``."""
+    parts = normalise(name).split("_")
+    is_noun = any(_ACTION.fullmatch(part) and part not in NO_PRODUCTS for part in parts)
+    return is_noun or any(map(is_participle, parts))
+
+
+def is_participle(word: str) -> bool:
+    """Whether a word says that something was made of another: ``simplified``, ``extracted``."""
+    return len(word) > 4 and word.endswith("ed") and word not in NOT_MADE
+
+
+MOST_OF_ERROR = 4  # keys that an object has which only tells of an error
+
+
+def is_check(name: str) -> bool:
+    """Whether a name is that of a judgement."""
+    return not CHECKS.isdisjoint(normalise(name).split("_"))
+
+
+def is_no_answer(found: Found) -> bool:
+    """Whether a file holds an error, or by its name what was expected."""
+    value = found.value
+    if isinstance(value, Mapping) and value.keys() & NO_ANSWERS and len(value) <= MOST_OF_ERROR:
+        return any(is_error(value[key]) for key in value.keys() & NO_ANSWERS)
+    return found.place == "artifact" and not NO_ANSWERS.isdisjoint(found.stem.split("_"))
