@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError
 
-from migrator import databases
+from migrator import databases, http_client
 from migrator.cli import main
 from migrator.credentials import masked, without_credentials, without_secrets
 from migrator.errors import MigrateError, TargetError
@@ -84,6 +84,7 @@ def test_no_command_prints_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(databases, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(http_client, "BACKOFF_S", 0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO)
