@@ -380,13 +380,24 @@ def preview_from_span(case: Case, theirs: Any, ours: Any, d: Difference) -> bool
     if root is None or recorded:
         return False
     text = json.loads(root["content"])["attributes"][f"mlflow.span{side}"]
-    # What is shown is the value, or its last message: in either case part of the span's text.
+    # What is shown is the value, or a text in it: its last message, or what is called the question.
     return theirs == (recorded or None) and bool(ours) and shown_in(ours, text)
 
 
 def shown_in(preview: str, text: str) -> bool:
     start = preview.removesuffix("...")
-    return start in text or start in json.loads(text) or json.loads(start) == json.loads(text)
+    value = json.loads(text)
+    if start in text or any(start in each for each in texts_in(value)):
+        return True
+    return bool(json.loads(start) == value)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(each)
 
 
 def old_id_for_client(case: Case, theirs: Any, ours: Any, d: Difference) -> bool:
