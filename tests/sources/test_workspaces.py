@@ -198,8 +198,11 @@ def workspaces_enabled(uri: str) -> Iterator[Callable[[str], MlflowClient]]:
     """A function that gives MLflow's client on a database in one of its workspaces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-        patch.setenv("MLFLOW_WORKSPACE", "default")  # mlflow.set_workspace changes it
-        before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+        # MLflow's functions change these; they are what they were afterwards.
+        patch.setenv("MLFLOW_WORKSPACE", "default")
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.setenv("MLFLOW_REGISTRY_URI", uri)
+        before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
 
@@ -211,8 +214,8 @@ def workspaces_enabled(uri: str) -> Iterator[Callable[[str], MlflowClient]]:
             yield client_in
         finally:
             mlflow.set_workspace(None)
-            mlflow.set_tracking_uri(before[0])
-            mlflow.set_registry_uri(before[1])
+            mlflow.set_tracking_uri(before)
+            mlflow.set_registry_uri(None)  # that of the tracking URI, as in all other tests
 
 
 def write_alike(client: MlflowClient, workspace: str) -> None:
