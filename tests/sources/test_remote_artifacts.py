@@ -420,7 +420,17 @@ def test_artifacts_are_copied_to_a_bucket(place: str, bucket: ObjectStore, tmp_p
 
 def test_a_copy_to_a_bucket_that_was_killed_continues(bucket: ObjectStore, tmp_path: Path) -> None:
     made = recorded(tmp_path, (tmp_path / "old" / "1").as_uri())
-    bucket.delay_seconds = 0.3
+    sent, killed = list[str](), threading.Event()
+
+    def hold(what: str, path: str) -> tuple[int, str] | None:
+        if what == "put":
+            sent.append(path)
+        if what != "put" or path in sent[:2]:
+            return None
+        killed.wait(120)
+        return 503, "SlowDown"
+
+    bucket.fault = hold
     child = subprocess.Popen(
         [
             *(sys.executable, "-m", "migrator.cli", "convert", str(made.path)),
@@ -430,16 +440,17 @@ def test_a_copy_to_a_bucket_that_was_killed_continues(bucket: ObjectStore, tmp_p
         stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while bucket.calls["put"] < 2 and time.monotonic() < deadline:
+    # All five are on their way, so that none can arrive after the kill.
+    while not (len(sent) == 5 and len(bucket.state()) == 2):
+        assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     child.kill()
     child.wait()
-    bucket.delay_seconds = 0.0
-    there = set(bucket.state())
-    assert there and not Path(target_of(made.path)[10:]).exists()
+    killed.set()
+    bucket.fault = None
+    assert len(bucket.state()) == 2 and not Path(target_of(made.path)[10:]).exists()
     outcome = convert(made.path, artifacts=COPIES)
-    assert outcome.artifacts.files_there == len(there)
-    assert outcome.artifacts.files_copied == 5 - len(there)
+    assert (outcome.artifacts.files_there, outcome.artifacts.files_copied) == (2, 3)
     check(made, tmp_path)
     again = convert(made.path, artifacts=COPIES)
     assert (again.artifacts.files_there, again.artifacts.files_copied) == (5, 0)

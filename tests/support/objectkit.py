@@ -27,7 +27,10 @@ Fault = Callable[[str, str], "tuple[int, str] | None"]
 
 @dataclass
 class ObjectStore:
-    """A running server with one bucket. ``fault`` and ``delay_seconds`` hold for GET requests."""
+    """A running server with one bucket.
+
+    ``fault`` is asked about every request, ``delay_seconds`` holds for those that read.
+    """
 
     url: str = ""
     client: Any = None
@@ -98,11 +101,11 @@ class ObjectStore:
             try:
                 if what in ("list", "get", "head"):
                     time.sleep(self.delay_seconds)
-                    refusal = self.fault and self.fault(what, path)
-                    if refusal:
-                        body = f"<Error><Code>{refusal[1]}</Code><Message>no</Message></Error>"
-                        start_response(f"{refusal[0]} no", [("Content-Type", "application/xml")])
-                        return [body.encode()]
+                refusal = self.fault and self.fault(what, path)
+                if refusal:
+                    body = f"<Error><Code>{refusal[1]}</Code><Message>no</Message></Error>"
+                    start_response(f"{refusal[0]} no", [("Content-Type", "application/xml")])
+                    return [body.encode()]
                 body = app(environ, start_response)
                 return _drip(body, self.drip_seconds) if self.drip_seconds else body
             finally:
