@@ -94,6 +94,13 @@ RETRIEVAL = re.compile(
 )
 """Names that stand beside a question whose answer is looked up first."""
 
+LOOKED_UP = re.compile(
+    r"^(num|n|number_of|retrieved|total)_(retrieved_)?"
+    r"(chunks|docs|documents|sources|contexts|passages)(_retrieved|_used)?$"
+)
+PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)$")
+"""Params of who builds an index."""
+
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
 )
@@ -393,6 +400,21 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
     return None
 
 
+def has_looked_up(evidence: Evidence) -> Sign | None:
+    """A few documents that were looked up for an LLM, where no text of the call was logged.
+
+    Whoever builds an index counts its parts, too, and logs the size of one.
+    """
+    if evidence.text_points or not evidence.is_llm or evidence.latency is None:
+        return None
+    if any(PART_OF_INDEX.search(normalise(key)) for key in evidence.run.params):
+        return None
+    for key, points in evidence.run.metrics.items():
+        if LOOKED_UP.match(normalise(key)) and 0 < last_value(points) < LEAST_BULK:
+            return Sign("looked up", 1, f"a few documents that were looked up ({key})")
+    return None
+
+
 def has_media(evidence: Evidence) -> Sign | None:
     """An image, a recording or a video that an LLM was given."""
     media = media_of(evidence.run) if evidence.is_llm else ()
@@ -437,6 +459,7 @@ CONTEXT_RULES: tuple[Rule, ...] = (
     has_failed,
     has_sampling_settings,
     has_retrieval,
+    has_looked_up,
     has_media,
     has_text_lengths,
     names_several_models,

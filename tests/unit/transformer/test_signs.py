@@ -71,6 +71,16 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 4), ("latency", 1)]),
         ({"texts": {"answer.txt": REPORT}, "metrics": {"retrieval_time_seconds": 4.0}},
          [("text", 4)]),
+        # A few documents beside an LLM were looked up for a request, the many of an index were not.
+        ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 3.0, "latency_ms": 9e3}},
+         [("model", 2), ("latency", 1), ("looked up", 1)]),
+        ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 400.0, "latency_ms": 9e3}},
+         [("model", 2), ("latency", 1)]),
+        ({"params": {"llm_model": "gpt-4o", "chunk_size": "500"},
+          "metrics": {"num_chunks": 3.0, "latency_ms": 9e3}},
+         [("model", 2), ("latency", 1)]),
+        ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 3.0}}, [("model", 2)]),
+        ({"metrics": {"num_chunks": 3.0, "latency_ms": 9e3}}, []),
     ],
 )  # fmt: skip
 def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, int]]) -> None:
@@ -79,7 +89,7 @@ def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, i
 
 def test_each_rule_is_listed_once() -> None:
     rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
-    assert len(set(rules)) == len(rules) == 21
+    assert len(set(rules)) == len(rules) == 22
 
 
 def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() -> None:
