@@ -34,6 +34,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"params": {"query": "hello"}}, []),
         ({"params": {"model": "gpt-4o"}}, [("model", 2)]),
         ({"params": {"model": "resnet50"}}, []),
+        ({"params": {"engine_level": "o1"}}, [("model", 2)]),
+        ({"params": {"fp16_opt_level": "O1"}}, []),
         ({"tags": {"node_kind": "llm"}}, [("kind", 2)]),
         ({"metrics": {**TOKENS, "cost_usd": 0.1}}, [("tokens", 4), ("cost", 1)]),
         ({"metrics": {"cost_usd": 0.1}}, []),

@@ -224,6 +224,9 @@ def test_files_of_training_are_not_read() -> None:
         ("results/all.json", False),
         ("sample.txt", False),
         ("few_shots.json", False),
+        ("query_result_7.json", True),
+        ("result_of_training.json", False),
+        ("agent_results_7.txt", False),
     ],
 )
 def test_files_in_folders_are_read_where_few_lie(path: str, is_read: bool) -> None:
