@@ -88,9 +88,13 @@ OF_ONE_CALL = re.compile(
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
+SIMILARITY = r"(avg|average|mean|top|max|min|best)_(similarity|relevance)(_scores?)?"
+OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
+"""Metrics over the documents that were looked up for one request."""
+
 RETRIEVAL = re.compile(
     r"^(top_?k|k|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
-    r"|(num|n)_(chunks|docs|documents|sources|contexts)|similarity\w*|rag_\w*)$"
+    rf"|(num|n|total)_(chunks|docs|documents|sources|contexts)|similarity\w*|{SIMILARITY}|rag_\w*)$"
 )
 """Names that stand beside a question whose answer is looked up first."""
 
@@ -266,7 +270,9 @@ def signs_of(view: RunView) -> Signs:
     if evidence.is_llm or evidence.text_points or evidence.tokens.are_known:
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
-    if evidence.is_only_report and _has_many_cases(view.run):
+    is_asked = evidence.asked_points > 0 and not evidence.is_only_prompt
+    many_cases = _has_many_cases(view.run, is_asked=is_asked)
+    if evidence.is_only_report and many_cases:
         own_text = False  # what was found over many cases
     is_looked_up = any(sign.kind == "retrieval" for sign in llm)
     if evidence.is_only_question and not is_looked_up and _counts_many(view.run):
@@ -276,7 +282,7 @@ def signs_of(view: RunView) -> Signs:
         ml=tuple(_hits(ML_RULES, evidence)),
         own_text=own_text,
         is_only_prompt=evidence.is_only_prompt,
-        many_cases=evidence.holds_many_answers or _has_many_cases(view.run),
+        many_cases=evidence.holds_many_answers or many_cases,
         has_failed=bool(evidence.failure),
         data_job=_works_on_data(evidence),
     )
@@ -700,10 +706,15 @@ def _is_answer_file(view: RunView, path: str) -> bool:
     return any(source.field == "outputs" for source in view.index.sources_at(path))
 
 
-def _has_many_cases(run: RunRecord) -> bool:
-    """Whether a run holds totals or averages over several cases."""
-    if any(MANY_CASES.search(normalise(key)) for key in run.metrics):
-        return True
+def _has_many_cases(run: RunRecord, *, is_asked: bool) -> bool:
+    """Whether a run holds totals or averages over several cases.
+
+    ``is_asked``: whether it holds what was asked, for which several documents were looked up.
+    """
+    for key in run.metrics:
+        name = normalise(key)
+        if MANY_CASES.search(name) and not (is_asked and OF_LOOKED_UP.match(name)):
+            return True
     is_of_one_text = any(_is_text_length(key) for key in run.metrics)
     if not is_of_one_text and any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run)):
         return True
