@@ -109,8 +109,8 @@ def _number(text: str) -> Json:
 
 
 def _structure(cell: Json) -> Json:
-    """Read a text that is a JSON list or the repr of a Python list (as pandas writes into CSV)."""
-    if not isinstance(cell, str) or not cell.startswith("["):
+    """Read a text that is JSON or the repr of a Python list or dict (as pandas writes into CSV)."""
+    if not isinstance(cell, str) or not cell.startswith(("[", "{")):
         return cell
     value = parse_json(cell)
     if value is not cell:
@@ -119,7 +119,8 @@ def _structure(cell: Json) -> Json:
         read = ast.literal_eval(cell)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return cell
-    is_plain = isinstance(read, list) and all(isinstance(each, str) for each in read)
+    entries = read.values() if isinstance(read, dict) else read
+    is_plain = isinstance(read, (list, dict)) and all(isinstance(each, str) for each in entries)
     return read if is_plain else cell
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from migrator.transformer.profiles import normalise
 
@@ -25,7 +26,7 @@ IDS = re.compile(
 )
 NEUTRAL = re.compile(
     r"(?:\A|_)(?:len|length|chars|words|count|num|n|time|times|seconds|secs|ms|s|latency|duration"
-    r"|tokens?|cost|usd|price|timestamp|date|created|updated|at|temperature|top_p|top_k|k|max|min|size"
+    r"|tokens?|cost|usd|price|timestamp|date|created|updated|at|temperature|top_p|top_k|(?<!at_)k|max|min|size"
     r"|threshold|version|model|provider|rank|path|file|url|weight|alpha|year|name|type|category"
     r"|difficulty|split|tags?|dataset|domain|level|status|stage|event|trace|spans|assessments"
     r"|state|metadata|role|filter)\Z|\A(?:n|num|count|total|number)_"
@@ -95,3 +96,18 @@ def is_name_of_answer(plain: str) -> bool:
     if EXPECTED.search(plain) or SCORES.search(plain):
         return False
     return ANSWERS.search(plain) is not None or ANSWER.search(plain) is not None
+
+
+def explained_score(plain: str, others: Collection[str]) -> str | None:
+    """The score that a column explains, by plain names: ``tone`` for ``tone_reason``.
+
+    Else it is the only score that ends so: ``answer_correctness`` for ``correctness_reason``.
+    """
+    head, _, tail = plain.rpartition("_")
+    if not head or tail not in EXPLAINING:
+        return None
+    for name in (head, f"{head}_score", f"{head}_rating", f"{head}_grade"):
+        if name in others and name != plain:
+            return name
+    ending = [name for name in others if name.endswith(f"_{head}") and SCORES.search(name)]
+    return ending[0] if len(ending) == 1 else None

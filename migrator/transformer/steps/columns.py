@@ -29,7 +29,6 @@ from migrator.transformer.steps.column_words import (
     COUNTED,
     EXPECTED,
     EXPECTED_FIRST,
-    EXPLAINING,
     GRADERS,
     IDS,
     MEASURED,
@@ -46,6 +45,7 @@ from migrator.transformer.steps.column_words import (
     SCORE_SUFFIXES,
     SCORES,
     VALUE_KEYS,
+    explained_score,
     plain_name,
 )
 from migrator.transformer.values import as_number, parse_json
@@ -322,15 +322,10 @@ class Sorter:
 
     def _scored_by(self, plain: str) -> str | None:
         """The score whose rationale a column is: ``tone_reason`` beside ``tone``."""
-        head, _, tail = plain.rpartition("_")
-        if not head or tail not in EXPLAINING:
-            return None
-        names = (head, f"{head}_score", f"{head}_rating", f"{head}_grade")
-        for other in self.names:
-            is_short = self.types[other] in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
-            if is_short and plain_name(other) in names and plain_name(other) != plain:
-                return other
-        return None
+        short = (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
+        others = {plain_name(other): other for other in self.names if self.types[other] in short}
+        score = explained_score(plain, others)
+        return others[score] if score else None
 
     def _long_score(self, plain: str) -> Meaning:
         """A long text whose name speaks of a score: a judge's words, or an answer."""

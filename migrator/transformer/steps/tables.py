@@ -29,7 +29,13 @@ from migrator.transformer.logged_tables import (
 from migrator.transformer.profiles import AssessmentRule, Source, normalise, parse_source
 from migrator.transformer.run_view import RunView
 from migrator.transformer.steps.cells import column_names, is_empty, typed_rows
-from migrator.transformer.steps.column_words import NEUTRAL, REASON_KEYS, VALUE_KEYS
+from migrator.transformer.steps.column_words import (
+    NEUTRAL,
+    REASON_KEYS,
+    VALUE_KEYS,
+    explained_score,
+    plain_name,
+)
 from migrator.transformer.steps.columns import FIELDS_OF_ROWS, Meaning, Sorter
 from migrator.transformer.steps.joining import EVALUATION_FILES, Sample, Table, join
 from migrator.transformer.steps.nested import plain_rows
@@ -395,7 +401,23 @@ def _named_scores(column: str, scores: Json) -> Iterator[tuple[str, Json]]:
         if not set(scores).isdisjoint(VALUE_KEYS) and not set(scores).isdisjoint(REASON_KEYS):
             yield column, scores
         else:
-            yield from scores.items()
+            yield from _explained(scores)
+
+
+def _explained(scores: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    """Yield the entries of an object of scores, those with a reason beside them with it."""
+    names = {plain_name(name): name for name, entry in scores.items() if _is_scalar(entry)}
+    reasons: dict[str, Json] = {}
+    for plain, name in names.items():
+        explained = explained_score(plain, names) if isinstance(scores[name], str) else None
+        if explained is not None:
+            reasons[names[explained]] = scores[name]
+            reasons.setdefault(name, None)
+    for name, entry in scores.items():
+        if name not in reasons:
+            yield name, entry
+        elif reasons[name] is not None:
+            yield name, {"score": entry, "reason": reasons[name]}
 
 
 def _score_and_reason(entry: Json) -> tuple[Json, str]:

@@ -953,3 +953,36 @@ def test_model_that_only_a_file_of_settings_names_is_that_of_the_rows(path: str,
     assert models_of(plan(named, options=TABLES).traces) == ["claude-3-opus"]
     broken = run("r", texts={"cases.json": rows, "config.yaml": "a: [1\nb"})
     assert models_of(plan(broken, options=TABLES).traces) == [None]
+
+
+def test_reasons_beside_scores_in_an_object_are_theirs() -> None:
+    cell = {
+        "answer_correctness": 0.5,
+        "correctness_reason": "It is half right.",
+        "recall_at_k": 0.25,
+        "tone": 4,
+        "tone_reason": "It is polite.",
+    }
+    made = columns(["question", "response", "metrics"], ["Where is it?", "There.", cell])
+    assert judged(made, "feedback") == {"answer_correctness": 0.5, "recall_at_k": 0.25, "tone": 4}
+    assert {a.name: a.rationale for a in made.assessments} == {
+        "answer_correctness": "It is half right.",
+        "recall_at_k": None,
+        "tone": "It is polite.",
+    }
+
+
+def test_columns_explain_the_only_score_that_ends_with_their_name() -> None:
+    names = ["question", "response", "answer_relevancy", "relevancy_reason", "precision_at_k"]
+    made = columns(names, ["Where is it?", "There.", 0.5, "It is short.", 0.25])
+    assert shown(made)[1] == "There."
+    assert judged(made, "feedback") == {"answer_relevancy": 0.5, "precision_at_k": 0.25}
+    assert [a.rationale for a in made.assessments if a.name == "answer_relevancy"] == [
+        "It is short."
+    ]
+
+
+def test_inputs_that_pandas_wrote_as_a_dict_are_read() -> None:
+    text = "request,response,state\n\"{'question': 'What is it?'}\",It is a tree.,OK\n"
+    (made,) = rows_in(text, "evaluated.csv")
+    assert shown(made) == ({"question": "What is it?"}, "It is a tree.")
