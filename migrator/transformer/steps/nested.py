@@ -180,24 +180,36 @@ def _texts(cell: Json) -> Iterator[str]:
 
 
 def _unfolded(rows: Sequence[Row]) -> Sequence[Row]:
-    """Make rows of one row whose cells are lists of all questions, all answers and so on."""
+    """Make rows of one row whose cells are lists of all questions, all answers and so on.
+
+    Lists that are longer or shorter can't be told apart by rows: they are facts of each.
+    """
     if len(rows) != 1:
         return rows
     (row,) = rows
     lists = {name: cell for name, cell in row.items() if _is_long(cell)}
-    names = [plain_name(name) for name, cell in lists.items() if isinstance(cell[0], str)]
-    has_questions = any(QUESTIONS.search(name) for name in names)
-    has_answers = any(is_name_of_answer(name) for name in names)
-    lengths = {len(cell) for cell in lists.values()}
-    if not (has_questions and has_answers) or len(lengths) != 1:
+    texts = {plain_name(name): len(cell) for name, cell in lists.items() if _is_text(cell[0])}
+    asked = {length for name, length in texts.items() if QUESTIONS.search(name)}
+    answered = {length for name, length in texts.items() if is_name_of_answer(name)}
+    if len(asked) != 1 or not asked & answered:
         return rows
-    if any(isinstance(cell, str) and QUESTIONS.search(plain_name(n)) for n, cell in row.items()):
+    if any(_is_text(cell) and QUESTIONS.search(plain_name(name)) for name, cell in row.items()):
         return rows  # one question with its contexts and candidates
-    (length,) = lengths
+    (length,) = asked
+    paired = {name: cell for name, cell in lists.items() if len(cell) == length}
+    shared = {
+        f"metadata.{name}" if name in lists else name: cell
+        for name, cell in row.items()
+        if name not in paired
+    }
     made: list[Row] = []
     for at in range(length):
-        made.append({name: lists[name][at] if name in lists else row[name] for name in row})
+        made.append({**{name: cell[at] for name, cell in paired.items()}, **shared})
     return made
+
+
+def _is_text(cell: Json) -> bool:
+    return isinstance(cell, str)
 
 
 def _is_long(cell: Json) -> TypeGuard[list[Json]]:

@@ -793,6 +793,9 @@ def test_lists_of_all_questions_and_answers_in_one_row_are_samples() -> None:
     first, second = rows_in(split(names, row))
     assert shown(second)[0] == {"question": "Who is he?"}
     assert judged(first, "expectation") == {"correct_answer": "A"}
+    assert (
+        judged(rows_in(split(names, [*row[:2], ["A", "B", "C"], row[3]]))[1], "expectation") == {}
+    )
     one = {"question": "What is it?", "contexts": ["a", "b"], "answers": ["c", "d"]}
     assert len(rows_in([one])) == 1
 
