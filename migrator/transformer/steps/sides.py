@@ -13,11 +13,20 @@ from migrator.transformer.logged_tables import Row
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.steps.cells import column_names, is_empty
 from migrator.transformer.steps.column_words import (
+    ANSWER,
+    ANSWERS,
+    COMMENTS,
+    EXPECTED,
+    NEUTRAL,
+    QUESTIONS,
+    REASONS,
+    SCORES,
     is_name_of_answer,
     plain_name,
 )
 
-ANSWER = "response"  # of a column that has the name of a model and nothing else
+RESPONSE = "response"  # of a column that has the name of a model and nothing else
+OF_COLUMNS = (ANSWERS, ANSWER, EXPECTED, SCORES, QUESTIONS, REASONS, COMMENTS, NEUTRAL)
 _AT_WORDS = re.compile(r"(?<=[^A-Za-z0-9.])|(?=[^A-Za-z0-9.])")
 _VARIANT = re.compile(
     r"(?:(?:model|system|side|variant|candidate|version|prompt)_?)?(?:[a-d]|[1-9])"
@@ -30,9 +39,11 @@ def one_model_each(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Give each model's answer a row of its own; rows with one answer stay as they are."""
     names = column_names(rows)
     answers = [name for name in names if is_name_of_answer(plain_name(name))]
-    models = [name for name in names if _is_llm(name) and _holds_texts(rows, name)]
-    sides = dict.fromkeys(models, ANSWER) if len(models) > 1 else _sides(answers)
+    sides = _sides(answers)
     if len(sides) < 2:
+        models = [name for name in names if _is_only_llm(name) and _holds_texts(rows, name)]
+        sides = dict.fromkeys(models, RESPONSE)
+    if len(sides) < (2 if answers else 1):
         return tuple(rows)
     columns = {side: _columns_of(side, stem, sides, names) for side, stem in sides.items()}
     taken = {name for own in columns.values() for name in own}
@@ -45,6 +56,12 @@ def one_model_each(rows: Sequence[Row]) -> tuple[Row, ...]:
                 named = "model" if _is_llm(side) else "variant_name"
                 made.append({**shared, named: side.strip("_- "), **cells})
     return tuple(made)
+
+
+def _is_only_llm(name: str) -> bool:
+    """Whether a name is that of an LLM, without a word for what the column holds of it."""
+    plain = plain_name(name)
+    return _is_llm(name) and not any(words.search(plain) for words in OF_COLUMNS)
 
 
 def _holds_texts(rows: Sequence[Row], name: str) -> bool:

@@ -384,7 +384,7 @@ def test_object_of_expectations_gives_each() -> None:
 def test_models_side_by_side_in_a_row_are_a_trace_each() -> None:
     names = ["question", "gold", "gpt-4o_answer", "gpt-4o_score", "llama3_answer", "llama3_score"]
     rows = [
-        ["What is 2+2?", "4", "It is 4.", 0.75, "Four.", 0.5],
+        ["What is 2+2?", "4", "It is 4.", 0.75, "It is four.", 0.5],
         ["What is 3+3?", "6", "It is 6.", 1, "", ""],
     ]
     made = plan(run("r", texts={"t.json": split(names, *rows)}), options=TABLES).traces
@@ -393,13 +393,23 @@ def test_models_side_by_side_in_a_row_are_a_trace_each() -> None:
         "llama3",
         "gpt-4o",
     ]
-    assert shown(made[1]) == ({"question": "What is 2+2?"}, "Four.")
+    assert shown(made[1]) == ({"question": "What is 2+2?"}, "It is four.")
     assert [judged(each, "feedback") for each in made] == [
         {"score": 0.75},
         {"score": 0.5},
         {"score": 1},
     ]
     assert [judged(each, "expectation") for each in made][:2] == [{"gold": "4"}] * 2
+
+
+def test_columns_named_as_models_hold_their_answers() -> None:
+    names = ["question", "gpt-4o", "claude-3-haiku", "gpt-4o_notes"]
+    rows = [["What is 2+2?", "It is 4.", "It is four.", "short"]]
+    first, second = rows_in(split(names, *rows))
+    assert models_of([first, second]) == ["gpt-4o", "claude-3-haiku"]
+    assert (shown(first)[1], shown(second)[1]) == ("It is 4.", "It is four.")
+    (alone,) = rows_in(split(["question", "gold", "gpt-4o"], ["What is 2+2?", "4", "It is 4."]))
+    assert (models_of([alone]), shown(alone)[1]) == (["gpt-4o"], "It is 4.")
 
 
 @pytest.mark.parametrize(
