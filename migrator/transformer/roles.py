@@ -15,6 +15,7 @@ from migrator.model import Role, RunRecord
 from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import Shape, index_of, shape_of
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
+from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
 from migrator.transformer.signs import TEST_NAME, Sign, Signs, signs_of
@@ -136,6 +137,9 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     elif signs.has_failed and known_names.has_call_like(view.run):
         why = "it failed, and has a recognised call's name or params"
         weighed.append(Sign("sibling", CONVERT_FLAT, why))
+    elif known_names.is_among_calls(view.run) and _holds_words(view):
+        why = "runs with the same params by the same script are calls"
+        weighed.append(Sign("sibling", CONVERT_FLAT, why))
     if not signs.own_text:
         weighed += _doubts(view, signs)
     score = _score(weighed)
@@ -146,6 +150,12 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     if signs.llm or is_sibling:
         why = f"not enough LLM evidence (score {score} of {CONVERT_FLAT})"
     return Verdict(Role.TRAINING, (f"a childless run: {why}", *reasons))
+
+
+def _holds_words(view: RunView) -> bool:
+    """Whether a run holds words under a name that asks, be they few; SQL and data are none."""
+    given = view.inputs()[1] or view.few_words()[1]
+    return any(kind_of_text(str(found.value)) > Prose.NOTHING for found in given)
 
 
 def _doubts(view: RunView, signs: Signs) -> list[Sign]:

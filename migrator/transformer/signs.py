@@ -30,7 +30,12 @@ from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
-from migrator.transformer.text_names import PREDICTED_WORDS, SURE_QUESTION_WORDS, is_report
+from migrator.transformer.text_names import (
+    PREDICTED_WORDS,
+    SURE_QUESTION_WORDS,
+    is_report,
+    retrieval_key,
+)
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(
@@ -88,12 +93,6 @@ OF_ONE_CALL = re.compile(
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
-RETRIEVAL = re.compile(
-    r"^(top_?k|k|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
-    r"|(num|n)_(chunks|docs|documents|sources|contexts)|similarity\w*|rag_\w*)$"
-)
-"""Names that stand beside a question whose answer is looked up first."""
-
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
 )
@@ -387,10 +386,8 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
     """Settings or counts of a retrieval, beside what was asked."""
     if not evidence.asked_points:
         return None
-    for key in (*evidence.run.params, *evidence.run.metrics):
-        if RETRIEVAL.match(normalise(key)):
-            return Sign("retrieval", 3, f"a retrieval beside the question ({key})")
-    return None
+    key = retrieval_key(evidence.run)
+    return None if key is None else Sign("retrieval", 3, f"a retrieval beside the question ({key})")
 
 
 def has_media(evidence: Evidence) -> Sign | None:

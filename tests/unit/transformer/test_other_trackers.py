@@ -26,6 +26,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "query beside retrieval": {"params": {"query": "renew map", "top_k": "4"}},
     "query beside a model": {"params": {"query": "renewal of maps", "llm": "mistral:7b"},
                              "metrics": {"latency_ms": 900.0}},
+    "words of a query beside a model": {
+        "params": {"last_query": "map loans", "model": "mistral:7b", "temperature": "0.1"}},
+    "words of a query beside retrieval": {"params": {"last_query": "map loans"},
+                                          "metrics": {"retrieval_time_sec": 0.4}},
     "input and output": {"params": {"input": REQUEST}, "texts": {"output.txt": ANSWER}},
     "topic and summary": {"params": {"topic": "History of maps", "model": "claude-3-haiku"},
                           "texts": {"summary.md": ANSWER}},
@@ -270,6 +274,46 @@ def test_a_failed_run_with_the_params_of_a_recognised_call_is_a_call() -> None:
     assert with_known_names(known, params=begun, run_name="bold-ox-7") == 0
     assert with_known_names(known, params={**begun, "epochs": "3"}, **failed) == 0
     assert with_known_names(KnownNames(), params=begun, **failed) == 0
+
+
+TOLD = {"tool_used": "MapTool", "task_input": ASKED}
+SEARCHED = {"query": ASKED, "index": "titles"}
+
+
+def known_of(*params: dict[str, str]) -> KnownNames:
+    known = KnownNames()
+    for number, each in enumerate(params):
+        one = run(f"bold-ox-{number}", params=each)
+        known |= recognised_names([one], plan(one))
+    return known
+
+
+def test_most_runs_with_the_same_params_are_calls_and_so_are_the_others() -> None:
+    few = {**SEARCHED, "query": "map loans"}
+    mostly_asked = known_of(SEARCHED, SEARCHED, few)
+    assert with_known_names(mostly_asked, params=few) == 1
+    assert with_known_names(mostly_asked, params={**few, "query": "SELECT 1 FROM a.b"}) == 0
+    assert with_known_names(mostly_asked, params=few, tags={"mlflow.source.name": "b.py"}) == 0
+    assert with_known_names(mostly_asked, params={**few, "hits": "3"}) == 0
+
+
+def test_the_log_of_a_search_engine_has_a_few_questions_and_no_calls() -> None:
+    few = {**SEARCHED, "query": "map loans"}
+    assert with_known_names(known_of(SEARCHED, few, few), params=few) == 0
+
+
+def test_one_recognised_run_of_an_agent_tells_of_those_with_the_same_params() -> None:
+    few = {**TOLD, "task_input": "reverse abc"}
+    assert with_known_names(known_of(TOLD, few, few), params=few) == 1
+    assert with_known_names(known_of(few, few), params=few) == 0
+
+
+def test_a_few_words_under_a_name_that_asks_are_the_input_of_a_trace() -> None:
+    only = run("r", params={"task_input": "reverse abc", "tool_used": "TextTool"})
+    tree = RunTree(only.run_id, {only.run_id: only}, {}, {}, KnownNames())
+    included = PlanOptions(include=frozenset({"flat"}))
+    (made,) = plan_tree(tree, PROFILES, included, {}).traces
+    assert value(span(made, "r"), "mlflow.spanInputs") == {"task_input": "reverse abc"}
 
 
 def test_a_loop_that_asks_and_answers_is_a_workflow() -> None:
