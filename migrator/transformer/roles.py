@@ -26,7 +26,7 @@ NEVER = -20  # outweighs all that speaks for a call
 LEAVE_TREE = -3  # a tree with LLM evidence stays runs from this score down
 LEAVE_BARE_TREE = -2  # and a tree without any
 
-TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost")
+TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost", "time")
 """Kinds of signs of LLM work that count in a tree: the best of each, wherever it is."""
 
 TREE_ML_KINDS = ("training", "epochs", "hyper", "flavor", "dataset")
@@ -142,7 +142,7 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     elif signs.has_failed and known_names.has_call_like(view.run):
         why = "it failed, and has a recognised call's name or params"
         weighed.append(Sign("sibling", CONVERT_FLAT, why))
-    elif known_names.is_among_calls(view.run) and _holds_words(view):
+    elif known_names.is_among_calls(view.run) and (signs.llm or _holds_words(view)):
         why = "runs with the same params by the same script are calls"
         weighed.append(Sign("sibling", CONVERT_FLAT, why))
     if not signs.own_text:
@@ -221,7 +221,8 @@ def role_of_tree(
     if data_job is not None and not llm and not search and not ml:
         return Verdict(Role.PIPELINE, ("stages of a job on data", *_reasons([data_job])))
     weighed = [*llm, *ml, *search]
-    if _are_totals(below_signs, llm):
+    is_grid = any(sign.kind == "grid" for sign in search)
+    if _are_totals(below_signs, [] if is_grid else llm):
         weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
     score = _score(weighed)
     least = LEAVE_TREE if llm else LEAVE_BARE_TREE
@@ -263,8 +264,12 @@ def _common_ml_signs(signs: Sequence[Signs]) -> list[Sign]:
 
 
 def _are_totals(signs: Sequence[Signs], llm: Sequence[Sign]) -> bool:
-    """Whether most runs below hold totals over many cases, and the tree no text and no tokens."""
-    has_call = any(sign.kind in ("text", "tokens") for sign in llm)
+    """Whether most runs below hold totals over many cases, and no text and no tokens.
+
+    ``llm`` is the evidence of the whole tree, where that of its root counts as well.
+    """
+    below = [sign for each in signs for sign in each.llm]
+    has_call = any(sign.kind in ("text", "tokens") for sign in (*llm, *below))
     return not has_call and sum(each.many_cases for each in signs) * 2 > len(signs)
 
 

@@ -36,6 +36,7 @@ from migrator.transformer.text_names import (
     is_report,
     retrieval_key,
 )
+from migrator.transformer.unlisted import OF_MANY_CALLS
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(
@@ -95,7 +96,9 @@ TEST_NAME = re.compile(
 )
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
+    r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
 )
+TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 DATA_WORDS = words(
     "rows row records record columns csv parquet table tables chunks shards partitions"
@@ -255,7 +258,8 @@ def signs_of(view: RunView) -> Signs:
     """Weigh one run by itself."""
     evidence = Evidence.of(view)
     llm = _hits(LLM_RULES, evidence)
-    if evidence.is_llm or evidence.text_points or evidence.tokens.are_known:
+    is_timed = any(sign.kind == "time" for sign in llm)
+    if evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed:
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
     if evidence.is_only_report and _has_many_cases(view.run):
@@ -353,7 +357,22 @@ def has_cost(evidence: Evidence) -> Sign | None:
     return None
 
 
-LLM_RULES: tuple[Rule, ...] = (has_tokens, has_text, names_llm, names_kind, has_cost)
+def has_time_of_llm(evidence: Evidence) -> Sign | None:
+    """A duration whose name says that an LLM took it."""
+    for key in evidence.run.metrics:
+        if _is_time_of_llm(key):
+            return Sign("time", 2, f"the time that an LLM took ({key})")
+    return None
+
+
+LLM_RULES: tuple[Rule, ...] = (
+    has_tokens,
+    has_text,
+    names_llm,
+    names_kind,
+    has_cost,
+    has_time_of_llm,
+)
 """Evidence that speaks for LLM work by itself."""
 
 
@@ -705,6 +724,12 @@ def _is_text_length(key: str) -> bool:
     """Whether a key counts the characters or words of a text that was asked or answered."""
     name = normalise(key)
     return TEXT_LENGTH.match(name) is not None and PROMPT_WORDS.isdisjoint(name.split("_"))
+
+
+@lru_cache(maxsize=10_000)
+def _is_time_of_llm(key: str) -> bool:
+    parts = frozenset(normalise(key).split("_"))
+    return "llm" in parts and not parts.isdisjoint(TIME_WORDS) and OF_MANY_CALLS.isdisjoint(parts)
 
 
 @lru_cache(maxsize=10_000)

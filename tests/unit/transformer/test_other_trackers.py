@@ -64,6 +64,9 @@ CALLS: dict[str, dict[str, Any]] = {
         "params": {"config": '{"llm": {"model": "gemini-1.5-pro", "temperature": 0.2}}',
                    "user_input": "hello"},
     },
+    "time of an LLM and a length": {"tags": {"status": "success"},
+                                    "metrics": {"llm_latency_ms": 3900.0, "total_time_ms": 4080.0,
+                                                "answer_length": 250.0}},
     "distilled model and lengths": {"params": {"prompt_version": "v1", "model": "distilgpt2"},
                                     "metrics": {"latency": 6.7, "output_length": 133.0}},
     "tokens and latency": {"metrics": {"prompt_tokens": 51.0, "completion_tokens": 17.0,
@@ -319,6 +322,62 @@ def test_a_few_words_under_a_name_that_asks_are_the_input_of_a_trace() -> None:
     included = PlanOptions(include=frozenset({"flat"}))
     (made,) = plan_tree(tree, PROFILES, included, {}).traces
     assert value(span(made, "r"), "mlflow.spanInputs") == {"task_input": "reverse abc"}
+
+
+def test_runs_with_the_params_of_most_calls_need_one_sign_of_an_llm() -> None:
+    asked = {"model": "gpt-4o", "language": "Spanish", "input_text": REQUEST}
+    plain = {"model": "gpt-4o", "language": "French", "input_text": "Hi"}
+    assert with_known_names(known_of(asked, asked), params=plain) == 1
+    assert with_known_names(known_of(plain, plain), params=plain) == 0
+
+
+def test_a_grid_of_totals_is_no_workflow_though_its_root_holds_a_text() -> None:
+    trials = [
+        run(f"cfg_{n}", "root", params={"model": "gpt-4o", "budget": str(n)},
+            metrics={"avg_latency": 2.0, "success_rate": 1.0})
+        for n in range(3)
+    ]  # fmt: skip
+    root = run("root", params={"preference_summary": "Likes maps of the sea and no others."})
+    assert plan(root, *trials).role is Role.SWEEP
+
+
+def test_the_prompt_that_was_sent_is_the_input_beside_its_template() -> None:
+    made = trace(
+        run(
+            "r",
+            params={"raw_prompt_template": "Sum up in a line: {text}", "model": "gpt-4o",
+                    "full_input_prompt": f"Sum up in a line: {ANSWER}"},
+            texts={"generated_summary.txt": "Renew it at the desk."},
+        )
+    )  # fmt: skip
+    assert value(made.spans[0], "mlflow.spanInputs") == {
+        "full_input_prompt": f"Sum up in a line: {ANSWER}"
+    }
+
+
+def test_a_text_that_was_cut_within_a_word_gives_way_to_the_whole() -> None:
+    cut = f"{ANSWER} {ANSWER}"[:76]
+    texts = {"summary_input.txt": f"{ANSWER} {ANSWER}", "summary_answer.txt": "At the desk."}
+    made = trace(run("r", params={"user_question": cut}, texts=texts))
+    assert value(made.spans[0], "mlflow.spanInputs") == {"summary_input": f"{ANSWER} {ANSWER}"}
+
+
+def test_a_file_of_outputs_holds_the_answer_and_a_tag_the_task() -> None:
+    asked = {"llm_inputs.json": '{"messages": [{"role": "user", "content": "Where is it?"}]}',
+             "llm_outputs.json": '{"content": "It is in room four."}'}  # fmt: skip
+    made = trace(run("r", tags={"llm.model": "gpt-4o-mini"}, texts=asked))
+    assert value(made.spans[0], "mlflow.spanOutputs") == {"content": "It is in room four."}
+    task = {"engine": "claude-code", "task_description": "Fix the form so that it keeps the date"}
+    made = trace(run("r", tags=task, metrics={"total_tokens": 5321.0}))
+    assert value(made.spans[0], "mlflow.spanInputs") == {
+        "task_description": "Fix the form so that it keeps the date"
+    }
+
+
+def test_one_word_of_the_latin_alphabet_is_no_answer() -> None:
+    params = {"idioma": "francés", "modelo": "gpt-4o"}
+    made = trace(run("r", params=params, metrics={"prompt_tokens": 4.0, "completion_tokens": 2.0}))
+    assert "mlflow.spanOutputs" not in made.spans[0].attributes
 
 
 def test_a_loop_that_asks_and_answers_is_a_workflow() -> None:
