@@ -28,7 +28,7 @@ class MigrateError(Exception):
 
 
 class SourceError(MigrateError):
-    """The source is missing, unreadable, or not a file store."""
+    """The source is missing, unreadable, not of MLflow, or holds nothing for the command."""
 
 
 class TargetError(MigrateError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from migrator import transformer
-from migrator.errors import OptionError
+from migrator.errors import SourceError
 from migrator.pipeline.commands import scan
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.stores import Progress, no_progress
@@ -57,7 +57,7 @@ class _ByExperiment:
 def learn(sources: Paths, options: Options, *, progress: Progress = no_progress) -> Learned:
     """Propose a profile for the experiment whose trees without one tell the most.
 
-    Raises OptionError where no experiment has any such tree with a text or tokens.
+    Raises SourceError where no experiment has any such tree with a text or tokens.
     """
     seen = _ByExperiment()
     with tempfile.TemporaryDirectory() as folder:
@@ -77,9 +77,10 @@ def learn(sources: Paths, options: Options, *, progress: Progress = no_progress)
         if proposal.recognise or proposal.recognise_below
     ]
     if not telling:
-        raise OptionError(
-            "No tree without a profile holds a text, tokens or a model that could be told.",
-            todo="Begin with 'mlflow-migrate profiles new NAME', or choose another --experiment.",
+        raise SourceError(
+            "There is nothing to learn from: no run that is not recognised yet holds what looks "
+            "like a prompt, an answer, tokens or a model's name.",
+            todo="Choose another --experiment, or begin with 'mlflow-migrate profiles new NAME'.",
         )
     *_, best = min(telling)
     others = {

@@ -8,13 +8,13 @@ from migrator.counting import counted
 
 NOUNS = {
     "batch": ("batch", "batches"),
-    "training": ("training run", "training runs"),
+    "training": ("single run", "single runs"),  # trained models, evaluations and the rest
 }
 """Role to its noun in singular and plural, where these are not regular."""
 
 
 def trees_of_role(number: int, role: str) -> str:
-    """``1 workflow``, ``2 workflows``, ``3 training runs``."""
+    """``1 workflow``, ``2 workflows``, ``3 single runs``."""
     singular, plural = NOUNS.get(role, (role, ""))
     return counted(number, singular, plural)
 

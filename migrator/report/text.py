@@ -329,7 +329,7 @@ def _experiment_row(experiment: ExperimentSummary) -> list[str]:
 def decisions_text(experiments: Sequence[ExperimentSummary], verbose: bool) -> str:
     """List the trees of each experiment by their result, with reasons and an example.
 
-    Plain training runs are listed only if ``verbose``.
+    Single runs without LLM evidence are listed only if ``verbose``.
     """
     lines = []
     for experiment in experiments:

@@ -15,12 +15,12 @@ from functools import lru_cache
 from migrator.transformer.values import words
 
 FAMILIES = (
-    "gpt", "chatgpt", r"o[134](?![\w.])", "davinci", "text-davinci", "codex", "claude", "gemini",
-    "gemma", "palm-?2", "text-bison", "chat-bison", "llama", "codellama", "tinyllama", "mistral",
-    "mixtral", "ministral", "codestral", "devstral", "magistral", "pixtral", "qwen", "qwq",
-    "deepseek", "command(?=-|$)", "aya(?=-)", "grok", "phi-?[1-9]", "nova(?=-)", "titan-text",
-    "glm", "chatglm", "kimi", "moonshot", "minimax", "ernie", "doubao", "hunyuan", "baichuan",
-    r"yi-\d", "internlm", "falcon", "vicuna", "alpaca", "wizardlm", "zephyr", "hermes",
+    "gpt", "chatgpt", r"(?-i:o[134])(?![\w.])", "davinci", "text-davinci", "codex", "claude",
+    "gemini", "gemma", "palm-?2", "text-bison", "chat-bison", "llama", "codellama", "tinyllama",
+    "mistral", "mixtral", "ministral", "codestral", "devstral", "magistral", "pixtral", "qwen",
+    "qwq", "deepseek", "command(?=-|$)", "aya(?=-)", "grok", "phi-?[1-9]", "nova(?=-)",
+    "titan-text", "glm", "chatglm", "kimi", "moonshot", "minimax", "ernie", "doubao", "hunyuan",
+    "baichuan", r"yi-\d", "internlm", "falcon", "vicuna", "alpaca", "wizardlm", "zephyr", "hermes",
     "nous(?=-)", "openhermes", "orca", "dolphin", "dolly", "mpt(?=-)", "stablelm", "starcoder",
     "granite", "jamba", "j2(?=-)", "jurassic", "luminous", "sonar", "pplx", "dbrx",
     "databricks(?=-)", "nemotron", "olmo", "solar-(pro|mini|10)", "gigachat", "yandexgpt",

@@ -83,6 +83,7 @@ _OF_LLM = re.compile(  # "llm_generated_test_cases.txt", "generated_test.py"
     r"(?i)(?:^|[/_.-])(?:llm_[^/]*|generated_[^/]*\.(?:py|js|ts|java|sql|html))$"
 )
 _USUAL_FOLDER = re.compile(USUAL_FOLDERS, re.IGNORECASE)
+_RESULT = re.compile(r"(?<![^/_.\s-])results?(?=[_.\s-])", re.IGNORECASE)
 TEXT_ENDING = ".txt"
 UNLISTED = "maybe_calls"
 """The field of files of any name that may hold a whole call, or a text of one."""
@@ -346,6 +347,12 @@ def may_hold_call(path: str) -> bool:
     return _USUAL_FILE.match(path) is None or _OF_LLM.search(path) is not None
 
 
+def _may_be_result(path: str) -> bool:
+    """Whether a file is called a result, and may tell what was asked beside the answer to it."""
+    is_json = path.lower().endswith(".json")
+    return is_json and _RESULT.search(path) is not None and may_hold_call(_RESULT.sub("", path))
+
+
 class _Wanted:
     """The test of ``wanted_artifacts``. Unlike a lambda, it can be pickled."""
 
@@ -373,7 +380,7 @@ class _Wanted:
     def _is_wanted(self, path: str) -> bool:
         if _is_matched(path, self._listed):
             return True
-        if not may_hold_call(path):
+        if not may_hold_call(path) and not _may_be_result(path):
             return False
         if _is_matched(path, self._unlisted):
             return True

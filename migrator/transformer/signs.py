@@ -32,6 +32,7 @@ from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.text_names import (
     PREDICTED_WORDS,
+    SIMILARITY,
     SURE_QUESTION_WORDS,
     is_report,
     retrieval_key,
@@ -94,6 +95,16 @@ OF_ONE_CALL = re.compile(
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
+OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
+"""Metrics over the documents that were looked up for one request."""
+
+LOOKED_UP = re.compile(
+    r"^(num|n|number_of|retrieved|total)_(retrieved_)?"
+    r"(chunks|docs|documents|sources|contexts|passages)(_retrieved|_used)?$"
+)
+PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)$")
+"""Params of who builds an index."""
+
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
     r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
@@ -262,7 +273,9 @@ def signs_of(view: RunView) -> Signs:
     if evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed:
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
-    if evidence.is_only_report and _has_many_cases(view.run):
+    is_asked = evidence.asked_points > 0 and not evidence.is_only_prompt
+    many_cases = _has_many_cases(view.run, is_asked=is_asked)
+    if evidence.is_only_report and many_cases:
         own_text = False  # what was found over many cases
     is_looked_up = any(sign.kind == "retrieval" for sign in llm)
     if evidence.is_only_question and not is_looked_up and _counts_many(view.run):
@@ -272,7 +285,7 @@ def signs_of(view: RunView) -> Signs:
         ml=tuple(_hits(ML_RULES, evidence)),
         own_text=own_text,
         is_only_prompt=evidence.is_only_prompt,
-        many_cases=evidence.holds_many_answers or _has_many_cases(view.run),
+        many_cases=evidence.holds_many_answers or many_cases,
         has_failed=bool(evidence.failure),
         data_job=_works_on_data(evidence),
     )
@@ -409,6 +422,21 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
     return None if key is None else Sign("retrieval", 3, f"a retrieval beside the question ({key})")
 
 
+def has_looked_up(evidence: Evidence) -> Sign | None:
+    """A few documents that were looked up for an LLM, where no text of the call was logged.
+
+    Whoever builds an index counts its parts, too, and logs the size of one.
+    """
+    if evidence.text_points or not evidence.is_llm or evidence.latency is None:
+        return None
+    if any(PART_OF_INDEX.search(normalise(key)) for key in evidence.run.params):
+        return None
+    for key, points in evidence.run.metrics.items():
+        if LOOKED_UP.match(normalise(key)) and 0 < last_value(points) < LEAST_BULK:
+            return Sign("looked up", 1, f"a few documents that were looked up ({key})")
+    return None
+
+
 def has_media(evidence: Evidence) -> Sign | None:
     """An image, a recording or a video that an LLM was given."""
     media = media_of(evidence.run) if evidence.is_llm else ()
@@ -453,6 +481,7 @@ CONTEXT_RULES: tuple[Rule, ...] = (
     has_failed,
     has_sampling_settings,
     has_retrieval,
+    has_looked_up,
     has_media,
     has_text_lengths,
     names_several_models,
@@ -693,10 +722,15 @@ def _is_answer_file(view: RunView, path: str) -> bool:
     return any(source.field == "outputs" for source in view.index.sources_at(path))
 
 
-def _has_many_cases(run: RunRecord) -> bool:
-    """Whether a run holds totals or averages over several cases."""
-    if any(MANY_CASES.search(normalise(key)) for key in run.metrics):
-        return True
+def _has_many_cases(run: RunRecord, *, is_asked: bool) -> bool:
+    """Whether a run holds totals or averages over several cases.
+
+    ``is_asked``: whether it holds what was asked, for which several documents were looked up.
+    """
+    for key in run.metrics:
+        name = normalise(key)
+        if MANY_CASES.search(name) and not (is_asked and OF_LOOKED_UP.match(name)):
+            return True
     is_of_one_text = any(_is_text_length(key) for key in run.metrics)
     if not is_of_one_text and any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run)):
         return True

@@ -44,9 +44,10 @@ DRAFTS = words("draft initial intermediate raw first partial preliminary unverif
 SHORT_ANSWERS = words("answer response reply output completion translation")
 """Last words of keys under which even a few words are an answer, where an LLM is named."""
 
+SIMILARITY = r"(avg|average|mean|top|max|min|best)_(similarity|relevance)(_scores?)?"
 RETRIEVAL = re.compile(
     r"^(top_?k|k|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
-    r"|(num|n)_(chunks|docs|documents|sources|contexts)|similarity\w*|rag_\w*)$"
+    rf"|(num|n|total)_(chunks|docs|documents|sources|contexts)|similarity\w*|{SIMILARITY}|rag_\w*)$"
 )
 """Names that stand beside a question whose answer is looked up first."""
 

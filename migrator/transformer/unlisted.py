@@ -17,6 +17,7 @@ from migrator.transformer.found import Found
 from migrator.transformer.logged_tables import tables_by_tag
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.payloads import (
+    Part,
     answer_of,
     only_row,
     parsed_payload,
@@ -113,14 +114,15 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
         return []
     entries: list[Entry] = []
     for place, key, text in _unlisted(run, index):
-        if place == "artifact" and not may_hold_call(key):
-            continue
+        is_usual = place == "artifact" and not may_hold_call(key)
         value = parsed_payload(text)
         if is_table_a_call:
             value = only_row(value)
         if value is not None:
             is_by_model = is_named_by_model(key)
             parts = parts_of(value, index.fields_of_param)
+            if is_usual:
+                parts = _of_own_question(run, parts)
             answers = any(part.field.endswith("outputs") for part in parts)
             is_made = not answers and is_product(PurePath(key).stem)
             for part in parts:
@@ -131,9 +133,18 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
                 if is_by_model and is_unspecific and field in ASKING_FIELDS:
                     field = "maybe_outputs"  # {"text": …} in a response is its text
                 entries.append(Entry(field, Found(part.value, place, key, part.inside, True)))
-        elif "\n" in text and transcript(text)[1] is not None:
+        elif not is_usual and "\n" in text and transcript(text)[1] is not None:
             entries.append(Entry("calls", Found(text, place, key)))
     return entries
+
+
+def _of_own_question(run: RunRecord, parts: Sequence[Part]) -> list[Part]:
+    """The question and its sure answer in an object, if a param or tag holds that question too."""
+    known = {*run.params.values(), *run.tags.values()}
+    texts = [part for part in parts if isinstance(part.value, str)]
+    asked = [part for part in texts if part.field == "inputs" and part.value in known]
+    answered = [part for part in texts if part.field == "outputs"]
+    return [*asked, *answered] if asked and answered else []
 
 
 def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
@@ -217,7 +228,8 @@ def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
         return ()
     objects: list[Found] = []
     for place, key, text in _unlisted(run, index):
-        if place == "artifact" and not _has_other_word(key.rpartition("/")[2].rpartition(".")[0]):
+        is_file = place == "artifact" and may_hold_call(key)
+        if is_file and not _has_other_word(key.rpartition("/")[2].rpartition(".")[0]):
             value = parsed_payload(text)
             if isinstance(value, dict):
                 objects.append(Found(value, place, key))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-import shlex
 import urllib.parse
 from collections import deque
 from typing import NamedTuple
 
 from migrator.credentials import masked
 from migrator.errors import SourceError
+from migrator.extractor.filestore.databases_near import database_advice
 from migrator.extractor.filestore.junk_names import is_junk_folder
 from migrator.extractor.filestore.layout import MODELS, TRASH, is_store, meta_of
 from migrator.extractor.filestore.read_log import special_entry_issue, unreadable
@@ -55,15 +55,17 @@ def open_store(location: str) -> str:
     if _is_empty(listing):
         raise _nothing(path)
     if inner is not None:
+        _explain_part(inner, inner_listing)
         raise SourceError(
             f"{readable_path(inner)} holds no MLflow experiment.",
-            todo="Check the path: a file store holds a directory for each experiment, "
+            todo=database_advice(inner)
+            or "Check the path: a file store holds a directory for each experiment, "
             "with a meta.yaml in it.",
         )
     raise SourceError(
         f"{readable_path(path)} is not an MLflow file store: it holds neither experiments nor a "
         "directory mlruns.",
-        todo="Give the path of the mlruns directory.",
+        todo=database_advice(path) or "Give the path of the mlruns directory.",
     )
 
 
@@ -92,7 +94,8 @@ def stores_beside(location: str) -> list[Issue]:
 def _nothing(path: str) -> SourceError:
     return SourceError(
         f"{readable_path(path)} is empty: there is nothing to migrate.",
-        todo="Check that this is the directory in which MLflow wrote your runs.",
+        todo=database_advice(path)
+        or "Check that this is the directory in which MLflow wrote your runs.",
     )
 
 
@@ -135,7 +138,7 @@ def root_listing(path: str) -> Listing:
     if not os.path.lexists(path):
         raise SourceError(
             f"{masked(readable_path(path))} does not exist.",
-            todo=_database_beside(path)
+            todo=database_advice(path)
             or "Give the directory that holds the experiments, a database "
             "(mlflow.db, postgresql://…) or an MLflow server (http://host:5000).",
         )
@@ -153,23 +156,6 @@ def root_listing(path: str) -> Listing:
             todo="Give yourself read permission on it, or run as the user who owns it.",
         )
     return listing
-
-
-def _database_beside(path: str) -> str:
-    """What to do where MLflow's default database lies beside a directory; empty if it does not.
-
-    MLflow 3.7 and later write there, unless they are told otherwise.
-    """
-    database = os.path.join(os.path.dirname(path), "mlflow.db")
-    if not os.path.isfile(database):  # a pipe would block
-        return ""
-    shortest = os.path.relpath(database)
-    name = shlex.quote(readable_path(shortest if len(shortest) < len(database) else database))
-    return (
-        f"There is a database beside it: mlflow-migrate scan {name} shows what it holds, and "
-        f"mlflow-migrate convert {name} --to sqlite:///migrated.db makes traces of its nested runs "
-        "(or --in-place, in the database itself)."
-    )
 
 
 def _is_empty(listing: Listing) -> bool:
@@ -192,16 +178,29 @@ def _explain_part(path: str, listing: Listing) -> None:
             f"{readable_path(path)} is a run, not a file store.",
             todo=f"Give the store itself: {readable_path(os.path.dirname(os.path.dirname(path)))}",
         )
-    for _, child in listing.dirs[:20]:
-        for _, grandchild in scan(child, path).dirs[:20]:
-            if {name for name, _ in scan(grandchild, path).dirs} == {"artifacts"}:
-                raise SourceError(
-                    f"{readable_path(path)} looks like the artifact directory of a server or "
-                    "database: it holds artifacts, but no runs.",
-                    todo=_database_beside(path)
-                    or "Give the directory that holds the runs (mlruns, with a meta.yaml in "
-                    "each run), or the database: sqlite:///mlflow.db, postgresql://…",
-                )
+    if _holds_artifacts(path, listing):
+        raise SourceError(
+            f"{readable_path(path)} looks like the artifact directory of a server or "
+            "database: it holds artifacts, but no runs.",
+            todo=database_advice(path)
+            or "Give the directory that holds the runs (mlruns, with a meta.yaml in "
+            "each run), or the database: sqlite:///mlflow.db, postgresql://…",
+        )
+
+
+def _holds_artifacts(path: str, listing: Listing) -> bool:
+    """True where a run or a logged model has a directory ``artifacts`` and nothing else.
+
+    Runs are at ``1/RUN`` below ``path``, logged models of MLflow 3 at ``1/models/m-…``.
+    """
+    for _, experiment in listing.dirs[:20]:
+        owners = scan(experiment, path)
+        models = owners.directory(MODELS)
+        inside = scan(models, path).dirs[:20] if models is not None else []
+        for _, owner in (*owners.dirs[:20], *inside):
+            if {name for name, _ in scan(owner, path).dirs} == {"artifacts"}:
+                return True
+    return False
 
 
 class FoundStores(NamedTuple):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
 import urllib.parse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from migrator.extractor.filestore.layout import find_artifact_roots
 from migrator.extractor.filestore.opening import open_store
 from migrator.issues import Code
 from migrator.model import RunRecord, SourceIndex
+from tests.support import fixturekit
 from tests.support.ledgerkit import assert_census, assert_closed, read_all
 from tests.support.storekit import (
     experiment_dir,
@@ -164,6 +167,38 @@ def test_an_empty_directory_has_nothing_to_migrate(tmp_path: Path) -> None:
     (tmp_path / "mlruns" / ".trash").mkdir(parents=True)
     assert "nothing to migrate" in refusal(tmp_path / "mlruns").what
     assert "nothing to migrate" in refusal(tmp_path).what
+
+
+ARTIFACTS_OF = {
+    "runs": f"1/{RUN}/artifacts/model/MLmodel",
+    "logged models": f"1/models/{MODEL}/artifacts/MLmodel",  # MLflow 3
+    "nothing": ".trash",
+}
+
+
+@pytest.mark.parametrize("owner", ARTIFACTS_OF)
+@pytest.mark.parametrize("given", [".", "mlruns"])
+def test_a_directory_without_runs_leads_to_the_database_that_has_them(
+    given: str, owner: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "project"
+    (folder / "mlruns" / ARTIFACTS_OF[owner]).mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "aaa.db")) as other:
+        other.execute("CREATE TABLE experiments (x)")
+    (folder / "aab.db").write_text("not SQLite")
+    os.mkfifo(folder / "pipe.db")
+    used = fixturekit.database("2.22.5-database", tmp_path)
+    shutil.copy(used, folder / "tracking.sqlite")
+    with closing(sqlite3.connect(used)) as unused, unused:
+        unused.execute("DELETE FROM runs")
+    shutil.copy(used, folder / "mlflow.db")
+    before = sorted(folder.iterdir())
+    todo = refusal(folder / given).todo
+    assert f"mlflow-migrate scan {folder}/tracking.sqlite shows" in todo
+    assert f"Others there: {folder}/mlflow.db." in todo and "aaa.db" not in todo
+    assert sorted(folder.iterdir()) == before
+    shutil.rmtree(folder / "mlruns")
+    assert f"mlflow-migrate scan {folder}/tracking.sqlite shows" in refusal(folder / given).todo
 
 
 def test_directories_of_other_things_are_refused(tmp_path: Path) -> None:

@@ -354,8 +354,8 @@ def test_the_estimate_of_the_disk_is_near_the_truth(agents: Path, tmp_path: Path
 
 def test_roles_are_counted_in_the_singular_and_the_plural(agents: Path) -> None:
     roles = Counter({"call": 5, "batch": 2, "workflow": 1, "training": 3})
-    assert roles_text(roles) == "5 calls, 3 training runs, 2 batches, 1 workflow"
-    assert " 2 workflows, 1 training run " in run("scan", agents).stdout
+    assert roles_text(roles) == "5 calls, 3 single runs, 2 batches, 1 workflow"
+    assert " 2 workflows, 1 single run " in run("scan", agents).stdout
 
 
 def test_traces_that_are_added_to_a_database_come_first(agents: Path, tmp_path: Path) -> None:

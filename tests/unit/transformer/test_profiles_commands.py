@@ -222,8 +222,8 @@ def test_learn_masks_examples(tmp_path: Path) -> None:
 def test_learn_says_where_nothing_can_be_told(tmp_path: Path) -> None:
     store = str(helpdesk(tmp_path / "mlruns"))
     result = run("learn", store, "--experiment", "forest")
-    assert result.exit_code == 2
-    assert "No tree without a profile holds a text" in result.output
+    assert result.exit_code == 1
+    assert "There is nothing to learn from" in result.output
 
 
 def test_learn_takes_no_versions_of_a_prompt(tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_learn_takes_no_versions_of_a_prompt(tmp_path: Path) -> None:
             artifacts={"prompt.txt": text},
         )  # fmt: skip
     result = run("learn", str(store))
-    assert result.exit_code == 2, result.output
-    assert "No tree without a profile holds a text" in result.output
+    assert result.exit_code == 1, result.output
+    assert "There is nothing to learn from" in result.output
 
 
 def test_learn_reads_databases(tmp_path: Path) -> None:

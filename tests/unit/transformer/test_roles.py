@@ -164,6 +164,10 @@ CALLS: dict[str, dict[str, Any]] = {
         "texts": {"queries/query_1.txt": "Question:\nWho?\n\nAnswer:\nMe"},
         "params": {"llm_model": "llama3.2"},
     },
+    "a few words and what was looked up for them": {
+        "params": {"query": "hazards of the enamel", "session_id": "session_1764183391175"},
+        "metrics": {"latency_ms": 3e4, "avg_similarity": 0.6, "total_chunks": 5.0},
+    },
 }
 
 

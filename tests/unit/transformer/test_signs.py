@@ -34,6 +34,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"params": {"query": "hello"}}, []),
         ({"params": {"model": "gpt-4o"}}, [("model", 2)]),
         ({"params": {"model": "resnet50"}}, []),
+        ({"params": {"engine_level": "o1"}}, [("model", 2)]),
+        ({"params": {"fp16_opt_level": "O1"}}, []),
         ({"tags": {"node_kind": "llm"}}, [("kind", 2)]),
         ({"metrics": {**TOKENS, "cost_usd": 0.1}}, [("tokens", 4), ("cost", 1)]),
         ({"metrics": {"cost_usd": 0.1}}, []),
@@ -76,6 +78,22 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"metrics": {"llm_latency_avg_s": 0.4}}, []),
         ({"texts": {"answer.txt": REPORT}, "metrics": {"retrieval_time_seconds": 4.0}},
          [("text", 4)]),
+        # A few documents beside an LLM were looked up for a request, the many of an index were not.
+        ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 3.0, "latency_ms": 9e3}},
+         [("model", 2), ("latency", 1), ("looked up", 1)]),
+        ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 400.0, "latency_ms": 9e3}},
+         [("model", 2), ("latency", 1)]),
+        ({"params": {"llm_model": "gpt-4o", "chunk_size": "500"},
+          "metrics": {"num_chunks": 3.0, "latency_ms": 9e3}},
+         [("model", 2), ("latency", 1)]),
+        ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 3.0}}, [("model", 2)]),
+        ({"metrics": {"num_chunks": 3.0, "latency_ms": 9e3}}, []),
+        # Similarities of the documents that were looked up for one query.
+        ({"params": {"query": "hazards of the enamel"},
+          "metrics": {"latency_ms": 9e3, "top_similarity": 0.7, "total_chunks": 5.0}},
+         [("text", 1), ("latency", 1), ("retrieval", 3)]),
+        ({"params": {"llm_model": "gpt-4o"}, "metrics": {"avg_similarity": 0.7}},
+         [("model", 2)]),
     ],
 )  # fmt: skip
 def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, int]]) -> None:
@@ -84,7 +102,7 @@ def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, i
 
 def test_each_rule_is_listed_once() -> None:
     rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
-    assert len(set(rules)) == len(rules) == 22
+    assert len(set(rules)) == len(rules) == 23
 
 
 def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() -> None:
@@ -92,3 +110,20 @@ def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() ->
     one = {"cases": 31.0, "response_length": 900.0}
     assert signs_of(RunView(run("r", metrics=many), GENERIC)).many_cases
     assert not signs_of(RunView(run("r", metrics=one), GENERIC)).many_cases
+
+
+@pytest.mark.parametrize(
+    ("params", "metric", "is_many"),
+    [
+        ({"query": "hazards of the enamel"}, "avg_similarity", False),
+        ({"query": "hazards of the enamel"}, "average_relevance_score", False),
+        ({"query": "hazards of the enamel"}, "avg_faithfulness", True),
+        ({"llm_model": "gpt-4o"}, "avg_similarity", True),
+        ({"prompt": "Answer the question: {question}"}, "avg_similarity", True),
+    ],
+)
+def test_an_average_similarity_is_of_the_documents_for_one_question(
+    params: dict[str, str], metric: str, is_many: bool
+) -> None:
+    asked = run("r", params=params, metrics={metric: 0.7})
+    assert signs_of(RunView(asked, GENERIC)).many_cases is is_many

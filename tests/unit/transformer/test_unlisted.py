@@ -64,6 +64,37 @@ def test_call_under_other_names(
     assert (made.request_preview, made.response_preview) == (asked, answered)
 
 
+OTHER = "What is a dolphin?"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answered"),
+    [
+        ("query_result_7.json", {"question": ASKED, "result": {"answer": WHALE, "hits": 2}}, WHALE),
+        ("test_results.json", {"question": ASKED, "answer": WHALE, "score": 1}, WHALE),
+        # Anything less may be what a job of any kind left.
+        ("query_result_7.json", {"question": ASKED, "result": {"explanation": WHALE}}, None),
+        ("query_result_7.json", {"question": OTHER, "result": {"answer": WHALE}}, None),
+        ("few_shots.json", {"question": OTHER, "answer": WHALE}, None),
+        ("eval_data.json", {"answer": WHALE}, None),
+        ("eval_data.json", {"inputs": {"text": ASKED}, "answer": WHALE}, None),
+    ],
+)
+def test_file_with_a_usual_name_answers_if_it_holds_the_runs_own_question(
+    path: str, body: dict[str, Any], answered: str | None
+) -> None:
+    made = trace(run("r", params={"question": ASKED}, texts={path: json.dumps(body)}))
+    assert (made.request_preview, made.response_preview) == (ASKED, answered)
+
+
+def test_statement_answers_and_not_what_a_result_says_of_it() -> None:
+    sql = "SELECT COUNT(*) FROM whales WHERE ocean = 'arctic'"
+    params = {"question": ASKED, "sql_query": sql}
+    body = {"question": ASKED, "result": {"sql_query": sql, "explanation": f"SQL for {ASKED}"}}
+    made = trace(run("r", params=params, texts={"query_result_7.json": json.dumps(body)}))
+    assert made.response_preview == sql
+
+
 def test_table_of_one_row_is_a_call() -> None:
     table = json.dumps({"columns": ["question", "answer"], "data": [[ASKED, WHALE]]})
     tag = json.dumps([{"path": "chat_log.json", "type": "table"}])
@@ -193,6 +224,9 @@ def test_files_of_training_are_not_read() -> None:
         ("results/all.json", False),
         ("sample.txt", False),
         ("few_shots.json", False),
+        ("query_result_7.json", True),
+        ("result_of_training.json", False),
+        ("agent_results_7.txt", False),
     ],
 )
 def test_files_in_folders_are_read_where_few_lie(path: str, is_read: bool) -> None:
