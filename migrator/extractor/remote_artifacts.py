@@ -24,7 +24,7 @@ from migrator.credentials import masked
 from migrator.errors import OptionError, SourceError
 from migrator.extractor.artifact_proxy import ArtifactProxy
 from migrator.extractor.buckets import list_objects
-from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES
+from migrator.extractor.filestore.artifacts import text_limit_bytes
 from migrator.extractor.filestore.traces import SPANS, SPANS_LIMIT_BYTES
 from migrator.extractor.locations import moved_locations, parts_below, scheme_of
 from migrator.extractor.mirrors import (
@@ -369,7 +369,7 @@ def _must_fetch(kind: Kind, path: str, object_: Object, wanted: Wanted) -> bool:
     """Whether a profile or a trace may need a file's content."""
     if kind is Kind.TRACE:
         return path == SPANS and object_.size <= SPANS_LIMIT_BYTES
-    return kind is Kind.RUN and object_.size <= TEXT_LIMIT_BYTES and wanted(path)
+    return kind is Kind.RUN and object_.size <= text_limit_bytes(path) and wanted(path)
 
 
 def _open_side(address: str) -> _Side:

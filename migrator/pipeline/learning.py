@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from migrator import transformer
+from migrator.counting import counted
 from migrator.errors import SourceError
+from migrator.outcome.summary import Outcome
 from migrator.pipeline.commands import scan
 from migrator.pipeline.options import Options, Paths
 from migrator.pipeline.stores import Progress, no_progress
@@ -77,11 +79,7 @@ def learn(sources: Paths, options: Options, *, progress: Progress = no_progress)
         if proposal.recognise or proposal.recognise_below
     ]
     if not telling:
-        raise SourceError(
-            "There is nothing to learn from: no run that is not recognised yet holds what looks "
-            "like a prompt, an answer, tokens or a model's name.",
-            todo="Choose another --experiment, or begin with 'mlflow-migrate profiles new NAME'.",
-        )
+        raise _nothing_to_learn(proposals.values(), outcome)
     *_, best = min(telling)
     others = {
         names.get(experiment_id, experiment_id): proposals[experiment_id].trees
@@ -89,3 +87,25 @@ def learn(sources: Paths, options: Options, *, progress: Progress = no_progress)
         if experiment_id != best
     }
     return Learned(names.get(best, best), proposals[best], others)
+
+
+def _nothing_to_learn(proposals: Iterable[transformer.Proposal], outcome: Outcome) -> SourceError:
+    """The error where no run tells a call: what the runs have, and what else may help."""
+    message = (
+        "There is nothing to learn from: no run that is not recognised yet holds what looks like "
+        "a prompt, an answer or tokens"
+    )
+    found = [each for proposal in proposals for each in proposal.of("model")]
+    if found:
+        runs = counted(found[0].runs, "run")
+        message += (
+            f"; {runs} name a language model ({found[0].source}) and nothing that it was asked"
+        )
+    todo = "Choose another --experiment, or begin with 'mlflow-migrate profiles new NAME'."
+    tables = sum(each.left_as_runs["tables"] for each in outcome.experiments)
+    if tables:
+        trees = counted(tables, "tree")
+        todo = (
+            f"The tables in {trees} become traces with 'mlflow-migrate convert --include tables'."
+        )
+    return SourceError(f"{message}.", todo=todo)

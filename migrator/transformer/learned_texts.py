@@ -99,7 +99,7 @@ def _by_form(rest: Sequence[_Text], asked: list[TextRole], answered: list[TextRo
     if not has_other_question:  # short inputs, such as search terms, beside what was answered
         named = [text for text in rest if text.is_named_asked and not text.is_named_answered]
         short = [text for text in named if text not in asking and text not in telling]
-        asking += short if telling else []
+        asking += short if telling or not asking else []
     if not answered and not telling:
         telling = _answers_among(asking)
         asking = [text for text in asking if text not in telling]

@@ -40,11 +40,13 @@ LEAST_RUNS = 2  # a key that fewer runs have says nothing about a tracker
 CHARS_OF_TOKEN = (1.5, 9.0)  # a token is so many characters of text
 EXAMPLE_CHARS = 60
 
+OF_CALLS = ("inputs", "outputs", "calls")
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Timeout|Interrupt)\b")
 CURRENCY = re.compile(r"(?:^|_)(?:eur|euros?|gbp|chf|jpy|yen|cny|inr|brl|cents?)(?:_|$)")
 
 NUMBERS = re.compile(r"[0-9a-f-]{12,}|\d{2,}")  # of files that have other names in each run
 UNITS = (("duration_ms", 1.0), ("duration_s", 1000.0), ("duration_min", 60_000.0))
+SWITCHES = frozenset({"true", "false"})
 OUTCOMES = OK_WORDS | ERROR_WORDS
 
 
@@ -351,12 +353,22 @@ class _Finding:
             is_hinted = HINTS["score"].search(key.name) is not None
             is_range = len(numbers) == len(key.values) and all(0 <= each <= 5 for each in numbers)
             is_part = is_range and any(each != int(each) for each in numbers)
+            is_part = is_part and self._is_of_calls(key)
             if CURRENCY.search(key.name):
                 continue  # a cost in another currency than cost_usd
             if key.source.startswith("metric:") and (is_part or (is_hinted and is_range)):
                 self._add("feedback", key, f"numbers from {min(numbers):g} to {max(numbers):g}")
-            elif texts and all(_is_verdict(text) for text in texts):
+            elif texts and all(_is_verdict(text, is_hinted=is_hinted) for text in texts):
                 self._add("feedback", key, "words for yes and no", is_verdict=True)
+
+    def _is_of_calls(self, key: LoggedKey) -> bool:
+        """Whether most runs with a key are those with what was asked or answered, if any is."""
+        sources = {each.source for each in self._found if each.field in OF_CALLS}
+        calls: set[str] = set()
+        for other in self.keys:
+            if other.source in sources:
+                calls |= other.values.keys()
+        return not calls or len(calls & key.values.keys()) >= MOST_RUNS * len(key.values)
 
 
 # --------------------------------------------------------------------------- small readings
@@ -418,8 +430,9 @@ def _counts_tokens(count: LoggedKey, text: LoggedKey) -> bool:
         for run_id, value in text.values.items()
         if isinstance(value, str) and numbers.get(run_id)
     ]
-    if len(pairs) < LEAST_PAIRS or len({chars for chars, _ in pairs}) < LEAST_PAIRS:
-        return False
+    are_varied = all(len(set(side)) >= LEAST_PAIRS for side in zip(*pairs, strict=True))
+    if len(pairs) < LEAST_PAIRS or not are_varied:
+        return False  # a number that is always the same counts something else
     low, high = CHARS_OF_TOKEN
     fit = sum(low <= chars / number <= high for chars, number in pairs)
     return fit >= MOST_RUNS * len(pairs)
@@ -450,8 +463,10 @@ def _unit_by_name(name: str) -> str:
     return "duration_unknown"
 
 
-def _is_verdict(text: str) -> bool:
-    return as_number(text) is None and verdict(text) is not None
+def _is_verdict(text: str, *, is_hinted: bool) -> bool:
+    """Whether a text says yes or no. Without a name that says so, true and false are a setting."""
+    is_setting = plain_words(text) in SWITCHES and not is_hinted
+    return as_number(text) is None and verdict(text) is not None and not is_setting
 
 
 def _example(value: Json) -> str:
@@ -479,6 +494,7 @@ def _recognition(
 
     Texts that ask, chats and tokens tell a tree of LLM work. What ETL jobs have as well, such as
     texts that only tell and sums, does so beside a model; ids and models only in ``llm_trees``.
+    What was asked in one of ``llm_trees`` was asked in all trees that have the key.
     """
     models = [each for each in found if each.field == "model"]
     with_model = {tree_of[run_id] for each in models for run_id in keys[each.source].values}
@@ -496,6 +512,8 @@ def _recognition(
         backed = len(trees & llm_trees) >= MOST_RUNS * len(trees)
         if each.field not in ("model", "session"):
             backed = backed or len(trees & with_model) >= MOST_RUNS * len(trees)
+        if each.field == "inputs":  # short ones as well, such as "reverse abc"
+            backed = backed or not trees.isdisjoint(llm_trees)
         if trees <= covered or not (each.is_sure or backed):
             continue
         covered |= trees

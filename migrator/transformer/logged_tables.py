@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -20,6 +20,8 @@ from typing import TypeGuard
 from migrator.counting import counted
 from migrator.model import Json, RunRecord
 from migrator.transformer.model_names import ModelKind, kind_of_model
+from migrator.transformer.named_models import MODEL_RANKS, models_at
+from migrator.transformer.profiles import normalise
 from migrator.transformer.values import parse_json
 
 LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"  # a tag: JSON list of {"path", "type": "table"}
@@ -27,21 +29,34 @@ CSV_ENDINGS = (".csv", ".tsv")
 LINE_ENDINGS = (".jsonl", ".ndjson")
 TABLE_ENDINGS = (*CSV_ENDINGS, *LINE_ENDINGS, ".json")
 _LIKELY_NAME = re.compile(
-    r"(?i)eval|result|predict|answer|respons|ragas|judge|scor|generation|completion|inference|sample"
+    r"(?i)eval|result|predict|answer|respons|ragas|judge|scor|generat|completion|inference|sample"
+    r"|question|output|dialog|conversation|(?:^|[_\W])(?:llm|rag|qa|chats?)(?:[_\W]|$)"
 )
 _SURE_NAME = re.compile(r"(?i)eval|predictions|answers|ragas|result_table|inference_inputs_outputs")
+_SETTINGS = re.compile(
+    r"(?:\A|_)(?:config\w*|settings?|\w*args|params?|parameters|options|metadata|meta|env)\Z"
+)
+"""Keys of objects whose lists are settings, such as the tests that were asked for."""
 _QUOTED = re.compile(r'"[^"]*"')
 _DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 Row = Mapping[str, Json]
 
 
+MOST_LEVELS = 4  # of objects, below which no lists are looked for
+ALIKE = 0.5  # the share of columns that lists have in common which are one table
+
+
 @dataclass(frozen=True, slots=True)
 class RowsOf:
-    """The rows of a file, and what is wrong with the file (empty: nothing)."""
+    """The rows of a table, and what is wrong with its file (empty: nothing).
+
+    ``place`` are the keys under which the table stands in the file, such as ``results.cases``.
+    """
 
     rows: tuple[Row, ...]
     wrong: str = ""
+    place: str = ""
 
 
 def tables_by_tag(run: RunRecord) -> frozenset[str]:
@@ -81,35 +96,112 @@ def _is_likely(path: str, *, is_tagged: bool) -> bool:
 
 
 def read_rows(path: str, value: Json) -> RowsOf:
-    """Read the rows of a file: ``value`` is its parsed JSON, or its text when it is not JSON."""
+    """Read the rows of a file that holds one table; of several, the first."""
+    return read_tables(path, value)[0]
+
+
+def read_tables(path: str, value: Json) -> tuple[RowsOf, ...]:
+    """Read the tables of a file, at least one: without rows, it says what is wrong.
+
+    ``value`` is the parsed JSON of the file, or its text when it is not JSON.
+    """
     lower = path.lower()
     if isinstance(value, str):
         if lower.endswith(CSV_ENDINGS):
-            return _csv_rows(value)
+            return (_csv_rows(value),)
         if lower.endswith(LINE_ENDINGS) or _is_of_json_lines(value):
-            return _json_lines(value)
-        return RowsOf((), "it is not a JSON object or list")
-    if isinstance(value, Mapping):
+            return (_json_lines(value),)
+    elif isinstance(value, Mapping):
         if lower.endswith(LINE_ENDINGS):  # one line
-            return RowsOf((value,))
-        return _object_rows(value)
-    if isinstance(value, Sequence):
-        return _records(value)
-    return RowsOf((), "it is not a JSON object or list")
+            return (RowsOf((value,)),)
+        return _object_tables(value)
+    elif isinstance(value, Sequence):
+        return (_records(value),)
+    return (RowsOf((), "it is not a JSON object or list"),)
 
 
-def _object_rows(value: Mapping[str, Json]) -> RowsOf:
+def tables_in_rows(table: RowsOf) -> tuple[RowsOf, ...]:
+    """The tables inside rows that are not samples, such as the results of each model."""
+    inside: dict[str, list[Row]] = {}
+    for row in table.rows:
+        for each in _listed(row, table.place, {}):
+            inside.setdefault(each.place, []).extend(each.rows)
+    return tuple(RowsOf(tuple(found), "", place) for place, found in inside.items())
+
+
+def _object_tables(value: Mapping[str, Json]) -> tuple[RowsOf, ...]:
     columns, data = value.get("columns"), value.get("data")
     if isinstance(columns, list) and isinstance(data, list):
-        return _split_rows(columns, data)
-    lists = [each for each in value.values() if _is_list_of_objects(each)]
-    in_all = list(chain.from_iterable(lists))
-    if len(lists) == 1 or _share_columns(in_all):
-        return _records(in_all)
-    rows = _cells_by_column(value) or _rows_by_name(value)
-    if rows:
-        return RowsOf(rows)
-    return RowsOf((), 'it has no lists "columns" and "data"')
+        return (_split_rows(columns, data),)
+    found = tuple(_listed(value, "", {}))
+    return found or (RowsOf((), 'it has no lists "columns" and "data"'),)
+
+
+def _listed(value: Mapping[str, Json], place: str, models: Row) -> Iterator[RowsOf]:
+    """Yield the lists of objects in an object, and in the objects inside it, level by level.
+
+    ``models`` are the names of models that stand beside the lists and count for their rows.
+    """
+    models = {**models, **_models_beside(value)}
+    lists = {key: each for key, each in value.items() if _is_list_of_objects(each)}
+    if not lists and (rows := _cells_by_column(value) or _rows_by_name(value)):
+        yield RowsOf(_with_models(rows, models), "", place)
+        return
+    for keys in _alike(lists):
+        rows = tuple(chain.from_iterable(_of_key(key, lists[key], models) for key in keys))
+        yield RowsOf(rows, "", _inside(place, keys[0]) if len(lists) > 1 or place else "")
+    if place.count(".") + 1 < MOST_LEVELS:
+        for key, inner in value.items():
+            if isinstance(inner, Mapping) and not _SETTINGS.search(normalise(key)):
+                named = {"model": key} if _is_name_of_llm(key) else {}
+                yield from _listed(inner, _inside(place, key), {**models, **named})
+
+
+def _inside(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _models_beside(value: Mapping[str, Json]) -> dict[str, Json]:
+    """The names of models among the texts of an object, and of the settings inside it."""
+    texts: dict[str, Json] = {}
+    for key, each in value.items():
+        if isinstance(each, str):
+            texts[key] = each
+        elif isinstance(each, Mapping) and not any(_is_list_of_objects(x) for x in each.values()):
+            texts.update({f"{key}.{name}": x for name, x in each.items() if isinstance(x, str)})
+    return {key: text for key, text in texts.items() if _names_llm(key, text)}
+
+
+def _names_llm(key: str, text: Json) -> bool:
+    found = models_at(normalise(key), text) if isinstance(text, str) else ()
+    return any(rank <= MODEL_RANKS[ModelKind.UNKNOWN] for rank, _ in found)
+
+
+def _is_name_of_llm(name: str) -> bool:
+    return kind_of_model(name) is ModelKind.LLM
+
+
+def _of_key(key: str, rows: Sequence[Row], models: Row) -> tuple[Row, ...]:
+    """The rows of a list, with its key where that is the name of a model."""
+    return _with_models(rows, {**models, "model": key} if _is_name_of_llm(key) else models)
+
+
+def _with_models(rows: Sequence[Row], models: Row) -> tuple[Row, ...]:
+    return tuple({**models, **row} for row in rows) if models else tuple(rows)
+
+
+def _alike(lists: Mapping[str, Sequence[Row]]) -> list[list[str]]:
+    """The keys of lists, together where their rows have mostly the same columns."""
+    groups: list[tuple[set[str], list[str]]] = []
+    for key, rows in lists.items():
+        columns = set().union(*rows)
+        for known, keys in groups:
+            if len(known & columns) >= ALIKE * len(known | columns):
+                keys.append(key)
+                break
+        else:
+            groups.append((columns, [key]))
+    return [keys for _, keys in groups]
 
 
 def _split_rows(columns: Sequence[Json], data: Sequence[Json]) -> RowsOf:
@@ -148,7 +240,7 @@ def _rows_by_name(value: Mapping[str, Json]) -> tuple[Row, ...]:
     rows = [each for each in value.values() if isinstance(each, Mapping)]
     if len(rows) < 2 or len(rows) < len(value) or not _share_columns(rows):
         return ()
-    column = "model" if all(kind_of_model(name) is ModelKind.LLM for name in value) else "id"
+    column = "model" if all(_is_name_of_llm(name) for name in value) else "id"
     return tuple({column: name, **row} for name, row in zip(value, rows, strict=True))
 
 

@@ -6,16 +6,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import yaml
+
 from migrator import encoding
 from migrator.model import Json, SpanEvent
 from migrator.transformer.field_values import DURATIONS_MS, FieldValues
 from migrator.transformer.found import Duration, Found, Tokens
+from migrator.transformer.logged_keys import values_inside
 from migrator.transformer.logged_tables import read_rows
 from migrator.transformer.model_names import (
     ModelKind,
     kind_of_model,
 )
-from migrator.transformer.named_models import MODEL_RANKS, is_said, keys_of_models, models_at
+from migrator.transformer.named_models import (
+    MODEL_RANKS,
+    MOST_SETTINGS_CHARS,
+    is_said,
+    keys_of_models,
+    models_at,
+)
 from migrator.transformer.profiles import (
     normalise,
 )
@@ -64,6 +73,9 @@ class RunFacts(FieldValues):
         listed = [found for found in self.every("model") if is_said(found.value)]
         known = {(found.place, found.key) for found in listed}
         for found in listed:
+            if isinstance(found.value, Mapping) or found.key.endswith((".yaml", ".yml")):
+                ranked += [(rank, 2, each) for rank, each in _models_in(found)]
+                continue
             rank = MODEL_RANKS[kind_of_model(str(found.value))]
             ranked.append((rank, 0, found))
         for place, plain, key in keys_of_models(self.shape):
@@ -149,6 +161,26 @@ class RunFacts(FieldValues):
             if documents is not None:
                 return documents, found
         return None
+
+
+def _models_in(found: Found) -> list[tuple[int, Found]]:
+    """The models that a file of settings names, each with its rank."""
+    value = found.value
+    if isinstance(value, str) and len(value) <= MOST_SETTINGS_CHARS:
+        value = _read_yaml(value)
+    if not isinstance(value, Mapping):
+        return []
+    text = "".join(f"{key}: {inner}\n" for key, inner in values_inside(value))
+    return [(rank, Found(name, found.place, found.key)) for rank, name in models_at("config", text)]
+
+
+def _read_yaml(text: str) -> Json:
+    """The value of YAML text; None when it is not YAML."""
+    try:
+        value: Json = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: an impossible date
+        return None
+    return value
 
 
 def _documents(found: Found) -> list[Json] | None:

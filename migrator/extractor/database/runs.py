@@ -13,7 +13,7 @@ from migrator.extractor.database.artifacts import ArtifactFolders
 from migrator.extractor.database.connection import AT_ONCE, Database, Row
 from migrator.extractor.database.rows import Fields, RowLog
 from migrator.extractor.database.schema import CHILDREN, KNOWN, Child
-from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES, list_artifacts, read_texts
+from migrator.extractor.filestore.artifacts import list_artifacts, read_texts
 from migrator.extractor.filestore.metrics import EARLIEST_MS, LATEST_MS
 from migrator.extractor.filestore.runs import RUN_STATUS, SOURCE_TYPE
 from migrator.issues import Code, Kind
@@ -223,7 +223,7 @@ class RunReader:
             tags=tags,
             metrics=metrics,
             artifacts=artifacts.files,
-            texts=read_texts(log, artifacts, self.wanted, TEXT_LIMIT_BYTES),
+            texts=read_texts(log, artifacts, self.wanted),
             inputs=self._inputs(log, run_id, bulk),
             outputs=_outputs(log, run_id, bulk.outgoing[run_id]),
             path=entry.path,

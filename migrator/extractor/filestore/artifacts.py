@@ -53,6 +53,11 @@ _RECORDED_IN: dict[Kind, tuple[str, str | None]] = {
     Kind.TRACE: (f"tags/{conventions.ARTIFACT_LOCATION}", None),
 }
 TEXT_LIMIT_BYTES = 1_000_000  # of an artifact that a profile wants
+TABLE_LIMIT_BYTES = 10_000_000  # of one that may hold the rows of an evaluation
+_TABLE = re.compile(
+    r"(?i)\.(?:csv|tsv|jsonl|ndjson)\Z"
+    r"|(?:eval|results?|predict|answers|ragas|judge|score|sample|table)[^/]*\.json\Z"
+)
 
 
 class ArtifactPlaces(NamedTuple):
@@ -384,16 +389,19 @@ def _name_link(log: ReadLog, odd: SpecialEntry) -> None:
     log.add(Code.ARTIFACT_LINK, odd.path, f"It is {odd.what}; it was not followed.")
 
 
-def read_texts(
-    log: ReadLog, artifacts: Artifacts, wanted: Callable[[str], bool], limit_bytes: int
-) -> dict[str, str]:
+def text_limit_bytes(path: str) -> int:
+    """The size up to which an artifact is read, by its path: tables may be larger than texts."""
+    return TABLE_LIMIT_BYTES if _TABLE.search(path) else TEXT_LIMIT_BYTES
+
+
+def read_texts(log: ReadLog, artifacts: Artifacts, wanted: Callable[[str], bool]) -> dict[str, str]:
     """Read the texts of the artifacts that are wanted, by relative path."""
     texts: dict[str, str] = {}
     for artifact, path in zip(artifacts.files, artifacts.paths, strict=True):
         if not wanted(artifact.path):
             continue
         try:
-            data = read_bytes(path, limit_bytes)
+            data = read_bytes(path, text_limit_bytes(artifact.path))
         except FileTooLarge as error:
             log.add(Code.ARTIFACT_NOT_TEXT, path, f"It is too large: {error}.")
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES
+from migrator.extractor.filestore.artifacts import text_limit_bytes
 from migrator.extractor.filestore.layout import ID
 from migrator.extractor.filestore.read_log import METRIC_LIMIT_BYTES, VALUE_LIMIT_BYTES
 from migrator.extractor.filestore.traces import SPANS, SPANS_LIMIT_BYTES
@@ -27,6 +27,7 @@ def must_fetch(path: str, size_bytes: int, wanted: Callable[[str], bool]) -> boo
             limit = METRIC_LIMIT_BYTES if folder.lower() == "metrics" else limit
             break
         if at and folder == "artifacts" and ID.fullmatch(folders[at - 1]):
-            text = size_bytes <= TEXT_LIMIT_BYTES and wanted("/".join((*folders[at + 1 :], name)))
+            artifact = "/".join((*folders[at + 1 :], name))
+            text = size_bytes <= text_limit_bytes(artifact) and wanted(artifact)
             return text or (name == SPANS and size_bytes <= limit)
     return size_bytes <= limit

@@ -15,7 +15,6 @@ from migrator import conventions
 from migrator.counting import counted
 from migrator.extractor.filestore.artifacts import (
     NO_PLACES,
-    TEXT_LIMIT_BYTES,
     ArtifactPlaces,
     list_artifacts,
     read_texts,
@@ -132,7 +131,6 @@ def read_experiment(entry: Entry) -> Extracted[ExperimentRecord]:
 def read_run(
     entry: RunEntry,
     wanted: Callable[[str], bool],
-    text_limit_bytes: int = TEXT_LIMIT_BYTES,
     places: ArtifactPlaces = NO_PLACES,
 ) -> Extracted[RunRecord]:
     """Read a run's directory.
@@ -163,7 +161,7 @@ def read_run(
         places,
         artifact_uri,
     )
-    texts = read_texts(log, artifacts, wanted, text_limit_bytes)
+    texts = read_texts(log, artifacts, wanted)
 
     has_meta = not _RECOGNISED_BY.isdisjoint(meta.values)
     if not (has_meta or params or tags or metrics or inputs or outputs or artifacts.files):

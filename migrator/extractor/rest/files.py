@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from migrator.extractor.filestore.artifacts import TEXT_LIMIT_BYTES, own_folders
+from migrator.extractor.filestore.artifacts import own_folders, text_limit_bytes
 from migrator.extractor.locations import local_path, path_parts
 from migrator.extractor.rest.artifacts import ServedArtifacts, ServedFile
 from migrator.extractor.rest.client import Client, Refused
@@ -96,7 +96,7 @@ class ArtifactMirror:
     def _write(self, owner: Owner, served: ServedArtifacts, file: ServedFile) -> None:
         path = self._place(owner, file.path.split("/"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        fits = file.size_bytes <= TEXT_LIMIT_BYTES
+        fits = file.size_bytes <= text_limit_bytes(file.path)
         if self._whole or (fits and self._wanted(file.path)):
             served.fetch(file, path)
             return

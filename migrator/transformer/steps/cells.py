@@ -68,10 +68,10 @@ def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def is_empty(cell: Json) -> bool:
-    """Whether a cell holds nothing: no value, an empty text or NaN."""
+    """Whether a cell holds nothing: no value, an empty text, list or object, or NaN."""
     if isinstance(cell, float):
         return math.isnan(cell)
-    return cell is None or cell == "" or cell == []
+    return cell is None or cell in ("", [], {})
 
 
 def _typed(name: str, texts: Sequence[str], cells: Sequence[Json]) -> list[Json]:

@@ -28,23 +28,34 @@ NEUTRAL = re.compile(
     r"|tokens?|cost|usd|price|timestamp|date|created|updated|at|temperature|top_p|top_k|k|max|min|size"
     r"|threshold|version|model|provider|rank|path|file|url|weight|alpha|year|name|type|category"
     r"|difficulty|split|tags?|dataset|domain|level|status|stage|event|trace|spans|assessments"
-    r"|state|metadata|role)\Z|\A(?:n|num|count|total|number)_"
+    r"|state|metadata|role|filter)\Z|\A(?:n|num|count|total|number)_"
 )
 EXPECTED = _pattern(
-    r"ground_?truths?|gt|gold|golden|references?|expected|expectations?|targets?|ideal|truth|labels?"
-    r"|y_true|correct_(?:answer|response|output|option|choice|letter|label)s?|true_(?:answer|label)"
+    r"ground_?truths?|gt|gold|golden|references?|refs?|criteria|rubrics?|expected|expectations?|targets?|ideal|truth|labels?"
+    r"|asserts?|assertions?|y_true|correct_(?:answer|response|output|option|choice|letter|label)s?|true_(?:answer|label)"
     r"|answer_key|right_answer"
 )
+EXPECTED_FIRST = re.compile(r"\Aexpected_")
+"""A name that says no more than what was expected, be it a score."""
+PREDICTED = _pattern(r"(?:y_)?pred(?:icted|ictions?|s)?")
+ACTUAL = re.compile(r"\Aactual(?:_(?:value|label|class|category|answer))?\Z")
+"""What was right, beside what was predicted."""
+MEASURED = _pattern(r"latency|duration|elapsed|tokens?|cost|ms|secs?|seconds")
+"""Words of numbers that were measured, whatever of."""
+OUTCOMES = _pattern(r"status|state|outcome|result")
+"""Names under which a test says whether it passed, and other things theirs."""
+COUNTED = re.compile(r"(?:\A|_)(?:tests|questions|cases|samples|rows|items|checks|calls)\Z")
+"""Names of what a number counts."""
 SCORES = _pattern(
     r"scores?|ratings?|grades?|relevan\w*|faithful\w*|\w*correctness|similarit\w*|grounded\w*"
-    r"|hallucinat\w*|toxic\w*|coheren\w*|fluen\w*|helpful\w*|concise\w*|quality|accura\w*|precision"
+    r"|hallucinat\w*|meets_\w+|match(?:es|ed)|toxic\w*|coheren\w*|fluen\w*|helpful\w*|concise\w*|quality|accura\w*|precision"
     r"|recall|f1|bleu|rouge\w*|meteor|bertscore|match|exact_match|pass|passed|is_\w+|has_\w+|verdict"
     r"|judge\w*|safety|bias|harm\w*|complete\w*|readab\w*|confidence|satisf\w*|thumbs?|em|mrr|ndcg"
     r"|hit|success|sufficien\w*|chunk_relevance|adheren\w*|tone|feedback|preference|preferred|winner"
     r"|assessment"
 )
 ANSWERS = _pattern(
-    r"outputs?|responses?|predictions?|predicted|pred|y_pred|completions?|generated|generations?|reply"
+    r"outputs?|responses?|resps?|predictions?|predicted|pred|y_pred|completions?|generated|generations?|reply"
     r"|results?|actual|llm_answer|model_answers?|bot_answer|summary"
 )
 ANSWER = _pattern(r"answers?")
@@ -72,6 +83,15 @@ SCORE_SUFFIXES = frozenset({"score", "value", "rating", "grade", "llm_judged"})
 REASON_WORDS = frozenset(
     {"reason", "reasoning", "rationale", "justification", "explanation", "comment"}
 )
+EXPLAINING = REASON_WORDS | {"reasons", "explanations", "critique", "feedback", "comments", "notes"}
+"""Last words of columns that explain the score whose name they begin with."""
 VALUE_KEYS = ("score", "value", "rating", "grade")
 REASON_KEYS = ("reason", "rationale", "justification", "explanation", "comment")
 """Keys of an object that is one score with its rationale."""
+
+
+def is_name_of_answer(plain: str) -> bool:
+    """Whether a plain name is that of what a model answered."""
+    if EXPECTED.search(plain) or SCORES.search(plain):
+        return False
+    return ANSWERS.search(plain) is not None or ANSWER.search(plain) is not None

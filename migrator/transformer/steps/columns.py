@@ -21,15 +21,22 @@ from migrator.transformer.profiles import Profile, Source, normalise
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.steps.cells import Cells, cell_type, is_empty
 from migrator.transformer.steps.column_words import (
+    ACTUAL,
     ANSWER,
     ANSWERS,
     BARE_SCORE,
     COMMENTS,
+    COUNTED,
     EXPECTED,
+    EXPECTED_FIRST,
+    EXPLAINING,
     GRADERS,
     IDS,
+    MEASURED,
     NEUTRAL,
+    OUTCOMES,
     PEOPLE,
+    PREDICTED,
     QUESTIONS,
     REASON_KEYS,
     REASON_WORDS,
@@ -42,7 +49,7 @@ from migrator.transformer.steps.column_words import (
     plain_name,
 )
 from migrator.transformer.values import as_number, parse_json
-from migrator.transformer.verdicts import verdict
+from migrator.transformer.verdicts import plain_words, verdict
 
 
 class Meaning(Enum):
@@ -67,6 +74,9 @@ FIELDS_OF_ROWS = (
 )  # fmt: skip
 """The profile's fields that a row's own cells fill, besides inputs and outputs."""
 MOST_NUMBERED = 10  # of columns that differ in a number only; more are features or an embedding
+WEAK_ANSWERS = frozenset({"summary", "result", "results"})
+"""Names of answers that reports and findings have, too."""
+PASSED = frozenset({"pass", "passed", "partial"})  # words of tests, not of runs
 MOST_CELLS = 0.5  # a column is of the kind that more of its cells are of
 _VERSION = re.compile(r"\Av\d+\Z")
 
@@ -76,13 +86,18 @@ class Columns:
     """The columns of a table by meaning; ``scored`` gives the name of each feedback column.
 
     ``reasons`` gives the column with the rationale of a feedback's name, and ``worded`` are the
-    names whose rationales are words of a judge in at least one row.
+    names whose rationales are words of a judge in at least one row. ``asks`` says
+    whether an input is surely what somebody asked, ``speaks`` whether one is named as a question,
+    or an input or answer is prose, and ``judges`` whether the name of a feedback says so.
     """
 
     meanings: Mapping[str, Meaning]
     scored: Mapping[str, str]
     reasons: Mapping[str, str]
     worded: frozenset[str] = frozenset()
+    asks: bool = False
+    speaks: bool = False
+    judges: bool = False
 
     def of(self, *meanings: Meaning) -> tuple[str, ...]:
         """The columns with one of these meanings, in the order of the table."""
@@ -109,6 +124,7 @@ class Sorter:
         self.scored: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
         self.unnamed: list[str] = []  # texts whose column's name says nothing
+        self.guessed: set[str] = set()  # scores by their type alone
 
     def sort(self) -> Columns:
         """Sort all columns."""
@@ -117,7 +133,35 @@ class Sorter:
         scores = [name for name, meaning in meanings.items() if meaning is Meaning.FEEDBACK]
         self._give_reasons(meanings, scores)
         worded = {name for name, column in self.reasons.items() if self._share(column, _is_worded)}
-        return Columns(meanings, self.scored, self.reasons, frozenset(worded))
+        inputs = [name for name, meaning in meanings.items() if meaning is Meaning.INPUT]
+        outputs = [name for name, meaning in meanings.items() if meaning is Meaning.OUTPUT]
+        asks = any(self._is_question(name) for name in inputs)
+        is_prose = any(self._share(name, _is_prose) > MOST_CELLS for name in inputs)
+        is_named = any(self._is_named_question(name) for name in inputs)
+        speaks = is_named or is_prose or any(self._is_answer_in_words(name) for name in outputs)
+        judges = bool(self.scored.keys() - self.guessed)
+        return Columns(meanings, self.scored, self.reasons, frozenset(worded), asks, speaks, judges)
+
+    def _is_question(self, name: str) -> bool:
+        """Whether an input is surely what somebody asked: longer texts so named, or that ask."""
+        asks = self._share(name, _asks) > MOST_CELLS
+        if self._is_named_question(name):
+            return asks or self.types[name] in (Cells.TEXT, Cells.STRUCTURE)
+        return asks and self.types[name] is not Cells.WORD
+
+    def _is_named_question(self, name: str) -> bool:
+        return name not in self.unnamed and not self._is_unknown_structure(name)
+
+    def _is_unknown_structure(self, name: str) -> bool:
+        is_structure = self.types[name] is Cells.STRUCTURE
+        return is_structure and QUESTIONS.search(plain_name(name)) is None
+
+    def _is_answer_in_words(self, name: str) -> bool:
+        """Whether an output is surely an answer: sentences, under a name that says so."""
+        plain = plain_name(name)
+        if plain in WEAK_ANSWERS or REASONS.search(plain):
+            return False
+        return self.types[name] in (Cells.TEXT, Cells.STRUCTURE)
 
     def _meaning(self, name: str) -> Meaning:
         own = self._by_own_fields(name)
@@ -149,6 +193,8 @@ class Sorter:
         if len(parts) < 2:
             return None
         first, last, inner = parts[0].lower(), parts[-1].lower(), plain_name("_".join(parts[1:]))
+        if first == "metadata":
+            return Meaning.FACT
         if last in REASON_WORDS:
             self.reasons[_bare(parts[:-1])] = name
             return Meaning.RATIONALE
@@ -176,6 +222,8 @@ class Sorter:
             return self._correct(name)
         if self.types[name] is Cells.STRUCTURE and self._holds_scores(name, plain):
             return self._feedback(name, name)
+        if self.types[name] is Cells.STRUCTURE and plain in SCORE_OBJECTS:
+            return Meaning.FACT  # the names of metrics
         companion = self._scored_by(plain)
         if companion is not None:
             self.reasons[companion] = name
@@ -187,9 +235,12 @@ class Sorter:
         is_short = kind in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
         if COMMENTS.search(plain) or (REASONS.search(plain) and GRADERS.search(plain)):
             return self._comment(name, plain)
-        if NEUTRAL.search(plain) or self._is_grader(name, plain):
+        if OUTCOMES.search(plain) and self._says_passed(name):
+            return self._feedback(name, name)
+        is_neutral = NEUTRAL.search(plain) and self._share(name, _asks) <= MOST_CELLS
+        if is_neutral or self._is_grader(name, plain) or self._is_measured(name, plain):
             return Meaning.FACT
-        if EXPECTED.search(plain) and not (SCORES.search(plain) and kind is Cells.NUMBER):
+        if self._is_expected(name, plain):
             return Meaning.EXPECTATION
         if SCORES.search(plain):
             return self._feedback(name, name) if is_short else self._long_score(plain)
@@ -197,9 +248,35 @@ class Sorter:
             return Meaning.OUTPUT
         if ANSWERS.search(plain) or ANSWER.search(plain):
             return self._answer(name, plain)
-        if QUESTIONS.search(plain):
+        is_about = kind in (Cells.NUMBER, Cells.YES_NO) and QUESTIONS.fullmatch(plain) is None
+        if QUESTIONS.search(plain) and not is_about:
             return Meaning.INPUT
         return self._unknown(name)
+
+    def _is_expected(self, name: str, plain: str) -> bool:
+        """Whether a column says what was right, not how near the answer came to it."""
+        if EXPECTED_FIRST.search(plain):
+            return True
+        if PREDICTED.search(plain):
+            return False
+        if ACTUAL.search(plain):
+            return any(PREDICTED.search(plain_name(other)) for other in self.names)
+        is_score = SCORES.search(plain) and self.types[name] in (Cells.NUMBER, Cells.YES_NO)
+        return EXPECTED.search(plain) is not None and not is_score
+
+    def _says_passed(self, name: str) -> bool:
+        """Whether a column says of each row whether it passed, in yes and no or in such words."""
+        if self.types[name] is Cells.YES_NO:
+            return True
+        cells = [row[name] for row in self.rows if not is_empty(row.get(name))]
+        said = {plain_words(cell) for cell in cells if isinstance(cell, str)}
+        return bool(said & PASSED) and self._share(name, _is_verdict) > MOST_CELLS
+
+    def _is_measured(self, name: str, plain: str) -> bool:
+        """Whether a column is a number of things, a time or a cost, or the number of a reason."""
+        if self.types[name] is not Cells.NUMBER:
+            return False
+        return any(words.search(plain) for words in (COUNTED, MEASURED, REASONS))
 
     def _is_grader(self, name: str, plain: str) -> bool:
         """Whether a column says who judged: a person, or a model."""
@@ -218,7 +295,7 @@ class Sorter:
             if plain in SCORE_OBJECTS:
                 is_scores = all(isinstance(each, Mapping) for each in entries)
             else:
-                is_scores = _is_one_score(value)
+                is_scores = _is_one_score(value) or _are_verdicts(value)
             if not is_scores:
                 return False
         return True
@@ -246,12 +323,12 @@ class Sorter:
     def _scored_by(self, plain: str) -> str | None:
         """The score whose rationale a column is: ``tone_reason`` beside ``tone``."""
         head, _, tail = plain.rpartition("_")
-        if not head or tail not in REASON_WORDS:
+        if not head or tail not in EXPLAINING:
             return None
         names = (head, f"{head}_score", f"{head}_rating", f"{head}_grade")
         for other in self.names:
             is_short = self.types[other] in (Cells.NUMBER, Cells.YES_NO, Cells.WORD)
-            if is_short and plain_name(other) in names:
+            if is_short and plain_name(other) in names and plain_name(other) != plain:
                 return other
         return None
 
@@ -279,17 +356,27 @@ class Sorter:
     def _unknown(self, name: str) -> Meaning:
         """A column whose name says nothing: by the type of its cells."""
         kind = self.types[name]
-        if kind is Cells.YES_NO:
+        if kind is Cells.YES_NO or (kind is Cells.NUMBER and self._is_from_0_to_1(name)):
+            self.guessed.add(name)
             return self._feedback(name, name)
         if kind is Cells.NUMBER:
-            return self._feedback(name, name) if self._is_from_0_to_1(name) else Meaning.FACT
-        if kind is Cells.EMPTY:
+            return Meaning.FACT
+        if kind is Cells.EMPTY or self._holds_numbers(name):
             return Meaning.FACT
         if kind is Cells.WORD and self._share(name, _is_llm) == 1:
             return Meaning.FIELD
         if kind is not Cells.STRUCTURE:
             self.unnamed.append(name)
         return Meaning.INPUT
+
+    def _holds_numbers(self, name: str) -> bool:
+        """Whether all cells are lists or objects of numbers, such as latencies or embeddings."""
+        cells = [row[name] for row in self.rows if not is_empty(row.get(name))]
+        for cell in cells:
+            inner = list(cell.values()) if isinstance(cell, Mapping) else cell
+            if not isinstance(inner, list) or not all(_is_number(each) for each in inner):
+                return False
+        return True
 
     def _is_from_0_to_1(self, name: str) -> bool:
         """Whether all numbers of a column, and of those numbered like it, are from 0 to 1."""
@@ -310,9 +397,11 @@ class Sorter:
     def _find_answer(self, meanings: dict[str, Meaning]) -> None:
         """Take for the answer the one text beside a question, where no column's name tells.
 
-        So the columns of any language are understood. Words that may be a category do not count.
+        So the columns of any language are understood. Words that may be a category do not count,
+        nor does a text in a table that names what was expected: there an answer has a name, too.
         """
-        if Meaning.OUTPUT in meanings.values():
+        is_english = any(EXPECTED.search(plain_name(name)) for name in self.names)
+        if is_english or Meaning.OUTPUT in meanings.values():
             return
         asking = [name for name in self.unnamed if self._share(name, _asks) > MOST_CELLS]
         named = [name for name, meaning in meanings.items() if meaning is Meaning.INPUT]
@@ -336,12 +425,40 @@ class Sorter:
             plain = plain_name(name)
             explained: Sequence[str] = ()
             if meaning is Meaning.OUTPUT and plain in REASON_WORDS:
-                explained = bare
+                before = self._judged_before(name, meanings)
+                if before:
+                    meanings[name] = Meaning.RATIONALE
+                    for score in before:
+                        self.reasons.setdefault(self.scored.get(score, score), name)
+                    continue
+                is_alone = not any(self._is_asked_or_answered(*each) for each in meanings.items())
+                explained = scores if is_alone else bare
             elif meaning is Meaning.FACT and self._is_by_grader(name, plain):
                 explained = scores
             if len(explained) == 1:
                 meanings[name] = Meaning.RATIONALE
                 self.reasons.setdefault(self.scored[explained[0]], name)
+
+    def _is_asked_or_answered(self, name: str, meaning: Meaning) -> bool:
+        is_reason = plain_name(name) in REASON_WORDS
+        return meaning in (Meaning.INPUT, Meaning.OUTPUT) and not is_reason
+
+    def _judged_before(self, reason: str, meanings: Mapping[str, Meaning]) -> list[str]:
+        """The scores that a judge wrote before the reason for them, all after the answer.
+
+        A model's own reasoning stands before its answer, or beside one verdict on it.
+        """
+        before = list(self.names[: list(self.names).index(reason)])
+        answers = [
+            name
+            for name, meaning in meanings.items()
+            if meaning is Meaning.OUTPUT and plain_name(name) not in REASON_WORDS
+        ]
+        if not answers or not all(name in before for name in answers):
+            return []
+        last = max(before.index(name) for name in answers)
+        scores = [n for n in before[last + 1 :] if meanings[n] in (Meaning.FEEDBACK, Meaning.RULED)]
+        return scores if len(scores) > 1 else []
 
     def _is_by_grader(self, name: str, plain: str) -> bool:
         if self.types[name] not in (Cells.TEXT, Cells.WORD):
@@ -350,11 +467,22 @@ class Sorter:
         return is_reason or COMMENTS.search(plain) is not None or plain.endswith("feedback")
 
 
+def _is_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _is_one_score(value: Json) -> bool:
-    """Whether an object is one score with its rationale."""
-    if not isinstance(value, Mapping) or len(value) < 2:
+    """Whether an object is one score with its rationale, whatever else the grader said."""
+    if not isinstance(value, Mapping) or set(value).isdisjoint(VALUE_KEYS):
         return False
-    return set(value) <= {*VALUE_KEYS, *REASON_KEYS} and not set(value).isdisjoint(VALUE_KEYS)
+    return not set(value).isdisjoint(REASON_KEYS)
+
+
+def _are_verdicts(value: Json) -> bool:
+    """Whether an object says yes or no under each name, or nothing."""
+    if not isinstance(value, Mapping):
+        return False
+    return all(isinstance(each, bool) or each is None for each in value.values())
 
 
 def _unnumbered(name: str) -> str:
@@ -363,6 +491,10 @@ def _unnumbered(name: str) -> str:
 
 def _is_llm(plain: str, text: str) -> bool:
     return any(rank == MODEL_RANKS[ModelKind.LLM] for rank, _ in models_at(plain, text))
+
+
+def _is_verdict(plain: str, text: str) -> bool:
+    return verdict(text) is not None
 
 
 def _has_name_of_llm(plain: str, text: str) -> bool:
@@ -375,6 +507,10 @@ def _is_worded(plain: str, text: str) -> bool:
 
 def _asks(plain: str, text: str) -> bool:
     return kind_of_text(text) is Prose.REQUEST
+
+
+def _is_prose(plain: str, text: str) -> bool:
+    return kind_of_text(text) >= Prose.PROSE
 
 
 def _tells(plain: str, text: str) -> bool:

@@ -11,7 +11,7 @@ from migrator.transformer.logged_tables import Row
 from migrator.transformer.profiles import normalise
 from migrator.transformer.steps.cells import Cells, cell_type, is_empty
 from migrator.transformer.steps.columns import Columns, Meaning
-from migrator.transformer.values import words
+from migrator.transformer.values import as_number, words
 
 SAMPLE_IDS = (
     "id", "sample_id", "request_id", "question_id", "example_id", "case_id", "test_case_id",
@@ -21,6 +21,7 @@ SAMPLE_IDS = (
 POSITIONS = words("idx index row line_number fold turn seed hash unnamed_0")
 """Ids that only mean something beside the same column of another table."""
 EPOCH = "epoch"
+TEXTS = frozenset({Cells.WORD, Cells.TEXT, Cells.STRUCTURE})
 EVALUATION_FILES = words(
     "eval_results_table.json llm_predictions.csv instance_results.jsonl result_table.json "
     "inference_inputs_outputs.json"
@@ -73,26 +74,31 @@ class Table:
         """Whether it says something about samples: its rows are some, or have the ids of some."""
         return self.has_samples() or self.id_column() is not None
 
+    def has_answers(self) -> bool:
+        """Whether its rows are samples with an answer."""
+        return bool(self.columns.of(Meaning.OUTPUT)) and self.has_samples()
+
     def has_samples(self) -> bool:
-        """Whether its rows are samples: texts with an answer, or with a score."""
+        """Whether its rows are samples: texts with an answer, or questions with a score."""
         if self.long_scores() is not None:
             return False
         given = self._types(Meaning.INPUT)
-        got = self._types(Meaning.OUTPUT)
-        texts = {Cells.WORD, Cells.TEXT, Cells.STRUCTURE}
-        if given and texts.isdisjoint(given):
+        if given and TEXTS.isdisjoint(given):
             return False  # numbers are features of ordinary machine learning
-        if self.path.rsplit("/", 1)[-1] in EVALUATION_FILES:
-            return not texts.isdisjoint((*given, *got))
-        has_answer = not texts.isdisjoint(got)
+        has_answer = not TEXTS.isdisjoint(self._types(Meaning.OUTPUT))
+        if self.path.partition("#")[0].rsplit("/", 1)[-1] in EVALUATION_FILES:
+            return bool(given) or has_answer
         is_scored = self.ruled_scores or bool(self.columns.scored)
-        if given:
-            return bool(got) or is_scored
-        return Cells.TEXT in got or (has_answer and is_scored)
+        if not has_answer:
+            is_judged = self.ruled_scores or self.columns.judges
+            has_result = is_judged or bool(self.columns.of(Meaning.OUTPUT))
+            is_asked = self.columns.asks or bool(self.columns.worded)  # else totals, as of tasks
+            return bool(given) and has_result and is_asked
+        return self.columns.speaks or is_scored
 
     def _types(self, meaning: Meaning) -> list[Cells]:
         names = self.columns.of(meaning)
-        return [cell_type(row.get(name) for row in self.rows) for name in names]
+        return [cell_type(_read(row.get(name)) for row in self.rows) for name in names]
 
     def id_column(self) -> str | None:
         """The column that tells its samples apart best."""
@@ -147,13 +153,26 @@ def join(tables: Iterable[Table]) -> list[Sample]:
     for table in ordered:
         if table.has_samples() and not any(_attach(group, table) for group in groups):
             groups.append(_group(table))
+    if not groups:
+        groups = [_group(table) for table in ordered if _is_answered_elsewhere(table, ordered)][:1]
     for table in ordered:
-        if not table.has_samples():
+        if not any(table is group.table for group in groups) and not table.has_samples():
             any(_attach(group, table) for group in groups)
     samples: list[Sample] = []
     for group in groups:
         samples += group.samples
     return samples
+
+
+def _is_answered_elsewhere(table: Table, tables: Iterable[Table]) -> bool:
+    """Whether a table holds the questions, and another by the same ids their answers or scores."""
+    if not table.columns.asks or table.has_repeated_ids():
+        return False
+    for other in tables:
+        has_result = other.columns.of(Meaning.OUTPUT) or other.columns.scored or other.ruled_scores
+        if other is not table and has_result and _shared_ids(table, other):
+            return True
+    return False
 
 
 def _group(table: Table) -> _Group:
@@ -244,12 +263,25 @@ def _shared_inputs(own: Table, other: Table) -> tuple[tuple[str, ...], tuple[str
 def _is_other_answer(
     group: _Group, table: Table, own: tuple[str, ...], rows: Mapping[str, Sequence[Row]]
 ) -> bool:
-    """Whether a table holds other answers to the same questions, as of another model."""
-    shared = [
-        name
-        for name in group.table.columns.of(Meaning.OUTPUT)
-        if table.columns.meanings.get(name) is Meaning.OUTPUT
-    ]
+    """Whether a table holds other answers, as of another model, or questions with ids of its own.
+
+    Those are the numbers of rows, which each file of a benchmark's tasks counts from 0.
+    """
+    for meaning in (Meaning.INPUT, Meaning.OUTPUT):
+        of_group = group.table.columns.of(meaning)
+        same_name = [name for name in of_group if table.columns.meanings.get(name) is meaning]
+        if _differ(group, rows, own, same_name):
+            return True
+    return False
+
+
+def _differ(
+    group: _Group,
+    rows: Mapping[str, Sequence[Row]],
+    own: tuple[str, ...],
+    shared: Sequence[str],
+) -> bool:
+    """Whether most texts of the shared columns are not those of the group's samples."""
     same = different = 0
     for sample in group.samples:
         matches = rows.get(_key(sample.row, own), ())
@@ -265,6 +297,12 @@ def _is_other_answer(
 
 def _key(row: Row, columns: Sequence[str]) -> str:
     return "\n".join(_text(row.get(column)) for column in columns)
+
+
+def _read(cell: Json) -> Json:
+    """A cell, as a number where a file has it as text: an answer may be one, a class too."""
+    number = as_number(cell)
+    return cell if number is None else number
 
 
 def _text(cell: Json) -> str:

@@ -18,13 +18,22 @@ from migrator.model import Json, MetricPoint, RunRecord, SpanType
 from migrator.transformer.found import Found, Judged, Status, Step
 from migrator.transformer.input_parts import framed_chat
 from migrator.transformer.judgements import judgements
-from migrator.transformer.logged_tables import Row, likely_tables, read_rows, tables_by_tag
+from migrator.transformer.logged_tables import (
+    Row,
+    RowsOf,
+    likely_tables,
+    read_tables,
+    tables_by_tag,
+    tables_in_rows,
+)
 from migrator.transformer.profiles import AssessmentRule, Source, normalise, parse_source
 from migrator.transformer.run_view import RunView
 from migrator.transformer.steps.cells import column_names, is_empty, typed_rows
 from migrator.transformer.steps.column_words import NEUTRAL, REASON_KEYS, VALUE_KEYS
 from migrator.transformer.steps.columns import FIELDS_OF_ROWS, Meaning, Sorter
 from migrator.transformer.steps.joining import EVALUATION_FILES, Sample, Table, join
+from migrator.transformer.steps.nested import plain_rows
+from migrator.transformer.steps.sides import one_model_each
 from migrator.transformer.values import as_number, parse_json
 
 SCORE = re.compile(r"(?P<name>.+?)(?P<version>/v\d+)?/score\Z")  # mlflow.evaluate, 2.8 on
@@ -58,17 +67,38 @@ def _tables(view: RunView) -> list[Table]:
     likely = {path for path in likely_tables(view.run) if _should_be_table(path, tagged)}
     tables: list[Table] = []
     for found in view.every("tables"):
-        read = read_rows(found.key, found.value)
-        if read.wrong and found.key in likely:
-            view.issues.append(_not_a_table(view.run, found, read.wrong))
-        if not read.rows:
-            continue
-        table = _table(view, found.key, read.rows, found.key in tagged)
-        tables.append(table)
-        if found.key in likely and not read.wrong and not table.is_of_samples():
+        read = read_tables(found.key, found.value)
+        made = _of_file(view, found.key, read, found.key in tagged)
+        wrong = read[0].wrong
+        if not wrong and not any(table.is_of_samples() for table in made):
             wrong = "it has no column with an answer or a score"
+        if wrong and found.key in likely:
             view.issues.append(_not_a_table(view.run, found, wrong))
+        tables += made
     return tables
+
+
+def _of_file(view: RunView, path: str, read: Sequence[RowsOf], is_tagged: bool) -> list[Table]:
+    """The tables of a file. Where one holds answers, others without are totals, not samples."""
+    tables: list[Table] = []
+    for each in read:
+        if not each.rows:
+            continue
+        table = _table(view, _path(path, each), each.rows, is_tagged)
+        inner: list[Table] = []
+        if not (table.columns.asks and table.has_samples()):
+            for inside in tables_in_rows(each):
+                made = _table(view, _path(path, inside), inside.rows, is_tagged)
+                inner += [made] if made.columns.asks and made.has_samples() else []
+        tables += inner or [table]
+    if any(table.has_answers() for table in tables):
+        tables = [table for table in tables if table.has_answers() or not table.has_samples()]
+    return tables
+
+
+def _path(path: str, read: RowsOf) -> str:
+    """The path of a file, with the keys of the table inside it."""
+    return f"{path}#{read.place}" if read.place else path
 
 
 def _should_be_table(path: str, tagged: frozenset[str]) -> bool:
@@ -79,8 +109,8 @@ def _should_be_table(path: str, tagged: frozenset[str]) -> bool:
 
 def _table(view: RunView, path: str, rows: tuple[Row, ...], is_tagged: bool) -> Table:
     """Sort the columns of a table, by the profile and by their names and types."""
+    rows = typed_rows(one_model_each(plain_rows(rows)))
     names = column_names(rows)
-    rows = typed_rows(rows)
     first_cells: dict[str, Json] = {}
     for name in names:
         filled = (row[name] for row in rows if not is_empty(row.get(name)))
@@ -165,6 +195,7 @@ def _step(view: RunView, sample: Sample) -> Step:
     own_model = _own_model(row, cells)
     cost = row.number("cost_usd")
     where = f"{sample.table.origin} row {sample.number}"
+    judged = tuple(_judged(view, sample, cells, row))
     model = own_model or view.model() or (view.root and view.root.model()) or None
     shown = (Meaning.INPUT, Meaning.OUTPUT)
     facts = {
@@ -186,9 +217,9 @@ def _step(view: RunView, sample: Sample) -> Step:
         cost_usd=cost[0] if cost else None,
         model=model,
         session=row.text("session") or None,
-        status=_status(row, where),
+        status=_status(row, judged, where),
         facts=facts,
-        judged=tuple(_judged(view, sample, cells, row)),
+        judged=judged,
         origins={
             "type": "what the row holds",
             "name": where,
@@ -240,12 +271,16 @@ def _outputs(cells: _Cells) -> tuple[Json, tuple[str, ...]]:
     return ({normalise(name): value for name, value in values.items()} or None), tuple(found)
 
 
-def _status(cells: RunView, where: str) -> Status:
-    """ERROR if a column says so, else OK."""
+def _status(cells: RunView, judged: Sequence[Judged], where: str) -> Status:
+    """ERROR if a column says so, other than in the words of a grader; else OK."""
+    reasons = {each.rationale for each in judged if each.rationale}
     error = next((each for each in cells.every("error_message") if str(each.value).strip()), None)
     if error is None or str(error.value).strip().lower() in ("none", "null", "nan"):
         return Status("OK", where, True)
-    return Status("ERROR", f"{where}, {error.key}", True, "", str(error.value))
+    said = str(error.value)
+    if said.strip() in reasons:
+        return Status("OK", where, True)  # what a test found wrong with the answer
+    return Status("ERROR", f"{where}, {error.key}", True, "", said)
 
 
 def _as_run(view: RunView, row: Row) -> RunRecord:
@@ -357,8 +392,7 @@ def _named_scores(column: str, scores: Json) -> Iterator[tuple[str, Json]]:
                 if isinstance(name, str):
                     yield name, entry
     elif isinstance(scores, Mapping):
-        is_one = set(scores) <= {*VALUE_KEYS, *REASON_KEYS}
-        if is_one and len(scores) > 1:
+        if not set(scores).isdisjoint(VALUE_KEYS) and not set(scores).isdisjoint(REASON_KEYS):
             yield column, scores
         else:
             yield from scores.items()

@@ -832,22 +832,27 @@ def test_only_wanted_texts_are_read(root: Path) -> None:
         "wide.txt": "hi".encode("utf-16"),
         "latin.txt": b"K\xf6ln",
         "binary.txt": b"a\x00b",
-        "large.txt": "x" * 2000,
+        "large.txt": "x" * 1_000_001,
+        "rows.csv": "x" * 1_000_001,
+        "eval_results.json": "x" * 10_000_001,
         "other.md": "not wanted",
     }
     write_run(root, "1", RUN, artifacts=artifacts)
     (entry,) = index_store(str(root)).runs
-    result = runs.read_run(entry, lambda path: not path.endswith(".md"), 1000)
+    result = runs.read_run(entry, lambda path: not path.endswith(".md"))
     assert_closed(result)
     assert result.record is not None
-    assert result.record.texts == {
+    texts = dict(result.record.texts)
+    assert len(texts.pop("rows.csv")) == 1_000_001  # the rows of an evaluation may be more
+    assert texts == {
         "prompt.txt": "ünï\r\n",
         "bom.json": "{}",
         "wide.txt": "hi",
         "latin.txt": "K\ufffdln",
     }
-    assert len(result.record.artifacts) == 7
+    assert len(result.record.artifacts) == 9
     assert sorted(codes(result), key=lambda code: code.value) == [
+        Code.ARTIFACT_NOT_TEXT,
         Code.ARTIFACT_NOT_TEXT,
         Code.ARTIFACT_NOT_TEXT,
         Code.TEXT_UNDECODABLE,

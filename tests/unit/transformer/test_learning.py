@@ -356,3 +356,46 @@ def test_costs_in_another_currency_are_no_scores() -> None:
     ]
     proposal = learnt(*runs)
     assert sources(proposal, "feedback") == sources(proposal, "cost_usd") == []
+
+
+ORDERS = ("reverse abcdef", "word count the quick fox", "What is the weather in Rome?")
+
+
+def agent_runs() -> list[RunRecord]:
+    """Runs of an agent: short orders, a flag, and a number that is always the same."""
+    return [
+        run(
+            f"task-{number}",
+            params={"task_input": order, "is_multistep": "False", "was_helpful": "yes"},
+            metrics={"step_count": 6.0},
+        )
+        for number, order in enumerate(ORDERS)
+    ]
+
+
+def test_short_orders_are_inputs_where_one_of_them_is_known_to_be_llm_work() -> None:
+    learner = Learner()
+    for each in agent_runs():
+        is_known = each.params["task_input"].endswith("?")
+        learner.add(RunTree(each.run_id, {each.run_id: each}, {}), is_llm_work=is_known)
+    proposal = learner.proposal()
+    assert sources(proposal, "inputs") == ["param:task_input"]
+    assert proposal.recognise == (("param:task_input",),)
+    short = learnt(*agent_runs()[:2])
+    assert (short.recognise, short.recognise_below) == ((), ())  # an ETL job has such, too
+
+
+def test_constant_numbers_are_no_tokens_and_switches_no_scores() -> None:
+    proposal = learnt(*agent_runs())
+    assert not sources(proposal, "input_tokens")
+    assert sources(proposal, "feedback") == ["param:was_helpful"]
+
+
+def test_statistics_on_other_runs_than_the_calls_are_no_scores() -> None:
+    learner = Learner()
+    for number, question in enumerate(QUESTIONS):
+        top = run(f"test-{number}", metrics={"control_mean": 0.7, "power": 0.025 + number / 10})
+        call = run(f"call-{number}", top.run_id, params={"frage": question}, metrics={"fit": 0.5})
+        runs = {each.run_id: each for each in (top, call)}
+        learner.add(RunTree(top.run_id, runs, {top.run_id: (call.run_id,)}), is_llm_work=True)
+    assert sources(learner.proposal(), "feedback") == ["metric:fit"]

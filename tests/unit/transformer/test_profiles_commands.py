@@ -226,6 +226,20 @@ def test_learn_says_where_nothing_can_be_told(tmp_path: Path) -> None:
     assert "There is nothing to learn from" in result.output
 
 
+def test_learn_says_what_there_is_where_it_is_too_little(tmp_path: Path) -> None:
+    store = tmp_path / "mlruns"
+    storekit.write_experiment(store, "1", "pipeline")
+    for number in range(3):
+        storekit.write_run(
+            store, "1", f"{number:032x}", params={"llm_model": "gpt-4o", "pdf": "book"},
+            artifacts={"answers.csv": "question,response\nWho is it?,It is Tom the cat.\n"},
+        )  # fmt: skip
+    result = run("learn", str(store))
+    assert result.exit_code == 1
+    assert "3 runs name a language model (param:llm_model)" in " ".join(result.output.split())
+    assert "The tables in 3 trees become traces" in " ".join(result.output.split())
+
+
 def test_learn_takes_no_versions_of_a_prompt(tmp_path: Path) -> None:
     store = tmp_path / "mlruns"
     storekit.write_experiment(store, "1", "prompts")

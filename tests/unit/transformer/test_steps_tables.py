@@ -381,15 +381,48 @@ def test_object_of_expectations_gives_each() -> None:
     assert judged(made, "expectation") == {"reference": reference}
 
 
-def test_winner_of_two_models_is_feedback_and_not_the_model() -> None:
-    names = ["question", "gpt4_answer", "claude_answer", "winner"]
-    made = columns(names, ["What is 2+2?", "4", "Four.", "gpt4"])
-    assert judged(made, "feedback") == {"winner": "gpt4"}
-    assert "mlflow.llm.model" not in made.spans[0].attributes
-    assert shown(made) == (
-        {"question": "What is 2+2?"},
-        {"gpt4_answer": "4", "claude_answer": "Four."},
-    )
+def test_models_side_by_side_in_a_row_are_a_trace_each() -> None:
+    names = ["question", "gold", "gpt-4o_answer", "gpt-4o_score", "llama3_answer", "llama3_score"]
+    rows = [
+        ["What is 2+2?", "4", "It is 4.", 0.75, "Four.", 0.5],
+        ["What is 3+3?", "6", "It is 6.", 1, "", ""],
+    ]
+    made = plan(run("r", texts={"t.json": split(names, *rows)}), options=TABLES).traces
+    assert [value(each.spans[0], "mlflow.llm.model") for each in made] == [
+        "gpt-4o",
+        "llama3",
+        "gpt-4o",
+    ]
+    assert shown(made[1]) == ({"question": "What is 2+2?"}, "Four.")
+    assert [judged(each, "feedback") for each in made] == [
+        {"score": 0.75},
+        {"score": 0.5},
+        {"score": 1},
+    ]
+    assert [judged(each, "expectation") for each in made][:2] == [{"gold": "4"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("names", "models"),
+    [
+        (["prompt", "response_a", "response_b", "model_a", "model_b", "winner"], ["m-1", "m-2"]),
+        (["prompt", "base_output", "tuned_output", "x", "y", "winner"], [None, None]),
+    ],
+)
+def test_two_systems_side_by_side_are_a_trace_each(names: list[str], models: list[Any]) -> None:
+    row = ["Why is it blue?", "It scatters.", "The sea.", "m-1", "m-2", "a"]
+    record = run("r", texts={"t.json": split(names, row)})
+    first, second = plan(record, options=TABLES).traces
+    assert (shown(first)[1], shown(second)[1]) == ("It scatters.", "The sea.")
+    assert judged(second, "feedback") == {"winner": "a"}
+    keys = [each.spans[0].attributes.get("mlflow.llm.model") for each in (first, second)]
+    assert keys == [json.dumps(each) if each else None for each in models]
+
+
+def test_drafts_and_context_beside_an_answer_are_no_other_models() -> None:
+    names = ["question", "draft_answer", "final_answer", "gpt_context"]
+    made = columns(names, ["Why is it blue?", "The sea.", "It scatters.", "Air."])
+    assert shown(made)[1] == {"draft_answer": "The sea.", "final_answer": "It scatters."}
 
 
 def test_column_of_models_names_them_and_one_with_other_words_does_not() -> None:
@@ -666,3 +699,257 @@ def test_failed_root_has_the_error_of_the_step_that_failed() -> None:
     root = span(made, "flow")
     assert root.status == "ERROR"
     assert root.status_message == "ValueError: no such index"
+
+
+# ------------------------------------------------------------------ rows inside other JSON
+
+
+def rows_in(text: Any, path: str = "mine.json") -> list[TracePlan]:
+    record = run("r", texts={path: text if isinstance(text, str) else json.dumps(text)})
+    return list(plan(record, options=TABLES).traces)
+
+
+def models_of(made: Sequence[TracePlan]) -> list[Any]:
+    found = [each.spans[0].attributes.get("mlflow.llm.model") for each in made]
+    return [json.loads(each) if each else None for each in found]
+
+
+CASE = {"question": "Why is it blue?", "response": "It scatters.", "score": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "models"),
+    [
+        ({"a": {"b": {"c": [CASE]}}, "n": 1}, [None]),
+        ({"llm": "gpt-4o-mini", "averages": {"score": 4}, "per_question": [CASE]}, ["gpt-4o-mini"]),
+        ({"config": {"model": "gpt-4o"}, "details": {"cases": [CASE]}}, ["gpt-4o"]),
+        ([{"model": "gpt-4o", "accuracy": 0.5, "results": [CASE]}], ["gpt-4o"]),
+        ({"gpt-4o": [CASE], "claude-3-opus": [CASE]}, ["gpt-4o", "claude-3-opus"]),
+        ({"gpt-4o": {"cases": [CASE], "mean": 4}}, ["gpt-4o"]),
+        ({"cases": [CASE], "errors": [{"code": 1, "path": "x"}]}, [None]),
+    ],
+)
+def test_rows_are_found_on_any_level_with_the_model_beside_them(
+    text: Any, models: list[Any]
+) -> None:
+    made = rows_in(text)
+    assert models_of(made) == models
+    assert shown(made[0]) == ({"question": "Why is it blue?"}, "It scatters.")
+    assert judged(made[0], "feedback") == {"score": 4}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"config": {"cases": [CASE]}},  # what was asked for
+        {"results": {"sums": {"alias": "sums of two numbers", "acc": 0.5}}},
+        [{"configuration": "two agents", "success_rate": 1.0, "meets_target": True}],
+        [
+            {
+                "title": "A long text about machines",
+                "abstract": "It is shown that it is so.",
+                "open": True,
+            }
+        ],
+        [{"summary": "There is much of it in them.", "explanation": "It was found in each."}],
+        [{"task": "What is it?", "expected_output": "It is a tree.", "expected_score": 8.0}],
+    ],
+)
+def test_settings_totals_and_data_sets_are_no_samples(text: Any) -> None:
+    assert rows_in(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,fare,predicted_class\nBraund Mr. Owen Harris,7.25,0\nCumings Mrs. John Brad,71.3,1\n",
+        "job,amount,is_fraud,predicted_fraud\n260,1.5,0,0\n17,2.5,1,1\n",
+        "task,accuracy\nsums,0.5\nwords,0.25\n",
+        "review,rating\nThis is very good and I like it.,5\nThis is not what I have ordered.,1\n",
+    ],
+)
+def test_predictions_of_ordinary_models_and_totals_make_no_traces(text: str) -> None:
+    assert rows_in(text, "test_predictions.csv") == []
+
+
+def test_questions_answers_and_scores_in_lists_of_one_file_are_joined_by_id() -> None:
+    text = {
+        "questions": [
+            {"id": 1, "question": "Why is it blue?"},
+            {"id": 2, "question": "Who is it?"},
+        ],
+        "answers": [{"id": 2, "answer": "It is Tom."}, {"id": 1, "answer": "It scatters."}],
+        "scores": [{"id": 1, "faithfulness": 0.5}],
+    }
+    first, second = rows_in(text)
+    assert shown(first) == ({"question": "Why is it blue?"}, "It scatters.")
+    assert judged(first, "feedback") == {"faithfulness": 0.5}
+    assert shown(second)[1] == "It is Tom."
+
+
+def test_lists_of_all_questions_and_answers_in_one_row_are_samples() -> None:
+    names = ["question", "rationale", "correct_answer", "answer"]
+    row = [["What is it?", "Who is he?"], ["As seen.", "As said."], ["A", "B"], ["A", "C"]]
+    first, second = rows_in(split(names, row))
+    assert shown(second)[0] == {"question": "Who is he?"}
+    assert judged(first, "expectation") == {"correct_answer": "A"}
+    one = {"question": "What is it?", "contexts": ["a", "b"], "answers": ["c", "d"]}
+    assert len(rows_in([one])) == 1
+
+
+# ------------------------------------------------------------------------- nested rows
+
+
+def test_promptfoo_gives_answer_tokens_model_and_grade_of_each_result() -> None:
+    def result(provider: str, output: str, passed: bool) -> dict[str, Any]:
+        said = "All passed" if passed else "It is too short"
+        return {
+            "promptIdx": 0,
+            "testIdx": 0,
+            "provider": {"id": provider, "label": ""},
+            "prompt": {"raw": "Say in short: Why is it blue?", "label": "short"},
+            "vars": {"topic": "Why is it blue?"},
+            "response": {
+                "output": output,
+                "cached": False,
+                "tokenUsage": {"total": 12, "prompt": 11, "completion": 1},
+            },
+            "success": passed,
+            "score": int(passed),
+            "latencyMs": 300,
+            "gradingResult": {"pass": passed, "score": int(passed), "reason": said, "tokens": {}},
+            "error": None if passed else said,
+        }
+
+    results = [
+        result("openai:chat:gpt-4o-mini", "It scatters.", True),
+        result("anthropic:messages:claude-3-haiku", "No.", False),
+    ]
+    totals = [{"raw": "Say in short: {{topic}}", "provider": "x", "metrics": {"score": 0.5}}]
+    tests = [{"vars": {"topic": "Why is it blue?"}, "assert": [{"type": "icontains"}]}]
+    text = {
+        "evalId": "e",
+        "results": {"version": 3, "prompts": totals, "results": results, "stats": {"n": 2}},
+        "config": {"tests": tests},
+    }
+    good, bad = rows_in(text)
+    assert models_of([good, bad]) == ["gpt-4o-mini", "claude-3-haiku"]
+    assert (good.request_preview, good.response_preview) == (
+        "Say in short: Why is it blue?",
+        "It scatters.",
+    )
+    assert good.usage is not None
+    assert (good.usage.input_tokens, good.usage.output_tokens) == (11, 1)
+    assert judged(good, "feedback") == {"success": True, "score": 1, "gradingResult": 1}
+    assert bad.spans[0].status == "OK"  # it answered, if badly
+    assert {a.rationale for a in bad.assessments if a.name == "gradingResult"} == {
+        "It is too short"
+    }
+
+
+def test_samples_of_lm_eval_have_question_answer_target_and_score() -> None:
+    def sample(number: int, question: str, said: str, right: float) -> str:
+        return json.dumps(
+            {
+                "doc_id": number,
+                "doc": {"question": question, "answer": "2 of them"},
+                "target": "2 of them",
+                "arguments": {"gen_args_0": {"arg_0": f"Q: {question}", "arg_1": {"until": ["Q"]}}},
+                "resps": [[f"I think it is {said}"]],
+                "filtered_resps": [said],
+                "filter": "strict-match",
+                "metrics": ["exact_match"],
+                "doc_hash": "ab",
+                "exact_match": right,
+            }
+        )
+
+    files = {
+        f"samples_{task}_2024.jsonl": "\n".join(
+            [sample(0, f"How many {task}?", "2", 1.0), sample(1, f"Which {task}?", "5", 0.0)]
+        )
+        for task in ("sums", "words")
+    }
+    made = plan(run("r", texts=files), options=TABLES).traces
+    assert [each.request_preview for each in made] == [
+        "How many sums?",
+        "Which sums?",
+        "How many words?",
+        "Which words?",
+    ]
+    assert shown(made[0]) == (
+        {"question": "How many sums?", "arguments": "Q: How many sums?"},
+        {"response": "I think it is 2", "filtered_resps": "2"},
+    )
+    assert made[0].response_preview == "I think it is 2"
+    assert judged(made[1], "feedback") == {"exact_match": 0.0}
+    assert judged(made[1], "expectation")["target"] == "2 of them"
+
+
+# ------------------------------------------------------------------- what a score is
+
+
+def test_outcome_of_a_test_is_feedback_and_the_state_of_a_run_is_not() -> None:
+    names = ["question", "response", "status"]
+    made = rows_in(
+        [
+            dict(zip(names, ["What is it?", "A tree.", s], strict=True))
+            for s in ("pass", "partial", "fail")
+        ]
+    )
+    assert [judged(each, "feedback") for each in made] == [
+        {"status": "pass"},
+        {"status": "partial"},
+        {"status": "fail"},
+    ]
+    assert judged(columns(names, ["What is it?", "A tree.", "ok"]), "feedback") == {}
+
+
+def test_object_of_yes_and_no_is_a_score_each() -> None:
+    cell = {"view_match": True, "filter_present": None, "sql_valid": False}
+    made = columns(["question", "generated_sql", "checks"], ["What is it?", "SELECT 1", cell])
+    assert judged(made, "feedback") == {"view_match": True, "sql_valid": False}
+
+
+def test_reason_that_follows_several_scores_is_the_graders() -> None:
+    names = ["prompt", "prediction", "coherence", "relevance", "rationale"]
+    made = columns(names, ["Why is it blue?", "It scatters.", 0.5, 1.0, "It is to the point."])
+    assert shown(made)[1] == "It scatters."
+    assert {a.name: a.rationale for a in made.assessments} == {
+        "coherence": "It is to the point.",
+        "relevance": "It is to the point.",
+    }
+
+
+def test_predicted_label_is_the_answer_and_the_actual_one_was_right() -> None:
+    names = ["subject", "first_message", "actual_label", "predicted_label", "match"]
+    made = columns(names, ["Order 12", "It is late, where is it?", "Delay", "Refund", False])
+    assert shown(made)[1] == "Refund"
+    assert judged(made, "expectation") == {"actual_label": "Delay"}
+    assert judged(made, "feedback") == {"match": False}
+    other = columns(["text", "actual", "predicted"], ["It came late again.", "bad", "good"])
+    assert (shown(other)[1], judged(other, "expectation")) == ("good", {"actual": "bad"})
+
+
+def test_counts_of_tests_are_no_scores() -> None:
+    names = ["problem", "code_solution", "passed_tests", "unit_test_status"]
+    made = columns(names, ["Add two numbers.", "a + b", 13, "PASSED"])
+    assert judged(made, "feedback") == {"unit_test_status": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("config.yaml", "seed: 1\nllm:\n  provider: openai\n  model: gpt-4o-mini\n"),
+        ("run_params.yml", "embedding_model: text-embedding-3-small\nmodel: gpt-4o-mini\n"),
+        ("eval_config.json", '{"judge_model": "gpt-4o", "model": {"name": "gpt-4o-mini"}}'),
+    ],
+)
+def test_model_that_only_a_file_of_settings_names_is_that_of_the_rows(path: str, text: str) -> None:
+    rows = json.dumps([CASE])
+    record = run("r", texts={"cases.json": rows, path: text})
+    assert models_of(plan(record, options=TABLES).traces) == ["gpt-4o-mini"]
+    named = run("r", texts={"cases.json": rows, path: text}, params={"model": "claude-3-opus"})
+    assert models_of(plan(named, options=TABLES).traces) == ["claude-3-opus"]
+    broken = run("r", texts={"cases.json": rows, "config.yaml": "a: [1\nb"})
+    assert models_of(plan(broken, options=TABLES).traces) == [None]
