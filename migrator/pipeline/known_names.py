@@ -9,7 +9,7 @@ from migrator.pipeline.trees import TreeContext, batches
 
 SAMPLED_TREES = 20  # nested trees that are read of an experiment
 SAMPLED_RUNS = 100  # a tree with more runs is not read
-SAMPLED_CALLS = 5  # flat runs that are read of an experiment,
+SAMPLED_CALLS = 20  # flat runs that are read of an experiment,
 MOST_SAMPLED_CALLS = 500  # and of all experiments together
 
 

@@ -13,6 +13,7 @@ from migrator.transformer.payloads import is_chat_log
 from migrator.transformer.values import parse_json
 
 SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
+LEAST_WORDS_CUT = 6  # so many words that end within one are the beginning of a longer text
 LEAST_CUT = 50  # loggers cut texts at 100, 200, 250 or 500 characters
 LEAST_FIXED = 10  # so many characters of a template are not its blanks
 _BLANK = re.compile(r"\{\{?[^{}\n]{1,40}\}\}?")
@@ -109,8 +110,11 @@ def _is_cut_of(cut: str, full: str) -> bool:
     """Whether a text is the beginning of another, cut where a logger cuts ("…...")."""
     if cut.endswith("...") and len(cut) > 20:
         return full.startswith(cut[:-3])
+    if len(cut) >= len(full) or not full.startswith(cut):
+        return False
+    is_in_word = cut[-1:].isalnum() and full[len(cut)].isalnum()
     is_cut_off = len(cut) >= LEAST_CUT and len(cut) % LEAST_CUT == 0
-    return is_cut_off and len(cut) < len(full) and full.startswith(cut)
+    return is_cut_off or (is_in_word and len(cut.split()) >= LEAST_WORDS_CUT)
 
 
 def cut_part(text: str, stem: str, parts: Mapping[str, Found]) -> str | None:

@@ -47,7 +47,7 @@ VENDORS = words(
 )
 """Names that stand in keys for models and name only who serves them."""
 
-_FAMILY = re.compile(rf"(?i)(?:^|[/:_.\s@-])(?:{'|'.join(FAMILIES)})(?![a-z]{{2}})")
+_FAMILY = re.compile(rf"(?i)(?:^|[/:_.\s@-])(?:distil)?(?:{'|'.join(FAMILIES)})(?![a-z]{{2}})")
 _OTHER = re.compile(rf"(?i)(?:^|[/:_.\s@-])(?:{'|'.join(OTHER_KINDS)})|embed|whisper|bert(?![a-z])")
 
 

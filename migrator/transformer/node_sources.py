@@ -368,6 +368,8 @@ class RunSource(NodeSource):
 
     def content(self) -> Content:
         inputs, given = self.view.inputs()
+        if not given:
+            inputs, given = self.view.few_words()
         outputs, got = self.view.outputs()
         is_only_framing = all(found.stem in SYSTEM_STEMS for found in given)
         if is_only_framing and (turn := self.view.turn()) is not None:

@@ -122,7 +122,7 @@ def is_one_request(text: str) -> bool:
     if asks(text):
         return _BLANK.search(text) is None
     kind = kind_of_text(text)
-    is_foreign = kind is Prose.PROSE and _LATIN.search(text) is None
+    is_foreign = kind is Prose.PROSE and not has_latin_word(text)
     if kind is not Prose.REQUEST and not is_foreign:
         return False
     if _BLANK.search(text) is not None or _ROLE.search(text) is not None:
@@ -142,6 +142,11 @@ def _is_given(rest: str) -> bool:
 def asks(text: str) -> bool:
     """Whether a text ends in a question mark of any script."""
     return _ASKS_AT_END.search(text[-20:].rstrip()) is not None
+
+
+def has_latin_word(text: str) -> bool:
+    """Whether a text has a word of the Latin alphabet."""
+    return _LATIN.search(text) is not None
 
 
 def _is_code(text: str) -> bool:

@@ -15,6 +15,7 @@ from migrator.model import Role, RunRecord
 from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import Shape, index_of, shape_of
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
+from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
 from migrator.transformer.signs import TEST_NAME, Sign, Signs, signs_of
@@ -25,7 +26,7 @@ NEVER = -20  # outweighs all that speaks for a call
 LEAVE_TREE = -3  # a tree with LLM evidence stays runs from this score down
 LEAVE_BARE_TREE = -2  # and a tree without any
 
-TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost")
+TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost", "time")
 """Kinds of signs of LLM work that count in a tree: the best of each, wherever it is."""
 
 TREE_ML_KINDS = ("training", "epochs", "hyper", "flavor", "dataset")
@@ -37,6 +38,11 @@ TURN_NAME = re.compile(r"(?i)(^|[_\s-])turn[\s_#-]?\d+$")
 CASE_NAME = re.compile(
     r"(?i)^(case|example|sample|question|query|row|item|test|test_case|prompt)[\s_#-]?\w*\d+$|^case_"
 )
+LOOKUP_NAME = re.compile(
+    r"(?i)(^|[\s_-])(retriev(e|al|er)|search|embed(ding)?s?|rerank(ing|er)?|index(ing)?)[\s_\d-]*$"
+)
+"""Names of steps whose tokens are those of texts that were looked up or embedded."""
+
 SEARCH_NAME = re.compile(
     r"(?i)optuna|hyper-?opt|hyper-?param|grid_?search|random_?search|bayes_?opt|tuning|sweep"
     r"|cross_?val|k_?fold|\bhpo\b"
@@ -136,6 +142,9 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     elif signs.has_failed and known_names.has_call_like(view.run):
         why = "it failed, and has a recognised call's name or params"
         weighed.append(Sign("sibling", CONVERT_FLAT, why))
+    elif known_names.is_among_calls(view.run) and (signs.llm or _holds_words(view)):
+        why = "runs with the same params by the same script are calls"
+        weighed.append(Sign("sibling", CONVERT_FLAT, why))
     if not signs.own_text:
         weighed += _doubts(view, signs)
     score = _score(weighed)
@@ -148,6 +157,12 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     return Verdict(Role.TRAINING, (f"a childless run: {why}", *reasons))
 
 
+def _holds_words(view: RunView) -> bool:
+    """Whether a run holds words under a name that asks, be they few; SQL and data are none."""
+    given = view.inputs()[1] or view.few_words()[1]
+    return any(kind_of_text(str(found.value)) > Prose.NOTHING for found in given)
+
+
 def _doubts(view: RunView, signs: Signs) -> list[Sign]:
     """What speaks against a call where no text says what was asked or answered."""
     doubts: list[Sign] = []
@@ -157,6 +172,10 @@ def _doubts(view: RunView, signs: Signs) -> list[Sign]:
         doubts.append(Sign("prompt", NEVER, "a prompt without a question, an answer or a measure"))
     if signs.ml:
         doubts.append(Sign("no text", -1, "no text of a question or a response"))
+    kinds = {sign.kind for sign in signs.llm}
+    if kinds.isdisjoint(("text", "model")) and LOOKUP_NAME.search(view.run.name):
+        why = f"named like a look-up ({view.run.name.strip()}), without a text or an LLM"
+        doubts.append(Sign("look-up", NEVER, why))
     if TEST_NAME.search(view.run.name):
         doubts.append(Sign("test", -2, f"named like a test ({view.run.name.strip()})"))
     return doubts
@@ -202,7 +221,8 @@ def role_of_tree(
     if data_job is not None and not llm and not search and not ml:
         return Verdict(Role.PIPELINE, ("stages of a job on data", *_reasons([data_job])))
     weighed = [*llm, *ml, *search]
-    if _are_totals(below_signs, llm):
+    is_grid = any(sign.kind == "grid" for sign in search)
+    if _are_totals(below_signs, [] if is_grid else llm):
         weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
     score = _score(weighed)
     least = LEAVE_TREE if llm else LEAVE_BARE_TREE
@@ -244,8 +264,12 @@ def _common_ml_signs(signs: Sequence[Signs]) -> list[Sign]:
 
 
 def _are_totals(signs: Sequence[Signs], llm: Sequence[Sign]) -> bool:
-    """Whether most runs below hold totals over many cases, and the tree no text and no tokens."""
-    has_call = any(sign.kind in ("text", "tokens") for sign in llm)
+    """Whether most runs below hold totals over many cases, and no text and no tokens.
+
+    ``llm`` is the evidence of the whole tree, where that of its root counts as well.
+    """
+    below = [sign for each in signs for sign in each.llm]
+    has_call = any(sign.kind in ("text", "tokens") for sign in (*llm, *below))
     return not has_call and sum(each.many_cases for each in signs) * 2 > len(signs)
 
 

@@ -43,9 +43,12 @@ from migrator.transformer.media import media_of
 from migrator.transformer.prose import Prose, asks
 from migrator.transformer.run_facts import RunFacts
 from migrator.transformer.text_names import (
+    ASKED_AT_LAST,
+    QUESTIONS,
     SUBJECTS,
     is_by_model,
     messages_at,
+    retrieval_key,
 )
 from migrator.transformer.unlisted import (
     is_named_by_model,
@@ -166,15 +169,29 @@ class RunView(RunFacts):
         is_made = any(is_by_model(found) for found in self.maybe("maybe_inputs"))
         is_call = is_made or bool(self.maybe("maybe_outputs")) or self.usage()[0].are_known
         if not candidates and is_call:
-            subjects = [  # what it is about
-                found
-                for found in self.maybe("maybe_inputs", Prose.TERMS)
-                if found.stem.rpartition("_")[2] in SUBJECTS and not is_by_model(found)
-            ]
-            return [found for found in subjects if found.at not in ignored]
+            candidates = self._named(SUBJECTS, Prose.TERMS)  # what it is about
+        elif not candidates and names_llm(self):
+            candidates = self._named(QUESTIONS, Prose.WORD)
+        elif not candidates and retrieval_key(self.run) is not None:
+            candidates = self._named(QUESTIONS, Prose.TERMS)
+        candidates = [found for found in candidates if found.at not in ignored]
         if not all(found.is_of_call for found in candidates):
             return [found for found in candidates if not found.is_of_call]  # the listed come first
         return candidates
+
+    def _named(self, last_words: frozenset[str], least: Prose) -> list[Found]:
+        """The values of uncertain names that end in one of some words, and read as no less."""
+        return [
+            found
+            for found in self.maybe("maybe_inputs", least)
+            if found.stem.rpartition("_")[2] in last_words and not is_by_model(found)
+        ]
+
+    def few_words(self) -> tuple[Json, tuple[Found, ...]]:
+        """The words under a name that asks, too few to tell by themselves that someone asked."""
+        for found in self._named(ASKED_AT_LAST | SUBJECTS, Prose.WORD):
+            return {found.stem: found.value}, (found,)
+        return None, ()
 
     def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
         listed = self.listed_inputs()

@@ -8,16 +8,35 @@ anything was asked or answered has at least the params that the tracker logs fir
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from migrator import conventions as conv
 from migrator.model import Role, RunRecord, TreePlan
+from migrator.transformer.profiles import normalise
+from migrator.transformer.values import words
 
 SHARED_WORDS = 3  # names that begin with so many words alike are those of one kind of step
 LEAST_PARAMS = 2  # one param is no evidence of the same tracker
+TOOLS = words("tool tools")
+"""Words of params that an agent logs beside what it was told."""
+
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own: "funny-shoat-566"
+
+
+class Logged(NamedTuple):
+    """What runs have in common that one piece of code logged: its script, and the params."""
+
+    source: str
+    params: frozenset[str]
+
+    @classmethod
+    def of(cls, run: RunRecord) -> Logged:
+        script = run.tags.get("mlflow.source.name") or run.source_name
+        return cls(script, frozenset(run.params))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +46,30 @@ class KnownNames:
     of_trees: frozenset[str] = frozenset()
     of_calls: frozenset[str] = frozenset()  # flat runs; evidence only for runs that failed
     params_of_calls: frozenset[frozenset[str]] = frozenset()  # the keys; likewise
+    calls: Counter[Logged] = field(default_factory=Counter)  # flat runs that were recognised,
+    flat: Counter[Logged] = field(default_factory=Counter)  # and all flat runs that were read
 
     def __or__(self, other: KnownNames) -> KnownNames:
         return KnownNames(
             self.of_trees | other.of_trees,
             self.of_calls | other.of_calls,
             self.params_of_calls | other.params_of_calls,
+            self.calls + other.calls,
+            self.flat + other.flat,
         )
 
     def __bool__(self) -> bool:
         return bool(self.of_trees or self.of_calls or self.params_of_calls)
+
+    def is_among_calls(self, run: RunRecord) -> bool:
+        """Whether runs with the same params by the same script are calls: most, or of an agent.
+
+        The log of a search engine has queries that happen to read as questions, too, but few.
+        """
+        logged = Logged.of(run)
+        n_calls = self.calls[logged]
+        is_of_agent = any(not TOOLS.isdisjoint(normalise(key).split("_")) for key in run.params)
+        return n_calls > 0 and (is_of_agent or n_calls * 2 >= self.flat[logged])
 
     def has_call_like(self, run: RunRecord) -> bool:
         """Whether a run has the name of a recognised call, or no params but those of one."""
@@ -54,14 +87,19 @@ NO_NAMES = KnownNames()
 def recognised_names(runs: Sequence[RunRecord], plan: TreePlan) -> KnownNames:
     """The names of a planned tree's runs, if it is a call, or nested runs that name a model."""
     names = [run.name for run in runs]
-    if plan.role is Role.CALL and plan.traces:
+    logged = Counter(map(Logged.of, runs)) if len(runs) == 1 else Counter()
+    if plan.role is Role.CALL and not plan.traces:
+        return NO_NAMES  # MLflow traced it
+    if plan.role is Role.CALL:
         params = frozenset(frozenset(run.params) for run in runs)
-        return KnownNames(of_calls=kinds_of_names(names), params_of_calls=params)
+        return KnownNames(
+            of_calls=kinds_of_names(names), params_of_calls=params, calls=logged, flat=logged
+        )
     has_model = any(
         conv.SPAN_MODEL in span.attributes for trace in plan.traces for span in trace.spans
     )
     if len(names) < 2 or not has_model:
-        return NO_NAMES
+        return KnownNames(flat=logged)
     return KnownNames(of_trees=kinds_of_names(names))
 
 

@@ -30,7 +30,14 @@ from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
-from migrator.transformer.text_names import PREDICTED_WORDS, SURE_QUESTION_WORDS, is_report
+from migrator.transformer.text_names import (
+    PREDICTED_WORDS,
+    SIMILARITY,
+    SURE_QUESTION_WORDS,
+    is_report,
+    retrieval_key,
+)
+from migrator.transformer.unlisted import OF_MANY_CALLS
 from migrator.transformer.values import as_number, last_value, words
 
 ML_WORDS = words(
@@ -88,15 +95,8 @@ OF_ONE_CALL = re.compile(
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
-SIMILARITY = r"(avg|average|mean|top|max|min|best)_(similarity|relevance)(_scores?)?"
 OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
 """Metrics over the documents that were looked up for one request."""
-
-RETRIEVAL = re.compile(
-    r"^(top_?k|k|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
-    rf"|(num|n|total)_(chunks|docs|documents|sources|contexts)|similarity\w*|{SIMILARITY}|rag_\w*)$"
-)
-"""Names that stand beside a question whose answer is looked up first."""
 
 LOOKED_UP = re.compile(
     r"^(num|n|number_of|retrieved|total)_(retrieved_)?"
@@ -107,7 +107,9 @@ PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)
 
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
+    r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
 )
+TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 DATA_WORDS = words(
     "rows row records record columns csv parquet table tables chunks shards partitions"
@@ -267,7 +269,8 @@ def signs_of(view: RunView) -> Signs:
     """Weigh one run by itself."""
     evidence = Evidence.of(view)
     llm = _hits(LLM_RULES, evidence)
-    if evidence.is_llm or evidence.text_points or evidence.tokens.are_known:
+    is_timed = any(sign.kind == "time" for sign in llm)
+    if evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed:
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
     is_asked = evidence.asked_points > 0 and not evidence.is_only_prompt
@@ -367,7 +370,22 @@ def has_cost(evidence: Evidence) -> Sign | None:
     return None
 
 
-LLM_RULES: tuple[Rule, ...] = (has_tokens, has_text, names_llm, names_kind, has_cost)
+def has_time_of_llm(evidence: Evidence) -> Sign | None:
+    """A duration whose name says that an LLM took it."""
+    for key in evidence.run.metrics:
+        if _is_time_of_llm(key):
+            return Sign("time", 2, f"the time that an LLM took ({key})")
+    return None
+
+
+LLM_RULES: tuple[Rule, ...] = (
+    has_tokens,
+    has_text,
+    names_llm,
+    names_kind,
+    has_cost,
+    has_time_of_llm,
+)
 """Evidence that speaks for LLM work by itself."""
 
 
@@ -400,10 +418,8 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
     """Settings or counts of a retrieval, beside what was asked."""
     if not evidence.asked_points:
         return None
-    for key in (*evidence.run.params, *evidence.run.metrics):
-        if RETRIEVAL.match(normalise(key)):
-            return Sign("retrieval", 3, f"a retrieval beside the question ({key})")
-    return None
+    key = retrieval_key(evidence.run)
+    return None if key is None else Sign("retrieval", 3, f"a retrieval beside the question ({key})")
 
 
 def has_looked_up(evidence: Evidence) -> Sign | None:
@@ -742,6 +758,12 @@ def _is_text_length(key: str) -> bool:
     """Whether a key counts the characters or words of a text that was asked or answered."""
     name = normalise(key)
     return TEXT_LENGTH.match(name) is not None and PROMPT_WORDS.isdisjoint(name.split("_"))
+
+
+@lru_cache(maxsize=10_000)
+def _is_time_of_llm(key: str) -> bool:
+    parts = frozenset(normalise(key).split("_"))
+    return "llm" in parts and not parts.isdisjoint(TIME_WORDS) and OF_MANY_CALLS.isdisjoint(parts)
 
 
 @lru_cache(maxsize=10_000)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from migrator import encoding
+from migrator.model import RunRecord
 from migrator.transformer.chat_messages import ASKING, Message, messages_of
 from migrator.transformer.found import Found
 from migrator.transformer.input_parts import as_chat_if_one
@@ -33,7 +34,8 @@ SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質
 ASKED_AT_LAST = words("input question query prompt request")
 """Last words of keys that say that a text was asked, be it that a model wrote it so."""
 
-SUBJECTS = words("topic query question")
+QUESTIONS = words("query question")
+SUBJECTS = QUESTIONS | words("topic")
 """Last words of keys under which a few words are what an answer is about."""
 
 DRAFTS = words("draft initial intermediate raw first partial preliminary unverified plan reasoning")
@@ -41,6 +43,13 @@ DRAFTS = words("draft initial intermediate raw first partial preliminary unverif
 
 SHORT_ANSWERS = words("answer response reply output completion translation")
 """Last words of keys under which even a few words are an answer, where an LLM is named."""
+
+SIMILARITY = r"(avg|average|mean|top|max|min|best)_(similarity|relevance)(_scores?)?"
+RETRIEVAL = re.compile(
+    r"^(top_?k|k|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
+    rf"|(num|n|total)_(chunks|docs|documents|sources|contexts)|similarity\w*|{SIMILARITY}|rag_\w*)$"
+)
+"""Names that stand beside a question whose answer is looked up first."""
 
 OF_A_STUDY = words(
     "model training train classification regression metrics dataset data evaluation eval feature "
@@ -72,6 +81,14 @@ NOT_MADE = words(
     "recommended related combined detailed embed"
 )
 """Words with the ending of a participle that do not say that a text was made of another."""
+
+
+def retrieval_key(run: RunRecord) -> str | None:
+    """A param or metric of a run that tells of a retrieval; None without one."""
+    for key in (*run.params, *run.metrics):
+        if RETRIEVAL.match(normalise(key)):
+            return key
+    return None
 
 
 def messages_at(found: Found) -> Sequence[Message]:

@@ -26,7 +26,7 @@ from migrator.transformer.payloads import (
 )
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
-from migrator.transformer.prose import Prose, asks, is_statement, kind_of_text
+from migrator.transformer.prose import Prose, asks, has_latin_word, is_statement, kind_of_text
 from migrator.transformer.text_names import is_product
 from migrator.transformer.values import is_error, parse_json, transcript, words
 
@@ -256,7 +256,8 @@ def unlisted_texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
         if _may_be_text(text) and not _is_about_something_else(place, key, text):
             kind = kind_of_text(text)
             least = Prose.TERMS if is_named_by_model(key) else Prose.PROSE
-            is_text = kind >= least or (kind and (asks(text) or not text.isascii()))
+            is_foreign = not text.isascii() and (kind > Prose.WORD or not has_latin_word(text))
+            is_text = kind >= least or (kind and (asks(text) or is_foreign))
             if is_text or (kind is Prose.NOTHING and _is_written_code(key, text)):
                 texts.append(Found(text, place, key))
     return tuple(texts)

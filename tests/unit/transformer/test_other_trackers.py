@@ -26,6 +26,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "query beside retrieval": {"params": {"query": "renew map", "top_k": "4"}},
     "query beside a model": {"params": {"query": "renewal of maps", "llm": "mistral:7b"},
                              "metrics": {"latency_ms": 900.0}},
+    "words of a query beside a model": {
+        "params": {"last_query": "map loans", "model": "mistral:7b", "temperature": "0.1"}},
+    "words of a query beside retrieval": {"params": {"last_query": "map loans"},
+                                          "metrics": {"retrieval_time_sec": 0.4}},
     "input and output": {"params": {"input": REQUEST}, "texts": {"output.txt": ANSWER}},
     "topic and summary": {"params": {"topic": "History of maps", "model": "claude-3-haiku"},
                           "texts": {"summary.md": ANSWER}},
@@ -60,6 +64,11 @@ CALLS: dict[str, dict[str, Any]] = {
         "params": {"config": '{"llm": {"model": "gemini-1.5-pro", "temperature": 0.2}}',
                    "user_input": "hello"},
     },
+    "time of an LLM and a length": {"tags": {"status": "success"},
+                                    "metrics": {"llm_latency_ms": 3900.0, "total_time_ms": 4080.0,
+                                                "answer_length": 250.0}},
+    "distilled model and lengths": {"params": {"prompt_version": "v1", "model": "distilgpt2"},
+                                    "metrics": {"latency": 6.7, "output_length": 133.0}},
     "tokens and latency": {"metrics": {"prompt_tokens": 51.0, "completion_tokens": 17.0,
                                        "latency": 1.4}},
     "prompt and tokens": {"texts": {"prompt.txt": PROMPT}, "metrics": {"total_tokens": 90.0}},
@@ -103,6 +112,9 @@ NO_CALLS: dict[str, dict[str, Any]] = {
                   "artifacts": ("model/MLmodel", "model/python_model.pkl")},
     "smoke test": {"run_name": "smoke_test", "params": {"model": "gpt-4o", "status": "ok"},
                    "metrics": {"latency_ms": 300.0}},
+    "retrieval with tokens": {"run_name": "map_retrieval", "params": {"top_k": "3"},
+                              "metrics": {"input_tokens": 9.0, "output_tokens": 2.0,
+                                          "latency_ms": 178.0, "input_chars": 37.0}},
     "clustering": {"params": {"n_clusters": "8", "max_iter": "300", "text": "title"}},
     "dataset": {"params": {"dataset_description": "Loans of a library for ten years, by month",
                            "rows": "12000"}},
@@ -270,6 +282,102 @@ def test_a_failed_run_with_the_params_of_a_recognised_call_is_a_call() -> None:
     assert with_known_names(known, params=begun, run_name="bold-ox-7") == 0
     assert with_known_names(known, params={**begun, "epochs": "3"}, **failed) == 0
     assert with_known_names(KnownNames(), params=begun, **failed) == 0
+
+
+TOLD = {"tool_used": "MapTool", "task_input": ASKED}
+SEARCHED = {"query": ASKED, "index": "titles"}
+
+
+def known_of(*params: dict[str, str]) -> KnownNames:
+    known = KnownNames()
+    for number, each in enumerate(params):
+        one = run(f"bold-ox-{number}", params=each)
+        known |= recognised_names([one], plan(one))
+    return known
+
+
+def test_most_runs_with_the_same_params_are_calls_and_so_are_the_others() -> None:
+    few = {**SEARCHED, "query": "map loans"}
+    mostly_asked = known_of(SEARCHED, SEARCHED, few)
+    assert with_known_names(mostly_asked, params=few) == 1
+    assert with_known_names(mostly_asked, params={**few, "query": "SELECT 1 FROM a.b"}) == 0
+    assert with_known_names(mostly_asked, params=few, tags={"mlflow.source.name": "b.py"}) == 0
+    assert with_known_names(mostly_asked, params={**few, "hits": "3"}) == 0
+
+
+def test_the_log_of_a_search_engine_has_a_few_questions_and_no_calls() -> None:
+    few = {**SEARCHED, "query": "map loans"}
+    assert with_known_names(known_of(SEARCHED, few, few), params=few) == 0
+
+
+def test_one_recognised_run_of_an_agent_tells_of_those_with_the_same_params() -> None:
+    few = {**TOLD, "task_input": "reverse abc"}
+    assert with_known_names(known_of(TOLD, few, few), params=few) == 1
+    assert with_known_names(known_of(few, few), params=few) == 0
+
+
+def test_a_few_words_under_a_name_that_asks_are_the_input_of_a_trace() -> None:
+    only = run("r", params={"task_input": "reverse abc", "tool_used": "TextTool"})
+    tree = RunTree(only.run_id, {only.run_id: only}, {}, {}, KnownNames())
+    included = PlanOptions(include=frozenset({"flat"}))
+    (made,) = plan_tree(tree, PROFILES, included, {}).traces
+    assert value(span(made, "r"), "mlflow.spanInputs") == {"task_input": "reverse abc"}
+
+
+def test_runs_with_the_params_of_most_calls_need_one_sign_of_an_llm() -> None:
+    asked = {"model": "gpt-4o", "language": "Spanish", "input_text": REQUEST}
+    plain = {"model": "gpt-4o", "language": "French", "input_text": "Hi"}
+    assert with_known_names(known_of(asked, asked), params=plain) == 1
+    assert with_known_names(known_of(plain, plain), params=plain) == 0
+
+
+def test_a_grid_of_totals_is_no_workflow_though_its_root_holds_a_text() -> None:
+    trials = [
+        run(f"cfg_{n}", "root", params={"model": "gpt-4o", "budget": str(n)},
+            metrics={"avg_latency": 2.0, "success_rate": 1.0})
+        for n in range(3)
+    ]  # fmt: skip
+    root = run("root", params={"preference_summary": "Likes maps of the sea and no others."})
+    assert plan(root, *trials).role is Role.SWEEP
+
+
+def test_the_prompt_that_was_sent_is_the_input_beside_its_template() -> None:
+    made = trace(
+        run(
+            "r",
+            params={"raw_prompt_template": "Sum up in a line: {text}", "model": "gpt-4o",
+                    "full_input_prompt": f"Sum up in a line: {ANSWER}"},
+            texts={"generated_summary.txt": "Renew it at the desk."},
+        )
+    )  # fmt: skip
+    assert value(made.spans[0], "mlflow.spanInputs") == {
+        "full_input_prompt": f"Sum up in a line: {ANSWER}"
+    }
+
+
+def test_a_text_that_was_cut_within_a_word_gives_way_to_the_whole() -> None:
+    cut = f"{ANSWER} {ANSWER}"[:76]
+    texts = {"summary_input.txt": f"{ANSWER} {ANSWER}", "summary_answer.txt": "At the desk."}
+    made = trace(run("r", params={"user_question": cut}, texts=texts))
+    assert value(made.spans[0], "mlflow.spanInputs") == {"summary_input": f"{ANSWER} {ANSWER}"}
+
+
+def test_a_file_of_outputs_holds_the_answer_and_a_tag_the_task() -> None:
+    asked = {"llm_inputs.json": '{"messages": [{"role": "user", "content": "Where is it?"}]}',
+             "llm_outputs.json": '{"content": "It is in room four."}'}  # fmt: skip
+    made = trace(run("r", tags={"llm.model": "gpt-4o-mini"}, texts=asked))
+    assert value(made.spans[0], "mlflow.spanOutputs") == {"content": "It is in room four."}
+    task = {"engine": "claude-code", "task_description": "Fix the form so that it keeps the date"}
+    made = trace(run("r", tags=task, metrics={"total_tokens": 5321.0}))
+    assert value(made.spans[0], "mlflow.spanInputs") == {
+        "task_description": "Fix the form so that it keeps the date"
+    }
+
+
+def test_one_word_of_the_latin_alphabet_is_no_answer() -> None:
+    params = {"idioma": "francés", "modelo": "gpt-4o"}
+    made = trace(run("r", params=params, metrics={"prompt_tokens": 4.0, "completion_tokens": 2.0}))
+    assert "mlflow.spanOutputs" not in made.spans[0].attributes
 
 
 def test_a_loop_that_asks_and_answers_is_a_workflow() -> None:

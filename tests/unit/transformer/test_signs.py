@@ -70,7 +70,12 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 4), ("latency", 1)]),
         ({"texts": {"answer.txt": REPORT},
           "metrics": {"llm_time_seconds": 4.0, "total_response_time_seconds": 4.3}},
-         [("text", 4), ("latency", 1)]),
+         [("text", 4), ("time", 2), ("latency", 1)]),
+        # The time of an LLM opens the door to what says nothing alone.
+        ({"tags": {"status": "success"},
+          "metrics": {"latency_ms_llm": 3900.0, "total_time_ms": 4100.0, "answer_length": 90.0}},
+         [("time", 2), ("latency", 1), ("status", 1), ("lengths", 1)]),
+        ({"metrics": {"llm_latency_avg_s": 0.4}}, []),
         ({"texts": {"answer.txt": REPORT}, "metrics": {"retrieval_time_seconds": 4.0}},
          [("text", 4)]),
         # A few documents beside an LLM were looked up for a request, the many of an index were not.
@@ -97,7 +102,7 @@ def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, i
 
 def test_each_rule_is_listed_once() -> None:
     rules = [*LLM_RULES, *CONTEXT_RULES, *ML_RULES]
-    assert len(set(rules)) == len(rules) == 22
+    assert len(set(rules)) == len(rules) == 23
 
 
 def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() -> None:
