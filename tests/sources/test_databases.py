@@ -314,6 +314,8 @@ def test_what_is_not_a_database_is_refused(tmp_path: Path) -> None:
     empty.touch()
     (tmp_path / "folder.db").mkdir()
     assert "is not a SQLite database" in refused(str(text), tmp_path)
+    text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:52\nsize 7\n")
+    assert "Fetch the file: git lfs pull" in refused(str(text), tmp_path)
     assert "is empty" in refused(f"sqlite:///{empty}", tmp_path)
     assert "is a directory" in refused(f"sqlite:///{tmp_path}/folder.db", tmp_path)
     assert "does not exist" in refused(f"sqlite:///{tmp_path}/none.db", tmp_path)
@@ -324,8 +326,9 @@ def test_what_is_not_a_database_is_refused(tmp_path: Path) -> None:
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     other, bare = tmp_path / "other.db", tmp_path / "bare.db"
     execute(other, "CREATE TABLE songs (title TEXT)")
+    execute(other, "CREATE TABLE experiments (id TEXT, name TEXT)")
     execute(bare, "PRAGMA user_version = 1")
-    assert "it has the tables songs" in refused(str(other), tmp_path)
+    assert "it has the tables experiments, songs" in refused(str(other), tmp_path)
     assert "it has no tables" in refused(str(bare), tmp_path)
 
 

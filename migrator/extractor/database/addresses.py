@@ -15,6 +15,7 @@ from migrator.errors import SourceError, TargetError
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:", re.IGNORECASE)
 _HEAD = b"SQLite format 3\x00"
+_LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _ENDINGS = (".db", ".sqlite", ".sqlite3")
 
 
@@ -77,18 +78,23 @@ def sqlite_path(text: str) -> str:
 def _check_head(path: str) -> None:
     try:
         with open(path, "rb") as file:
-            head = file.read(len(_HEAD))
+            start = file.read(len(_LFS_HEAD))
     except OSError as error:
         raise SourceError(
             f"{path} can't be read: {error.strerror or error}.",
             todo="Give yourself read permission on it, or run as the user who owns it.",
         ) from error
-    if not head:
+    if not start:
         raise SourceError(
             f"{path} is empty: there is nothing to migrate.",
             todo="Check that this is the database in which MLflow wrote your runs.",
         )
-    if head != _HEAD:
+    if start == _LFS_HEAD:
+        raise SourceError(
+            f"{path} is a pointer of Git LFS, not the database itself.",
+            todo="Fetch the file: git lfs pull.",
+        )
+    if not start.startswith(_HEAD):
         raise SourceError(
             f"{path} is not a SQLite database.",
             todo="Give MLflow's database file (mlflow.db), or the mlruns directory.",

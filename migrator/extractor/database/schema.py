@@ -134,7 +134,9 @@ def check(database: Database, name: str) -> None:
                 f"ALTER TABLE {half} RENAME TO {table}",
             )
     missing = sorted(table for table in REQUIRED if table not in database.tables)
-    if len(missing) == len(REQUIRED):
+    # Other programs have tables of these names as well.
+    ours = [each for each in REQUIRED if REQUIRED[each] <= set(database.tables.get(each, ()))]
+    if not ours:
         there = ", ".join(sorted(database.tables)[:5])
         raise SourceError(
             f"{name} is a database, but not one of MLflow's tracking store"
