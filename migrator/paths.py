@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands in a clone for one that Git LFS keeps elsewhere."""
+
 
 def readable_path(path: str) -> str:
     """Return a path that Python gave as readable text: its bytes decoded as UTF-8.

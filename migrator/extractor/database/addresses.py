@@ -12,10 +12,10 @@ from migrator import databases
 from migrator.addresses import is_database_server
 from migrator.credentials import masked
 from migrator.errors import SourceError, TargetError
+from migrator.paths import LFS_POINTER
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:", re.IGNORECASE)
 _HEAD = b"SQLite format 3\x00"
-_LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _ENDINGS = (".db", ".sqlite", ".sqlite3")
 
 
@@ -78,7 +78,7 @@ def sqlite_path(text: str) -> str:
 def _check_head(path: str) -> None:
     try:
         with open(path, "rb") as file:
-            start = file.read(len(_LFS_HEAD))
+            start = file.read(len(LFS_POINTER))
     except OSError as error:
         raise SourceError(
             f"{path} can't be read: {error.strerror or error}.",
@@ -89,7 +89,7 @@ def _check_head(path: str) -> None:
             f"{path} is empty: there is nothing to migrate.",
             todo="Check that this is the database in which MLflow wrote your runs.",
         )
-    if start == _LFS_HEAD:
+    if start == LFS_POINTER:
         raise SourceError(
             f"{path} is a pointer of Git LFS, not the database itself.",
             todo="Fetch the file: git lfs pull.",

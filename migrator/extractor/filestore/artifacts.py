@@ -39,7 +39,7 @@ from migrator.model import (
     SourceIndex,
     TraceRecord,
 )
-from migrator.paths import openable_path, readable_path
+from migrator.paths import LFS_POINTER, openable_path, readable_path
 
 # What lies between an experiment's directory and an entity's (FileStore, 2.14 and 3.0 on).
 _FOLDERS = {Kind.LOGGED_MODEL: ("models",), Kind.TRACE: ("traces",)}
@@ -415,6 +415,10 @@ def read_texts(log: ReadLog, artifacts: Artifacts, wanted: Callable[[str], bool]
 
 
 def _decode(log: ReadLog, path: str, data: bytes) -> str | None:
+    if data.startswith(LFS_POINTER):
+        why = "It is a pointer of Git LFS, not the file itself; git lfs pull fetches that."
+        log.add(Code.ARTIFACT_NOT_TEXT, path, why)
+        return None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # a Windows editor or PowerShell
         try:
             return data.decode("utf-16")

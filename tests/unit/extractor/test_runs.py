@@ -836,6 +836,7 @@ def test_only_wanted_texts_are_read(root: Path) -> None:
         "rows.csv": "x" * 1_000_001,
         "eval_results.json": "x" * 10_000_001,
         "other.md": "not wanted",
+        "response.txt": "version https://git-lfs.github.com/spec/v1\noid sha256:5\nsize 12\n",
     }
     write_run(root, "1", RUN, artifacts=artifacts)
     (entry,) = index_store(str(root)).runs
@@ -850,8 +851,9 @@ def test_only_wanted_texts_are_read(root: Path) -> None:
         "wide.txt": "hi",
         "latin.txt": "K\ufffdln",
     }
-    assert len(result.record.artifacts) == 9
+    assert len(result.record.artifacts) == 10
     assert sorted(codes(result), key=lambda code: code.value) == [
+        Code.ARTIFACT_NOT_TEXT,
         Code.ARTIFACT_NOT_TEXT,
         Code.ARTIFACT_NOT_TEXT,
         Code.ARTIFACT_NOT_TEXT,
