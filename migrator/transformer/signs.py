@@ -32,6 +32,7 @@ from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.text_names import (
     PREDICTED_WORDS,
+    RETRIEVAL,
     SIMILARITY,
     SURE_QUESTION_WORDS,
     is_report,
@@ -73,6 +74,7 @@ BULK_COUNT = re.compile(
     r"|^((num|n|total|count|number_of)_)?"
     r"(responses|answers|respondents|participants|votes|ratings)$"
 )
+COUNT_OF_THINGS = re.compile(r"^(num|n|total|count|number_of)_\w+s$")
 LEAST_BULK = 20  # fewer may be those that one request looked at
 
 RESULT_COUNT = re.compile(
@@ -371,11 +373,11 @@ def has_cost(evidence: Evidence) -> Sign | None:
 
 
 def has_time_of_llm(evidence: Evidence) -> Sign | None:
-    """A duration whose name says that an LLM took it."""
-    for key in evidence.run.metrics:
-        if _is_time_of_llm(key):
-            return Sign("time", 2, f"the time that an LLM took ({key})")
-    return None
+    """A duration whose name says that an LLM took it, for no more than a few things."""
+    key = next((key for key in evidence.run.metrics if _is_time_of_llm(key)), None)
+    if key is None or _counts_things(evidence.run):
+        return None
+    return Sign("time", 2, f"the time that an LLM took ({key})")
 
 
 LLM_RULES: tuple[Rule, ...] = (
@@ -741,6 +743,15 @@ def _counts_many(run: RunRecord) -> bool:
     """Whether a run counts documents, responses or results, and more than one request has."""
     for name, count in _numbers(run):
         if count >= LEAST_BULK and (BULK_COUNT.match(name) or RESULT_COUNT.match(name)):
+            return True
+    return False
+
+
+def _counts_things(run: RunRecord) -> bool:
+    """Whether a run counts more things, of any name, than one call has."""
+    for name, count in _numbers(run):
+        is_of_one = OF_ONE_CALL.search(name) or RETRIEVAL.match(name)
+        if count >= LEAST_BULK and COUNT_OF_THINGS.match(name) and not is_of_one:
             return True
     return False
 

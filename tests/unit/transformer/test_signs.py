@@ -76,6 +76,7 @@ def shown(**given: Any) -> list[tuple[str, int]]:
           "metrics": {"latency_ms_llm": 3900.0, "total_time_ms": 4100.0, "answer_length": 90.0}},
          [("time", 2), ("latency", 1), ("status", 1), ("lengths", 1)]),
         ({"metrics": {"llm_latency_avg_s": 0.4}}, []),
+        ({"metrics": {"llm_seconds": 88.0, "total_transactions": 900}}, []),
         ({"texts": {"answer.txt": REPORT}, "metrics": {"retrieval_time_seconds": 4.0}},
          [("text", 4)]),
         # A few documents beside an LLM were looked up for a request, the many of an index were not.
