@@ -29,7 +29,10 @@ _SQL = re.compile(
     r"|(create|drop|alter)\s+(table|view|index|database)\b|(match|merge)\s*\(|pragma\b)"
 )
 _SQL_MARKS = re.compile(r"[*;=()]|\b(SELECT|FROM|WHERE|JOIN)\b|\b\w+\.\w+\b|\s\w+,\s*\w+\s+from\b")
-_ADDRESS = re.compile(r"^(\w+://\S*|[A-Za-z]:\\\S*|[\w.~-]*/[\w./~-]*|\S+\.\w{1,5})$")
+_ADDRESS = re.compile(  # "CI/CD" is none
+    r"^(?![A-Z]{1,5}(/[A-Z]{1,5})+$)"
+    r"(\w+://\S*|[A-Za-z]:\\\S*|[\w.~-]*/[\w./~-]*|\S+\.\w{1,5})$"
+)
 _DATA = re.compile(r"^\s*([\[{<(]|[\w.-]+\s*[=:]\s*\S+$|(def|class|import|from \w+ import)\b)")
 _ASKS_AT_END = re.compile(r"([?？؟]|[\u0370-\u03ff][;\u037e])\s*[\"')\]]*$")
 _ASKS_POLITELY = re.compile(r"(ください|下さい|お願いします|주세요|吗|呢)[。.!！]*$|^请")
