@@ -148,8 +148,9 @@ def _write(
     summary: ServerSummary,
 ) -> None:
     new = NewTraces(publisher)
-    walked = conversion.walk(new if conversion.in_place else publisher, outcome, there)
-    result = publisher.finish()
+    with conversion.connection.needed():
+        walked = conversion.walk(new if conversion.in_place else publisher, outcome, there)
+        result = publisher.finish()
     result.already_there.update(new.stayed)
     walked.add_result(result)
     summary.files_sent, summary.bytes_sent = result.files_sent, result.bytes_sent

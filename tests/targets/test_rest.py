@@ -25,6 +25,7 @@ from migrator.loader.rest import connection, lock, models
 from migrator.verification import verify as compared
 from tests.convert.test_two_sources import GROWN, OTHERS
 from tests.support import fixturekit, spanlesskit, storekit
+from tests.support.faulty_proxy import Answer, proxied
 from tests.support.http_servers import Quiet, serving
 from tests.support.mlflow_server import IN_COLUMNS, RELEASE, Server, differences
 from tests.support.ports import free_port
@@ -710,6 +711,31 @@ def test_a_bad_address_is_one_sentence(
     assert result.exit_code == 1
     (line,) = result.stderr.strip().splitlines()
     assert says in line
+
+
+NEEDED = ("runs/set-tag", "runs/delete", "experiments/delete", "experiments/set-experiment-tag")
+
+
+@pytest.mark.parametrize("needed", NEEDED)
+def test_a_server_that_fails_at_a_needed_request_ends_the_conversion_with_a_sentence(
+    needed: str, server: Server, tmp_path: Path
+) -> None:
+    store = fixturekit.materialise("2.4.2-datasets", tmp_path)
+    database = f"sqlite:///{tmp_path}/there.db"
+    assert convert(store, database, "-q").exit_code == 0
+    says = json.dumps({"error_code": "BAD_REQUEST", "message": "QueuePool limit of size 5"})
+
+    def fault(method: str, path: str, headers: Mapping[str, str]) -> Answer | None:
+        return Answer(400, says.encode()) if path.endswith(needed) else None
+
+    with proxied(server.uri) as proxy:
+        proxy.fault = fault
+        result = convert(store, proxy.uri, "-q")
+    assert result.exit_code == 1, result.output
+    assert "it refuses a request: QueuePool limit of size 5. By then" in result.stderr
+    again = convert(store, server.uri, "-q")
+    assert again.exit_code == 0, again.output
+    assert not (found := differences(database, server)), "\n".join(found)
 
 
 def test_masking_and_sending_artifacts_are_refused_together(server: Server, tmp_path: Path) -> None:

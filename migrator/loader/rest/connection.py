@@ -8,6 +8,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -23,7 +24,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 OLDEST = (3, 9)  # older servers can't keep everything that is sent, or were not tried
-REQUESTS_AT_ONCE = 8
+# A server has 15 connections to its database (SQLAlchemy's default pool), and a request of MLflow's
+# ``log_batch`` takes a second one while it holds its first: eight could wait for each other until
+# they fail. These leave a few for other people.
+REQUESTS_AT_ONCE = 6
 _PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"  # which a search leaves out by default
 _PAGE = 1000  # experiments or runs an answer
 _TRACES_A_PAGE = 500  # what MLflow allows
@@ -121,6 +125,17 @@ class Connection:
             if why is not None:
                 raise self.lost(why[0], why[1]) from error
             raise Refused(self._line(error), is_lasting=False) from error
+
+    @contextmanager
+    def needed(self) -> Iterator[None]:
+        """Raise TargetError for requests that the server refuses and nothing in the block handles.
+
+        Without them what follows can't be written.
+        """
+        try:
+            yield
+        except Refused as error:
+            raise self.lost(f"it refuses a request: {error}", "See the server's log.") from error
 
     def each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Call ``work`` on every item, several at once; return the results in order.

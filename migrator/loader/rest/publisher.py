@@ -35,8 +35,9 @@ from migrator.outcome.written import Written
 class Publisher:
     """Writes one conversion: call ``add…``, then ``finish``, from one thread.
 
-    Methods raise TargetError when the server is gone or refuses the login. What was written by
-    then stays, and the next conversion adds the rest.
+    Methods raise TargetError when the server is gone or refuses the login, and Refused when it
+    refuses a request that the rest needs. What was written by then stays, and the next conversion
+    adds the rest.
     """
 
     def __init__(
