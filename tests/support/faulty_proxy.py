@@ -65,6 +65,8 @@ def proxied(target: str) -> Iterator[Proxy]:
     proxy = Proxy("")
     session = requests.Session()
     session.trust_env = False
+    # MLflow's server closes connections that were idle for 5 s, perhaps as one is used again.
+    session.headers["Connection"] = "close"
 
     class Handler(Quiet):
         protocol_version = "HTTP/1.1"
