@@ -43,6 +43,12 @@ _DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 Row = Mapping[str, Json]
 
 
+PARTS_OF_CALLS = (
+    frozenset({"finish_reason", "index"}),  # OpenAI's and those that imitate it
+    frozenset({"finishReason", "content"}),  # Google's
+    frozenset({"role", "content"}),
+)
+"""Keys of the choices and messages in the body of an API's request or response."""
 MOST_LEVELS = 4  # of objects, below which no lists are looked for
 ALIKE = 0.5  # the share of columns that lists have in common which are one table
 
@@ -143,8 +149,9 @@ def _listed(value: Mapping[str, Json], place: str, models: Row) -> Iterator[Rows
     ``models`` are the names of models that stand beside the lists and count for their rows.
     """
     models = {**models, **_models_beside(value)}
-    lists = {key: each for key, each in value.items() if _is_list_of_objects(each)}
-    if not lists and (rows := _cells_by_column(value) or _rows_by_name(value)):
+    found = {key: each for key, each in value.items() if _is_list_of_objects(each)}
+    lists = {key: each for key, each in found.items() if not _are_parts_of_call(each)}
+    if not found and (rows := _cells_by_column(value) or _rows_by_name(value)):
         yield RowsOf(_with_models(rows, models), "", place)
         return
     for keys in _alike(lists):
@@ -155,6 +162,11 @@ def _listed(value: Mapping[str, Json], place: str, models: Row) -> Iterator[Rows
             if isinstance(inner, Mapping) and not _SETTINGS.search(normalise(key)):
                 named = {"model": key} if _is_name_of_llm(key) else {}
                 yield from _listed(inner, _inside(place, key), {**models, **named})
+
+
+def _are_parts_of_call(rows: Sequence[Row]) -> bool:
+    """Whether objects are the choices of one response, or the messages of one chat."""
+    return all(any(keys <= row.keys() for keys in PARTS_OF_CALLS) for row in rows)
 
 
 def _inside(place: str, key: str) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from migrator.issues import Code
-from migrator.model import Role, RunRecord, TracePlan
+from migrator.model import Json, Role, RunRecord, TracePlan
 from migrator.transformer import PlanOptions, load_profiles
-from migrator.transformer.logged_tables import read_rows
+from migrator.transformer.logged_tables import read_rows, read_tables
 from tests.support.planskit import plan, run, span, trace, value
 
 TABLES = PlanOptions(include=frozenset({"tables"}), version="test")
@@ -999,3 +999,16 @@ def test_inputs_that_pandas_wrote_as_a_dict_are_read() -> None:
     text = "request,response,state\n\"{'question': 'What is it?'}\",It is a tree.,OK\n"
     (made,) = rows_in(text, "evaluated.csv")
     assert shown(made) == ({"question": "What is it?"}, "It is a tree.")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"index": 0, "finish_reason": "stop", "text": "The sea is wide."}]},
+        {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Wide."}}]},
+        {"candidates": [{"content": {"parts": [{"text": "Wide."}]}, "finishReason": "STOP"}]},
+        {"model": "gpt-4o", "messages": [{"role": "user", "content": "How is the sea today?"}]},
+    ],
+)
+def test_the_body_of_a_request_or_response_holds_no_rows(body: dict[str, Json]) -> None:
+    assert [table.rows for table in read_tables("output.json", body)] == [()]
