@@ -308,9 +308,9 @@ def fetch(remote: Remote, mirror: Mirror, wanted: Sequence[Object], progress: Pr
 
     try:
         with ThreadPoolExecutor(remote.at_once, "fetch") as threads:
-            workers = [threads.submit(work) for _ in range(min(remote.at_once, len(wanted)))]
-            try:
-                running = set(workers)
+            try:  # a signal may come while the first threads fetch and others are started
+                n_workers = min(remote.at_once, len(wanted))
+                running = {threads.submit(work) for _ in range(n_workers)}
                 while running:
                     finished, running = wait(running, timeout=0.2)
                     for worker in finished:
