@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 
+SQLITE_ENDINGS = (".db", ".sqlite", ".sqlite3")
+"""How the names of SQLite files end."""
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that stands in a clone for one that Git LFS keeps elsewhere."""
 

@@ -12,11 +12,10 @@ from migrator import databases
 from migrator.addresses import is_database_server
 from migrator.credentials import masked
 from migrator.errors import SourceError, TargetError
-from migrator.paths import LFS_POINTER
+from migrator.paths import LFS_POINTER, SQLITE_ENDINGS
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:", re.IGNORECASE)
 _HEAD = b"SQLite format 3\x00"
-_ENDINGS = (".db", ".sqlite", ".sqlite3")
 
 
 def is_database(text: str) -> bool:
@@ -29,13 +28,13 @@ def is_database(text: str) -> bool:
         return True
     path = os.path.expanduser(text)
     if not os.path.isfile(path):  # a pipe would block
-        return text.endswith(_ENDINGS) and not os.path.isdir(path)
+        return text.endswith(SQLITE_ENDINGS) and not os.path.isdir(path)
     try:
         with open(path, "rb") as file:
             head = file.read(len(_HEAD))
     except OSError:
-        return text.endswith(_ENDINGS)
-    return head == _HEAD or text.endswith(_ENDINGS)
+        return text.endswith(SQLITE_ENDINGS)
+    return head == _HEAD or text.endswith(SQLITE_ENDINGS)
 
 
 def sqlite_path(text: str) -> str:

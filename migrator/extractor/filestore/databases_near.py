@@ -9,9 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from migrator.paths import readable_path
-
-_ENDINGS = (".db", ".sqlite", ".sqlite3")
+from migrator.paths import SQLITE_ENDINGS, readable_path
 
 
 class _Database(NamedTuple):
@@ -50,7 +48,7 @@ def _shortest(path: str) -> str:
 def _databases_in(folder: str) -> list[_Database]:
     """MLflow's SQLite files in a folder, the one with most runs first."""
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(_ENDINGS)]
+        names = [name for name in os.listdir(folder) if name.endswith(SQLITE_ENDINGS)]
     except OSError:
         return []
     found = []
