@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -689,6 +690,40 @@ def test_a_server_that_can_not_list_artifacts_is_named(
     with contextmanager(answering)(status, text) as address:
         _, message = hollow(made.path, f"mlflow-artifacts:/={address}")
     assert words in message
+
+
+def test_an_interrupt_while_threads_are_started_stops_those_that_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, submit = threading.Event(), ThreadPoolExecutor.submit
+    stopped: list[str] = []
+
+    class Large:
+        at_once = 2
+
+        def get(self, key: str, to: str, check: Callable[[], None]) -> None:
+            began.set()
+            for _ in range(200):
+                try:
+                    check()
+                except BaseException:
+                    stopped.append(key)
+                    raise
+                time.sleep(0.05)
+
+    def interrupted(self: ThreadPoolExecutor, *work: Any) -> Any:
+        if began.is_set():
+            raise KeyboardInterrupt
+        future = submit(self, *work)
+        assert began.wait(10)
+        return future
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    mirror = Mirror("http://host", str(tmp_path), "")
+    placed, _ = place(mirror, [Object("a.txt", "a.txt", 1), Object("b.txt", "b.txt", 1)])
+    with pytest.raises(KeyboardInterrupt):
+        fetch(Large(), mirror, placed, lambda stage, done, total: None)
+    assert stopped == ["a.txt"] and list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_a_server_fails_to_send_costs_that_one(tmp_path: Path) -> None:
