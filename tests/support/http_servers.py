@@ -17,6 +17,12 @@ class Quiet(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
+    def end_headers(self) -> None:
+        """Tell a client that the connection will be closed; it would use it again otherwise."""
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        super().end_headers()
+
 
 @contextmanager
 def serving(

@@ -74,8 +74,6 @@ def closing_what_it_keeps_open() -> Iterator[str]:
             self.rfile.read(int(self.headers.get("content-length") or 0))
             self.send_response(200)
             self.send_header("content-length", "2")
-            if self.close_connection:  # as servers say, so that the client closes it as well
-                self.send_header("connection", "close")
             self.end_headers()
             self.wfile.write(b"{}")
             if not self.close_connection:
