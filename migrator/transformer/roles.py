@@ -193,11 +193,15 @@ def _reasons(signs: Iterable[Sign]) -> tuple[str, ...]:
 
 
 def role_of_tree(
-    root: RunView | None, below: Sequence[RunView], tops: Sequence[RunView]
+    root: RunView | None,
+    below: Sequence[RunView],
+    tops: Sequence[RunView],
+    known_names: KnownNames = NO_NAMES,
 ) -> Verdict:
     """Decide about a root with children. ``tops`` are the root's own children.
 
-    ``root`` is None when only the children are left (their parent was deleted).
+    ``root`` is None when only the children are left (their parent was deleted). ``known_names`` are
+    those of recognised runs of its experiment.
     """
     members = [*([root] if root else []), *below]
     if found := fingerprint([view.run for view in members]):
@@ -215,6 +219,9 @@ def role_of_tree(
         # Stages differ, so that what one of them does is not to be found in most of them.
         why = "nothing in it speaks of an LLM, and a stage of it trains"
         return Verdict(Role.PIPELINE, (why, *_reasons([stage])))
+    if root is not None and not llm and known_names.has_only_jobs_like(root.run):
+        why = "nothing in it speaks of an LLM, and trees of its name are pipelines or sweeps"
+        return Verdict(Role.PIPELINE, (why,))
     if root is not None and _has_loss_curves(signs[0]):
         ml += [sign for sign in signs[0].ml if sign not in ml]
     data_job = next((each.data_job for each in signs if each.data_job is not None), None)

@@ -31,10 +31,10 @@ from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.text_names import (
+    OF_LOOKED_UP,
     PREDICTED_WORDS,
-    RETRIEVAL,
-    SIMILARITY,
     SURE_QUESTION_WORDS,
+    is_of_retrieval,
     is_report,
     retrieval_key,
 )
@@ -60,12 +60,14 @@ ML_FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost", "pytorch", "tensorfl
 SETTINGS = words("temperature max_tokens top_p llm_temperature max_output_tokens")
 MANY_CASES = re.compile(
     r"^(avg|average|mean|median|p50|p90|p95|p99|pass)_|_(avg|average|mean|median|rate|std|p95|p99)$"
+    r"|(_at_|@)k?\d*$|(^|_)(mrr|ndcg)(_|$)"
 )
 """Names of metrics that are taken over many cases."""
 
 CASE_COUNT = re.compile(
-    r"^((num|n|total|count|number_of)_)?(queries|questions|samples|cases|examples|requests|rows"
-    r"|tests|iterations|trials|prompts|calls|conversations|count)(_count)?$|^n$"
+    r"^((actual|target)_)?((num|n|total|count|number_of)_)?(queries|questions|samples|cases"
+    r"|examples|requests|rows|tests|iterations|trials|prompts|calls|conversations|count)"
+    r"(_(count|requested|evaluated|tested|scored))?$|^n$"
 )
 """Names of params and metrics that count cases, if the number is above 1."""
 
@@ -97,9 +99,6 @@ OF_ONE_CALL = re.compile(
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
-OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
-"""Metrics over the documents that were looked up for one request."""
-
 LOOKED_UP = re.compile(
     r"^(num|n|number_of|retrieved|total)_(retrieved_)?"
     r"(chunks|docs|documents|sources|contexts|passages)(_retrieved|_used)?$"
@@ -275,13 +274,17 @@ def signs_of(view: RunView) -> Signs:
     if evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed:
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
-    is_asked = evidence.asked_points > 0 and not evidence.is_only_prompt
-    many_cases = _has_many_cases(view.run, is_asked=is_asked)
+    is_averaged = _has_averages(view.run, is_one=_is_of_one_request(evidence))
+    counts_cases = _counts_cases(view.run)
+    counts_many = _counts_many(view.run)
+    many_cases = is_averaged or counts_cases or counts_many
     if evidence.is_only_report and many_cases:
         own_text = False  # what was found over many cases
     is_looked_up = any(sign.kind == "retrieval" for sign in llm)
-    if evidence.is_only_question and not is_looked_up and _counts_many(view.run):
+    if evidence.is_only_question and not is_looked_up and counts_many:
         own_text = False  # the item of a survey, or the query of a benchmark
+    if not evidence.answer_points and is_averaged and counts_cases:
+        own_text = False  # a benchmark, which asked the same again and again
     return Signs(
         llm=tuple(llm),
         ml=tuple(_hits(ML_RULES, evidence)),
@@ -458,8 +461,9 @@ def has_text_lengths(evidence: Evidence) -> Sign | None:
 
 def names_several_models(evidence: Evidence) -> Sign | None:
     """Two or more models under keys of their own, as the steps of a workflow have."""
-    keys = {found.key for found in evidence.view.models()}
-    if len(keys) < 2 or not evidence.is_llm:
+    models = evidence.view.models()
+    keys = {each.key for each in models if kind_of_model(str(each.value)) is ModelKind.LLM}
+    if len(keys) < 2:
         return None
     return Sign("models", 1, f"{len(keys)} models ({', '.join(sorted(keys)[:3])})")
 
@@ -724,19 +728,31 @@ def _is_answer_file(view: RunView, path: str) -> bool:
     return any(source.field == "outputs" for source in view.index.sources_at(path))
 
 
-def _has_many_cases(run: RunRecord, *, is_asked: bool) -> bool:
-    """Whether a run holds totals or averages over several cases.
+def _is_of_one_request(evidence: Evidence) -> bool:
+    """Whether a run tells of one request: by what was asked, by its tokens, or by its length."""
+    if evidence.asked_points and not evidence.is_only_prompt:
+        return True
+    is_counted = bool(evidence.tokens.input and evidence.tokens.output)
+    return is_counted or _has_text_length(evidence.run)
 
-    ``is_asked``: whether it holds what was asked, for which several documents were looked up.
+
+def _has_averages(run: RunRecord, *, is_one: bool) -> bool:
+    """Whether a run holds averages over several cases.
+
+    ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
     for key in run.metrics:
         name = normalise(key)
-        if MANY_CASES.search(name) and not (is_asked and OF_LOOKED_UP.match(name)):
+        if MANY_CASES.search(name) and not (is_one and OF_LOOKED_UP.match(name)):
             return True
-    is_of_one_text = any(_is_text_length(key) for key in run.metrics)
-    if not is_of_one_text and any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run)):
-        return True
-    return _counts_many(run)
+    return False
+
+
+def _counts_cases(run: RunRecord) -> bool:
+    """Whether a run counts several cases, and not the characters of one text."""
+    if _has_text_length(run):
+        return False
+    return any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run))
 
 
 def _counts_many(run: RunRecord) -> bool:
@@ -750,7 +766,7 @@ def _counts_many(run: RunRecord) -> bool:
 def _counts_things(run: RunRecord) -> bool:
     """Whether a run counts more things, of any name, than one call has."""
     for name, count in _numbers(run):
-        is_of_one = OF_ONE_CALL.search(name) or RETRIEVAL.match(name)
+        is_of_one = OF_ONE_CALL.search(name) or is_of_retrieval(name)
         if count >= LEAST_BULK and COUNT_OF_THINGS.match(name) and not is_of_one:
             return True
     return False
@@ -762,6 +778,10 @@ def _numbers(run: RunRecord) -> Iterator[tuple[str, float]]:
         yield normalise(key), last_value(points)
     for key, text in run.params.items():
         yield normalise(key), as_number(text) or 0
+
+
+def _has_text_length(run: RunRecord) -> bool:
+    return any(map(_is_text_length, run.metrics))
 
 
 @lru_cache(maxsize=10_000)
