@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
+from migrator.transformer.evidence import Sign
 from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import Shape, index_of, shape_of
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
-from migrator.transformer.signs import TEST_NAME, Sign, Signs, signs_of
+from migrator.transformer.signs import TEST_NAME, Signs, signs_of
 from migrator.transformer.values import words
 
 CONVERT_FLAT = 4  # a childless run becomes a trace from this score on
