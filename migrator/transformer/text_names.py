@@ -31,6 +31,9 @@ PREDICTED_WORDS = words("predicted prediction label class")
 SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
 """Words of keys whose text, two words or more, is a question of a user."""
 
+PROMPT_WORDS = words("prompt prompts template instructions system persona")
+"""Words of keys whose text is written by the author of an application, not by its user."""
+
 ASKED_AT_LAST = words("input question query prompt request")
 """Last words of keys that say that a text was asked, be it that a model wrote it so."""
 
