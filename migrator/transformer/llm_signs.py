@@ -29,6 +29,7 @@ PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)
 """Params of who builds an index."""
 
 TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
+CALL_WORDS = words("call calls invocations requests")
 API_ERROR = re.compile(
     r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
     r"|context.?length|max.?tokens|too many (tokens|requests)|api.?key|\b429\b|prompt|completion"
@@ -82,12 +83,15 @@ def has_cost(evidence: Evidence) -> Sign | None:
     return None
 
 
-def has_time_of_llm(evidence: Evidence) -> Sign | None:
-    """A duration whose name says that an LLM took it, for no more than a few things."""
-    key = next((key for key in evidence.run.metrics if _is_time_of_llm(key)), None)
-    if key is None or counts_things(evidence.run):
+def has_work_of_llm(evidence: Evidence) -> Sign | None:
+    """A few calls, or a duration, whose name says that they are an LLM's; not for many things."""
+    if counts_things(evidence.run):
         return None
-    return Sign("time", 2, f"the time that an LLM took ({key})")
+    for key, points in evidence.run.metrics.items():
+        if _counts_calls_of_llm(key) and 1 <= last_value(points) < LEAST_BULK:
+            return Sign("work", 3, f"a few calls of an LLM ({key})")
+    key = next((key for key in evidence.run.metrics if _is_time_of_llm(key)), None)
+    return None if key is None else Sign("work", 2, f"the time that an LLM took ({key})")
 
 
 LLM_RULES: tuple[Rule, ...] = (
@@ -96,7 +100,7 @@ LLM_RULES: tuple[Rule, ...] = (
     names_llm,
     names_kind,
     has_cost,
-    has_time_of_llm,
+    has_work_of_llm,
 )
 """Evidence that speaks for LLM work by itself."""
 
@@ -201,5 +205,15 @@ CONTEXT_RULES: tuple[Rule, ...] = (
 
 @lru_cache(maxsize=10_000)
 def _is_time_of_llm(key: str) -> bool:
+    return _is_of_llm(key, TIME_WORDS)
+
+
+@lru_cache(maxsize=10_000)
+def _counts_calls_of_llm(key: str) -> bool:
+    return _is_of_llm(key, CALL_WORDS) and not _is_time_of_llm(key)
+
+
+def _is_of_llm(key: str, nouns: frozenset[str]) -> bool:
+    """Whether a key speaks of an LLM and one of some nouns, and not of averages."""
     parts = frozenset(normalise(key).split("_"))
-    return "llm" in parts and not parts.isdisjoint(TIME_WORDS) and OF_MANY_CALLS.isdisjoint(parts)
+    return "llm" in parts and not parts.isdisjoint(nouns) and OF_MANY_CALLS.isdisjoint(parts)

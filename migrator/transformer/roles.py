@@ -27,7 +27,7 @@ NEVER = -20  # outweighs all that speaks for a call
 LEAVE_TREE = -3  # a tree with LLM evidence stays runs from this score down
 LEAVE_BARE_TREE = -2  # and a tree without any
 
-TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost", "time")
+TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost", "work")
 """Kinds of signs of LLM work that count in a tree: the best of each, wherever it is."""
 
 TREE_ML_KINDS = ("training", "epochs", "hyper", "flavor", "dataset")

@@ -27,7 +27,7 @@ from migrator.transformer.payloads import (
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, has_latin_word, is_statement, kind_of_text
-from migrator.transformer.text_names import is_product
+from migrator.transformer.text_names import is_by_model, is_product
 from migrator.transformer.values import is_error, parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
@@ -123,7 +123,7 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
             parts = parts_of(value, index.fields_of_param)
             if is_usual:
                 parts = _of_own_question(run, parts)
-            answers = any(part.field.endswith("outputs") for part in parts)
+            answers = any(_is_answer(part, place, key) for part in parts)
             is_made = not answers and is_product(PurePath(key).stem)
             for part in parts:
                 field = part.field
@@ -136,6 +136,12 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
         elif not is_usual and "\n" in text and transcript(text)[1] is not None:
             entries.append(Entry("calls", Found(text, place, key)))
     return entries
+
+
+def _is_answer(part: Part, place: str, key: str) -> bool:
+    """Whether a part of an object answers, by its field or by its name: ``translated_text``."""
+    found = Found(part.value, place, key, part.inside)
+    return part.field.endswith("outputs") or is_by_model(found)
 
 
 def _of_own_question(run: RunRecord, parts: Sequence[Part]) -> list[Part]:

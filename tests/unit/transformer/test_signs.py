@@ -72,11 +72,11 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 4), ("latency", 1)]),
         ({"texts": {"answer.txt": REPORT},
           "metrics": {"llm_time_seconds": 4.0, "total_response_time_seconds": 4.3}},
-         [("text", 4), ("time", 2), ("latency", 1)]),
+         [("text", 4), ("work", 2), ("latency", 1)]),
         # The time of an LLM opens the door to what says nothing alone.
         ({"tags": {"status": "success"},
           "metrics": {"latency_ms_llm": 3900.0, "total_time_ms": 4100.0, "answer_length": 90.0}},
-         [("time", 2), ("latency", 1), ("status", 1), ("lengths", 1)]),
+         [("work", 2), ("latency", 1), ("status", 1), ("lengths", 1)]),
         ({"metrics": {"llm_latency_avg_s": 0.4}}, []),
         ({"metrics": {"llm_seconds": 88.0, "total_transactions": 900}}, []),
         ({"texts": {"answer.txt": REPORT}, "metrics": {"retrieval_time_seconds": 4.0}},
@@ -97,6 +97,14 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 1), ("latency", 1), ("retrieval", 3)]),
         ({"params": {"llm_model": "gpt-4o"}, "metrics": {"avg_similarity": 0.7}},
          [("model", 2)]),
+        # A few calls of an LLM; many are those of a benchmark.
+        ({"metrics": {"llm_calls": 3.0, "tool_calls": 2.0, "total_time": 6.1}},
+         [("work", 3), ("latency", 1)]),
+        ({"metrics": {"llm_call_count": 210.0, "total_time": 6.1}}, []),
+        ({"metrics": {"avg_llm_calls": 3.0, "total_time": 6.1}}, []),
+        # A question under an unlisted name that says so; any other text that asks says nothing.
+        ({"params": {"query_preview": "Who keeps the keys of the house?"}}, [("text", 2)]),
+        ({"params": {"greeting_preview": "Who keeps the keys of the house?"}}, []),
         # Models of two steps; a vendor and a kind of generator are none.
         ({"params": {"planner_model": "gpt-4o", "writer_model": "gpt-4o-mini"}},
          [("model", 2), ("models", 1)]),

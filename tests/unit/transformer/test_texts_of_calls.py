@@ -502,6 +502,12 @@ def test_data_in_the_file_of_a_response_is_the_answer(body: Any) -> None:
     assert shown(params={}, texts=texts) == ({"user_prompt": ASKED}, None)
 
 
+def test_object_named_after_an_action_that_holds_what_it_was_made_of() -> None:
+    pair = {"source_text": ASKED, "translated_text": ANSWER, "error": None}
+    texts = {"translation_event.json": json.dumps(pair)}
+    assert shown(texts=texts, metrics={"latency_ms": 812.0}) == ({"source_text": ASKED}, ANSWER)
+
+
 def test_few_words_are_not_the_answer_of_many_tokens() -> None:
     intent = "quick delivery of the maps and a substitute for each"
     counted = {"prompt_tokens": 2044.0, "completion_tokens": 794.0}
