@@ -17,6 +17,9 @@ MANY_CASES = re.compile(
 )
 """Names of metrics that are taken over many cases."""
 
+OUTCOME_RATE = re.compile(r"(^|_)(success|error|failure)_rate$")
+"""Such names under which a single call says how it ended, as 0 or 1."""
+
 CASE_COUNT = re.compile(
     r"^((actual|target)_)?((num|n|total|count|number_of)_)?(queries|questions|samples|cases"
     r"|examples|requests|rows|tests|iterations|trials|prompts|calls|conversations|count)"
@@ -52,9 +55,11 @@ def has_averages(run: RunRecord, *, is_one: bool) -> bool:
 
     ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
-    for key in run.metrics:
+    for key, points in run.metrics.items():
         name = normalise(key)
-        if MANY_CASES.search(name) and not (is_one and OF_LOOKED_UP.match(name)):
+        is_outcome = OUTCOME_RATE.search(name) is not None and last_value(points) in (0, 1)
+        is_of_one = is_outcome or (is_one and OF_LOOKED_UP.match(name) is not None)
+        if MANY_CASES.search(name) and not is_of_one:
             return True
     return False
 

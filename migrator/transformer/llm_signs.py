@@ -168,10 +168,10 @@ def has_text_lengths(evidence: Evidence) -> Sign | None:
 
 
 def names_several_models(evidence: Evidence) -> Sign | None:
-    """Two or more models under keys of their own, as the steps of a workflow have."""
-    models = evidence.view.models()
-    keys = {each.key for each in models if kind_of_model(str(each.value)) is ModelKind.LLM}
-    if len(keys) < 2:
+    """Two or more models under keys of their own, as a workflow's steps have, or one's vendor."""
+    kinds = {each.key: kind_of_model(str(each.value)) for each in evidence.view.models()}
+    keys = [key for key, kind in kinds.items() if kind in (ModelKind.LLM, ModelKind.VENDOR)]
+    if len(keys) < 2 or not evidence.is_llm:
         return None
     return Sign("models", 1, f"{len(keys)} models ({', '.join(sorted(keys)[:3])})")
 

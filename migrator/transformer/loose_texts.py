@@ -28,7 +28,7 @@ USERS = words("user customer client patient student caller visitor guest sender"
 GIVEN = words("transcript transcription document review dialogue body")
 """Words of keys whose texts a model was given to work on,"""
 
-ASKING = QUESTIONS | SURE_QUESTION_WORDS
+ASKING = QUESTIONS | SURE_QUESTION_WORDS | words("prompt")
 """Words of keys whose text, if it asks, is a question to a model: ``query_preview``."""
 
 WORKED_ON = GIVEN | words("article email essay post story")

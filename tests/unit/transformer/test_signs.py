@@ -105,10 +105,11 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         # A question under an unlisted name that says so; any other text that asks says nothing.
         ({"params": {"query_preview": "Who keeps the keys of the house?"}}, [("text", 2)]),
         ({"params": {"greeting_preview": "Who keeps the keys of the house?"}}, []),
-        # Models of two steps; a vendor and a kind of generator are none.
+        # Models of two steps, or one and its vendor; a kind of generator is none.
         ({"params": {"planner_model": "gpt-4o", "writer_model": "gpt-4o-mini"}},
          [("model", 2), ("models", 1)]),
-        ({"params": {"llm_model": "gpt-4o", "llm_provider": "openai"}}, [("model", 2)]),
+        ({"params": {"llm_model": "gpt-4o", "llm_provider": "openai"}},
+         [("model", 2), ("models", 1)]),
         ({"params": {"llm_model": "gpt-4o"}, "tags": {"generator_type": "Riddles"}},
          [("model", 2)]),
     ],
@@ -142,6 +143,12 @@ def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() ->
 def test_names_of_counts_of_cases(key: str, *, is_many: bool) -> None:
     counted = run("r", params={"llm_model": "gpt-4o", key: "10"})
     assert signs_of(RunView(counted, GENERIC)).many_cases is is_many
+
+
+@pytest.mark.parametrize(("value", "is_many"), [(0.0, False), (1.0, False), (0.4, True)])
+def test_a_rate_of_0_or_1_may_be_how_one_call_ended(value: float, *, is_many: bool) -> None:
+    ended = run("r", params={"model": "gpt-4o"}, metrics={"error_rate": value})
+    assert signs_of(RunView(ended, GENERIC)).many_cases is is_many
 
 
 @pytest.mark.parametrize("metric", ["recall_at_5", "ndcg@10", "MRR", "precision_at_k"])

@@ -329,6 +329,19 @@ def test_tree_of_totals_is_an_evaluation() -> None:
     assert len(plan(run("r", params=LLM), *asked).traces) == 1
 
 
+def test_tree_of_prompts_and_their_averages_is_a_search() -> None:
+    def candidate(number: int, **given: Any) -> Any:
+        params = {"candidate": str(number), **LLM}
+        metrics = {"mean_judge": 0.6 + number / 10, **given.pop("metrics", {})}
+        texts = {"prompt.txt": "Answer {question} in one sentence.", **given.pop("texts", {})}
+        return run(f"candidate {number}", "r", params=params, metrics=metrics, texts=texts)
+
+    root = run("r", params=LLM)
+    assert plan(root, *map(candidate, range(4))).traces == ()
+    answered = [candidate(number, texts={"answer.txt": ANSWER}) for number in range(4)]
+    assert len(plan(root, *answered).traces) == 1
+
+
 def test_report_over_many_cases_is_not_a_call() -> None:
     report = {"report.md": "The candidate wins most of the games and is weak in math."}
     assert plan(run("r", params=LLM, metrics={"win_rate": 0.6}, texts=report)).traces == ()
@@ -506,6 +519,11 @@ def test_object_named_after_an_action_that_holds_what_it_was_made_of() -> None:
     pair = {"source_text": ASKED, "translated_text": ANSWER, "error": None}
     texts = {"translation_event.json": json.dumps(pair)}
     assert shown(texts=texts, metrics={"latency_ms": 812.0}) == ({"source_text": ASKED}, ANSWER)
+
+
+def test_prompt_that_was_cut_is_what_was_asked() -> None:
+    cut = {"params": {**LLM, "top_p": "1"}, "tags": {"prompt_snippet": ASKED}}
+    assert shown(**cut, metrics={"latency_ms": 900.0}) == ({"prompt_snippet": ASKED}, None)
 
 
 def test_few_words_are_not_the_answer_of_many_tokens() -> None:
