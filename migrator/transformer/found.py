@@ -58,6 +58,9 @@ class Tokens(NamedTuple):
         return self.input is not None or self.output is not None or self.total is not None
 
 
+LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
+
+
 class Duration(NamedTuple):
     """A logged duration in ms, where it was logged, and what was assumed about its unit."""
 

@@ -18,7 +18,16 @@ from migrator import encoding
 from migrator.model import Json, RunRecord, SpanEvent, SpanType
 from migrator.transformer.chat_messages import FRAMING, Turn
 from migrator.transformer.clocks import EARLIEST_MS, LATEST_MS, MS
-from migrator.transformer.found import NO_TOKENS, Duration, Found, Judged, Status, Step, Tokens
+from migrator.transformer.found import (
+    LONGEST_MS,
+    NO_TOKENS,
+    Duration,
+    Found,
+    Judged,
+    Status,
+    Step,
+    Tokens,
+)
 from migrator.transformer.input_parts import SYSTEM_STEMS, joined
 from migrator.transformer.judgements import judgements
 from migrator.transformer.model_names import ModelKind, kind_of_model
@@ -29,7 +38,6 @@ from migrator.transformer.steps.pairs import Pair, without
 from migrator.transformer.values import as_number
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
 MODEL_TYPES = (SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING)
 COSTS = (
     ("input_cost", "input_cost_usd"),
