@@ -59,6 +59,8 @@ class Tokens(NamedTuple):
 
 
 LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
+MOST_TOKENS = 10**12  # a larger number is not a count of tokens
+MOST_USD = 10.0**9  # a larger number is not a cost
 
 
 class Duration(NamedTuple):

@@ -11,7 +11,7 @@ import yaml
 from migrator import encoding
 from migrator.model import Json, SpanEvent
 from migrator.transformer.field_values import DURATIONS_MS, FieldValues
-from migrator.transformer.found import LONGEST_MS, Duration, Found, Tokens
+from migrator.transformer.found import LONGEST_MS, MOST_TOKENS, Duration, Found, Tokens
 from migrator.transformer.logged_keys import values_inside
 from migrator.transformer.logged_tables import read_rows
 from migrator.transformer.model_names import (
@@ -115,7 +115,7 @@ class RunFacts(FieldValues):
         """Tokens that are part of the input or output count: read from a cache, or reasoning."""
         details: dict[str, float] = {}
         for name in TOKEN_DETAILS:
-            if (found := self.number(name)) and found[0] >= 0:
+            if (found := self.number(name)) and 0 <= found[0] <= MOST_TOKENS:
                 details[name] = found[0]
         return details
 

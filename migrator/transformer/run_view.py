@@ -228,10 +228,10 @@ class RunView(RunFacts):
         value = founds[0].value
         if isinstance(value, str):
             value = parse_value(self._without_question(value))
-        answer = answer_of(value) if isinstance(value, Mapping) else None
-        if answer is None:
+        said = answer_of(value) if isinstance(value, Mapping) else None
+        if said is None:
             return value, founds[:1]
-        return answer.value, (founds[0]._replace(inside=answer.inside),)  # what a message says
+        return said.value, (founds[0]._replace(inside=said.inside),)
 
     def _without_question(self, text: str) -> str:
         """The answer of a note that repeats what was asked; any other text unchanged."""

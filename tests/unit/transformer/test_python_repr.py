@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from migrator import conventions as conv
+from migrator.model import SpanPlan
 from migrator.transformer.python_repr import parse_value
 from tests.support.planskit import run, trace, value
 
@@ -53,7 +54,7 @@ DUMPED = json.dumps(
 )
 
 
-def only_span(**given: Any) -> Any:
+def only_span(**given: Any) -> SpanPlan:
     (span,) = trace(run("r", **given)).spans
     return span
 
@@ -72,7 +73,8 @@ def only_span(**given: Any) -> Any:
 )
 @pytest.mark.parametrize("place", ["param", "file"])
 def test_response_of_a_library_is_its_text(response: str, model: str, place: str) -> None:
-    params, texts = {"query": ASKED}, {}
+    params: dict[str, str] = {"query": ASKED}
+    texts: dict[str, str] = {}
     if place == "param":
         params["response"] = response
     else:
@@ -88,7 +90,8 @@ def test_response_of_a_library_is_its_text(response: str, model: str, place: str
 def test_chat_completion_is_shown_as_a_chat() -> None:
     made = trace(run("r", params={"query": ASKED, "response": OPENAI}))
     (span,) = made.spans
-    (choice,) = value(span, conv.SPAN_OUTPUTS)["choices"]
+    shown: Any = value(span, conv.SPAN_OUTPUTS)
+    (choice,) = shown["choices"]
     assert choice["message"]["content"] == ANSWER == made.response_preview
     assert value(span, conv.SPAN_MODEL) == "gpt-4o-mini"
     assert value(span, conv.SPAN_USAGE) == COUNTS
