@@ -8,17 +8,19 @@ from functools import lru_cache
 
 from migrator.model import RunRecord
 from migrator.transformer.profiles import normalise
-from migrator.transformer.text_names import PROMPT_WORDS, RETRIEVAL, SIMILARITY
+from migrator.transformer.text_names import OF_LOOKED_UP, PROMPT_WORDS, is_of_retrieval
 from migrator.transformer.values import as_number, last_value
 
 MANY_CASES = re.compile(
     r"^(avg|average|mean|median|p50|p90|p95|p99|pass)_|_(avg|average|mean|median|rate|std|p95|p99)$"
+    r"|(_at_|@)k?\d*$|(^|_)(mrr|ndcg)(_|$)"
 )
 """Names of metrics that are taken over many cases."""
 
 CASE_COUNT = re.compile(
-    r"^((num|n|total|count|number_of)_)?(queries|questions|samples|cases|examples|requests|rows"
-    r"|tests|iterations|trials|prompts|calls|conversations|count)(_count)?$|^n$"
+    r"^((actual|target)_)?((num|n|total|count|number_of)_)?(queries|questions|samples|cases"
+    r"|examples|requests|rows|tests|iterations|trials|prompts|calls|conversations|count)"
+    r"(_(count|requested|evaluated|tested|scored))?$|^n$"
 )
 """Names of params and metrics that count cases, if the number is above 1."""
 
@@ -39,28 +41,29 @@ OF_ONE_CALL = re.compile(
 )
 """Metrics that one call has, and no score."""
 
-OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
-"""Metrics over the documents that were looked up for one request."""
-
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
     r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
 )
 
 
-def has_many_cases(run: RunRecord, *, is_asked: bool) -> bool:
-    """Whether a run holds totals or averages over several cases.
+def has_averages(run: RunRecord, *, is_one: bool) -> bool:
+    """Whether a run holds averages over several cases.
 
-    ``is_asked``: whether it holds what was asked, for which several documents were looked up.
+    ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
     for key in run.metrics:
         name = normalise(key)
-        if MANY_CASES.search(name) and not (is_asked and OF_LOOKED_UP.match(name)):
+        if MANY_CASES.search(name) and not (is_one and OF_LOOKED_UP.match(name)):
             return True
-    is_of_one_text = any(is_text_length(key) for key in run.metrics)
-    if not is_of_one_text and any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run)):
-        return True
-    return counts_many(run)
+    return False
+
+
+def counts_cases(run: RunRecord) -> bool:
+    """Whether a run counts several cases, and not the characters of one text."""
+    if has_text_length(run):
+        return False
+    return any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run))
 
 
 def counts_many(run: RunRecord) -> bool:
@@ -74,10 +77,15 @@ def counts_many(run: RunRecord) -> bool:
 def counts_things(run: RunRecord) -> bool:
     """Whether a run counts more things, of any name, than one call has."""
     for name, count in _numbers(run):
-        is_of_one = OF_ONE_CALL.search(name) or RETRIEVAL.match(name)
+        is_of_one = OF_ONE_CALL.search(name) or is_of_retrieval(name)
         if count >= LEAST_BULK and COUNT_OF_THINGS.match(name) and not is_of_one:
             return True
     return False
+
+
+def has_text_length(run: RunRecord) -> bool:
+    """Whether a run measured how long a text was that was asked or answered."""
+    return any(map(is_text_length, run.metrics))
 
 
 @lru_cache(maxsize=10_000)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from migrator.transformer.counted_cases import counts_many, has_many_cases
+from migrator.transformer.counted_cases import counts_cases, counts_many, has_averages
 from migrator.transformer.evidence import FAIR_TEXT, Evidence, Rule, Sign
 from migrator.transformer.llm_signs import CONTEXT_RULES, LLM_RULES
 from migrator.transformer.ml_signs import ML_RULES, works_on_data
@@ -40,13 +40,16 @@ def signs_of(view: RunView) -> Signs:
     if evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed:
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
-    is_asked = evidence.asked_points > 0 and not evidence.is_only_prompt
-    many_cases = has_many_cases(view.run, is_asked=is_asked)
+    is_averaged = has_averages(view.run, is_one=evidence.is_of_one_request)
+    is_of_cases, is_of_many = counts_cases(view.run), counts_many(view.run)
+    many_cases = is_averaged or is_of_cases or is_of_many
     if evidence.is_only_report and many_cases:
         own_text = False  # what was found over many cases
     is_looked_up = any(sign.kind == "retrieval" for sign in llm)
-    if evidence.is_only_question and not is_looked_up and counts_many(view.run):
+    if evidence.is_only_question and not is_looked_up and is_of_many:
         own_text = False  # the item of a survey, or the query of a benchmark
+    if not evidence.answer_points and is_averaged and is_of_cases:
+        own_text = False  # a benchmark, which asked the same again and again
     return Signs(
         llm=tuple(llm),
         ml=tuple(_hits(ML_RULES, evidence)),
