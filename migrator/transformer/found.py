@@ -58,6 +58,11 @@ class Tokens(NamedTuple):
         return self.input is not None or self.output is not None or self.total is not None
 
 
+LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
+MOST_TOKENS = 10**12  # a larger number is not a count of tokens
+MOST_USD = 10.0**9  # a larger number is not a cost
+
+
 class Duration(NamedTuple):
     """A logged duration in ms, where it was logged, and what was assumed about its unit."""
 

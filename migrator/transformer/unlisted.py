@@ -27,6 +27,7 @@ from migrator.transformer.payloads import (
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, has_latin_word, is_statement, kind_of_text
+from migrator.transformer.python_repr import parse_value
 from migrator.transformer.text_names import is_by_model, is_product
 from migrator.transformer.values import is_error, parse_json, transcript, words
 
@@ -159,7 +160,7 @@ def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
     """Model and tokens in listed values that are bodies of an API, or name an LLM as those do."""
     entries: list[Entry] = []
     for found in founds:
-        body = parse_json(found.value) if isinstance(found.value, str) else found.value
+        body = parse_value(found.value) if isinstance(found.value, str) else found.value
         if not isinstance(body, dict):
             continue
         facts = response_facts(body)
