@@ -90,8 +90,8 @@ def has_work_of_llm(evidence: Evidence) -> Sign | None:
     for key, points in evidence.run.metrics.items():
         if _counts_calls_of_llm(key) and 1 <= last_value(points) < LEAST_BULK:
             return Sign("work", 3, f"a few calls of an LLM ({key})")
-    key = next((key for key in evidence.run.metrics if _is_time_of_llm(key)), None)
-    return None if key is None else Sign("work", 2, f"the time that an LLM took ({key})")
+    times = [key for key in evidence.run.metrics if _is_time_of_llm(key)]
+    return Sign("work", 2, f"the time that an LLM took ({times[0]})") if times else None
 
 
 LLM_RULES: tuple[Rule, ...] = (
