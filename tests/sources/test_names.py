@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from mlflow import MlflowClient
 
 from migrator import extractor, pipeline
-from migrator.extractor.filestore import yamlfile
+from migrator.extractor.filestore import fingerprint, yamlfile
 from migrator.extractor.filestore.runs import read_experiment
 from migrator.model import Entry
 from tests.support.storekit import (
@@ -88,6 +89,12 @@ def write_store(root: Path) -> None:
     write_values(root / "1" / f"{NAME} folder", {"ü.md": "not of MLflow's layout"})
 
 
+def settle(root: Path) -> None:
+    """Wait until the times of its files tell whether a store changes, so that it is remembered."""
+    while not ((found := extractor.take_fingerprint([str(root)])) and found.is_settled):
+        time.sleep(0.02)
+
+
 def rows_of(path: Path) -> dict[str, list[Any]]:
     """Return what a database holds: all rows of each table, in an order of their own."""
     with sqlite3.connect(path) as db:
@@ -118,9 +125,13 @@ def test_unchanged_files_are_known_in_every_locale(tmp_path: Path, locale: str) 
 
 
 @pytest.mark.parametrize("locale", ["C", *LOCALES])
-def test_a_store_is_read_alike_in_every_locale(tmp_path: Path, locale: str) -> None:
+def test_a_store_is_read_alike_in_every_locale(
+    tmp_path: Path, locale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "CLOCK_NS", 2 * 10**9)  # as the processes below have it
     root = tmp_path / "Ordner für Läufe" / "mlruns"
     write_store(root)
+    settle(root)
     here, there = tmp_path / "here.db", root.parent / "Zürich.db"
     pipeline.convert([str(root)], str(here), pipeline.Options(), report=str(tmp_path / "here.json"))
     environment = {**locale_environment(locale, tmp_path), "PYTHONPATH": str(ROOT)}
