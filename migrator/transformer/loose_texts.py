@@ -13,7 +13,7 @@ from migrator.model import RunRecord
 from migrator.transformer.found import Found
 from migrator.transformer.profile_index import ProfileIndex
 from migrator.transformer.prose import Prose, asks, kind_of_text
-from migrator.transformer.text_names import is_participle, number_of_step
+from migrator.transformer.text_names import ASKED_AT_LAST, is_participle, number_of_step
 from migrator.transformer.unlisted import is_named_by_model, unlisted_texts
 from migrator.transformer.values import words
 
@@ -107,7 +107,7 @@ def _by_form(texts: Sequence[Found]) -> LooseTexts:
 def _of_one(text: Found) -> LooseTexts:
     """A text alone: asked if it requests something, or if its name says so."""
     is_request = kind_of_text(str(text.value)) is Prose.REQUEST
-    is_given = _is_named(text, USERS | GIVEN)
+    is_given = _is_named(text, USERS | GIVEN | ASKED_AT_LAST)
     is_input = is_request or (is_given and not is_named_by_model(text.key))
     return LooseTexts(asked=(text,)) if is_input else LooseTexts(answered=(text,))
 

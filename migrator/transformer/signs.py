@@ -63,11 +63,14 @@ MANY_CASES = re.compile(
 )
 """Names of metrics that are taken over many cases."""
 
+SPREAD = re.compile(r"(^|_)(std|stdev|stddev|variance|median|p50|p90|p95|p99)(_|$)")
+"""Names of metrics that say how far many cases lie apart."""
+
 CASE_COUNT = re.compile(
     r"^((num|n|total|count|number_of)_)?(queries|questions|samples|cases|examples|requests|rows"
     r"|tests|iterations|trials|prompts|calls|conversations|count)(_count)?$|^n$"
 )
-"""Names of params and metrics that count cases, if the number is above 1."""
+"""Names of params and metrics that count cases, if the number is above 1 and no param limits it."""
 
 BULK_COUNT = re.compile(
     r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
@@ -97,12 +100,18 @@ OF_ONE_CALL = re.compile(
 TEST_NAME = re.compile(
     r"(?i)(^|[\s_-])(smoke|test|health_?check|ping|warm_?up|dummy|sanity|debug)(?=$|[\s_-])"
 )
+LOOKUP_NAME = re.compile(
+    r"(?i)(^(retriev(e|al|er)|search|embed(ding)?s?|rerank(ing|er)?|index(ing)?)([\s_-]|$))"
+    r"|([\s_-](retriev(e|al|er)|search|embed(ding)?s?|rerank(ing|er)?|index(ing)?)[\s_\d-]*$)"
+)
+"""Names of steps that look texts up or embed them, whatever tokens they count."""
+
 OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
 """Metrics over the documents that were looked up for one request."""
 
 LOOKED_UP = re.compile(
-    r"^(num|n|number_of|retrieved|total)_(retrieved_)?"
-    r"(chunks|docs|documents|sources|contexts|passages)(_retrieved|_used)?$"
+    r"^((num|n|number_of|total)_)?((retrieved|source|context|relevant|reranked)_)?"
+    r"(chunks|docs|documents|sources|contexts|passages)(_(retrieved|used|found))?$"
 )
 PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)$")
 """Params of who builds an index."""
@@ -112,6 +121,9 @@ TEXT_LENGTH = re.compile(
     r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
 )
 TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
+MEASURES = TIME_WORDS | words("tokens token cost usd")
+"""Words of metrics that each call has, so that their averages are over many calls."""
+
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 DATA_WORDS = words(
     "rows row records record columns csv parquet table tables chunks shards partitions"
@@ -158,6 +170,7 @@ class Signs(NamedTuple):
     is_only_prompt: bool  # a prompt is all there is of a call
     many_cases: bool  # totals or averages over many cases
     has_failed: bool
+    is_look_up: bool  # by its name, and nothing in it speaks of an LLM
     data_job: Sign | None  # it works on data, and nothing in it speaks of an LLM
 
 
@@ -260,6 +273,12 @@ class Evidence(NamedTuple):
         return bool(self.asked_points) and not has_other
 
     @property
+    def is_look_up(self) -> bool:
+        """Whether its name is that of a look-up, and nothing in it speaks of an LLM."""
+        has_call = self.is_llm or self.answer_points or self.prompt_points
+        return not has_call and LOOKUP_NAME.search(self.run.name) is not None
+
+    @property
     def run(self) -> RunRecord:
         return self.view.run
 
@@ -272,25 +291,36 @@ def signs_of(view: RunView) -> Signs:
     evidence = Evidence.of(view)
     llm = _hits(LLM_RULES, evidence)
     is_timed = any(sign.kind == "time" for sign in llm)
-    if evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed:
+    is_call = evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed
+    if is_call or _holds_lengths_of_call(view.run):
         llm += _hits(CONTEXT_RULES, evidence)
-    own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
     is_asked = evidence.asked_points > 0 and not evidence.is_only_prompt
     many_cases = _has_many_cases(view.run, is_asked=is_asked)
-    if evidence.is_only_report and many_cases:
-        own_text = False  # what was found over many cases
-    is_looked_up = any(sign.kind == "retrieval" for sign in llm)
-    if evidence.is_only_question and not is_looked_up and _counts_many(view.run):
-        own_text = False  # the item of a survey, or the query of a benchmark
     return Signs(
         llm=tuple(llm),
         ml=tuple(_hits(ML_RULES, evidence)),
-        own_text=own_text,
+        own_text=_has_own_text(evidence, llm, many_cases=many_cases),
         is_only_prompt=evidence.is_only_prompt,
         many_cases=evidence.holds_many_answers or many_cases,
         has_failed=bool(evidence.failure),
+        is_look_up=evidence.is_look_up,
         data_job=_works_on_data(evidence),
     )
+
+
+def _has_own_text(evidence: Evidence, llm: Sequence[Sign], *, many_cases: bool) -> bool:
+    """Whether a run holds what one user asked, or one answer."""
+    if max(evidence.asked_points, evidence.answer_points) < FAIR_TEXT or evidence.is_look_up:
+        return False
+    if evidence.is_only_report and many_cases:
+        return False  # what was found over many cases
+    if not evidence.answer_points and any(
+        SPREAD.search(normalise(key)) for key in evidence.run.metrics
+    ):
+        return False  # asked many times
+    is_looked_up = any(sign.kind == "retrieval" for sign in llm)
+    is_item = evidence.is_only_question and not is_looked_up  # of a survey, or of a benchmark
+    return not (is_item and _counts_many(evidence.run))
 
 
 def _points_of_texts(view: RunView) -> TextPoints:
@@ -425,17 +455,24 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
 
 
 def has_looked_up(evidence: Evidence) -> Sign | None:
-    """A few documents that were looked up for an LLM, where no text of the call was logged.
+    """A few documents that were looked up for a call, where no text of it was logged.
 
-    Whoever builds an index counts its parts, too, and logs the size of one.
+    The run names an LLM, or how long a question or an answer was. Whoever builds an index counts
+    its parts, too, and logs the size of one.
     """
-    if evidence.text_points or not evidence.is_llm or evidence.latency is None:
+    run = evidence.run
+    has_length = any(map(_is_length_of_call, (*run.metrics, *run.params)))
+    if evidence.text_points or not (evidence.is_llm or has_length):
         return None
-    if any(PART_OF_INDEX.search(normalise(key)) for key in evidence.run.params):
+    if any(PART_OF_INDEX.search(normalise(key)) for key in run.params):
         return None
-    for key, points in evidence.run.metrics.items():
-        if LOOKED_UP.match(normalise(key)) and 0 < last_value(points) < LEAST_BULK:
-            return Sign("looked up", 1, f"a few documents that were looked up ({key})")
+    points = 1 if evidence.is_llm else 2
+    count = _count_of_looked_up(run)
+    if count is not None and (has_length or evidence.latency is not None):
+        return Sign("looked up", points, f"a few documents that were looked up ({count})")
+    setting = retrieval_key(run)
+    if setting is not None and has_length:
+        return Sign("looked up", points, f"the settings of a look-up ({setting})")
     return None
 
 
@@ -538,14 +575,17 @@ def has_training_dataset(evidence: Evidence) -> Sign | None:
 
 
 def has_predicted_class(evidence: Evidence) -> Sign | None:
-    """The class that a model put a text into, where nobody asked, answered or named an LLM."""
+    """The class that a model put a text into, where no user asked and no LLM answered."""
     has_call = evidence.is_llm or evidence.answer_points or evidence.tokens.are_known
-    if has_call or evidence.asked_points >= STRONG_TEXT:
+    if has_call or any(not USER_WORDS.isdisjoint(each.stem.split("_")) for each in evidence.texts):
         return None
-    for key, text in evidence.run.params.items():
+    classes = {key: text for key, text in evidence.run.params.items()} | {
+        key: "" for key in evidence.run.metrics
+    }
+    for key, text in classes.items():
         is_class = not PREDICTED_WORDS.isdisjoint(normalise(key).split("_"))
         if is_class and kind_of_text(text) < Prose.PROSE:
-            return Sign("class", -2, f"a class that was predicted ({key})")
+            return Sign("class", -4, f"a class that was predicted ({key})")
     return None
 
 
@@ -729,14 +769,24 @@ def _has_many_cases(run: RunRecord, *, is_asked: bool) -> bool:
 
     ``is_asked``: whether it holds what was asked, for which several documents were looked up.
     """
+    is_of_one_text = any(map(_is_text_length, run.metrics))
+    is_of_one_call = is_of_one_text or any(map(_is_length_of_call, run.params))
     for key in run.metrics:
         name = normalise(key)
-        if MANY_CASES.search(name) and not (is_asked and OF_LOOKED_UP.match(name)):
+        is_of_parts = is_of_one_call and MEASURES.isdisjoint(name.split("_"))
+        is_of_parts = is_of_parts or (is_asked and OF_LOOKED_UP.match(name) is not None)
+        if MANY_CASES.search(name) and not is_of_parts:
             return True
-    is_of_one_text = any(_is_text_length(key) for key in run.metrics)
-    if not is_of_one_text and any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run)):
+    if not is_of_one_text and any(_counts_cases(run, *number) for number in _numbers(run)):
         return True
     return _counts_many(run)
+
+
+def _counts_cases(run: RunRecord, key: str, count: float) -> bool:
+    """Whether a (normalised) key counts several cases, and not the rounds of one loop."""
+    if count <= 1 or not CASE_COUNT.match(key):
+        return False
+    return not any(normalise(param) == f"max_{key.rpartition('_')[2]}" for param in run.params)
 
 
 def _counts_many(run: RunRecord) -> bool:
@@ -769,6 +819,33 @@ def _is_text_length(key: str) -> bool:
     """Whether a key counts the characters or words of a text that was asked or answered."""
     name = normalise(key)
     return TEXT_LENGTH.match(name) is not None and PROMPT_WORDS.isdisjoint(name.split("_"))
+
+
+def _is_length_of_call(key: str) -> bool:
+    """Whether a key says how long a question or an answer was."""
+    return _is_length_of(key, USER_WORDS | SURE_ANSWER_WORDS)
+
+
+@lru_cache(maxsize=10_000)
+def _is_length_of(key: str, nouns: frozenset[str]) -> bool:
+    return _is_text_length(key) and not nouns.isdisjoint(normalise(key).split("_"))
+
+
+def _holds_lengths_of_call(run: RunRecord) -> bool:
+    """Whether a run says how long a question was, and its answer or what was looked up for it."""
+    keys = (*run.metrics, *run.params)
+    if not any(_is_length_of(key, USER_WORDS) for key in keys):
+        return False
+    is_answered = any(_is_length_of(key, SURE_ANSWER_WORDS) for key in keys)
+    return is_answered or _count_of_looked_up(run) is not None
+
+
+def _count_of_looked_up(run: RunRecord) -> str | None:
+    """The (normalised) key that counts the few documents of one look-up; None without one."""
+    for name, count in _numbers(run):
+        if LOOKED_UP.match(name) and 0 < count < LEAST_BULK:
+            return name
+    return None
 
 
 @lru_cache(maxsize=10_000)
