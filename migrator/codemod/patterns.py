@@ -151,23 +151,28 @@ class _Finder:
                 yield from self._assigned(node)
         for node in self.nodes:
             if isinstance(node, ast.Dict):
-                for key, value in zip(node.keys, node.values, strict=True):
-                    if isinstance(key, ast.Constant) and _text(key).lower() in URI_NAMES - {"uri"}:
-                        yield from self._uri(value, safe=False)
-        texts = [node for node in self.nodes if isinstance(node, ast.Constant)]
+                yield from self._entries(node)
         prose = self._prose()
-        for node in texts:
-            text = _text(node)
-            if id(node) in self.taken or id(node) in prose:
-                continue
-            if text.startswith(f"{LEGACY}."):
-                yield self._finding(node, IMPORT)
-            elif text == "mlflow.parentRunId":
-                yield self._finding(node, NESTED)
-            elif text.startswith("file:") and STORE_PATH.match(text):
-                yield from self._uri(node, safe=False)
-            elif self.uses_mlflow and STORE_PATH.match(text):
-                yield self._finding(node, PATH)
+        for node in self.nodes:
+            is_covered = id(node) in self.taken or id(node) in prose
+            if isinstance(node, ast.Constant) and not is_covered:
+                yield from self._literal(node)
+
+    def _entries(self, node: ast.Dict) -> Iterator[Finding]:
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant) and _text(key).lower() in URI_NAMES - {"uri"}:
+                yield from self._uri(value, safe=False)
+
+    def _literal(self, node: ast.Constant) -> Iterator[Finding]:
+        text = _text(node)
+        if text.startswith(f"{LEGACY}."):
+            yield self._finding(node, IMPORT)
+        elif text == "mlflow.parentRunId":
+            yield self._finding(node, NESTED)
+        elif text.startswith("file:") and STORE_PATH.match(text):
+            yield from self._uri(node, safe=False)
+        elif self.uses_mlflow and STORE_PATH.match(text):
+            yield self._finding(node, PATH)
 
     # ---------------------------------------------------------------------------- imports
     def _imported(self) -> Iterator[tuple[str, str]]:

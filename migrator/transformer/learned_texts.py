@@ -95,11 +95,8 @@ def _by_form(rest: Sequence[_Text], asked: list[TextRole], answered: list[TextRo
     """Add keys to those that a chat told, from the form of their texts."""
     asking = [text for text in rest if text.asks]
     telling = [text for text in rest if not text.asks and text.telling >= MOST_TEXTS]
-    has_other_question = bool(asked) or any(not text.is_doubtful for text in asking)
-    if not has_other_question:  # short inputs, such as search terms, beside what was answered
-        named = [text for text in rest if text.is_named_asked and not text.is_named_answered]
-        short = [text for text in named if text not in asking and text not in telling]
-        asking += short if telling or not asking else []
+    if not asked and all(text.is_doubtful for text in asking) and (telling or not asking):
+        asking += _short_inputs(rest, [*asking, *telling])
     if not answered and not telling:
         telling = _answers_among(asking)
         asking = [text for text in asking if text not in telling]
@@ -107,14 +104,21 @@ def _by_form(rest: Sequence[_Text], asked: list[TextRole], answered: list[TextRo
         shortest = min(telling, key=lambda text: (text.is_doubtful, text.chars, text.key.source))
         telling.remove(shortest)
         asking.append(shortest)
-    asking.sort(key=_order_of_asked)
-    telling.sort(key=_order_of_answered)
-    if any(not text.is_doubtful for text in asking):
-        asking = [text for text in asking if not text.is_doubtful]
-    for text in asking:
+    for text in _clear_if_any(sorted(asking, key=_order_of_asked)):
         asked.append(text.role(f"{text.asking:.0%} of its texts ask", is_sure=text.asking > 0))
-    for text in telling:
+    for text in sorted(telling, key=_order_of_answered):
         answered.append(text.role("texts that tell", is_sure=False))
+
+
+def _short_inputs(rest: Sequence[_Text], known: Sequence[_Text]) -> list[_Text]:
+    """Short texts by their names, such as search terms, beside what was answered."""
+    named = [text for text in rest if text.is_named_asked and not text.is_named_answered]
+    return [text for text in named if text not in known]
+
+
+def _clear_if_any(texts: Sequence[_Text]) -> Sequence[_Text]:
+    """The texts that are not doubtful; all of them if every one is."""
+    return [text for text in texts if not text.is_doubtful] or texts
 
 
 def _answers_among(asking: Sequence[_Text]) -> list[_Text]:

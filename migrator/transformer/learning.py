@@ -498,9 +498,10 @@ def _recognition(
     """
     models = [each for each in found if each.field == "model"]
     with_model = {tree_of[run_id] for each in models for run_id in keys[each.source].values}
-    telling: list[Suggestion] = []
-    for name in TELLING:
-        telling += [each for each in found if each.field == name]
+    telling = sorted(
+        (each for each in found if each.field in TELLING),
+        key=lambda each: TELLING.index(each.field),
+    )
     beside = [each for each in found if each.field in BESIDE_A_MODEL]
     conditional = [*telling, *models] if telling else [*models, *beside]
     root: list[tuple[str, ...]] = []
@@ -509,12 +510,8 @@ def _recognition(
     for each in telling or models:
         key = keys[each.source]
         trees = {tree_of[run_id] for run_id in key.values}
-        backed = len(trees & llm_trees) >= MOST_RUNS * len(trees)
-        if each.field not in ("model", "session"):
-            backed = backed or len(trees & with_model) >= MOST_RUNS * len(trees)
-        if each.field == "inputs":  # short ones as well, such as "reverse abc"
-            backed = backed or not trees.isdisjoint(llm_trees)
-        if trees <= covered or not (each.is_sure or backed):
+        is_backed = each.is_sure or _is_backed(each.field, trees, llm_trees, with_model)
+        if trees <= covered or not is_backed:
             continue
         covered |= trees
         is_on_root = len(key.roots) >= MOST_RUNS * len(trees)
@@ -527,6 +524,18 @@ def _recognition(
         wanted = tuple(_without_insides([each.source, *conditions])[:MOST_CONDITIONS])
         (root if is_on_root else below).append(wanted)
     return tuple(root), tuple(below)
+
+
+def _is_backed(
+    name: str, trees: AbstractSet[str], llm_trees: AbstractSet[str], with_model: AbstractSet[str]
+) -> bool:
+    """Whether other evidence in the trees that have a source of a field speaks of an LLM."""
+    least = MOST_RUNS * len(trees)
+    if len(trees & llm_trees) >= least:
+        return True
+    if name == "inputs" and not trees.isdisjoint(llm_trees):
+        return True  # short ones as well, such as "reverse abc"
+    return name not in ("model", "session") and len(trees & with_model) >= least
 
 
 def _without_insides(sources: Iterable[str]) -> list[str]:

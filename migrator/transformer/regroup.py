@@ -131,24 +131,28 @@ def group_by_time(moments: Iterable[Moment]) -> dict[str, str]:
     parents = _answered(moments)
     for group in _by_writer(m for m in moments if m.post_hoc_ms is not None):
         for workflow in sorted(group, key=lambda m: (m.post_hoc_ms or 0, m.run_id)):
-            length = workflow.post_hoc_ms or 0
-            begin = workflow.start_ms - length - SLACK_MS
-            steps = [
-                m
-                for m in group
-                if m.run_id not in parents
-                and m is not workflow
-                and begin <= m.start_ms - (m.post_hoc_ms or 0)
-                and m.start_ms <= workflow.start_ms
-                and _plain(m.name) != _plain(workflow.name)
-            ]
-            filled = sum(m.post_hoc_ms or 0 for m in steps)
-            if len(steps) >= 2 and COVERED * length <= filled <= SURPLUS * length:
-                parents.update({m.run_id: workflow.run_id for m in steps})
+            free = [moment for moment in group if moment.run_id not in parents]
+            for step in _steps_of(workflow, free):
+                parents[step.run_id] = workflow.run_id
     for run_id, parent in _enclosed(moments).items():
-        if parent not in parents:
-            parents.setdefault(run_id, parent)
+        parents.setdefault(run_id, parent)
     return parents
+
+
+def _steps_of(workflow: Moment, others: Iterable[Moment]) -> list[Moment]:
+    """The runs whose logged durations lie within a run's own, if they fill enough of it."""
+    length_ms = workflow.post_hoc_ms or 0
+    begin_ms = workflow.start_ms - length_ms - SLACK_MS
+    steps: list[Moment] = []
+    for other in others:
+        is_within = begin_ms <= other.start_ms - (other.post_hoc_ms or 0)
+        is_before = other.start_ms <= workflow.start_ms
+        has_own_name = _plain(other.name) != _plain(workflow.name)
+        if other is not workflow and is_within and is_before and has_own_name:
+            steps.append(other)
+    filled_ms = sum(step.post_hoc_ms or 0 for step in steps)
+    is_filled = COVERED * length_ms <= filled_ms <= SURPLUS * length_ms
+    return steps if len(steps) >= 2 and is_filled else []
 
 
 def _enclosed(moments: Iterable[Moment]) -> dict[str, str]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
+from migrator.transformer.evidence import Sign
 from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import Shape, index_of, shape_of
 from migrator.transformer.profiles import Profile, Recognition, Source, normalise
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.siblings import NO_NAMES, KnownNames, is_known_name
-from migrator.transformer.signs import TEST_NAME, Sign, Signs, signs_of
+from migrator.transformer.signs import TEST_NAME, Signs, signs_of
 from migrator.transformer.values import words
 
 CONVERT_FLAT = 4  # a childless run becomes a trace from this score on
@@ -196,41 +197,83 @@ def role_of_tree(
     members = [*([root] if root else []), *below]
     if found := fingerprint([view.run for view in members]):
         return Verdict(found.role, (found.why,))
-    signs = [signs_of(view) for view in members]
-    below_signs = signs[1:] if root else signs
-    llm = _best_llm_signs(signs)
-    ml = _common_ml_signs(below_signs)
-    if root and not any(sign.kind == "flavor" for sign in ml):
-        ml += [sign for sign in signs[0].ml if sign.kind == "flavor"]
-    is_loop = _is_loop(tops, signs)
-    search = _search_signs(root, tops, is_loop=is_loop)
-    stage = _training_stage(below_signs)
-    if stage is not None and not llm and not search:
-        # Stages differ, so that what one of them does is not to be found in most of them.
-        why = "nothing in it speaks of an LLM, and a stage of it trains"
-        return Verdict(Role.PIPELINE, (why, *_reasons([stage])))
-    if root is not None and _has_loss_curves(signs[0]):
-        ml += [sign for sign in signs[0].ml if sign not in ml]
-    data_job = next((each.data_job for each in signs if each.data_job is not None), None)
-    if data_job is not None and not llm and not search and not ml:
-        return Verdict(Role.PIPELINE, ("stages of a job on data", *_reasons([data_job])))
-    weighed = [*llm, *ml, *search]
-    is_grid = any(sign.kind == "grid" for sign in search)
-    if _are_totals(below_signs, [] if is_grid else llm):
-        weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
+    tree = TreeSigns.of(root, below, tops)
+    if other := tree.other_work():
+        return other
+    weighed = tree.weighed()
     score = _score(weighed)
-    least = LEAVE_TREE if llm else LEAVE_BARE_TREE
-    is_search = _score(search) <= 2 * LEAVE_TREE and score < CONVERT_FLAT  # whatever trials hold
-    if root is not None and _has_loss_curves(signs[0]):
-        least = CONVERT_FLAT - 1  # what the training of a model wrote besides is no workflow
-    if is_search or score <= least:
+    if tree.is_search(score) or score <= tree.least_score():
         role, why = Role.PIPELINE, "stages of training"
-        if search or not _has_stages(tops):
+        if tree.search or not _has_stages(tops):
             role, why = Role.SWEEP, "a search over settings"
         return Verdict(role, (f"{why} (score {score})", *_reasons(weighed)))
     role, why = _shape(root, tops)
     doubt = "" if score >= CONVERT_FLAT else f" (score {score}: few signs either way)"
     return Verdict(role, (f"{why}{doubt}", *_reasons(weighed)))
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSigns:
+    """What the runs of a tree show together."""
+
+    below: Sequence[Signs]
+    llm: Sequence[Sign]
+    ml: Sequence[Sign]
+    search: Sequence[Sign]
+    data_job: Sign | None  # of the first run that works on data
+    has_loss_curves: bool  # its root has: what the training of a model wrote besides is no workflow
+
+    @classmethod
+    def of(
+        cls, root: RunView | None, below: Sequence[RunView], tops: Sequence[RunView]
+    ) -> TreeSigns:
+        of_root = signs_of(root) if root is not None else None
+        of_below = [signs_of(view) for view in below]
+        every = [of_root, *of_below] if of_root is not None else of_below
+        is_loop = _is_loop(tops, every)
+        has_loss_curves = of_root is not None and _has_loss_curves(of_root)
+        ml = _common_ml_signs(of_below)
+        if of_root is not None:
+            ml += _ml_signs_of_root(of_root, ml)
+        return cls(
+            below=of_below,
+            llm=_best_llm_signs(every),
+            ml=ml,
+            search=_search_signs(root, tops, is_loop=is_loop),
+            data_job=next((each.data_job for each in every if each.data_job is not None), None),
+            has_loss_curves=has_loss_curves,
+        )
+
+    def other_work(self) -> Verdict | None:
+        """The verdict on stages of training or of a job on data, if nothing speaks of an LLM."""
+        if self.llm or self.search:
+            return None
+        stage = _training_stage(self.below)
+        if stage is not None:
+            # Stages differ, so that what one of them does is not to be found in most of them.
+            why = "nothing in it speaks of an LLM, and a stage of it trains"
+            return Verdict(Role.PIPELINE, (why, *_reasons([stage])))
+        if self.data_job is not None and not self.ml:
+            return Verdict(Role.PIPELINE, ("stages of a job on data", *_reasons([self.data_job])))
+        return None
+
+    def weighed(self) -> list[Sign]:
+        """All that counts for or against LLM work."""
+        weighed = [*self.llm, *self.ml, *self.search]
+        is_grid = any(sign.kind == "grid" for sign in self.search)
+        if _are_totals(self.below, () if is_grid else self.llm):
+            weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
+        return weighed
+
+    def is_search(self, score: int) -> bool:
+        """Whether it surely is a search over settings, whatever its trials hold."""
+        return _score(self.search) <= 2 * LEAVE_TREE and score < CONVERT_FLAT
+
+    def least_score(self) -> int:
+        """The score with which it still stays runs."""
+        if self.has_loss_curves:
+            return CONVERT_FLAT - 1
+        return LEAVE_TREE if self.llm else LEAVE_BARE_TREE
 
 
 def _has_loss_curves(root: Signs) -> bool:
@@ -255,6 +298,15 @@ def _common_ml_signs(signs: Sequence[Signs]) -> list[Sign]:
         if len(hits) * 2 > len(signs):
             common.append(hits[0])
     return common
+
+
+def _ml_signs_of_root(root: Signs, known: Sequence[Sign]) -> list[Sign]:
+    """What a root adds to the evidence of training: its model, and beside loss curves all of it."""
+    if _has_loss_curves(root):
+        return [sign for sign in root.ml if sign not in known]
+    if any(sign.kind == "flavor" for sign in known):
+        return []
+    return [sign for sign in root.ml if sign.kind == "flavor"]
 
 
 def _are_totals(signs: Sequence[Signs], llm: Sequence[Sign]) -> bool:

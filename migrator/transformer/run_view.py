@@ -154,30 +154,35 @@ class RunView(RunFacts):
         """The values that may be inputs, in the order of the profile's sources."""
         ignored = {found.at for found in self.every("not_inputs")}
         ignored.update(found.at for found in self.best("outputs"))
-        candidates = [found for found in self.every("inputs") if found.at not in ignored]
-        if len(candidates) > 1:  # a message may be "ok"
-            candidates = [found for found in candidates if not _tells_success(found)]
-        is_answered = any(not messages_at(found) for found in self.best("outputs"))
-        least = Prose.PROSE
-        if (is_answered or has_short_answer(self)) and not candidates:
-            least = Prose.TERMS  # beside an answer a few words are what was asked
-        candidates += [
-            found
-            for found in self.maybe("maybe_inputs", least)
-            if found.at not in ignored and not is_by_model(found)
-        ]
-        is_made = any(is_by_model(found) for found in self.maybe("maybe_inputs"))
-        is_call = is_made or bool(self.maybe("maybe_outputs")) or self.usage()[0].are_known
-        if not candidates and is_call:
-            candidates = self._named(SUBJECTS, Prose.TERMS)  # what it is about
-        elif not candidates and names_llm(self):
-            candidates = self._named(QUESTIONS, Prose.WORD)
-        elif not candidates and retrieval_key(self.run) is not None:
-            candidates = self._named(QUESTIONS, Prose.TERMS)
-        candidates = [found for found in candidates if found.at not in ignored]
+        listed = [found for found in self.every("inputs") if found.at not in ignored]
+        if len(listed) > 1:  # a message may be "ok"
+            listed = [found for found in listed if not _tells_success(found)]
+        uncertain = self._uncertain(has_listed=bool(listed))
+        candidates = [*listed, *(found for found in uncertain if found.at not in ignored)]
+        if not candidates:
+            candidates = [found for found in self._subjects() if found.at not in ignored]
         if not all(found.is_of_call for found in candidates):
             return [found for found in candidates if not found.is_of_call]  # the listed come first
         return candidates
+
+    def _uncertain(self, *, has_listed: bool) -> list[Found]:
+        """The values under names that may ask, and read as if they do."""
+        is_answered = any(not messages_at(found) for found in self.best("outputs"))
+        least = Prose.PROSE
+        if (is_answered or has_short_answer(self)) and not has_listed:
+            least = Prose.TERMS  # beside an answer a few words are what was asked
+        return [found for found in self.maybe("maybe_inputs", least) if not is_by_model(found)]
+
+    def _subjects(self) -> list[Found]:
+        """The few words that a call is about, where nothing else was asked."""
+        is_made = any(is_by_model(found) for found in self.maybe("maybe_inputs"))
+        if is_made or self.maybe("maybe_outputs") or self.usage()[0].are_known:
+            return self._named(SUBJECTS, Prose.TERMS)
+        if names_llm(self):
+            return self._named(QUESTIONS, Prose.WORD)
+        if retrieval_key(self.run) is not None:
+            return self._named(QUESTIONS, Prose.TERMS)
+        return []
 
     def _named(self, last_words: frozenset[str], least: Prose) -> list[Found]:
         """The values of uncertain names that end in one of some words, and read as no less."""

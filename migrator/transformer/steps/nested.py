@@ -188,14 +188,9 @@ def _unfolded(rows: Sequence[Row]) -> Sequence[Row]:
         return rows
     (row,) = rows
     lists = {name: cell for name, cell in row.items() if _is_long(cell)}
-    texts = {plain_name(name): len(cell) for name, cell in lists.items() if _is_text(cell[0])}
-    asked = {length for name, length in texts.items() if QUESTIONS.search(name)}
-    answered = {length for name, length in texts.items() if is_name_of_answer(name)}
-    if len(asked) != 1 or not asked & answered:
+    length = _length_of_pairs(row, lists)
+    if length is None:
         return rows
-    if any(_is_text(cell) and QUESTIONS.search(plain_name(name)) for name, cell in row.items()):
-        return rows  # one question with its contexts and candidates
-    (length,) = asked
     paired = {name: cell for name, cell in lists.items() if len(cell) == length}
     shared = {
         f"metadata.{name}" if name in lists else name: cell
@@ -206,6 +201,18 @@ def _unfolded(rows: Sequence[Row]) -> Sequence[Row]:
     for at in range(length):
         made.append({**{name: cell[at] for name, cell in paired.items()}, **shared})
     return made
+
+
+def _length_of_pairs(row: Row, lists: Mapping[str, Sequence[Json]]) -> int | None:
+    """The number of questions in a row's lists, if a list of as many answers is beside them."""
+    texts = {plain_name(name): len(cell) for name, cell in lists.items() if _is_text(cell[0])}
+    asked = {length for name, length in texts.items() if QUESTIONS.search(name)}
+    answered = {length for name, length in texts.items() if is_name_of_answer(name)}
+    if len(asked) != 1 or not asked & answered:
+        return None
+    if any(_is_text(cell) and QUESTIONS.search(plain_name(name)) for name, cell in row.items()):
+        return None  # one question with its contexts and candidates
+    return asked.pop()
 
 
 def _is_text(cell: Json) -> bool:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from migrator.transformer import load_profiles
+from migrator.transformer.llm_signs import CONTEXT_RULES, LLM_RULES
+from migrator.transformer.ml_signs import ML_RULES
 from migrator.transformer.run_view import RunView
-from migrator.transformer.signs import CONTEXT_RULES, LLM_RULES, ML_RULES, signs_of
+from migrator.transformer.signs import signs_of
 from tests.support.planskit import run
 
 GENERIC = next(profile for profile in load_profiles() if profile.name == "generic")

@@ -1,0 +1,154 @@
+"""Numbers of a run that are of many cases: counts of them, and totals or averages over them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from migrator.model import RunRecord
+from migrator.transformer.profiles import normalise
+from migrator.transformer.text_names import (
+    PROMPT_WORDS,
+    RETRIEVAL,
+    SIMILARITY,
+    SURE_ANSWER_WORDS,
+    USER_WORDS,
+)
+from migrator.transformer.values import as_number, last_value, words
+
+MANY_CASES = re.compile(
+    r"^(avg|average|mean|median|p50|p90|p95|p99|pass)_|_(avg|average|mean|median|rate|std|p95|p99)$"
+)
+"""Names of metrics that are taken over many cases."""
+
+SPREAD = re.compile(r"(^|_)(std|stdev|stddev|variance|median|p50|p90|p95|p99)(_|$)")
+"""Names of metrics that say how far many cases lie apart."""
+
+CASE_COUNT = re.compile(
+    r"^((num|n|total|count|number_of)_)?(queries|questions|samples|cases|examples|requests|rows"
+    r"|tests|iterations|trials|prompts|calls|conversations|count)(_count)?$|^n$"
+)
+"""Names of params and metrics that count cases, if the number is above 1 and no param limits it."""
+
+BULK_COUNT = re.compile(
+    r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
+    r"|^((num|n|total|count|number_of)_)?"
+    r"(responses|answers|respondents|participants|votes|ratings)$"
+)
+COUNT_OF_THINGS = re.compile(r"^(num|n|total|count|number_of)_\w+s$")
+LEAST_BULK = 20  # fewer may be those that one request looked at
+RESULT_COUNT = re.compile(
+    r"^(num|n|total|count|number_of|samples|cases|items|questions|tests|responses)_"
+    r"(generated|processed|passed|failed|correct|completed|evaluated|scored|successful|errors)$"
+)
+OF_ONE_CALL = re.compile(
+    r"time|latency|duration|seconds|second|elapsed|_ms$|_s$|tokens?|cost|price|length|len|chars"
+    r"|characters|words?|count|size|status|success|error|retries|attempts|temperature|top_[pk]"
+)
+"""Metrics that one call has, and no score."""
+
+OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
+"""Metrics over the documents that were looked up for one request."""
+
+LOOKED_UP = re.compile(
+    r"^((num|n|number_of|total)_)?((retrieved|source|context|relevant|reranked)_)?"
+    r"(chunks|docs|documents|sources|contexts|passages)(_(retrieved|used|found))?$"
+)
+TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
+MEASURES = TIME_WORDS | words("tokens token cost usd")
+"""Words of metrics that each call has, so that their averages are over many calls."""
+
+TEXT_LENGTH = re.compile(
+    r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
+    r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
+)
+
+
+def has_many_cases(run: RunRecord, *, is_asked: bool) -> bool:
+    """Whether a run holds totals or averages over several cases.
+
+    ``is_asked``: whether it holds what was asked, for which several documents were looked up.
+    """
+    is_of_one_text = any(map(is_text_length, run.metrics))
+    is_of_one_call = is_of_one_text or any(map(is_length_of_call, run.params))
+    for key in run.metrics:
+        name = normalise(key)
+        is_of_parts = is_of_one_call and MEASURES.isdisjoint(name.split("_"))
+        is_of_parts = is_of_parts or (is_asked and OF_LOOKED_UP.match(name) is not None)
+        if MANY_CASES.search(name) and not is_of_parts:
+            return True
+    if not is_of_one_text and any(_counts_cases(run, *number) for number in _numbers(run)):
+        return True
+    return counts_many(run)
+
+
+def _counts_cases(run: RunRecord, key: str, count: float) -> bool:
+    """Whether a (normalised) key counts several cases, and not the rounds of one loop."""
+    if count <= 1 or not CASE_COUNT.match(key):
+        return False
+    return not any(normalise(param) == f"max_{key.rpartition('_')[2]}" for param in run.params)
+
+
+def is_spread(run: RunRecord) -> bool:
+    """Whether a run says how far many cases lie apart."""
+    return any(SPREAD.search(normalise(key)) for key in run.metrics)
+
+
+def counts_many(run: RunRecord) -> bool:
+    """Whether a run counts documents, responses or results, and more than one request has."""
+    for name, count in _numbers(run):
+        if count >= LEAST_BULK and (BULK_COUNT.match(name) or RESULT_COUNT.match(name)):
+            return True
+    return False
+
+
+def counts_things(run: RunRecord) -> bool:
+    """Whether a run counts more things, of any name, than one call has."""
+    for name, count in _numbers(run):
+        is_of_one = OF_ONE_CALL.search(name) or RETRIEVAL.match(name)
+        if count >= LEAST_BULK and COUNT_OF_THINGS.match(name) and not is_of_one:
+            return True
+    return False
+
+
+@lru_cache(maxsize=10_000)
+def is_text_length(key: str) -> bool:
+    """Whether a key counts the characters or words of a text that was asked or answered."""
+    name = normalise(key)
+    return TEXT_LENGTH.match(name) is not None and PROMPT_WORDS.isdisjoint(name.split("_"))
+
+
+def is_length_of_call(key: str) -> bool:
+    """Whether a key says how long a question or an answer was."""
+    return _is_length_of(key, USER_WORDS | SURE_ANSWER_WORDS)
+
+
+@lru_cache(maxsize=10_000)
+def _is_length_of(key: str, nouns: frozenset[str]) -> bool:
+    return is_text_length(key) and not nouns.isdisjoint(normalise(key).split("_"))
+
+
+def holds_lengths_of_call(run: RunRecord) -> bool:
+    """Whether a run says how long a question was, and its answer or what was looked up for it."""
+    keys = (*run.metrics, *run.params)
+    if not any(_is_length_of(key, USER_WORDS) for key in keys):
+        return False
+    is_answered = any(_is_length_of(key, SURE_ANSWER_WORDS) for key in keys)
+    return is_answered or count_of_looked_up(run) is not None
+
+
+def count_of_looked_up(run: RunRecord) -> str | None:
+    """The (normalised) key that counts the few documents of one look-up; None without one."""
+    for name, count in _numbers(run):
+        if LOOKED_UP.match(name) and 0 < count < LEAST_BULK:
+            return name
+    return None
+
+
+def _numbers(run: RunRecord) -> Iterator[tuple[str, float]]:
+    """The metrics and the params of a run that are numbers, with normalised keys."""
+    for key, points in run.metrics.items():
+        yield normalise(key), last_value(points)
+    for key, text in run.params.items():
+        yield normalise(key), as_number(text) or 0
