@@ -52,7 +52,13 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 4)]),
         ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
         ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
-        ({"params": {"predicted_label": "spam"}}, [("class", -2)]),
+        ({"params": {"predicted_label": "spam"}}, [("class", -4)]),
+        ({"params": {"input_text": "How do I win a prize?", "prediction": "spam"}},
+         [("text", 4), ("class", -4)]),
+        ({"params": {"input_text": "I loved this film from start to end."},
+          "metrics": {"prediction": 1.0}}, [("text", 3), ("class", -4)]),
+        ({"params": {"user_question": "How do I win a prize?", "prediction": "spam"}},
+         [("text", 4)]),
         ({"params": {"predicted_label": "spam", "llm_model": "gpt-4o"}}, [("model", 2)]),
         ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
         ({"params": {"model_name": "electra_small", "prompt": "Print the key of the house"}},
@@ -91,6 +97,17 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("model", 2), ("latency", 1)]),
         ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 3.0}}, [("model", 2)]),
         ({"metrics": {"num_chunks": 3.0, "latency_ms": 9e3}}, []),
+        # How long a question or an answer was, and what was looked up for it.
+        ({"params": {"question_length": "51"},
+          "metrics": {"source_chunks_retrieved": 4.0, "latency_ms": 9e3}},
+         [("latency", 1), ("looked up", 2), ("lengths", 1)]),
+        ({"params": {"question_length": "51"}, "metrics": {"latency_ms": 9e3}}, []),
+        ({"params": {"llm_model": "gpt-4o", "retrieval_k": "4"}, "metrics": {"answer_chars": 310}},
+         [("model", 2), ("looked up", 1), ("lengths", 1)]),
+        ({"params": {"llm_model": "gpt-4o", "retrieval_k": "4"}, "metrics": {"latency_ms": 9e3}},
+         [("model", 2), ("latency", 1)]),
+        ({"metrics": {"question_length": 51, "answer_length": 310, "latency_ms": 9e3}},
+         [("latency", 1), ("lengths", 2)]),
         # Similarities of the documents that were looked up for one query.
         ({"params": {"query": "hazards of the enamel"},
           "metrics": {"latency_ms": 9e3, "top_similarity": 0.7, "total_chunks": 5.0}},
@@ -130,3 +147,58 @@ def test_an_average_similarity_is_of_the_documents_for_one_question(
 ) -> None:
     asked = run("r", params=params, metrics={metric: 0.7})
     assert signs_of(RunView(asked, GENERIC)).many_cases is is_many
+
+
+@pytest.mark.parametrize(
+    ("params", "metrics", "is_many"),
+    [
+        # Averages over the documents or tools of the call whose question has a length.
+        ({"query_len": "41"}, {"cache_hit_rate": 0.6}, False),
+        ({}, {"answer_length": 312.0, "mean_retrieval_score": 0.4}, False),
+        ({"query_len": "41"}, {"avg_latency_ms": 2100.0}, True),
+        ({"context_length": "4096"}, {"avg_score": 0.6}, True),
+        ({}, {"avg_score": 0.6}, True),
+        # The rounds of a loop that has a limit.
+        ({"max_iterations": "5"}, {"total_iterations": 2.0}, False),
+        ({}, {"total_iterations": 2.0}, True),
+        ({"max_iterations": "5"}, {"total_questions": 2.0}, True),
+    ],
+)
+def test_numbers_of_one_call_are_not_over_many_cases(
+    params: dict[str, str], metrics: dict[str, float], is_many: bool
+) -> None:
+    measured = run("r", params=params, metrics=metrics)
+    assert signs_of(RunView(measured, GENERIC)).many_cases is is_many
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "is_own"),
+    [
+        ("ask", {"params": {"query": "hazards of the enamel at home"}}, True),
+        ("search_docs", {"params": {"query": "hazards of the enamel at home"}}, False),
+        ("hybrid search", {"params": {"query": "hazards of the enamel at home"}}, False),
+        (
+            "search_docs",
+            {"params": {"query": "hazards of the enamel at home", "llm": "gpt-4o"}},
+            True,
+        ),
+        ("research_docs", {"params": {"query": "hazards of the enamel at home"}}, True),
+    ],
+)
+def test_text_of_a_look_up_is_not_asked_of_an_llm(
+    name: str, given: dict[str, Any], is_own: bool
+) -> None:
+    assert signs_of(RunView(run("r", run_name=name, **given), GENERIC)).own_text is is_own
+
+
+def test_question_that_was_asked_many_times_is_that_of_a_benchmark() -> None:
+    params = {"test_query": "What was the net income of 2022?", "llm": "gpt-4o"}
+    asked = run("r", params=params, metrics={"mean_cost": 0.1, "std_cost": 0.02})
+    signs = signs_of(RunView(asked, GENERIC))
+    assert (signs.own_text, signs.many_cases) == (False, True)
+    answered = run(
+        "r",
+        params={**params, "answer": "It was four billion dollars."},
+        metrics={"mean_cost": 0.1, "std_cost": 0.02},
+    )
+    assert signs_of(RunView(answered, GENERIC)).own_text

@@ -103,6 +103,13 @@ def shown(**given: Any) -> tuple[Any, Any]:
         # The class that an LLM put a text into.
         ({"tags": {"llm": "gpt-4.1-nano", "predicted_category": "deposits"},
           "texts": {"ticket_text.txt": ASKED}}, {"ticket_text": ASKED}, "deposits"),
+        # A few words, and what a model made of them.
+        ({"params": LLM, "texts": {"input_text.txt": "bon dia", "translated_text.txt": "good day"}},
+         {"input_text": "bon dia"}, "good day"),
+        # Question and answer under the names of who wrote them.
+        ({"texts": {"turn.json": json.dumps({
+            "session": 7, "user_messages": ASKED, "assistant_messages": ANSWER})}},
+         {"messages": [{"role": "user", "content": ASKED}]}, ANSWER),
         # An image, and what it shows.
         ({"params": {"model": "llava:7b", "image_path": "in/7.jpg", "meal_description": ANSWER}},
          {"image_path": "in/7.jpg"}, ANSWER),
@@ -303,6 +310,12 @@ def test_text_alone_beside_the_name_of_an_llm(name: str, is_asked: bool) -> None
     inputs, outputs = shown(params=LLM, texts={f"{name}.txt": ANSWER})
     expected = ({name: ANSWER}, None) if is_asked else (None, ANSWER)
     assert (inputs, outputs) == expected
+
+
+def test_param_alone_whose_name_asks_was_asked() -> None:
+    given = {**LLM, "request_4f2ab1cc": "a flight to New York on 1 May, my name is Adam"}
+    inputs, outputs = shown(params=given)
+    assert (inputs, outputs) == ({"request_4f2ab1cc": given["request_4f2ab1cc"]}, None)
 
 
 @pytest.mark.parametrize(
