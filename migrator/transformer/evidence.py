@@ -39,12 +39,6 @@ VERSION_NAME = re.compile(
 )
 ASKING_WORDS = USER_WORDS - {"message", "request"}
 WORDS_OF_AIMS = words("task goal objective message")
-LOOKUP_NAME = re.compile(
-    r"(?i)(^|[\s_-])(retriev(e|al|er)|search|embed(ding)?s?|rerank(ing|er)?|index(ing)?)[\s_\d-]*$"
-    r"|^(retriev(e|al|er)|search|embed(ding)?s?|rerank(ing|er)?|index(ing)?)[\s_-]"
-)
-"""Names of steps that look texts up or embed them, whatever tokens they count."""
-
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
@@ -152,12 +146,6 @@ class Evidence(NamedTuple):
         """Whether nothing beside a question speaks of an LLM: no answer, model or tokens."""
         has_other = self.answer_points or self.is_llm or self.tokens.are_known
         return bool(self.asked_points) and not has_other
-
-    @property
-    def is_look_up(self) -> bool:
-        """Whether its name is that of a look-up, and nothing in it speaks of an LLM."""
-        has_call = self.is_llm or self.answer_points or self.prompt_points
-        return not has_call and LOOKUP_NAME.search(self.run.name) is not None
 
     @property
     def is_embedding_only(self) -> bool:

@@ -73,9 +73,10 @@ USUAL_FILES = (
 USUAL_FOLDERS = (
     r"(?:.*/)?(?:[^/]*model[^/]*|checkpoints?[^/]*|plots?|figures?|images?|src|code|logs?|docs?|tmp|"
     r"tables?|samples?|examples?|annotations?|corpus|corpora|\.[^/]*|__[^/]*)/"
-    r"|.*/[^/]*\d[^/]*$"
+    r"|.*/(?!tmp\w{8}\.)[^/]*\d[^/]*$"
 )
 """Folders of training and packaging, and files with numbers in folders: there may be thousands.
+A file of Python's ``tempfile`` has numbers by chance.
 ``maybe_calls`` reads none of these below a folder of any name."""
 
 _USUAL_FILE = re.compile(USUAL_FILES, re.IGNORECASE)

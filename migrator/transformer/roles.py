@@ -39,6 +39,11 @@ TURN_NAME = re.compile(r"(?i)(^|[_\s-])turn[\s_#-]?\d+$")
 CASE_NAME = re.compile(
     r"(?i)^(case|example|sample|question|query|row|item|test|test_case|prompt)[\s_#-]?\w*\d+$|^case_"
 )
+LOOKUP_NAME = re.compile(
+    r"(?i)(^|[\s_-])(retriev(e|al|er)|search|embed(ding)?s?|rerank(ing|er)?|index(ing)?)[\s_\d-]*$"
+)
+"""Names of steps whose tokens are those of texts that were looked up or embedded."""
+
 SEARCH_NAME = re.compile(
     r"(?i)optuna|hyper-?opt|hyper-?param|grid_?search|random_?search|bayes_?opt|tuning|sweep"
     r"|cross_?val|k_?fold|\bhpo\b"
@@ -168,8 +173,9 @@ def _doubts(view: RunView, signs: Signs) -> list[Sign]:
         doubts.append(Sign("prompt", NEVER, "a prompt without a question, an answer or a measure"))
     if signs.ml:
         doubts.append(Sign("no text", -1, "no text of a question or a response"))
-    if signs.is_look_up:
-        why = f"named like a look-up ({view.run.name.strip()}), without an answer or an LLM"
+    kinds = {sign.kind for sign in signs.llm}
+    if kinds.isdisjoint(("text", "model")) and LOOKUP_NAME.search(view.run.name):
+        why = f"named like a look-up ({view.run.name.strip()}), without a text or an LLM"
         doubts.append(Sign("look-up", NEVER, why))
     if TEST_NAME.search(view.run.name):
         doubts.append(Sign("test", -2, f"named like a test ({view.run.name.strip()})"))

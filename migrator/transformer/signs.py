@@ -34,7 +34,6 @@ class Signs(NamedTuple):
     is_only_prompt: bool  # a prompt is all there is of a call
     many_cases: bool  # totals or averages over many cases
     has_failed: bool
-    is_look_up: bool  # by its name, and nothing in it speaks of an LLM
     data_job: Sign | None  # it works on data, and nothing in it speaks of an LLM
 
 
@@ -55,14 +54,13 @@ def signs_of(view: RunView) -> Signs:
         is_only_prompt=evidence.is_only_prompt,
         many_cases=evidence.holds_many_answers or many_cases,
         has_failed=bool(evidence.failure),
-        is_look_up=evidence.is_look_up,
         data_job=works_on_data(evidence),
     )
 
 
 def _has_own_text(evidence: Evidence, llm: Sequence[Sign], *, many_cases: bool) -> bool:
     """Whether a run holds what one user asked, or one answer."""
-    if max(evidence.asked_points, evidence.answer_points) < FAIR_TEXT or evidence.is_look_up:
+    if max(evidence.asked_points, evidence.answer_points) < FAIR_TEXT:
         return False
     if evidence.is_only_report and many_cases:
         return False  # what was found over many cases

@@ -171,26 +171,6 @@ def test_numbers_of_one_call_are_not_over_many_cases(
     assert signs_of(RunView(measured, GENERIC)).many_cases is is_many
 
 
-@pytest.mark.parametrize(
-    ("name", "given", "is_own"),
-    [
-        ("ask", {"params": {"query": "hazards of the enamel at home"}}, True),
-        ("search_docs", {"params": {"query": "hazards of the enamel at home"}}, False),
-        ("hybrid search", {"params": {"query": "hazards of the enamel at home"}}, False),
-        (
-            "search_docs",
-            {"params": {"query": "hazards of the enamel at home", "llm": "gpt-4o"}},
-            True,
-        ),
-        ("research_docs", {"params": {"query": "hazards of the enamel at home"}}, True),
-    ],
-)
-def test_text_of_a_look_up_is_not_asked_of_an_llm(
-    name: str, given: dict[str, Any], is_own: bool
-) -> None:
-    assert signs_of(RunView(run("r", run_name=name, **given), GENERIC)).own_text is is_own
-
-
 def test_question_that_was_asked_many_times_is_that_of_a_benchmark() -> None:
     params = {"test_query": "What was the net income of 2022?", "llm": "gpt-4o"}
     asked = run("r", params=params, metrics={"mean_cost": 0.1, "std_cost": 0.02})

@@ -219,6 +219,7 @@ def test_files_of_training_are_not_read() -> None:
         ("raw/message.json", True),
         ("annotations/image.json", False),  # of a data set
         ("dump/0001.json", False),  # counted files: there may be thousands
+        ("turns/tmp8_ab2cd4.json", True),  # a temporary file, of which there is one
         ("a/b/c/answer_of_it.json", False),
         ("my_model/input.json.txt", False),
         ("results/all.json", False),
