@@ -1,4 +1,4 @@
-"""Names and params of recognised runs: evidence for flat runs beside them that hold little."""
+"""Names and params of recognised runs: evidence for runs beside them that hold little."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import replace
 from migrator import transformer
 from migrator.pipeline.trees import TreeContext, batches
 
-SAMPLED_TREES = 20  # nested trees that are read of an experiment
+SAMPLED_TREES = 20  # nested trees that are read of an experiment with flat runs,
+SAMPLED_TWINS = 5  # and of one without
 SAMPLED_RUNS = 100  # a tree with more runs is not read
 SAMPLED_CALLS = 20  # flat runs that are read of an experiment,
 MOST_SAMPLED_CALLS = 500  # and of all experiments together
@@ -27,8 +28,11 @@ def with_known_names(context: TreeContext, forest: transformer.Forest) -> TreeCo
             trees.setdefault(entry.folder, []).append(root_id)
     calls_left = MOST_SAMPLED_CALLS
     known: dict[str, transformer.KnownNames] = {}
-    for folder, flat_ids in sorted(flat.items()):
-        sample = nested.get(folder, [])[:SAMPLED_TREES]
+    for folder in sorted(flat.keys() | nested.keys()):
+        flat_ids, nested_ids = flat.get(folder, []), nested.get(folder, [])
+        if len(flat_ids) + len(nested_ids) < 2:
+            continue
+        sample = nested_ids[: SAMPLED_TREES if flat_ids else SAMPLED_TWINS]
         if len(flat_ids) > 1 and calls_left > 0:
             calls = flat_ids[:: max(1, len(flat_ids) // SAMPLED_CALLS)][:SAMPLED_CALLS]
             calls_left -= len(calls)

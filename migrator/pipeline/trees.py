@@ -95,7 +95,7 @@ class TreeReader:
         """
         known_names = _NO_NAMES
         root = runs.get(root_id)
-        if self.known_names and not children and root is not None:
+        if self.known_names and root is not None:
             known_names = self.known_names.get(str(Path(root.path).parent), known_names)
         tree = transformer.RunTree(root_id, runs, children, inferred or {}, known_names)
         plan = transformer.plan_tree(

@@ -29,6 +29,7 @@ from migrator.transformer.text_names import (
     is_chat_with_question,
     is_check,
     is_neither,
+    is_no_answer,
     is_product,
     messages_at,
     number_of_step,
@@ -157,7 +158,7 @@ def _rank(found: Found) -> int:
 
 
 def structured_answer(view: Reading) -> tuple[Found, ...]:
-    """The one JSON object that is an answer, where no text is: counted, named, or all of texts."""
+    """The one JSON value that is an answer, where no text is: counted, named, or all of texts."""
     if view.profile.steps is not None:
         return ()
     objects = _objects(view)
@@ -171,7 +172,17 @@ def structured_answer(view: Reading) -> tuple[Found, ...]:
     if not view.listed_inputs()[1]:
         return ()
     by_key = [found for found in objects if are_texts_by_key(found.value)]
-    return tuple(by_key) if len(by_key) == 1 else ()
+    if len(by_key) == 1:
+        return tuple(by_key)
+    named = [found for found in view.every("maybe_outputs") if _is_response_of_llm(view, found)]
+    return tuple(named) if len(named) == 1 else ()
+
+
+def _is_response_of_llm(view: Reading, found: Found) -> bool:
+    """Whether an object or list is what an LLM answered, by the name of its file."""
+    is_data = isinstance(found.value, Mapping | list) and bool(found.value)
+    is_named_so = found.place == "artifact" and found.stem.rpartition("_")[2] in SHORT_ANSWERS
+    return is_data and is_named_so and not is_no_answer(found) and names_llm(view)
 
 
 def _objects(view: Reading) -> list[Found]:

@@ -373,7 +373,8 @@ def _by_signs(tree: ReadTree) -> roles.Verdict:
     children = tree.live.children.get(tree.tops[0])
     if not children:
         return roles.role_of_call(root, tree.live.known_names)
-    return roles.role_of_tree(root, below, [tree.views[run_id] for run_id in children])
+    tops = [tree.views[run_id] for run_id in children]
+    return roles.role_of_tree(root, below, tops, tree.live.known_names)
 
 
 def _root_and_below(tree: ReadTree) -> tuple[RunView, list[RunView]]:

@@ -9,25 +9,24 @@ from functools import lru_cache
 from migrator.model import RunRecord
 from migrator.transformer.profiles import normalise
 from migrator.transformer.text_names import (
+    OF_LOOKED_UP,
     PROMPT_WORDS,
-    RETRIEVAL,
-    SIMILARITY,
     SURE_ANSWER_WORDS,
     USER_WORDS,
+    is_of_retrieval,
 )
 from migrator.transformer.values import as_number, last_value, words
 
 MANY_CASES = re.compile(
     r"^(avg|average|mean|median|p50|p90|p95|p99|pass)_|_(avg|average|mean|median|rate|std|p95|p99)$"
+    r"|(_at_|@)k?\d*$|(^|_)(mrr|ndcg)(_|$)"
 )
 """Names of metrics that are taken over many cases."""
 
-SPREAD = re.compile(r"(^|_)(std|stdev|stddev|variance|median|p50|p90|p95|p99)(_|$)")
-"""Names of metrics that say how far many cases lie apart."""
-
 CASE_COUNT = re.compile(
-    r"^((num|n|total|count|number_of)_)?(queries|questions|samples|cases|examples|requests|rows"
-    r"|tests|iterations|trials|prompts|calls|conversations|count)(_count)?$|^n$"
+    r"^((actual|target)_)?((num|n|total|count|number_of)_)?(queries|questions|samples|cases"
+    r"|examples|requests|rows|tests|iterations|trials|prompts|calls|conversations|count)"
+    r"(_(count|requested|evaluated|tested|scored))?$|^n$"
 )
 """Names of params and metrics that count cases, if the number is above 1 and no param limits it."""
 
@@ -48,16 +47,15 @@ OF_ONE_CALL = re.compile(
 )
 """Metrics that one call has, and no score."""
 
-OF_LOOKED_UP = re.compile(rf"^{SIMILARITY}$")
-"""Metrics over the documents that were looked up for one request."""
-
 LOOKED_UP = re.compile(
     r"^((num|n|number_of|total)_)?((retrieved|source|context|relevant|reranked)_)?"
     r"(chunks|docs|documents|sources|contexts|passages)(_(retrieved|used|found))?$"
 )
 TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
-MEASURES = TIME_WORDS | words("tokens token cost usd")
-"""Words of metrics that each call has, so that their averages are over many calls."""
+OF_EACH_CALL = TIME_WORDS | words(
+    "tokens token cost usd faithfulness relevancy correctness groundedness accuracy quality"
+)
+"""Words of what is measured or judged of each call, so that its average is over many calls."""
 
 TEXT_LENGTH = re.compile(
     r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
@@ -65,34 +63,33 @@ TEXT_LENGTH = re.compile(
 )
 
 
-def has_many_cases(run: RunRecord, *, is_asked: bool) -> bool:
-    """Whether a run holds totals or averages over several cases.
+def has_averages(run: RunRecord, *, is_one: bool) -> bool:
+    """Whether a run holds averages over several cases.
 
-    ``is_asked``: whether it holds what was asked, for which several documents were looked up.
+    ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
-    is_of_one_text = any(map(is_text_length, run.metrics))
-    is_of_one_call = is_of_one_text or any(map(is_length_of_call, run.params))
+    has_length = has_text_length(run) or any(map(is_length_of_call, run.params))
     for key in run.metrics:
         name = normalise(key)
-        is_of_parts = is_of_one_call and MEASURES.isdisjoint(name.split("_"))
-        is_of_parts = is_of_parts or (is_asked and OF_LOOKED_UP.match(name) is not None)
-        if MANY_CASES.search(name) and not is_of_parts:
+        is_of_part = has_length and OF_EACH_CALL.isdisjoint(name.split("_"))
+        is_of_one = is_of_part or (is_one and OF_LOOKED_UP.match(name) is not None)
+        if MANY_CASES.search(name) and not is_of_one:
             return True
-    if not is_of_one_text and any(_counts_cases(run, *number) for number in _numbers(run)):
-        return True
-    return counts_many(run)
+    return False
 
 
-def _counts_cases(run: RunRecord, key: str, count: float) -> bool:
-    """Whether a (normalised) key counts several cases, and not the rounds of one loop."""
-    if count <= 1 or not CASE_COUNT.match(key):
+def counts_cases(run: RunRecord) -> bool:
+    """Whether a run counts several cases, and not the characters of one text.
+
+    The rounds of a loop that has a limit are no cases: ``iterations`` beside ``max_iterations``.
+    """
+    if has_text_length(run):
         return False
-    return not any(normalise(param) == f"max_{key.rpartition('_')[2]}" for param in run.params)
-
-
-def is_spread(run: RunRecord) -> bool:
-    """Whether a run says how far many cases lie apart."""
-    return any(SPREAD.search(normalise(key)) for key in run.metrics)
+    limited = {normalise(key).removeprefix("max_") for key in run.params if key.startswith("max")}
+    return any(
+        count > 1 and CASE_COUNT.match(name) and name.rpartition("_")[2] not in limited
+        for name, count in _numbers(run)
+    )
 
 
 def counts_many(run: RunRecord) -> bool:
@@ -106,10 +103,15 @@ def counts_many(run: RunRecord) -> bool:
 def counts_things(run: RunRecord) -> bool:
     """Whether a run counts more things, of any name, than one call has."""
     for name, count in _numbers(run):
-        is_of_one = OF_ONE_CALL.search(name) or RETRIEVAL.match(name)
+        is_of_one = OF_ONE_CALL.search(name) or is_of_retrieval(name)
         if count >= LEAST_BULK and COUNT_OF_THINGS.match(name) and not is_of_one:
             return True
     return False
+
+
+def has_text_length(run: RunRecord) -> bool:
+    """Whether a run measured how long a text was that was asked or answered."""
+    return any(map(is_text_length, run.metrics))
 
 
 @lru_cache(maxsize=10_000)

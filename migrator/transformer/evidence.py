@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from migrator import encoding
 from migrator.model import RunRecord
-from migrator.transformer.counted_cases import OF_ONE_CALL
+from migrator.transformer.counted_cases import OF_ONE_CALL, has_text_length
 from migrator.transformer.found import Found, Tokens
 from migrator.transformer.model_names import (
     ModelKey,
@@ -146,6 +146,13 @@ class Evidence(NamedTuple):
         """Whether nothing beside a question speaks of an LLM: no answer, model or tokens."""
         has_other = self.answer_points or self.is_llm or self.tokens.are_known
         return bool(self.asked_points) and not has_other
+
+    @property
+    def is_of_one_request(self) -> bool:
+        """Whether it tells of one request: by what was asked, its tokens, or a text's length."""
+        if self.asked_points and not self.is_only_prompt:
+            return True
+        return bool(self.tokens.input and self.tokens.output) or has_text_length(self.run)
 
     @property
     def is_embedding_only(self) -> bool:

@@ -20,6 +20,7 @@ from migrator.transformer.counted_cases import (
 )
 from migrator.transformer.evidence import Evidence, Rule, Sign
 from migrator.transformer.media import media_of
+from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import normalise
 from migrator.transformer.text_names import retrieval_key
 from migrator.transformer.unlisted import OF_MANY_CALLS
@@ -172,8 +173,9 @@ def has_text_lengths(evidence: Evidence) -> Sign | None:
 
 def names_several_models(evidence: Evidence) -> Sign | None:
     """Two or more models under keys of their own, as the steps of a workflow have."""
-    keys = {found.key for found in evidence.view.models()}
-    if len(keys) < 2 or not evidence.is_llm:
+    models = evidence.view.models()
+    keys = {each.key for each in models if kind_of_model(str(each.value)) is ModelKind.LLM}
+    if len(keys) < 2:
         return None
     return Sign("models", 1, f"{len(keys)} models ({', '.join(sorted(keys)[:3])})")
 

@@ -194,11 +194,15 @@ def _reasons(signs: Iterable[Sign]) -> tuple[str, ...]:
 
 
 def role_of_tree(
-    root: RunView | None, below: Sequence[RunView], tops: Sequence[RunView]
+    root: RunView | None,
+    below: Sequence[RunView],
+    tops: Sequence[RunView],
+    known_names: KnownNames = NO_NAMES,
 ) -> Verdict:
     """Decide about a root with children. ``tops`` are the root's own children.
 
-    ``root`` is None when only the children are left (their parent was deleted).
+    ``root`` is None when only the children are left (their parent was deleted). ``known_names`` are
+    those of recognised runs of its experiment.
     """
     members = [*([root] if root else []), *below]
     if found := fingerprint([view.run for view in members]):
@@ -206,6 +210,9 @@ def role_of_tree(
     tree = TreeSigns.of(root, below, tops)
     if other := tree.other_work():
         return other
+    if root is not None and not tree.llm and known_names.has_only_jobs_like(root.run):
+        why = "nothing in it speaks of an LLM, and trees of its name are pipelines or sweeps"
+        return Verdict(Role.PIPELINE, (why,))
     weighed = tree.weighed()
     score = _score(weighed)
     if tree.is_search(score) or score <= tree.least_score():

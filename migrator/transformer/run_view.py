@@ -58,9 +58,11 @@ from migrator.transformer.values import (
     parse_json,
     transcript,
 )
+from migrator.transformer.verdicts import verdict
 
 MOST_CHARS_OF_TOKEN = 10
 CHARS_OF_TOKEN = 4  # in English, about
+LEAST_CUT = 80  # so many characters of a longer text may have been logged
 
 
 @dataclass(slots=True)
@@ -189,7 +191,9 @@ class RunView(RunFacts):
         return [
             found
             for found in self.maybe("maybe_inputs", least)
-            if found.stem.rpartition("_")[2] in last_words and not is_by_model(found)
+            if found.stem.rpartition("_")[2] in last_words
+            and not is_by_model(found)
+            and verdict(found.value) is None  # off_topic = False
         ]
 
     def few_words(self) -> tuple[Json, tuple[Found, ...]]:
@@ -252,7 +256,7 @@ class RunView(RunFacts):
             return LooseTexts(asked=given or texts.all())  # an object answers, and no text
         if is_asked:  # an uncertain name that does not ask may hold the answer itself
             return texts if self._is_surely_asked(texts.answered) else NO_TEXTS
-        if texts.answered and not texts.asked and self._is_too_long(texts.answered[0]):
+        if texts.answered and not texts.asked and self._is_no_answer(texts.answered[0]):
             return LooseTexts(asked=texts.answered)
         if len(texts.asked) == 1 and not texts.answered and self._fits_answer(texts.asked[0]):
             return LooseTexts(answered=texts.asked)
@@ -268,12 +272,19 @@ class RunView(RunFacts):
         is_param = all(found.place != "artifact" for found in asked)  # and the answer is a file
         return is_param and all(found.place == "artifact" for found in answered)
 
-    def _is_too_long(self, answer: Found) -> bool:
-        """Whether the tokens of the run's answer can't be those of a text."""
+    def _is_no_answer(self, text: Found) -> bool:
+        """Whether the tokens of the run's answer can't be those of a text: too few, or too many.
+
+        A text under a model's name may be the end of long thoughts, or the beginning of an answer.
+        """
         tokens = self.number("output_tokens")
         if tokens is None or tokens[0] <= 0:
             return False
-        return len(str(answer.value)) > tokens[0] * MOST_CHARS_OF_TOKEN
+        chars = len(str(text.value))
+        is_too_short = chars < tokens[0] and chars < LEAST_CUT and text.place != "artifact"
+        if is_too_short and not is_named_by_model(text.key):
+            return True
+        return chars > tokens[0] * MOST_CHARS_OF_TOKEN
 
     def _fits_answer(self, text: Found) -> bool:
         """Whether a file is as long as the answer by the counted tokens, rather than the prompt."""

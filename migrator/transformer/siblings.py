@@ -1,8 +1,9 @@
-"""Names and keys of runs that were recognised, as evidence for flat runs beside them.
+"""Names and keys of runs that were recognised, as evidence for runs beside them that hold little.
 
 A tracker that once logged a step without nesting it wrote the same name as later, when it nested
 it. Such a run may hold no more than a status; its name says what it was. A call that failed before
-anything was asked or answered has at least the params that the tracker logs first.
+anything was asked or answered has at least the params that the tracker logs first, and a pipeline
+that failed in its first stage has the name of those that went on to train.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class KnownNames:
     """Names of recognised runs of one experiment, in plain form."""
 
     of_trees: frozenset[str] = frozenset()
+    of_jobs: frozenset[str] = frozenset()  # roots of pipelines and sweeps
     of_calls: frozenset[str] = frozenset()  # flat runs; evidence only for runs that failed
     params_of_calls: frozenset[frozenset[str]] = frozenset()  # the keys; likewise
     calls: Counter[Logged] = field(default_factory=Counter)  # flat runs that were recognised,
@@ -52,6 +54,7 @@ class KnownNames:
     def __or__(self, other: KnownNames) -> KnownNames:
         return KnownNames(
             self.of_trees | other.of_trees,
+            self.of_jobs | other.of_jobs,
             self.of_calls | other.of_calls,
             self.params_of_calls | other.params_of_calls,
             self.calls + other.calls,
@@ -59,7 +62,12 @@ class KnownNames:
         )
 
     def __bool__(self) -> bool:
-        return bool(self.of_trees or self.of_calls or self.params_of_calls)
+        return bool(self.of_trees or self.of_jobs or self.of_calls or self.params_of_calls)
+
+    def has_only_jobs_like(self, root: RunRecord) -> bool:
+        """Whether trees with the root's name are pipelines or sweeps, and none a workflow."""
+        is_of_job = is_known_name(root.name, self.of_jobs)
+        return is_of_job and not is_known_name(root.name, self.of_trees)
 
     def is_among_calls(self, run: RunRecord) -> bool:
         """Whether runs with the same params by the same script are calls: most, or of an agent.
@@ -85,7 +93,13 @@ NO_NAMES = KnownNames()
 
 
 def recognised_names(runs: Sequence[RunRecord], plan: TreePlan) -> KnownNames:
-    """The names of a planned tree's runs, if it is a call, or nested runs that name a model."""
+    """The names of a planned tree's runs, if it is a call, or nested runs that name a model.
+
+    Of a pipeline or a sweep only the root's name.
+    """
+    if plan.role in (Role.PIPELINE, Role.SWEEP):
+        roots = [run.name for run in runs if run.run_id == plan.root_run_id]
+        return KnownNames(of_jobs=kinds_of_names(roots))
     names = [run.name for run in runs]
     logged = Counter(map(Logged.of, runs)) if len(runs) == 1 else Counter()
     if plan.role is Role.CALL and not plan.traces:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from migrator.transformer.counted_cases import (
+    counts_cases,
     counts_many,
-    has_many_cases,
+    has_averages,
     holds_lengths_of_call,
-    is_spread,
 )
 from migrator.transformer.evidence import FAIR_TEXT, Evidence, Rule, Sign
 from migrator.transformer.llm_signs import CONTEXT_RULES, LLM_RULES
@@ -45,30 +45,26 @@ def signs_of(view: RunView) -> Signs:
     is_call = evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed
     if is_call or holds_lengths_of_call(view.run):
         llm += _hits(CONTEXT_RULES, evidence)
-    is_asked = evidence.asked_points > 0 and not evidence.is_only_prompt
-    many_cases = has_many_cases(view.run, is_asked=is_asked)
+    own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
+    is_averaged = has_averages(view.run, is_one=evidence.is_of_one_request)
+    is_of_cases, is_of_many = counts_cases(view.run), counts_many(view.run)
+    many_cases = is_averaged or is_of_cases or is_of_many
+    if evidence.is_only_report and many_cases:
+        own_text = False  # what was found over many cases
+    is_looked_up = any(sign.kind == "retrieval" for sign in llm)
+    if evidence.is_only_question and not is_looked_up and is_of_many:
+        own_text = False  # the item of a survey, or the query of a benchmark
+    if not evidence.answer_points and is_averaged and is_of_cases:
+        own_text = False  # a benchmark, which asked the same again and again
     return Signs(
         llm=tuple(llm),
         ml=tuple(_hits(ML_RULES, evidence)),
-        own_text=_has_own_text(evidence, llm, many_cases=many_cases),
+        own_text=own_text,
         is_only_prompt=evidence.is_only_prompt,
         many_cases=evidence.holds_many_answers or many_cases,
         has_failed=bool(evidence.failure),
         data_job=works_on_data(evidence),
     )
-
-
-def _has_own_text(evidence: Evidence, llm: Sequence[Sign], *, many_cases: bool) -> bool:
-    """Whether a run holds what one user asked, or one answer."""
-    if max(evidence.asked_points, evidence.answer_points) < FAIR_TEXT:
-        return False
-    if evidence.is_only_report and many_cases:
-        return False  # what was found over many cases
-    if not evidence.answer_points and is_spread(evidence.run):
-        return False  # it was asked many times
-    is_looked_up = any(sign.kind == "retrieval" for sign in llm)
-    is_item = evidence.is_only_question and not is_looked_up  # of a survey, or of a benchmark
-    return not (is_item and counts_many(evidence.run))
 
 
 def _hits(rules: Sequence[Rule], evidence: Evidence) -> list[Sign]:

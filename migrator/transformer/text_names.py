@@ -55,10 +55,15 @@ DRAFTS = words("draft initial intermediate raw first partial preliminary unverif
 SHORT_ANSWERS = words("answer response reply output completion translation")
 """Last words of keys under which even a few words are an answer, where an LLM is named."""
 
-SIMILARITY = r"(avg|average|mean|top|max|min|best)_(similarity|relevance)(_scores?)?"
+_STATISTIC = "(avg|average|mean|median|top|max|min|best|std)"
+_OF_DOCUMENTS = "(similarity|relevance|distance|retrieval|rerank|chunk|doc|document|vector)"
+_SCORE = rf"({_OF_DOCUMENTS}_)*{_OF_DOCUMENTS}(_scores?)?"
+OF_LOOKED_UP = re.compile(rf"^({_STATISTIC}_{_SCORE}|{_SCORE}_{_STATISTIC})$")
+"""Metrics over the documents that were looked up for one request."""
+
 RETRIEVAL = re.compile(
     r"^(top_?k|k|retriev\w*|chunk\w*|context_\w*|embedding\w*|vector_?(store|db)\w*"
-    rf"|(num|n|total)_(chunks|docs|documents|sources|contexts)|similarity\w*|{SIMILARITY}|rag_\w*)$"
+    r"|(num|n|total)_(chunks|docs|documents|sources|contexts)|similarity\w*|rag_\w*)$"
 )
 """Names that stand beside a question whose answer is looked up first."""
 
@@ -97,9 +102,14 @@ NOT_MADE = words(
 def retrieval_key(run: RunRecord) -> str | None:
     """A param or metric of a run that tells of a retrieval; None without one."""
     for key in (*run.params, *run.metrics):
-        if RETRIEVAL.match(normalise(key)):
+        if is_of_retrieval(normalise(key)):
             return key
     return None
+
+
+def is_of_retrieval(name: str) -> bool:
+    """Whether a (normalised) key tells of documents that were looked up for a request."""
+    return RETRIEVAL.match(name) is not None or OF_LOOKED_UP.match(name) is not None
 
 
 def messages_at(found: Found) -> Sequence[Message]:

@@ -266,6 +266,27 @@ def test_a_failed_run_with_the_name_of_a_recognised_call_is_a_call() -> None:
     assert with_known_names(known, run_name="chat_18") == 0
 
 
+def test_a_pipeline_that_failed_in_its_first_stage_is_none_of_an_llm() -> None:
+    trained = [
+        run("Tree_Pipeline_0301"),
+        run("load", "Tree_Pipeline_0301"),
+        run("fit", "Tree_Pipeline_0301", params={"max_depth": "3", "n_estimators": "9"}),
+    ]
+    known = recognised_names(trained, plan(*trained))
+    root, stage = run("Tree_Pipeline_0302", status="FAILED"), run("load 2", "Tree_Pipeline_0302")
+    runs, children = {each.run_id: each for each in (root, stage)}, {root.run_id: (stage.run_id,)}
+
+    def made(names: KnownNames) -> tuple[Role, int]:
+        tree = RunTree(root.run_id, runs, children, {}, names)
+        plan = plan_tree(tree, PROFILES, PlanOptions(), {})
+        return plan.role, len(plan.traces)
+
+    assert made(known) == (Role.PIPELINE, 0)
+    assert made(KnownNames()) == (Role.WORKFLOW, 1)
+    workflow = [run("Tree_Pipeline_0303"), run("ask", "Tree_Pipeline_0303", **LLM)]
+    assert made(known | recognised_names(workflow, plan(*workflow))) == (Role.WORKFLOW, 1)
+
+
 def test_made_up_names_are_no_evidence() -> None:
     call = run("calm-fox-12", **LLM)
     known = recognised_names([call], plan(call))

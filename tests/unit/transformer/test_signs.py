@@ -114,6 +114,12 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 1), ("latency", 1), ("retrieval", 3)]),
         ({"params": {"llm_model": "gpt-4o"}, "metrics": {"avg_similarity": 0.7}},
          [("model", 2)]),
+        # Models of two steps; a vendor and a kind of generator are none.
+        ({"params": {"planner_model": "gpt-4o", "writer_model": "gpt-4o-mini"}},
+         [("model", 2), ("models", 1)]),
+        ({"params": {"llm_model": "gpt-4o", "llm_provider": "openai"}}, [("model", 2)]),
+        ({"params": {"llm_model": "gpt-4o"}, "tags": {"generator_type": "Riddles"}},
+         [("model", 2)]),
     ],
 )  # fmt: skip
 def test_a_run_shows_these_signs(given: dict[str, Any], signs: list[tuple[str, int]]) -> None:
@@ -130,6 +136,51 @@ def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() ->
     one = {"cases": 31.0, "response_length": 900.0}
     assert signs_of(RunView(run("r", metrics=many), GENERIC)).many_cases
     assert not signs_of(RunView(run("r", metrics=one), GENERIC)).many_cases
+
+
+@pytest.mark.parametrize(
+    ("key", "is_many"),
+    [
+        ("num_riddles_requested", False),
+        ("num_questions_requested", True),
+        ("actual_questions_count", True),
+        ("total_rows_scored", True),
+        ("tool_calls", False),
+    ],
+)
+def test_names_of_counts_of_cases(key: str, *, is_many: bool) -> None:
+    counted = run("r", params={"llm_model": "gpt-4o", key: "10"})
+    assert signs_of(RunView(counted, GENERIC)).many_cases is is_many
+
+
+@pytest.mark.parametrize("metric", ["recall_at_5", "ndcg@10", "MRR", "precision_at_k"])
+def test_measures_of_a_search_are_taken_over_many_queries(metric: str) -> None:
+    measured = run("r", metrics={**TOKENS, metric: 0.8})
+    assert signs_of(RunView(measured, GENERIC)).many_cases
+
+
+def test_a_prompt_that_a_benchmark_asked_again_and_again_is_no_text_of_a_call() -> None:
+    asked = {"model": "qwen2.5:7b", "prompt": "Explain why the tides come twice a day."}
+    often = run("r", params={**asked, "num_requests": "8"}, metrics={"mean_latency_s": 1.2})
+    assert not signs_of(RunView(often, GENERIC)).own_text
+    once = run("r", params=asked, metrics={"latency_s": 1.2})
+    assert signs_of(RunView(once, GENERIC)).own_text
+
+
+@pytest.mark.parametrize(
+    "known",
+    [{"metrics": TOKENS}, {"metrics": {"answer_length": 210.0}}, {"params": {"query": "Why ice?"}}],
+)
+@pytest.mark.parametrize("metric", ["retrieval_score_avg", "mean_retrieval_score", "min_distance"])
+def test_statistics_of_what_was_looked_up_for_one_request(
+    known: dict[str, Any], metric: str
+) -> None:
+    def is_of_many(metrics: dict[str, float]) -> bool:
+        given = {**known, "metrics": {**known.get("metrics", {}), **metrics}}
+        return signs_of(RunView(run("r", **given), GENERIC)).many_cases
+
+    assert not is_of_many({metric: 0.4})
+    assert is_of_many({metric: 0.4, "avg_faithfulness": 0.8})
 
 
 @pytest.mark.parametrize(
@@ -156,6 +207,7 @@ def test_an_average_similarity_is_of_the_documents_for_one_question(
         ({"query_len": "41"}, {"cache_hit_rate": 0.6}, False),
         ({}, {"answer_length": 312.0, "mean_retrieval_score": 0.4}, False),
         ({"query_len": "41"}, {"avg_latency_ms": 2100.0}, True),
+        ({"query_len": "41"}, {"avg_correctness": 0.6}, True),
         ({"context_length": "4096"}, {"avg_score": 0.6}, True),
         ({}, {"avg_score": 0.6}, True),
         # The rounds of a loop that has a limit.
@@ -169,16 +221,3 @@ def test_numbers_of_one_call_are_not_over_many_cases(
 ) -> None:
     measured = run("r", params=params, metrics=metrics)
     assert signs_of(RunView(measured, GENERIC)).many_cases is is_many
-
-
-def test_question_that_was_asked_many_times_is_that_of_a_benchmark() -> None:
-    params = {"test_query": "What was the net income of 2022?", "llm": "gpt-4o"}
-    asked = run("r", params=params, metrics={"mean_cost": 0.1, "std_cost": 0.02})
-    signs = signs_of(RunView(asked, GENERIC))
-    assert (signs.own_text, signs.many_cases) == (False, True)
-    answered = run(
-        "r",
-        params={**params, "answer": "It was four billion dollars."},
-        metrics={"mean_cost": 0.1, "std_cost": 0.02},
-    )
-    assert signs_of(RunView(answered, GENERIC)).own_text

@@ -502,6 +502,34 @@ def test_text_that_was_made_of_another_is_the_answer(texts: dict[str, str], answ
     assert (list(inputs.values()), outputs) == ([CONTEXT.strip()], texts[answered])
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"answers": [{"question": 1, "answer": "Yes, twice a day."}]},
+        [{"id": 1, "text": "Twice a day."}],
+    ],
+)
+def test_data_in_the_file_of_a_response_is_the_answer(body: Any) -> None:
+    texts = {"user_prompt.txt": ASKED, "llm_response.json": json.dumps(body)}
+    assert shown(params=LLM, texts=texts) == ({"user_prompt": ASKED}, body)
+    assert shown(params={}, texts=texts) == ({"user_prompt": ASKED}, None)
+
+
+def test_few_words_are_not_the_answer_of_many_tokens() -> None:
+    intent = "quick delivery of the maps and a substitute for each"
+    counted = {"prompt_tokens": 2044.0, "completion_tokens": 794.0}
+    assert shown(params={**LLM, "intent": intent}, metrics=counted) == ({"intent": intent}, None)
+    short = {"prompt_tokens": 2044.0, "completion_tokens": 11.0}
+    assert shown(params={**LLM, "intent": intent}, metrics=short) == (None, intent)
+    thought = {**LLM, "final_verdict_of_model_reply": intent}
+    assert shown(params=thought, metrics=counted)[1] == intent
+
+
+def test_yes_and_no_are_not_asked() -> None:
+    given = {"params": {"off_topic": "False"}, "texts": {"response.txt": ANSWER}}
+    assert shown(**given, metrics={"total_tokens": 210.0}) == (None, ANSWER)
+
+
 def test_text_alone_by_its_tokens() -> None:
     text = {"docstring.txt": "Compute the flour that a grain gives in some hours."}
     as_answer = {"prompt_tokens": 90, "completion_tokens": 13}
