@@ -58,7 +58,7 @@ OF_EACH_CALL = TIME_WORDS | words(
 """Words of what is measured or judged of each call, so that its average is over many calls."""
 
 TEXT_LENGTH = re.compile(
-    r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
+    r"^(?!max_|min_|avg_|average_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
     r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
 )
 
@@ -68,7 +68,7 @@ def has_averages(run: RunRecord, *, is_one: bool) -> bool:
 
     ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
-    has_length = has_text_length(run) or any(map(is_length_of_call, run.params))
+    has_length = any(map(is_length_of_call, (*run.metrics, *run.params)))
     for key in run.metrics:
         name = normalise(key)
         is_of_part = has_length and OF_EACH_CALL.isdisjoint(name.split("_"))
@@ -81,7 +81,7 @@ def has_averages(run: RunRecord, *, is_one: bool) -> bool:
 def counts_cases(run: RunRecord) -> bool:
     """Whether a run counts several cases, and not the characters of one text.
 
-    The rounds of a loop that has a limit are no cases: ``iterations`` beside ``max_iterations``.
+    It passes over the rounds of a loop that has a limit: ``iterations`` beside ``max_iterations``.
     """
     if has_text_length(run):
         return False

@@ -26,6 +26,7 @@ from migrator.transformer.text_names import (
     SURE_ANSWER_WORDS,
     SURE_QUESTION_WORDS,
     USER_WORDS,
+    is_by_model,
     is_report,
 )
 from migrator.transformer.values import as_number, words
@@ -197,7 +198,8 @@ def _points_of_texts(view: RunView) -> TextPoints:
             prompt = max(prompt, points)
     for found in got:
         points = STRONG_TEXT if found.at in sure else _answer_points(found)
-        answer = max(answer, min(points, points_of_loose) if found.at in loose else points)
+        most = WEAK_TEXT if is_by_model(found) else points_of_loose
+        answer = max(answer, min(points, most) if found.at in loose else points)
     if view.turn() is not None or view.every("calls"):
         asked = STRONG_TEXT
     return TextPoints(asked, prompt, answer)

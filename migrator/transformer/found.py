@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from migrator.model import Json, SpanEvent, SpanType
-from migrator.transformer.profiles import normalise
+from migrator.transformer.profiles import normalise, without_cut
 
 
 class Found(NamedTuple):
@@ -32,9 +32,9 @@ class Found(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """The normalised key; of an artifact its file name without the ending."""
+        """The normalised key of a whole text; of an artifact its file name without the ending."""
         if self.inside:
-            return normalise(self.inside)
+            return without_cut(normalise(self.inside))
         name = self.key
         if self.place == "artifact":
             parts = name.split("/")
@@ -42,7 +42,7 @@ class Found(NamedTuple):
             if len(parts) > 1 and "." in parts[-2]:  # a file in a folder with the wanted name
                 name = parts[-2]
             name = name.rsplit(".", 1)[0]
-        return normalise(name)
+        return without_cut(normalise(name))
 
 
 class Tokens(NamedTuple):

@@ -404,6 +404,14 @@ def normalise(key: str) -> str:
     return re.sub(r"[\s.\-/:_]+", "_", whole.casefold()).strip("_")
 
 
+_CUT = re.compile(r"_(preview|snippet|excerpt)$")
+
+
+def without_cut(key: str) -> str:
+    """The (normalised) key of a text without the word which says that the text was cut."""
+    return _CUT.sub("", key)
+
+
 def parse_source(text: str) -> Source:
     """Read ``[root.]place:key``. Raises ValueError with what is allowed."""
     of_root = text.startswith("root.")

@@ -276,7 +276,10 @@ class RunView(RunFacts):
         """Whether the tokens of the run's answer can't be those of a text: too few, or too many.
 
         A text under a model's name may be the end of long thoughts, or the beginning of an answer.
+        Where the run failed, a param or tag is not its answer.
         """
+        if self.run.status == "FAILED" and text.place != "artifact":
+            return True
         tokens = self.number("output_tokens")
         if tokens is None or tokens[0] <= 0:
             return False
@@ -305,11 +308,27 @@ class RunView(RunFacts):
         for found in (*self.every("outputs"), *self.every("maybe_outputs")):
             messages = messages_at(found)
             if messages and (turn := turn_of(messages, questions)) is not None:
-                yield turn, found
+                answer = turn.answer if turn.answer is not None else self.answer_beside(found.value)
+                yield turn._replace(answer=answer), found
         for found in self.every("maybe_outputs"):
             value = parse_json(found.value) if isinstance(found.value, str) else found.value
             if (turn := turn_of_texts(value, questions)) is not None:
                 yield turn, found
+
+    def answer_beside(self, value: Json) -> str | None:
+        """The answer in an object that holds it beside the messages: ``{"messages", "response"}``.
+
+        None when the object holds no such text, or several.
+        """
+        body = parse_json(value) if isinstance(value, str) else value
+        if not isinstance(body, Mapping):
+            return None
+        beside = [
+            text
+            for key, text in body.items()
+            if isinstance(text, str) and "outputs" in self.index.fields_of_param(key)
+        ]
+        return beside[0] if len(beside) == 1 else None
 
     def _questions(self) -> list[str]:
         """The texts that the run logged as asked, beside any chat."""

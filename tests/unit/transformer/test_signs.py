@@ -209,6 +209,7 @@ def test_an_average_similarity_is_of_the_documents_for_one_question(
         ({"query_len": "41"}, {"avg_latency_ms": 2100.0}, True),
         ({"query_len": "41"}, {"avg_correctness": 0.6}, True),
         ({"context_length": "4096"}, {"avg_score": 0.6}, True),
+        ({}, {"average_trajectory_length": 4.0, "task_completion_rate": 0.8}, True),
         ({}, {"avg_score": 0.6}, True),
         # The rounds of a loop that has a limit.
         ({"max_iterations": "5"}, {"total_iterations": 2.0}, False),
