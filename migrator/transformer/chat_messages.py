@@ -83,8 +83,12 @@ def _message_of(item: Json) -> Message | None:
         return None
     text = _text_of(item)
     time_ms, in_zone = _time(first_of(item, *TIME_KEYS))
-    speaker = _MESSAGE_CLASS.sub("", normalise(role))
-    return Message(speaker, text, time_ms, in_zone, item)
+    return Message(speaker_of(role), text, time_ms, in_zone, item)
+
+
+def speaker_of(role: str) -> str:
+    """A role in lower case, also from the name of a message's class: ``ai`` of ``AIMessage``."""
+    return _MESSAGE_CLASS.sub("", normalise(role))
 
 
 def first_of(item: Mapping[str, Json], *names: str) -> Json:

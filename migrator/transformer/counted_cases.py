@@ -23,6 +23,9 @@ MANY_CASES = re.compile(
 )
 """Names of metrics that are taken over many cases."""
 
+OUTCOME_RATE = re.compile(r"(^|_)(success|error|failure)_rate$")
+"""Such names under which a single call says how it ended, as 0 or 1."""
+
 CASE_COUNT = re.compile(
     r"^((actual|target)_)?((num|n|total|count|number_of)_)?(queries|questions|samples|cases"
     r"|examples|requests|rows|tests|iterations|trials|prompts|calls|conversations|count)"
@@ -69,10 +72,12 @@ def has_averages(run: RunRecord, *, is_one: bool) -> bool:
     ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
     has_length = any(map(is_length_of_call, (*run.metrics, *run.params)))
-    for key in run.metrics:
+    for key, points in run.metrics.items():
         name = normalise(key)
         is_of_part = has_length and OF_EACH_CALL.isdisjoint(name.split("_"))
-        is_of_one = is_of_part or (is_one and OF_LOOKED_UP.match(name) is not None)
+        is_outcome = OUTCOME_RATE.search(name) is not None and last_value(points) in (0, 1)
+        is_looked_up = is_one and OF_LOOKED_UP.match(name) is not None
+        is_of_one = is_of_part or is_outcome or is_looked_up
         if MANY_CASES.search(name) and not is_of_one:
             return True
     return False

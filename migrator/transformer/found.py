@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from migrator.model import Json, SpanEvent, SpanType
-from migrator.transformer.profiles import normalise, without_cut
+from migrator.transformer.profiles import normalise
 
 
 class Found(NamedTuple):
@@ -32,9 +32,9 @@ class Found(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """The normalised key of a whole text; of an artifact its file name without the ending."""
+        """The normalised key; of an artifact its file name without the ending."""
         if self.inside:
-            return without_cut(normalise(self.inside))
+            return normalise(self.inside)
         name = self.key
         if self.place == "artifact":
             parts = name.split("/")
@@ -42,7 +42,7 @@ class Found(NamedTuple):
             if len(parts) > 1 and "." in parts[-2]:  # a file in a folder with the wanted name
                 name = parts[-2]
             name = name.rsplit(".", 1)[0]
-        return without_cut(normalise(name))
+        return normalise(name)
 
 
 class Tokens(NamedTuple):
@@ -56,6 +56,11 @@ class Tokens(NamedTuple):
     def are_known(self) -> bool:
         """Whether at least one count was logged, be it 0."""
         return self.input is not None or self.output is not None or self.total is not None
+
+
+LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
+MOST_TOKENS = 10**12  # a larger number is not a count of tokens
+MOST_USD = 10.0**9  # a larger number is not a cost
 
 
 class Duration(NamedTuple):

@@ -12,6 +12,7 @@ import re
 from functools import lru_cache
 
 from migrator.transformer.counted_cases import (
+    LEAST_BULK,
     TIME_WORDS,
     count_of_looked_up,
     counts_things,
@@ -24,12 +25,13 @@ from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import normalise
 from migrator.transformer.text_names import retrieval_key
 from migrator.transformer.unlisted import OF_MANY_CALLS
-from migrator.transformer.values import words
+from migrator.transformer.values import last_value, words
 
 SETTINGS = words("temperature max_tokens top_p llm_temperature max_output_tokens")
 PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)$")
 """Params of who builds an index."""
 
+CALL_WORDS = words("call calls invocations requests")
 API_ERROR = re.compile(
     r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
     r"|context.?length|max.?tokens|too many (tokens|requests)|api.?key|\b429\b|prompt|completion"
@@ -83,12 +85,15 @@ def has_cost(evidence: Evidence) -> Sign | None:
     return None
 
 
-def has_time_of_llm(evidence: Evidence) -> Sign | None:
-    """A duration whose name says that an LLM took it, for no more than a few things."""
-    key = next((key for key in evidence.run.metrics if _is_time_of_llm(key)), None)
-    if key is None or counts_things(evidence.run):
+def has_work_of_llm(evidence: Evidence) -> Sign | None:
+    """A few calls, or a duration, whose name says that they are an LLM's; not for many things."""
+    if counts_things(evidence.run):
         return None
-    return Sign("time", 2, f"the time that an LLM took ({key})")
+    for key, points in evidence.run.metrics.items():
+        if _counts_calls_of_llm(key) and 1 <= last_value(points) < LEAST_BULK:
+            return Sign("work", 3, f"a few calls of an LLM ({key})")
+    times = [key for key in evidence.run.metrics if _is_time_of_llm(key)]
+    return Sign("work", 2, f"the time that an LLM took ({times[0]})") if times else None
 
 
 LLM_RULES: tuple[Rule, ...] = (
@@ -97,7 +102,7 @@ LLM_RULES: tuple[Rule, ...] = (
     names_llm,
     names_kind,
     has_cost,
-    has_time_of_llm,
+    has_work_of_llm,
 )
 """Evidence that speaks for LLM work by itself."""
 
@@ -172,10 +177,10 @@ def has_text_lengths(evidence: Evidence) -> Sign | None:
 
 
 def names_several_models(evidence: Evidence) -> Sign | None:
-    """Two or more models under keys of their own, as the steps of a workflow have."""
-    models = evidence.view.models()
-    keys = {each.key for each in models if kind_of_model(str(each.value)) is ModelKind.LLM}
-    if len(keys) < 2:
+    """Two or more models under keys of their own, as a workflow's steps have, or one's vendor."""
+    kinds = {each.key: kind_of_model(str(each.value)) for each in evidence.view.models()}
+    keys = [key for key, kind in kinds.items() if kind in (ModelKind.LLM, ModelKind.VENDOR)]
+    if len(keys) < 2 or not evidence.is_llm:
         return None
     return Sign("models", 1, f"{len(keys)} models ({', '.join(sorted(keys)[:3])})")
 
@@ -209,5 +214,15 @@ CONTEXT_RULES: tuple[Rule, ...] = (
 
 @lru_cache(maxsize=10_000)
 def _is_time_of_llm(key: str) -> bool:
+    return _is_of_llm(key, TIME_WORDS)
+
+
+@lru_cache(maxsize=10_000)
+def _counts_calls_of_llm(key: str) -> bool:
+    return _is_of_llm(key, CALL_WORDS) and not _is_time_of_llm(key)
+
+
+def _is_of_llm(key: str, nouns: frozenset[str]) -> bool:
+    """Whether a key speaks of an LLM and one of some nouns, and not of averages."""
     parts = frozenset(normalise(key).split("_"))
-    return "llm" in parts and not parts.isdisjoint(TIME_WORDS) and OF_MANY_CALLS.isdisjoint(parts)
+    return "llm" in parts and not parts.isdisjoint(nouns) and OF_MANY_CALLS.isdisjoint(parts)

@@ -1,7 +1,7 @@
 """Texts under names that no profile lists: which of them was asked, and which answers.
 
 They are sorted by their form, by what their names say, and by where they were logged. Without the
-name of an LLM only a question with one other text counts.
+name of an LLM only a question counts: one whose name says so, or one with one other text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from migrator.transformer.profile_index import ProfileIndex
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.text_names import (
     ASKED_AT_LAST,
+    QUESTIONS,
+    SURE_QUESTION_WORDS,
     is_by_model,
     is_participle,
     number_of_step,
@@ -27,6 +29,9 @@ USERS = words("user customer client patient student caller visitor guest sender"
 
 GIVEN = words("transcript transcription document review dialogue body")
 """Words of keys whose texts a model was given to work on,"""
+
+ASKING = QUESTIONS | SURE_QUESTION_WORDS | words("prompt")
+"""Words of keys whose text, if it asks, is a question to a model: ``query_as_typed``."""
 
 WORKED_ON = GIVEN | words("article email essay post story")
 """and of those which it was given if an answer stands beside them."""
@@ -60,7 +65,8 @@ class KnownParts:
 def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> LooseTexts:
     """The texts of a run under unlisted names, as far as they complete what is known.
 
-    Without the name of an LLM only one question with one other text counts.
+    Without the name of an LLM only a question counts: one whose name says so, or one with one other
+    text.
     """
     texts = unlisted_texts(run, index)
     if not texts:
@@ -79,8 +85,10 @@ def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> Loose
         return _by_form(texts)
     questions = _questions(texts)
     others = tuple(found for found in texts if found not in questions)
-    is_pair = len(questions) == len(others) == 1
-    return LooseTexts(questions, others) if is_pair else NO_TEXTS
+    if len(questions) == len(others) == 1:
+        return LooseTexts(questions, others)
+    named = tuple(found for found in questions if _is_named(found, ASKING))
+    return LooseTexts(asked=named) if len(named) == 1 else NO_TEXTS
 
 
 def worked_on(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:

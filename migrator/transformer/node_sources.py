@@ -18,7 +18,18 @@ from migrator import encoding
 from migrator.model import Json, RunRecord, SpanEvent, SpanType
 from migrator.transformer.chat_messages import FRAMING, Turn
 from migrator.transformer.clocks import EARLIEST_MS, LATEST_MS, MS
-from migrator.transformer.found import NO_TOKENS, Duration, Found, Judged, Status, Step, Tokens
+from migrator.transformer.found import (
+    LONGEST_MS,
+    MOST_TOKENS,
+    MOST_USD,
+    NO_TOKENS,
+    Duration,
+    Found,
+    Judged,
+    Status,
+    Step,
+    Tokens,
+)
 from migrator.transformer.input_parts import SYSTEM_STEMS, joined
 from migrator.transformer.judgements import judgements
 from migrator.transformer.model_names import ModelKind, kind_of_model
@@ -29,7 +40,6 @@ from migrator.transformer.steps.pairs import Pair, without
 from migrator.transformer.values import as_number
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-LONGEST_MS = 7 * 86_400_000.0  # a logged duration above a week is not believed
 MODEL_TYPES = (SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING)
 COSTS = (
     ("input_cost", "input_cost_usd"),
@@ -357,7 +367,7 @@ class RunSource(NodeSource):
         origins = []
         for key, name in COSTS:
             found = self.view.number(name)
-            if found is not None and found[0] > 0:
+            if found is not None and 0 < found[0] <= MOST_USD:
                 cost[key] = found[0]
                 origins.append(found[1].origin)
         if "total_cost" not in cost and len(cost) == 2:
@@ -571,7 +581,7 @@ class StepSource(NodeSource):
         return self.step.token_details
 
     def cost(self, *, is_counted_below: bool) -> Priced:
-        if not self.step.cost_usd:
+        if not 0 < (self.step.cost_usd or 0) <= MOST_USD:
             return Priced()
         return Priced({"total_cost": self.step.cost_usd}, self.step.origins.get("cost", ""))
 
@@ -634,9 +644,6 @@ def _with_text_of(own: Status, below: Sequence[Status]) -> tuple[Status, str]:
         stack_trace=failed.stack_trace,
     )
     return status, "error: its text is that of the step below that failed"
-
-
-MOST_TOKENS = 10**12  # a larger number is not a count of tokens
 
 
 def usage_of(tokens: Tokens) -> dict[str, Json]:

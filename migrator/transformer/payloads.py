@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from migrator.model import Json
-from migrator.transformer.chat_messages import ANSWERING, ASKING, FRAMING, TOOLS, messages_of
+from migrator.transformer.chat_messages import (
+    ANSWERING,
+    ASKING,
+    FRAMING,
+    TOOLS,
+    first_of,
+    messages_of,
+    speaker_of,
+)
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.values import as_number, parse_json, words
 
@@ -26,11 +34,29 @@ PARTS = (
 TEXT_PARTS = ("inputs", "maybe_inputs", "outputs", "maybe_outputs")
 
 USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
-    "input_tokens": ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count"),
-    "output_tokens": ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count"),
-    "total_tokens": ("total_tokens", "totalTokenCount"),
+    "input_tokens": (
+        "prompt_tokens",
+        "input_tokens",
+        "promptTokenCount",
+        "prompt_token_count",
+        "prompt_eval_count",
+    ),
+    "output_tokens": (
+        "completion_tokens",
+        "output_tokens",
+        "candidatesTokenCount",
+        "candidates_token_count",
+        "eval_count",
+    ),
+    "total_tokens": ("total_tokens", "totalTokenCount", "total_token_count"),
 }
 """Names of token counts in the bodies of APIs."""
+
+USAGES = ("usage", "usageMetadata", "usage_metadata", "token_usage")
+"""Names of the object with these counts."""
+
+OF_LANGCHAIN = "response_metadata"
+"""What a message of LangChain has, with the model's name and sometimes the counts."""
 
 LEAST_AGENTS = 2
 BACKGROUND = words(
@@ -188,7 +214,7 @@ def _answers_in(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     content = candidate.get("content") if candidate is not None else None
     if isinstance(content, Mapping):
         yield "candidates", _texts_in(content.get("parts"))
-    if body.get("role") == "assistant" or body.get("type") == "message":
+    if _is_answering(body):
         yield "content", _texts_in(body.get("content"))
     output = body.get("output")
     if body.get("object") == "response" and isinstance(output, list):
@@ -199,22 +225,41 @@ def _answers_in(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
         yield "message", _texts_in(message.get("content"))
 
 
+def _is_answering(body: Mapping[str, Json]) -> bool:
+    """Whether an object is one message of a model: Anthropic's, OpenAI's or LangChain's."""
+    kind = first_of(body, "role", "type")
+    if not isinstance(kind, str):
+        return OF_LANGCHAIN in body
+    return kind == "message" or speaker_of(kind) in ("assistant", "ai")
+
+
 def response_facts(body: Mapping[str, Json]) -> list[Part]:
     """The model and the tokens in the body of a response."""
     parts: list[Part] = []
-    name = next((each for each in ("model", "modelVersion") if each in body), None)
+    name = next((each for each in ("model", "modelVersion", "model_version") if each in body), None)
     if name is not None and isinstance(body[name], str):
         parts.append(Part("model", name, body[name]))
-    holder = next((each for each in ("usage", "usageMetadata") if each in body), "")
-    counts = body[holder] if holder else body
-    if not isinstance(counts, Mapping):
-        return parts
+    metadata = body.get(OF_LANGCHAIN)
+    if isinstance(metadata, Mapping):
+        model = first_of(metadata, "model_name", "model", "model_id")
+        parts += [Part("model", OF_LANGCHAIN, model)] if isinstance(model, str) else []
+        body = {**metadata, **body}
+    holder, counts = _counts_in(body)
     for field, names in USAGE_KEYS.items():
         known = [each for each in names if as_number(counts.get(each)) is not None]
         if known:
             inside = f"{holder}.{known[0]}" if holder else known[0]
             parts.append(Part(field, inside, counts[known[0]]))
     return parts
+
+
+def _counts_in(body: Mapping[str, Json]) -> tuple[str, Mapping[str, Json]]:
+    """The object with the token counts of a body, and its key; without one the body itself."""
+    for holder in USAGES:
+        counts = body.get(holder)
+        if isinstance(counts, Mapping):
+            return holder, counts
+    return "", body
 
 
 def _first_object(value: Json) -> Mapping[str, Json] | None:

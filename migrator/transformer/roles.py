@@ -27,7 +27,7 @@ NEVER = -20  # outweighs all that speaks for a call
 LEAVE_TREE = -3  # a tree with LLM evidence stays runs from this score down
 LEAVE_BARE_TREE = -2  # and a tree without any
 
-TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost", "time")
+TREE_LLM_KINDS = ("tokens", "text", "model", "kind", "cost", "work")
 """Kinds of signs of LLM work that count in a tree: the best of each, wherever it is."""
 
 TREE_ML_KINDS = ("training", "epochs", "hyper", "flavor", "dataset")
@@ -323,13 +323,17 @@ def _ml_signs_of_root(root: Signs, known: Sequence[Sign]) -> list[Sign]:
 
 
 def _are_totals(signs: Sequence[Signs], llm: Sequence[Sign]) -> bool:
-    """Whether most runs below hold totals over many cases, and no text and no tokens.
+    """Whether most runs below hold totals over many cases, and no tokens and no text but a prompt.
 
     ``llm`` is the evidence of the whole tree, where that of its root counts as well.
     """
-    below = [sign for each in signs for sign in each.llm]
-    has_call = any(sign.kind in ("text", "tokens") for sign in (*llm, *below))
+    has_call = _tell_of_call(llm)
+    has_call |= any(_tell_of_call(each.llm) for each in signs if not each.is_only_prompt)
     return not has_call and sum(each.many_cases for each in signs) * 2 > len(signs)
+
+
+def _tell_of_call(llm: Sequence[Sign]) -> bool:
+    return any(sign.kind in ("text", "tokens") for sign in llm)
 
 
 def _training_stage(signs: Sequence[Signs]) -> Sign | None:

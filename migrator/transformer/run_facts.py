@@ -11,7 +11,7 @@ import yaml
 from migrator import encoding
 from migrator.model import Json, SpanEvent
 from migrator.transformer.field_values import DURATIONS_MS, FieldValues
-from migrator.transformer.found import Duration, Found, Tokens
+from migrator.transformer.found import LONGEST_MS, MOST_TOKENS, Duration, Found, Tokens
 from migrator.transformer.logged_keys import values_inside
 from migrator.transformer.logged_tables import read_rows
 from migrator.transformer.model_names import (
@@ -115,20 +115,21 @@ class RunFacts(FieldValues):
         """Tokens that are part of the input or output count: read from a cache, or reasoning."""
         details: dict[str, float] = {}
         for name in TOKEN_DETAILS:
-            if (found := self.number(name)) and found[0] >= 0:
+            if (found := self.number(name)) and 0 <= found[0] <= MOST_TOKENS:
                 details[name] = found[0]
         return details
 
     def duration_ms(self, length_ms: float | None) -> Duration | None:
-        """The logged duration. ``length_ms`` is how long the run itself was open, if known."""
+        """The logged duration, up to a week. ``length_ms``: how long the run was open, if known."""
         for name, unit_ms in DURATIONS_MS.items():
-            if (found := self.number(name)) and found[0] >= 0:
+            if (found := self.number(name)) and 0 <= found[0] * unit_ms <= LONGEST_MS:
                 return Duration(found[0] * unit_ms, found[1], "")
         if (found := self.number("duration_unknown")) and found[0] >= 0:
             has_seconds = self._has_part_of_a_unit(found[1].key)
             factor, unit = guess_unit(found[0], None if has_seconds else length_ms)
             assumed = f"{found[1].origin} is taken to be in {unit}"
-            return Duration(found[0] * factor, found[1], assumed)
+            if found[0] * factor <= LONGEST_MS:
+                return Duration(found[0] * factor, found[1], assumed)
         return None
 
     def _has_part_of_a_unit(self, whole: str) -> bool:

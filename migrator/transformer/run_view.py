@@ -40,7 +40,9 @@ from migrator.transformer.loose_texts import (
     worked_on,
 )
 from migrator.transformer.media import media_of
+from migrator.transformer.payloads import answer_of
 from migrator.transformer.prose import Prose, asks
+from migrator.transformer.python_repr import parse_value
 from migrator.transformer.run_facts import RunFacts
 from migrator.transformer.text_names import (
     ASKED_AT_LAST,
@@ -229,9 +231,11 @@ class RunView(RunFacts):
             return None, ()
         value = founds[0].value
         if isinstance(value, str):
-            value = self._without_question(value)
-            value = parse_json(value)
-        return value, founds[:1]
+            value = parse_value(self._without_question(value))
+        said = answer_of(value) if isinstance(value, Mapping) else None
+        if said is None:
+            return value, founds[:1]
+        return said.value, (founds[0]._replace(inside=said.inside),)
 
     def _without_question(self, text: str) -> str:
         """The answer of a note that repeats what was asked; any other text unchanged."""

@@ -41,8 +41,8 @@ def signs_of(view: RunView) -> Signs:
     """Weigh one run by itself."""
     evidence = Evidence.of(view)
     llm = _hits(LLM_RULES, evidence)
-    is_timed = any(sign.kind == "time" for sign in llm)
-    is_call = evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_timed
+    is_measured = any(sign.kind == "work" for sign in llm)
+    is_call = evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_measured
     if is_call or holds_lengths_of_call(view.run):
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT

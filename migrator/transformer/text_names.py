@@ -13,7 +13,8 @@ from migrator.transformer.input_parts import as_chat_if_one
 from migrator.transformer.payloads import answer_of, are_texts_by_key
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, kind_of_text
-from migrator.transformer.values import is_error, parse_json, words
+from migrator.transformer.python_repr import parse_value
+from migrator.transformer.values import is_error, words
 
 NO_ANSWERS = words("error exception expected reference ground gold golden target truth")
 """Words of keys that hold no answer, whatever their last word."""
@@ -114,7 +115,7 @@ def is_of_retrieval(name: str) -> bool:
 
 def messages_at(found: Found) -> Sequence[Message]:
     """The messages of a chat that was logged as one value; empty when it is not a chat."""
-    value = parse_json(found.value) if isinstance(found.value, str) else found.value
+    value = parse_value(found.value) if isinstance(found.value, str) else found.value
     if isinstance(value, str) or value is None:
         return ()
     return messages_of(value)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from migrator.transformer import clocks
 from migrator.transformer.clocks import EARLIEST_MS, MS
-from migrator.transformer.node_sources import LONGEST_MS
 from migrator.transformer.nodes import Node
 
 TICK = 1_000  # 1 µs: what the UI shows, and the least length of a span
@@ -89,7 +88,7 @@ def _move_back(node: Node) -> None:
     logged = node.source.logged_duration(length_ms)
     if logged is None:
         return
-    if length_ms < POST_HOC * logged.ms <= POST_HOC * LONGEST_MS:
+    if length_ms < POST_HOC * logged.ms:
         node.post_hoc_ms = logged.ms
         if not node.no_end:  # an open run's end is when the call's metrics were written
             node.end_ns = node.start_ns

@@ -27,7 +27,8 @@ from migrator.transformer.payloads import (
 from migrator.transformer.profile_index import ProfileIndex, Shape, shape_of
 from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, has_latin_word, is_statement, kind_of_text
-from migrator.transformer.text_names import is_product
+from migrator.transformer.python_repr import parse_value
+from migrator.transformer.text_names import is_by_model, is_product
 from migrator.transformer.values import is_error, parse_json, transcript, words
 
 LAST = 1_000_000  # rank of what a profile does not list
@@ -47,6 +48,8 @@ OF_THE_MODEL = words(
 )
 """Words of keys whose value the model wrote, be it code, SQL or data."""
 CODE = words("sql code script command cmd")
+CUT = words("preview snippet excerpt")
+"""Words of keys that hold the beginning of a text."""
 LEAST_CODE_WORDS = 4
 
 PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
@@ -123,7 +126,7 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
             parts = parts_of(value, index.fields_of_param)
             if is_usual:
                 parts = _of_own_question(run, parts)
-            answers = any(part.field.endswith("outputs") for part in parts)
+            answers = any(_is_answer(part, place, key) for part in parts)
             is_made = not answers and is_product(PurePath(key).stem)
             for part in parts:
                 field = part.field
@@ -136,6 +139,12 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
         elif not is_usual and "\n" in text and transcript(text)[1] is not None:
             entries.append(Entry("calls", Found(text, place, key)))
     return entries
+
+
+def _is_answer(part: Part, place: str, key: str) -> bool:
+    """Whether a part of an object answers, by its field or by its name: ``translated_text``."""
+    found = Found(part.value, place, key, part.inside)
+    return part.field.endswith("outputs") or is_by_model(found)
 
 
 def _of_own_question(run: RunRecord, parts: Sequence[Part]) -> list[Part]:
@@ -151,7 +160,7 @@ def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
     """Model and tokens in listed values that are bodies of an API, or name an LLM as those do."""
     entries: list[Entry] = []
     for found in founds:
-        body = parse_json(found.value) if isinstance(found.value, str) else found.value
+        body = parse_value(found.value) if isinstance(found.value, str) else found.value
         if not isinstance(body, dict):
             continue
         facts = response_facts(body)
@@ -311,6 +320,8 @@ def _has_other_word(name: str) -> bool:
     parts = set(normalise(name).split("_"))
     if not OF_THE_MODEL.isdisjoint(parts):
         parts -= CODE
+    if not CUT.isdisjoint(parts):
+        parts -= {"prompt"}  # prompts that are cut are those of users
     return not NOT_A_TEXT_OF_CALLS.isdisjoint(parts)
 
 

@@ -10,6 +10,7 @@ tree follows from matching starts and ends, like brackets. An error leaves no fi
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,7 +126,8 @@ def _events_by_folder(view: RunView) -> dict[str, dict[tuple[int, str], _Event]]
 def _segments(points: Sequence[MetricPoint]) -> list[list[MetricPoint]]:
     """Split the history of ``step`` where the handler began to count anew."""
     segments: list[list[MetricPoint]] = []
-    for point in sorted(points, key=lambda p: p.timestamp_ms):  # stable: file order in a ms
+    numbers = [point for point in points if math.isfinite(point.value)]
+    for point in sorted(numbers, key=lambda p: p.timestamp_ms):  # stable: file order in a ms
         if not segments or point.value <= segments[-1][-1].value:
             segments.append([])
         segments[-1].append(point)

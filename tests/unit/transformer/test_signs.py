@@ -78,11 +78,11 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 4), ("latency", 1)]),
         ({"texts": {"answer.txt": REPORT},
           "metrics": {"llm_time_seconds": 4.0, "total_response_time_seconds": 4.3}},
-         [("text", 4), ("time", 2), ("latency", 1)]),
+         [("text", 4), ("work", 2), ("latency", 1)]),
         # The time of an LLM opens the door to what says nothing alone.
         ({"tags": {"status": "success"},
           "metrics": {"latency_ms_llm": 3900.0, "total_time_ms": 4100.0, "answer_length": 90.0}},
-         [("time", 2), ("latency", 1), ("status", 1), ("lengths", 1)]),
+         [("work", 2), ("latency", 1), ("status", 1), ("lengths", 1)]),
         ({"metrics": {"llm_latency_avg_s": 0.4}}, []),
         ({"metrics": {"llm_seconds": 88.0, "total_transactions": 900}}, []),
         ({"texts": {"answer.txt": REPORT}, "metrics": {"retrieval_time_seconds": 4.0}},
@@ -114,10 +114,20 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 1), ("latency", 1), ("retrieval", 3)]),
         ({"params": {"llm_model": "gpt-4o"}, "metrics": {"avg_similarity": 0.7}},
          [("model", 2)]),
-        # Models of two steps; a vendor and a kind of generator are none.
+        # A few calls of an LLM; many are those of a benchmark.
+        ({"metrics": {"llm_calls": 3.0, "tool_calls": 2.0, "total_time": 6.1}},
+         [("work", 3), ("latency", 1)]),
+        ({"metrics": {"llm_call_count": 210.0, "total_time": 6.1}}, []),
+        ({"metrics": {"avg_llm_calls": 3.0, "total_time": 6.1}}, []),
+        # A question under an unlisted name that says so; any other text that asks says nothing.
+        ({"params": {"query_as_typed": "Who keeps the keys of the house?"}}, [("text", 2)]),
+        ({"params": {"query_preview": "Who keeps the keys of the house?"}}, [("text", 4)]),
+        ({"params": {"greeting_preview": "Who keeps the keys of the house?"}}, []),
+        # Models of two steps, or one and its vendor; a kind of generator is none.
         ({"params": {"planner_model": "gpt-4o", "writer_model": "gpt-4o-mini"}},
          [("model", 2), ("models", 1)]),
-        ({"params": {"llm_model": "gpt-4o", "llm_provider": "openai"}}, [("model", 2)]),
+        ({"params": {"llm_model": "gpt-4o", "llm_provider": "openai"}},
+         [("model", 2), ("models", 1)]),
         ({"params": {"llm_model": "gpt-4o"}, "tags": {"generator_type": "Riddles"}},
          [("model", 2)]),
     ],
@@ -151,6 +161,12 @@ def test_cases_beside_the_length_of_one_text_are_not_those_of_an_evaluation() ->
 def test_names_of_counts_of_cases(key: str, *, is_many: bool) -> None:
     counted = run("r", params={"llm_model": "gpt-4o", key: "10"})
     assert signs_of(RunView(counted, GENERIC)).many_cases is is_many
+
+
+@pytest.mark.parametrize(("value", "is_many"), [(0.0, False), (1.0, False), (0.4, True)])
+def test_a_rate_of_0_or_1_may_be_how_one_call_ended(value: float, *, is_many: bool) -> None:
+    ended = run("r", params={"model": "gpt-4o"}, metrics={"error_rate": value})
+    assert signs_of(RunView(ended, GENERIC)).many_cases is is_many
 
 
 @pytest.mark.parametrize("metric", ["recall_at_5", "ndcg@10", "MRR", "precision_at_k"])

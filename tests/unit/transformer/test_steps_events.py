@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -277,6 +278,19 @@ def test_files_that_are_not_what_their_name_says_still_give_one_trace(
     made = plan(handler_run(texts))
     assert (made.profile, len(made.traces)) == ("langchain-callback", 1)
     assert made.traces[0].spans[0].run_id == run_id("langchainrun")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_points_of_a_history_that_are_no_numbers_are_passed_over(number: float) -> None:
+    texts = {
+        "chain_start_1.json": event("chain_start", 1, name="C", inputs="q=a"),
+        "chain_end_1.json": event("chain_end", 2, outputs="text=c"),
+    }
+    counters = {"chain_starts": 1, "llm_starts": 0}
+    sound = [(10, 1, 0), (20, 2, 0)]
+    made = trace(run("r", metrics={"step": [(0, number, 0), *sound], **counters}, texts=texts))
+    expected = trace(run("r", metrics={"step": sound, **counters}, texts=texts))
+    assert [span.start_ns for span in made.spans] == [span.start_ns for span in expected.spans]
 
 
 def test_empty_run_of_a_handler_stays_a_run() -> None:

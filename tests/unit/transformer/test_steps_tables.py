@@ -477,6 +477,15 @@ def test_seconds_and_milliseconds_of_a_row_are_its_duration(name: str, ms: int) 
     assert made.execution_ms == ms
 
 
+@pytest.mark.parametrize("seconds", [8 * 86_400, 1e300, 1e306])  # 1e309 ms: no float has so many
+def test_duration_above_a_week_is_not_believed(seconds: float) -> None:
+    names = ["question", "response", "latency_s"]
+    made = columns(names, ["Where is it?", "There.", seconds])
+    without = columns(names[:2], ["Where is it?", "There."])
+    assert made.execution_ms == without.execution_ms
+    assert shown(made) == ({"question": "Where is it?"}, "There.")
+
+
 def test_source_of_an_assessment_is_the_column() -> None:
     names = ["question", "response", "target", "faithfulness"]
     made = columns(names, ["Where is it?", "There.", "There!", 0.5])

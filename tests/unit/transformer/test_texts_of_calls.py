@@ -326,7 +326,7 @@ def test_text_alone_that_a_model_wrote_is_an_answer_even_if_it_requests_somethin
 @pytest.mark.parametrize("word", ["preview", "snippet", "excerpt"])
 def test_name_of_a_text_that_was_cut_is_read_like_that_of_the_whole(word: str) -> None:
     params = {**LLM, f"query_{word}": ASKED, f"answer_{word}": ANSWER}
-    assert shown(params=params) == ({"query": ASKED}, ANSWER)
+    assert shown(params=params) == ({f"query_{word}": ASKED}, ANSWER)
 
 
 def test_param_of_a_call_that_failed_is_not_its_answer() -> None:
@@ -381,6 +381,19 @@ def test_tree_of_totals_is_an_evaluation() -> None:
     answer = {"answer.txt": ANSWER}
     asked = child("rag", metrics=totals, texts=answer), child("plain", metrics=totals, texts=answer)
     assert len(plan(run("r", params=LLM), *asked).traces) == 1
+
+
+def test_tree_of_prompts_and_their_averages_is_a_search() -> None:
+    def candidate(number: int, **given: Any) -> Any:
+        params = {"candidate": str(number), **LLM}
+        metrics = {"mean_judge": 0.6 + number / 10, **given.pop("metrics", {})}
+        texts = {"prompt.txt": "Answer {question} in one sentence.", **given.pop("texts", {})}
+        return run(f"candidate {number}", "r", params=params, metrics=metrics, texts=texts)
+
+    root = run("r", params=LLM)
+    assert plan(root, *map(candidate, range(4))).traces == ()
+    answered = [candidate(number, texts={"answer.txt": ANSWER}) for number in range(4)]
+    assert len(plan(root, *answered).traces) == 1
 
 
 def test_report_over_many_cases_is_not_a_call() -> None:
@@ -554,6 +567,17 @@ def test_data_in_the_file_of_a_response_is_the_answer(body: Any) -> None:
     texts = {"user_prompt.txt": ASKED, "llm_response.json": json.dumps(body)}
     assert shown(params=LLM, texts=texts) == ({"user_prompt": ASKED}, body)
     assert shown(params={}, texts=texts) == ({"user_prompt": ASKED}, None)
+
+
+def test_object_named_after_an_action_that_holds_what_it_was_made_of() -> None:
+    pair = {"source_text": ASKED, "translated_text": ANSWER, "error": None}
+    texts = {"translation_event.json": json.dumps(pair)}
+    assert shown(texts=texts, metrics={"latency_ms": 812.0}) == ({"source_text": ASKED}, ANSWER)
+
+
+def test_prompt_that_was_cut_is_what_was_asked() -> None:
+    cut = {"params": {**LLM, "top_p": "1"}, "tags": {"prompt_snippet": ASKED}}
+    assert shown(**cut, metrics={"latency_ms": 900.0}) == ({"prompt_snippet": ASKED}, None)
 
 
 def test_few_words_are_not_the_answer_of_many_tokens() -> None:

@@ -1,0 +1,103 @@
+"""Objects that a program logged by ``str()``: Python's dicts and lists, and responses of libraries.
+
+``str(response)`` is ``content='Paris.' additional_kwargs={} …`` of LangChain's messages and
+``candidates=[Candidate(…)] …`` of Google's client, in the form that pydantic gives its models; of
+the clients of OpenAI and Anthropic it is ``ChatCompletion(id='…', choices=[Choice(…)])``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Mapping
+
+from migrator.model import Json
+from migrator.transformer.payloads import answer_of
+from migrator.transformer.values import as_number, parse_json
+
+MOST_CHARS = 200_000  # a longer text is not parsed
+_EXPRESSION = re.compile(r"\s*(?:[\[{]|[A-Z]\w*\([a-z_]\w*=)")
+_ARGUMENTS = re.compile(r"\s*[a-z_]\w*=(?:['\"\[]|None\s)")
+_KEY = re.compile(r"([A-Za-z_]\w*)=(?!=)")
+_STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_STRING_OR_ENUM = re.compile(rf"{_STRING.pattern}|(<\w[^<>]*>)", re.DOTALL)  # <Reason.STOP: 1>
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def parse_value(text: str) -> Json:
+    """Parse a text that is JSON or the repr of an object; any other text comes back unchanged.
+
+    An object of a class is its arguments, with the name of the class under ``type``.
+    """
+    value = parse_json(text)
+    if value is not text or len(text) > MOST_CHARS:
+        return value
+    if _EXPRESSION.match(text):
+        node = _parsed(text.strip())
+        return text if node is None else _value(node)
+    if _ARGUMENTS.match(text):
+        body = _arguments(text.strip())
+        return text if answer_of(body) is None else body
+    return text
+
+
+def _parsed(text: str) -> ast.expr | None:
+    """The syntax tree of a text; None when it is not Python."""
+    code = _STRING_OR_ENUM.sub(lambda match: repr(match[1]) if match[1] else match[0], text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a backslash that begins no escape
+            return ast.parse(code, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+
+
+def _value(node: ast.expr) -> Json:
+    """The value of a tree; what has no JSON stays source text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
+        return node.value
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        return [_value(each) for each in node.elts]
+    if isinstance(node, ast.Dict) and all(node.keys):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {str(_value(key)): _value(each) for key, each in pairs if key is not None}
+    if isinstance(node, ast.Call) and node.keywords and not node.args:
+        given = {each.arg or "": _value(each.value) for each in node.keywords}
+        return {"type": ast.unparse(node.func), **given}
+    source = ast.unparse(node)
+    number = as_number(source)
+    return source if number is None else number
+
+
+def _arguments(text: str) -> Mapping[str, Json]:
+    """Read ``key=value key=value``; a value whose end was cut off is what is left of it."""
+    starts = _starts_of_arguments(text)
+    ends = [*(match.start() for match in starts[1:]), len(text)]
+    found: dict[str, Json] = {"type": "message"} if text.startswith("content=") else {}
+    for match, end in zip(starts, ends, strict=True):
+        given = text[match.end() : end].strip()
+        node = _parsed(given) or _parsed(given + given[:1])
+        found[match[1]] = given if node is None else _value(node)
+    return found
+
+
+def _starts_of_arguments(text: str) -> list[re.Match[str]]:
+    """Where arguments begin, outside of strings and brackets."""
+    starts: list[re.Match[str]] = []
+    depth = at = 0
+    while at < len(text):
+        step = 1
+        if string := _STRING.match(text, at):
+            step = len(string[0])
+        elif depth == 0 and (key := _KEY.match(text, at)):
+            starts.append(key)
+            step = len(key[0])
+        elif text[at] in "'\"":
+            break  # a string without an end: the text was cut
+        elif text[at] in _OPENING:
+            depth += 1
+        elif text[at] in _CLOSING:
+            depth -= 1
+        at += step
+    return starts
