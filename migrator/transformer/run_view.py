@@ -280,16 +280,17 @@ class RunView(RunFacts):
         """Whether the tokens of the run's answer can't be those of a text: too few, or too many.
 
         A text under a model's name may be the end of long thoughts, or the beginning of an answer.
-        Where the run failed, a param or tag is not its answer.
+        Where the run failed, another param or tag is not its answer.
         """
-        if self.run.status == "FAILED" and text.place != "artifact":
+        is_by_name = is_named_by_model(text.key)
+        if self.run.status == "FAILED" and text.place != "artifact" and not is_by_name:
             return True
         tokens = self.number("output_tokens")
         if tokens is None or tokens[0] <= 0:
             return False
         chars = len(str(text.value))
         is_too_short = chars < tokens[0] and chars < LEAST_CUT and text.place != "artifact"
-        if is_too_short and not is_named_by_model(text.key):
+        if is_too_short and not is_by_name:
             return True
         return chars > tokens[0] * MOST_CHARS_OF_TOKEN
 

@@ -337,6 +337,8 @@ def test_param_of_a_call_that_failed_is_not_its_answer() -> None:
     assert shown(params=params) == (None, params["situation"])
     asked = ({"situation": params["situation"]}, None)
     assert shown(params=params, status="FAILED") == asked
+    written = {**LLM, "generated_verse": ANSWER}
+    assert shown(params=written, status="FAILED") == (None, ANSWER)
 
 
 def test_param_alone_beside_an_answer_and_an_llm_was_asked() -> None:
