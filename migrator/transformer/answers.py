@@ -114,11 +114,13 @@ def short_answers(view: Reading, least: Prose) -> list[Found]:
     """A few words under the name of an answer, beside the name of an LLM."""
     if not names_llm(view):
         return []
-    return [
+    by_model = [found for found in view.maybe("maybe_inputs", least) if is_by_model(found)]
+    named = [
         found
         for found in view.maybe("maybe_outputs", least)
         if found.stem.rpartition("_")[2] in SHORT_ANSWERS
     ]
+    return [*named, *by_model]
 
 
 def has_short_answer(view: Reading) -> bool:

@@ -8,8 +8,14 @@ from functools import lru_cache
 
 from migrator.model import RunRecord
 from migrator.transformer.profiles import normalise
-from migrator.transformer.text_names import OF_LOOKED_UP, PROMPT_WORDS, is_of_retrieval
-from migrator.transformer.values import as_number, last_value
+from migrator.transformer.text_names import (
+    OF_LOOKED_UP,
+    PROMPT_WORDS,
+    SURE_ANSWER_WORDS,
+    USER_WORDS,
+    is_of_retrieval,
+)
+from migrator.transformer.values import as_number, last_value, words
 
 MANY_CASES = re.compile(
     r"^(avg|average|mean|median|p50|p90|p95|p99|pass)_|_(avg|average|mean|median|rate|std|p95|p99)$"
@@ -25,7 +31,7 @@ CASE_COUNT = re.compile(
     r"|examples|requests|rows|tests|iterations|trials|prompts|calls|conversations|count)"
     r"(_(count|requested|evaluated|tested|scored))?$|^n$"
 )
-"""Names of params and metrics that count cases, if the number is above 1."""
+"""Names of params and metrics that count cases, if the number is above 1 and no param limits it."""
 
 BULK_COUNT = re.compile(
     r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
@@ -44,8 +50,18 @@ OF_ONE_CALL = re.compile(
 )
 """Metrics that one call has, and no score."""
 
+LOOKED_UP = re.compile(
+    r"^((num|n|number_of|total)_)?((retrieved|source|context|relevant|reranked)_)?"
+    r"(chunks|docs|documents|sources|contexts|passages)(_(retrieved|used|found))?$"
+)
+TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
+OF_EACH_CALL = TIME_WORDS | words(
+    "tokens token cost usd faithfulness relevancy correctness groundedness accuracy quality"
+)
+"""Words of what is measured or judged of each call, so that its average is over many calls."""
+
 TEXT_LENGTH = re.compile(
-    r"^(?!max_|min_|avg_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
+    r"^(?!max_|min_|avg_|average_|mean_)(\w+_)?(length|len|chars|characters|words|word_count|char_count)$"
     r"|^len(gth)?_(of_)?(the_)?(question|query|answer|response|reply|output|text|context)$"
 )
 
@@ -55,20 +71,30 @@ def has_averages(run: RunRecord, *, is_one: bool) -> bool:
 
     ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
+    has_length = any(map(is_length_of_call, (*run.metrics, *run.params)))
     for key, points in run.metrics.items():
         name = normalise(key)
+        is_of_part = has_length and OF_EACH_CALL.isdisjoint(name.split("_"))
         is_outcome = OUTCOME_RATE.search(name) is not None and last_value(points) in (0, 1)
-        is_of_one = is_outcome or (is_one and OF_LOOKED_UP.match(name) is not None)
+        is_looked_up = is_one and OF_LOOKED_UP.match(name) is not None
+        is_of_one = is_of_part or is_outcome or is_looked_up
         if MANY_CASES.search(name) and not is_of_one:
             return True
     return False
 
 
 def counts_cases(run: RunRecord) -> bool:
-    """Whether a run counts several cases, and not the characters of one text."""
+    """Whether a run counts several cases, and not the characters of one text.
+
+    It passes over the rounds of a loop that has a limit: ``iterations`` beside ``max_iterations``.
+    """
     if has_text_length(run):
         return False
-    return any(n > 1 and CASE_COUNT.match(name) for name, n in _numbers(run))
+    limited = {normalise(key).removeprefix("max_") for key in run.params if key.startswith("max")}
+    return any(
+        count > 1 and CASE_COUNT.match(name) and name.rpartition("_")[2] not in limited
+        for name, count in _numbers(run)
+    )
 
 
 def counts_many(run: RunRecord) -> bool:
@@ -98,6 +124,33 @@ def is_text_length(key: str) -> bool:
     """Whether a key counts the characters or words of a text that was asked or answered."""
     name = normalise(key)
     return TEXT_LENGTH.match(name) is not None and PROMPT_WORDS.isdisjoint(name.split("_"))
+
+
+def is_length_of_call(key: str) -> bool:
+    """Whether a key says how long a question or an answer was."""
+    return _is_length_of(key, USER_WORDS | SURE_ANSWER_WORDS)
+
+
+@lru_cache(maxsize=10_000)
+def _is_length_of(key: str, nouns: frozenset[str]) -> bool:
+    return is_text_length(key) and not nouns.isdisjoint(normalise(key).split("_"))
+
+
+def holds_lengths_of_call(run: RunRecord) -> bool:
+    """Whether a run says how long a question was, and its answer or what was looked up for it."""
+    keys = (*run.metrics, *run.params)
+    if not any(_is_length_of(key, USER_WORDS) for key in keys):
+        return False
+    is_answered = any(_is_length_of(key, SURE_ANSWER_WORDS) for key in keys)
+    return is_answered or count_of_looked_up(run) is not None
+
+
+def count_of_looked_up(run: RunRecord) -> str | None:
+    """The (normalised) key that counts the few documents of one look-up; None without one."""
+    for name, count in _numbers(run):
+        if LOOKED_UP.match(name) and 0 < count < LEAST_BULK:
+            return name
+    return None
 
 
 def _numbers(run: RunRecord) -> Iterator[tuple[str, float]]:

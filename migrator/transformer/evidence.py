@@ -21,7 +21,14 @@ from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, asks, is_one_request, kind_of_text
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
-from migrator.transformer.text_names import PROMPT_WORDS, SURE_QUESTION_WORDS, is_report
+from migrator.transformer.text_names import (
+    PROMPT_WORDS,
+    SURE_ANSWER_WORDS,
+    SURE_QUESTION_WORDS,
+    USER_WORDS,
+    is_by_model,
+    is_report,
+)
 from migrator.transformer.values import as_number, words
 
 VERSION_KEY = re.compile(
@@ -31,12 +38,8 @@ VERSION_KEY = re.compile(
 VERSION_NAME = re.compile(
     r"(?i)(^|[\s_-])(v\d+|versions?|variants?|templates?|baseline|prompts?)(?=$|[\s_\d-])"
 )
-USER_WORDS = words("user question query questions queries ask asked message request")
 ASKING_WORDS = USER_WORDS - {"message", "request"}
 WORDS_OF_AIMS = words("task goal objective message")
-SURE_ANSWER_WORDS = words(
-    "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
-)
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
@@ -195,7 +198,8 @@ def _points_of_texts(view: RunView) -> TextPoints:
             prompt = max(prompt, points)
     for found in got:
         points = STRONG_TEXT if found.at in sure else _answer_points(found)
-        answer = max(answer, min(points, points_of_loose) if found.at in loose else points)
+        most = WEAK_TEXT if is_by_model(found) else points_of_loose
+        answer = max(answer, min(points, most) if found.at in loose else points)
     if view.turn() is not None or view.every("calls"):
         asked = STRONG_TEXT
     return TextPoints(asked, prompt, answer)

@@ -11,7 +11,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from migrator.transformer.counted_cases import LEAST_BULK, counts_things, is_text_length
+from migrator.transformer.counted_cases import (
+    LEAST_BULK,
+    TIME_WORDS,
+    count_of_looked_up,
+    counts_things,
+    is_length_of_call,
+    is_text_length,
+)
 from migrator.transformer.evidence import Evidence, Rule, Sign
 from migrator.transformer.media import media_of
 from migrator.transformer.model_names import ModelKind, kind_of_model
@@ -21,14 +28,9 @@ from migrator.transformer.unlisted import OF_MANY_CALLS
 from migrator.transformer.values import last_value, words
 
 SETTINGS = words("temperature max_tokens top_p llm_temperature max_output_tokens")
-LOOKED_UP = re.compile(
-    r"^(num|n|number_of|retrieved|total)_(retrieved_)?"
-    r"(chunks|docs|documents|sources|contexts|passages)(_retrieved|_used)?$"
-)
 PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)$")
 """Params of who builds an index."""
 
-TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
 CALL_WORDS = words("call calls invocations requests")
 API_ERROR = re.compile(
     r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
@@ -136,17 +138,24 @@ def has_retrieval(evidence: Evidence) -> Sign | None:
 
 
 def has_looked_up(evidence: Evidence) -> Sign | None:
-    """A few documents that were looked up for an LLM, where no text of the call was logged.
+    """A few documents that were looked up for a call, where no text of it was logged.
 
-    Whoever builds an index counts its parts, too, and logs the size of one.
+    The run names an LLM, or how long a question or an answer was. Whoever builds an index counts
+    its parts, too, and logs the size of one.
     """
-    if evidence.text_points or not evidence.is_llm or evidence.latency is None:
+    run = evidence.run
+    has_length = any(map(is_length_of_call, (*run.metrics, *run.params)))
+    if evidence.text_points or not (evidence.is_llm or has_length):
         return None
-    if any(PART_OF_INDEX.search(normalise(key)) for key in evidence.run.params):
+    if any(PART_OF_INDEX.search(normalise(key)) for key in run.params):
         return None
-    for key, points in evidence.run.metrics.items():
-        if LOOKED_UP.match(normalise(key)) and 0 < last_value(points) < LEAST_BULK:
-            return Sign("looked up", 1, f"a few documents that were looked up ({key})")
+    points = 1 if evidence.is_llm else 2
+    count = count_of_looked_up(run)
+    if count is not None and (has_length or evidence.latency is not None):
+        return Sign("looked up", points, f"a few documents that were looked up ({count})")
+    setting = retrieval_key(run)
+    if setting is not None and has_length:
+        return Sign("looked up", points, f"the settings of a look-up ({setting})")
     return None
 
 

@@ -14,8 +14,10 @@ from migrator.transformer.found import Found
 from migrator.transformer.profile_index import ProfileIndex
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.text_names import (
+    ASKED_AT_LAST,
     QUESTIONS,
     SURE_QUESTION_WORDS,
+    is_by_model,
     is_participle,
     number_of_step,
 )
@@ -29,7 +31,7 @@ GIVEN = words("transcript transcription document review dialogue body")
 """Words of keys whose texts a model was given to work on,"""
 
 ASKING = QUESTIONS | SURE_QUESTION_WORDS | words("prompt")
-"""Words of keys whose text, if it asks, is a question to a model: ``query_preview``."""
+"""Words of keys whose text, if it asks, is a question to a model: ``query_as_typed``."""
 
 WORKED_ON = GIVEN | words("article email essay post story")
 """and of those which it was given if an answer stands beside them."""
@@ -70,7 +72,8 @@ def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> Loose
     if not texts:
         return NO_TEXTS
     if known.is_answered:
-        return LooseTexts(asked=_by_form(texts).asked or _worked_on(texts))
+        asked = _by_form(texts).asked or _worked_on(texts)
+        return LooseTexts(asked=asked or (_only_param(texts) if known.names_llm else ()))
     if known.is_asked:
         answered = _by_model(texts)[:1]
         if known.names_llm and (last := _last_step(texts)) is not None:
@@ -117,8 +120,8 @@ def _by_form(texts: Sequence[Found]) -> LooseTexts:
 
 def _of_one(text: Found) -> LooseTexts:
     """A text alone: asked if it requests something, or if its name says so."""
-    is_request = kind_of_text(str(text.value)) is Prose.REQUEST
-    is_given = _is_named(text, USERS | GIVEN)
+    is_request = kind_of_text(str(text.value)) is Prose.REQUEST and not is_by_model(text)
+    is_given = _is_named(text, USERS | GIVEN | ASKED_AT_LAST)
     is_input = is_request or (is_given and not is_named_by_model(text.key))
     return LooseTexts(asked=(text,)) if is_input else LooseTexts(answered=(text,))
 
@@ -127,6 +130,12 @@ def _worked_on(texts: Sequence[Found]) -> tuple[Found, ...]:
     """The one text whose name says that a model was given it to work on."""
     given = [found for found in texts if _is_named(found, WORKED_ON)]
     return tuple(given) if len(given) == 1 else ()
+
+
+def _only_param(texts: Sequence[Found]) -> tuple[Found, ...]:
+    """The one text in a param or tag whose name does not say that a model wrote it."""
+    params = [found for found in _params(texts) if not is_named_by_model(found.key)]
+    return tuple(params) if len(params) == 1 else ()
 
 
 def _is_named(found: Found, nouns: frozenset[str]) -> bool:

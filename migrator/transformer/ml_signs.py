@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from migrator.model import RunRecord
-from migrator.transformer.evidence import STRONG_TEXT, Evidence, Rule, Sign
+from migrator.transformer.evidence import ASKING_WORDS, STRONG_TEXT, Evidence, Rule, Sign
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, kind_of_text
@@ -83,14 +83,18 @@ def has_training_dataset(evidence: Evidence) -> Sign | None:
 
 
 def has_predicted_class(evidence: Evidence) -> Sign | None:
-    """The class that a model put a text into, where nobody asked, answered or named an LLM."""
+    """The class that a model put a text into, where no user asked and no LLM answered."""
     has_call = evidence.is_llm or evidence.answer_points or evidence.tokens.are_known
-    if has_call or evidence.asked_points >= STRONG_TEXT:
+    if has_call or any(
+        not ASKING_WORDS.isdisjoint(each.stem.split("_")) for each in evidence.texts
+    ):
         return None
-    for key, text in evidence.run.params.items():
+    run = evidence.run
+    is_text = {key for key, text in run.params.items() if kind_of_text(text) >= Prose.PROSE}
+    for key in (*run.params, *run.metrics):
         is_class = not PREDICTED_WORDS.isdisjoint(normalise(key).split("_"))
-        if is_class and kind_of_text(text) < Prose.PROSE:
-            return Sign("class", -2, f"a class that was predicted ({key})")
+        if is_class and key not in is_text:
+            return Sign("class", -4, f"a class that was predicted ({key})")
     return None
 
 

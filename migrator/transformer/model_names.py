@@ -81,13 +81,14 @@ MODEL_KEY = re.compile(
 
 NOT_THE_MODEL = words(
     "embed embedding embeddings embedder rerank reranker ranker retriever retrieval vector sparse "
-    "judge judging evaluator evaluation eval grader critic scorer whisper speech stt tts asr "
+    "judge judging evaluator evaluation eval grader critic scorer validator validation verifier "
+    "whisper speech stt tts asr "
     "transcription transcriber voice audio vision image tokenizer moderation guard registered "
     "classifier base pretrained backbone student teacher log logged path dir size"
 )
 """Words of such keys that say that the model is not the one that answered."""
 
-JUDGES = words("judge judging evaluator grader critic scorer")
+JUDGES = words("judge judging evaluator grader critic scorer validator validation verifier")
 """Words of keys whose model judges: the run's own where it names no other."""
 
 BASES = words("base backbone pretrained classifier")

@@ -295,8 +295,8 @@ def _has_answer(row: Mapping[str, Json], fields_of: FieldsOfKey) -> bool:
 
 def _pair(body: Mapping[str, Json]) -> Json:
     """A chat of ``{"user": "…", "assistant": "…"}``; None for any other object."""
-    asked = next((key for key in body if key.lower() in ASKING), None)
-    answered = next((key for key in body if key.lower() in ANSWERING), None)
+    asked = next((key for key in body if _role(key) in ASKING), None)
+    answered = next((key for key in body if _role(key) in ANSWERING), None)
     if asked is None or answered is None:
         return None
     if not isinstance(body[asked], str) or not isinstance(body[answered], str):
@@ -305,6 +305,12 @@ def _pair(body: Mapping[str, Json]) -> Json:
         {"role": "user", "content": body[asked]},
         {"role": "assistant", "content": body[answered]},
     ]
+
+
+def _role(key: str) -> str:
+    """The role that a key names: ``user`` for ``user``, ``user_message`` and ``user_messages``."""
+    role, _, noun = key.lower().partition("_")
+    return role if noun.removesuffix("s") in ("", "message", "text") else ""
 
 
 def _named_parts(value: Json, fields_of: FieldsOfKey, wanted: Sequence[str]) -> list[Part]:

@@ -24,8 +24,12 @@ from migrator.transformer.profiles import (
     SpanRule,
     normalise,
     sources_beside_fields,
+    without_cut,
 )
 from migrator.transformer.values import natural
+
+TEXTS = ("inputs", "maybe_inputs", "outputs", "maybe_outputs")
+"""The fields that a param or tag also fills where its name says that it was cut."""
 
 TABLE_FIELDS = ("tables", "documents")
 """The fields that a table of ``mlflow.log_table`` may fill."""
@@ -187,6 +191,9 @@ class ProfileIndex:
                 if _matches(each.source, place, key)
             ]
             found = (*self._by_key.get((place, key), ()), *searched)
+            whole = without_cut(key)
+            if not found and whole != key and place != "metric":
+                found = tuple(each for each in self.fields_of(place, whole) if each.field in TEXTS)
             if len(self._fields_by_name) < MOST_NAMES:
                 self._fields_by_name[place, key] = found
         return found

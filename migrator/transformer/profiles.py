@@ -73,9 +73,10 @@ USUAL_FILES = (
 USUAL_FOLDERS = (
     r"(?:.*/)?(?:[^/]*model[^/]*|checkpoints?[^/]*|plots?|figures?|images?|src|code|logs?|docs?|tmp|"
     r"tables?|samples?|examples?|annotations?|corpus|corpora|\.[^/]*|__[^/]*)/"
-    r"|.*/[^/]*\d[^/]*$"
+    r"|.*/(?!tmp\w{8}\.)[^/]*\d[^/]*$"
 )
 """Folders of training and packaging, and files with numbers in folders: there may be thousands.
+A file of Python's ``tempfile`` has numbers by chance.
 ``maybe_calls`` reads none of these below a folder of any name."""
 
 _USUAL_FILE = re.compile(USUAL_FILES, re.IGNORECASE)
@@ -401,6 +402,14 @@ def normalise(key: str) -> str:
     plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", spaced))
     whole = unicodedata.normalize("NFC", plain)  # letters of Korean, marks of Japanese and others
     return re.sub(r"[\s.\-/:_]+", "_", whole.casefold()).strip("_")
+
+
+_CUT = re.compile(r"_(preview|snippet|excerpt)$")
+
+
+def without_cut(key: str) -> str:
+    """The (normalised) key of a text without the word which says that the text was cut."""
+    return _CUT.sub("", key)
 
 
 def parse_source(text: str) -> Source:

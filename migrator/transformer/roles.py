@@ -210,9 +210,6 @@ def role_of_tree(
     tree = TreeSigns.of(root, below, tops)
     if other := tree.other_work():
         return other
-    if root is not None and not tree.llm and known_names.has_only_jobs_like(root.run):
-        why = "nothing in it speaks of an LLM, and trees of its name are pipelines or sweeps"
-        return Verdict(Role.PIPELINE, (why,))
     weighed = tree.weighed()
     score = _score(weighed)
     if tree.is_search(score) or score <= tree.least_score():
@@ -220,6 +217,9 @@ def role_of_tree(
         if tree.search or not _has_stages(tops):
             role, why = Role.SWEEP, "a search over settings"
         return Verdict(role, (f"{why} (score {score})", *_reasons(weighed)))
+    if root is not None and not tree.llm and known_names.has_only_jobs_like(root.run):
+        why = "nothing in it speaks of an LLM, and trees of its name are pipelines or sweeps"
+        return Verdict(Role.PIPELINE, (why,))
     role, why = _shape(root, tops)
     doubt = "" if score >= CONVERT_FLAT else f" (score {score}: few signs either way)"
     return Verdict(role, (f"{why}{doubt}", *_reasons(weighed)))

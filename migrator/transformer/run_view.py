@@ -280,13 +280,17 @@ class RunView(RunFacts):
         """Whether the tokens of the run's answer can't be those of a text: too few, or too many.
 
         A text under a model's name may be the end of long thoughts, or the beginning of an answer.
+        Where the run failed, another param or tag is not its answer.
         """
+        is_by_name = is_named_by_model(text.key)
+        if self.run.status == "FAILED" and text.place != "artifact" and not is_by_name:
+            return True
         tokens = self.number("output_tokens")
         if tokens is None or tokens[0] <= 0:
             return False
         chars = len(str(text.value))
         is_too_short = chars < tokens[0] and chars < LEAST_CUT and text.place != "artifact"
-        if is_too_short and not is_named_by_model(text.key):
+        if is_too_short and not is_by_name:
             return True
         return chars > tokens[0] * MOST_CHARS_OF_TOKEN
 
@@ -309,11 +313,27 @@ class RunView(RunFacts):
         for found in (*self.every("outputs"), *self.every("maybe_outputs")):
             messages = messages_at(found)
             if messages and (turn := turn_of(messages, questions)) is not None:
-                yield turn, found
+                answer = turn.answer if turn.answer is not None else self.answer_beside(found.value)
+                yield turn._replace(answer=answer), found
         for found in self.every("maybe_outputs"):
             value = parse_json(found.value) if isinstance(found.value, str) else found.value
             if (turn := turn_of_texts(value, questions)) is not None:
                 yield turn, found
+
+    def answer_beside(self, value: Json) -> str | None:
+        """The answer in an object that holds it beside the messages: ``{"messages", "response"}``.
+
+        None when the object holds no such text, or several.
+        """
+        body = parse_json(value) if isinstance(value, str) else value
+        if not isinstance(body, Mapping):
+            return None
+        beside = [
+            text
+            for key, text in body.items()
+            if isinstance(text, str) and "outputs" in self.index.fields_of_param(key)
+        ]
+        return beside[0] if len(beside) == 1 else None
 
     def _questions(self) -> list[str]:
         """The texts that the run logged as asked, beside any chat."""

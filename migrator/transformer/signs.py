@@ -9,7 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from migrator.transformer.counted_cases import counts_cases, counts_many, has_averages
+from migrator.transformer.counted_cases import (
+    counts_cases,
+    counts_many,
+    has_averages,
+    holds_lengths_of_call,
+)
 from migrator.transformer.evidence import FAIR_TEXT, Evidence, Rule, Sign
 from migrator.transformer.llm_signs import CONTEXT_RULES, LLM_RULES
 from migrator.transformer.ml_signs import ML_RULES, works_on_data
@@ -37,7 +42,8 @@ def signs_of(view: RunView) -> Signs:
     evidence = Evidence.of(view)
     llm = _hits(LLM_RULES, evidence)
     is_measured = any(sign.kind == "work" for sign in llm)
-    if evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_measured:
+    is_call = evidence.is_llm or evidence.text_points or evidence.tokens.are_known or is_measured
+    if is_call or holds_lengths_of_call(view.run):
         llm += _hits(CONTEXT_RULES, evidence)
     own_text = max(evidence.asked_points, evidence.answer_points) >= FAIR_TEXT
     is_averaged = has_averages(view.run, is_one=evidence.is_of_one_request)

@@ -29,6 +29,14 @@ BY_MODEL = words(
 PREDICTED_WORDS = words("predicted prediction label class")
 """Words of keys whose value is the class that a classifier found."""
 
+USER_WORDS = words("user question query questions queries ask asked message request")
+"""Words of keys that speak of what a user asked."""
+
+SURE_ANSWER_WORDS = words(
+    "answer response reply completion respuesta resposta reponse antwort risposta 回答 generated"
+)
+"""Words of keys whose text, two words or more, is an answer."""
+
 SURE_QUESTION_WORDS = words("question pregunta pergunta frage domanda 问题 質問 user")
 """Words of keys whose text, two words or more, is a question of a user."""
 

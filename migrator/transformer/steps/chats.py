@@ -35,6 +35,9 @@ def conversation_steps(view: RunView) -> tuple[Step, ...]:
     for found in view.every("events"):
         messages = messages_of(found.value)
         if any(message.role in ASKING and message.text for message in messages):
+            answer = view.answer_beside(found.value)
+            if answer and messages[-1].role in ASKING:
+                messages.append(Message("assistant", answer, None, in_zone=False, raw={}))
             return tuple(_steps(view, found, messages))
     return ()
 

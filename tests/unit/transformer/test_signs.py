@@ -52,7 +52,13 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("text", 4)]),
         ({"metrics": {"val_loss": EPOCHS}}, [("training", -2), ("epochs", -2)]),
         ({"params": {"learning_rate": "0.1"}}, [("hyper", -2)]),
-        ({"params": {"predicted_label": "spam"}}, [("class", -2)]),
+        ({"params": {"predicted_label": "spam"}}, [("class", -4)]),
+        ({"params": {"input_text": "How do I win a prize?", "prediction": "spam"}},
+         [("text", 4), ("class", -4)]),
+        ({"params": {"input_text": "I loved this film from start to end."},
+          "metrics": {"prediction": 1.0}}, [("text", 3), ("class", -4)]),
+        ({"params": {"user_question": "How do I win a prize?", "prediction": "spam"}},
+         [("text", 4)]),
         ({"params": {"predicted_label": "spam", "llm_model": "gpt-4o"}}, [("model", 2)]),
         ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
         ({"params": {"model_name": "electra_small", "prompt": "Print the key of the house"}},
@@ -91,6 +97,17 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("model", 2), ("latency", 1)]),
         ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 3.0}}, [("model", 2)]),
         ({"metrics": {"num_chunks": 3.0, "latency_ms": 9e3}}, []),
+        # How long a question or an answer was, and what was looked up for it.
+        ({"params": {"question_length": "51"},
+          "metrics": {"source_chunks_retrieved": 4.0, "latency_ms": 9e3}},
+         [("latency", 1), ("looked up", 2), ("lengths", 1)]),
+        ({"params": {"question_length": "51"}, "metrics": {"latency_ms": 9e3}}, []),
+        ({"params": {"llm_model": "gpt-4o", "retrieval_k": "4"}, "metrics": {"answer_chars": 310}},
+         [("model", 2), ("looked up", 1), ("lengths", 1)]),
+        ({"params": {"llm_model": "gpt-4o", "retrieval_k": "4"}, "metrics": {"latency_ms": 9e3}},
+         [("model", 2), ("latency", 1)]),
+        ({"metrics": {"question_length": 51, "answer_length": 310, "latency_ms": 9e3}},
+         [("latency", 1), ("lengths", 2)]),
         # Similarities of the documents that were looked up for one query.
         ({"params": {"query": "hazards of the enamel"},
           "metrics": {"latency_ms": 9e3, "top_similarity": 0.7, "total_chunks": 5.0}},
@@ -103,7 +120,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"metrics": {"llm_call_count": 210.0, "total_time": 6.1}}, []),
         ({"metrics": {"avg_llm_calls": 3.0, "total_time": 6.1}}, []),
         # A question under an unlisted name that says so; any other text that asks says nothing.
-        ({"params": {"query_preview": "Who keeps the keys of the house?"}}, [("text", 2)]),
+        ({"params": {"query_as_typed": "Who keeps the keys of the house?"}}, [("text", 2)]),
+        ({"params": {"query_preview": "Who keeps the keys of the house?"}}, [("text", 4)]),
         ({"params": {"greeting_preview": "Who keeps the keys of the house?"}}, []),
         # Models of two steps, or one and its vendor; a kind of generator is none.
         ({"params": {"planner_model": "gpt-4o", "writer_model": "gpt-4o-mini"}},
@@ -196,3 +214,27 @@ def test_an_average_similarity_is_of_the_documents_for_one_question(
 ) -> None:
     asked = run("r", params=params, metrics={metric: 0.7})
     assert signs_of(RunView(asked, GENERIC)).many_cases is is_many
+
+
+@pytest.mark.parametrize(
+    ("params", "metrics", "is_many"),
+    [
+        # Averages over the documents or tools of the call whose question has a length.
+        ({"query_len": "41"}, {"cache_hit_rate": 0.6}, False),
+        ({}, {"answer_length": 312.0, "mean_retrieval_score": 0.4}, False),
+        ({"query_len": "41"}, {"avg_latency_ms": 2100.0}, True),
+        ({"query_len": "41"}, {"avg_correctness": 0.6}, True),
+        ({"context_length": "4096"}, {"avg_score": 0.6}, True),
+        ({}, {"average_trajectory_length": 4.0, "task_completion_rate": 0.8}, True),
+        ({}, {"avg_score": 0.6}, True),
+        # The rounds of a loop that has a limit.
+        ({"max_iterations": "5"}, {"total_iterations": 2.0}, False),
+        ({}, {"total_iterations": 2.0}, True),
+        ({"max_iterations": "5"}, {"total_questions": 2.0}, True),
+    ],
+)
+def test_numbers_of_one_call_are_not_over_many_cases(
+    params: dict[str, str], metrics: dict[str, float], is_many: bool
+) -> None:
+    measured = run("r", params=params, metrics=metrics)
+    assert signs_of(RunView(measured, GENERIC)).many_cases is is_many

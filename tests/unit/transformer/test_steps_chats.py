@@ -111,6 +111,14 @@ def test_a_file_that_holds_no_chat_leaves_the_run_one_trace(messages: Json) -> N
     assert made.traces[0].spans[0].name == "chat_9f8e7d6c"
 
 
+def test_answer_beside_the_messages_belongs_to_the_last_question() -> None:
+    said = export()["conversation"][:3]
+    made = chat({"messages": said, "response": "Krill, mostly."})
+    assert [t.response_preview for t in made.traces] == ["I am Atlas.", "Krill, mostly."]
+    answered = chat({"messages": export()["conversation"], "response": "Fish."})
+    assert [t.response_preview for t in answered.traces] == ["I am Atlas.", "Krill, mostly."]
+
+
 def test_what_a_message_says_besides_stays_on_its_span() -> None:
     first = chat(export()).traces[0].spans[0]
     kept = value(first, "legacy.messages")

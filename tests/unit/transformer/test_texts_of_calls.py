@@ -103,6 +103,13 @@ def shown(**given: Any) -> tuple[Any, Any]:
         # The class that an LLM put a text into.
         ({"tags": {"llm": "gpt-4.1-nano", "predicted_category": "deposits"},
           "texts": {"ticket_text.txt": ASKED}}, {"ticket_text": ASKED}, "deposits"),
+        # A few words, and what a model made of them.
+        ({"params": LLM, "texts": {"input_text.txt": "bon dia", "translated_text.txt": "good day"}},
+         {"input_text": "bon dia"}, "good day"),
+        # Question and answer under the names of who wrote them.
+        ({"texts": {"turn.json": json.dumps({
+            "session": 7, "user_messages": ASKED, "assistant_messages": ANSWER})}},
+         {"messages": [{"role": "user", "content": ASKED}]}, ANSWER),
         # An image, and what it shows.
         ({"params": {"model": "llava:7b", "image_path": "in/7.jpg", "meal_description": ANSWER}},
          {"image_path": "in/7.jpg"}, ANSWER),
@@ -303,6 +310,55 @@ def test_text_alone_beside_the_name_of_an_llm(name: str, is_asked: bool) -> None
     inputs, outputs = shown(params=LLM, texts={f"{name}.txt": ANSWER})
     expected = ({name: ANSWER}, None) if is_asked else (None, ANSWER)
     assert (inputs, outputs) == expected
+
+
+def test_param_alone_whose_name_asks_was_asked() -> None:
+    given = {**LLM, "request_4f2ab1cc": "a flight to New York on 1 May, my name is Adam"}
+    inputs, outputs = shown(params=given)
+    assert (inputs, outputs) == ({"request_4f2ab1cc": given["request_4f2ab1cc"]}, None)
+
+
+def test_text_alone_that_a_model_wrote_is_an_answer_even_if_it_requests_something() -> None:
+    review = "学習率が高すぎるため、損失が振動しています。次は学習率を半分にしてください。"
+    assert shown(params=LLM, texts={"ai_analysis.md": review}) == (None, review)
+
+
+@pytest.mark.parametrize("word", ["preview", "snippet", "excerpt"])
+def test_name_of_a_text_that_was_cut_is_read_like_that_of_the_whole(word: str) -> None:
+    params = {**LLM, f"query_{word}": ASKED, f"answer_{word}": ANSWER}
+    assert shown(params=params) == ({f"query_{word}": ASKED}, ANSWER)
+
+
+def test_param_of_a_call_that_failed_is_not_its_answer() -> None:
+    params = {
+        **LLM,
+        "situation": "The printer on the second floor has been out of paper since May.",
+    }
+    assert shown(params=params) == (None, params["situation"])
+    asked = ({"situation": params["situation"]}, None)
+    assert shown(params=params, status="FAILED") == asked
+    written = {**LLM, "generated_verse": ANSWER}
+    assert shown(params=written, status="FAILED") == (None, ANSWER)
+
+
+def test_param_alone_beside_an_answer_and_an_llm_was_asked() -> None:
+    case = "The customer was charged twice in May and wants the money back."
+    texts = {"answer.txt": ANSWER}
+    assert shown(params={**LLM, "case": case}, texts=texts) == ({"case": case}, ANSWER)
+    assert shown(params={"case": case}, texts=texts) == (None, ANSWER)
+    several = {**LLM, "case": case, "matter": case.replace("May", "June")}
+    assert shown(params=several, texts=texts) == (None, ANSWER)
+
+
+def test_answer_beside_the_messages_of_one_object() -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]
+    record = {"messages": said, "response": ANSWER, "model": "llama3.1"}
+    expected = {
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]
+    }
+    assert shown(params=LLM, texts={"record.json": json.dumps(record)}) == (expected, ANSWER)
+    two = {**record, "answer": ASKED}
+    assert shown(params=LLM, texts={"record.json": json.dumps(two)})[1] is None
 
 
 @pytest.mark.parametrize(

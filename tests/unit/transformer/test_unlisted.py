@@ -219,6 +219,7 @@ def test_files_of_training_are_not_read() -> None:
         ("raw/message.json", True),
         ("annotations/image.json", False),  # of a data set
         ("dump/0001.json", False),  # counted files: there may be thousands
+        ("turns/tmp8_ab2cd4.json", True),  # a temporary file, of which there is one
         ("a/b/c/answer_of_it.json", False),
         ("my_model/input.json.txt", False),
         ("results/all.json", False),
@@ -244,6 +245,7 @@ def test_files_in_folders_are_read_where_few_lie(path: str, is_read: bool) -> No
         ({"classifier_llm": "gpt-3.5-turbo-0125"}, "gpt-3.5-turbo-0125"),
         ({"grader": "gpt-4o"}, "gpt-4o"),  # the only model there is
         ({"grader": "gpt-4o", "writer": "claude-3-haiku"}, "claude-3-haiku"),
+        ({"validation.model": "gpt-4o", "synthesis.model": "claude-3-haiku"}, "claude-3-haiku"),
     ],
 )
 def test_models_under_keys_of_any_name(params: dict[str, str], model: str) -> None:
