@@ -48,8 +48,6 @@ OF_THE_MODEL = words(
 )
 """Words of keys whose value the model wrote, be it code, SQL or data."""
 CODE = words("sql code script command cmd")
-CUT = words("preview snippet excerpt")
-"""Words of keys that hold the beginning of a text."""
 LEAST_CODE_WORDS = 4
 
 PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
@@ -320,8 +318,6 @@ def _has_other_word(name: str) -> bool:
     parts = set(normalise(name).split("_"))
     if not OF_THE_MODEL.isdisjoint(parts):
         parts -= CODE
-    if not CUT.isdisjoint(parts):
-        parts -= {"prompt"}  # prompts that are cut are those of users
     return not NOT_A_TEXT_OF_CALLS.isdisjoint(parts)
 
 
