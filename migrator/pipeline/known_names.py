@@ -8,7 +8,8 @@ from migrator import transformer
 from migrator.pipeline.trees import TreeContext, batches
 
 SAMPLED_TREES = 20  # nested trees that are read of an experiment with flat runs,
-SAMPLED_TWINS = 5  # and of one without
+SAMPLED_TWINS = 5  # and of one without,
+MOST_SAMPLED_TWINS = 100  # of all such experiments together
 SAMPLED_RUNS = 100  # a tree with more runs is not read
 SAMPLED_CALLS = 20  # flat runs that are read of an experiment,
 MOST_SAMPLED_CALLS = 500  # and of all experiments together
@@ -26,13 +27,16 @@ def with_known_names(context: TreeContext, forest: transformer.Forest) -> TreeCo
         if context.experiments.has_plan(context.store_of(root_id), entry):
             trees = nested if root_id in forest.children else flat
             trees.setdefault(entry.folder, []).append(root_id)
-    calls_left = MOST_SAMPLED_CALLS
+    calls_left, twins_left = MOST_SAMPLED_CALLS, MOST_SAMPLED_TWINS
     known: dict[str, transformer.KnownNames] = {}
     for folder in sorted(flat.keys() | nested.keys()):
         flat_ids, nested_ids = flat.get(folder, []), nested.get(folder, [])
         if len(flat_ids) + len(nested_ids) < 2:
             continue
-        sample = nested_ids[: SAMPLED_TREES if flat_ids else SAMPLED_TWINS]
+        sample = nested_ids[:SAMPLED_TREES]
+        if not flat_ids:
+            sample = nested_ids[: min(SAMPLED_TWINS, twins_left)]
+            twins_left -= len(sample)
         if len(flat_ids) > 1 and calls_left > 0:
             calls = flat_ids[:: max(1, len(flat_ids) // SAMPLED_CALLS)][:SAMPLED_CALLS]
             calls_left -= len(calls)
