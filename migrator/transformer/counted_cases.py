@@ -31,7 +31,10 @@ CASE_COUNT = re.compile(
     r"|examples|requests|rows|tests|iterations|trials|prompts|calls|conversations|count)"
     r"(_(count|requested|evaluated|tested|scored))?$|^n$"
 )
-"""Names of params and metrics that count cases, if the number is above 1 and no param limits it."""
+"""Names of params and metrics that count cases, if the number is above 1."""
+
+ROUNDS = words("iterations calls")
+"""What the loop of an agent counts, if a param limits it; of a benchmark it may be the cases."""
 
 BULK_COUNT = re.compile(
     r"^(num|n|total|count|number_of)_(docs|documents|files|items|records|pages|emails|articles)$"
@@ -90,11 +93,13 @@ def counts_cases(run: RunRecord) -> bool:
     """
     if has_text_length(run):
         return False
-    limited = {normalise(key).removeprefix("max_") for key in run.params if key.startswith("max")}
-    return any(
-        count > 1 and CASE_COUNT.match(name) and name.rpartition("_")[2] not in limited
-        for name, count in _numbers(run)
-    )
+    limits = {normalise(key) for key in run.params}
+    for name, count in _numbers(run):
+        noun = name.rpartition("_")[2]
+        is_limited = noun in ROUNDS and f"max_{noun}" in limits
+        if count > 1 and CASE_COUNT.match(name) and not is_limited:
+            return True
+    return False
 
 
 def counts_many(run: RunRecord) -> bool:

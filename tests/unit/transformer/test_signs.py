@@ -231,6 +231,7 @@ def test_an_average_similarity_is_of_the_documents_for_one_question(
         ({"max_iterations": "5"}, {"total_iterations": 2.0}, False),
         ({}, {"total_iterations": 2.0}, True),
         ({"max_iterations": "5"}, {"total_questions": 2.0}, True),
+        ({"max_samples": "50"}, {"num_samples": 50.0}, True),
     ],
 )
 def test_numbers_of_one_call_are_not_over_many_cases(
