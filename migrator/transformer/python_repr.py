@@ -11,6 +11,7 @@ import ast
 import re
 import warnings
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from migrator.model import Json
 from migrator.transformer.payloads import answer_of
@@ -34,40 +35,49 @@ def parse_value(text: str) -> Json:
     if value is not text or len(text) > MOST_CHARS:
         return value
     if _EXPRESSION.match(text):
-        node = _parsed(text.strip())
-        return text if node is None else _value(node)
+        tree = _parsed(text.strip())
+        return text if tree is None else tree.value(tree.node)
     if _ARGUMENTS.match(text):
         body = _arguments(text.strip())
         return text if answer_of(body) is None else body
     return text
 
 
-def _parsed(text: str) -> ast.expr | None:
-    """The syntax tree of a text; None when it is not Python."""
+class _Tree(NamedTuple):
+    """The syntax tree of an expression, and its code."""
+
+    node: ast.expr
+    code: str
+
+    def value(self, node: ast.expr) -> Json:
+        """The value of a part; what has no JSON stays code."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
+            return node.value
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            return [self.value(each) for each in node.elts]
+        if isinstance(node, ast.Dict) and all(node.keys):
+            keys = [str(self.value(key)) for key in node.keys if key is not None]
+            return dict(zip(keys, map(self.value, node.values), strict=True))
+        if isinstance(node, ast.Call) and node.keywords and not node.args:
+            given = {each.arg or "": self.value(each.value) for each in node.keywords}
+            return {"type": self._code_of(node.func), **given}
+        code = self._code_of(node)  # ast.unparse exceeds the recursion limit for long sums
+        number = as_number(code)
+        return code if number is None else number
+
+    def _code_of(self, node: ast.expr) -> str:
+        return ast.get_source_segment(self.code, node) or ""
+
+
+def _parsed(text: str) -> _Tree | None:
+    """Parse a text; None when it is not Python."""
     code = _STRING_OR_ENUM.sub(lambda match: repr(match[1]) if match[1] else match[0], text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a backslash that begins no escape
-            return ast.parse(code, mode="eval").body
+            return _Tree(ast.parse(code, mode="eval").body, code)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
-
-
-def _value(node: ast.expr) -> Json:
-    """The value of a tree; what has no JSON stays source text."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
-        return node.value
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        return [_value(each) for each in node.elts]
-    if isinstance(node, ast.Dict) and all(node.keys):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {str(_value(key)): _value(each) for key, each in pairs if key is not None}
-    if isinstance(node, ast.Call) and node.keywords and not node.args:
-        given = {each.arg or "": _value(each.value) for each in node.keywords}
-        return {"type": ast.unparse(node.func), **given}
-    source = ast.unparse(node)
-    number = as_number(source)
-    return source if number is None else number
 
 
 def _arguments(text: str) -> Mapping[str, Json]:
@@ -77,8 +87,8 @@ def _arguments(text: str) -> Mapping[str, Json]:
     found: dict[str, Json] = {"type": "message"} if text.startswith("content=") else {}
     for match, end in zip(starts, ends, strict=True):
         given = text[match.end() : end].strip()
-        node = _parsed(given) or _parsed(given + given[:1])
-        found[match[1]] = given if node is None else _value(node)
+        tree = _parsed(given) or _parsed(given + given[:1])
+        found[match[1]] = given if tree is None else tree.value(tree.node)
     return found
 
 

@@ -132,6 +132,14 @@ def test_other_texts_stay_texts(text: str) -> None:
     assert parse_value(text) == text
 
 
+@pytest.mark.parametrize(("one", "end"), [("x+", "x"), ("-", "1"), ("x.", "x"), ("not ", "1")])
+@pytest.mark.parametrize("times", [900, 20_000])
+def test_long_expressions_do_not_recurse(one: str, end: str, times: int) -> None:
+    code = one * times + end
+    text = f"[{code}]"
+    assert parse_value(text) in ([code], [-1.0], [1.0], text)
+
+
 def test_what_is_nested_too_deeply_stays_text() -> None:
     text = "[" * 10_000 + "'a'" + "]" * 10_000
     assert parse_value(text) == text
