@@ -24,6 +24,7 @@ from migrator.transformer.prose import Prose, is_statement, kind_of_text
 from migrator.transformer.text_names import (
     PREDICTED_WORDS,
     SHORT_ANSWERS,
+    USER_WORDS,
     draft_rank,
     is_by_model,
     is_chat_with_question,
@@ -171,11 +172,16 @@ def structured_answer(view: Reading) -> tuple[Found, ...]:
         return tuple(made)
     if not view.listed_inputs()[1]:
         return ()
-    by_key = [found for found in objects if are_texts_by_key(found.value)]
+    by_key = [found for found in objects if are_texts_by_key(found.value) and not _asks(found)]
     if len(by_key) == 1:
         return tuple(by_key)
     named = [found for found in view.every("maybe_outputs") if _is_response_of_llm(view, found)]
     return tuple(named) if len(named) == 1 else ()
+
+
+def _asks(found: Found) -> bool:
+    """Whether a value is what was asked, by its name: ``questions.json``."""
+    return not USER_WORDS.isdisjoint(found.stem.split("_"))
 
 
 def _is_response_of_llm(view: Reading, found: Found) -> bool:

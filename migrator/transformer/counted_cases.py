@@ -55,7 +55,8 @@ OF_ONE_CALL = re.compile(
 
 LOOKED_UP = re.compile(
     r"^((num|n|number_of|total)_)?((retrieved|source|context|relevant|reranked)_)?"
-    r"(chunks|docs|documents|sources|contexts|passages)(_(retrieved|used|found))?$"
+    r"((chunks|docs|documents|sources|contexts|passages)(_(retrieved|used|found))?"
+    r"|(chunk|doc|document|source|context|passage)s?_count)$"
 )
 TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
 OF_EACH_CALL = TIME_WORDS | words(

@@ -83,11 +83,13 @@ def has_training_dataset(evidence: Evidence) -> Sign | None:
 
 
 def has_predicted_class(evidence: Evidence) -> Sign | None:
-    """The class that a model put a text into, where no user asked and no LLM answered."""
+    """The class that a model put a text into, where nobody asked a question and no LLM answered.
+
+    What a user typed (``user_input``) may be a comment whose tone a classifier found.
+    """
     has_call = evidence.is_llm or evidence.answer_points or evidence.tokens.are_known
-    if has_call or any(
-        not ASKING_WORDS.isdisjoint(each.stem.split("_")) for each in evidence.texts
-    ):
+    names = {part for found in evidence.texts for part in found.stem.split("_")}
+    if has_call or names & (ASKING_WORDS - {"user"}):
         return None
     run = evidence.run
     is_text = {key for key, text in run.params.items() if kind_of_text(text) >= Prose.PROSE}

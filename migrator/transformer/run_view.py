@@ -238,11 +238,11 @@ class RunView(RunFacts):
         return said.value, (founds[0]._replace(inside=said.inside),)
 
     def _without_question(self, text: str) -> str:
-        """The answer of a note that repeats what was asked; any other text unchanged."""
+        """The answer of a note that holds what was asked, too; any other text unchanged."""
         asked, answer = transcript(text)
         known = self.listed_inputs()[1]
         for question in asked.values():
-            if any(is_same_text(question, found.value) for found in known):
+            if not known or any(is_same_text(question, found.value) for found in known):
                 return answer or text
         return text
 
@@ -345,8 +345,8 @@ class RunView(RunFacts):
         return texts
 
     def _note(self) -> tuple[Mapping[str, str], str | None, Found | None]:
-        """Question and answer of the run's note, if it has exactly one and that holds a call."""
-        notes = self.every("calls")
+        """Question and answer of the run's one note, or of its one answer, if that holds both."""
+        notes = self.every("calls") or self._answers()
         if len(notes) != 1 or not isinstance(notes[0].value, str):
             return {}, None, None
         return (*transcript(notes[0].value), notes[0])

@@ -191,8 +191,9 @@ def is_by_model(found: Found) -> bool:
 def is_product(name: str) -> bool:
     """Whether a name is that of an action on a text: ``extraction``, ``classified_ticket``."""
     parts = normalise(name).split("_")
-    is_noun = any(_ACTION.fullmatch(part) and part not in NO_PRODUCTS for part in parts)
-    return is_noun or any(map(is_participle, parts))
+    nouns = [part for part in parts if _ACTION.fullmatch(part)]
+    is_made = any(NO_PRODUCTS.isdisjoint((noun, noun.removesuffix("s"))) for noun in nouns)
+    return is_made or any(map(is_participle, parts))
 
 
 def is_participle(word: str) -> bool:

@@ -59,6 +59,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
           "metrics": {"prediction": 1.0}}, [("text", 3), ("class", -4)]),
         ({"params": {"user_question": "How do I win a prize?", "prediction": "spam"}},
          [("text", 4)]),
+        ({"params": {"user_input": "I love this phone, it is great", "prediction_label": "good"}},
+         [("text", 4), ("class", -4)]),
         ({"params": {"predicted_label": "spam", "llm_model": "gpt-4o"}}, [("model", 2)]),
         ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
         ({"params": {"model_name": "electra_small", "prompt": "Print the key of the house"}},
@@ -96,6 +98,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
           "metrics": {"num_chunks": 3.0, "latency_ms": 9e3}},
          [("model", 2), ("latency", 1)]),
         ({"params": {"llm_model": "gpt-4o"}, "metrics": {"num_chunks": 3.0}}, [("model", 2)]),
+        ({"params": {"query_length": "44"}, "metrics": {"sources_count": 3.0, "latency_ms": 9e3}},
+         [("latency", 1), ("looked up", 2), ("lengths", 1)]),
         ({"metrics": {"num_chunks": 3.0, "latency_ms": 9e3}}, []),
         # How long a question or an answer was, and what was looked up for it.
         ({"params": {"question_length": "51"},

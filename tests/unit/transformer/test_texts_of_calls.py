@@ -467,6 +467,18 @@ def test_prompt_and_its_own_length_are_not_a_call() -> None:
     assert len(plan(run("r", params=params, metrics=measured, texts=texts)).traces) == 1
 
 
+@pytest.mark.parametrize("name", ["prompt_output.txt", "response.txt"])
+def test_prompt_and_answer_in_one_file(name: str) -> None:
+    text = f"PROMPT:\n{ASKED}\n\nOUTPUT:\n{ANSWER}"
+    assert shown(params=LLM, texts={name: text}) == ({"prompt": ASKED}, ANSWER)
+
+
+def test_file_of_questions_is_not_the_answer() -> None:
+    questions = {"question_1": ASKED, "question_2": "Who pays for the repair of the window?"}
+    texts = {"user_prompt.txt": CONTEXT + ASKED, "questions.json": json.dumps(questions)}
+    assert shown(params=LLM, texts=texts)[1] is None
+
+
 def test_answer_in_a_note_that_repeats_the_question() -> None:
     note = f"Question:\n{ASKED}\n\nAnswer:\n{ANSWER}\n\nSources:\n  - lease.pdf\n"
     assert shown(params={"question": ASKED}, texts={"answer.txt": note})[1] == ANSWER
