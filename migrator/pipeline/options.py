@@ -284,9 +284,10 @@ class Options:
     def _check_profiles(self) -> None:
         names = [profile.name for profile in transformer.load_profiles(self.profile_files)]
         if self.profile is not None and self.profile not in names:
-            raise OptionError(
-                f'There is no profile "{self.profile}".', todo=f"There are {', '.join(names)}."
-            )
+            todo = f"There are {', '.join(names)}."
+            if self.profile.endswith(".toml"):
+                todo = f"A file is given with --profile-file. {todo}"
+            raise OptionError(f'There is no profile "{self.profile}".', todo=todo)
 
 
 def fits_experiment(pattern: str, experiment_id: str, name: str) -> bool:

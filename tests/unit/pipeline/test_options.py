@@ -204,6 +204,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"shard": (0, 2)}, "--shard '0/2' is not K/N"),
     ({"workers": -1}, "--workers -1"),
     ({"profile": "generick"}, 'no profile "generick". There are .*generic'),
+    ({"profile": "my.toml"}, 'no profile "my.toml". A file is given with --profile-file. There'),
     ({"profile_files": "/nowhere.toml"}, "Profile /nowhere.toml can't be read"),
     ({"only": "/nowhere.jsonl"}, "The list /nowhere.jsonl can't be read"),
 ]
