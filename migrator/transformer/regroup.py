@@ -148,7 +148,7 @@ def _steps_of(workflow: Moment, others: Iterable[Moment]) -> list[Moment]:
         is_within = begin_ms <= other.start_ms - (other.post_hoc_ms or 0)
         is_before = other.start_ms <= workflow.start_ms
         has_own_name = _plain(other.name) != _plain(workflow.name)
-        if other is not workflow and is_within and is_before and has_own_name:
+        if is_within and is_before and has_own_name:
             steps.append(other)
     filled_ms = sum(step.post_hoc_ms or 0 for step in steps)
     is_filled = COVERED * length_ms <= filled_ms <= SURPLUS * length_ms

@@ -679,6 +679,26 @@ def test_cached_and_reasoning_tokens_stand_on_the_span() -> None:
     assert value(made.spans[0], "reasoning_tokens") == 2
 
 
+def test_details_that_no_call_can_have_are_not_counted() -> None:
+    own = profile(
+        f'role = "call"\n{TAKE}[fields]\ncached_tokens = ["metric:hit"]\n'
+        'reasoning_tokens = ["metric:thought"]'
+    )
+    metrics = {"prompt_tokens": 9, "completion_tokens": 5, "hit": 1e13, "thought": 1e300}
+    made = trace(run("r", params={"prompt": "Who is it?"}, metrics=metrics), profiles=own)
+    counted = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14}
+    assert value(made.spans[0], "mlflow.chat.tokenUsage") == counted
+    assert value(made.spans[0], "reasoning_tokens") is None
+
+
+@pytest.mark.parametrize(("usd", "cost"), [(0.25, {"total_cost": 0.25}), (1e10, None)])
+def test_cost_of_a_row_is_one_that_a_call_can_have(
+    usd: float, cost: dict[str, float] | None
+) -> None:
+    made = columns(["question", "response", "cost_usd"], ["Where is it?", "There.", usd])
+    assert value(made.spans[0], "mlflow.llm.cost") == cost
+
+
 def test_attributes_and_tags_of_the_users_own() -> None:
     own = profile(
         f'role = "call"\n{TAKE}[attributes]\nregion = ["tag:zone", "param:region"]\n'
