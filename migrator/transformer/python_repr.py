@@ -18,6 +18,9 @@ from migrator.transformer.payloads import answer_of
 from migrator.transformer.values import as_number, parse_json
 
 MOST_CHARS = 200_000  # a longer text is not parsed
+NUMBERS = ("nan", "inf")
+"""What Python writes for numbers that have no literal."""
+
 _EXPRESSION = re.compile(r"\s*(?:[\[{]|[A-Z]\w*\([a-z_]\w*=)")
 _ARGUMENTS = re.compile(r"\s*[a-z_]\w*=(?:['\"\[]|None\s)")
 _KEY = re.compile(r"([A-Za-z_]\w*)=(?!=)")
@@ -75,9 +78,20 @@ def _parsed(text: str) -> _Tree | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a backslash that begins no escape
-            return _Tree(ast.parse(code, mode="eval").body, code)
+            node = ast.parse(code, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
+    return None if _has_variable(node) else _Tree(node, code)
+
+
+def _has_variable(node: ast.expr) -> bool:
+    """Whether an expression names a variable, which no repr does: ``[REDACTED]``."""
+    called: set[ast.AST] = set()  # classes and functions, with their modules
+    for each in ast.walk(node):
+        if isinstance(each, ast.Call):
+            called.update(ast.walk(each.func))
+    names = (each for each in ast.walk(node) if isinstance(each, ast.Name))
+    return any(each not in called and each.id not in NUMBERS for each in names)
 
 
 def _arguments(text: str) -> Mapping[str, Json]:

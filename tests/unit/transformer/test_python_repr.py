@@ -113,11 +113,12 @@ def test_messages_of_a_state_are_a_chat() -> None:
 
 
 def test_dict_is_an_object() -> None:
-    result = "{'answer': \"It's here.\", 'sources': ('a.pdf', None), 'score': -0.5, 'at': f(1)}"
+    values = "'sources': ('a.pdf', None), 'score': -0.5, 'loss': nan, 'at': a.b.date(2024, 1)"
+    result = f"{{'answer': \"It's here.\", {values}}}"
     made = trace(run("r", params={"question": ASKED, "response": result}))
     (span,) = made.spans
-    answer = {"answer": "It's here.", "sources": ["a.pdf", None], "score": -0.5, "at": "f(1)"}
-    assert value(span, conv.SPAN_OUTPUTS) == answer
+    rest = {"sources": ["a.pdf", None], "score": -0.5, "loss": "nan", "at": "a.b.date(2024, 1)"}
+    assert value(span, conv.SPAN_OUTPUTS) == {"answer": "It's here.", **rest}
     assert made.response_preview == "It's here."
 
 
@@ -125,6 +126,7 @@ def test_dict_is_an_object() -> None:
     "text",
     [
         "x='2' y='3' are the roots.", "content=", "[1] See the paper.", "{'a': 1", "Paris(is=good",
+        "[REDACTED]", "[red, green]", "{x}", "[example.com]", "Paris(population=many)",
         "print(x=1)", "The model='gpt' is good.", "f'{x}'", "{**a}", "", "b'1'",
     ],
 )  # fmt: skip
