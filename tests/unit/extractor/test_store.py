@@ -179,9 +179,11 @@ ARTIFACTS_OF = {
 @pytest.mark.parametrize("owner", ARTIFACTS_OF)
 @pytest.mark.parametrize("given", [".", "mlruns"])
 def test_a_directory_without_runs_leads_to_the_database_that_has_them(
-    given: str, owner: str, tmp_path: Path
+    given: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)  # paths are shown as seen from there
     (folder / "mlruns" / ARTIFACTS_OF[owner]).mkdir(parents=True)
     with closing(sqlite3.connect(folder / "aaa.db")) as other:
         other.execute("CREATE TABLE experiments (x)")
@@ -194,11 +196,11 @@ def test_a_directory_without_runs_leads_to_the_database_that_has_them(
     shutil.copy(used, folder / "mlflow.db")
     before = sorted(folder.iterdir())
     todo = refusal(folder / given).todo
-    assert f"mlflow-migrate scan {folder}/tracking.sqlite shows" in todo
-    assert f"Others there: {folder}/mlflow.db." in todo and "aaa.db" not in todo
+    assert "mlflow-migrate scan tracking.sqlite shows" in todo
+    assert "Others there: mlflow.db." in todo and "aaa.db" not in todo
     assert sorted(folder.iterdir()) == before
     shutil.rmtree(folder / "mlruns")
-    assert f"mlflow-migrate scan {folder}/tracking.sqlite shows" in refusal(folder / given).todo
+    assert "mlflow-migrate scan tracking.sqlite shows" in refusal(folder / given).todo
 
 
 def test_directories_of_other_things_are_refused(tmp_path: Path) -> None:
