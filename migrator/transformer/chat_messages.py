@@ -24,6 +24,9 @@ TOOLS = frozenset({"tool", "function"})
 ROLE_KEYS = ("role", "message_type", "type", "sender", "speaker", "from")
 TEXT_KEYS = ("content", "text", "message", "value")
 TIME_KEYS = ("timestamp", "time", "created_at")
+PARTS = frozenset({"text", "textblock", "text_block", "output_text", "input_text"})
+"""Types of the parts of one message, which are not the roles of several."""
+
 OTHER_KEYS = frozenset({*ROLE_KEYS, *TIME_KEYS, "name", "model", "error", "stderr"})
 EARLIEST_S = 100_000_000.0  # 1973; a smaller number is not a time
 _MESSAGE_CLASS = re.compile(r"(?<=[a-z])_?message(_?chunk)?$")  # HumanMessage, AIMessageChunk
@@ -79,11 +82,17 @@ def _message_of(item: Json) -> Message | None:
     if not isinstance(item, Mapping):
         return None
     role = first_of(item, *ROLE_KEYS)
-    if not isinstance(role, str):
+    if not isinstance(role, str) or is_part(item):
         return None
     text = _text_of(item)
     time_ms, in_zone = _time(first_of(item, *TIME_KEYS))
     return Message(speaker_of(role), text, time_ms, in_zone, item)
+
+
+def is_part(item: Mapping[str, Json]) -> bool:
+    """Whether an object is a part of a message with a text, as Anthropic and OpenAI send it."""
+    kind = first_of(item, *ROLE_KEYS)
+    return isinstance(kind, str) and normalise(kind) in PARTS and isinstance(item.get("text"), str)
 
 
 def speaker_of(role: str) -> str:

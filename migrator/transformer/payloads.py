@@ -17,6 +17,7 @@ from migrator.transformer.chat_messages import (
     FRAMING,
     TOOLS,
     first_of,
+    is_part,
     messages_of,
     speaker_of,
 )
@@ -206,6 +207,16 @@ def answer_of(body: Mapping[str, Json]) -> Part | None:
         if text:
             return Part("outputs", inside, text)
     return None
+
+
+def said_in(value: Json) -> Part | None:
+    """The answer in the body of a response, or in the parts of a message; None in other values."""
+    if isinstance(value, Mapping):
+        return answer_of(value)
+    if not isinstance(value, list) or not value:
+        return None
+    is_message = all(isinstance(part, Mapping) and is_part(part) for part in value)
+    return Part("outputs", "", _texts_in(value)) if is_message else None
 
 
 def _answers_in(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:

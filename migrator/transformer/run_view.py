@@ -40,7 +40,7 @@ from migrator.transformer.loose_texts import (
     worked_on,
 )
 from migrator.transformer.media import media_of
-from migrator.transformer.payloads import answer_of
+from migrator.transformer.payloads import said_in
 from migrator.transformer.prose import Prose, asks
 from migrator.transformer.python_repr import parse_value
 from migrator.transformer.run_facts import RunFacts
@@ -232,7 +232,7 @@ class RunView(RunFacts):
         value = founds[0].value
         if isinstance(value, str):
             value = parse_value(self._without_question(value))
-        said = answer_of(value) if isinstance(value, Mapping) else None
+        said = said_in(value)
         if said is None:
             return value, founds[:1]
         return said.value, (founds[0]._replace(inside=said.inside),)

@@ -87,6 +87,25 @@ def test_response_of_a_library_is_its_text(response: str, model: str, place: str
         assert value(span, "legacy.param.response") == response
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        f"[TextBlock(citations=None, text={ANSWER!r}, type='text')]",
+        json.dumps([{"type": "text", "text": ANSWER}]),
+        json.dumps([{"type": "output_text", "text": ANSWER, "annotations": []}]),
+    ],
+)
+def test_parts_of_a_message_are_its_text(parts: str) -> None:
+    span = only_span(params={"query": ASKED, "response": parts})
+    assert value(span, conv.SPAN_OUTPUTS) == ANSWER
+
+
+def test_texts_of_other_lists_are_no_parts() -> None:
+    chunks = [{"text": "One chunk.", "score": 0.5}, {"text": "Another chunk.", "score": 0.25}]
+    span = only_span(params={"query": ASKED, "response": json.dumps(chunks)})
+    assert value(span, conv.SPAN_OUTPUTS) == chunks
+
+
 def test_chat_completion_is_shown_as_a_chat() -> None:
     made = trace(run("r", params={"query": ASKED, "response": OPENAI}))
     (span,) = made.spans
