@@ -17,13 +17,14 @@ from migrator.transformer.found import Found
 from migrator.transformer.loose_texts import worked_on
 from migrator.transformer.media import descriptions_of, media_of
 from migrator.transformer.model_names import ModelKind, kind_of_model
-from migrator.transformer.payloads import are_texts_by_key, texts_in
+from migrator.transformer.payloads import SHORT_ANSWERS, are_texts_by_key, texts_in
 from migrator.transformer.profile_index import ProfileIndex
 from migrator.transformer.profiles import Profile, normalise
 from migrator.transformer.prose import Prose, is_statement, kind_of_text
+from migrator.transformer.python_repr import parse_value
 from migrator.transformer.text_names import (
+    ASKED_AT_LAST,
     PREDICTED_WORDS,
-    SHORT_ANSWERS,
     USER_WORDS,
     draft_rank,
     is_by_model,
@@ -35,8 +36,10 @@ from migrator.transformer.text_names import (
     messages_at,
     number_of_step,
 )
-from migrator.transformer.unlisted import logged_objects, statements
+from migrator.transformer.unlisted import is_written_code, logged_objects, statements
+from migrator.transformer.values import words
 
+WORDS_OF_REQUESTS = ASKED_AT_LAST | words("task")
 _LONG_WORD = re.compile(r"\w{5,}")
 
 
@@ -133,7 +136,7 @@ def has_short_answer(view: Reading) -> bool:
 
 
 def _statements(view: Reading, given: tuple[Found, ...]) -> list[Found]:
-    """SQL and the like under any name, beside a question in words."""
+    """SQL under any name, and code or notes under an answer's, beside a question in words."""
     is_asked_in_words = any(
         isinstance(found.value, str) and not _is_statement(found) for found in given
     )
@@ -143,9 +146,18 @@ def _statements(view: Reading, given: tuple[Found, ...]) -> list[Found]:
     named = [
         found
         for found in uncertain
-        if found not in given and not is_neither(found) and _is_statement(found)
+        if found not in given and not is_neither(found) and _is_written(found)
     ]
     return [*named, *statements(view.run, view.index)]
+
+
+def _is_written(found: Found) -> bool:
+    """Whether a value is SQL, or several words whose name says that the model wrote them."""
+    text = found.value
+    if not isinstance(text, str):
+        return False
+    is_data = not isinstance(parse_value(text), str)
+    return is_statement(text) or (is_written_code(found.key, text) and not is_data)
 
 
 def _is_statement(found: Found) -> bool:
@@ -191,13 +203,19 @@ def _is_response_of_llm(view: Reading, found: Found) -> bool:
     return is_data and is_named_so and not is_no_answer(found) and names_llm(view)
 
 
+def _is_given(found: Found) -> bool:
+    """Whether an object is what a model was given, by its name: ``task_payload.json``."""
+    parts = found.stem.split("_")
+    return not is_by_model(found) and not WORDS_OF_REQUESTS.isdisjoint(parts)
+
+
 def _objects(view: Reading) -> list[Found]:
     """The JSON objects that may be an answer; if some are called final, only those."""
     given = view.listed_inputs()[1]
     objects = [
         found
         for found in (*view.every("maybe_outputs"), *logged_objects(view.run, view.index))
-        if found not in given and isinstance(found.value, Mapping)
+        if found not in given and isinstance(found.value, Mapping) and not _is_given(found)
     ]
     final = [found for found in objects if draft_rank(found) == 0]
     return final or objects
@@ -216,7 +234,7 @@ def _is_product_of_llm(view: Reading, product: Found) -> bool:
 
 def predicted_class(view: Reading) -> tuple[Found, ...]:
     """The one class that an LLM found, by the name of a param or tag."""
-    if not names_llm(view):
+    if not names_llm(view) or view.run.status == "FAILED":
         return ()
     classes: list[Found] = []
     for place, values in (("param", view.run.params), ("tag", view.run.tags)):

@@ -15,6 +15,7 @@ from migrator.transformer.text_names import (
     USER_WORDS,
     is_of_retrieval,
 )
+from migrator.transformer.unlisted import OF_A_PART, OF_MANY_CALLS, OF_THE_WHOLE
 from migrator.transformer.values import as_number, last_value, words
 
 MANY_CASES = re.compile(
@@ -59,6 +60,11 @@ LOOKED_UP = re.compile(
     r"|(chunk|doc|document|source|context|passage)s?_count)$"
 )
 TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
+CALL_WORDS = words("call calls invocations requests")
+OF_TOKENS = words("token tokens")
+OF_A_CALL = words("count used input output prompt completion in out")
+ANY_NUMBER = words("num n number of")
+"""Words of metrics that do not name the step which they are of."""
 OF_EACH_CALL = TIME_WORDS | words(
     "tokens token cost usd faithfulness relevancy correctness groundedness accuracy quality"
 )
@@ -76,9 +82,11 @@ def has_averages(run: RunRecord, *, is_one: bool) -> bool:
     ``is_one``: whether it tells of one request, for which several documents were looked up.
     """
     has_length = any(map(is_length_of_call, (*run.metrics, *run.params)))
+    has_steps = _has_steps_of_llm(run)
     for key, points in run.metrics.items():
         name = normalise(key)
-        is_of_part = has_length and OF_EACH_CALL.isdisjoint(name.split("_"))
+        is_of_part = (has_length or has_steps) and OF_EACH_CALL.isdisjoint(name.split("_"))
+        is_of_part |= has_steps and "llm" in name.split("_")
         is_outcome = OUTCOME_RATE.search(name) is not None and last_value(points) in (0, 1)
         is_looked_up = is_one and OF_LOOKED_UP.match(name) is not None
         is_of_one = is_of_part or is_outcome or is_looked_up
@@ -87,17 +95,65 @@ def has_averages(run: RunRecord, *, is_one: bool) -> bool:
     return False
 
 
+def calls_of_llm(run: RunRecord) -> str | None:
+    """The metric that counts the few calls of an LLM which a run made; None without one."""
+    for key, points in run.metrics.items():
+        if _counts_calls_of_llm(key) and 1 <= last_value(points) < LEAST_BULK:
+            return key
+    return None
+
+
+def _has_steps_of_llm(run: RunRecord) -> bool:
+    return calls_of_llm(run) is not None or bool(steps_with_tokens(run))
+
+
+def times_of_llm(run: RunRecord) -> list[str]:
+    """The metrics that say how long an LLM took."""
+    return [key for key in run.metrics if _is_time_of_llm(key)]
+
+
+def steps_with_tokens(run: RunRecord) -> list[str]:
+    """The steps of an LLM by a run's metrics: those with tokens and a time, or with two counts.
+
+    ``summarize_tokens`` and ``summarize_latency_s``; ``planner.input_tokens`` and
+    ``planner.output_tokens``.
+    """
+    measured: dict[str, set[str]] = {}
+    for key in run.metrics:
+        step, what = _measure_of_step(key)
+        if step and what:
+            measured.setdefault(step, set()).add(what)
+    return [step for step, what in measured.items() if len(what) > 1]
+
+
+@lru_cache(maxsize=10_000)
+def _measure_of_step(key: str) -> tuple[str, str]:
+    """The step that a metric's name begins with, and what it measures: "time", "tokens input"."""
+    parts = normalise(key).split("_")
+    if not OF_MANY_CALLS.isdisjoint(parts) or not OF_A_PART.isdisjoint(parts):
+        return "", ""
+    is_count = not OF_TOKENS.isdisjoint(parts)
+    nouns = OF_TOKENS | OF_A_CALL if is_count else TIME_WORDS
+    step = [part for part in parts if part not in nouns | OF_THE_WHOLE | ANY_NUMBER]
+    said = sorted(nouns.intersection(parts) - OF_TOKENS)
+    if is_count:
+        return "_".join(step), " ".join(["tokens", *said])
+    return "_".join(step), "time" if said else ""
+
+
 def counts_cases(run: RunRecord) -> bool:
     """Whether a run counts several cases, and not the characters of one text.
 
-    It passes over the rounds of a loop that has a limit: ``iterations`` beside ``max_iterations``.
+    It passes over the rounds of a loop that has a limit: ``iterations`` beside ``max_iterations``;
+    and over those of a run that measured the steps of an LLM.
     """
     if has_text_length(run):
         return False
     limits = {normalise(key) for key in run.params}
+    has_steps = _has_steps_of_llm(run)
     for name, count in _numbers(run):
         noun = name.rpartition("_")[2]
-        is_limited = noun in ROUNDS and f"max_{noun}" in limits
+        is_limited = noun in ROUNDS and (has_steps or f"max_{noun}" in limits)
         if count > 1 and CASE_COUNT.match(name) and not is_limited:
             return True
     return False
@@ -147,8 +203,12 @@ def holds_lengths_of_call(run: RunRecord) -> bool:
     keys = (*run.metrics, *run.params)
     if not any(_is_length_of(key, USER_WORDS) for key in keys):
         return False
-    is_answered = any(_is_length_of(key, SURE_ANSWER_WORDS) for key in keys)
-    return is_answered or count_of_looked_up(run) is not None
+    return says_length_of_answer(run) or count_of_looked_up(run) is not None
+
+
+def says_length_of_answer(run: RunRecord) -> bool:
+    """Whether a run says how long an answer was."""
+    return any(_is_length_of(key, SURE_ANSWER_WORDS) for key in (*run.metrics, *run.params))
 
 
 def count_of_looked_up(run: RunRecord) -> str | None:
@@ -157,6 +217,22 @@ def count_of_looked_up(run: RunRecord) -> str | None:
         if LOOKED_UP.match(name) and 0 < count < LEAST_BULK:
             return name
     return None
+
+
+@lru_cache(maxsize=10_000)
+def _is_time_of_llm(key: str) -> bool:
+    return _is_of_llm(key, TIME_WORDS)
+
+
+@lru_cache(maxsize=10_000)
+def _counts_calls_of_llm(key: str) -> bool:
+    return _is_of_llm(key, CALL_WORDS) and not _is_time_of_llm(key)
+
+
+def _is_of_llm(key: str, nouns: frozenset[str]) -> bool:
+    """Whether a key speaks of an LLM and one of some nouns, and not of averages."""
+    parts = frozenset(normalise(key).split("_"))
+    return "llm" in parts and not parts.isdisjoint(nouns) and OF_MANY_CALLS.isdisjoint(parts)
 
 
 def _numbers(run: RunRecord) -> Iterator[tuple[str, float]]:

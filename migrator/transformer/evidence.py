@@ -42,6 +42,7 @@ ASKING_WORDS = USER_WORDS - {"message", "request"}
 WORDS_OF_AIMS = words("task goal objective message")
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 
+_TURN_FOLDER = re.compile(r"(?i)(turn|step|round|iteration|message)s?[\s_/-]?\d")
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
 LATENCY_MS = (30.0, 20 * 60_000.0)  # an answer of an LLM takes neither less nor more
 LEAST_LENGTH_MS = 300  # a shorter run only logged something
@@ -88,6 +89,7 @@ class Evidence(NamedTuple):
     latency: Found | None  # a duration that the call of an LLM can have
     failure: str  # the error that it logged; "failed" when it only failed; empty otherwise
     holds_many_answers: bool  # an output is a list of cases, each with its answer
+    has_case_folders: bool  # several folders hold both what was asked and what was answered
 
     @classmethod
     def of(cls, view: RunView) -> Evidence:
@@ -116,6 +118,7 @@ class Evidence(NamedTuple):
             holds_many_answers=any(
                 are_answers(found.value, view.index.fields_of_param) for found in got
             ),
+            has_case_folders=_has_case_folders(view),
         )
 
     @property
@@ -312,6 +315,17 @@ def _is_excerpt(got: Sequence[Found], given: Sequence[Found]) -> bool:
     written = "\n".join(str(found.value) for found in got)
     sentences = [sentence.strip() for sentence in _SENTENCE_END.split(written)]
     return bool(got) and all(sentence in source for sentence in sentences)
+
+
+def _has_case_folders(view: RunView) -> bool:
+    """Whether several folders hold an input and an output each, and are no turns of one chat."""
+    folders = _folders(view.every("inputs")) & _folders(view.every("outputs"))
+    return len(folders) > 1 and not any(map(_TURN_FOLDER.search, folders))
+
+
+def _folders(founds: Sequence[Found]) -> frozenset[str]:
+    paths = (found.key.rpartition("/")[0] for found in founds if found.place == "artifact")
+    return frozenset(path for path in paths if path)
 
 
 def _is_llm(model: Found) -> bool:

@@ -9,29 +9,27 @@ a path) count for nothing alone.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from migrator.transformer.counted_cases import (
-    LEAST_BULK,
-    TIME_WORDS,
+    calls_of_llm,
     count_of_looked_up,
     counts_things,
     is_length_of_call,
     is_text_length,
+    steps_with_tokens,
+    times_of_llm,
 )
 from migrator.transformer.evidence import Evidence, Rule, Sign
 from migrator.transformer.media import media_of
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import normalise
 from migrator.transformer.text_names import retrieval_key
-from migrator.transformer.unlisted import OF_MANY_CALLS
-from migrator.transformer.values import last_value, words
+from migrator.transformer.values import words
 
 SETTINGS = words("temperature max_tokens top_p llm_temperature max_output_tokens")
 PART_OF_INDEX = re.compile(r"^chunk_?(size|overlap|length)|_chunk_(size|overlap)$")
 """Params of who builds an index."""
 
-CALL_WORDS = words("call calls invocations requests")
 API_ERROR = re.compile(
     r"(?i)openai|anthropic|gemini|langchain|litellm|ollama|bedrock|\bllm\b|rate.?limit|quota"
     r"|context.?length|max.?tokens|too many (tokens|requests)|api.?key|\b429\b|prompt|completion"
@@ -86,13 +84,15 @@ def has_cost(evidence: Evidence) -> Sign | None:
 
 
 def has_work_of_llm(evidence: Evidence) -> Sign | None:
-    """A few calls, or a duration, whose name says that they are an LLM's; not for many things."""
-    if counts_things(evidence.run):
+    """What a run measured of an LLM: tokens of a step, a few calls, a time; not for many things."""
+    run = evidence.run
+    if counts_things(run):
         return None
-    for key, points in evidence.run.metrics.items():
-        if _counts_calls_of_llm(key) and 1 <= last_value(points) < LEAST_BULK:
-            return Sign("work", 3, f"a few calls of an LLM ({key})")
-    times = [key for key in evidence.run.metrics if _is_time_of_llm(key)]
+    if steps := steps_with_tokens(run):
+        return Sign("work", 4, f"the tokens of a step, and its time or answer ({steps[0]})")
+    if (calls := calls_of_llm(run)) is not None:
+        return Sign("work", 3, f"a few calls of an LLM ({calls})")
+    times = times_of_llm(run)
     return Sign("work", 2, f"the time that an LLM took ({times[0]})") if times else None
 
 
@@ -210,19 +210,3 @@ CONTEXT_RULES: tuple[Rule, ...] = (
     names_several_models,
 )
 """Evidence that says nothing alone: training runs have durations and statuses, too."""
-
-
-@lru_cache(maxsize=10_000)
-def _is_time_of_llm(key: str) -> bool:
-    return _is_of_llm(key, TIME_WORDS)
-
-
-@lru_cache(maxsize=10_000)
-def _counts_calls_of_llm(key: str) -> bool:
-    return _is_of_llm(key, CALL_WORDS) and not _is_time_of_llm(key)
-
-
-def _is_of_llm(key: str, nouns: frozenset[str]) -> bool:
-    """Whether a key speaks of an LLM and one of some nouns, and not of averages."""
-    parts = frozenset(normalise(key).split("_"))
-    return "llm" in parts and not parts.isdisjoint(nouns) and OF_MANY_CALLS.isdisjoint(parts)

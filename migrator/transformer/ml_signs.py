@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from migrator.model import RunRecord
+from migrator.transformer.counted_cases import says_length_of_answer
 from migrator.transformer.evidence import ASKING_WORDS, STRONG_TEXT, Evidence, Rule, Sign
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.profiles import normalise
@@ -21,6 +22,9 @@ ML_WORDS = words(
     "accuracy acc f1 auc roc rocauc rmse mse mae mape r2 loss logloss perplexity silhouette map50 "
     "iou kappa mcc gini"
 )
+NOT_MEASURED = words("estimated expected target")
+"""Words of such metrics that say that nothing was trained: a plan names them, too."""
+
 ML_PARAMS = words(
     "learning_rate lr max_depth n_estimators num_estimators batch_size epochs n_epochs num_epochs "
     "num_train_epochs dropout weight_decay momentum optimizer optimizer_name hidden_size "
@@ -88,6 +92,7 @@ def has_predicted_class(evidence: Evidence) -> Sign | None:
     What a user typed (``user_input``) may be a comment whose tone a classifier found.
     """
     has_call = evidence.is_llm or evidence.answer_points or evidence.tokens.are_known
+    has_call = has_call or says_length_of_answer(evidence.run)
     names = {part for found in evidence.texts for part in found.stem.split("_")}
     if has_call or names & (ASKING_WORDS - {"user"}):
         return None
@@ -149,4 +154,6 @@ def _training_metrics(run: RunRecord) -> list[str]:
 def _is_of_training(metric: str) -> bool:
     name = normalise(metric)
     parts = re.split(r"[^a-z0-9]+", name.replace("_", " "))
+    if not NOT_MEASURED.isdisjoint(parts):
+        return False
     return name.startswith(("val_", "train_")) or not ML_WORDS.isdisjoint(parts)

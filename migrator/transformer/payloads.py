@@ -32,6 +32,9 @@ PARTS = (
 )  # fmt: skip
 """The fields that a key inside an object may fill, as a param of that name would."""
 
+SHORT_ANSWERS = words("answer response reply output completion translation")
+"""Last words of keys under which even a few words are an answer, where an LLM is named."""
+
 TEXT_PARTS = ("inputs", "maybe_inputs", "outputs", "maybe_outputs")
 
 USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -113,14 +116,23 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
 
 
 def question_and_answer(value: Json, fields_of: FieldsOfKey) -> list[Part]:
-    """The texts of an object that holds both what was asked and the answer; else nothing."""
+    """The texts of an object with a question and an answer, be that empty; of others none."""
     if not isinstance(value, Mapping):
         return []
     texts = [
         part for part in parts_of(value, fields_of) if part.field in TEXT_PARTS and part.inside
     ]
     sides = _kinds(part.field for part in texts)
-    return texts if len(sides) == len(_kinds(TEXT_PARTS)) else []
+    is_whole = len(sides) == len(_kinds(TEXT_PARTS))
+    return texts if is_whole or answers_nothing(value) else []
+
+
+def answers_nothing(value: Mapping[str, Json]) -> bool:
+    """Whether an object has keys of answers, and nothing under them: the call failed."""
+    answers = [
+        answer for key, answer in value.items() if key.lower().rpartition("_")[2] in SHORT_ANSWERS
+    ]
+    return bool(answers) and not any(answers)
 
 
 def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:

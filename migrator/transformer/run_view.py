@@ -255,7 +255,9 @@ class RunView(RunFacts):
             return NO_TEXTS
         known = KnownParts(names_llm(self), is_asked, is_answered)
         texts = loose_texts(self.run, self.index, known)
-        if not is_asked and not is_answered and structured_answer(self):
+        is_written = any(is_named_by_model(found.key) for found in texts.answered)
+        is_bare = not is_asked and not is_answered and not is_written
+        if is_bare and structured_answer(self):
             given = worked_on(self.run, self.index)
             return LooseTexts(asked=given or texts.all())  # an object answers, and no text
         if is_asked:  # an uncertain name that does not ask may hold the answer itself

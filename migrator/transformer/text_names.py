@@ -10,7 +10,7 @@ from migrator.model import RunRecord
 from migrator.transformer.chat_messages import ASKING, Message, messages_of
 from migrator.transformer.found import Found
 from migrator.transformer.input_parts import as_chat_if_one
-from migrator.transformer.payloads import answer_of, are_texts_by_key
+from migrator.transformer.payloads import answer_of, answers_nothing, are_texts_by_key
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.python_repr import parse_value
@@ -52,9 +52,6 @@ SUBJECTS = QUESTIONS | words("topic")
 
 DRAFTS = words("draft initial intermediate raw first partial preliminary unverified plan reasoning")
 """Words of keys whose text another one took the place of."""
-
-SHORT_ANSWERS = words("answer response reply output completion translation")
-"""Last words of keys under which even a few words are an answer, where an LLM is named."""
 
 _STATISTIC = "(avg|average|mean|median|top|max|min|best|std)"
 _OF_DOCUMENTS = "(similarity|relevance|distance|retrieval|rerank|chunk|doc|document|vector)"
@@ -210,8 +207,10 @@ def is_check(name: str) -> bool:
 
 
 def is_no_answer(found: Found) -> bool:
-    """Whether a file holds an error, or by its name what was expected."""
+    """Whether a value is an error, an object without its answer, or a file of what was expected."""
     value = found.value
     if isinstance(value, Mapping) and value.keys() & NO_ANSWERS and len(value) <= MOST_OF_ERROR:
         return any(is_error(value[key]) for key in value.keys() & NO_ANSWERS)
+    if isinstance(value, Mapping) and answers_nothing(value):
+        return True
     return found.place == "artifact" and not NO_ANSWERS.isdisjoint(found.stem.split("_"))

@@ -265,7 +265,7 @@ def unlisted_texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
             least = Prose.TERMS if is_named_by_model(key) else Prose.PROSE
             is_foreign = not text.isascii() and (kind > Prose.WORD or not has_latin_word(text))
             is_text = kind >= least or (kind and (asks(text) or is_foreign))
-            if is_text or (kind is Prose.NOTHING and _is_written_code(key, text)):
+            if is_text or (kind is Prose.NOTHING and is_written_code(key, text)):
                 texts.append(Found(text, place, key))
     return tuple(texts)
 
@@ -287,7 +287,7 @@ def is_named_by_model(key: str) -> bool:
     return not OF_THE_MODEL.isdisjoint(normalise(key).split("_"))
 
 
-def _is_written_code(key: str, text: str) -> bool:
+def is_written_code(key: str, text: str) -> bool:
     """Whether code or data stands under a name that says that the model wrote it."""
     return is_named_by_model(key) and len(text.split()) >= LEAST_CODE_WORDS
 

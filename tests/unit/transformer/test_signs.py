@@ -62,6 +62,11 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"params": {"user_input": "I love this phone, it is great", "prediction_label": "good"}},
          [("text", 4), ("class", -4)]),
         ({"params": {"predicted_label": "spam", "llm_model": "gpt-4o"}}, [("model", 2)]),
+        # Something answered beside the class.
+        ({"params": {"ticket_text": "The app closes when I open a bill", "predicted_rank": "high"},
+          "metrics": {"response_length": 310.0}}, [("text", 3), ("lengths", 1)]),
+        # What a plan hopes for was not trained.
+        ({"metrics": {"plan.estimated_accuracy": 0.8}}, []),
         ({"tags": {"mlflow.autologging": "sklearn"}}, [("flavor", -3)]),
         ({"params": {"model_name": "electra_small", "prompt": "Print the key of the house"}},
          [("text", 4), ("other model", -2)]),
@@ -123,6 +128,15 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("work", 3), ("latency", 1)]),
         ({"metrics": {"llm_call_count": 210.0, "total_time": 6.1}}, []),
         ({"metrics": {"avg_llm_calls": 3.0, "total_time": 6.1}}, []),
+        # Tokens of a step, and its time or the tokens of its answer; not the totals of a run.
+        ({"metrics": {"draft_tokens": 240.0, "draft_latency_sec": 2.2, "ner_latency_sec": 0.4}},
+         [("work", 4)]),
+        ({"metrics": {"tokens.writer.input": 900.0, "tokens.writer.output": 310.0,
+                      "tokens.critic.input": 400.0, "tokens.critic.output": 60.0}},
+         [("work", 4)]),
+        ({"metrics": {"draft_tokens": 240.0, "ner_latency_sec": 0.4}}, []),
+        ({"metrics": {"num_tokens": 2.4e6, "total_time_s": 90.0}}, []),
+        ({"metrics": {"embedding_tokens": 240.0, "embedding_latency_sec": 0.4}}, []),
         # A question under an unlisted name that says so; any other text that asks says nothing.
         ({"params": {"query_as_typed": "Who keeps the keys of the house?"}}, [("text", 2)]),
         ({"params": {"query_preview": "Who keeps the keys of the house?"}}, [("text", 4)]),
@@ -177,6 +191,19 @@ def test_a_rate_of_0_or_1_may_be_how_one_call_ended(value: float, *, is_many: bo
 def test_measures_of_a_search_are_taken_over_many_queries(metric: str) -> None:
     measured = run("r", metrics={**TOKENS, metric: 0.8})
     assert signs_of(RunView(measured, GENERIC)).many_cases
+
+
+@pytest.mark.parametrize(
+    ("folders", "is_many"),
+    [(("scan_1", "scan_2"), True), (("turn_1", "turn_2"), False), (("scan_1",), False)],
+)
+def test_folders_with_a_prompt_and_a_response_each_are_cases(
+    folders: tuple[str, ...], *, is_many: bool
+) -> None:
+    texts = {f"predictions/{name}/response.json": '{"holds_names": true}' for name in folders}
+    texts |= {f"predictions/{name}/prompt.txt": "Does the scan hold names?" for name in folders}
+    signs = signs_of(RunView(run("r", texts=texts), GENERIC))
+    assert (signs.many_cases, signs.own_text) == (is_many, not is_many)
 
 
 def test_a_prompt_that_a_benchmark_asked_again_and_again_is_no_text_of_a_call() -> None:
@@ -236,6 +263,16 @@ def test_an_average_similarity_is_of_the_documents_for_one_question(
         ({}, {"total_iterations": 2.0}, True),
         ({"max_iterations": "5"}, {"total_questions": 2.0}, True),
         ({"max_samples": "50"}, {"num_samples": 50.0}, True),
+        # Averages over the LLM's calls that the run counts, and over what its steps made.
+        ({}, {"llm_calls": 3.0, "avg_llm_latency_ms": 1210.0}, False),
+        ({}, {"avg_llm_latency_ms": 1210.0}, True),
+        (
+            {},
+            {"cook_tokens": 900.0, "cook_time_s": 4.0, "avg_health": 7.5, "iterations": 2.0},
+            False,
+        ),
+        ({}, {"cook_time_s": 4.0, "avg_health": 7.5}, True),
+        ({}, {"cook_time_s": 4.0, "iterations": 2.0}, True),
     ],
 )
 def test_numbers_of_one_call_are_not_over_many_cases(

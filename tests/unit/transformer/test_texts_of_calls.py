@@ -341,6 +341,41 @@ def test_param_of_a_call_that_failed_is_not_its_answer() -> None:
     assert shown(params=written, status="FAILED") == (None, ANSWER)
 
 
+def test_label_of_a_call_that_failed_is_not_its_answer() -> None:
+    labelled = {"params": LLM, "tags": {"confidence_label": "low"}}
+    assert shown(**labelled, metrics={"latency_ms": 900.0, "total_tokens": 9.0}) == (None, "low")
+    failed = {**labelled, "texts": {"error.txt": "Rate limit reached"}, "status": "FAILED"}
+    assert shown(**failed) == (None, None)
+
+
+def test_object_that_was_given_is_not_the_answer() -> None:
+    given = {"text": "Eva Lind has been a nurse in Uppsala since May.", "timeout_s": 45}
+    metrics = {"prompt_tokens": 900.0, "completion_tokens": 210.0}
+    _, answer = shown(texts={"agent_task_payload.json": json.dumps(given)}, metrics=metrics)
+    assert answer is None
+
+
+def test_object_whose_answer_is_empty_was_only_asked() -> None:
+    told = {"thread": "t-8", "input": "price of the boat", "output": "", "messages": []}
+    texts = {"conversation.json": json.dumps(told), "error.txt": "Error code: 429"}
+    asked = {"input": "price of the boat"}
+    assert shown(params=LLM, tags={"status": "error"}, texts=texts) == (asked, None)
+
+
+def test_notation_under_the_name_of_an_answer() -> None:
+    tune = "X:1\nL:1/8\nK:D\n|: DFA d2 f | e2 c A2 c :|"
+    params = {"prompt": "Play a slow waltz in D major, please.", "output": tune}
+    asked, answer = shown(params=params, metrics={"latency_seconds": 41.0})
+    assert (asked, answer) == ({"prompt": params["prompt"]}, tune)
+
+
+def test_code_that_a_model_wrote_comes_before_an_object() -> None:
+    code = "from sklearn.linear_model import Ridge\nmodel = Ridge().fit(train, target)"
+    texts = {"generated_solution.py": code, "summary.json": json.dumps({"data": "houses"})}
+    metrics = {"prompt_tokens": 2100.0, "completion_tokens": 610.0}
+    assert shown(params=LLM, texts=texts, metrics=metrics)[1] == code
+
+
 def test_param_alone_beside_an_answer_and_an_llm_was_asked() -> None:
     case = "The customer was charged twice in May and wants the money back."
     texts = {"answer.txt": ANSWER}
@@ -383,6 +418,23 @@ def test_tree_of_totals_is_an_evaluation() -> None:
     answer = {"answer.txt": ANSWER}
     asked = child("rag", metrics=totals, texts=answer), child("plain", metrics=totals, texts=answer)
     assert len(plan(run("r", params=LLM), *asked).traces) == 1
+
+
+@pytest.mark.parametrize(
+    "judged", [{"params": {"expected": "forecast"}}, {"metrics": {"passed": 1.0}}]
+)
+def test_tree_of_judged_cases_and_their_averages_is_an_evaluation(judged: dict[str, Any]) -> None:
+    def case(number: int, **given: Any) -> Any:
+        params = {"query": f"{ASKED} ({number})", **given.get("params", {})}
+        metrics = {"latency_s": 2.0, **given.get("metrics", {})}
+        texts = {"response.txt": ANSWER}
+        return run(f"case_{number}", "r", params=params, metrics=metrics, texts=texts)
+
+    averages = {"total_tests": 3.0, "average_latency_s": 2.0}
+    cases = [case(number, **judged) for number in range(3)]
+    assert plan(run("r", metrics=averages), *cases).traces == ()
+    assert len(plan(run("r"), *cases).traces) == 3
+    assert len(plan(run("r", metrics=averages), *map(case, range(3))).traces) == 3
 
 
 def test_tree_of_prompts_and_their_averages_is_a_search() -> None:
