@@ -318,7 +318,7 @@ def _is_excerpt(got: Sequence[Found], given: Sequence[Found]) -> bool:
 
 
 def _has_case_folders(view: RunView) -> bool:
-    """Whether several folders hold an input and an output each, and are no turns of one chat."""
+    """Whether several folders hold an input and an output each, and none is a turn of a chat."""
     folders = _folders(view.every("inputs")) & _folders(view.every("outputs"))
     return len(folders) > 1 and not any(map(_TURN_FOLDER.search, folders))
 
