@@ -111,6 +111,16 @@ class RunFacts(FieldValues):
         where = ", ".join(found[1].origin for found in founds if found)
         return Tokens(*(found[0] if found else None for found in founds)), where
 
+    def counts_each_call(self) -> bool:
+        """Whether its token metrics have a point for each of several calls, the last no total."""
+        for name in ("input", "output", "total"):
+            found = self.number(f"{name}_tokens")
+            if found is None or found[1].place != "metric":
+                continue
+            if len(self.run.metrics[found[1].key]) > 1:
+                return True
+        return False
+
     def token_details(self) -> dict[str, float]:
         """Tokens that are part of the input or output count: read from a cache, or reasoning."""
         details: dict[str, float] = {}
