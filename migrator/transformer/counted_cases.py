@@ -15,7 +15,7 @@ from migrator.transformer.text_names import (
     USER_WORDS,
     is_of_retrieval,
 )
-from migrator.transformer.unlisted import OF_A_PART, OF_MANY_CALLS, OF_THE_WHOLE
+from migrator.transformer.unlisted import OF_A_PART, OF_MANY_CALLS, OF_THE_WHOLE, TOKEN_WORDS
 from migrator.transformer.values import as_number, last_value, words
 
 MANY_CASES = re.compile(
@@ -61,10 +61,9 @@ LOOKED_UP = re.compile(
 )
 TIME_WORDS = words("latency duration time elapsed took ms seconds secs sec s")
 CALL_WORDS = words("call calls invocations requests")
-OF_TOKENS = words("token tokens")
-OF_A_CALL = words("count used input output prompt completion in out")
-ANY_NUMBER = words("num n number of")
-"""Words of metrics that do not name the step which they are of."""
+NO_STEPS = OF_THE_WHOLE | words("num n number of count used input output prompt completion in out")
+"""Words of metrics that don't name the step which they are of."""
+
 OF_EACH_CALL = TIME_WORDS | words(
     "tokens token cost usd faithfulness relevancy correctness groundedness accuracy quality"
 )
@@ -113,32 +112,22 @@ def times_of_llm(run: RunRecord) -> list[str]:
 
 
 def steps_with_tokens(run: RunRecord) -> list[str]:
-    """The steps of an LLM by a run's metrics: those with tokens and a time, or with two counts.
-
-    ``summarize_tokens`` and ``summarize_latency_s``; ``planner.input_tokens`` and
-    ``planner.output_tokens``.
-    """
-    measured: dict[str, set[str]] = {}
-    for key in run.metrics:
-        step, what = _measure_of_step(key)
-        if step and what:
-            measured.setdefault(step, set()).add(what)
-    return [step for step, what in measured.items() if len(what) > 1]
+    """The steps whose tokens and whose time a run measured: ``draft_tokens``, ``draft_time_s``."""
+    counted = {_step_of(key, TOKEN_WORDS) for key in run.metrics}
+    timed = {_step_of(key, TIME_WORDS) for key in run.metrics}
+    return sorted((counted & timed) - {""})
 
 
 @lru_cache(maxsize=10_000)
-def _measure_of_step(key: str) -> tuple[str, str]:
-    """The step that a metric's name begins with, and what it measures: "time", "tokens input"."""
+def _step_of(key: str, nouns: frozenset[str]) -> str:
+    """The step that a metric measured, by its name; empty if it has none of the nouns, or no step.
+
+    Metrics over many calls have none, nor have those of a look-up.
+    """
     parts = normalise(key).split("_")
-    if not OF_MANY_CALLS.isdisjoint(parts) or not OF_A_PART.isdisjoint(parts):
-        return "", ""
-    is_count = not OF_TOKENS.isdisjoint(parts)
-    nouns = OF_TOKENS | OF_A_CALL if is_count else TIME_WORDS
-    step = [part for part in parts if part not in nouns | OF_THE_WHOLE | ANY_NUMBER]
-    said = sorted(nouns.intersection(parts) - OF_TOKENS)
-    if is_count:
-        return "_".join(step), " ".join(["tokens", *said])
-    return "_".join(step), "time" if said else ""
+    if nouns.isdisjoint(parts) or not (OF_MANY_CALLS | OF_A_PART).isdisjoint(parts):
+        return ""
+    return "_".join(part for part in parts if part not in nouns | NO_STEPS)
 
 
 def counts_cases(run: RunRecord) -> bool:

@@ -89,7 +89,7 @@ def has_work_of_llm(evidence: Evidence) -> Sign | None:
     if counts_things(run):
         return None
     if steps := steps_with_tokens(run):
-        return Sign("work", 4, f"the tokens of a step, and its time or answer ({steps[0]})")
+        return Sign("work", 4, f"the tokens of a step and its time ({steps[0]})")
     if (calls := calls_of_llm(run)) is not None:
         return Sign("work", 3, f"a few calls of an LLM ({calls})")
     times = times_of_llm(run)

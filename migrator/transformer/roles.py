@@ -44,9 +44,6 @@ LOOKUP_NAME = re.compile(
 )
 """Names of steps whose tokens are those of texts that were looked up or embedded."""
 
-JUDGED_WORDS = words(
-    "expected reference ground gold golden truth criteria passed correct correctness"
-)
 SEARCH_NAME = re.compile(
     r"(?i)optuna|hyper-?opt|hyper-?param|grid_?search|random_?search|bayes_?opt|tuning|sweep"
     r"|cross_?val|k_?fold|\bhpo\b"
@@ -237,7 +234,6 @@ class TreeSigns:
     ml: Sequence[Sign]
     search: Sequence[Sign]
     data_job: Sign | None  # of the first run that works on data
-    is_evaluation: bool  # its children are cases that were judged, its root has the averages
     has_loss_curves: bool  # its root has: what the training of a model wrote besides is no workflow
 
     @classmethod
@@ -258,7 +254,6 @@ class TreeSigns:
             ml=ml,
             search=_search_signs(root, tops, is_loop=is_loop),
             data_job=next((each.data_job for each in every if each.data_job is not None), None),
-            is_evaluation=of_root is not None and of_root.many_cases and _are_judged(tops),
             has_loss_curves=has_loss_curves,
         )
 
@@ -281,8 +276,6 @@ class TreeSigns:
         is_grid = any(sign.kind == "grid" for sign in self.search)
         if _are_totals(self.below, () if is_grid else self.llm):
             weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
-        if self.is_evaluation:
-            weighed.append(Sign("cases", NEVER, "averages over cases that were judged"))
         return weighed
 
     def is_search(self, score: int) -> bool:
@@ -327,17 +320,6 @@ def _ml_signs_of_root(root: Signs, known: Sequence[Sign]) -> list[Sign]:
     if any(sign.kind == "flavor" for sign in known):
         return []
     return [sign for sign in root.ml if sign.kind == "flavor"]
-
-
-def _are_judged(tops: Sequence[RunView]) -> bool:
-    """Whether most children hold what was expected or a verdict, as an evaluation's cases do."""
-    judged = [view for view in tops if _is_judged(view.run)]
-    return len(judged) > 1 and len(judged) * 2 > len(tops)
-
-
-def _is_judged(run: RunRecord) -> bool:
-    keys = (*run.params, *run.metrics, *run.tags)
-    return any(not JUDGED_WORDS.isdisjoint(normalise(key).split("_")) for key in keys)
 
 
 def _are_totals(signs: Sequence[Signs], llm: Sequence[Sign]) -> bool:

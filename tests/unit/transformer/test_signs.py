@@ -128,11 +128,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
          [("work", 3), ("latency", 1)]),
         ({"metrics": {"llm_call_count": 210.0, "total_time": 6.1}}, []),
         ({"metrics": {"avg_llm_calls": 3.0, "total_time": 6.1}}, []),
-        # Tokens of a step, and its time or the tokens of its answer; not the totals of a run.
+        # Tokens of a step and its time; not the totals of a run.
         ({"metrics": {"draft_tokens": 240.0, "draft_latency_sec": 2.2, "ner_latency_sec": 0.4}},
-         [("work", 4)]),
-        ({"metrics": {"tokens.writer.input": 900.0, "tokens.writer.output": 310.0,
-                      "tokens.critic.input": 400.0, "tokens.critic.output": 60.0}},
          [("work", 4)]),
         ({"metrics": {"draft_tokens": 240.0, "ner_latency_sec": 0.4}}, []),
         ({"metrics": {"num_tokens": 2.4e6, "total_time_s": 90.0}}, []),

@@ -420,23 +420,6 @@ def test_tree_of_totals_is_an_evaluation() -> None:
     assert len(plan(run("r", params=LLM), *asked).traces) == 1
 
 
-@pytest.mark.parametrize(
-    "judged", [{"params": {"expected": "forecast"}}, {"metrics": {"passed": 1.0}}]
-)
-def test_tree_of_judged_cases_and_their_averages_is_an_evaluation(judged: dict[str, Any]) -> None:
-    def case(number: int, **given: Any) -> Any:
-        params = {"query": f"{ASKED} ({number})", **given.get("params", {})}
-        metrics = {"latency_s": 2.0, **given.get("metrics", {})}
-        texts = {"response.txt": ANSWER}
-        return run(f"case_{number}", "r", params=params, metrics=metrics, texts=texts)
-
-    averages = {"total_tests": 3.0, "average_latency_s": 2.0}
-    cases = [case(number, **judged) for number in range(3)]
-    assert plan(run("r", metrics=averages), *cases).traces == ()
-    assert len(plan(run("r"), *cases).traces) == 3
-    assert len(plan(run("r", metrics=averages), *map(case, range(3))).traces) == 3
-
-
 def test_tree_of_prompts_and_their_averages_is_a_search() -> None:
     def candidate(number: int, **given: Any) -> Any:
         params = {"candidate": str(number), **LLM}
