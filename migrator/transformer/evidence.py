@@ -40,6 +40,7 @@ VERSION_NAME = re.compile(
 )
 ASKING_WORDS = USER_WORDS - {"message", "request"}
 WORDS_OF_AIMS = words("task goal objective message")
+EXPECTED_WORDS = words("expected gold golden truth")
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 
 _TURN_FOLDER = re.compile(r"(?i)(turn|step|round|iteration|message)s?[\s_/-]?\d")
@@ -89,7 +90,7 @@ class Evidence(NamedTuple):
     latency: Found | None  # a duration that the call of an LLM can have
     failure: str  # the error that it logged; "failed" when it only failed; empty otherwise
     holds_many_answers: bool  # an output is a list of cases, each with its answer
-    has_case_folders: bool  # several folders hold both what was asked and what was answered
+    holds_cases: bool  # files of several cases: folders of their own, or what was expected of each
 
     @classmethod
     def of(cls, view: RunView) -> Evidence:
@@ -118,7 +119,7 @@ class Evidence(NamedTuple):
             holds_many_answers=any(
                 are_answers(found.value, view.index.fields_of_param) for found in got
             ),
-            has_case_folders=_has_case_folders(view),
+            holds_cases=_holds_cases(view),
         )
 
     @property
@@ -317,10 +318,19 @@ def _is_excerpt(got: Sequence[Found], given: Sequence[Found]) -> bool:
     return bool(got) and all(sentence in source for sentence in sentences)
 
 
-def _has_case_folders(view: RunView) -> bool:
-    """Whether several folders hold an input and an output each, and none is a turn of a chat."""
+def _holds_cases(view: RunView) -> bool:
+    """Whether several folders hold an input and an output each, and none is a turn of a chat.
+
+    Or whether several files say what was expected.
+    """
+    expected = [each for each in view.run.artifacts if _is_expected(each.path)]
     folders = _folders(view.every("inputs")) & _folders(view.every("outputs"))
-    return len(folders) > 1 and not any(map(_TURN_FOLDER.search, folders))
+    are_turns = any(map(_TURN_FOLDER.search, folders))
+    return len(expected) > 1 or (len(folders) > 1 and not are_turns)
+
+
+def _is_expected(path: str) -> bool:
+    return not EXPECTED_WORDS.isdisjoint(normalise(path.rpartition("/")[2]).split("_"))
 
 
 def _folders(founds: Sequence[Found]) -> frozenset[str]:

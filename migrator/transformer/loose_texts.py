@@ -66,7 +66,7 @@ def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> Loose
     """The texts of a run under unlisted names, as far as they complete what is known.
 
     Without the name of an LLM only a question counts: one whose name says so, or one with one other
-    text.
+    text; and a request beside one that a model wrote by its name.
     """
     texts = unlisted_texts(run, index)
     if not texts:
@@ -83,7 +83,7 @@ def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> Loose
         return LooseTexts(answered=answered)
     if known.names_llm:
         return _by_form(texts)
-    questions = _questions(texts)
+    questions = _questions(texts) or _requests_to_model(texts)
     others = tuple(found for found in texts if found not in questions)
     if len(questions) == len(others) == 1:
         return LooseTexts(questions, others)
@@ -154,6 +154,14 @@ def _is_made_of_another(found: Found) -> bool:
 
 def _requests(texts: Sequence[Found]) -> tuple[Found, ...]:
     return tuple(found for found in texts if kind_of_text(str(found.value)) is Prose.REQUEST)
+
+
+def _requests_to_model(texts: Sequence[Found]) -> tuple[Found, ...]:
+    """The requests beside the one text whose name says that a model wrote it."""
+    by_model = _by_model(texts)
+    if len(by_model) != 1:
+        return ()
+    return tuple(found for found in _requests(texts) if found not in by_model)
 
 
 def _params(texts: Sequence[Found]) -> tuple[Found, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from migrator.model import Role, RunRecord
+from migrator.transformer.counted_cases import has_text_length
 from migrator.transformer.evidence import Sign
 from migrator.transformer.fingerprints import fingerprint
 from migrator.transformer.profile_index import Shape, index_of, shape_of
@@ -143,7 +144,7 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     elif signs.has_failed and known_names.has_call_like(view.run):
         why = "it failed, and has a recognised call's name or params"
         weighed.append(Sign("sibling", CONVERT_FLAT, why))
-    elif known_names.is_among_calls(view.run) and (signs.llm or _holds_words(view)):
+    elif known_names.is_among_calls(view.run) and (signs.llm or _tells_of_text(view)):
         why = "runs with the same params by the same script are calls"
         weighed.append(Sign("sibling", CONVERT_FLAT, why))
     if not signs.own_text:
@@ -158,10 +159,14 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
     return Verdict(Role.TRAINING, (f"a childless run: {why}", *reasons))
 
 
-def _holds_words(view: RunView) -> bool:
-    """Whether a run holds words under a name that asks, be they few; SQL and data are none."""
+def _tells_of_text(view: RunView) -> bool:
+    """Whether a run holds words under a name that asks, be they few, or the length of a text.
+
+    SQL and data are no words.
+    """
     given = view.inputs()[1] or view.few_words()[1]
-    return any(kind_of_text(str(found.value)) > Prose.NOTHING for found in given)
+    has_words = any(kind_of_text(str(found.value)) > Prose.NOTHING for found in given)
+    return has_words or has_text_length(view.run)
 
 
 def _doubts(view: RunView, signs: Signs) -> list[Sign]:

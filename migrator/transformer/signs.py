@@ -54,7 +54,7 @@ def signs_of(view: RunView) -> Signs:
     is_looked_up = any(sign.kind == "retrieval" for sign in llm)
     if evidence.is_only_question and not is_looked_up and is_of_many:
         own_text = False  # the item of a survey, or the query of a benchmark
-    if evidence.has_case_folders:
+    if evidence.holds_cases:
         own_text = False  # the texts of many cases
     if not evidence.answer_points and is_averaged and is_of_cases:
         own_text = False  # a benchmark, which asked the same again and again
@@ -63,7 +63,7 @@ def signs_of(view: RunView) -> Signs:
         ml=tuple(_hits(ML_RULES, evidence)),
         own_text=own_text,
         is_only_prompt=evidence.is_only_prompt,
-        many_cases=evidence.holds_many_answers or evidence.has_case_folders or many_cases,
+        many_cases=evidence.holds_many_answers or evidence.holds_cases or many_cases,
         has_failed=bool(evidence.failure),
         data_job=works_on_data(evidence),
     )

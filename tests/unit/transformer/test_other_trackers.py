@@ -375,6 +375,13 @@ def test_runs_with_the_params_of_most_calls_need_one_sign_of_an_llm() -> None:
     assert with_known_names(known_of(plain, plain), params=plain) == 0
 
 
+def test_runs_with_the_params_of_most_calls_may_hold_only_the_length_of_a_text() -> None:
+    known = known_of({"provider": "x", "query": ASKED}, {"provider": "x", "query": ASKED})
+    few = {"provider": "x", "query": "7"}
+    assert with_known_names(known, params=few, metrics={"output_chars": 410.0}) == 1
+    assert with_known_names(known, params=few, metrics={"output_rows": 410.0}) == 0
+
+
 def test_a_grid_of_totals_is_no_workflow_though_its_root_holds_a_text() -> None:
     trials = [
         run(f"cfg_{n}", "root", params={"model": "gpt-4o", "budget": str(n)},

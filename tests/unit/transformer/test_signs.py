@@ -203,6 +203,17 @@ def test_folders_with_a_prompt_and_a_response_each_are_cases(
     assert (signs.many_cases, signs.own_text) == (is_many, not is_many)
 
 
+def test_files_of_what_was_expected_are_of_several_cases() -> None:
+    def is_of_many(numbers: tuple[int, ...]) -> bool:
+        texts = {f"query_{n}_prompt.txt": "Write SQL: all orders of May" for n in numbers}
+        texts |= {f"query_{n}_generated_sql.txt": "SELECT a FROM b WHERE c = 5" for n in numbers}
+        expected = {f"query_{n}_expected_sql.txt": "SELECT a FROM b" for n in numbers}
+        return signs_of(RunView(run("r", texts={**texts, **expected}), GENERIC)).many_cases
+
+    assert is_of_many((1, 2))
+    assert not is_of_many((1,))
+
+
 def test_a_prompt_that_a_benchmark_asked_again_and_again_is_no_text_of_a_call() -> None:
     asked = {"model": "qwen2.5:7b", "prompt": "Explain why the tides come twice a day."}
     often = run("r", params={**asked, "num_requests": "8"}, metrics={"mean_latency_s": 1.2})

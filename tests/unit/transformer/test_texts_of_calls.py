@@ -100,6 +100,9 @@ def shown(**given: Any) -> tuple[Any, Any]:
         # What went in and came out, in another language.
         ({"params": LLM, "texts": {"eingabe.txt": CONTEXT.strip(), "ausgabe.txt": ANSWER}},
          {"eingabe": CONTEXT.strip()}, ANSWER),
+        # A request, and the only text that a model wrote by its name, without the model's.
+        ({"texts": {"entrada.txt": "Explique em uma frase o que é a maré.", "saida.txt": ANSWER}},
+         {"entrada": "Explique em uma frase o que é a maré."}, ANSWER),
         # The class that an LLM put a text into.
         ({"tags": {"llm": "gpt-4.1-nano", "predicted_category": "deposits"},
           "texts": {"ticket_text.txt": ASKED}}, {"ticket_text": ASKED}, "deposits"),
