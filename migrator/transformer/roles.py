@@ -162,7 +162,7 @@ def role_of_call(view: RunView, known_names: KnownNames = NO_NAMES) -> Verdict:
 def _tells_of_text(view: RunView) -> bool:
     """Whether a run holds words under a name that asks, be they few, or the length of a text.
 
-    SQL and data are no words.
+    SQL and data do not count as words.
     """
     given = view.inputs()[1] or view.few_words()[1]
     has_words = any(kind_of_text(str(found.value)) > Prose.NOTHING for found in given)
