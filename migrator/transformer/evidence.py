@@ -43,7 +43,7 @@ WORDS_OF_AIMS = words("task goal objective message")
 EXPECTED_WORDS = words("expected gold golden truth")
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 
-_TURN_FOLDER = re.compile(r"(?i)(turn|step|round|iteration|message)s?[\s_/-]?\d")
+_TURN_FOLDER = re.compile(r"(?i)(turn|step|round|iteration|message|agent)s?[\s_/-]?\d")
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
 LATENCY_MS = (30.0, 20 * 60_000.0)  # an answer of an LLM takes neither less nor more
 LEAST_LENGTH_MS = 300  # a shorter run only logged something
@@ -319,12 +319,15 @@ def _is_excerpt(got: Sequence[Found], given: Sequence[Found]) -> bool:
 
 
 def _holds_cases(view: RunView) -> bool:
-    """Whether several folders hold an input and an output each, and none is a turn of a chat.
+    """Whether several folders hold the texts of a case each, and none is a turn of a chat.
 
-    Or whether several files say what was expected.
+    That is an input and an output, or an output in folders that are numbered. Or whether several
+    files say what was expected.
     """
     expected = [each for each in view.run.artifacts if _is_expected(each.path)]
-    folders = _folders(view.every("inputs")) & _folders(view.every("outputs"))
+    answered = _folders(view.every("outputs"))
+    numbered = {path for path in answered if path[-1].isdigit()}
+    folders = (answered & _folders(view.every("inputs"))) | numbered
     are_turns = any(map(_TURN_FOLDER.search, folders))
     return len(expected) > 1 or (len(folders) > 1 and not are_turns)
 

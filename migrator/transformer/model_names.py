@@ -16,8 +16,8 @@ from migrator.transformer.values import words
 
 FAMILIES = (
     "gpt", "chatgpt", r"(?-i:o[134])(?![\w.])", "davinci", "text-davinci", "codex", "claude",
-    "gemini", "gemma", "palm-?2", "text-bison", "chat-bison", "llama", "codellama", "tinyllama",
-    "mistral", "mixtral", "ministral", "codestral", "devstral", "magistral", "pixtral", "qwen",
+    "gemini", "gemma", "palm-?2", "text-bison", "chat-bison", "llama", "mistral", "mixtral",
+    "ministral", "codestral", "devstral", "magistral", "pixtral", "qwen",
     "qwq", "deepseek", "command(?=-|$)", "aya(?=-)", "grok", "phi-?[1-9]", "nova(?=-)",
     "titan-text", "glm", "chatglm", "kimi", "moonshot", "minimax", "ernie", "doubao", "hunyuan",
     "baichuan", r"yi-\d", "internlm", "falcon", "vicuna", "alpaca", "wizardlm", "zephyr", "hermes",
@@ -28,6 +28,9 @@ FAMILIES = (
     "bart", "bloom", "opt(?=-)", "galactica", "gpt4all", "redpajama", "pegasus", "openchat",
     "starling", "sabia", "teuken", "llava", "bakllava", "moondream", "minicpm", "idefics", "cogvlm",
 )  # fmt: skip
+BEFORE_FAMILY = "distil|tiny|code|med|bio"
+"""What the name of a model puts before that of its family: ``medgemma``, ``codellama``."""
+
 OTHER_KINDS = (
     "embed", "minilm", "mpnet", "bge", "e5-", r"e5(?![\w.])", "gte-", "sentence-transformers",
     "all-", "multi-qa-", "msmarco", "voyage", "instructor", "sbert", "ada-002", "nomic", "rerank",
@@ -47,7 +50,9 @@ VENDORS = words(
 )
 """Names that stand in keys for models and name only who serves them."""
 
-_FAMILY = re.compile(rf"(?i)(?:^|[/:_.\s@-])(?:distil)?(?:{'|'.join(FAMILIES)})(?![a-z]{{2}})")
+_FAMILY = re.compile(
+    rf"(?i)(?:^|[/:_.\s@-])(?:{BEFORE_FAMILY})?(?:{'|'.join(FAMILIES)})(?![a-z]{{2}})"
+)
 _OTHER = re.compile(rf"(?i)(?:^|[/:_.\s@-])(?:{'|'.join(OTHER_KINDS)})|embed|whisper|bert(?![a-z])")
 
 

@@ -35,6 +35,8 @@ def shown(**given: Any) -> list[tuple[str, int]]:
         ({"texts": {"prompt.txt": "Say hello"}}, [("text", 4)]),
         ({"params": {"query": "hello"}}, []),
         ({"params": {"model": "gpt-4o"}}, [("model", 2)]),
+        ({"params": {"model": "medgemma-27b"}}, [("model", 2)]),
+        ({"params": {"model": "biobert-large"}}, []),
         ({"params": {"model": "resnet50"}}, []),
         ({"params": {"engine_level": "o1"}}, [("model", 2)]),
         ({"params": {"fp16_opt_level": "O1"}}, []),
@@ -199,6 +201,18 @@ def test_folders_with_a_prompt_and_a_response_each_are_cases(
 ) -> None:
     texts = {f"predictions/{name}/response.json": '{"holds_names": true}' for name in folders}
     texts |= {f"predictions/{name}/prompt.txt": "Does the scan hold names?" for name in folders}
+    signs = signs_of(RunView(run("r", texts=texts), GENERIC))
+    assert (signs.many_cases, signs.own_text) == (is_many, not is_many)
+
+
+@pytest.mark.parametrize(
+    ("folders", "is_many"),
+    [(("t1", "t2"), True), (("agent1", "agent2"), False), (("draft", "final"), False)],
+)
+def test_numbered_folders_with_an_output_each_are_cases(
+    folders: tuple[str, ...], *, is_many: bool
+) -> None:
+    texts = {f"{name}/output.txt": "The area of the circle is 4." for name in folders}
     signs = signs_of(RunView(run("r", texts=texts), GENERIC))
     assert (signs.many_cases, signs.own_text) == (is_many, not is_many)
 
