@@ -30,6 +30,10 @@ PARTS = (
 """The fields that a key inside an object may fill, as a param of that name would."""
 
 TEXT_PARTS = ("inputs", "maybe_inputs", "outputs", "maybe_outputs")
+OF_A_CALL = (*TEXT_PARTS, "model", "provider", "input_tokens", "output_tokens", "total_tokens")
+"""The parts of which a call with an error has one."""
+OF_A_TEST = words("expected expected_output actual passed test_name")
+"""Keys of the results of tests, which have errors as well."""
 
 USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "input_tokens": (
@@ -107,6 +111,9 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
             ]
     if not any(part.field in TEXT_PARTS for part in parts):
         parts += _in_wrapper(value, fields_of)
+    is_of_call = any(part.field in OF_A_CALL for part in parts) and OF_A_TEST.isdisjoint(value)
+    if not is_of_call:
+        parts = [part for part in parts if part.field != "error_message"]
     return parts
 
 

@@ -64,3 +64,13 @@ def test_cases_and_tables_are_no_chats(value: Any) -> None:
 def test_what_a_system_responded_is_the_answer() -> None:
     params = {"model": "gpt-4o", "question": ASKED, "system_response": ANSWER}
     assert trace(run("r", end=3000, params=params)).response_preview == ANSWER
+
+
+def test_error_in_the_result_of_a_test_is_not_the_call_s() -> None:
+    result = {"error": "Wrong answer", "expected": "Positive", "input": "5"}
+    for other in (result, {"error": "Wrong answer", "line": 3}):
+        texts = {"errors.txt": str([other]), "prompt.txt": ASKED, "response.txt": ANSWER}
+        assert trace(run("r", end=3000, texts=texts)).status == "OK"
+    call = {"model": "gpt-4o", "error": "Rate limit reached for requests"}
+    made = trace(run("r", end=3000, texts={"call.json": json.dumps(call), "prompt.txt": ASKED}))
+    assert made.status == "ERROR"
