@@ -11,7 +11,12 @@ from migrator.transformer.chat_messages import ASKING, Message, messages_of
 from migrator.transformer.found import Found
 from migrator.transformer.input_parts import as_chat_if_one
 from migrator.transformer.notes import noted_turn
-from migrator.transformer.payloads import answer_of, answers_nothing, are_texts_by_key
+from migrator.transformer.payloads import (
+    SHORT_ANSWERS,
+    answer_of,
+    answers_nothing,
+    are_texts_by_key,
+)
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, kind_of_text
 from migrator.transformer.python_repr import parse_value
