@@ -367,6 +367,11 @@ def test_answer_beside_the_messages_of_one_object() -> None:
         {"params": {"question": ASKED, "status": "Error during retrieval"}},
         {"params": {"question": ASKED}, "texts": {"error_message.txt": "503 overloaded"}},
         {"params": {"question": ASKED}, "texts": {"llm_error.json": '{"message": "boom"}'}},
+        {"params": {"question": ASKED, "request_status": "failed"}},
+        {"params": {"question": ASKED, "failure_reason": "Timeout after 30 s"}},
+        {"params": {"question": ASKED}, "tags": {"is_success": "false"}},
+        {"params": {"question": ASKED}, "metrics": {"is_error": 1}},
+        {"params": {"question": ASKED, "traceback": "Traceback (most recent call last):\n boom"}},
     ],
 )
 def test_error_in_words_or_a_file(given: dict[str, Any]) -> None:
