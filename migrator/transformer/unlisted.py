@@ -106,7 +106,8 @@ DURATION_KEYS: Mapping[str, re.Pattern[str]] = {
 OF_A_PART = words(
     "retrieval retrieve retriever search embed embedding index indexing load loading rerank audio "
     "video speech stt tts asr timeout first ttft sql db database tool wait queue start startup "
-    "begin finish created updated event date last next up train training fit build setup"
+    "begin finish created updated event date last next up train training fit build setup deploy "
+    "deployment compile install download upload save export import"
 )
 """Words of such metrics that say that they are of a part of the work only, or times of day."""
 
