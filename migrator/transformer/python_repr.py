@@ -8,6 +8,7 @@ the clients of OpenAI and Anthropic it is ``ChatCompletion(id='…', choices=[Ch
 from __future__ import annotations
 
 import ast
+import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -44,6 +45,17 @@ def parse_value(text: str) -> Json:
         body = _arguments(text.strip())
         return text if answer_of(body) is None else body
     return text
+
+
+def unquoted(text: str) -> Json:
+    """Parse a text like ``parse_value``, and a JSON text in its quotes as well."""
+    if text.startswith('"') and text.rstrip().endswith('"'):
+        try:
+            value: Json = json.loads(text)
+        except ValueError:
+            return text
+        return value
+    return parse_value(text)
 
 
 class _Tree(NamedTuple):
