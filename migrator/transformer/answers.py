@@ -25,6 +25,7 @@ from migrator.transformer.text_names import (
     PREDICTED_WORDS,
     SHORT_ANSWERS,
     USER_WORDS,
+    asks_next,
     draft_rank,
     is_by_model,
     is_chat_with_question,
@@ -34,6 +35,7 @@ from migrator.transformer.text_names import (
     is_product,
     messages_at,
     number_of_step,
+    retrieval_key,
 )
 from migrator.transformer.unlisted import logged_objects, statements
 
@@ -96,6 +98,8 @@ def _uncertain_answers(view: Reading) -> list[Found]:
     by_model = [found for found in view.maybe("maybe_inputs") if is_by_model(found)]
     asked = {found.value for found in given if isinstance(found.value, str)}
     candidates = [*texts, *by_model, *short_answers(view, least), *_statements(view, given)]
+    if retrieval_key(view.run) is not None:
+        candidates = [found for found in candidates if not asks_next(found)]
     last = _last_step(view)
     return [
         found

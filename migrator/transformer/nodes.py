@@ -56,6 +56,7 @@ class Node:
     # set by ``spans``
     inputs: Json = None
     outputs: Json = None
+    is_question: bool = False  # the outputs are one, for the step that comes next
 
     @property
     def view(self) -> RunView:

@@ -12,7 +12,7 @@ from migrator.transformer.found import Found
 from migrator.transformer.input_parts import as_chat_if_one
 from migrator.transformer.payloads import answer_of, are_texts_by_key
 from migrator.transformer.profiles import normalise
-from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.prose import Prose, is_statement, kind_of_text
 from migrator.transformer.python_repr import parse_value
 from migrator.transformer.values import is_error, words
 
@@ -45,6 +45,9 @@ PROMPT_WORDS = words("prompt prompts template instructions system persona")
 
 ASKED_AT_LAST = words("input question query prompt request")
 """Last words of keys that say that a text was asked, be it that a model wrote it so."""
+
+LOOKS_UP = words("retrieval retriever search vector embedding lookup sub sql standalone rewritten")
+"""Words of keys whose question an application asked, for a step of its work."""
 
 QUESTIONS = words("query question")
 SUBJECTS = QUESTIONS | words("topic")
@@ -199,6 +202,21 @@ def is_product(name: str) -> bool:
 def is_participle(word: str) -> bool:
     """Whether a word says that something was made of another: ``simplified``, ``extracted``."""
     return len(word) > 4 and word.endswith("ed") and word not in NOT_MADE
+
+
+def is_of_step(name: str) -> bool:
+    """Whether a name of a question says that a step was asked it: ``expanded_query``."""
+    parts = normalise(name).split("_")
+    return not LOOKS_UP.isdisjoint(parts) or any(map(is_participle, parts))
+
+
+def asks_next(found: Found) -> bool:
+    """Whether an output is a question by its name, which another step is to answer."""
+    parts = found.stem.split("_")
+    if len(parts) > 1 and (parts[-1] in BY_MODEL or is_participle(parts[-1])):
+        parts.pop()  # query_rewritten
+    is_code = isinstance(found.value, str) and is_statement(found.value)
+    return not is_code and parts[-1].removesuffix("s") in QUESTIONS
 
 
 MOST_OF_ERROR = 4  # keys that an object has which only tells of an error

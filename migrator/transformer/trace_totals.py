@@ -10,6 +10,7 @@ from migrator import encoding
 from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
 from migrator.transformer.input_parts import SYSTEM_STEMS
 from migrator.transformer.profiles import normalise
+from migrator.transformer.text_names import is_of_step
 from migrator.transformer.values import as_number
 
 ASKED = ("question", "query", "input", "inputs", "message", "prompt", "request", "instruction")
@@ -207,6 +208,10 @@ def _gist(value: Json, role: str, names: Sequence[str]) -> Json:
         (only,) = value.values()
         if isinstance(only, str) and only.strip():
             return only.strip()
+    if role == "user":  # before the questions that steps of the work were asked
+        of_user = {key: text for key, text in value.items() if not is_of_step(key)}
+        if text := _named_text(of_user, names):
+            return text
     return _named_text(value, names) or value
 
 

@@ -189,9 +189,13 @@ def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
     if response is not None:
         return response
     answers: list[tuple[int, str]] = []
+    last_start_ns = max(node.start_ns or 0 for node in nodes)
     for node in nodes:
+        end_ns = node.end_ns or 0
+        if node.is_question and end_ns <= last_start_ns:
+            continue  # a later step was asked it
         if text := trace_totals.response_preview(node.outputs):
-            answers.append((node.end_ns or 0, text))
+            answers.append((end_ns, text))
     return max(answers)[1] if answers else None
 
 

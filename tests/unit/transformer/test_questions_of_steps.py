@@ -1,0 +1,67 @@
+"""Questions that an application asks on the way are neither the user's question nor the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from migrator import conventions as conv
+from tests.support.planskit import plan, run, span, trace, value
+
+ASKED = "When do I get my deposit back?"
+REWRITTEN = "How long after the end of the contract is a deposit paid back to the tenant?"
+ANSWER = "The deposit comes back within two months after the contract ends."
+LOOKED_UP = {"num_chunks": 3.0, "latency_ms": 900.0}
+
+
+@pytest.mark.parametrize("names", [
+    ("query", "rewritten_query"), ("original_query", "rewritten_query"),
+    ("question", "generated_question"), ("query", "corrected_query"),
+])  # fmt: skip
+def test_rewritten_question_is_not_the_answer_of_a_call_that_looks_up(
+    names: tuple[str, str],
+) -> None:
+    asked, rewritten = names
+    params = {asked: ASKED, rewritten: REWRITTEN, "model": "gpt-4o"}
+    made = trace(run("r", params=params, metrics=LOOKED_UP))
+    assert (made.request_preview, made.response_preview) == (ASKED, None)
+    answered = trace(run("r", params={**params, "answer": ANSWER}, metrics=LOOKED_UP))
+    assert (answered.request_preview, answered.response_preview) == (ASKED, ANSWER)
+
+
+def test_rewritten_question_is_the_answer_of_what_rewrites() -> None:
+    params = {"query": ASKED, "rewritten_query": REWRITTEN, "model": "gpt-4o"}
+    assert trace(run("r", params=params)).response_preview == REWRITTEN
+
+
+def test_answer_of_a_tree_is_not_what_a_later_step_was_asked() -> None:
+    rewriting = run("rewriting", "root", start=0, end=300,
+                    params={"original_query": ASKED, "rewritten_query": REWRITTEN})  # fmt: skip
+    root = run("root", metrics=LOOKED_UP, params={"model": "gpt-4o"})
+    judging = run("judging", "root", start=300, end=900, metrics={"relevance_score": 0.2})
+    made = trace(root, rewriting, judging)
+    assert (made.request_preview, made.response_preview) == (ASKED, None)
+    assert value(span(made, "rewriting"), conv.SPAN_OUTPUTS) == REWRITTEN
+    writing = run("writing", "root", start=300, end=900, params={"answer": ANSWER})
+    assert trace(root, rewriting, writing).response_preview == ANSWER
+
+
+def test_statement_that_a_later_step_runs_is_the_answer() -> None:
+    sql = "SELECT COUNT(*) FROM deposits WHERE paid_back = 1"
+    writing = run("writing", "root", start=0, end=300, params={"question": ASKED, "sql_query": sql})
+    running = run("running", "root", start=300, end=900, metrics={"rows": 1.0})
+    made = trace(run("root", params={"model": "gpt-4o"}), writing, running)
+    assert (made.request_preview, made.response_preview) == (ASKED, sql)
+
+
+@pytest.mark.parametrize("names", [
+    ("rag_input_query", "retrieval_query"), ("user_query", "search_query"),
+    ("user_query", "standalone_question"), ("user_message", "expanded_query"),
+])  # fmt: skip
+def test_list_shows_what_the_user_asked_beside_the_question_of_a_step(
+    names: tuple[str, str],
+) -> None:
+    params = dict(zip(names, (ASKED, REWRITTEN), strict=True)) | {"generated_answer": ANSWER}
+    (made,) = plan(run("r", params=params, metrics=LOOKED_UP)).traces
+    assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
+    inputs = value(made.spans[0], conv.SPAN_INPUTS)
+    assert inputs == dict(zip(names, (ASKED, REWRITTEN), strict=True))
