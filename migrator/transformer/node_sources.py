@@ -578,13 +578,16 @@ class StepSource(NodeSource):
         return own, ""
 
     def usage(self, total_below: float | None) -> Counted:
+        if self.natives.written_in(self.run):
+            return Counted()
         return Counted(self.step.usage, self.step.origins.get("tokens", ""))
 
     def token_details(self) -> Mapping[str, float]:
         return self.step.token_details
 
     def cost(self, *, is_counted_below: bool) -> Priced:
-        if not 0 < (self.step.cost_usd or 0) <= MOST_USD:
+        is_priced = 0 < (self.step.cost_usd or 0) <= MOST_USD
+        if not is_priced or self.natives.written_in(self.run):
             return Priced()
         return Priced({"total_cost": self.step.cost_usd}, self.step.origins.get("cost", ""))
 

@@ -710,6 +710,17 @@ def test_score_that_a_rule_knows_better_is_judged_once() -> None:
     assert found == {"user_score": "HUMAN", "judge_score": "LLM_JUDGE"}
 
 
+@pytest.mark.parametrize("key", [
+    "AnswerRelevancyMetric", "FaithfulnessMetric", "ContextualRecallMetric", "Contextual Precision",
+    "ragas.context_precision", "ragas_faithfulness", "context_relevance", "correctness",
+])  # fmt: skip
+def test_scores_of_libraries_that_judge_are_feedback(key: str) -> None:
+    texts = {"question.txt": "Who is it?", "answer.txt": "It is Ada."}
+    made = trace(run("r", texts=texts, metrics={key: 0.5, "rerank_score_1": 2.0, "avg_rank": 3.0}))
+    found = {each.name: (each.value, each.source_type) for each in made.assessments}
+    assert found == {key: (0.5, "LLM_JUDGE")}
+
+
 def test_session_and_user_ids_are_made_fit_to_open() -> None:
     sessions = set()
     for end in "ab":
