@@ -10,6 +10,7 @@ from migrator import encoding
 from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
 from migrator.transformer.input_parts import SYSTEM_STEMS
 from migrator.transformer.profiles import normalise
+from migrator.transformer.python_repr import fields_in
 from migrator.transformer.text_names import is_of_step
 from migrator.transformer.values import as_number
 
@@ -190,7 +191,7 @@ def response_preview(value: Json) -> str | None:
 
 def _gist(value: Json, role: str, names: Sequence[str]) -> Json:
     if isinstance(value, str):
-        return value.strip() or None
+        return _text_in_object(value, names) or value.strip() or None
     if not isinstance(value, Mapping):
         return value
     messages = value.get("messages")
@@ -213,6 +214,18 @@ def _gist(value: Json, role: str, names: Sequence[str]) -> Json:
         if text := _named_text(of_user, names):
             return text
     return _named_text(value, names) or value
+
+
+def _text_in_object(text: str, names: Sequence[str]) -> str | None:
+    """The named text in an object of a program that was logged as text, or in its one part."""
+    fields = fields_in(text)
+    if fields is None:
+        return None
+    if named := _named_text(fields, names):
+        return named
+    parts = [part for part in fields.values() if isinstance(part, Mapping)]
+    inside = [named for part in parts if (named := _named_text(part, names))]
+    return inside[0] if len(inside) == 1 else None
 
 
 def _named_text(value: Mapping[str, Json], names: Sequence[str]) -> str | None:
