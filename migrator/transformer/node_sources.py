@@ -37,7 +37,7 @@ from migrator.transformer.profiles import Source, SpanRule, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.steps.pairs import Pair, without
-from migrator.transformer.text_names import asks_next
+from migrator.transformer.text_names import is_for_next_step
 from migrator.transformer.values import as_number
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -88,7 +88,7 @@ class Content(NamedTuple):
     outputs: Json
     used: tuple[Found, ...] = ()  # the values that they were made of
     origins: Mapping[str, str] = NOTHING
-    is_question: bool = False  # the outputs are one, for the step that comes next
+    is_for_next_step: bool = False  # the outputs, by their name
 
 
 class Answer(NamedTuple):
@@ -396,8 +396,8 @@ class RunSource(NodeSource):
             origins["inputs"] = ", ".join(found.origin for found in given)
         if got:
             origins["outputs"] = ", ".join(found.origin for found in got)
-        is_question = any(map(asks_next, got))
-        return Content(inputs, outputs, (*given, *got), origins, is_question)
+        is_for_next = any(map(is_for_next_step, got))
+        return Content(inputs, outputs, (*given, *got), origins, is_for_next)
 
     def _beside_pairs(self, given: Iterable[Found], got: Iterable[Found]) -> Content:
         """What the run was asked and answered beside the calls that it wrote down as pairs."""

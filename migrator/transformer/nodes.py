@@ -56,7 +56,7 @@ class Node:
     # set by ``spans``
     inputs: Json = None
     outputs: Json = None
-    is_question: bool = False  # the outputs are one, for the step that comes next
+    is_for_next_step: bool = False  # the outputs, by their name
 
     @property
     def view(self) -> RunView:

@@ -35,7 +35,7 @@ class TraceFacts:
 def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
     """Plan the span of a node that all passes have been over.
 
-    Sets ``inputs``, ``outputs`` and ``is_question`` of the node, for the previews of the trace.
+    Sets ``inputs``, ``outputs`` and ``is_for_next_step`` of the node, for the trace's previews.
     """
     assert node.start_ns is not None and node.end_ns is not None
     source, status = node.source, node.status
@@ -43,7 +43,7 @@ def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
     node.origins.update(content.origins)
     span_type = _type(node, content)
     node.inputs, node.outputs = content.inputs, content.outputs
-    node.is_question = content.is_question
+    node.is_for_next_step = content.is_for_next_step
     if span_type in OF_DOCUMENTS and (documents := source.documents()):
         node.outputs = documents[0]
         node.origins["outputs"] = documents[1].origin

@@ -192,8 +192,8 @@ def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
     last_start_ns = max(node.start_ns or 0 for node in nodes)
     for node in nodes:
         end_ns = node.end_ns or 0
-        if node.is_question and end_ns <= last_start_ns:
-            continue  # a later step was asked it
+        if node.is_for_next_step and end_ns <= last_start_ns:
+            continue
         if text := trace_totals.response_preview(node.outputs):
             answers.append((end_ns, text))
     return max(answers)[1] if answers else None

@@ -65,3 +65,33 @@ def test_list_shows_what_the_user_asked_beside_the_question_of_a_step(
     assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
     inputs = value(made.spans[0], conv.SPAN_INPUTS)
     assert inputs == dict(zip(names, (ASKED, REWRITTEN), strict=True))
+
+
+GIVEN = "Section 4. The deposit is paid back within two months after the contract ends."
+
+
+@pytest.mark.parametrize("key", [
+    "context", "retrieved_context", "sources", "search_results", "tool_output", "tool_result",
+    "tool_response", "observation", "chat_history", "memory", "evidence", "document", "feedback",
+    "hypothetical_answer",
+])  # fmt: skip
+def test_text_that_a_model_was_given_is_not_its_answer(key: str) -> None:
+    params = {"question": ASKED, key: GIVEN, "model": "gpt-4o"}
+    made = trace(run("r", params=params, metrics=LOOKED_UP))
+    assert (made.request_preview, made.response_preview) == (ASKED, None)
+    answered = trace(run("r", params={**params, "final_response": ANSWER}, metrics=LOOKED_UP))
+    assert (answered.request_preview, answered.response_preview) == (ASKED, ANSWER)
+
+
+@pytest.mark.parametrize("key", ["generated_document", "reply_to_feedback", "caption"])
+def test_text_that_a_model_wrote_is_its_answer(key: str) -> None:
+    params = {"question": ASKED, key: ANSWER, "model": "gpt-4o"}
+    assert trace(run("r", params=params)).response_preview == ANSWER
+
+
+def test_output_of_a_tool_is_what_its_own_run_answers() -> None:
+    tool = run("search", "root", params={"tool_input": ASKED, "tool_output": GIVEN})
+    made = trace(run("root", params={"model": "gpt-4o", "question": ASKED}), tool)
+    assert value(span(made, "search"), conv.SPAN_OUTPUTS) == GIVEN
+    both = {"question": ASKED, "tool_output": GIVEN, "final_response": ANSWER}
+    assert trace(run("r", params=both)).response_preview == ANSWER
