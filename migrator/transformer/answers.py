@@ -205,7 +205,9 @@ def _is_response_of_llm(view: Reading, found: Found) -> bool:
     """Whether an object or list is what an LLM answered, by the name of its file."""
     is_data = isinstance(found.value, Mapping | list) and bool(found.value)
     is_named_so = found.place == "artifact" and found.stem.rpartition("_")[2] in SHORT_ANSWERS
-    return is_data and is_named_so and not is_no_answer(found) and names_llm(view)
+    if not is_data or not is_named_so or is_no_answer(found):
+        return False
+    return names_llm(view) and not is_given_to_model(found)
 
 
 def _objects(view: Reading) -> list[Found]:

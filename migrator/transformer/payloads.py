@@ -33,6 +33,8 @@ PARTS = (
 """The fields that a key inside an object may fill, as a param of that name would."""
 
 TEXT_PARTS = ("inputs", "maybe_inputs", "outputs", "maybe_outputs")
+SIDES: Mapping[str, str] = {"inputs": "input", "outputs": "output"}
+"""Keys of objects whose texts were asked and answered, as MLflow names them in its own traces."""
 
 USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "input_tokens": (
@@ -128,7 +130,7 @@ def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:
     opened: list[Part] = []
     for part in parts:
         inside = _texts_of_side(part, fields_of)
-        opened += inside or [part]
+        opened += inside or ([] if part.inside in SIDES else [part])
     return opened
 
 
@@ -333,7 +335,9 @@ def _named_parts(value: Json, fields_of: FieldsOfKey, wanted: Sequence[str]) -> 
         if each is None or each in ("", [], {}):
             continue
         allowed = wanted if isinstance(each, (str, int, float)) else TEXT_PARTS
-        parts += [Part(field, str(key), each) for field in fields_of(str(key)) if field in allowed]
+        name = str(key)
+        fields = fields_of(SIDES.get(name, name) if isinstance(each, Mapping) else name)
+        parts += [Part(field, name, each) for field in fields if field in allowed]
     return parts
 
 

@@ -51,7 +51,7 @@ GIVEN_TO_MODEL = OF_TOOLS | words(
     "context contexts doc docs document documents source sources chunk chunks passage passages "
     "evidence citation citations knowledge background history memory observation "
     "observations scratchpad intermediate search retrieved retrieval metadata schema info feedback "
-    "comment disclaimer"
+    "comment disclaimer logs debug"
 )
 """Words of keys whose texts stand beside a question that a model answers, and are no answer."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from migrator import conventions as conv
@@ -95,3 +97,11 @@ def test_output_of_a_tool_is_what_its_own_run_answers() -> None:
     assert value(span(made, "search"), conv.SPAN_OUTPUTS) == GIVEN
     both = {"question": ASKED, "tool_output": GIVEN, "final_response": ANSWER}
     assert trace(run("r", params=both)).response_preview == ANSWER
+
+
+def test_files_that_a_model_was_given_are_not_its_answer() -> None:
+    chunks = json.dumps([{"text": GIVEN, "score": 0.5}, {"text": ANSWER, "score": 0.25}])
+    params = {"question": ASKED, "model": "gpt-4o"}
+    for name, text in {"tool_output.json": chunks, "context.txt": GIVEN, "logs.txt": GIVEN}.items():
+        made = trace(run("r", params=params, texts={name: text}))
+        assert (made.request_preview, made.response_preview) == (ASKED, None)
