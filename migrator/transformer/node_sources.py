@@ -37,7 +37,7 @@ from migrator.transformer.profiles import Source, SpanRule, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.steps.pairs import Pair, without
-from migrator.transformer.text_names import is_for_next_step
+from migrator.transformer.text_names import is_for_next_step, judges
 from migrator.transformer.values import as_number
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -89,6 +89,7 @@ class Content(NamedTuple):
     used: tuple[Found, ...] = ()  # the values that they were made of
     origins: Mapping[str, str] = NOTHING
     is_for_next_step: bool = False  # the outputs, by their name
+    is_judgement: bool = False  # on the outputs of other steps
 
 
 class Answer(NamedTuple):
@@ -397,7 +398,8 @@ class RunSource(NodeSource):
         if got:
             origins["outputs"] = ", ".join(found.origin for found in got)
         is_for_next = any(map(is_for_next_step, got))
-        return Content(inputs, outputs, (*given, *got), origins, is_for_next)
+        is_judgement = any(judges(found.stem) for found in got)
+        return Content(inputs, outputs, (*given, *got), origins, is_for_next, is_judgement)
 
     def _beside_pairs(self, given: Iterable[Found], got: Iterable[Found]) -> Content:
         """What the run was asked and answered beside the calls that it wrote down as pairs."""

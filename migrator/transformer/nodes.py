@@ -57,6 +57,7 @@ class Node:
     inputs: Json = None
     outputs: Json = None
     is_for_next_step: bool = False  # the outputs, by their name
+    is_judgement: bool = False  # on the outputs of other steps
 
     @property
     def view(self) -> RunView:

@@ -55,6 +55,11 @@ GIVEN_TO_MODEL = OF_TOOLS | words(
 )
 """Words of keys whose texts stand beside a question that a model answers, and are no answer."""
 
+JUDGING = words(
+    "critic critique judge evaluate evaluation evaluator evaluating eval grader grading feedback"
+)
+"""Words of names of steps, and of keys, whose text judges another's work."""
+
 LOOKS_UP = words("retrieval retriever search vector embedding lookup sub sql standalone rewritten")
 """Words of keys whose question an application asked, for a step of its work."""
 
@@ -231,6 +236,11 @@ def is_for_next_step(found: Found) -> bool:
         parts.pop()  # query_rewritten
     is_code = isinstance(found.value, str) and is_statement(found.value)
     return not is_code and parts[-1].removesuffix("s") in QUESTIONS
+
+
+def judges(name: str) -> bool:
+    """Whether a name is that of a step, or a text, that judges the work of another."""
+    return not JUDGING.isdisjoint(normalise(name).split("_"))
 
 
 def is_given_to_model(found: Found) -> bool:

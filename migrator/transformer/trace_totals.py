@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from migrator import conventions as conv
@@ -17,6 +18,9 @@ from migrator.transformer.values import as_number
 ASKED = ("question", "query", "input", "inputs", "message", "prompt", "request", "instruction")
 ANSWERED = ("answer", "response", "reply", "output", "outputs", "completion", "prediction")
 """Last words of keys, of which the first that an object has says best what was asked, answered."""
+
+_THOUGHTS = re.compile(r"\A\s*<(think|thinking)>.*?</\1>\s*", re.DOTALL)
+"""What models that reason, such as DeepSeek's R1, write before their answer."""
 
 
 def decoded(span: SpanPlan, key: str) -> Json:
@@ -185,8 +189,11 @@ def request_preview(value: Json) -> str | None:
 
 
 def response_preview(value: Json) -> str | None:
-    """The text of the trace list for outputs: the answer, or JSON."""
-    return encoding.preview(_gist(value, "assistant", ANSWERED))
+    """The text of the trace list for outputs: the answer without the model's thoughts, or JSON."""
+    said = _gist(value, "assistant", ANSWERED)
+    if isinstance(said, str):
+        said = _THOUGHTS.sub("", said, count=1) or said
+    return encoding.preview(said)
 
 
 def _gist(value: Json, role: str, names: Sequence[str]) -> Json:

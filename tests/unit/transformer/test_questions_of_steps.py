@@ -105,3 +105,32 @@ def test_files_that_a_model_was_given_are_not_its_answer() -> None:
     for name, text in {"tool_output.json": chunks, "context.txt": GIVEN, "logs.txt": GIVEN}.items():
         made = trace(run("r", params=params, texts={name: text}))
         assert (made.request_preview, made.response_preview) == (ASKED, None)
+
+
+@pytest.mark.parametrize(("name", "key"), [
+    ("evaluate", "explanation"), ("critic", "critique"), ("check", "evaluation_reasoning"),
+    ("llm_judge", "response"),
+])  # fmt: skip
+def test_judgement_on_an_answer_is_not_the_answer_of_a_tree(name: str, key: str) -> None:
+    root = run("root", end=5000, params={"query": ASKED})
+    writing = run(
+        "generate", "root", start=0, end=4000, params={"model": "gpt-4o", "answer": ANSWER}
+    )
+    params = {"judge_model": "gpt-4o", key: "The answer is right since it names the months."}
+    judging = run(name, "root", start=4000, end=4900, params=params, metrics={"score": 0.75})
+    made = trace(root, writing, judging)
+    assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
+    alone = trace(root, judging)
+    assert alone.response_preview == params[key]
+
+
+@pytest.mark.parametrize(
+    "thoughts", ["<think>They ask for a date.</think>\n\n", "<thinking>\na\n</thinking>"]
+)
+def test_list_shows_the_answer_without_the_thoughts_before_it(thoughts: str) -> None:
+    params = {"question": ASKED, "model": "deepseek-r1:7b", "response": thoughts + ANSWER}
+    made = trace(run("r", params=params))
+    assert made.response_preview == ANSWER
+    assert value(made.spans[0], conv.SPAN_OUTPUTS) == thoughts + ANSWER
+    only = trace(run("r", params={**params, "response": thoughts}))
+    assert only.response_preview == thoughts.strip()

@@ -899,3 +899,20 @@ def test_a_trace_of_very_many_spans_is_planned_as_any_other(
     assert len(ordinary.issues) == 2
     assert large == ordinary
     assert tuple(large.traces[0].contents) == ordinary.traces[0].contents
+
+
+@pytest.mark.parametrize("logged", [
+    {"params": {"latency": "1.53"}}, {"params": {"response_time": "1.53"}},
+    {"params": {"latency_sec": "1.53"}}, {"tags": {"latency_ms": "1530"}},
+])  # fmt: skip
+def test_duration_in_a_param_or_tag_is_the_calls(logged: dict[str, Any]) -> None:
+    params = {"question": "Who is it?", "answer": "It is Ada.", **logged.get("params", {})}
+    made = trace(run("r", end=50, params=params, tags=logged.get("tags", {})))
+    assert made.execution_ms == 1530
+
+
+def test_model_that_was_used_comes_before_those_that_could_have_been() -> None:
+    models = {"primary_model": "gpt-4o", "fallback_model": "gpt-4o-mini"}
+    params = {"question": "Who is it?", "answer": "It is Ada.", **models}
+    (span,) = trace(run("r", params={**params, "model_used": "gpt-4o-mini"})).spans
+    assert value(span, conv.SPAN_MODEL) == "gpt-4o-mini"
