@@ -26,6 +26,7 @@ MAX_DEPTH = 60
 MEDIA_CHARS = 4_096  # encoded bytes of at least this length are kept out
 _DATA_URL = re.compile(r"data:[\w/+.-]{0,80}(?:;[\w=.-]{1,80}){0,4};base64,")
 _ENCODED_START = re.compile(r"[A-Za-z0-9+/_-]{1000}")
+_PART_CHARS = 1_000_000
 CUT_KEY = "…"  # stands for the keys that were left out
 
 
@@ -176,9 +177,11 @@ def _without_media(text: str) -> str | None:
     body = text if url is None else text[url.end() :]
     if not body.isascii() or (url is None and _has_blanks(body)):
         return None
-    digest = hashlib.sha256(body.encode("ascii")).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for start in range(0, len(body), _PART_CHARS):  # in parts, so that no whole copy is made
+        digest.update(body[start : start + _PART_CHARS].encode("ascii"))
     head = "" if url is None else url.group()
-    return f"{head}<{len(body):,} encoded characters, sha256 {digest}>"
+    return f"{head}<{len(body):,} encoded characters, sha256 {digest.hexdigest()[:16]}>"
 
 
 def _has_blanks(text: str) -> bool:

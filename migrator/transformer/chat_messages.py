@@ -79,8 +79,8 @@ def _with_known_roles(messages: list[Message]) -> list[Message]:
 
 
 def _message_of(item: Json) -> Message | None:
-    if not isinstance(item, Mapping):
-        return None
+    if not isinstance(item, Mapping) or isinstance(item.get("function"), Mapping):
+        return None  # {"type": "function", "function": {…}} is a call of a tool
     role = first_of(item, *ROLE_KEYS)
     if not isinstance(role, str) or is_part(item):
         return None

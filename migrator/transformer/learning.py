@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import mean, median, stdev
 
 from migrator.counting import counted
 from migrator.model import Json, RunRecord
@@ -228,9 +228,9 @@ class _Finding:
 
     def _texts(self) -> None:
         roles = roles_of_texts(self._free())
-        for each in _most_telling(roles.asked):
+        for each in _most_telling(roles.asked, MOST_INPUTS):
             self._add("inputs", each.key, each.why, is_sure=each.is_sure)
-        for each in roles.answered[:1]:
+        for each in _most_telling(roles.answered, 1):
             self._add("outputs", each.key, each.why, is_sure=each.is_sure)
         for each in roles.transcripts:
             self._add("calls", each.key, each.why, is_sure=each.is_sure)
@@ -304,10 +304,8 @@ class _Finding:
             return other, one
         if HINTS["input_tokens"].search(one.name) or HINTS["output_tokens"].search(other.name):
             return one, other
-        answers = [each.source for each in self._found if each.field == "outputs"]
-        texts = [key for key in self.keys if key.source in answers]
-        is_first_answer = bool(texts) and _counts_tokens(one, texts[0])
-        if is_first_answer and not _counts_tokens(other, texts[0]):
+        answer = self._first_key("outputs")
+        if answer is not None and _unevenness(one, answer) < _unevenness(other, answer):
             return other, one
         return one, other
 
@@ -352,7 +350,8 @@ class _Finding:
             texts = key.texts()
             is_hinted = HINTS["score"].search(key.name) is not None
             is_range = len(numbers) == len(key.values) and all(0 <= each <= 5 for each in numbers)
-            is_part = is_range and any(each != int(each) for each in numbers)
+            is_varied = len(set(numbers)) > 1 or len(numbers) < LEAST_PAIRS
+            is_part = is_range and is_varied and any(each != int(each) for each in numbers)
             is_part = is_part and self._is_of_calls(key)
             if CURRENCY.search(key.name):
                 continue  # a cost in another currency than cost_usd
@@ -374,13 +373,13 @@ class _Finding:
 # --------------------------------------------------------------------------- small readings
 
 
-def _most_telling(asked: Sequence[TextRole]) -> list[TextRole]:
-    """The best of the texts that the same runs were asked; those of other runs don't compete."""
+def _most_telling(texts: Sequence[TextRole], most: int) -> list[TextRole]:
+    """The best texts, up to ``most`` of the same runs; those of other runs don't compete."""
     kept: list[TextRole] = []
-    for each in asked:
+    for each in texts:
         runs = each.key.values.keys()
         rivals = sum(not runs.isdisjoint(other.key.values) for other in kept)
-        if rivals < MOST_INPUTS:
+        if rivals < most:
             kept.append(each)
     return kept
 
@@ -436,6 +435,19 @@ def _counts_tokens(count: LoggedKey, text: LoggedKey) -> bool:
     low, high = CHARS_OF_TOKEN
     fit = sum(low <= chars / number <= high for chars, number in pairs)
     return fit >= MOST_RUNS * len(pairs)
+
+
+def _unevenness(count: LoggedKey, text: LoggedKey) -> float:
+    """How far a number is from growing with the length of a text: 0 if all ratios are the same."""
+    numbers = count.numbers()
+    ratios = [
+        numbers[run_id] / len(value)
+        for run_id, value in text.values.items()
+        if isinstance(value, str) and value and numbers.get(run_id)
+    ]
+    if len(ratios) < LEAST_PAIRS:
+        return math.inf
+    return stdev(ratios) / mean(ratios)
 
 
 def _unit(numbers: Mapping[str, float], length_ms: Mapping[str, float]) -> str | None:

@@ -202,7 +202,9 @@ class NodeSource(ABC):
         """The span's type. (An empty origin: ``content`` has it.)"""
 
     @abstractmethod
-    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
+    def model(
+        self, span_type: str, place: Place, *, has_usage: bool, is_named_below: bool
+    ) -> Found | None:
         """The model that the span's own work was done with.
 
         A model that a workflow names stands on its own span where no span below names one.
@@ -353,7 +355,7 @@ class RunSource(NodeSource):
         if total_below is None:
             return Counted(tokens, origin)
         own = usage_of(tokens).get("total_tokens")
-        if own is not None and own != total_below:
+        if own is not None and own != total_below and not self.view.counts_each_call():
             return Counted(
                 inference=f"tokens: the run's total of {own} is not the sum of its steps, "
                 f"{total_below:.0f}"
@@ -466,9 +468,11 @@ class RunSource(NodeSource):
             return False
         return all(map(self.view.has, rule.has))
 
-    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
+    def model(
+        self, span_type: str, place: Place, *, has_usage: bool, is_named_below: bool
+    ) -> Found | None:
         found = self.view.model() if has_usage or not is_named_below else None
-        if found is None or span_type in MODEL_TYPES:
+        if found is None or place.is_leaf or span_type in MODEL_TYPES:
             return found
         is_vendor = kind_of_model(str(found.value)) is ModelKind.VENDOR
         return None if is_vendor else found  # all that is known of a call, but no workflow's model
@@ -608,7 +612,9 @@ class StepSource(NodeSource):
         is_of_model = self.step.type in MODEL_TYPES
         return is_of_model and (self.step.model or self.view.model()) is not None
 
-    def model(self, span_type: str, *, has_usage: bool, is_named_below: bool) -> Found | None:
+    def model(
+        self, span_type: str, place: Place, *, has_usage: bool, is_named_below: bool
+    ) -> Found | None:
         if span_type not in MODEL_TYPES:
             return None
         return self.step.model or self.view.model()

@@ -11,13 +11,10 @@ import yaml
 from migrator import encoding
 from migrator.model import Json, SpanEvent
 from migrator.transformer.field_values import DURATIONS_MS, FieldValues
-from migrator.transformer.found import LONGEST_MS, MOST_TOKENS, Duration, Found, Tokens
+from migrator.transformer.found import LONGEST_MS, MOST_TOKENS, NO_TOKENS, Duration, Found, Tokens
 from migrator.transformer.logged_keys import values_inside
 from migrator.transformer.logged_tables import read_rows
-from migrator.transformer.model_names import (
-    ModelKind,
-    kind_of_model,
-)
+from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.named_models import (
     MODEL_RANKS,
     MOST_SETTINGS_CHARS,
@@ -25,12 +22,9 @@ from migrator.transformer.named_models import (
     keys_of_models,
     models_at,
 )
-from migrator.transformer.profiles import (
-    normalise,
-)
-from migrator.transformer.values import (
-    last_value,
-)
+from migrator.transformer.profiles import UNLISTED, normalise
+from migrator.transformer.unlisted import counts_of_steps
+from migrator.transformer.values import last_value
 
 DOCUMENT_TEXTS = ("page_content", "content", "text", "chunk", "document")
 EVENT_FILE = re.compile(r"(.+?)[_-](\d{12,13})")  # a name, and ms since the epoch
@@ -108,8 +102,32 @@ class RunFacts(FieldValues):
 
     def _find_usage(self) -> tuple[Tokens, str]:
         founds = [self.number(f"{name}_tokens") for name in ("input", "output", "total")]
+        if not any(founds) and self.index.lists(UNLISTED):
+            return self._usage_of_steps()
         where = ", ".join(found[1].origin for found in founds if found)
         return Tokens(*(found[0] if found else None for found in founds)), where
+
+    def _usage_of_steps(self) -> tuple[Tokens, str]:
+        """The sums of the tokens that a run counted for each of its steps."""
+        keys = counts_of_steps(self.shape)
+        given, got = keys["input_tokens"], keys["output_tokens"]
+        if not given:
+            return NO_TOKENS, ""
+        counts = {key: last_value(self.run.metrics[key]) for key in (*given, *got)}
+        sums = [sum(counts[key] for key in side) for side in (given, got)]
+        if not all(0 <= each <= MOST_TOKENS for each in sums):
+            return NO_TOKENS, ""
+        return Tokens(sums[0], sums[1], None), f"metrics {', '.join(sorted(counts))}"
+
+    def counts_each_call(self) -> bool:
+        """Whether its token metrics have a point for each of several calls, the last no total."""
+        for name in ("input", "output", "total"):
+            found = self.number(f"{name}_tokens")
+            if found is None or found[1].place != "metric":
+                continue
+            if len(self.run.metrics[found[1].key]) > 1:
+                return True
+        return False
 
     def token_details(self) -> dict[str, float]:
         """Tokens that are part of the input or output count: read from a cache, or reasoning."""

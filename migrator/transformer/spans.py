@@ -125,7 +125,9 @@ def _model_and_cost(node: Node, span_type: str) -> dict[str, Json]:
     source = node.source
     attributes: dict[str, Json] = {}
     has_usage = bool(node.usage)
-    model = source.model(span_type, has_usage=has_usage, is_named_below=node.is_model_below)
+    model = source.model(
+        span_type, node.place, has_usage=has_usage, is_named_below=node.is_model_below
+    )
     if model is not None:
         name = str(model.value).strip()
         attributes[conv.SPAN_MODEL] = attributes[conv.PLAIN_MODEL] = name

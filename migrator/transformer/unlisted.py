@@ -72,6 +72,13 @@ TOKEN_KEYS: Mapping[str, re.Pattern[str]] = {
 }
 """Last words of metrics that count tokens, by the field."""
 
+TOKEN_WORDS = words("token tokens")
+TOKEN_SIDES = {
+    "input": "input_tokens", "prompt": "input_tokens", "in": "input_tokens",
+    "output": "output_tokens", "completion": "output_tokens", "out": "output_tokens",
+}  # fmt: skip
+"""Words of such metrics, wherever they stand, by the field."""
+
 OF_MANY_CALLS = words(
     "avg average mean median min max std p50 p90 p95 p99 per rate cost usd price train training "
     "judge eval cached estimate estimated limit budget"
@@ -79,22 +86,23 @@ OF_MANY_CALLS = words(
 """Words of such metrics that say that they count something else."""
 
 
+_LENGTH = "latency|duration|elapsed|runtime|time|took|wall|clock|total"
 DURATION_KEYS: Mapping[str, re.Pattern[str]] = {
-    field: re.compile(
-        rf"(?:^|_)(?:latency|duration|elapsed|runtime|time|took|wall|total)_(?:{units})$"
-    )
-    for field, units in {
-        "duration_ms": "ms|msec|millis|milliseconds",
-        "duration_s": "s|sec|secs|seconds",
-    }.items()
+    "duration_ms": re.compile(rf"(?:^|_)(?:{_LENGTH})_(?:ms|msec|millis|milliseconds)$"),
+    "duration_s": re.compile(rf"(?:^|_)(?:{_LENGTH})_(?:s|sec|secs|seconds)$|(?:^|_)seconds$"),
+    "duration_unknown": re.compile(
+        r"(?:^|_)(?:latency|duration|elapsed|runtime|turnaround|took|(?<!end_)time)$"
+        r"|(?:^|_)time_(?:taken|elapsed|total)$|(?:^|_)latency_(?:total|e2e)$"
+    ),
 }
 """Last words of metrics that are durations, by the field."""
 
 OF_A_PART = words(
     "retrieval retrieve retriever search embed embedding index indexing load loading rerank audio "
-    "video speech stt tts asr timeout first ttft sql db database tool wait queue start startup"
+    "video speech stt tts asr timeout first ttft sql db database tool wait queue start startup "
+    "begin finish created updated event date last next up train training fit build setup"
 )
-"""Words of such metrics that say that they are of a part of the work only."""
+"""Words of such metrics that say that they are of a part of the work only, or times of day."""
 
 OF_THE_WHOLE = words("total overall request response workflow pipeline end e2e wall")
 
@@ -189,6 +197,25 @@ def counts_under_other_names(shape: Shape) -> Mapping[str, str]:
         if len(matching) == 1:
             keys[name] = matching[0]
     return keys
+
+
+@lru_cache(1 << 10)
+def counts_of_steps(shape: Shape) -> Mapping[str, tuple[str, ...]]:
+    """The metrics that count the tokens of each of several steps, by the field.
+
+    They come in pairs whose names differ in one word: ``planner_prompt_tokens`` and
+    ``planner_completion_tokens``.
+    """
+    pairs: dict[tuple[str, ...], dict[str, str]] = {}
+    for plain, key in shape.spelled["metric"].items():
+        parts = plain.split("_")
+        sides = [TOKEN_SIDES[part] for part in parts if part in TOKEN_SIDES]
+        is_count = not TOKEN_WORDS.isdisjoint(parts) and OF_MANY_CALLS.isdisjoint(parts)
+        if is_count and len(sides) == 1:
+            step = tuple(part for part in parts if part not in TOKEN_SIDES)
+            pairs.setdefault(step, {})[sides[0]] = key
+    whole = [pair for pair in pairs.values() if len(pair) == 2]
+    return {name: tuple(pair[name] for pair in whole) for name in ("input_tokens", "output_tokens")}
 
 
 _ERROR_KEY = re.compile(r"(?:^|_)(?:error|exception)$")

@@ -20,6 +20,7 @@ from migrator.tracker import MLFlowTracker
 
 KEPT = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 EXPERIMENT = "configurable_agents"
+_on_databases: list[MLFlowTracker] = []  # of the test that runs
 
 
 @lru_cache(maxsize=1)
@@ -39,12 +40,17 @@ def database(folder: Path, name: str = "new.db") -> str:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Put MLflow's tracking URI, active experiment and tracing back as they were."""
+    """Put MLflow's tracking URI, active experiment and tracing back as they were.
+
+    Before that, what trackers still write arrives: their databases go with the test's directory.
+    """
     kept = {key: os.environ.get(key) for key in KEPT}
     uri = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     try:
         yield
     finally:
+        while _on_databases:
+            _on_databases.pop().flush(60)
         mlflow.set_tracking_uri(uri)  # builds tracing anew, without our exporter
         mlflow.tracing.reset()
         mlflow.tracking.fluent._active_experiment_id = None
@@ -69,8 +75,10 @@ def tracker(folder: Path, name: str = "article_writer", **settings: Any) -> MLFl
     uri = f"sqlite:///{folder / 'new.db'}"
     if "tracking_uri" not in settings and not (folder / "new.db").exists():
         database(folder)
-    settings = {"enabled": True, "tracking_uri": uri, **settings}
-    return MLFlowTracker(settings, workflow(name))
+    made = MLFlowTracker({"enabled": True, "tracking_uri": uri, **settings}, workflow(name))
+    if "tracking_uri" not in settings:
+        _on_databases.append(made)
+    return made
 
 
 def traces(tracker: MLFlowTracker) -> list[Any]:

@@ -47,6 +47,9 @@ def test_each_call_of_a_history_has_its_own_texts() -> None:
     usages = [value(each, conv.SPAN_USAGE) for each in made.spans[1:]]
     assert [usage["total_tokens"] for usage in usages if isinstance(usage, dict)] == [15, 27]
     assert made.spans[1].origins["outputs"] == "artifact answers.json"
+    assert made.tags["migrator.inferences"] == (
+        "2 calls in one run: a span for each; start: the call's duration is not known (x2)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -391,11 +391,38 @@ def test_constant_numbers_are_no_tokens_and_switches_no_scores() -> None:
     assert sources(proposal, "feedback") == ["param:was_helpful"]
 
 
-def test_statistics_on_other_runs_than_the_calls_are_no_scores() -> None:
+def test_statistics_on_other_runs_than_the_calls_are_no_scores_and_constants_neither() -> None:
     learner = Learner()
     for number, question in enumerate(QUESTIONS):
         top = run(f"test-{number}", metrics={"control_mean": 0.7, "power": 0.025 + number / 10})
-        call = run(f"call-{number}", top.run_id, params={"frage": question}, metrics={"fit": 0.5})
+        fit = {"fit": 0.5 + number / 10, "same": 0.25}
+        call = run(f"call-{number}", top.run_id, params={"frage": question}, metrics=fit)
         runs = {each.run_id: each for each in (top, call)}
         learner.add(RunTree(top.run_id, runs, {top.run_id: (call.run_id,)}), is_llm_work=True)
     assert sources(learner.proposal(), "feedback") == ["metric:fit"]
+
+
+def test_answers_of_other_runs_do_not_compete_and_calls_of_tools_are_no_chat() -> None:
+    calls = json.dumps([{"type": "function", "function": {"name": "suche", "arguments": "{}"}}])
+    learner = Learner()
+    for number, question in enumerate(QUESTIONS):
+        top = run(f"top-{number}", params={"frage": question, "fazit": ANSWERS[number]})
+        texts = {"schritt.txt": f"{ANSWERS[number]} Mehr war nicht da.", "rufe.json": calls}
+        step = run(f"step-{number}", top.run_id, texts=texts)
+        runs = {each.run_id: each for each in (top, step)}
+        learner.add(RunTree(top.run_id, runs, {top.run_id: (step.run_id,)}))
+    assert sources(learner.proposal(), "outputs") == ["artifact:schritt.txt", "param:fazit"]
+
+
+@pytest.mark.parametrize(("given", "got"), [("rein", "raus"), ("abc", "xyz")])
+def test_of_two_parts_of_a_sum_the_one_that_grows_with_the_answer_is_its_tokens(
+    given: str, got: str
+) -> None:
+    runs = []
+    for number, answer in enumerate(ANSWERS):
+        counts = {given: 30 + 2 * number, got: len(answer) // 4}
+        metrics = {**counts, "zusammen": sum(counts.values())}
+        runs.append(run(f"r{number}", params={"ergebnis": answer}, metrics=metrics))
+    proposal = learnt(*runs)
+    assert sources(proposal, "input_tokens") == [f"metric:{given}"]
+    assert sources(proposal, "output_tokens") == [f"metric:{got}"]

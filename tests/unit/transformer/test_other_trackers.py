@@ -178,6 +178,8 @@ def model_of(made: TracePlan) -> object:
         ({"model_name": "loans-helper", "generator": "grok-2"}, "grok-2"),
         ({"model": "OpenAI"}, "OpenAI"),
         ({"llm_provider": "anthropic"}, "anthropic"),
+        ({"llm_backend": "ollama"}, "ollama"),
+        ({"llm_backend": "rules"}, None),
         ({"embedding_model": "all-MiniLM-L6-v2"}, None),
         ({"model_type": "linear", "engine": "sqlite", "dataset": "alpaca-52k"}, None),
     ],
@@ -193,6 +195,14 @@ def test_a_workflows_model_is_on_its_span_where_no_step_names_one() -> None:
     assert value(span(made, "root"), conv.SPAN_MODEL) == "gpt-4o"
     named = trace(run("root", params={"model": "gpt-4o"}), run("kid", "root", **LLM))
     assert conv.SPAN_MODEL not in span(named, "root").attributes
+
+
+def test_a_vendor_is_the_model_of_a_step_that_names_no_other_and_of_no_workflow() -> None:
+    vendor = {"llm_provider": "openai"}
+    step = run("step", "root", params=vendor, metrics={"answer_words": 41, "latency_seconds": 3})
+    made = trace(run("root", params=vendor), step)
+    assert value(span(made, "step"), conv.SPAN_MODEL) == "openai"
+    assert conv.SPAN_MODEL not in span(made, "root").attributes
 
 
 # ------------------------------------------------------------------------------------- chats

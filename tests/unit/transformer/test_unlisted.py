@@ -344,3 +344,58 @@ def test_tokens_beside_the_answer_in_the_file_of_a_response() -> None:
     made = trace(run("r", params={**LLM, "question": ASKED}, texts=texts))
     assert made.usage == TokenUsage(12, 30, 42)
     assert made.response_preview == WHALE
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["{}_{}_tokens", "tokens.{}.{}", "{1}_tokens_{0}", "tokens/{}/{}"],
+)
+def test_tokens_of_each_step_are_added_up(names: str) -> None:
+    counts = {("planner", "input"): 400, ("planner", "output"): 60,
+              ("writer", "input"): 900, ("writer", "output"): 310}  # fmt: skip
+    metrics = {names.format(*which): count for which, count in counts.items()}
+    metrics |= {"limit_input_tokens": 7, "limit_output_tokens": 7}
+    made = trace(run("r", params={"model": "gpt-4o"}, metrics=metrics))
+    assert made.usage is not None
+    assert (made.usage.input_tokens, made.usage.output_tokens) == (1300, 370)
+
+
+def test_tokens_of_steps_without_the_other_side_are_not_added_up() -> None:
+    metrics = {"planner_input_tokens": 400, "writer_input_tokens": 900}
+    made = plan(run("r", params={"model": "gpt-4o"}, metrics=metrics))
+    assert made.traces == ()
+
+
+@pytest.mark.parametrize(
+    ("metric", "logged", "length_ms"),
+    [
+        ("e2e_latency", 2.5, 2500),
+        ("total_latency", 2500, 2500),
+        ("time_taken", 2.5, 2500),
+        ("llm_response_time", 2.5, 2500),
+        ("turnaround_time", 2.5, 2500),
+        ("generation_seconds", 2.5, 2500),
+        ("wall_clock_ms", 2500, 2500),
+        # Of a part, of many calls, and times of day.
+        ("retrieval_time", 2.5, 20),
+        ("audio_seconds", 2.5, 20),
+        ("max_latency", 2.5, 20),
+        ("window_end_time", 2.5, 20),
+        ("created_time", 1.7e9, 20),
+        ("answer_time", 1.7e9, 20),
+    ],
+)
+def test_duration_of_a_call_is_told_by_the_last_words_of_its_metric(
+    metric: str, logged: float, length_ms: int
+) -> None:
+    params = {"model": "gpt-4o", "question": ASKED, "answer": WHALE}
+    made = trace(run("r", end=20, params=params, metrics={metric: logged}))
+    assert made.execution_ms == length_ms
+
+
+def test_of_two_durations_the_whole_one_is_the_call_s_and_two_alike_are_none() -> None:
+    params = {"model": "gpt-4o", "question": ASKED, "answer": WHALE}
+    whole = {"planner_time": 1.0, "total_elapsed": 2.5}
+    assert trace(run("r", end=20, params=params, metrics=whole)).execution_ms == 2500
+    alike = {"planner_time": 1.0, "writer_time": 1.5}
+    assert trace(run("r", end=20, params=params, metrics=alike)).execution_ms == 20
