@@ -53,7 +53,7 @@ GIVEN_TO_MODEL = OF_TOOLS | words(
     "observations scratchpad intermediate search retrieved retrieval metadata schema info feedback "
     "comment disclaimer logs debug"
 )
-"""Words of keys whose texts stand beside a question that a model answers, and are no answer."""
+"""Words of keys whose texts stand beside a question that a model answers, and do not answer it."""
 
 JUDGING = words(
     "critic critique judge evaluate evaluation evaluator evaluating eval grader grading feedback"
