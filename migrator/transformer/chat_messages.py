@@ -16,18 +16,22 @@ from migrator.model import Json
 from migrator.transformer.profiles import normalise
 from migrator.transformer.values import as_number
 
-LISTS = ("conversation", "messages", "chat_history", "history")
+LISTS = ("conversation", "messages", "chat_history", "history", "contents")
 ASKING = frozenset({"user", "human", "customer"})
 FRAMING = frozenset({"system", "developer"})  # stands before what is asked
 ANSWERING = frozenset({"assistant", "ai", "bot", "model", "agent", "chatbot", "gpt"})
 TOOLS = frozenset({"tool", "function"})
+ROLES = ASKING | ANSWERING | FRAMING | TOOLS
 ROLE_KEYS = ("role", "message_type", "type", "sender", "speaker", "from")
-TEXT_KEYS = ("content", "text", "message", "value")
+TEXT_KEYS = ("content", "text", "message", "value", "parts")
 TIME_KEYS = ("timestamp", "time", "created_at")
 PARTS = frozenset({"text", "textblock", "text_block", "output_text", "input_text"})
 """Types of the parts of one message, which are not the roles of several."""
 
 OTHER_KEYS = frozenset({*ROLE_KEYS, *TIME_KEYS, "name", "model", "error", "stderr"})
+BESIDE_A_PAIR = OTHER_KEYS | {"id", "turn", "turn_id", "turn_number", "index"}
+"""Keys that may stand beside a question and its answer in one item of a chat."""
+
 EARLIEST_S = 100_000_000.0  # 1973; a smaller number is not a time
 _MESSAGE_CLASS = re.compile(r"(?<=[a-z])_?message(_?chunk)?$")  # HumanMessage, AIMessageChunk
 
@@ -53,18 +57,71 @@ class Message:
 
 
 def messages_of(value: Json) -> list[Message]:
-    """Read a list of messages, or an object that holds one; empty when the value is not a chat."""
+    """Read a list of messages, or an object that holds one; empty when the value is not a chat.
+
+    An item may also be a question with its answer: ``{"user": "…", "assistant": "…"}``. In an
+    object it may be a list of two texts: a role and what it said, or as Gradio writes it, a
+    question and its answer.
+    """
+    is_history = False
     if isinstance(value, Mapping):
-        value = next((value[key] for key in LISTS if key in value), None)
+        key = next((key for key in LISTS if key in value), None)
+        if key is None:
+            return _question_and_answer(value)
+        value, is_history = value[key], True
     if not isinstance(value, Sequence) or isinstance(value, str):
         return []
     messages: list[Message] = []
     for item in value:
-        message = _message_of(item)
-        if message is None:
+        read = _messages_in(item, is_history=is_history)
+        if not read:
             return []
-        messages.append(message)
+        messages += read
     return _with_known_roles(messages)
+
+
+def _messages_in(item: Json, *, is_history: bool) -> list[Message]:
+    """The messages of one item of a chat; empty when it is none."""
+    if isinstance(item, Mapping):
+        message = _message_of(item)
+        if message is not None:
+            return [message]
+        pair = _question_and_answer(item)
+        others = [key for key in item if not (_role_of_key(key) or key.lower() in BESIDE_A_PAIR)]
+        return [] if others else pair
+    if not is_history or not isinstance(item, list) or len(item) != 2:
+        return []
+    first, second = item
+    if not isinstance(first, str) or not isinstance(second, str | None):
+        return []
+    if speaker_of(first) in ROLES:
+        return [_said(first, second or "")]
+    return [_said("user", first), *([_said("assistant", second)] if second else [])]
+
+
+def _question_and_answer(item: Mapping[str, Json]) -> list[Message]:
+    """The messages of ``{"user": "…", "assistant": "…"}``; empty for any other object."""
+    asked = next((key for key in item if _role_of_key(key) in ASKING), None)
+    answered = next((key for key in item if _role_of_key(key) in ANSWERING), None)
+    if asked is None or answered is None:
+        return []
+    question, answer = item[asked], item[answered]
+    if not isinstance(question, str) or not isinstance(answer, str):
+        return []
+    return [_said("user", question), _said("assistant", answer)]
+
+
+def _role_of_key(key: str) -> str:
+    """The role that a key names: ``user`` for ``user``, ``user_message`` and ``user_messages``."""
+    role, _, noun = key.lower().partition("_")
+    is_role = noun.removesuffix("s") in ("", "message", "text") and role in ROLES
+    return role if is_role else ""
+
+
+def _said(role: str, text: str) -> Message:
+    """A message that was logged without a time."""
+    raw = {"role": speaker_of(role), "content": text}
+    return Message(speaker_of(role), text, None, True, raw)
 
 
 def _with_known_roles(messages: list[Message]) -> list[Message]:

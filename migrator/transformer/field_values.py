@@ -14,7 +14,7 @@ from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord
 from migrator.transformer.found import Found
 from migrator.transformer.logged_tables import tables_by_tag
-from migrator.transformer.payloads import Part, question_and_answer
+from migrator.transformer.payloads import Part, only_row, question_and_answer
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
     UNLISTED,
@@ -25,6 +25,7 @@ from migrator.transformer.profiles import (
     parse_source,
 )
 from migrator.transformer.prose import Prose
+from migrator.transformer.python_repr import parse_value
 from migrator.transformer.text_names import (
     is_no_answer,
     is_text_of_the_call,
@@ -279,7 +280,10 @@ class FieldValues:
                 continue
             parts: list[Part] = []
             if may_open and name in ("outputs", "maybe_outputs"):
-                parts = question_and_answer(inside.value, self.index.fields_of_param)
+                value = inside.value
+                whole = parse_value(value) if isinstance(value, str) else value
+                whole = only_row(whole) if self.root is None else whole
+                parts = question_and_answer(whole, self.index.fields_of_param)
             for part in parts:
                 found = Found(part.value, "artifact", path, part.inside, is_of_call=True)
                 fields.setdefault(part.field, []).append((rank, found))

@@ -9,10 +9,11 @@ from statistics import median
 from migrator.model import Json
 from migrator.transformer.chat_messages import ANSWERING, ASKING, messages_of
 from migrator.transformer.logged_keys import HINTS, LEAST_PAIRS, MOST_RUNS, LoggedKey
+from migrator.transformer.notes import noted_turn
 from migrator.transformer.payloads import is_chat_log
 from migrator.transformer.prose import Prose, asks, kind_of_text
 from migrator.transformer.unlisted import is_about_something_else
-from migrator.transformer.values import parse_json, transcript
+from migrator.transformer.values import parse_json
 
 MOST_TEXTS = 0.5  # a key whose texts are for a larger part of a kind is of that kind
 
@@ -169,7 +170,7 @@ def _is_chat(key: LoggedKey) -> bool:
 
 def _is_transcript(key: LoggedKey) -> bool:
     texts = key.texts()
-    pairs = sum("\n" in text and transcript(text)[1] is not None for text in texts)
+    pairs = sum("\n" in text and noted_turn(text) is not None for text in texts)
     return bool(texts) and pairs >= MOST_RUNS * len(key.values)
 
 

@@ -12,10 +12,7 @@ from typing import NamedTuple
 
 from migrator.model import Json
 from migrator.transformer.chat_messages import (
-    ANSWERING,
-    ASKING,
-    FRAMING,
-    TOOLS,
+    ROLES,
     first_of,
     is_part,
     messages_of,
@@ -33,8 +30,10 @@ PARTS = (
 """The fields that a key inside an object may fill, as a param of that name would."""
 
 TEXT_PARTS = ("inputs", "maybe_inputs", "outputs", "maybe_outputs")
-SIDES: Mapping[str, str] = {"inputs": "input", "outputs": "output"}
-"""Keys of objects whose texts were asked and answered, as MLflow names them in its own traces."""
+OF_A_CALL = (*TEXT_PARTS, "model", "provider", "input_tokens", "output_tokens", "total_tokens")
+"""The parts of which a call with an error has one."""
+OF_A_TEST = words("expected expected_output actual passed test_name")
+"""Keys of the results of tests, which have errors as well."""
 
 USAGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "input_tokens": (
@@ -68,7 +67,8 @@ BACKGROUND = words(
 )
 """Words of keys beside a question that name no agent."""
 
-ROLES = ASKING | ANSWERING | FRAMING | TOOLS
+SIDES = ("inputs", "outputs")
+"""Keys of objects with what went in or came out, as MLflow's own."""
 
 
 class Part(NamedTuple):
@@ -101,8 +101,6 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
         return []
     if (answer := answer_of(value)) is not None:
         return [answer, *response_facts(value)]
-    if (chat := _pair(value)) is not None:
-        return [Part("outputs", "", chat)]
     parts = _opened(_named_parts(value, fields_of, PARTS), fields_of)
     parts += _last_text(value, parts)
     for key, each in value.items():  # {"request": {…}, "response": {…}}
@@ -111,7 +109,21 @@ def parts_of(value: Json, fields_of: FieldsOfKey) -> list[Part]:
                 part._replace(inside=f"{key}.{part.inside}" if part.inside else str(key))
                 for part in parts_of(each, fields_of)
             ]
+    if not any(part.field in TEXT_PARTS for part in parts):
+        parts += _in_wrapper(value, fields_of)
+    is_of_call = any(part.field in OF_A_CALL for part in parts) and OF_A_TEST.isdisjoint(value)
+    if not is_of_call:
+        parts = [part for part in parts if part.field != "error_message"]
     return parts
+
+
+def _in_wrapper(value: Mapping[str, Json], fields_of: FieldsOfKey) -> list[Part]:
+    """The texts in the one object inside another that has a question and its answer."""
+    calls: list[list[Part]] = []
+    for key, each in value.items():
+        if texts := question_and_answer(each, fields_of):
+            calls.append([part._replace(inside=f"{key}.{part.inside}") for part in texts])
+    return calls[0] if len(calls) == 1 else []
 
 
 def question_and_answer(value: Json, fields_of: FieldsOfKey) -> list[Part]:
@@ -130,7 +142,8 @@ def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:
     opened: list[Part] = []
     for part in parts:
         inside = _texts_of_side(part, fields_of)
-        opened += inside or ([] if part.inside in SIDES else [part])
+        is_side = part.inside in SIDES  # as those of a signature are: {"age": "double"}
+        opened += inside or ([] if is_side else [part])
     return opened
 
 
@@ -139,11 +152,15 @@ def _texts_of_side(part: Part, fields_of: FieldsOfKey) -> list[Part]:
     if not isinstance(part.value, Mapping):
         return []
     side = part.field.removeprefix("maybe_")
-    return [
-        inner._replace(inside=f"{part.inside}.{inner.inside}")
+    inside = [
+        inner
         for inner in _named_parts(part.value, fields_of, TEXT_PARTS)
         if isinstance(inner.value, str) and inner.field.removeprefix("maybe_") == side
     ]
+    texts = [(key, text) for key, text in part.value.items() if isinstance(text, str)]
+    if not inside and len(texts) == 1 and kind_of_text(texts[0][1]) >= Prose.TERMS:
+        inside = [Part(part.field, *texts[0])]
+    return [inner._replace(inside=f"{part.inside}.{inner.inside}") for inner in inside]
 
 
 def _last_text(value: Mapping[str, Json], parts: Sequence[Part]) -> list[Part]:
@@ -306,26 +323,6 @@ def _has_answer(row: Mapping[str, Json], fields_of: FieldsOfKey) -> bool:
     return any("outputs" in fields_of(key) for key in row)
 
 
-def _pair(body: Mapping[str, Json]) -> Json:
-    """A chat of ``{"user": "…", "assistant": "…"}``; None for any other object."""
-    asked = next((key for key in body if _role(key) in ASKING), None)
-    answered = next((key for key in body if _role(key) in ANSWERING), None)
-    if asked is None or answered is None:
-        return None
-    if not isinstance(body[asked], str) or not isinstance(body[answered], str):
-        return None
-    return [
-        {"role": "user", "content": body[asked]},
-        {"role": "assistant", "content": body[answered]},
-    ]
-
-
-def _role(key: str) -> str:
-    """The role that a key names: ``user`` for ``user``, ``user_message`` and ``user_messages``."""
-    role, _, noun = key.lower().partition("_")
-    return role if noun.removesuffix("s") in ("", "message", "text") else ""
-
-
 def _named_parts(value: Json, fields_of: FieldsOfKey, wanted: Sequence[str]) -> list[Part]:
     """The parts that stand under keys which would name them as params."""
     if not isinstance(value, Mapping):
@@ -335,9 +332,10 @@ def _named_parts(value: Json, fields_of: FieldsOfKey, wanted: Sequence[str]) -> 
         if each is None or each in ("", [], {}):
             continue
         allowed = wanted if isinstance(each, (str, int, float)) else TEXT_PARTS
-        name = str(key)
-        fields = fields_of(SIDES.get(name, name) if isinstance(each, Mapping) else name)
-        parts += [Part(field, name, each) for field in fields if field in allowed]
+        fields = [*fields_of(str(key))]
+        if key in SIDES and isinstance(each, Mapping) and key not in fields:
+            fields.append(key)
+        parts += [Part(field, str(key), each) for field in fields if field in allowed]
     return parts
 
 

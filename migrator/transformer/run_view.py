@@ -40,6 +40,7 @@ from migrator.transformer.loose_texts import (
     worked_on,
 )
 from migrator.transformer.media import media_of
+from migrator.transformer.notes import NotedTurn, noted_turn
 from migrator.transformer.payloads import said_in
 from migrator.transformer.prose import Prose, asks
 from migrator.transformer.python_repr import parse_value
@@ -58,7 +59,6 @@ from migrator.transformer.unlisted import (
 from migrator.transformer.values import (
     OK_WORDS,
     parse_json,
-    transcript,
 )
 from migrator.transformer.verdicts import verdict
 
@@ -206,11 +206,16 @@ class RunView(RunFacts):
 
     def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
         listed = self.listed_inputs()
-        if listed[1]:
+        turn, note = self._note() or (None, None)
+        if listed[1] and (note is None or note not in listed[1]):
             return listed
-        asked, _, note = self._note()
-        if asked and note:
-            return dict(asked), (note,)
+        if turn is not None and note is not None:
+            others = [found.value for found in self._answers() if found.at != note.at]
+            is_other = not any(is_same_text(turn.answer, other) for other in others)
+            if others and is_other:  # a dialogue that another text was made of
+                return {note.stem: note.value}, (note,)
+            asked = dict(turn.asked)
+            return asked, tuple(note._replace(value=asked[name], inside=name) for name in asked)
         loose = self.loose()
         if texts := (*loose.asked, *loose.unclear):
             return {found.stem: found.value for found in texts}, texts
@@ -222,9 +227,11 @@ class RunView(RunFacts):
         founds = self._answers()
         if len(founds) > 1:
             return {found.stem: found.value for found in founds}, founds
-        _, answer, note = self._note()
-        if not founds and answer is not None and note:
-            return answer, (note,)
+        turn, note = self._note() or (None, None)
+        is_only = not founds or (note in founds and not self.listed_inputs()[1])
+        if turn is not None and note is not None and is_only:
+            answered = note._replace(value=turn.answer, inside=turn.answered_under)
+            return turn.answer, (answered,)
         founds = founds or self.loose().answered or structured_answer(self)
         founds = founds or answer_in_note(self) or predicted_class(self)
         if not founds:
@@ -239,11 +246,13 @@ class RunView(RunFacts):
 
     def _without_question(self, text: str) -> str:
         """The answer of a note that holds what was asked, too; any other text unchanged."""
-        asked, answer = transcript(text)
+        turn = noted_turn(text)
+        if turn is None:
+            return text
         known = self.listed_inputs()[1]
-        for question in asked.values():
+        for question in turn.asked.values():
             if not known or any(is_same_text(question, found.value) for found in known):
-                return answer or text
+                return turn.answer
         return text
 
     def _find_loose(self) -> LooseTexts:
@@ -344,12 +353,18 @@ class RunView(RunFacts):
                 texts.append(found.value)
         return texts
 
-    def _note(self) -> tuple[Mapping[str, str], str | None, Found | None]:
-        """Question and answer of the run's one note, or of its one answer, if that holds both."""
-        notes = self.every("calls") or self._answers()
+    def _note(self) -> tuple[NotedTurn, Found] | None:
+        """The run's one note, answer or question, if it holds both a question and its answer."""
+        notes = self.every("calls") or self._answers() or self._asked_notes()
         if len(notes) != 1 or not isinstance(notes[0].value, str):
-            return {}, None, None
-        return (*transcript(notes[0].value), notes[0])
+            return None
+        turn = noted_turn(notes[0].value)
+        return (turn, notes[0]) if turn is not None else None
+
+    def _asked_notes(self) -> Sequence[Found]:
+        """What the run was asked, under a name of notes on a question: ``query_1.txt``."""
+        given = self.listed_inputs()[1]
+        return [found for found in given if not QUESTIONS.isdisjoint(found.stem.split("_"))]
 
 
 def _tells_success(found: Found) -> bool:

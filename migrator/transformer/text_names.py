@@ -10,6 +10,7 @@ from migrator.model import RunRecord
 from migrator.transformer.chat_messages import ASKING, Message, messages_of
 from migrator.transformer.found import Found
 from migrator.transformer.input_parts import as_chat_if_one
+from migrator.transformer.notes import noted_turn
 from migrator.transformer.payloads import answer_of, are_texts_by_key
 from migrator.transformer.profiles import normalise
 from migrator.transformer.prose import Prose, is_statement, kind_of_text
@@ -162,7 +163,12 @@ def is_text_of_the_call(found: Found, least: Prose) -> bool:
     if parts[-1] == "results":
         return are_texts_by_key(value)
     texts = list(value.values()) if isinstance(value, Mapping) else [value]
-    return any(isinstance(text, str) and kind_of_text(text) >= least for text in texts)
+    return any(isinstance(text, str) and _reads_as(text, least) for text in texts)
+
+
+def _reads_as(text: str, least: Prose) -> bool:
+    """Whether a text is of a kind, or is a note with a question and its answer."""
+    return kind_of_text(text) >= least or ("\n" in text and noted_turn(text) is not None)
 
 
 def is_report(found: Found) -> bool:
@@ -175,7 +181,10 @@ def is_report(found: Found) -> bool:
 
 def is_neither(found: Found) -> bool:
     """Whether a name says that what it holds was neither asked nor answered."""
-    return not NOT_OF_THE_CALL.isdisjoint(found.stem.split("_"))
+    parts = found.stem.split("_")
+    if parts[-1] in SHORT_ANSWERS:
+        parts = [part for part in parts if part != "system"]  # it answered: system_response
+    return not NOT_OF_THE_CALL.isdisjoint(parts)
 
 
 def draft_rank(found: Found) -> int:

@@ -16,6 +16,7 @@ from migrator.model import RunRecord
 from migrator.transformer.found import Found
 from migrator.transformer.logged_tables import tables_by_tag
 from migrator.transformer.model_names import ModelKind, kind_of_model
+from migrator.transformer.notes import noted_turn
 from migrator.transformer.payloads import (
     USAGES,
     Part,
@@ -30,7 +31,7 @@ from migrator.transformer.profiles import UNLISTED, may_hold_call, normalise
 from migrator.transformer.prose import Prose, asks, has_latin_word, is_statement, kind_of_text
 from migrator.transformer.python_repr import parse_value
 from migrator.transformer.text_names import is_by_model, is_product
-from migrator.transformer.values import is_error, parse_json, transcript, words
+from migrator.transformer.values import is_error, parse_json, words
 
 LAST = 1_000_000  # rank of what a profile does not list
 NOT_A_TEXT_OF_CALLS = words(
@@ -56,6 +57,9 @@ PLATFORM_TAGS = ("mlflow.", "azureml.", "_azureml.", "_aml_", "_databricks")
 
 TEXT_FILES = (".txt", ".md")
 ASKING_FIELDS = ("inputs", "maybe_inputs")
+PYTHON_OBJECTS = ("{'", "[{'")
+"""Beginnings of what ``str()`` makes of a dict."""
+
 UNSPECIFIC = words("text message content body")
 """Keys in an object that say nothing of who wrote their text."""
 
@@ -126,6 +130,9 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
     for place, key, text in _unlisted(run, index):
         is_usual = place == "artifact" and not may_hold_call(key)
         value = parsed_payload(text)
+        if value is None and text.startswith(PYTHON_OBJECTS):
+            written = parse_value(text)
+            value = None if isinstance(written, str) else written
         if is_table_a_call:
             value = only_row(value)
         if value is not None:
@@ -143,7 +150,7 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
                 if is_by_model and is_unspecific and field in ASKING_FIELDS:
                     field = "maybe_outputs"  # {"text": …} in a response is its text
                 entries.append(Entry(field, Found(part.value, place, key, part.inside, True)))
-        elif not is_usual and "\n" in text and transcript(text)[1] is not None:
+        elif not is_usual and "\n" in text and noted_turn(text) is not None:
             entries.append(Entry("calls", Found(text, place, key)))
     return entries
 
@@ -346,7 +353,7 @@ def _has_other_word(name: str) -> bool:
     """Whether a word of a name says that what it holds was neither asked nor answered."""
     parts = set(normalise(name).split("_"))
     if not OF_THE_MODEL.isdisjoint(parts):
-        parts -= CODE
+        parts -= CODE | {"system"}
     return not NOT_A_TEXT_OF_CALLS.isdisjoint(parts)
 
 

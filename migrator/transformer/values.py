@@ -1,4 +1,4 @@
-"""Reading of logged values: numbers, JSON, chats, transcripts, words for success and failure."""
+"""Reading of logged values: numbers, JSON, chats, words for success and failure."""
 
 from __future__ import annotations
 
@@ -25,20 +25,6 @@ ERROR_WORDS = words(
 )
 NO_MESSAGES = ERROR_WORDS | {"true", "1"}
 NO_ERROR = EMPTY_WORDS | OK_WORDS | {"no error", "no errors", "without error", "not applicable"}
-
-_ASKED = "question|query|prompt|user|human|customer|input|pregunta|pergunta|frage"
-_ANSWERED = (
-    "answer|response|output|assistant|agent|bot|chatbot|ai|reponse|réponse|respuesta|resposta"
-    "|antwort"
-)
-# The headings that such notes go on with end an answer; other words with a colon do not.
-_OTHERS = (
-    "sources|context|contexts|documents|metadata|latency|time|duration|timestamp|date|model|tokens"
-    "|cost|session|top-k"
-)
-_HEADING = re.compile(
-    rf"^({_ASKED}|{_ANSWERED}|{_OTHERS})[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE
-)
 
 
 def last_value(points: Sequence[MetricPoint]) -> float:
@@ -84,25 +70,6 @@ def parse_json(text: str) -> Json:
     except (ValueError, RecursionError):
         return text
     return value
-
-
-def transcript(text: str) -> tuple[dict[str, str], str | None]:
-    """Split a note with headings (``Question:`` … ``Answer:`` …) into inputs and the answer.
-
-    Both are empty (``{}`` and None) unless the note has a question and an answer.
-    """
-    marks = list(_HEADING.finditer(text))
-    inputs: dict[str, str] = {}
-    answer: str | None = None
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    for mark, end in zip(marks, ends, strict=False):
-        word = mark[1].lower()
-        body = text[mark.end() : end].strip()
-        if re.fullmatch(_ASKED, word) and word not in inputs and body:
-            inputs[word] = body
-        elif re.fullmatch(_ANSWERED, word) and answer is None and body:
-            answer = body
-    return (inputs, answer) if inputs and answer is not None else ({}, None)
 
 
 @lru_cache(1 << 12)  # names of files, steps and tags are the same in thousands of runs

@@ -12,10 +12,11 @@ from typing import NamedTuple
 from migrator import encoding
 from migrator.model import Json, MetricPoint
 from migrator.transformer.found import Found, Step, Tokens
+from migrator.transformer.notes import noted_turn
 from migrator.transformer.profiles import normalise
 from migrator.transformer.run_facts import guess_unit
 from migrator.transformer.run_view import RunView
-from migrator.transformer.values import parse_json, transcript
+from migrator.transformer.values import parse_json
 
 RUNNING_TOTAL = re.compile(r"(total|cumulative|session|running|sum)_")
 _NUMBER = re.compile(r"(?:\A|_)\d+(?=_|\Z)")  # of a call, in the name of its file
@@ -251,9 +252,9 @@ def _call(number: int, note: Found | None) -> Step:
     inputs: Json = {note.stem: note.value}
     outputs: Json = None
     if isinstance(note.value, str):
-        asked, answer = transcript(note.value)
-        if asked:
-            inputs, outputs = dict(asked), answer
+        turn = noted_turn(note.value)
+        if turn is not None:
+            inputs, outputs = dict(turn.asked), turn.answer
     return Step(
         f"call-{number}",
         f"{kind[0].strip('_') if kind else 'call'}_{number}",

@@ -1,0 +1,116 @@
+"""Notes: texts in which headings say what was asked and what was answered.
+
+Headings are lines such as ``Question: …``, ``Q: …``, ``**Answer:** …``, ``## User query``,
+``=== RESPONSE ===`` and ``[Prompt]``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from migrator.transformer.profiles import normalise
+from migrator.transformer.values import words
+
+ASKED = words(
+    "question query prompt user human customer input request instruction instructions q "
+    "pregunta pergunta frage domanda"
+)
+ANSWERED = words(
+    "answer response output assistant agent bot chatbot ai reply completion a reponse respuesta "
+    "resposta antwort risposta"
+)
+OTHERS = words(
+    "sources source context contexts documents metadata latency time duration timestamp date model "
+    "tokens cost session top_k system expected truth reference score scores rating feedback "
+    "evaluation confidence settings parameters"
+)
+"""Last words of headings of other sections, which end an answer."""
+
+INITIALS = words("q a")
+MOST_WORDS = 3  # of a heading
+MOST_LINES_BEFORE = 4  # a title and the like; a longer text before the question is not a note
+
+_NAME = r"(?P<name{0}>[^\W\d_][\w /'-]{{0,39}}?)"
+_HEADING = re.compile(
+    "|".join(
+        (
+            rf"^[ \t]*#{{1,6}}[ \t]+(?:\d+[.)][ \t]*)?\**{_NAME.format(1)}\**[ \t]*:?\**[ \t]*$",
+            rf"^[ \t]*[=~*-]{{2,}}[ \t]*{_NAME.format(2)}[ \t]*:?[ \t]*[=~*-]{{2,}}[ \t]*$",
+            rf"^[ \t]*\[{_NAME.format(3)}\][ \t]*:?[ \t]*",
+            rf"^[ \t]*(?:[-*+][ \t]+)?(?:#{{1,6}}[ \t]+)?\*{{0,2}}{_NAME.format(4)}"
+            r"[ \t]*(?::\*\*|\*\*[ \t]*:|:)[ \t]*",
+        )
+    ),
+    re.MULTILINE,
+)
+
+
+class NotedTurn(NamedTuple):
+    """What a note says that was asked and answered, by its (normalised) headings."""
+
+    asked: Mapping[str, str]
+    answered_under: str
+    answer: str
+
+
+class _Section(NamedTuple):
+    name: str  # normalised
+    text: str
+
+
+def noted_turn(text: str) -> NotedTurn | None:
+    """Find what was asked and answered in a note; None unless it has a question and its answer.
+
+    Of several turns it is the last one that has an answer.
+    """
+    asked: dict[str, str] = {}
+    turn: NotedTurn | None = None
+    is_answered = False
+    for section in _sections(text):
+        kind = _kind(section.name)
+        if kind is ASKED and (is_answered or section.name in asked):
+            asked, is_answered = {}, False
+        if kind is ASKED:
+            asked[section.name] = section.text
+        elif kind is ANSWERED and asked and not is_answered:
+            turn, is_answered = NotedTurn(asked, section.name, section.text), True
+    return turn
+
+
+def _sections(text: str) -> Iterator[_Section]:
+    """Yield the sections of a note that have a text; nothing if much stands before the first."""
+    marks = [mark for mark in _HEADING.finditer(text) if _kind(_name(mark)) is not None]
+    kinds = [_kind(_name(mark)) for mark in marks]
+    if ASKED not in kinds or ANSWERED not in kinds:
+        return
+    before = text[: marks[0].start()].strip()
+    if before.count("\n") >= MOST_LINES_BEFORE:
+        return
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    for mark, end in zip(marks, ends, strict=True):
+        body = text[mark.end() : end].strip().strip("=-*").strip()
+        if body:
+            yield _Section(_name(mark), body)
+
+
+def _name(mark: re.Match[str]) -> str:
+    """The normalised name in a heading, whatever its form."""
+    return normalise(next(filter(None, mark.groups())))
+
+
+def _kind(name: str) -> frozenset[str] | None:
+    """What a section of a name holds: one of the three sets; None for any other heading."""
+    parts = name.split("_")
+    last = name if name in OTHERS else parts[-1]
+    if len(parts) > MOST_WORDS or (last in INITIALS and len(parts) > 1):
+        return None
+    if last in OTHERS:
+        return OTHERS
+    is_answer = not ANSWERED.isdisjoint(parts)
+    if last in ("message", "text", "said"):
+        last = parts[0]
+    if last in ANSWERED or (is_answer and last in ("result", "text")):
+        return ANSWERED
+    return ASKED if last in ASKED else None

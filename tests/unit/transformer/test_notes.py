@@ -1,0 +1,73 @@
+"""Notes in which headings say what was asked and answered, in the forms that people write."""
+
+from __future__ import annotations
+
+import pytest
+
+from migrator.transformer.notes import NotedTurn, noted_turn
+from tests.support.planskit import run, trace
+
+ASKED = "How do I reset the password of my account?"
+ANSWER = "Open the settings, choose security, and follow the link.\n\nIt is valid for an hour."
+
+NOTES = {
+    "Question: {}\nAnswer: {}\n": ("question", "answer"),
+    "Q: {}\nA: {}": ("q", "a"),
+    "PROMPT:\n{}\n\nRESPONSE:\n{}\n": ("prompt", "response"),
+    "# Question\n\n{}\n\n# Answer\n\n{}\n": ("question", "answer"),
+    "# Chat of Monday\n\n## User Query\n{}\n\n## Response\n{}\n": ("user_query", "response"),
+    "**Question:** {}\n\n**Final answer**: {}\n": ("question", "final_answer"),
+    "=== PROMPT ===\n{}\n\n=== RESPONSE ===\n{}\n": ("prompt", "response"),
+    "--- Input ---\n{}\n--- Output ---\n{}\n": ("input", "output"),
+    "[User]: {}\n[Assistant]: {}\n": ("user", "assistant"),
+    "### Instruction:\n{}\n\n### Response:\n{}": ("instruction", "response"),
+    "[2025-01-01 10:00]\nQuery: {}\nResponse: {}\nLatency: 2.5s\n": ("query", "response"),
+    "User question: {}\nContext: The manual.\nBot answer: {}\n\nSources: a.pdf":
+        ("user_question", "bot_answer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", NOTES)
+def test_headings_say_what_was_asked_and_answered(form: str) -> None:
+    asked, answered = NOTES[form]
+    expected = NotedTurn({asked: ASKED}, answered, ANSWER)
+    assert noted_turn(form.format(ASKED, ANSWER)) == expected
+
+
+@pytest.mark.parametrize("name", ["interaction.txt", "output.txt", "query_1.txt", "session.md"])
+@pytest.mark.parametrize("form", NOTES)
+def test_note_is_a_call_whatever_its_file_is_called(form: str, name: str) -> None:
+    texts = {name: form.format(ASKED, ANSWER)}
+    made = trace(run("r", end=3000, params={"model": "gpt-4o"}, texts=texts))
+    assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
+
+
+def test_the_last_turn_that_was_answered_counts() -> None:
+    turns = (
+        f"User: Hello, who are you?\nBot: Your helper.\nUser: {ASKED}\nBot: {ANSWER}\nUser: Thanks!"
+    )
+    assert noted_turn(turns) == NotedTurn({"user": ASKED}, "bot", ANSWER)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Question: {ASKED}",
+        f"Answer: {ANSWER}",
+        f"Question: {ASKED}\nAnswer:\n",
+        # An answer that speaks of inputs and outputs further down.
+        "You can call it so.\nIt takes a text.\nThen it is cut.\nSo it is read.\nThat is all."
+        "\n\n## Input\na text\n\n## Output\na number",
+        "Note to the user: call us\nThe final answer will come by mail, we said:\nyes",
+    ],
+)
+def test_other_texts_are_no_notes(text: str) -> None:
+    assert noted_turn(text) is None
+
+
+def test_dialogue_that_another_text_was_made_of_is_what_was_given() -> None:
+    dialogue = f"Customer: {ASKED}\nAgent: {ANSWER}"
+    texts = {"conversation.txt": dialogue, "summary.txt": "A customer asked for a new password."}
+    made = trace(run("r", end=3000, params={"model": "gpt-4o"}, texts=texts))
+    assert made.request_preview == dialogue
+    assert made.response_preview == texts["summary.txt"]
