@@ -14,7 +14,13 @@ from migrator.issues import Code, Issue, Kind
 from migrator.model import Json, MetricPoint, RunRecord
 from migrator.transformer.found import Found
 from migrator.transformer.logged_tables import tables_by_tag
-from migrator.transformer.payloads import Part, only_row, question_and_answer
+from migrator.transformer.payloads import (
+    TEXT_PARTS,
+    Part,
+    only_row,
+    question_and_answer,
+    texts_of_field,
+)
 from migrator.transformer.profile_index import ProfileIndex, Program, Shape, index_of, shape_of
 from migrator.transformer.profiles import (
     UNLISTED,
@@ -25,13 +31,14 @@ from migrator.transformer.profiles import (
     parse_source,
 )
 from migrator.transformer.prose import Prose
-from migrator.transformer.python_repr import parse_value
+from migrator.transformer.python_repr import parse_value, unquoted
 from migrator.transformer.text_names import (
     is_no_answer,
     is_text_of_the_call,
 )
 from migrator.transformer.unlisted import (
     LAST,
+    Entry,
     call_entries,
     counts_under_other_names,
     duration_under_other_name,
@@ -252,22 +259,44 @@ class FieldValues:
     def _collect(self) -> dict[str, Sequence[Found]]:
         """Find the values of all fields at once, from the run's keys and files."""
         fields: dict[str, Sequence[Found]] = {}
+        others = self._elsewhere()
         for name, keys in self._program.fields.items():
-            if len(keys) == 1:
-                (only,) = keys
-                fields[name] = (self._found(only.place, only.key),)
-            else:
-                fields[name] = [self._found(each.place, each.key) for each in keys]
-                self._ranks[name] = [each.rank for each in keys]
-        for name, others in self._elsewhere().items():
-            ranks = [each.rank for each in self._program.fields.get(name, ())]
+            founds = [self._found(each.place, each.key) for each in keys]
+            ranks = [each.rank for each in keys]
+            if name in TEXT_PARTS and any(map(_may_be_object, founds)):
+                for rank, found in zip(ranks, founds, strict=True):
+                    for entry in self._texts_in(name, found):
+                        others.setdefault(entry.field, []).append((rank, entry.found))
+                continue
+            fields[name] = founds
+            if len(keys) > 1:
+                self._ranks[name] = ranks
+        for name, entries in others.items():
+            ranks = [each.rank for each in self._program.fields[name]] if name in fields else []
             own = zip(ranks, fields.get(name, ()), strict=True)
-            fields[name] = self._in_order(name, [*own, *others])
-        for name, others in self._calls_under_other_names(fields).items():
-            founds = fields.get(name, ())
-            before = zip(self._ranks.get(name, (0,) * len(founds)), founds, strict=True)
-            fields[name] = self._in_order(name, [*before, *others])
+            fields[name] = self._in_order(name, [*own, *entries])
+        for name, entries in self._calls_under_other_names(fields).items():
+            known = fields.get(name, ())
+            before = zip(self._ranks.get(name, (0,) * len(known)), known, strict=True)
+            fields[name] = self._in_order(name, [*before, *entries])
         return fields
+
+    def _texts_in(self, name: str, found: Found) -> list[Entry]:
+        """The texts in a param or tag that holds an object; of any other one the value itself."""
+        if not _may_be_object(found) or not self.index.lists(UNLISTED):
+            return [Entry(name, found)]
+        value = unquoted(str(found.value))
+        if isinstance(value, str):
+            return [Entry(name, found._replace(value=value))]
+        parts = texts_of_field(name, value, self.index.fields_of_param)
+        is_of_call = len({part.field.removeprefix("maybe_") for part in parts}) > 1
+        if name.endswith("outputs") and isinstance(value, Mapping) and not is_of_call:
+            return [Entry(name, found._replace(value=value))]  # with its sources and the like
+        entries = [
+            Entry(part.field, Found(part.value, found.place, found.key, part.inside, is_of_call))
+            for part in parts
+        ]
+        return entries or [Entry(name, found)]
 
     def _elsewhere(self) -> dict[str, list[tuple[int, Found]]]:
         """The values of fields that are in files of the run or in the tree's root, with ranks."""
@@ -353,3 +382,8 @@ class FieldValues:
                 return None
             value = value[step]
         return Found(value, "artifact", path, ".".join(inside))
+
+
+def _may_be_object(found: Found) -> bool:
+    """A quick look: whether a text begins like an object, a list or a text in quotes."""
+    return isinstance(found.value, str) and found.value.startswith(("{", "[", '"'))

@@ -10,7 +10,7 @@ from migrator.model import Json
 from migrator.transformer.chat_messages import messages_of
 from migrator.transformer.found import Found
 from migrator.transformer.payloads import is_chat_log
-from migrator.transformer.values import parse_json
+from migrator.transformer.python_repr import parse_value
 
 SYSTEM_STEMS = frozenset({"system_prompt", "system_message", "system"})
 LEAST_WORDS_CUT = 6  # so many words that end within one are the beginning of a longer text
@@ -133,7 +133,7 @@ def as_chat_if_one(value: Json) -> Json:
     """A chat that was logged as text, in the form of MLflow's chats; anything else unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
-    parsed = parse_json(value)
+    parsed = parse_value(value)
     if encoding.is_chat(parsed):
         return parsed
     return [each.as_chat() for each in messages_of(parsed)] if is_chat_log(parsed) else value

@@ -22,7 +22,7 @@ from migrator.transformer.text_names import (
     is_participle,
     number_of_step,
 )
-from migrator.transformer.unlisted import is_named_by_model, unlisted_texts
+from migrator.transformer.unlisted import is_named_by_model, unlisted_texts, written_notes
 from migrator.transformer.values import words
 
 USERS = words("user customer client patient student caller visitor guest sender")
@@ -70,6 +70,9 @@ def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> Loose
     text.
     """
     texts = unlisted_texts(run, index)
+    if not texts and known.is_asked and known.names_llm and not known.is_answered:
+        notes = written_notes(run, index)
+        return LooseTexts(answered=notes) if len(notes) == 1 else NO_TEXTS
     if not texts:
         return NO_TEXTS
     if known.is_answered:

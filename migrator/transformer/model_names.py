@@ -18,15 +18,17 @@ FAMILIES = (
     "gpt", "chatgpt", r"(?-i:o[134])(?![\w.])", "davinci", "text-davinci", "codex", "claude",
     "gemini", "gemma", "palm-?2", "text-bison", "chat-bison", "llama", "codellama", "tinyllama",
     "mistral", "mixtral", "ministral", "codestral", "devstral", "magistral", "pixtral", "qwen",
-    "qwq", "deepseek", "command(?=-|$)", "aya(?=-)", "grok", "phi-?[1-9]", "nova(?=-)",
+    "qwq", "deepseek", "command(?=-|$)", "aya(?=[-:])", "grok", "phi-?[1-9]", "nova(?=-)",
     "titan-text", "glm", "chatglm", "kimi", "moonshot", "minimax", "ernie", "doubao", "hunyuan",
-    "baichuan", r"yi-\d", "internlm", "falcon", "vicuna", "alpaca", "wizardlm", "zephyr", "hermes",
-    "nous(?=-)", "openhermes", "orca", "dolphin", "dolly", "mpt(?=-)", "stablelm", "starcoder",
-    "granite", "jamba", "j2(?=-)", "jurassic", "luminous", "sonar", "pplx", "dbrx",
+    "baichuan", r"yi[-:]\d", "internlm", "falcon", "vicuna", "alpaca", "wizardlm", "zephyr",
+    "hermes", "nous(?=-)", "openhermes", "orca", "dolphin", "dolly", "mpt(?=-)", "stablelm",
+    "starcoder", "granite", "jamba", "j2(?=-)", "jurassic", "luminous", "sonar", "pplx", "dbrx",
     "databricks(?=-)", "nemotron", "olmo", "solar-(pro|mini|10)", "gigachat", "yandexgpt",
     "palmyra", "reka", "medlm", "smollm", "sonnet", "haiku", "opus", "flan", "t5", "mt5", "ul2",
     "bart", "bloom", "opt(?=-)", "galactica", "gpt4all", "redpajama", "pegasus", "openchat",
-    "starling", "sabia", "teuken", "llava", "bakllava", "moondream", "minicpm", "idefics", "cogvlm",
+    "exaone", "jais", "sarvam", "meditron", "sqlcoder", "wizardcoder", "neural-chat", "rwkv",
+    "blenderbot", "codet5", "starling", "sabia", "teuken", "llava", "bakllava", "moondream",
+    "minicpm", "idefics", "cogvlm",
 )  # fmt: skip
 OTHER_KINDS = (
     "embed", "minilm", "mpnet", "bge", "e5-", r"e5(?![\w.])", "gte-", "sentence-transformers",
@@ -47,7 +49,13 @@ VENDORS = words(
 )
 """Names that stand in keys for models and name only who serves them."""
 
-_FAMILY = re.compile(rf"(?i)(?:^|[/:_.\s@-])(?:distil)?(?:{'|'.join(FAMILIES)})(?![a-z]{{2}})")
+OFFSPRING = ("gpt", "llama", "mistral", "qwen", "gemma", "alpaca")
+"""Families whose names end those of models made of them, as in ``BioMistral`` and ``DialoGPT``."""
+
+_FAMILY = re.compile(
+    rf"(?i)(?:(?:^|[/:_.\s@-])(?:distil)?(?:{'|'.join(FAMILIES)})"
+    rf"|[a-z]{{2}}(?:{'|'.join(OFFSPRING)}))(?![a-z]{{2}})"
+)
 _OTHER = re.compile(rf"(?i)(?:^|[/:_.\s@-])(?:{'|'.join(OTHER_KINDS)})|embed|whisper|bert(?![a-z])")
 
 

@@ -137,6 +137,22 @@ def question_and_answer(value: Json, fields_of: FieldsOfKey) -> list[Part]:
     return texts if len(sides) == len(_kinds(TEXT_PARTS)) else []
 
 
+def texts_of_field(field: str, value: Json, fields_of: FieldsOfKey) -> list[Part]:
+    """The texts in a logged object that a field takes: question and answer, or those of its side.
+
+    A list of one text is that text. Other values have none: they stay what they are.
+    """
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return [Part(field, "0", value[0])]
+    if not isinstance(value, Mapping):
+        return []
+    if field.endswith("inputs") and is_chat_log(value):  # the body of a request
+        return [Part(field, "messages", [each.as_chat() for each in messages_of(value)])]
+    return question_and_answer(value, fields_of) or _texts_of_side(
+        Part(field, "", value), fields_of
+    )
+
+
 def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:
     """The parts, with the texts inside in place of an object: ``{"output": {"answer": …}}``."""
     opened: list[Part] = []
@@ -160,7 +176,8 @@ def _texts_of_side(part: Part, fields_of: FieldsOfKey) -> list[Part]:
     texts = [(key, text) for key, text in part.value.items() if isinstance(text, str)]
     if not inside and len(texts) == 1 and kind_of_text(texts[0][1]) >= Prose.TERMS:
         inside = [Part(part.field, *texts[0])]
-    return [inner._replace(inside=f"{part.inside}.{inner.inside}") for inner in inside]
+    before = f"{part.inside}." if part.inside else ""
+    return [inner._replace(inside=f"{before}{inner.inside}") for inner in inside]
 
 
 def _last_text(value: Mapping[str, Json], parts: Sequence[Part]) -> list[Part]:

@@ -8,6 +8,7 @@ the clients of OpenAI and Anthropic it is ``ChatCompletion(id='…', choices=[Ch
 from __future__ import annotations
 
 import ast
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,17 @@ def fields_in(text: str) -> Mapping[str, Json] | None:
             return None
         fields[key] = tree.value(tree.node)
     return fields if len(fields) >= LEAST_FIELDS else None
+
+
+def unquoted(text: str) -> Json:
+    """Parse a text like ``parse_value``, and a JSON text in its quotes as well."""
+    if text.startswith('"') and text.rstrip().endswith('"'):
+        try:
+            value: Json = json.loads(text)
+        except ValueError:
+            return text
+        return value
+    return parse_value(text)
 
 
 class _Tree(NamedTuple):

@@ -102,6 +102,9 @@ def _by_error(view: RunView, failure: _Failure) -> Status | None:
     for found in (*view.every("error_message"), *view.every("error_type")):
         if isinstance(found.value, str) and is_error(found.value):
             return failure.status(found.origin)
+    for found in view.every("stack_trace"):
+        if isinstance(found.value, str) and _TRACEBACK in found.value[:200]:
+            return failure.status(found.origin)
     return None
 
 

@@ -44,6 +44,9 @@ NOT_A_TEXT_OF_CALLS = words(
 )
 """Words of keys whose texts no user asked and no model answered."""
 
+NOTES = words("description desc note comment comments title abstract script conclusion")
+"""Those of them under which a file may hold an answer, where nothing else answers."""
+
 OF_THE_MODEL = words(
     "generated predicted answer response reply output final "
     "ausgabe antwort salida respuesta saida resposta sortie reponse uscita risposta 回答 出力 응답"
@@ -104,7 +107,8 @@ DURATION_KEYS: Mapping[str, re.Pattern[str]] = {
 OF_A_PART = words(
     "retrieval retrieve retriever search embed embedding index indexing load loading rerank audio "
     "video speech stt tts asr timeout first ttft sql db database tool wait queue start startup "
-    "begin finish created updated event date last next up train training fit build setup"
+    "begin finish created updated event date last next up train training fit build setup deploy "
+    "deployment compile install download upload save export import"
 )
 """Words of such metrics that say that they are of a part of the work only, or times of day."""
 
@@ -304,6 +308,25 @@ def unlisted_texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
             if is_text or (kind is Prose.NOTHING and _is_written_code(key, text)):
                 texts.append(Found(text, place, key))
     return tuple(texts)
+
+
+def written_notes(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
+    """The files of prose that are called notes, a description and the like."""
+    if not index.lists(UNLISTED):
+        return ()
+    return tuple(
+        Found(text, place, key)
+        for place, key, text in _unlisted(run, index)
+        if place == "artifact" and _is_of_notes(key) and kind_of_text(text) >= Prose.PROSE
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _is_of_notes(path: str) -> bool:
+    if not path.lower().endswith(TEXT_FILES) or not may_hold_call(path):
+        return False
+    parts = set(normalise(path.rpartition("/")[2].rpartition(".")[0]).split("_"))
+    return not NOTES.isdisjoint(parts) and (NOT_A_TEXT_OF_CALLS - NOTES).isdisjoint(parts)
 
 
 def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, str]]:

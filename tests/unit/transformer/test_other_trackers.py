@@ -205,6 +205,20 @@ def test_a_vendor_is_the_model_of_a_step_that_names_no_other_and_of_no_workflow(
     assert conv.SPAN_MODEL not in span(made, "root").attributes
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("retrieve", "RETRIEVER"), ("node_retrieve_documents", "RETRIEVER"),
+        ("1. retrieval", "RETRIEVER"), ("document_retrieval", "RETRIEVER"),
+        ("step_2_rerank", "RERANKER"), ("node:judge", "EVALUATOR"), ("embed query", "EMBEDDING"),
+        ("evaluate_retrieval", "UNKNOWN"), ("taskforce", "UNKNOWN"), ("embedded_task", "UNKNOWN"),
+    ],
+)  # fmt: skip
+def test_type_of_a_step_by_its_name(name: str, expected: str) -> None:
+    made = trace(run("root", **LLM), run(name, "root", params={"k": "3"}))
+    assert span(made, name).type == expected
+
+
 # ------------------------------------------------------------------------------------- chats
 
 CHAT = (

@@ -61,6 +61,34 @@ def test_cases_and_tables_are_no_chats(value: Any) -> None:
     assert plan(run("r", end=3000, texts={"cases.json": json.dumps(value)})).traces == ()
 
 
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]
+BODY = {"model": "gpt-4o", "choices": [{"message": {"role": "assistant", "content": ANSWER}}]}
+PARAMS: dict[str, dict[str, str]] = {
+    "objects of each side": {
+        "input": json.dumps({"question": ASKED}), "output": json.dumps({"answer": ANSWER}),
+    },
+    "objects as Python prints them": {
+        "input": str({"question": ASKED}), "output": str({"answer": ANSWER, "sources": ["a"]}),
+    },
+    "result with the question": {"query": ASKED, "result": str({"query": ASKED, "result": ANSWER})},
+    "bodies": {
+        "request": json.dumps({"model": "gpt-4o", "messages": MESSAGES}),
+        "response": json.dumps(BODY),
+    },
+    "messages as Python prints them": {"messages": str(MESSAGES), "response": ANSWER},
+    "texts in quotes": {"question": json.dumps(ASKED), "answer": json.dumps(ANSWER)},
+    "list of one": {"question": ASKED, "answer": json.dumps([ANSWER])},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["params", "tags"])
+@pytest.mark.parametrize("form", PARAMS)
+def test_objects_in_params_and_tags(form: str, place: str) -> None:
+    logged: dict[str, Any] = {place: PARAMS[form]}
+    made = trace(run("r", end=3000, **logged))
+    assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
+
+
 def test_what_a_system_responded_is_the_answer() -> None:
     params = {"model": "gpt-4o", "question": ASKED, "system_response": ANSWER}
     assert trace(run("r", end=3000, params=params)).response_preview == ANSWER

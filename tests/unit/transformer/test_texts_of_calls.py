@@ -361,12 +361,26 @@ def test_answer_beside_the_messages_of_one_object() -> None:
     assert shown(params=LLM, texts={"record.json": json.dumps(two)})[1] is None
 
 
+@pytest.mark.parametrize("name", ["description.txt", "abstract.md", "script.txt"])
+def test_only_note_beside_a_question_and_an_llm_is_the_answer(name: str) -> None:
+    asked = {**LLM, "question": ASKED}
+    assert shown(params=asked, texts={name: ANSWER})[1] == ANSWER
+    assert shown(params=asked, texts={name: ANSWER, "answer.txt": CONTEXT})[1] == CONTEXT
+    assert shown(params=asked, texts={f"expected_{name}": ANSWER})[1] is None
+    assert shown(params=asked, texts={"license.txt": ANSWER})[1] is None
+
+
 @pytest.mark.parametrize(
     "given",
     [
         {"params": {"question": ASKED, "status": "Error during retrieval"}},
         {"params": {"question": ASKED}, "texts": {"error_message.txt": "503 overloaded"}},
         {"params": {"question": ASKED}, "texts": {"llm_error.json": '{"message": "boom"}'}},
+        {"params": {"question": ASKED, "request_status": "failed"}},
+        {"params": {"question": ASKED, "failure_reason": "Timeout after 30 s"}},
+        {"params": {"question": ASKED}, "tags": {"is_success": "false"}},
+        {"params": {"question": ASKED}, "metrics": {"is_error": 1}},
+        {"params": {"question": ASKED, "traceback": "Traceback (most recent call last):\n boom"}},
     ],
 )
 def test_error_in_words_or_a_file(given: dict[str, Any]) -> None:

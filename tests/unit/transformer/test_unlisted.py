@@ -378,6 +378,7 @@ def test_tokens_of_steps_without_the_other_side_are_not_added_up() -> None:
         ("wall_clock_ms", 2500, 2500),
         # Of a part, of many calls, and times of day.
         ("retrieval_time", 2.5, 20),
+        ("deploy_time", 30, 20),
         ("audio_seconds", 2.5, 20),
         ("max_latency", 2.5, 20),
         ("window_end_time", 2.5, 20),
