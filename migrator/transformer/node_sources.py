@@ -324,7 +324,8 @@ class RunSource(NodeSource):
         if own.explicit:
             return own, ""
         has_output = self.view.outputs()[0] is not None
-        if failed is not None and not has_output:
+        went_on = bool(below) and below[-1].word == "OK"  # the failure was caught, or tried again
+        if failed is not None and not has_output and not went_on:
             because = "a step below it failed, and it has no output"
             status = Status(
                 "ERROR", because, False, failed.error_type, failed.error_message, failed.stack_trace
