@@ -211,12 +211,22 @@ def test_a_vendor_is_the_model_of_a_step_that_names_no_other_and_of_no_workflow(
         ("retrieve", "RETRIEVER"), ("node_retrieve_documents", "RETRIEVER"),
         ("1. retrieval", "RETRIEVER"), ("document_retrieval", "RETRIEVER"),
         ("step_2_rerank", "RERANKER"), ("node:judge", "EVALUATOR"), ("embed query", "EMBEDDING"),
-        ("evaluate_retrieval", "UNKNOWN"), ("taskforce", "UNKNOWN"), ("embedded_task", "UNKNOWN"),
+        ("evaluate_retrieval", "EVALUATOR"), ("embed_query", "EMBEDDING"),
+        ("taskforce", "UNKNOWN"), ("embedded_task", "UNKNOWN"),
     ],
 )  # fmt: skip
 def test_type_of_a_step_by_its_name(name: str, expected: str) -> None:
     made = trace(run("root", **LLM), run(name, "root", params={"k": "3"}))
     assert span(made, name).type == expected
+
+
+def test_a_failure_that_a_later_step_made_good_is_not_the_workflow_s() -> None:
+    root = run("root", params={"question": ASKED})
+    failed = run("try 1", "root", end=500, status="FAILED", tags={"error": "Timeout after 30 s"})
+    again = run("try 2", "root", start=600, texts={"response.txt": ANSWER})
+    made = trace(root, failed, again)
+    assert (made.status, made.response_preview) == ("OK", ANSWER)
+    assert trace(root, run("first", "root", end=90, **LLM), failed).status == "ERROR"
 
 
 # ------------------------------------------------------------------------------------- chats
