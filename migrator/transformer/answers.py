@@ -29,11 +29,14 @@ from migrator.transformer.text_names import (
     is_by_model,
     is_chat_with_question,
     is_check,
+    is_for_next_step,
+    is_given_to_model,
     is_neither,
     is_no_answer,
     is_product,
     messages_at,
     number_of_step,
+    retrieval_key,
 )
 from migrator.transformer.unlisted import logged_objects, statements
 
@@ -68,7 +71,9 @@ def find_answers(view: Reading) -> tuple[Found, ...]:
     """The values that the outputs are made of: of a chat's history only the run's answer."""
     ranked = view.ranked("outputs")
     histories = [each for each in ranked if messages_at(each[1])]
-    listed = view.best_of([each for each in ranked if each not in histories])
+    ranked = [each for each in ranked if each not in histories]
+    of_tools = [each for each in ranked if is_given_to_model(each[1])]
+    listed = view.best_of([each for each in ranked if each not in of_tools])
     if listed:
         uncertain = view.maybe("maybe_outputs") if len(listed) > 1 else []
         final = [found for found in (*listed, *uncertain) if draft_rank(found) == 0]
@@ -81,7 +86,15 @@ def find_answers(view: Reading) -> tuple[Found, ...]:
         return (turn[1]._replace(value=turn[0].answer),)
     others = [*histories, *view.ranked("maybe_outputs")]
     unasked = [each for each in others if _is_without_question(each[1])]
+    if not unasked and not _is_llm_asked(view):
+        return view.best_of(of_tools)
     return view.best_of(unasked)
+
+
+def _is_llm_asked(view: Reading) -> bool:
+    """Whether the run is a question to an LLM, and not the work of a tool."""
+    asked = view.listed_inputs()[1]
+    return any(not is_given_to_model(found) for found in asked) and names_llm(view)
 
 
 def _is_without_question(found: Found) -> bool:
@@ -96,6 +109,10 @@ def _uncertain_answers(view: Reading) -> list[Found]:
     by_model = [found for found in view.maybe("maybe_inputs") if is_by_model(found)]
     asked = {found.value for found in given if isinstance(found.value, str)}
     candidates = [*texts, *by_model, *short_answers(view, least), *_statements(view, given)]
+    if _is_llm_asked(view):
+        candidates = [found for found in candidates if not is_given_to_model(found)]
+    if retrieval_key(view.run) is not None:
+        candidates = [found for found in candidates if not is_for_next_step(found)]
     last = _last_step(view)
     return [
         found
@@ -188,7 +205,9 @@ def _is_response_of_llm(view: Reading, found: Found) -> bool:
     """Whether an object or list is what an LLM answered, by the name of its file."""
     is_data = isinstance(found.value, Mapping | list) and bool(found.value)
     is_named_so = found.place == "artifact" and found.stem.rpartition("_")[2] in SHORT_ANSWERS
-    return is_data and is_named_so and not is_no_answer(found) and names_llm(view)
+    if not is_data or not is_named_so or is_no_answer(found):
+        return False
+    return names_llm(view) and not is_given_to_model(found)
 
 
 def _objects(view: Reading) -> list[Found]:

@@ -18,6 +18,7 @@ from migrator.transformer.text_names import (
     QUESTIONS,
     SURE_QUESTION_WORDS,
     is_by_model,
+    is_given_to_model,
     is_participle,
     number_of_step,
 )
@@ -78,6 +79,7 @@ def loose_texts(run: RunRecord, index: ProfileIndex, known: KnownParts) -> Loose
         asked = _by_form(texts).asked or _worked_on(texts)
         return LooseTexts(asked=asked or (_only_param(texts) if known.names_llm else ()))
     if known.is_asked:
+        texts = tuple(found for found in texts if not is_given_to_model(found))
         answered = _by_model(texts)[:1]
         if known.names_llm and (last := _last_step(texts)) is not None:
             answered = (last,)
@@ -105,6 +107,7 @@ def _by_form(texts: Sequence[Found]) -> LooseTexts:
     others = tuple(found for found in texts if found not in questions)
     by_model = _by_model(others)
     if questions:
+        others = tuple(found for found in others if not is_given_to_model(found))
         last = _last_step(others)
         answered = (last,) if last is not None else by_model or others
         return LooseTexts(questions[:1], answered[:1])

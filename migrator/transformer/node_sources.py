@@ -37,6 +37,7 @@ from migrator.transformer.profiles import Source, SpanRule, normalise
 from migrator.transformer.run_view import RunView
 from migrator.transformer.statuses import run_status
 from migrator.transformer.steps.pairs import Pair, without
+from migrator.transformer.text_names import is_for_next_step, judges
 from migrator.transformer.values import as_number
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -87,6 +88,8 @@ class Content(NamedTuple):
     outputs: Json
     used: tuple[Found, ...] = ()  # the values that they were made of
     origins: Mapping[str, str] = NOTHING
+    is_for_next_step: bool = False  # the outputs, by their name
+    is_judgement: bool = False  # on the outputs of other steps
 
 
 class Answer(NamedTuple):
@@ -397,7 +400,9 @@ class RunSource(NodeSource):
             origins["inputs"] = ", ".join(found.origin for found in given)
         if got:
             origins["outputs"] = ", ".join(found.origin for found in got)
-        return Content(inputs, outputs, (*given, *got), origins)
+        is_for_next = any(map(is_for_next_step, got))
+        is_judgement = any(judges(found.stem) for found in got)
+        return Content(inputs, outputs, (*given, *got), origins, is_for_next, is_judgement)
 
     def _beside_pairs(self, given: Iterable[Found], got: Iterable[Found]) -> Content:
         """What the run was asked and answered beside the calls that it wrote down as pairs."""
@@ -583,13 +588,16 @@ class StepSource(NodeSource):
         return own, ""
 
     def usage(self, total_below: float | None) -> Counted:
+        if self.natives.written_in(self.run):
+            return Counted()
         return Counted(self.step.usage, self.step.origins.get("tokens", ""))
 
     def token_details(self) -> Mapping[str, float]:
         return self.step.token_details
 
     def cost(self, *, is_counted_below: bool) -> Priced:
-        if not 0 < (self.step.cost_usd or 0) <= MOST_USD:
+        is_priced = 0 < (self.step.cost_usd or 0) <= MOST_USD
+        if not is_priced or self.natives.written_in(self.run):
             return Priced()
         return Priced({"total_cost": self.step.cost_usd}, self.step.origins.get("cost", ""))
 

@@ -56,6 +56,8 @@ class Node:
     # set by ``spans``
     inputs: Json = None
     outputs: Json = None
+    is_for_next_step: bool = False  # the outputs, by their name
+    is_judgement: bool = False  # on the outputs of other steps
 
     @property
     def view(self) -> RunView:
@@ -120,7 +122,8 @@ def _nodes(tree: ReadTree, top: str, natives: NativeTraces) -> list[Node]:
             node.inferences.append(f"parent: {tree.live.inferred[run_id]}")
         steps = tree.steps_of(source.view)
         if not steps and (steps := recorded_calls(source.view)):
-            node.whole_tokens = whole_tokens(source.view)
+            is_counted = bool(natives.written_in(source.run))  # in MLflow's own trace
+            node.whole_tokens = None if is_counted else whole_tokens(source.view)
         node.dates_calls = bool(steps)
         children = tree.live.children.get(run_id, ())
         if not steps and not children:

@@ -158,7 +158,8 @@ def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:
     opened: list[Part] = []
     for part in parts:
         inside = _texts_of_side(part, fields_of)
-        opened += inside or [part]
+        is_side = part.inside in SIDES  # as those of a signature are: {"age": "double"}
+        opened += inside or ([] if is_side else [part])
     return opened
 
 

@@ -11,7 +11,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from migrator.model import Json
@@ -19,11 +19,13 @@ from migrator.transformer.payloads import answer_of
 from migrator.transformer.values import as_number, parse_json
 
 MOST_CHARS = 200_000  # a longer text is not parsed
+LEAST_FIELDS = 2  # one alone is as well an assignment
 NUMBERS = ("nan", "inf")
 """What Python writes for numbers that have no literal."""
 
 _EXPRESSION = re.compile(r"\s*(?:[\[{]|[A-Z]\w*\([a-z_]\w*=)")
 _ARGUMENTS = re.compile(r"\s*[a-z_]\w*=(?:['\"\[]|None\s)")
+_FIELDS = re.compile(r"\s*[a-z_]\w*=(?:['\"\[{<]|[A-Z]\w*\(|(?:None|True|False|-?\d[\d.]*)\s)")
 _KEY = re.compile(r"([A-Za-z_]\w*)=(?!=)")
 _STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _STRING_OR_ENUM = re.compile(rf"{_STRING.pattern}|(<\w[^<>]*>)", re.DOTALL)  # <Reason.STOP: 1>
@@ -45,6 +47,22 @@ def parse_value(text: str) -> Json:
         body = _arguments(text.strip())
         return text if answer_of(body) is None else body
     return text
+
+
+def fields_in(text: str) -> Mapping[str, Json] | None:
+    """The fields of an object that pydantic wrote: ``answer='Paris.' sources=[]``.
+
+    None for any other text, and for one that was cut.
+    """
+    if len(text) > MOST_CHARS or not _FIELDS.match(text):
+        return None
+    fields: dict[str, Json] = {}
+    for key, given in _pairs(text.strip()):
+        tree = _parsed(given)
+        if tree is None:
+            return None
+        fields[key] = tree.value(tree.node)
+    return fields if len(fields) >= LEAST_FIELDS else None
 
 
 def unquoted(text: str) -> Json:
@@ -108,14 +126,19 @@ def _has_variable(node: ast.expr) -> bool:
 
 def _arguments(text: str) -> Mapping[str, Json]:
     """Read ``key=value key=value``; a value whose end was cut off is what is left of it."""
+    found: dict[str, Json] = {"type": "message"} if text.startswith("content=") else {}
+    for key, given in _pairs(text):
+        tree = _parsed(given) or _parsed(given + given[:1])
+        found[key] = given if tree is None else tree.value(tree.node)
+    return found
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield keys and the code of their values."""
     starts = _starts_of_arguments(text)
     ends = [*(match.start() for match in starts[1:]), len(text)]
-    found: dict[str, Json] = {"type": "message"} if text.startswith("content=") else {}
     for match, end in zip(starts, ends, strict=True):
-        given = text[match.end() : end].strip()
-        tree = _parsed(given) or _parsed(given + given[:1])
-        found[match[1]] = given if tree is None else tree.value(tree.node)
-    return found
+        yield match[1], text[match.end() : end].strip()
 
 
 def _starts_of_arguments(text: str) -> list[re.Match[str]]:

@@ -13,6 +13,7 @@ from migrator.transformer.node_sources import Content
 from migrator.transformer.nodes import Node
 from migrator.transformer.profile_index import shape_of
 from migrator.transformer.run_view import RunView
+from migrator.transformer.text_names import judges
 from migrator.transformer.values import last_value
 
 CUT_LENGTHS = frozenset({250, 500, 503, 5000, 6000, 8000})  # limits of params and tags, by version
@@ -35,7 +36,7 @@ class TraceFacts:
 def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
     """Plan the span of a node that all passes have been over.
 
-    Sets ``inputs`` and ``outputs`` of the node, for the previews of the trace.
+    Sets what the previews of the trace need of the node: its inputs and outputs, and what they are.
     """
     assert node.start_ns is not None and node.end_ns is not None
     source, status = node.source, node.status
@@ -43,6 +44,8 @@ def plan_span(node: Node, trace: TraceFacts) -> SpanPlan:
     node.origins.update(content.origins)
     span_type = _type(node, content)
     node.inputs, node.outputs = content.inputs, content.outputs
+    node.is_for_next_step = content.is_for_next_step
+    node.is_judgement = content.is_judgement or span_type == SpanType.EVALUATOR or judges(node.name)
     if span_type in OF_DOCUMENTS and (documents := source.documents()):
         node.outputs = documents[0]
         node.origins["outputs"] = documents[1].origin

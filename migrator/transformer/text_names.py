@@ -13,7 +13,7 @@ from migrator.transformer.input_parts import as_chat_if_one
 from migrator.transformer.notes import noted_turn
 from migrator.transformer.payloads import answer_of, are_texts_by_key
 from migrator.transformer.profiles import normalise
-from migrator.transformer.prose import Prose, kind_of_text
+from migrator.transformer.prose import Prose, is_statement, kind_of_text
 from migrator.transformer.python_repr import parse_value
 from migrator.transformer.values import is_error, words
 
@@ -46,6 +46,23 @@ PROMPT_WORDS = words("prompt prompts template instructions system persona")
 
 ASKED_AT_LAST = words("input question query prompt request")
 """Last words of keys that say that a text was asked, be it that a model wrote it so."""
+
+OF_TOOLS = words("tool tools")
+GIVEN_TO_MODEL = OF_TOOLS | words(
+    "context contexts doc docs document documents source sources chunk chunks passage passages "
+    "evidence citation citations knowledge background history memory observation "
+    "observations scratchpad intermediate search retrieved retrieval metadata schema info feedback "
+    "comment disclaimer logs debug"
+)
+"""Words of keys whose texts stand beside a question that a model answers, and do not answer it."""
+
+JUDGING = words(
+    "critic critique judge evaluate evaluation evaluator evaluating eval grader grading feedback"
+)
+"""Words of names of steps, and of keys, whose text judges another's work."""
+
+LOOKS_UP = words("retrieval retriever search vector embedding lookup sub sql standalone rewritten")
+"""Words of keys whose question an application asked, for a step of its work."""
 
 QUESTIONS = words("query question")
 SUBJECTS = QUESTIONS | words("topic")
@@ -208,6 +225,38 @@ def is_product(name: str) -> bool:
 def is_participle(word: str) -> bool:
     """Whether a word says that something was made of another: ``simplified``, ``extracted``."""
     return len(word) > 4 and word.endswith("ed") and word not in NOT_MADE
+
+
+def is_of_step(name: str) -> bool:
+    """Whether a name of a question says that a step was asked it: ``expanded_query``."""
+    parts = normalise(name).split("_")
+    return not LOOKS_UP.isdisjoint(parts) or any(map(is_participle, parts))
+
+
+def is_for_next_step(found: Found) -> bool:
+    """Whether a text that a model wrote is by its name what the next step is to work with.
+
+    That is a question, or the answer that HyDE looks up documents by.
+    """
+    parts = found.stem.split("_")
+    if "hypothetical" in parts:
+        return True
+    if len(parts) > 1 and (parts[-1] in BY_MODEL or is_participle(parts[-1])):
+        parts.pop()  # query_rewritten
+    is_code = isinstance(found.value, str) and is_statement(found.value)
+    return not is_code and parts[-1].removesuffix("s") in QUESTIONS
+
+
+def judges(name: str) -> bool:
+    """Whether a name is that of a step, or a text, that judges the work of another."""
+    return not JUDGING.isdisjoint(normalise(name).split("_"))
+
+
+def is_given_to_model(found: Found) -> bool:
+    """Whether a text is by its name what a model was given beside a question: ``tool_output``."""
+    parts = set(found.stem.split("_"))
+    is_of_model = bool(parts & (SURE_ANSWER_WORDS | SHORT_ANSWERS)) and not parts & OF_TOOLS
+    return bool(parts & GIVEN_TO_MODEL) and not is_of_model
 
 
 MOST_OF_ERROR = 4  # keys that an object has which only tells of an error

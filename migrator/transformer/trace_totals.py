@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from migrator import conventions as conv
@@ -10,11 +11,16 @@ from migrator import encoding
 from migrator.model import AssessmentRecord, Json, SpanPlan, TokenUsage
 from migrator.transformer.input_parts import SYSTEM_STEMS
 from migrator.transformer.profiles import normalise
+from migrator.transformer.python_repr import fields_in
+from migrator.transformer.text_names import is_of_step
 from migrator.transformer.values import as_number
 
 ASKED = ("question", "query", "input", "inputs", "message", "prompt", "request", "instruction")
 ANSWERED = ("answer", "response", "reply", "output", "outputs", "completion", "prediction")
 """Last words of keys, of which the first that an object has says best what was asked, answered."""
+
+_THOUGHTS = re.compile(r"\A\s*<(think|thinking)>.*?</\1>\s*", re.DOTALL)
+"""What models that reason, such as DeepSeek's R1, write before their answer."""
 
 
 def decoded(span: SpanPlan, key: str) -> Json:
@@ -183,13 +189,16 @@ def request_preview(value: Json) -> str | None:
 
 
 def response_preview(value: Json) -> str | None:
-    """The text of the trace list for outputs: the answer, or JSON."""
-    return encoding.preview(_gist(value, "assistant", ANSWERED))
+    """The text of the trace list for outputs: the answer without the model's thoughts, or JSON."""
+    said = _gist(value, "assistant", ANSWERED)
+    if isinstance(said, str):
+        said = _THOUGHTS.sub("", said, count=1) or said
+    return encoding.preview(said)
 
 
 def _gist(value: Json, role: str, names: Sequence[str]) -> Json:
     if isinstance(value, str):
-        return value.strip() or None
+        return _text_in_object(value, names) or value.strip() or None
     if not isinstance(value, Mapping):
         return value
     messages = value.get("messages")
@@ -207,7 +216,23 @@ def _gist(value: Json, role: str, names: Sequence[str]) -> Json:
         (only,) = value.values()
         if isinstance(only, str) and only.strip():
             return only.strip()
+    if role == "user":  # before the questions that steps of the work were asked
+        of_user = {key: text for key, text in value.items() if not is_of_step(key)}
+        if text := _named_text(of_user, names):
+            return text
     return _named_text(value, names) or value
+
+
+def _text_in_object(text: str, names: Sequence[str]) -> str | None:
+    """The named text in an object of a program that was logged as text, or in its one part."""
+    fields = fields_in(text)
+    if fields is None:
+        return None
+    if named := _named_text(fields, names):
+        return named
+    parts = [part for part in fields.values() if isinstance(part, Mapping)]
+    inside = [named for part in parts if (named := _named_text(part, names))]
+    return inside[0] if len(inside) == 1 else None
 
 
 def _named_text(value: Mapping[str, Json], names: Sequence[str]) -> str | None:

@@ -182,17 +182,24 @@ def _request_preview(nodes: Sequence[Node]) -> str | None:
 
 
 def _response_preview(nodes: Sequence[Node], root: SpanPlan) -> str | None:
-    """The response in the trace list: the root's outputs or error, else the last answer."""
+    """The response in the trace list: the root's outputs or error, else the last answer.
+
+    What judges an answer is none, as long as there is one.
+    """
     response = trace_totals.response_preview(nodes[0].outputs)
     if response is None and root.status == "ERROR":
         response = encoding.preview(root.status_message)
     if response is not None:
         return response
-    answers: list[tuple[int, str]] = []
+    answers: list[tuple[bool, int, str]] = []
+    last_start_ns = max(node.start_ns or 0 for node in nodes)
     for node in nodes:
+        end_ns = node.end_ns or 0
+        if node.is_for_next_step and end_ns <= last_start_ns:
+            continue
         if text := trace_totals.response_preview(node.outputs):
-            answers.append((node.end_ns or 0, text))
-    return max(answers)[1] if answers else None
+            answers.append((not node.is_judgement, end_ns, text))
+    return max(answers)[2] if answers else None
 
 
 # ---------------------------------------------------------------------- tags and metadata

@@ -18,6 +18,7 @@ from migrator.transformer.logged_tables import tables_by_tag
 from migrator.transformer.model_names import ModelKind, kind_of_model
 from migrator.transformer.notes import noted_turn
 from migrator.transformer.payloads import (
+    USAGES,
     Part,
     answer_of,
     only_row,
@@ -174,7 +175,7 @@ def _of_own_question(run: RunRecord, parts: Sequence[Part]) -> list[Part]:
 
 
 def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
-    """Model and tokens in listed values that are bodies of an API, or name an LLM as those do."""
+    """Model and tokens in listed values that are bodies of an API, or tell of an LLM like those."""
     entries: list[Entry] = []
     for found in founds:
         body = parse_value(found.value) if isinstance(found.value, str) else found.value
@@ -185,7 +186,8 @@ def facts_of_responses(founds: Sequence[Found]) -> list[Entry]:
             part.field == "model" and kind_of_model(str(part.value)) is ModelKind.LLM
             for part in facts
         )
-        if not names_llm and answer_of(body) is None:
+        has_usage = any(isinstance(body.get(holder), dict) for holder in USAGES)
+        if not names_llm and not has_usage and answer_of(body) is None:
             continue
         for part in facts:
             inside = Found(part.value, found.place, found.key, part.inside, True)

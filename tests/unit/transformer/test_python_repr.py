@@ -164,3 +164,23 @@ def test_long_expressions_do_not_recurse(one: str, end: str, times: int) -> None
 def test_what_is_nested_too_deeply_stays_text() -> None:
     text = "[" * 10_000 + "'a'" + "]" * 10_000
     assert parse_value(text) == text
+
+
+@pytest.mark.parametrize("text", [
+    f"answer={ANSWER!r} sources=[Source(page=3)] confidence=0.9 is_sure=True",
+    f"kind=<Kind.ANSWER: 'answer'> steps=None final_answer={ANSWER!r}",
+    f"kind=<Kind.ANSWER: 'answer'> body=Body(answer={ANSWER!r}, follow_up=['Why?'])",
+    f"body=Body(response={ANSWER!r}) used={{'answer': 3}}",
+])  # fmt: skip
+def test_list_shows_the_answer_in_an_object_of_pydantic(text: str) -> None:
+    made = trace(run("r", params={"question": ASKED, "answer": text}))
+    assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
+    assert value(made.spans[0], conv.SPAN_OUTPUTS) == text
+
+
+@pytest.mark.parametrize("text", [
+    "answer='Soon.'", "answer='Soon.' it='is", "a=1 answer='Soon.' says the contract",
+    "first=A(answer='Soon.') second=A(answer='Later.')", "x=1 y=2", "The answer='Soon.' ok=True",
+])  # fmt: skip
+def test_list_shows_other_texts_as_they_are(text: str) -> None:
+    assert trace(run("r", params={"question": ASKED, "answer": text})).response_preview == text

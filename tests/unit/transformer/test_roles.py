@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from migrator.model import Role, RunRecord
+from migrator import conventions as conv
+from migrator.model import Role, RunRecord, TokenUsage
 from migrator.transformer import PlanOptions
 from tests.support.planskit import LLM, plan, plans, run, run_id
 
@@ -280,6 +281,24 @@ def test_step_with_a_native_trace_counts_its_tokens_there() -> None:
     (made,) = plan(run("root"), kid, native={kid.run_id: ("tr-1",)}).traces
     assert made.usage is None
     assert made.spans[1].attributes["legacy.native_traces"] == '["tr-1"]'
+
+
+def test_calls_in_the_histories_of_a_step_with_a_native_trace_are_counted_there() -> None:
+    counts = {
+        "prompt_tokens": [(100, 10, 0), (200, 20, 1)],
+        "completion_tokens": [(100, 1, 0), (200, 2, 1)],
+        "cost_usd": [(100, 0.5, 0), (200, 0.25, 1)],
+    }
+    kid = run("kid", "root", params={"model": "gpt-4o"}, metrics=counts)
+    (alone,) = plan(run("root"), kid).traces
+    assert alone.usage == TokenUsage(30, 3, 33)
+    (made,) = plan(run("root"), kid, native={kid.run_id: ("tr-1",)}).traces
+    assert [each.name for each in made.spans] == [each.name for each in alone.spans]
+    assert (made.usage, made.metadata.get(conv.TRACE_COST)) == (None, None)
+    uneven = {**counts, "completion_tokens": [(200, 3, 0)]}
+    kid = run("kid", "root", params={"model": "gpt-4o"}, metrics=uneven)
+    (made,) = plan(run("root"), kid, native={kid.run_id: ("tr-1",)}).traces
+    assert made.usage is None
 
 
 def test_missing_runs_of_a_tree_do_not_stop_the_others() -> None:

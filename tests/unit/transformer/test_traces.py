@@ -710,6 +710,17 @@ def test_score_that_a_rule_knows_better_is_judged_once() -> None:
     assert found == {"user_score": "HUMAN", "judge_score": "LLM_JUDGE"}
 
 
+@pytest.mark.parametrize("key", [
+    "AnswerRelevancyMetric", "FaithfulnessMetric", "ContextualRecallMetric", "Contextual Precision",
+    "ragas.context_precision", "ragas_faithfulness", "context_relevance", "correctness",
+])  # fmt: skip
+def test_scores_of_libraries_that_judge_are_feedback(key: str) -> None:
+    texts = {"question.txt": "Who is it?", "answer.txt": "It is Ada."}
+    made = trace(run("r", texts=texts, metrics={key: 0.5, "rerank_score_1": 2.0, "avg_rank": 3.0}))
+    found = {each.name: (each.value, each.source_type) for each in made.assessments}
+    assert found == {key: (0.5, "LLM_JUDGE")}
+
+
 def test_session_and_user_ids_are_made_fit_to_open() -> None:
     sessions = set()
     for end in "ab":
@@ -888,3 +899,20 @@ def test_a_trace_of_very_many_spans_is_planned_as_any_other(
     assert len(ordinary.issues) == 2
     assert large == ordinary
     assert tuple(large.traces[0].contents) == ordinary.traces[0].contents
+
+
+@pytest.mark.parametrize("logged", [
+    {"params": {"latency": "1.53"}}, {"params": {"response_time": "1.53"}},
+    {"params": {"latency_sec": "1.53"}}, {"tags": {"latency_ms": "1530"}},
+])  # fmt: skip
+def test_duration_in_a_param_or_tag_is_the_calls(logged: dict[str, Any]) -> None:
+    params = {"question": "Who is it?", "answer": "It is Ada.", **logged.get("params", {})}
+    made = trace(run("r", end=50, params=params, tags=logged.get("tags", {})))
+    assert made.execution_ms == 1530
+
+
+def test_model_that_was_used_comes_before_those_that_could_have_been() -> None:
+    models = {"primary_model": "gpt-4o", "fallback_model": "gpt-4o-mini"}
+    params = {"question": "Who is it?", "answer": "It is Ada.", **models}
+    (span,) = trace(run("r", params={**params, "model_used": "gpt-4o-mini"})).spans
+    assert value(span, conv.SPAN_MODEL) == "gpt-4o-mini"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from migrator import conventions as conv
+from migrator.model import TokenUsage
 from migrator.transformer import wanted_artifacts
 from tests.support.planskit import PROFILES, plan, run, trace, value
 
@@ -321,6 +322,28 @@ def test_tags_of_databricks_and_azure_make_no_call_and_no_session() -> None:
     call = trace(run("r", params={**LLM, "question": ASKED}, tags=PLATFORM_TAGS))
     assert call.request_preview == ASKED
     assert "mlflow.trace.session" not in call.metadata
+
+
+@pytest.mark.parametrize("rest", [{}, {"context": ["One text.", "Another text."]}, {"ms": 12}])
+@pytest.mark.parametrize("name", ["record.json", "result.json", "calls/1.json"])
+def test_inputs_and_outputs_in_an_object_are_a_call(rest: dict[str, Any], name: str) -> None:
+    body = {"inputs": {"question": ASKED}, "outputs": {"answer": WHALE}, **rest}
+    made = trace(run("r", params=LLM, texts={name: json.dumps(body)}))
+    assert (made.request_preview, made.response_preview) == (ASKED, WHALE)
+    assert value(made.spans[0], conv.SPAN_OUTPUTS) == WHALE
+
+
+def test_inputs_and_outputs_of_a_signature_are_no_call() -> None:
+    signature = {"inputs": {"age": "double"}, "outputs": {"price": "double"}}
+    assert plan(run("r", params=LLM, texts={"record.json": json.dumps(signature)})).traces == ()
+
+
+def test_tokens_beside_the_answer_in_the_file_of_a_response() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 30, "total_tokens": 42}
+    texts = {"response.json": json.dumps({"response": WHALE, "usage": usage})}
+    made = trace(run("r", params={**LLM, "question": ASKED}, texts=texts))
+    assert made.usage == TokenUsage(12, 30, 42)
+    assert made.response_preview == WHALE
 
 
 @pytest.mark.parametrize(
