@@ -473,7 +473,10 @@ class RunSource(NodeSource):
         self, span_type: str, place: Place, *, has_usage: bool, is_named_below: bool
     ) -> Found | None:
         found = self.view.model() if has_usage or not is_named_below else None
-        if found is None or place.is_leaf or span_type in MODEL_TYPES:
+        if found is None or span_type in MODEL_TYPES:
+            return found
+        is_own = found.key in self.run.params or found.key in self.run.tags
+        if place.is_leaf and is_own:
             return found
         is_vendor = kind_of_model(str(found.value)) is ModelKind.VENDOR
         return None if is_vendor else found  # all that is known of a call, but no workflow's model
