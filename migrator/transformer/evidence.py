@@ -43,7 +43,10 @@ WORDS_OF_AIMS = words("task goal objective message")
 EXPECTED_WORDS = words("expected gold golden truth")
 EMBEDDING_WORDS = words("embed embedding embeddings embedder")
 
-_TURN_FOLDER = re.compile(r"(?i)(turn|step|round|iteration|message|agent)s?[\s_/-]?\d")
+_TURN_FOLDER = re.compile(
+    r"(?i)(turn|step|round|iteration|message|agent|call|query|queries|request|interaction|attempt)s?"
+    r"[\s_/-]?\d"
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s*|\n")
 LATENCY_MS = (30.0, 20 * 60_000.0)  # an answer of an LLM takes neither less nor more
 LEAST_LENGTH_MS = 300  # a shorter run only logged something

@@ -207,7 +207,12 @@ def test_folders_with_a_prompt_and_a_response_each_are_cases(
 
 @pytest.mark.parametrize(
     ("folders", "is_many"),
-    [(("t1", "t2"), True), (("agent1", "agent2"), False), (("draft", "final"), False)],
+    [
+        (("t1", "t2"), True),
+        (("agent1", "agent2"), False),
+        (("query_1", "query_2"), False),
+        (("draft", "final"), False),
+    ],
 )
 def test_numbered_folders_with_an_output_each_are_cases(
     folders: tuple[str, ...], *, is_many: bool
