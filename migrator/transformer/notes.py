@@ -28,6 +28,9 @@ OTHERS = words(
 )
 """Last words of headings of other sections, which end an answer."""
 
+JUDGED = words("expected truth reference score scores rating feedback evaluation")
+"""Those of them that stand beside the cases of an evaluation."""
+
 INITIALS = words("q a")
 MOST_WORDS = 3  # of a heading
 MOST_LINES_BEFORE = 4  # a title and the like; a longer text before the question is not a note
@@ -39,7 +42,7 @@ _HEADING = re.compile(
             rf"^[ \t]*#{{1,6}}[ \t]+(?:\d+[.)][ \t]*)?\**{_NAME.format(1)}\**[ \t]*:?\**[ \t]*$",
             rf"^[ \t]*[=~*-]{{2,}}[ \t]*{_NAME.format(2)}[ \t]*:?[ \t]*[=~*-]{{2,}}[ \t]*$",
             rf"^[ \t]*\[{_NAME.format(3)}\][ \t]*:?[ \t]*",
-            rf"^[ \t]*(?:[-*+][ \t]+)?(?:#{{1,6}}[ \t]+)?\*{{0,2}}{_NAME.format(4)}"
+            rf"^[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(?:#{{1,6}}[ \t]+)?\*{{0,2}}{_NAME.format(4)}"
             r"[ \t]*(?::\*\*|\*\*[ \t]*:|:)[ \t]*",
         )
     ),
@@ -53,6 +56,8 @@ class NotedTurn(NamedTuple):
     asked: Mapping[str, str]
     answered_under: str
     answer: str
+    turns: int = 1  # so many the note has, of which this is the last
+    are_judged: bool = False  # it has scores, or says what was expected
 
 
 class _Section(NamedTuple):
@@ -66,17 +71,22 @@ def noted_turn(text: str) -> NotedTurn | None:
     Of several turns it is the last one that has an answer.
     """
     asked: dict[str, str] = {}
-    turn: NotedTurn | None = None
+    turns: list[NotedTurn] = []
     is_answered = False
-    for section in _sections(text):
+    sections = list(_sections(text))
+    for section in sections:
         kind = _kind(section.name)
         if kind is ASKED and (is_answered or section.name in asked):
             asked, is_answered = {}, False
         if kind is ASKED:
             asked[section.name] = section.text
         elif kind is ANSWERED and asked and not is_answered:
-            turn, is_answered = NotedTurn(asked, section.name, section.text), True
-    return turn
+            turns.append(NotedTurn(asked, section.name, section.text))
+            is_answered = True
+    if not turns:
+        return None
+    are_judged = any(not JUDGED.isdisjoint(each.name.split("_")) for each in sections)
+    return turns[-1]._replace(turns=len(turns), are_judged=are_judged)
 
 
 def _sections(text: str) -> Iterator[_Section]:
@@ -102,7 +112,9 @@ def _name(mark: re.Match[str]) -> str:
 
 def _kind(name: str) -> frozenset[str] | None:
     """What a section of a name holds: one of the three sets; None for any other heading."""
-    parts = name.split("_")
+    parts = [part for part in name.split("_") if not part.isdigit()]  # "Question 1"
+    if not parts:
+        return None
     last = name if name in OTHERS else parts[-1]
     if len(parts) > MOST_WORDS or (last in INITIALS and len(parts) > 1):
         return None

@@ -206,7 +206,7 @@ class RunView(RunFacts):
 
     def _inputs(self) -> tuple[Json, tuple[Found, ...]]:
         listed = self.listed_inputs()
-        turn, note = self._note() or (None, None)
+        turn, note = self.note() or (None, None)
         if listed[1] and (note is None or note not in listed[1]):
             return listed
         if turn is not None and note is not None:
@@ -227,7 +227,7 @@ class RunView(RunFacts):
         founds = self._answers()
         if len(founds) > 1:
             return {found.stem: found.value for found in founds}, founds
-        turn, note = self._note() or (None, None)
+        turn, note = self.note() or (None, None)
         is_only = not founds or (note in founds and not self.listed_inputs()[1])
         if turn is not None and note is not None and is_only:
             answered = note._replace(value=turn.answer, inside=turn.answered_under)
@@ -355,7 +355,7 @@ class RunView(RunFacts):
                 texts.append(found.value)
         return texts
 
-    def _note(self) -> tuple[NotedTurn, Found] | None:
+    def note(self) -> tuple[NotedTurn, Found] | None:
         """The run's one note, answer or question, if it holds both a question and its answer."""
         notes = self.every("calls") or self._answers() or self._asked_notes()
         if len(notes) != 1 or not isinstance(notes[0].value, str):

@@ -54,19 +54,28 @@ def signs_of(view: RunView) -> Signs:
     is_looked_up = any(sign.kind == "retrieval" for sign in llm)
     if evidence.is_only_question and not is_looked_up and is_of_many:
         own_text = False  # the item of a survey, or the query of a benchmark
-    if evidence.holds_cases:
+    ml = _hits(ML_RULES, evidence)
+    is_scored = many_cases or any(sign.kind == "training" for sign in ml)
+    holds_cases = evidence.holds_cases or _holds_judged_turns(view, is_scored=is_scored)
+    if holds_cases:
         own_text = False  # the texts of many cases
     if not evidence.answer_points and is_averaged and is_of_cases:
         own_text = False  # a benchmark, which asked the same again and again
     return Signs(
         llm=tuple(llm),
-        ml=tuple(_hits(ML_RULES, evidence)),
+        ml=tuple(ml),
         own_text=own_text,
         is_only_prompt=evidence.is_only_prompt,
-        many_cases=evidence.holds_many_answers or evidence.holds_cases or many_cases,
+        many_cases=evidence.holds_many_answers or holds_cases or many_cases,
         has_failed=bool(evidence.failure),
         data_job=works_on_data(evidence),
     )
+
+
+def _holds_judged_turns(view: RunView, *, is_scored: bool) -> bool:
+    """Whether a note holds several questions that were judged, there or by the run's metrics."""
+    turn, _ = view.note() or (None, None)
+    return turn is not None and turn.turns > 1 and (turn.are_judged or is_scored)
 
 
 def _hits(rules: Sequence[Rule], evidence: Evidence) -> list[Sign]:

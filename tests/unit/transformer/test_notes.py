@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from migrator.transformer.notes import NotedTurn, noted_turn
-from tests.support.planskit import run, trace
+from tests.support.planskit import plan, run, trace
 
 ASKED = "How do I reset the password of my account?"
 ANSWER = "Open the settings, choose security, and follow the link.\n\nIt is valid for an hour."
@@ -46,7 +46,7 @@ def test_the_last_turn_that_was_answered_counts() -> None:
     turns = (
         f"User: Hello, who are you?\nBot: Your helper.\nUser: {ASKED}\nBot: {ANSWER}\nUser: Thanks!"
     )
-    assert noted_turn(turns) == NotedTurn({"user": ASKED}, "bot", ANSWER)
+    assert noted_turn(turns) == NotedTurn({"user": ASKED}, "bot", ANSWER, turns=2)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,30 @@ def test_the_last_turn_that_was_answered_counts() -> None:
 )
 def test_other_texts_are_no_notes(text: str) -> None:
     assert noted_turn(text) is None
+
+
+CASES = "".join(
+    f"{number}. Question: {asked}\n   Answer: {answer}\n{{judged}}\n"
+    for number, (asked, answer) in enumerate((("Who is it?", "It is Ana."), (ASKED, ANSWER)), 1)
+)
+
+
+@pytest.mark.parametrize(
+    ("judged", "metrics", "is_call"),
+    [
+        ("", {"latency_s": 2.0}, True),
+        ("Score: 0.8", {"latency_s": 2.0}, False),
+        ("Expected answer: Ana", {}, False),
+        ("", {"accuracy": 0.8}, False),
+        ("", {"avg_score": 0.8}, False),
+    ],
+)
+def test_several_questions_that_were_judged_are_an_evaluation(
+    judged: str, metrics: dict[str, float], *, is_call: bool
+) -> None:
+    texts = {"output.txt": CASES.format(judged=judged)}
+    made = plan(run("r", end=3000, params={"model": "gpt-4o"}, texts=texts, metrics=metrics))
+    assert bool(made.traces) is is_call
 
 
 def test_dialogue_that_another_text_was_made_of_is_what_was_given() -> None:
