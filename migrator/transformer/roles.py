@@ -44,6 +44,8 @@ LOOKUP_NAME = re.compile(
     r"(?i)(^|[\s_-])(retriev(e|al|er)|search|embed(ding)?s?|rerank(ing|er)?|index(ing)?)[\s_\d-]*$"
 )
 """Names of steps whose tokens are those of texts that were looked up or embedded."""
+INDEX_NAME = re.compile(r"(?i)(^|[\s_-])(embed(ding)?s?|index(ing)?)[\s_\d-]*$")
+"""Those of them that build an index as well."""
 
 SEARCH_NAME = re.compile(
     r"(?i)optuna|hyper-?opt|hyper-?param|grid_?search|random_?search|bayes_?opt|tuning|sweep"
@@ -246,7 +248,7 @@ class TreeSigns:
         cls, root: RunView | None, below: Sequence[RunView], tops: Sequence[RunView]
     ) -> TreeSigns:
         of_root = signs_of(root) if root is not None else None
-        of_below = [signs_of(view) for view in below]
+        of_below = [_without_indexing(view, signs_of(view)) for view in below]
         every = [of_root, *of_below] if of_root is not None else of_below
         is_loop = _is_loop(tops, every)
         has_loss_curves = of_root is not None and _has_loss_curves(of_root)
@@ -281,6 +283,9 @@ class TreeSigns:
         is_grid = any(sign.kind == "grid" for sign in self.search)
         if _are_totals(self.below, () if is_grid else self.llm):
             weighed.append(Sign("cases", NEVER, "totals or averages over many cases, and no text"))
+        are_prompts = sum(each.is_only_prompt for each in self.below) * 2 > len(self.below)
+        if is_grid and are_prompts:
+            weighed.append(Sign("prompts", NEVER, "versions of a prompt, and no text of a call"))
         return weighed
 
     def is_search(self, score: int) -> bool:
@@ -292,6 +297,14 @@ class TreeSigns:
         if self.has_loss_curves:
             return CONVERT_FLAT - 1
         return LEAVE_TREE if self.llm else LEAVE_BARE_TREE
+
+
+def _without_indexing(view: RunView, signs: Signs) -> Signs:
+    """What a run shows, but for the tokens of texts that it embedded, by its name."""
+    kinds = {sign.kind for sign in signs.llm}
+    if not INDEX_NAME.search(view.run.name) or not kinds.isdisjoint(("text", "model")):
+        return signs
+    return signs._replace(llm=tuple(sign for sign in signs.llm if sign.kind != "tokens"))
 
 
 def _has_loss_curves(root: Signs) -> bool:

@@ -336,6 +336,25 @@ def test_stages_of_a_job_on_data_stay_runs(stage: dict[str, Any]) -> None:
     assert made.role is Role.WORKFLOW
 
 
+def test_tokens_that_an_index_was_made_of_speak_of_no_llm() -> None:
+    stages = [{"run_name": "chunk", "metrics": {"num_chunks": 300}},
+              {"run_name": "embed", "metrics": {"total_tokens": 40_000}}]  # fmt: skip
+    made = plan(*tree({"params": {"embedding_model": "bge-small"}}, *stages))
+    assert (made.role, made.traces) == (Role.PIPELINE, ())
+    answered = {"run_name": "generate", "texts": {"answer.txt": LLM_TEXT}, **LLM}
+    assert plan(*tree({}, {"run_name": "embed", "metrics": {"tokens": 12}}, answered)).traces
+
+
+def test_versions_of_a_prompt_that_were_scored_are_a_search() -> None:
+    prompts = [
+        {"run_name": f"prompt_v{number}", "metrics": {"rouge": number / 10},
+         "params": {"prompt": f"Summarise the text in {number} sentences.", "version": str(number)}}
+        for number in (1, 2, 3)
+    ]  # fmt: skip
+    made = plan(*tree({"params": {"model": "gpt-4o"}}, *prompts))
+    assert (made.role, made.traces) == (Role.SWEEP, ())
+
+
 def test_sample_that_a_trained_model_wrote_makes_no_workflow() -> None:
     loss = {"train_loss": [(0, 10, 2.0), (1, 20, 1.5), (2, 30, 1.1)]}
     sample = {"run_name": "eval", "texts": {"sample_generation.txt": "The mill grinds the sea."}}
