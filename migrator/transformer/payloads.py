@@ -170,9 +170,13 @@ def _opened(parts: Sequence[Part], fields_of: FieldsOfKey) -> list[Part]:
     opened: list[Part] = []
     for part in parts:
         inside = _texts_of_side(part, fields_of)
-        is_side = part.inside in SIDES  # as those of a signature are: {"age": "double"}
-        opened += inside or ([] if is_side else [part])
+        is_signature = part.inside in SIDES and not _has_prose(part.value)  # {"age": "double"}
+        opened += inside or ([] if is_signature else [part])
     return opened
+
+
+def _has_prose(value: Json) -> bool:
+    return any(kind_of_text(text) >= Prose.PROSE for text in texts_in(value))
 
 
 def _texts_of_side(part: Part, fields_of: FieldsOfKey) -> list[Part]:

@@ -42,6 +42,12 @@ def test_note_is_a_call_whatever_its_file_is_called(form: str, name: str) -> Non
     assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
 
 
+@pytest.mark.parametrize("form", NOTES)
+def test_note_of_an_output_is_a_call_without_the_name_of_an_llm(form: str) -> None:
+    made = trace(run("r", end=3000, texts={"output.txt": form.format(ASKED, ANSWER)}))
+    assert made.spans[0].origins["outputs"].startswith("artifact output.txt#")
+
+
 def test_the_last_turn_that_was_answered_counts() -> None:
     turns = (
         f"User: Hello, who are you?\nBot: Your helper.\nUser: {ASKED}\nBot: {ANSWER}\nUser: Thanks!"
@@ -58,6 +64,7 @@ def test_the_last_turn_that_was_answered_counts() -> None:
         # An answer that speaks of inputs and outputs further down.
         "You can call it so.\nIt takes a text.\nThen it is cut.\nSo it is read.\nThat is all."
         "\n\n## Input\na text\n\n## Output\na number",
+        f"This is what we got as the question: {ASKED}\nSo we gave them this answer: {ANSWER}",
         "Note to the user: call us\nThe final answer will come by mail, we said:\nyes",
     ],
 )

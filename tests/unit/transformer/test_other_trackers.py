@@ -202,6 +202,10 @@ def test_a_vendor_is_the_model_of_a_step_that_names_no_other_and_of_no_workflow(
     step = run("step", "root", params=vendor, metrics={"answer_words": 41, "latency_seconds": 3})
     made = trace(run("root", params=vendor), step)
     assert value(span(made, "step"), conv.SPAN_MODEL) == "openai"
+    flow = {"workflow_name": "w", "schema_version": "1", "node_count": "1"}
+    root = run("flow", params={**flow, "global_provider": "google"})
+    by_others = trace(root, run("node_a", "flow", **LLM), run("wait", "flow"))
+    assert conv.SPAN_MODEL not in span(by_others, "wait").attributes
     assert conv.SPAN_MODEL not in span(made, "root").attributes
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.planskit import plan, run, trace
+from migrator import conventions as conv
+from tests.support.planskit import plan, run, trace, value
 
 ASKED = "How do I reset the password of my account?"
 ANSWER = "Open the settings, choose security, and click on the link that you get by mail."
@@ -92,6 +93,13 @@ def test_objects_in_params_and_tags(form: str, place: str) -> None:
 def test_what_a_system_responded_is_the_answer() -> None:
     params = {"model": "gpt-4o", "question": ASKED, "system_response": ANSWER}
     assert trace(run("r", end=3000, params=params)).response_preview == ANSWER
+
+
+def test_of_several_texts_that_came_out_none_is_picked() -> None:
+    both = {"en": ANSWER, "de": "Unter Einstellungen, Sicherheit, und dann dem Link in der Mail."}
+    call = {"inputs": {"question": ASKED}, "outputs": both}
+    made = trace(run("r", params={"model": "gpt-4o"}, texts={"interaction.json": json.dumps(call)}))
+    assert value(made.spans[0], conv.SPAN_OUTPUTS) == both
 
 
 def test_error_in_the_result_of_a_test_is_not_the_call_s() -> None:
