@@ -96,6 +96,12 @@ def test_several_questions_that_were_judged_are_an_evaluation(
     assert bool(made.traces) is is_call
 
 
+def test_one_question_that_was_judged_is_a_call() -> None:
+    texts = {"output.txt": f"Question: {ASKED}\nAnswer: {ANSWER}\nScore: 0.8"}
+    made = trace(run("r", params={"model": "gpt-4o"}, texts=texts, metrics={"accuracy": 0.8}))
+    assert (made.request_preview, made.response_preview) == (ASKED, ANSWER)
+
+
 def test_dialogue_that_another_text_was_made_of_is_what_was_given() -> None:
     dialogue = f"Customer: {ASKED}\nAgent: {ANSWER}"
     texts = {"conversation.txt": dialogue, "summary.txt": "A customer asked for a new password."}

@@ -341,6 +341,9 @@ def test_tokens_that_an_index_was_made_of_speak_of_no_llm() -> None:
               {"run_name": "embed", "metrics": {"total_tokens": 40_000}}]  # fmt: skip
     made = plan(*tree({"params": {"embedding_model": "bge-small"}}, *stages))
     assert (made.role, made.traces) == (Role.PIPELINE, ())
+    told = [{"run_name": "chunk", "metrics": {"num_chunks": 3}},
+            {"run_name": "tell", "metrics": {"total_tokens": 400}}]  # fmt: skip
+    assert plan(*tree({"params": {"embedding_model": "bge-small"}}, *told)).traces
     answered = {"run_name": "generate", "texts": {"answer.txt": LLM_TEXT}, **LLM}
     assert plan(*tree({}, {"run_name": "embed", "metrics": {"tokens": 12}}, answered)).traces
 

@@ -406,6 +406,7 @@ def test_only_note_beside_a_question_and_an_llm_is_the_answer(name: str) -> None
     assert shown(params=asked, texts={name: ANSWER, "answer.txt": CONTEXT})[1] == CONTEXT
     assert shown(params=asked, texts={f"expected_{name}": ANSWER})[1] is None
     assert shown(params=asked, texts={"license.txt": ANSWER})[1] is None
+    assert shown(params=asked, texts={name: ANSWER, "comment.txt": CONTEXT})[1] is None
 
 
 @pytest.mark.parametrize(
