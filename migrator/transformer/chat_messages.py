@@ -96,6 +96,8 @@ def _messages_in(item: Json, *, is_history: bool) -> list[Message]:
         return []
     if speaker_of(first) in ROLES:
         return [_said(first, second or "")]
+    if " " not in first.strip() + (second or ""):
+        return []  # a name and its value
     return [_said("user", first), *([_said("assistant", second)] if second else [])]
 
 

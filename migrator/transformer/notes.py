@@ -23,13 +23,19 @@ ANSWERED = words(
 )
 OTHERS = words(
     "sources source context contexts documents metadata latency time duration timestamp date model "
-    "tokens cost session top_k system expected truth reference score scores rating feedback "
-    "evaluation confidence settings parameters"
+    "tokens cost session top_k system score scores rating feedback evaluation confidence settings "
+    "parameters"
 )
-"""Last words of headings of other sections, which end an answer."""
+"""Headings of other sections, which end an answer."""
 
-JUDGED = words("expected truth reference score scores rating feedback evaluation")
-"""Those of them that stand beside the cases of an evaluation."""
+LOOKED_UP = words("sources source context contexts documents")
+"""Those of them that may have more words: ``Retrieved context``."""
+
+EXPECTED = words("expected correct truth reference gold golden target")
+"""Words of the headings of what the answer should have been."""
+
+JUDGED = EXPECTED | words("score scores rating feedback evaluation")
+"""Words of headings that stand beside the cases of an evaluation."""
 
 INITIALS = words("q a")
 MOST_WORDS = 3  # of a heading
@@ -48,6 +54,9 @@ _HEADING = re.compile(
     ),
     re.MULTILINE,
 )
+
+_RULES = re.compile(r"\A[ \t]*[=~*_-]{3,}[ \t]*(?:\n|\Z)|(?:\n|\A)[ \t]*[=~*_-]{3,}[ \t]*\Z")
+"""Lines between sections: ``----``."""
 
 
 class NotedTurn(NamedTuple):
@@ -92,6 +101,8 @@ def noted_turn(text: str) -> NotedTurn | None:
 def _sections(text: str) -> Iterator[_Section]:
     """Yield the sections of a note that have a text; nothing if much stands before the first."""
     marks = [mark for mark in _HEADING.finditer(text) if _kind(_name(mark)) is not None]
+    if not {_name(mark) for mark in marks} >= INITIALS:  # "A:" of "B:" and "C:" is a choice
+        marks = [mark for mark in marks if _name(mark) not in INITIALS]
     kinds = [_kind(_name(mark)) for mark in marks]
     if ASKED not in kinds or ANSWERED not in kinds:
         return
@@ -100,7 +111,7 @@ def _sections(text: str) -> Iterator[_Section]:
         return
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     for mark, end in zip(marks, ends, strict=True):
-        body = text[mark.end() : end].strip().strip("=-*").strip()
+        body = _RULES.sub("", text[mark.end() : end].strip()).strip()
         if body:
             yield _Section(_name(mark), body)
 
@@ -115,10 +126,10 @@ def _kind(name: str) -> frozenset[str] | None:
     parts = [part for part in name.split("_") if not part.isdigit()]  # "Question 1"
     if not parts:
         return None
-    last = name if name in OTHERS else parts[-1]
+    last = parts[-1]
     if len(parts) > MOST_WORDS or (last in INITIALS and len(parts) > 1):
         return None
-    if last in OTHERS:
+    if name in OTHERS or last in LOOKED_UP or not EXPECTED.isdisjoint(parts):
         return OTHERS
     is_answer = not ANSWERED.isdisjoint(parts)
     if last in ("message", "text", "said"):

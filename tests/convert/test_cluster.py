@@ -42,9 +42,13 @@ class Cluster:
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file)
         )
         until = time.monotonic() + 60
-        while not self.file.exists():
+        while not self.is_described():
             assert time.monotonic() < until and self.scheduler.poll() is None
             time.sleep(0.05)
+
+    def is_described(self) -> bool:
+        """Whether the scheduler has written its file: it is there, and empty, before that."""
+        return self.file.exists() and self.file.read_text().rstrip().endswith("}")
 
     @property
     def address(self) -> str:

@@ -96,6 +96,27 @@ def test_several_questions_that_were_judged_are_an_evaluation(
     assert bool(made.traces) is is_call
 
 
+@pytest.mark.parametrize("answer", ["- First this.\n- Then that.", "**Yes**, and it is *free*"])
+def test_lines_between_sections_are_no_part_of_them_but_lists_and_bold_words_are(
+    answer: str,
+) -> None:
+    text = f"Question: {ASKED}\n{'-' * 40}\nAnswer:\n{answer}\n{'=' * 40}\nModel: gpt-4o\n"
+    assert noted_turn(text) == NotedTurn({"question": ASKED}, "answer", answer)
+
+
+def test_what_was_expected_is_not_the_answer_and_facts_in_an_answer_do_not_end_it() -> None:
+    answer = "Come on Monday.\nStart time: 5 pm\nTotal cost: 3 EUR"
+    text = f"Question: {ASKED}\nExpected answer: Monday\nAnswer: {answer}\nRetrieved context: x"
+    expected = NotedTurn({"question": ASKED}, "answer", answer, are_judged=True)
+    assert noted_turn(text) == expected
+
+
+def test_choices_are_part_of_the_question() -> None:
+    asked = "Where is it?\nA: In Lima\nB: In Cusco"
+    expected = NotedTurn({"question": asked}, "answer", "In Lima")
+    assert noted_turn(f"Question: {asked}\nAnswer: In Lima") == expected
+
+
 def test_one_question_that_was_judged_is_a_call() -> None:
     texts = {"output.txt": f"Question: {ASKED}\nAnswer: {ANSWER}\nScore: 0.8"}
     made = trace(run("r", params={"model": "gpt-4o"}, texts=texts, metrics={"accuracy": 0.8}))

@@ -55,6 +55,7 @@ def test_dict_as_python_prints_it(name: str) -> None:
         {"case_1": PAIR, "case_2": PAIR},  # an evaluation
         [{"user": ASKED, "assistant": ANSWER, "score": 1}] * 2,
         {"history": [["loss", "0.3"], ["accuracy", 0.9]]},
+        {"history": [["loss", "0.3"], ["accuracy", "0.9"]]},
         [["user", ASKED], ["assistant", ANSWER]],  # rows of any table
     ],
 )
