@@ -87,7 +87,11 @@ def test_tracing_that_is_switched_off_is_no_error(
         assert workflow(track, "a") == {"answer": "A"}
         assert track.headers() == {}
         assert track.status().errors == 0
-        assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+        assert not [
+            record
+            for record in caplog.records
+            if record.levelname in ("WARNING", "ERROR") and not record.name.startswith("urllib3")
+        ]  # trackers of earlier tests may still try their servers
     finally:
         mlflow.tracing.enable()
     workflow(track, "b")

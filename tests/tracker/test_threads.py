@@ -111,6 +111,17 @@ def test_unsampled_workflow_leaves_nothing_behind_in_a_pool(tmp_path: Path) -> N
     assert traces(track) == []
 
 
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was warned of, but for servers: trackers of earlier tests may still try theirs."""
+    return [
+        record
+        for record in caplog.records
+        if record.levelno >= logging.WARNING
+        and not record.name.startswith("urllib3")
+        and "http://" not in record.getMessage()
+    ]
+
+
 def test_span_that_is_left_in_another_context_is_left_quietly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,7 +140,7 @@ def test_span_that_is_left_in_another_context_is_left_quietly(
     with track.track_workflow({}), track.track_node("after", MINI):
         pass
     assert read == ["a", "b", None]
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert _warnings(caplog) == []
     assert track.status().errors == 0
     streamed, after = traces(track)
     assert [span.name for span in streamed.data.spans] == ["workflow_article_writer", "stream"]
@@ -154,7 +165,7 @@ def test_span_that_a_task_ends_for_its_starter_is_no_longer_around_the_task(
             await asyncio.create_task(finish())
 
     asyncio.run(main())
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert _warnings(caplog) == []
     assert parent(only(track), "b") == "workflow_article_writer"
 
 
@@ -174,6 +185,6 @@ def test_async_stream_that_nobody_reads_on_is_left_quietly(
                 break
 
     asyncio.run(main())  # ends the stream in a task of its own
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert _warnings(caplog) == []
     assert track.status().errors == 0
     assert [span.name for span in only(track).data.spans] == ["workflow_article_writer", "stream"]
