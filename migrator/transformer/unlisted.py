@@ -128,8 +128,6 @@ def call_entries(run: RunRecord, index: ProfileIndex, *, is_table_a_call: bool) 
 
     ``is_table_a_call``: whether a table with one row is one.
     """
-    if not index.lists(UNLISTED):
-        return []
     entries: list[Entry] = []
     for place, key, text in _unlisted(run, index):
         is_usual = place == "artifact" and not may_hold_call(key)
@@ -271,8 +269,6 @@ def duration_under_other_name(shape: Shape) -> tuple[str, str] | None:
 
 def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The JSON objects in files that no field lists, as far as their names may be an answer's."""
-    if not index.lists(UNLISTED):
-        return ()
     objects: list[Found] = []
     for place, key, text in _unlisted(run, index):
         is_file = place == "artifact" and may_hold_call(key)
@@ -285,8 +281,6 @@ def logged_objects(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
 
 def statements(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The values under unlisted names that are statements in SQL or Cypher."""
-    if not index.lists(UNLISTED):
-        return ()
     return tuple(
         Found(text, place, key)
         for place, key, text in _unlisted(run, index)
@@ -296,8 +290,6 @@ def statements(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
 
 def unlisted_texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The values under unlisted names that are texts, or code that the model wrote."""
-    if not index.lists(UNLISTED):
-        return ()
     texts: list[Found] = []
     for place, key, text in _unlisted(run, index):
         if _may_be_text(text) and not _is_about_something_else(place, key, text):
@@ -312,8 +304,6 @@ def unlisted_texts(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
 
 def written_notes(run: RunRecord, index: ProfileIndex) -> tuple[Found, ...]:
     """The files of prose that are called notes, a description and the like."""
-    if not index.lists(UNLISTED):
-        return ()
     return tuple(
         Found(text, place, key)
         for place, key, text in _unlisted(run, index)
@@ -330,7 +320,12 @@ def _is_of_notes(path: str) -> bool:
 
 
 def _unlisted(run: RunRecord, index: ProfileIndex) -> Iterator[tuple[str, str, str]]:
-    """Place, key and text of params, tags and read files that no field lists."""
+    """Place, key and text of params, tags and read files that no field lists.
+
+    Nothing of a profile that does not take such values.
+    """
+    if not index.lists(UNLISTED):
+        return
     unlisted = index.program(shape_of(run)).unlisted
     for key in unlisted["param"]:
         yield "param", key, run.params[key]

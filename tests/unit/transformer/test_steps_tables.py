@@ -663,32 +663,22 @@ def test_durations_in_all_units(field: str, logged_as: float, expected_ms: int) 
     assert trace(record, profiles=own).execution_ms == expected_ms
 
 
-def test_cached_and_reasoning_tokens_stand_on_the_span() -> None:
+@pytest.mark.parametrize(
+    ("hit", "thought", "cached", "reasoning"),
+    [(4, 2, {"cache_read_input_tokens": 4}, 2), (1e13, 1e300, {}, None)],
+)
+def test_cached_and_reasoning_tokens_stand_on_the_span_if_a_call_can_have_them(
+    hit: float, thought: float, cached: dict[str, int], reasoning: int | None
+) -> None:
     own = profile(
         f'role = "call"\n{TAKE}[fields]\ncached_tokens = ["metric:hit"]\n'
         'reasoning_tokens = ["metric:thought"]'
     )
-    metrics = {"prompt_tokens": 9, "completion_tokens": 5, "hit": 4, "thought": 2}
+    metrics = {"prompt_tokens": 9, "completion_tokens": 5, "hit": hit, "thought": thought}
     made = trace(run("r", params={"prompt": "Who is it?"}, metrics=metrics), profiles=own)
-    assert value(made.spans[0], "mlflow.chat.tokenUsage") == {
-        "input_tokens": 9,
-        "output_tokens": 5,
-        "total_tokens": 14,
-        "cache_read_input_tokens": 4,
-    }
-    assert value(made.spans[0], "reasoning_tokens") == 2
-
-
-def test_details_that_no_call_can_have_are_not_counted() -> None:
-    own = profile(
-        f'role = "call"\n{TAKE}[fields]\ncached_tokens = ["metric:hit"]\n'
-        'reasoning_tokens = ["metric:thought"]'
-    )
-    metrics = {"prompt_tokens": 9, "completion_tokens": 5, "hit": 1e13, "thought": 1e300}
-    made = trace(run("r", params={"prompt": "Who is it?"}, metrics=metrics), profiles=own)
-    counted = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14}
+    counted = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14, **cached}
     assert value(made.spans[0], "mlflow.chat.tokenUsage") == counted
-    assert value(made.spans[0], "reasoning_tokens") is None
+    assert value(made.spans[0], "reasoning_tokens") == reasoning
 
 
 @pytest.mark.parametrize(("usd", "cost"), [(0.25, {"total_cost": 0.25}), (1e10, None)])
