@@ -9,7 +9,7 @@ import pytest
 
 from migrator import conventions as conv
 from migrator.model import TokenUsage
-from migrator.transformer import wanted_artifacts
+from migrator.transformer import load_profiles, wanted_artifacts
 from tests.support.planskit import PROFILES, plan, run, trace, value
 
 WHALE = "The whale is a mammal that lives in the sea and breathes air."
@@ -400,3 +400,12 @@ def test_of_two_durations_the_whole_one_is_the_call_s_and_two_alike_are_none() -
     assert trace(run("r", end=20, params=params, metrics=whole)).execution_ms == 2500
     alike = {"planner_time": 1.0, "writer_time": 1.5}
     assert trace(run("r", end=20, params=params, metrics=alike)).execution_ms == 20
+
+
+def test_profile_that_lists_all_it_reads_takes_no_other_values() -> None:
+    ours = 'name = "ours"\nrole = "call"\n[[recognise]]\nroot_has = ["param:out"]\n[fields]\n'
+    fields = 'outputs = ["param:out"]\nmodel = ["param:model"]\n'
+    record = run("r", params={**LLM, "out": WHALE, "wish": ASKED})
+    made = trace(record, profiles=load_profiles(texts=[("ours.toml", ours + fields)]))
+    assert (made.request_preview, made.response_preview) == (None, WHALE)
+    assert trace(record).request_preview == ASKED
